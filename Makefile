@@ -1,0 +1,35 @@
+# make demo    install what is missing, then run the whole line on the built-in data set
+# make test    the whole suite            make check   lint, types, layers
+# make ui      look at the demo's runs    make install only install
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test check ui
+install: .venv/installed
+
+# img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
+# it is taken out again.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else \
+	  f"tld needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11 install")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses
+	@touch $@
+
+demo: install
+	$(BIN)/tld run conf/tiny.yaml
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: install
+	$(BIN)/tld ui conf/tiny.yaml

@@ -1,0 +1,16 @@
+"""What several rooms' tests share: quiet libraries, and a tracker that remembers what it was told."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.tracker import RememberingTracker
+
+os.environ.update({"DO_NOT_TRACK": "true", "NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1"})
+
+
+@pytest.fixture
+def track() -> RememberingTracker:
+    return RememberingTracker()

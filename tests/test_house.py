@@ -1,0 +1,44 @@
+"""The habits of the house that no linter keeps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+ROOMS = ("data_catalog", "tld_model", "pipeline", "flows")
+
+
+def sources() -> dict[str, str]:
+    files = (path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py"))
+    return {str(path.relative_to(REPOSITORY)): path.read_text() for path in files}
+
+
+def users_of(library: str) -> set[str]:
+    pattern = re.compile(rf"^\s*(from|import) {library}\b", re.MULTILINE)
+    return {name for name, text in sources().items() if pattern.search(text)}
+
+
+def test_each_library_is_named_where_it_belongs() -> None:
+    recipe = "pipeline/demo_encoders.py"  # builds untrained models, which no stage does
+    assert users_of("img2dataset") == {"pipeline/download.py"}
+    assert users_of("diffusers") == {"tld_model/encoders.py", recipe}
+    assert users_of("transformers") == {"tld_model/encoders.py", recipe}
+
+
+def test_every_module_opens_with_what_it_is() -> None:
+    for name, text in sources().items():
+        if text.strip():
+            assert text.startswith('"""'), name
+
+
+def test_there_is_no_drawer_for_odds_and_ends() -> None:
+    assert not [name for name in sources() if Path(name).stem in ("utils", "helpers", "common", "misc")]
+
+
+def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    for command in ("run", "download", "encode", "train", "evaluate", "sample", "status", "config", "catalog", "ui"):
+        assert f"tld {command}" in readme
+    for path in re.findall(r"`((?:data_catalog|tld_model|pipeline|flows)/\w+\.py)`", readme):
+        assert (REPOSITORY / path).exists(), path

@@ -1,0 +1,140 @@
+"""What a stage left behind: a Manifest of Shards. Written last, by rename; checked on read.
+
+A folder without a manifest was interrupted: the stage resumes inside it, and readers refuse it. Knows
+nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MANIFEST_NAME = "manifest.json"
+_RECEIPT_SUFFIX = "_stats.json"
+
+
+class ManifestError(ValueError):
+    """An output that is missing, unfinished or damaged; the message says what to run."""
+
+
+class Shard(BaseModel):
+    """One unit of work: some rows in some files. Its digest covers what the rows mean, nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int
+    digest: str
+    files: dict[str, int]
+    """File name -> size in bytes."""
+    figures: dict[str, Any] = {}
+    """Counts and measurements of this shard."""
+
+
+class Manifest(BaseModel):
+    """The receipt of a stage: what it made, from what, by which run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    version: int
+    fingerprint: str
+    digest: str
+    """SHA-256 of the content; what depends on this output is stale when it changes."""
+    rows: int
+    shards: tuple[Shard, ...]
+    figures: dict[str, Any]
+    """Measurements of the whole output: counts by cause, errors, scores."""
+    settings: dict[str, Any]
+    parents: dict[str, str]
+    """Stage -> digest of its content."""
+    made_by: str
+    """Id of the MLflow run that made it, or "" where none did."""
+    made_at: str
+    seconds: float
+    folder: Path
+
+    def file(self, name: str) -> Path:
+        """The path of one of the files."""
+        return self.folder / name
+
+
+def content_digest(shards: Iterable[Shard]) -> str:
+    """The digest of an output: that of its shards, in order."""
+    return hashlib.sha256("\n".join(f"{shard.name} {shard.digest}" for shard in shards).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Write the manifest into its folder: the last thing a stage does."""
+    write_atomically(manifest.folder / MANIFEST_NAME, manifest.model_dump_json(indent=2, exclude={"folder"}) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder, or None where the stage did not finish. Raises ManifestError where a
+    file that it names is gone or of another size."""
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = Manifest.model_validate({**json.loads(path.read_text()), "folder": folder})
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise ManifestError(f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force") from error
+    for shard in manifest.shards:
+        if problem := _damage(folder, shard):
+            raise ManifestError(f"{folder}: {problem}; make it again with `tld {manifest.stage} … --force`")
+    return manifest
+
+
+def write_receipt(folder: Path, shard: Shard) -> None:
+    """Say that a shard is finished: after its files are in place."""
+    write_atomically(folder / (shard.name + _RECEIPT_SUFFIX), shard.model_dump_json(indent=2) + "\n")
+
+
+def read_receipt(folder: Path, name: str) -> Shard | None:
+    """The receipt of a finished shard whose files are all there, or None."""
+    try:
+        shard = Shard.model_validate_json((folder / (name + _RECEIPT_SUFFIX)).read_text())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return None if _damage(folder, shard) else shard
+
+
+def forget(folder: Path) -> None:
+    """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it all
+    again; finished files stay until they are replaced."""
+    for path in [folder / MANIFEST_NAME, *folder.glob("*" + _RECEIPT_SUFFIX)]:
+        path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file by rename: readers see all of it or none."""
+    unfinished = path.with_name(path.name + ".partial")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def _damage(folder: Path, shard: Shard) -> str | None:
+    for name, size in shard.files.items():
+        try:
+            found = (folder / name).stat().st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if found != size:
+            return f"{name} has {found} bytes, not {size}"
+    return None

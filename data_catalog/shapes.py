@@ -1,0 +1,297 @@
+"""The built-in data set: draws captioned shapes, and grades pictures of them.
+
+A picture is 64x64 RGB and shows one shape; its caption names five attributes:
+"a small red star in the top left on a blue background". The grader reads the same five
+attributes back from pixels alone. It knows nothing of models: a blurred, doubled or missing shape is
+graded as wrong, so prompt accuracy cannot flatter.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+NAME = "shapes"
+EDGE = 64  # pixels
+HOST = "shapes.test"  # a reserved name (RFC 6761): no such host exists outside the loopback server
+SUPERSAMPLING = 4
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (215, 40, 40),
+    "yellow": (240, 205, 45),
+    "green": (45, 160, 70),
+    "blue": (45, 85, 215),
+    "purple": (150, 60, 190),
+    "white": (240, 240, 240),
+}
+SIZES: dict[str, float] = {"small": 11.0, "large": 17.0}  # radius of the circumscribed circle, pixels
+SHAPES = ("circle", "square", "triangle", "star", "cross")
+POSITIONS: dict[str, tuple[float, float]] = {  # centre (x, y), pixels
+    "top left": (20.0, 20.0),
+    "top right": (44.0, 20.0),
+    "center": (32.0, 32.0),
+    "bottom left": (20.0, 44.0),
+    "bottom right": (44.0, 44.0),
+}
+HELD_OUT_EVERY = 5
+TRAIN_PICTURES = 5400
+HELD_OUT_PICTURES = 600
+
+# How far a drawn picture strays from the ideal one.
+_CENTRE_JITTER = 1.25  # pixels, each axis
+_RADIUS_JITTER = 0.06  # of the radius
+_COLOUR_JITTER = 8  # of 255, each channel
+
+# What the grader still accepts.
+_MAX_COLOUR_DISTANCE = 75.0  # Euclidean, RGB
+_MIN_CONTRAST = 40.0
+_MIN_OVERLAP = 0.72  # soft intersection over union with the best template
+
+Pixels = NDArray[np.uint8]  # [64, 64, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The five things a caption says of a picture."""
+
+    size: str
+    colour: str
+    shape: str
+    position: str
+    background: str
+
+    @property
+    def caption(self) -> str:
+        return f"a {self.size} {self.colour} {self.shape} in the {self.position} on a {self.background} background"
+
+    @property
+    def held_out(self) -> bool:
+        """One shape in five for every choice of the other attributes: a Latin-square rule that leaves
+        every pair of attribute values in training and 20 % of the combinations out of it."""
+        names = tuple(COLOURS)
+        ranks = (
+            tuple(SIZES).index(self.size),
+            names.index(self.colour),
+            SHAPES.index(self.shape),
+            tuple(POSITIONS).index(self.position),
+            names.index(self.background),
+        )
+        return sum(ranks) % HELD_OUT_EVERY == 0
+
+
+ATTRIBUTE_NAMES = tuple(field.name for field in fields(Attributes))
+
+
+@cache
+def combinations() -> tuple[Attributes, ...]:
+    """Every combination in which the shape can be told from its background: 1500 of them."""
+    product = itertools.product(SIZES, COLOURS, SHAPES, POSITIONS, COLOURS)
+    return tuple(Attributes(*values) for values in product if values[1] != values[4])
+
+
+@cache
+def _by_caption() -> dict[str, Attributes]:
+    return {attributes.caption: attributes for attributes in combinations()}
+
+
+def parse_caption(caption: str) -> Attributes | None:
+    """The attributes a caption names, or None where it is not one of this data set's captions."""
+    return _by_caption().get(caption)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One picture of the data set: what it shows, and the seed of how it strays from the ideal."""
+
+    attributes: Attributes
+    seed: int
+
+    @property
+    def url(self) -> str:
+        """Where the data set's own server shows the picture; it says all there is to know of it."""
+        values = (getattr(self.attributes, name).replace(" ", "-") for name in ATTRIBUTE_NAMES)
+        return f"http://{HOST}/{'/'.join(values)}/{self.seed}.png"
+
+    @classmethod
+    def from_url(cls, url: str) -> Drawing | None:
+        """The drawing of a URL, or None where it names none."""
+        *values, file = urlsplit(url).path.strip("/").split("/")
+        seed = file.removesuffix(".png")
+        if len(values) != len(ATTRIBUTE_NAMES) or not seed.isdecimal():
+            return None
+        attributes = Attributes(*(value.replace("-", " ") for value in values))
+        return cls(attributes, int(seed)) if attributes in combinations() else None
+
+    def pixels(self) -> Pixels:
+        return draw(self.attributes, np.random.default_rng(self.seed))
+
+    def png(self) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels()).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+def drawings(count: int, *, held_out: bool, seed: int = 0) -> Iterator[Drawing]:
+    """`count` pictures; combinations come in rounds, each round in an order of its own."""
+    pool = [attributes for attributes in combinations() if attributes.held_out is held_out]
+    rng = np.random.default_rng((seed, held_out))
+    order: list[int] = []
+    for index in range(count):
+        if not order:
+            order = rng.permutation(len(pool)).tolist()
+        yield Drawing(pool[order.pop()], seed=int(rng.integers(2**48)) * 2 + index % 2)
+
+
+def url_table() -> dict[str, list[str]]:
+    """The data set as a table: url, caption, split. Held-out pictures are spread evenly, so that any
+    first part of the table holds both kinds."""
+    train = drawings(TRAIN_PICTURES, held_out=False)
+    held_out = drawings(HELD_OUT_PICTURES, held_out=True)
+    every = (TRAIN_PICTURES + HELD_OUT_PICTURES) // HELD_OUT_PICTURES
+    rows = [next(held_out if i % every == 0 else train) for i in range(TRAIN_PICTURES + HELD_OUT_PICTURES)]
+    return {
+        "url": [row.url for row in rows],
+        "caption": [row.attributes.caption for row in rows],
+        "split": ["held_out" if row.attributes.held_out else "train" for row in rows],
+    }
+
+
+def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:
+    """Draw one picture, uint8 [64, 64, 3]."""
+    x, y = POSITIONS[attributes.position]
+    x, y = np.array([x, y]) + rng.uniform(-_CENTRE_JITTER, _CENTRE_JITTER, 2)
+    radius = SIZES[attributes.size] * (1 + rng.uniform(-_RADIUS_JITTER, _RADIUS_JITTER))
+    ink, paper = (
+        np.clip(np.array(COLOURS[name]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3), 0, 255)
+        for name in (attributes.colour, attributes.background)
+    )
+
+    alpha = _coverage(attributes.shape, x, y, radius)[..., None]
+    return np.round(alpha * ink + (1 - alpha) * paper).astype(np.uint8)
+
+
+def _coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float64]:
+    """How much of each pixel the shape covers, float [64, 64] in [0, 1]."""
+    scale = SUPERSAMPLING
+    mask = Image.new("L", (EDGE * scale, EDGE * scale))
+    pen = ImageDraw.Draw(mask)
+    if shape == "circle":
+        pen.ellipse([(v * scale) for v in (x - radius, y - radius, x + radius, y + radius)], fill=255)
+    else:
+        pen.polygon([((x + radius * u) * scale, (y + radius * v) * scale) for u, v in _outline(shape)], fill=255)
+    return np.asarray(mask.resize((EDGE, EDGE), Image.Resampling.BILINEAR), dtype=np.float64) / 255
+
+
+@cache
+def _outline(shape: str) -> tuple[tuple[float, float], ...]:
+    """Corners of a polygon in the unit circle; y points down."""
+
+    def on_circle(turns: Sequence[float], radii: Sequence[float]) -> tuple[tuple[float, float], ...]:
+        return tuple(
+            (r * math.sin(2 * math.pi * t), -r * math.cos(2 * math.pi * t)) for t, r in zip(turns, radii, strict=True)
+        )
+
+    match shape:
+        case "square":
+            return on_circle([1 / 8, 3 / 8, 5 / 8, 7 / 8], [1.0] * 4)
+        case "triangle":
+            return on_circle([0, 1 / 3, 2 / 3], [1.0] * 3)
+        case "star":
+            return on_circle([i / 10 for i in range(10)], [1.0, 0.44] * 5)
+        case "cross":
+            a, b = 0.93, 0.31
+            arm = ((-b, -a), (b, -a), (b, -b))  # the upper arm and the corner right of it
+            turns = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine of each quarter turn
+            return tuple((u * cos - v * sin, u * sin + v * cos) for cos, sin in turns for u, v in arm)
+    raise ValueError(f"no such shape: {shape!r}; known: {', '.join(SHAPES)}")
+
+
+# --- the grader ---
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What the grader reads from a picture; None where it cannot tell."""
+
+    size: str | None
+    colour: str | None
+    shape: str | None
+    position: str | None
+    background: str | None
+
+    def agrees(self, wanted: Attributes) -> dict[str, bool]:
+        """Which attributes are as wanted."""
+        return {name: getattr(self, name) == getattr(wanted, name) for name in ATTRIBUTE_NAMES}
+
+
+def grade(pixels: Pixels) -> Grade:
+    """Read the five attributes back from uint8 [64, 64, 3] pixels.
+
+    The background is the median of the border; whatever differs from it is the figure. A figure is
+    accepted as a shape only where one template, fitted to its centroid and area, overlaps it well.
+    """
+    if pixels.shape != (EDGE, EDGE, 3):
+        raise ValueError(f"the grader reads pictures of [{EDGE}, {EDGE}, 3], got {list(pixels.shape)}")
+    image = pixels.astype(np.float64)
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    paper = np.median(border, axis=0)
+    background = _nearest_colour(paper)
+
+    distance = np.linalg.norm(image - paper, axis=-1)
+    core = distance > max(_MIN_CONTRAST, 0.6 * float(np.quantile(distance, 0.99)))
+    if core.sum() < 12:
+        return Grade(None, None, None, None, background)
+    ink = np.median(image[core], axis=0)
+    direction = ink - paper
+    alpha = np.clip((image - paper) @ direction / (direction @ direction), 0, 1)
+    alpha[alpha < 0.15] = 0  # what blur and quantization leave on the background
+
+    total = alpha.sum()
+    rows, columns = np.mgrid[:EDGE, :EDGE] + 0.5
+    x, y = float((alpha * columns).sum() / total), float((alpha * rows).sum() / total)
+    fits = {shape: _fit(alpha, shape, x, y, float(total)) for shape in SHAPES}
+    shape, (overlap, radius) = max(fits.items(), key=lambda item: item[1][0])
+    position = min(POSITIONS, key=lambda name: math.dist(POSITIONS[name], (x, y)))
+    if overlap < _MIN_OVERLAP:
+        return Grade(None, _nearest_colour(ink), None, position, background)
+    size = min(SIZES, key=lambda name: abs(SIZES[name] - radius))
+    return Grade(size, _nearest_colour(ink), shape, position, background)
+
+
+def _nearest_colour(rgb: NDArray[np.float64]) -> str | None:
+    name = min(COLOURS, key=lambda name: math.dist(COLOURS[name], rgb))
+    return name if math.dist(COLOURS[name], rgb) <= _MAX_COLOUR_DISTANCE else None
+
+
+def _fit(alpha: NDArray[np.float64], shape: str, x: float, y: float, area: float) -> tuple[float, float]:
+    """The best soft overlap of a shape of this centroid and area with the figure, and its radius."""
+    radius = math.sqrt(area / _unit_area(shape))
+    dx, dy = _centroid_offset(shape)
+    best = 0.0
+    for shift_x, shift_y in itertools.product((-0.5, 0.0, 0.5), repeat=2):
+        template = _coverage(shape, x - dx * radius + shift_x, y - dy * radius + shift_y, radius)
+        best = max(best, float(np.minimum(alpha, template).sum() / np.maximum(alpha, template).sum()))
+    return best, radius
+
+
+@cache
+def _unit_area(shape: str) -> float:
+    return float(_coverage(shape, EDGE / 2, EDGE / 2, 24.0).sum() / 24.0**2)
+
+
+@cache
+def _centroid_offset(shape: str) -> tuple[float, float]:
+    """From the circle's centre to the shape's centroid, in radii."""
+    alpha = _coverage(shape, EDGE / 2, EDGE / 2, 24.0)
+    rows, columns = np.mgrid[:EDGE, :EDGE] + 0.5
+    offset = np.array([(alpha * columns).sum(), (alpha * rows).sum()]) / alpha.sum() - EDGE / 2
+    return float(offset[0] / 24.0), float(offset[1] / 24.0)

@@ -1,0 +1,40 @@
+"""Which folder holds which output. Knows paths, not contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+OUTPUT_FOLDERS = {
+    "download": "01_images",
+    "encode": "02_encodings",
+    "train": "03_model",
+    "evaluate": "04_report",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folder under which a run keeps all it makes."""
+
+    root: Path
+
+    def outputs(self, stage: str) -> Path:
+        """Where all outputs of a stage lie, one folder a fingerprint."""
+        return self.root / OUTPUT_FOLDERS[stage]
+
+    def output(self, stage: str, fingerprint: str) -> Path:
+        """The folder of one output."""
+        return self.outputs(stage) / fingerprint[:12]
+
+    @property
+    def mlflow_database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+    @property
+    def prefect_home(self) -> Path:
+        return self.root / "prefect"

@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_catalog.encodings import SCHEMA, EncodedArrays, EncodingsError, read_arrays, write_encoded_shard
+
+
+def make_shard(folder: Path, n: int = 3) -> EncodedArrays:
+    rng = np.random.default_rng(0)
+    arrays = EncodedArrays(
+        latents=rng.integers(0, 256, (n, 4, 8, 8), dtype=np.uint8),
+        text=rng.standard_normal((n, 64)).astype(np.float16),
+        key=np.array([f"{i:09d}" for i in range(n)], dtype=np.bytes_),
+    )
+    rows: dict[str, list[Any]] = {name: ["x"] * n for name in ("url", "caption", "split", "sha256")}
+    rows |= {name: [64] * n for name in ("width", "height", "original_width", "original_height")}
+    rows |= {"key": [f"{i:09d}" for i in range(n)], "clip_score": [20.0] * n, "clipped_fraction": [0.0] * n}
+    write_encoded_shard(folder, "00000", rows, arrays)
+    return arrays
+
+
+def test_arrays_come_back_as_they_went_and_are_memory_mapped(tmp_path: Path) -> None:
+    written = make_shard(tmp_path)
+    read = read_arrays(tmp_path / "00000.npz")
+    for name in ("latents", "text", "key"):
+        array = getattr(read, name)
+        assert isinstance(array, np.memmap)
+        np.testing.assert_array_equal(array, getattr(written, name))
+
+
+def test_others_read_it_with_pandas_and_numpy_alone(tmp_path: Path) -> None:
+    written = make_shard(tmp_path)
+    with np.load(tmp_path / "00000.npz") as arrays:
+        np.testing.assert_array_equal(arrays["latents"], written.latents)
+        keys = [key.decode() for key in arrays["key"]]
+    frame = pd.read_parquet(tmp_path / "00000.parquet")
+    assert list(frame.columns) == SCHEMA.names
+    assert frame["key"].tolist() == keys
+
+
+def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        make_shard(tmp_path / name)
+    for file in ("00000.npz", "00000.parquet"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_damaged_shard_is_refused_by_name(tmp_path: Path) -> None:
+    make_shard(tmp_path)
+    path = tmp_path / "00000.npz"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(EncodingsError, match=r"00000\.npz is not an encoded shard"):
+        read_arrays(path)

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from data_catalog.manifest import (
+    Manifest,
+    ManifestError,
+    Shard,
+    content_digest,
+    forget,
+    read_manifest,
+    read_receipt,
+    write_manifest,
+    write_receipt,
+)
+
+
+def make_output(folder: Path) -> Manifest:
+    (folder / "00000.npz").write_bytes(b"12345")
+    shard = Shard(name="00000", rows=2, digest="d", files={"00000.npz": 5})
+    write_receipt(folder, shard)
+    manifest = Manifest(
+        stage="encode",
+        version=1,
+        fingerprint="f",
+        digest=content_digest([shard]),
+        rows=2,
+        shards=(shard,),
+        figures={},
+        settings={},
+        parents={},
+        made_by="run",
+        made_at="now",
+        seconds=1.0,
+        folder=folder,
+    )
+    write_manifest(manifest)
+    return manifest
+
+
+def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path) is None
+    assert make_output(tmp_path) == read_manifest(tmp_path)
+
+
+def test_readers_refuse_an_output_whose_files_are_not_as_told(tmp_path: Path) -> None:
+    make_output(tmp_path)
+    (tmp_path / "00000.npz").write_bytes(b"123")
+    with pytest.raises(ManifestError, match=r"00000\.npz has 3 bytes, not 5"):
+        read_manifest(tmp_path)
+    (tmp_path / "00000.npz").unlink()
+    with pytest.raises(ManifestError, match="is missing"):
+        read_manifest(tmp_path)
+    assert read_receipt(tmp_path, "00000") is None, "a receipt of missing files is none"
+
+
+def test_to_forget_removes_receipts_and_unfinished_work_but_no_finished_file(tmp_path: Path) -> None:
+    make_output(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.npz"]
+
+
+def test_a_folder_does_not_enter_its_manifest(tmp_path: Path) -> None:
+    make_output(tmp_path)
+    assert str(tmp_path) not in (tmp_path / "manifest.json").read_text()

@@ -1,0 +1,44 @@
+"""The shape of a denoiser: the numbers a checkpoint needs beside its weights. Imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class DenoiserConfig(BaseModel):
+    """Architecture of the latent diffusion transformer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    latent_size: int = Field(32, ge=1)
+    """Height and width of a latent: image size / 8 for the usual autoencoders."""
+    latent_channels: int = Field(4, ge=1)
+    """Channels of a latent."""
+    text_dim: int = Field(768, ge=1)
+    """Width of the pooled CLIP text embedding: 768 for CLIP ViT-L/14."""
+    patch_size: int = Field(2, ge=1)
+    """Edge of the square of latent pixels that becomes one token; it must divide latent_size."""
+    width: int = Field(768, ge=64, multiple_of=64)
+    """Width of a token; heads are 64 wide."""
+    layers: int = Field(12, ge=1)
+    """Transformer blocks."""
+    mlp_multiplier: int = Field(4, ge=1)
+    """Hidden width of the feed-forward, in widths."""
+    noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
+    """Fourier features of the noise level."""
+
+    @model_validator(mode="after")
+    def _patches_tile_the_latent(self) -> DenoiserConfig:
+        if self.latent_size % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} does not divide latent_size {self.latent_size}")
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """Length of the token sequence."""
+        return (self.latent_size // self.patch_size) ** 2
+
+    @property
+    def patch_dim(self) -> int:
+        """Numbers in one patch."""
+        return self.latent_channels * self.patch_size**2

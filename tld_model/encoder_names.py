@@ -1,0 +1,16 @@
+"""Where an encoder's weights are: the two that ship with the project have names. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_SHIPPED = Path(__file__).parent / "demo_encoders"
+SHIPPED_ENCODERS = {"shapes-vae": _SHIPPED / "vae", "shapes-clip": _SHIPPED / "clip"}
+
+
+def encoder_folder(name_or_path: str) -> Path | None:
+    """The local folder of an encoder, or None for a name on the Hugging Face hub."""
+    if name_or_path in SHIPPED_ENCODERS:
+        return SHIPPED_ENCODERS[name_or_path]
+    folder = Path(name_or_path).expanduser()
+    return folder if folder.is_dir() else None

@@ -1,0 +1,188 @@
+"""CLIP and the VAE: raw pixels => raw latents => scaled latents, and text or pixels => embeddings.
+
+The only file that names diffusers and transformers. Knows nothing of shards or batches of a data set.
+
+b batch   c latent channels   h, w pixels   z latent size   d embedding width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.utils import logging as diffusers_logging
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from tld_model.encoder_names import encoder_folder
+
+transformers_logging.set_verbosity_error()
+diffusers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+# Pixel statistics of CLIP's training set, the same in all published CLIP models.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be loaded or does not fit; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCodec:
+    """A VAE between raw pixels, uint8 [b, 3, h, w], and scaled latents, float32 [b, c, h/8, w/8].
+
+    Scaled latents are (raw latents - shift) * scaling_factor, which have a spread of about 1.
+    """
+
+    vae: Any  # AutoencoderKL or AutoencoderTiny
+    scaling_factor: float
+    shift: float
+    latent_channels: int
+    downscale: int
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The mean of the posterior, not a draw from it: one picture, one latent."""
+        signed = pixels.to(self.vae.device).to(self.vae.dtype) / 127.5 - 1
+        encoded = self.vae.encode(signed)
+        raw = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mean
+        scaled: Tensor = (raw.float() - self.shift) * self.scaling_factor
+        return scaled
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        raw = latents.to(self.vae.device).float() / self.scaling_factor + self.shift
+        signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
+        pixels: Tensor = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """Captions -> pooled, projected CLIP text embeddings, float32 [b, d], as they come: not normalized."""
+
+    model: Any  # CLIPTextModelWithProjection
+    tokenizer: CLIPTokenizer
+
+    @property
+    def dim(self) -> int:
+        return int(self.model.config.projection_dim)
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        tokens = _tokenize(self.tokenizer, captions, self.model.config.max_position_embeddings)
+        embeddings: Tensor = self.model(**tokens.to(self.model.device)).text_embeds
+        return embeddings.float()
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Both towers of CLIP: text embeddings as TextEncoder makes them, and image embeddings to compare."""
+
+    model: Any  # CLIPModel
+    tokenizer: CLIPTokenizer
+
+    @property
+    def dim(self) -> int:
+        return int(self.model.config.projection_dim)
+
+    @torch.no_grad()
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """float32 [b, d]"""
+        tokens = _tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings)
+        tokens = tokens.to(self.model.device)
+        pooled = self.model.text_model(**tokens).pooler_output
+        embeddings: Tensor = self.model.text_projection(pooled)
+        return embeddings.float()
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """uint8 [b, 3, h, w] -> float32 [b, d]; the short side is resized, the center cropped."""
+        edge = int(self.model.config.vision_config.image_size)
+        x = pixels.to(self.model.device).float() / 255
+        if min(x.shape[2:]) != edge:
+            ratio = edge / min(x.shape[2:])
+            size = [max(edge, round(side * ratio)) for side in x.shape[2:]]
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = ((side - edge) // 2 for side in x.shape[2:])
+        x = x[:, :, top : top + edge, left : left + edge]  # [b, 3, edge, edge]
+        mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        pooled = self.model.vision_model(pixel_values=((x - mean) / std).to(self.model.dtype)).pooler_output
+        embeddings: Tensor = self.model.visual_projection(pooled)
+        return embeddings.float()
+
+
+def load_image_codec(name_or_path: str, device: str) -> ImageCodec:
+    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError."""
+
+    def load(source: str | Path, **options: Any) -> AutoencoderKL | AutoencoderTiny:
+        kind = AutoencoderKL.load_config(source, **options).get("_class_name")
+        classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+        if kind not in classes:
+            raise EncoderError(f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}")
+        return classes[kind].from_pretrained(source, torch_dtype=_dtype(device), **options)
+
+    vae = _load("VAE", name_or_path, load).to(device).eval()
+    levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
+    return ImageCodec(
+        vae=vae,
+        scaling_factor=float(vae.config["scaling_factor"]),
+        shift=float(vae.config.get("shift_factor") or 0.0),
+        latent_channels=int(vae.config["latent_channels"]),
+        downscale=2 ** (levels - 1),
+    )
+
+
+def load_text_encoder(name_or_path: str, device: str) -> TextEncoder:
+    """The text tower of a CLIP model and its tokenizer. Raises EncoderError."""
+    model = _load("CLIP text encoder", name_or_path, CLIPTextModelWithProjection.from_pretrained)
+    return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path))
+
+
+def load_clip(name_or_path: str, device: str) -> Clip:
+    """A whole CLIP model and its tokenizer. Raises EncoderError."""
+    model = _load("CLIP", name_or_path, CLIPModel.from_pretrained)
+    return Clip(_ready(model, device), _load_tokenizer(name_or_path))
+
+
+def _load_tokenizer(name_or_path: str) -> CLIPTokenizer:
+    tokenizer: CLIPTokenizer = _load("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
+    return tokenizer
+
+
+def _ready(model: Any, device: str) -> Any:
+    return model.to(device=device, dtype=_dtype(device)).eval()
+
+
+def _dtype(device: str) -> torch.dtype:
+    return torch.float16 if device.startswith("cuda") else torch.float32
+
+
+def _load(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
+    folder = encoder_folder(name_or_path)
+    if folder is None and (name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1):
+        raise EncoderError(f"no {what} at {name_or_path!r}: there is no such folder")
+    try:
+        return load(folder, local_files_only=True) if folder else load(name_or_path)
+    except EncoderError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if folder:
+            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {first_line}") from error
+        raise EncoderError(
+            f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no folder of that name; "
+            f"download it elsewhere and give its path ({first_line})"
+        ) from error
+
+
+def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> Any:
+    return tokenizer(list(captions), padding=True, truncation=True, max_length=limit, return_tensors="pt")

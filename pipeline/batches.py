@@ -1,0 +1,121 @@
+"""Encodings -> tensors: which pairs are held out, in what order the others come, and their dequantization.
+
+The order follows from the seed and the step alone, so that a resumed training sees what an uninterrupted
+one would. Knows nothing of noise or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_catalog.encodings import EncodedArrays, read_arrays, read_rows
+from data_catalog.manifest import Manifest
+from tld_model.quantize import Quantization, dequantize
+
+
+class SplitError(ValueError):
+    """Encodings that leave nothing to train on, or nothing held out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pairs as the model sees them."""
+
+    latents: Tensor  # scaled latents, float32 [b, c, z, z]
+    text: Tensor  # pooled text embeddings, float32 [b, d]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPairs:
+    """All pairs of some encodings, memory-mapped, addressed by their number."""
+
+    shards: tuple[EncodedArrays, ...]
+    starts: NDArray[np.int64]  # number of the first pair of each shard
+    quantization: Quantization
+
+    def take(self, numbers: NDArray[np.int64]) -> Batch:
+        """The pairs of these numbers, in this order."""
+        shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
+        first = self.shards[int(shard_of[0])]
+        levels = np.empty((len(numbers), *first.latents.shape[1:]), np.uint8)
+        text = np.empty((len(numbers), first.text.shape[1]), np.float16)
+        for index in np.unique(shard_of):
+            here = shard_of == index
+            rows = numbers[here] - self.starts[index]
+            levels[here] = self.shards[index].latents[rows]
+            text[here] = self.shards[index].text[rows]
+        return Batch(dequantize(torch.from_numpy(levels), self.quantization), torch.from_numpy(text).float())
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which pairs train, which are held out, and what the held-out ones say."""
+
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    held_out_captions: list[str]
+
+
+def open_pairs(encodings: Manifest) -> EncodedPairs:
+    """Map the encodings of a manifest into memory."""
+    filled = [shard for shard in encodings.shards if shard.rows]
+    arrays = tuple(read_arrays(encodings.file(f"{shard.name}.npz")) for shard in filled)
+    starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
+    return EncodedPairs(arrays, starts, Quantization(encodings.figures["quantization"]["clip"]))
+
+
+def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
+    """Divide pairs by the table's split column, or else by a hash of the key. Raises SplitError."""
+    rows = [
+        row
+        for shard in encodings.shards
+        if shard.rows
+        for row in read_rows(encodings.folder, shard.name, ["key", "split", "caption"]).to_pylist()
+    ]
+    held_out = np.array([is_held_out(row["key"], row["split"], held_out_fraction) for row in rows])
+    undecided = [number for number, row in enumerate(rows) if not row["split"]]
+    if not held_out.any() and undecided and held_out_fraction > 0 and len(rows) > 1:
+        held_out[min(undecided, key=lambda number: _key_hash(rows[number]["key"]))] = True
+    if not held_out.any():
+        raise SplitError("no pair is held out; raise train.held_out_fraction, or give the table a split column")
+    if held_out.all():
+        raise SplitError(f"all {len(rows)} pairs are held out, none is left to train on; lower train.held_out_fraction")
+    numbers = np.arange(len(rows))
+    chosen = numbers[held_out]
+    return Split(numbers[~held_out], chosen, [rows[number]["caption"] for number in chosen])
+
+
+def is_held_out(key: str, split: str, fraction: float) -> bool:
+    """Whether a pair is kept out of training; the same answer for the same key, whatever else is there."""
+    return split == "held_out" if split else _key_hash(key) < fraction
+
+
+def _key_hash(key: str) -> float:
+    """A number in [0, 1) that follows from the key."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+
+
+def batch_numbers(train: NDArray[np.int64], batch_size: int, seed: int, first_step: int) -> Iterator[NDArray[np.int64]]:
+    """Endless batches of pair numbers from a step on: epoch after epoch, each in an order of its own."""
+    position = first_step * batch_size
+    epoch, order = -1, train
+    while True:
+        chosen: list[NDArray[np.int64]] = []
+        wanted = batch_size
+        while wanted:
+            if position // len(train) != epoch:
+                epoch = position // len(train)
+                order = np.random.default_rng((seed, epoch)).permutation(train)
+            start = position % len(train)
+            part = order[start : start + wanted]
+            chosen.append(part)
+            position += len(part)
+            wanted -= len(part)
+        yield np.concatenate(chosen)

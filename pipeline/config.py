@@ -1,0 +1,242 @@
+"""Every knob of a run, on one page; and how a run is read from a file. The sentence under a field is its help."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from data_catalog.shapes import ATTRIBUTE_NAMES
+from data_catalog.urls import TableColumns
+from tld_model.config import DenoiserConfig
+
+SCORES = (
+    *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
+    *("clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss"),
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DownloadConfig(_Section):
+    """urls -> images"""
+
+    urls: str
+    """Path of the table of URLs and captions (csv, tsv, parquet, json lines), or 'shapes' for the built-in data set."""
+    url_column: str = "url"
+    """Column of the URLs."""
+    caption_column: str = "caption"
+    """Column of the captions."""
+    split_column: str | None = None
+    """Column that says 'train' or 'held_out'; without it a hash of the key decides (train.held_out_fraction)."""
+    limit: int | None = Field(None, ge=1)
+    """Use only the first rows of the table."""
+    image_size: int = Field(256, ge=16, le=2048)
+    """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""
+    image_format: Literal["jpg", "png", "webp"] = "jpg"
+    """How pictures are stored in the shards."""
+    shard_size: int = Field(1000, ge=2, le=100_000)
+    """Rows of the table in one shard: the unit of work, retry and progress."""
+    min_success_rate: float = Field(0.5, ge=0, le=1)
+    """Fewer pictures than this share of the usable rows is an error."""
+    timeout_s: float = Field(10, gt=0)
+    """How long a server may stay silent."""
+    retries: int = Field(1, ge=0, le=10)
+    """Second tries of a failed URL."""
+    workers: int = Field(2, ge=1)
+    """Processes. Changes speed only."""
+    threads: int = Field(32, ge=1)
+    """Connections of each process. Changes speed only."""
+
+    @property
+    def columns(self) -> TableColumns:
+        return TableColumns(self.url_column, self.caption_column, self.split_column)
+
+
+class EncodeConfig(_Section):
+    """images -> encodings"""
+
+    vae: str = "madebyollin/sdxl-vae-fp16-fix"
+    """Autoencoder: a folder, a Hugging Face name, or 'shapes-vae', which ships with the project."""
+    clip: str = "openai/clip-vit-large-patch14"
+    """CLIP model and tokenizer: a folder, a Hugging Face name, or 'shapes-clip', which ships with the project."""
+    latent_clip: float = Field(4.0, gt=0)
+    """Largest latent value that uint8 holds; scaled latents have a spread of about 1."""
+    device: str = "auto"
+    """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+    batch_size: int = Field(64, ge=1)
+    """Pictures at once. Changes speed only."""
+    workers: int = Field(1, ge=1)
+    """Processes, each with models of its own. Changes speed only."""
+
+
+class TrainConfig(_Section):
+    """encodings -> model"""
+
+    steps: int = Field(50_000, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(256, ge=1)
+    """Pairs a step."""
+    lr: float = Field(3e-4, gt=0)
+    """Highest learning rate of AdamW."""
+    lr_schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows the warm-up: a cosine down to zero, or no change."""
+    warmup_steps: int = Field(500, ge=0)
+    """Steps of linear rise of the learning rate."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Of AdamW."""
+    beta2: float = Field(0.99, gt=0, lt=1)
+    """Of AdamW: memory of the squared gradient."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    """Of the averaged weights, reached slowly: min(ema_decay, (1 + step) / (10 + step))."""
+    condition_dropout: float = Field(0.15, ge=0, lt=1)
+    """Share of captions replaced by 'no condition', which guidance needs."""
+    noise_alpha: float = Field(1.0, gt=0)
+    """Noise levels are drawn from Beta(noise_alpha, noise_beta)."""
+    noise_beta: float = Field(2.5, gt=0)
+    """See noise_alpha."""
+    max_loss_weight: float = Field(1.0, ge=1)
+    """The loss at noise level s is weighted by 1/s^2 up to this; 1 is the plain squared error."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the forward pass; 'auto' is bf16 where the hardware has it."""
+    held_out_fraction: float = Field(0.02, ge=0, le=0.5)
+    """Share of pairs kept out of training, by a hash of the key; a split column in the table goes first."""
+    seed: int = 0
+    """Of initial weights, order of pairs, noise and dropout."""
+    checkpoint_every: int = Field(1000, ge=1)
+    """Steps between checkpoints. A kill costs at most these. Changes speed only."""
+    validate_every: int = Field(1000, ge=1)
+    """Steps between held-out losses. Changes speed only."""
+    sample_every: int = Field(5000, ge=1)
+    """Steps between sample grids. Changes speed only."""
+    log_every: int = Field(20, ge=1)
+    """Steps between logged losses. Changes speed only."""
+    device: str = "auto"
+    """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+
+
+class EvaluateConfig(_Section):
+    """model -> report"""
+
+    prompts: int = Field(256, ge=1)
+    """How many held-out captions to sample, fewer where there are fewer."""
+    steps: int = Field(20, ge=1)
+    """Sampling steps of DPM-Solver++(2M)."""
+    guidance: float = Field(4.5, ge=1)
+    """Guidance scale; 1 is none, and costs half."""
+    seed: int = 0
+    """Of the initial noise."""
+    grid: int = Field(36, ge=1, le=400)
+    """Pictures in grid.png."""
+    require: dict[str, float] = {}
+    """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses and distances, the most they may be."""
+    device: str = "auto"
+    """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+    batch_size: int = Field(64, ge=1)
+    """Samples at once. Changes speed only."""
+
+    @field_validator("require")
+    @classmethod
+    def _scores_exist(cls, require: dict[str, float]) -> dict[str, float]:
+        if unknown := [name for name in require if name not in SCORES]:
+            raise ValueError(f"no such score: {', '.join(unknown)}; known: {', '.join(SCORES)}")
+        return require
+
+
+class RunConfig(_Section):
+    """A whole run: from URLs to a report."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run, and of its experiment in MLflow."""
+    root: Path = Path("data")
+    """Workspace: all that the run makes lies here."""
+    download: DownloadConfig
+    encode: EncodeConfig = EncodeConfig()
+    model: DenoiserConfig = DenoiserConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+class ConfigError(ValueError):
+    """A run that is not described validly; the message lists every problem."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at once."""
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good one to copy") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read config file {path}: {error}") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold sections (name, root, download, …), not {type(tree).__name__}")
+
+    problems = [problem for override in overrides if (problem := _apply_override(tree, override))]
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        problems += [_describe(dict(problem)) for problem in error.errors()]
+    if config is None or problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"{path} does not describe a valid run:\n{lines}")
+    return config
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> str | None:
+    """Set `section.key=value` in the tree; what is wrong with it, or None."""
+    dotted, equals, raw = override.partition("=")
+    if not equals or not dotted:
+        return f"{override}: an override looks like section.key=value"
+    *sections, key = dotted.split(".")
+    node = tree
+    for section in sections:
+        if node.get(section) is None:
+            node[section] = {}
+        node = node[section]
+        if not isinstance(node, dict):
+            return f"{dotted}: {section!r} is a value, not a section"
+    try:
+        node[key] = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        node[key] = raw
+    return None
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """One validation error as a user reads it: where, what, and the value."""
+    location = problem["loc"]
+    where = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _settings_at(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return f"{where}: no such setting; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    return f"{where}: {message}" if isinstance(given, dict) else f"{where}: {message}, got {given!r}"
+
+
+def _settings_at(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,82 @@
+"""Grids of captioned pictures, for people to look at."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_FONT_SIZE = 11
+_LINE = 13
+_GAP = 8
+_SMALLEST_TILE = 128  # pixels: smaller pictures are shown enlarged
+_CAPTION_LINES = 3
+
+
+def picture_grid(
+    pictures: Sequence[NDArray[np.uint8]],
+    captions: Sequence[str],
+    columns: int | None = None,
+    marks: Sequence[bool] | None = None,
+) -> Image.Image:
+    """Pictures [h, w, 3] in rows, each over its caption; `marks` says which are right (green) or wrong (red).
+    Without `columns` the grid is about twice as wide as high, its rows full where the count allows it."""
+    height, width = pictures[0].shape[:2]
+    enlarge = max(1, -(-_SMALLEST_TILE // width))
+    tile = (width * enlarge, height * enlarge)
+    columns = min(columns or _full_rows(len(pictures)), len(pictures))
+    rows = -(-len(pictures) // columns)
+    cell = (tile[0] + _GAP, tile[1] + _CAPTION_LINES * _LINE + _GAP)
+    canvas = Image.new("RGB", (columns * cell[0] + _GAP, rows * cell[1] + _GAP), "white")
+    pen = ImageDraw.Draw(canvas)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = _GAP + index % columns * cell[0], _GAP + index // columns * cell[1]
+        canvas.paste(Image.fromarray(picture).resize(tile, Image.Resampling.NEAREST), (x, y))
+        if marks is not None:
+            colour = (40, 160, 70) if marks[index] else (215, 40, 40)
+            pen.rectangle((x - 2, y - 2, x + tile[0] + 1, y + tile[1] + 1), outline=colour, width=2)
+        for line, text in enumerate(_wrapped(caption, tile[0])):
+            pen.text((x, y + tile[1] + 2 + line * _LINE), text, fill=(60, 60, 60), font=_font())
+    return canvas
+
+
+def _full_rows(count: int) -> int:
+    """Columns of a grid about twice as wide as high: of those near, the one that leaves the fewest gaps."""
+    ideal = math.sqrt(2 * count)
+    near = range(max(1, round(ideal * 0.7)), round(ideal * 1.4) + 1)
+    return min(near, key=lambda columns: (-count % columns, abs(columns - ideal)))
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _FONT_SIZE)
+
+
+def _wrapped(caption: str, width: int) -> list[str]:
+    """At most three lines of this width; what does not fit ends in an ellipsis."""
+    lines = [""]
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if _font().getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    shown = lines[:_CAPTION_LINES]
+    if len(lines) > len(shown):
+        shown[-1] += " …"
+    return [_cut(line, width) for line in shown]
+
+
+def _cut(line: str, width: int) -> str:
+    if _font().getlength(line) <= width:
+        return line
+    while line and _font().getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"

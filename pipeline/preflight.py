@@ -1,0 +1,116 @@
+"""What can be known to be wrong before any work: all of it, at once. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_catalog import shapes
+from data_catalog.urls import UrlTableError, check_url_table
+from pipeline.config import ConfigError, RunConfig
+from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder
+
+
+def check_run(config: RunConfig) -> None:
+    """Raise ConfigError where a run cannot succeed: URL table, encoders, shapes, devices, folders."""
+    problems = [problem for check in _CHECKS for problem in check(config)]
+    if problems:
+        raise ConfigError("this run cannot work:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _url_table(config: RunConfig) -> Iterator[str]:
+    try:
+        check_url_table(config.download.urls, config.download.columns)
+    except UrlTableError as error:
+        yield f"download.urls: {error}"
+
+
+def _encoders(config: RunConfig) -> Iterator[str]:
+    shipped = ", ".join(SHIPPED_ENCODERS)
+    for setting, name in (("encode.vae", config.encode.vae), ("encode.clip", config.encode.clip)):
+        folder = encoder_folder(name)
+        if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+            yield f"{setting}: {name!r} is neither a folder, nor a Hugging Face name (owner/name), nor one of {shipped}"
+        elif folder and not (folder / "config.json").exists():
+            yield f"{setting}: {str(folder)!r} holds no config.json, so it is no encoder"
+
+
+def _shapes_fit(config: RunConfig) -> Iterator[str]:
+    """Compare the model with encoders on this disk; those on a hub are checked once they are there."""
+    if (vae := _encoder_config(config.encode.vae)) is not None:
+        levels: list[int] = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or []
+        factor = 2 ** (len(levels) - 1)
+        if levels and config.download.image_size % factor:
+            yield f"download.image_size: {config.download.image_size} is not a multiple of {factor}, as the VAE needs"
+        elif levels:
+            yield from _differs(config, "latent_size", config.download.image_size // factor)
+        yield from _differs(config, "latent_channels", vae.get("latent_channels"))
+    if (clip := _encoder_config(config.encode.clip)) is not None:
+        yield from _differs(config, "text_dim", clip.get("projection_dim"))
+
+
+def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
+    have = getattr(config.model, name)
+    if made is not None and have != made:
+        yield f"model.{name}: is {have}, but the encoders will make {made}; set model.{name}={made}"
+
+
+def _encoder_config(name: str) -> dict[str, Any] | None:
+    folder = encoder_folder(name)
+    try:
+        return json.loads((folder / "config.json").read_text()) if folder else None
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _shapes_size(config: RunConfig) -> Iterator[str]:
+    if config.download.urls == shapes.NAME and config.download.split_column:
+        yield "download.split_column: the built-in data set brings its own split; remove this setting"
+    graded = [name for name in config.evaluate.require if "accuracy" in name]
+    if graded and config.download.urls != shapes.NAME:
+        yield f"evaluate.require: {', '.join(graded)} exist only for the built-in data set 'shapes'"
+
+
+def _root_is_writable(config: RunConfig) -> Iterator[str]:
+    existing = next(path for path in (config.root, *config.root.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        yield f"root: {existing} is a file, not a folder"
+    elif not _can_write(existing):
+        yield f"root: cannot write to {existing}; choose another folder with root=…"
+
+
+def _can_write(folder: Path) -> bool:
+    """Try it: permission bits do not know of read-only file systems or of root."""
+    probe = folder / f".tld-{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _devices(config: RunConfig) -> Iterator[str]:
+    wanted = {(name, getattr(config, name).device) for name in ("encode", "train", "evaluate")}
+    unusual = sorted((name, device) for name, device in wanted if device not in ("auto", "cpu"))
+    if unusual:
+        from pipeline.devices import DeviceError, choose_device
+
+        for name, device in unusual:
+            try:
+                choose_device(device)
+            except (DeviceError, ValueError) as error:
+                yield f"{name}.device: {error}"
+
+
+_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
+    _url_table,
+    _encoders,
+    _shapes_fit,
+    _shapes_size,
+    _root_is_writable,
+    _devices,
+)

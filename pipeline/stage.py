@@ -1,0 +1,230 @@
+"""The four stages as a table, what a stage is handed, and when its output is fresh.
+
+Knows folders and fingerprints; knows nothing of what a stage does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from data_catalog.manifest import (
+    Manifest,
+    ManifestError,
+    Shard,
+    content_digest,
+    file_digest,
+    forget,
+    read_manifest,
+    write_manifest,
+)
+from data_catalog.urls import url_table_digest
+from data_catalog.workspace import Workspace
+from pipeline.config import RunConfig
+from tld_model.encoder_names import encoder_folder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
+
+
+class Tracker(Protocol):
+    """Where a stage reports to while it works."""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run that is told of this stage, or ""."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers that belong to a step."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """A file worth keeping with the run."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """How far the stage is."""
+
+
+class MapShards(Protocol):
+    """Apply a worker to shards, yield results as they finish; wherever the workers live."""
+
+    def __call__(
+        self, make_worker: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int
+    ) -> Iterator[Result]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a stage function returns: it becomes a manifest."""
+
+    shards: tuple[Shard, ...]
+    figures: dict[str, Any]
+
+
+class StageFailed(RuntimeError):
+    """A stage that could not finish; the message says what was kept and how to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One row of the DAG."""
+
+    name: str
+    version: int  # raised by hand when the code changes what the output means
+    parents: tuple[str, ...]
+    speed_only: frozenset[str]  # settings of its section that cannot change the output
+    makes: str
+
+
+_SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_every", "sample_every", "log_every"})
+STAGES: dict[str, StageSpec] = {
+    spec.name: spec
+    for spec in (
+        StageSpec("download", 1, (), frozenset({"urls", "workers", "threads", "min_success_rate"}), "images"),
+        StageSpec("encode", 1, ("download",), frozenset({"device", "batch_size", "workers"}), "encodings"),
+        StageSpec("train", 1, ("encode",), _SPEED_ONLY_IN_TRAINING, "model"),
+        StageSpec("evaluate", 1, ("encode", "train"), frozenset({"device", "batch_size"}), "report"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """Where a stage of a run stands."""
+
+    stage: str
+    state: State
+    manifest: Manifest | None = None
+    folder: Path | None = None
+    problem: str = ""
+
+
+def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
+    """What can change a stage's output, parents aside: as it stands in the manifest."""
+    section = getattr(config, spec.name).model_dump(mode="json", exclude=set(spec.speed_only))
+    match spec.name:
+        case "download":
+            section["urls_digest"] = url_table_digest(config.download.urls)
+        case "encode":
+            section["vae_identity"] = _encoder_identity(config.encode.vae)
+            section["clip_identity"] = _encoder_identity(config.encode.clip)
+        case "train":
+            section["model"] = config.model.model_dump(mode="json")
+    return dict(section)
+
+
+def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manifest]) -> str:
+    """SHA-256 of all that can change the stage's output. It names the folder."""
+    identity = {
+        "stage": spec.name,
+        "version": spec.version,
+        "settings": settings_that_matter(spec, config),
+        "parents": {name: parents[name].digest for name in spec.parents},
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def survey(config: RunConfig) -> dict[str, StageStatus]:
+    """The state of each stage, without changing anything."""
+    workspace = Workspace(config.root)
+    statuses: dict[str, StageStatus] = {}
+    for spec in STAGES.values():
+        parents = {name: statuses[name].manifest for name in spec.parents}
+        statuses[spec.name] = _status(spec, config, workspace, parents)
+    return statuses
+
+
+def _status(
+    spec: StageSpec, config: RunConfig, workspace: Workspace, parents: Mapping[str, Manifest | None]
+) -> StageStatus:
+    others = workspace.outputs(spec.name)
+    otherwise: State = "stale" if others.is_dir() and any(others.glob("*/manifest.json")) else "missing"
+    ready = {name: manifest for name, manifest in parents.items() if manifest}
+    if len(ready) < len(parents):
+        return StageStatus(spec.name, otherwise)
+    folder = workspace.output(spec.name, fingerprint(spec, config, ready))
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError as error:
+        return StageStatus(spec.name, "damaged", folder=folder, problem=str(error))
+    if manifest:
+        return StageStatus(spec.name, "fresh", manifest, folder)
+    return StageStatus(spec.name, "interrupted" if folder.is_dir() else otherwise, folder=folder)
+
+
+def run_stage(
+    stage: str,
+    config: RunConfig,
+    parents: Mapping[str, Manifest],
+    force: bool,
+    track: Tracker,
+    work: Callable[[Path], Output],
+) -> Manifest:
+    """Do a stage's work in its folder, or resume it there, and write the manifest. Returns at once where
+    the output is fresh and not forced."""
+    spec = STAGES[stage]
+    identity = fingerprint(spec, config, parents)
+    folder = Workspace(config.root).output(stage, identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        try:
+            manifest = read_manifest(folder)
+        except ManifestError:
+            force, manifest = True, None
+        if manifest and not force:
+            return manifest
+        if force:
+            forget(folder)
+
+        started = time.monotonic()
+        output = work(folder)
+        manifest = Manifest(
+            stage=stage,
+            version=spec.version,
+            fingerprint=identity,
+            digest=content_digest(output.shards),
+            rows=sum(shard.rows for shard in output.shards),
+            shards=output.shards,
+            figures=output.figures,
+            settings=settings_that_matter(spec, config),
+            parents={name: parents[name].digest for name in spec.parents},
+            made_by=track.run_id,
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 1),
+            folder=folder,
+        )
+        write_manifest(manifest)
+    return manifest
+
+
+@contextmanager
+def _lock(folder: Path, patience_s: float = 30) -> Iterator[None]:
+    """One process at a time in an output folder; a dying one is given time to end."""
+    with (folder / ".lock").open("a") as file:
+        give_up = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise StageFailed(f"another process is working in {folder}; wait for it, or stop it") from None
+                time.sleep(0.2)
+        yield
+
+
+def _encoder_identity(name_or_path: str) -> str:
+    """Encoders on this disk enter by content, others by name."""
+    folder = encoder_folder(name_or_path)
+    if folder is None:
+        return name_or_path
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors", ".bin"))
+    return hashlib.sha256("\n".join(f"{path.name} {file_digest(path)}" for path in files).encode()).hexdigest()

@@ -1,0 +1,64 @@
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.pool import ShardPool, WorkerDied, map_in_pool
+
+
+def square() -> Callable[[int], tuple[int, int]]:
+    return _square
+
+
+def _square(x: int) -> tuple[int, int]:
+    if x < 0:
+        raise ValueError(f"{x} is negative")
+    return x * x, os.getpid()
+
+
+def dies_once(mark: Path) -> Callable[[int], int]:
+    return partial(_dies_once, mark)
+
+
+def _dies_once(mark: Path, x: int) -> int:
+    if x == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def always_dies() -> Callable[[int], int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def test_every_item_is_worked_on_in_other_processes() -> None:
+    results = list(map_in_pool(square, range(6), workers=2))
+    assert sorted(value for value, _ in results) == [0, 1, 4, 9, 16, 25]
+    assert os.getpid() not in {pid for _, pid in results}
+
+
+def test_an_error_travels_back_with_its_traceback() -> None:
+    with pytest.raises(ValueError, match="-1 is negative") as told:
+        list(map_in_pool(square, [-1], workers=1))
+    assert "in _square" in told.value.__notes__[0]
+
+
+def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
+    assert sorted(map_in_pool(partial(dies_once, tmp_path / "mark"), range(5), workers=2)) == [0, 1, 2, 3, 4]
+    assert (tmp_path / "mark").exists()
+
+
+def test_a_worker_that_always_dies_is_reported_not_waited_for() -> None:
+    with pytest.raises(WorkerDied, match=r"exit code -9 \(killed: most likely out of memory"):
+        list(map_in_pool(always_dies, [1], workers=1))
+
+
+def test_closing_ends_the_processes() -> None:
+    with ShardPool(square, 1) as pool:
+        _, pid = pool.run(2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -1,0 +1,160 @@
+"""Training on made-up encodings: exact resume, order, split, learning. Real loop, real checkpoints."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
+from data_catalog.manifest import Manifest, Shard
+from pipeline.batches import EncodedPairs, Split, SplitError, batch_numbers, is_held_out, open_pairs, split_pairs
+from pipeline.config import TrainConfig
+from pipeline.train import (
+    checkpoints,
+    held_out_loss,
+    initial_state,
+    learning_rate,
+    resume,
+    save_checkpoint,
+    train_steps,
+)
+from pipeline.train_process import ModelMismatch, check_fit
+from tld_model.config import DenoiserConfig
+
+MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+CONFIG = TrainConfig(steps=8, batch_size=8, warmup_steps=2, lr=1e-3, device="cpu")
+
+
+def make_encodings(folder: Path, sizes: tuple[int, ...] = (13, 7), split: str = "") -> Manifest:
+    rng = np.random.default_rng(0)
+    for number, n in enumerate(sizes):
+        keys = [f"{number:05d}{i:04d}" for i in range(n)]
+        text = rng.standard_normal((n, 8)).astype(np.float16)
+        latents = (128 + 40 * text.repeat(8, axis=1).reshape(n, 4, 4, 4)).clip(0, 255).astype(np.uint8)
+        rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
+        rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
+        rows |= {"split": [split] * n, "sha256": keys}
+        write_encoded_shard(folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_)))
+    return Manifest(
+        stage="encode",
+        version=1,
+        fingerprint="",
+        digest="",
+        rows=sum(sizes),
+        shards=tuple(Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)),
+        figures={"quantization": {"clip": 4.0}, "latent_shape": [4, 4, 4], "text_dim": 8},
+        settings={},
+        parents={},
+        made_by="",
+        made_at="",
+        seconds=0,
+        folder=folder,
+    )
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> EncodedPairs:
+    return open_pairs(make_encodings(tmp_path))
+
+
+@pytest.fixture
+def split(tmp_path: Path, pairs: EncodedPairs) -> Split:  # noqa: ARG001 (the encodings must be there)
+    return split_pairs(make_encodings(tmp_path), 0.1)
+
+
+def test_a_resumed_training_ends_with_the_same_weights_bit_for_bit(
+    tmp_path: Path, pairs: EncodedPairs, split: Split
+) -> None:
+    whole = initial_state(CONFIG, MODEL, "cpu")
+    losses = [step.loss.item() for step in train_steps(whole, pairs, split, CONFIG, "cpu")]
+
+    first = initial_state(CONFIG, MODEL, "cpu")
+    list(islice(train_steps(first, pairs, split, CONFIG, "cpu"), 3))
+    save_checkpoint(first, tmp_path / "checkpoints")
+    torch.manual_seed(12345)  # the global generator must not matter
+    second = initial_state(CONFIG, MODEL, "cpu")
+    resume(second, tmp_path / "checkpoints", "cpu")
+    assert second.step == 3
+    rest = [step.loss.item() for step in train_steps(second, pairs, split, CONFIG, "cpu")]
+
+    assert rest == losses[3:]
+    for ours, theirs in ((whole.denoiser, second.denoiser), (whole.ema, second.ema)):
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs: EncodedPairs, split: Split) -> None:
+    state = initial_state(CONFIG, MODEL, "cpu")
+    for _ in train_steps(state, pairs, split, CONFIG, "cpu"):
+        save_checkpoint(state, tmp_path / "c")
+    kept = checkpoints(tmp_path / "c")
+    assert [path.name for path in kept] == ["step-00000007.pt", "step-00000008.pt"]
+    kept[-1].write_bytes(kept[-1].read_bytes()[:1000])
+    fresh = initial_state(CONFIG, MODEL, "cpu")
+    resume(fresh, tmp_path / "c", "cpu")
+    assert fresh.step == 7
+
+
+def test_it_learns(pairs: EncodedPairs, split: Split) -> None:
+    config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": 0.9})
+    state = initial_state(config, MODEL, "cpu")
+    before = held_out_loss(state.ema, pairs, split, "cpu")
+    list(train_steps(state, pairs, split, config, "cpu"))
+    after = held_out_loss(state.ema, pairs, split, "cpu")
+    assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
+    assert sum(name.startswith("held_out_loss/") for name in after) == 5
+
+
+def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_step(split: Split) -> None:
+    batches = list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12))
+    n = len(split.train)
+    stream = np.concatenate(batches)
+    assert sorted(stream[:n]) == sorted(split.train)
+    assert list(stream[:n]) != list(stream[n : 2 * n])
+    later = next(batch_numbers(split.train, 5, seed=1, first_step=7))
+    np.testing.assert_array_equal(later, batches[7])
+
+
+def test_taken_pairs_are_those_asked_for_across_shards(pairs: EncodedPairs) -> None:
+    numbers = np.array([15, 0, 12, 13])
+    batch = pairs.take(numbers)
+    for row, number in enumerate(numbers):
+        shard, at = (0, number) if number < 13 else (1, number - 13)
+        np.testing.assert_array_equal(batch.text[row].numpy(), pairs.shards[shard].text[at].astype(np.float32))
+
+
+def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
+    encodings = make_encodings(tmp_path, sizes=(400,))
+    a, b = split_pairs(encodings, 0.1), split_pairs(encodings, 0.2)
+    assert 20 <= len(a.held_out) <= 60
+    assert set(a.held_out) <= set(b.held_out), "a larger share holds out the same pairs and more"
+    assert not set(a.held_out) & set(a.train)
+    assert a.held_out_captions[0] == f"caption 00000{a.held_out[0]:04d}"
+    assert is_held_out("any", "held_out", 0.0)
+    assert not is_held_out("any", "train", 0.5)
+    with pytest.raises(SplitError, match="no pair is held out"):
+        split_pairs(make_encodings(tmp_path, split="train"), 0.1)
+    with pytest.raises(SplitError, match="none is left to train on"):
+        split_pairs(make_encodings(tmp_path, split="held_out"), 0.1)
+
+
+def test_the_learning_rate_rises_then_falls_or_stays() -> None:
+    config = TrainConfig(steps=100, warmup_steps=10, lr=1.0)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.01
+    constant = config.model_copy(update={"lr_schedule": "constant"})
+    assert learning_rate(constant, 99) == 1.0
+
+
+def test_encodings_that_do_not_fit_name_every_setting(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch) as told:
+        check_fit(make_encodings(tmp_path), DenoiserConfig())
+    for setting in ("model.latent_size=4", "model.text_dim=8"):
+        assert setting in str(told.value)

@@ -1,0 +1,350 @@
+"""The command line. Commands import what is slow (Prefect, MLflow, torch) inside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+    from pipeline.stage import StageStatus
+
+Stage = Literal["download", "encode", "train", "evaluate"]
+Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
+Overrides = Annotated[
+    tuple[str, ...], Parameter(help="Settings to change, as section.key=value: train.lr=3e-4 evaluate.prompts=64.")
+]
+Force = Annotated[bool, Parameter(negative="", help="Do it again even where the output is fresh.")]
+
+app = App(
+    name="tld",
+    help="From a list of image URLs to a text-to-image model.\n\n"
+    "Start with: tld run conf/tiny.yaml. It draws, downloads and encodes a small data set, trains on it and "
+    "shows samples. Each stage can be rerun alone; what is fresh is not computed again. "
+    "A run that was stopped goes on with the same command.",
+    version_flags=[],
+)
+console = Console(highlight=False, soft_wrap=True)
+
+
+@app.command
+def run(
+    config: Config,
+    *overrides: Annotated[str, Parameter(help="Settings to change, as section.key=value.")],
+    until: Annotated[Stage, Parameter(help="Stop after this stage.")] = "evaluate",
+    force: Annotated[
+        tuple[Stage, ...], Parameter(negative="", help="Do this stage again even where it is fresh.")
+    ] = (),
+) -> None:
+    """All stages: download, encode, train, evaluate; only what is not fresh."""
+    from pipeline.preflight import check_run
+    from pipeline.stage import STAGES, survey
+
+    settings = _load(config, overrides)
+    check_run(settings)
+    statuses = survey(settings)
+    wanted = list(STAGES)[: list(STAGES).index(until) + 1]
+    if force or any(statuses[stage].state != "fresh" for stage in wanted):
+        with _prefect(settings):
+            from flows.text_to_image import text_to_image
+
+            text_to_image(settings, frozenset(force), until)
+        statuses = survey(settings)
+    else:
+        for stage in wanted:
+            console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
+    _closing_words(config, settings, statuses["evaluate"] if until == "evaluate" else None)
+
+
+@contextlib.contextmanager
+def _prefect(settings: RunConfig) -> Iterator[None]:
+    """A Prefect server for the length of the block; its start takes seconds, so say what is awaited."""
+    from data_catalog.workspace import Workspace
+    from flows.prefect_server import prefect_server
+
+    with contextlib.ExitStack() as stack:
+        with Console(stderr=True).status("starting Prefect and MLflow …"):
+            stack.enter_context(prefect_server(Workspace(settings.root).prefect_home))
+        yield
+
+
+def _closing_words(config: Path, settings: RunConfig, report: StageStatus | None) -> None:
+    """Where the results lie, the scores, and what to try next."""
+    if report is None or report.manifest is None:
+        return
+    scores = report.manifest.figures["scores"]
+    shown = ("prompt_accuracy", "clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss")
+    console.print()
+    for name in shown:
+        if name in scores:
+            console.print(f"  {name:21} {scores[name]:.4g}", markup=False)
+    prompt = "a small red star in the top left on a blue background"
+    console.print(
+        f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
+        f'Try next:\n  tld sample {config} "{prompt}"\n  tld ui {config}\n'
+        f"  tld run {config} train.steps={settings.train.steps * 2}",
+        markup=False,
+    )
+
+
+@app.command
+def download(config: Config, *overrides: str, force: Force = False) -> None:
+    """Stage 1: fetch the images of the URL table, resized, into tar shards."""
+    _run_one("download", config, overrides, force)
+
+
+@app.command
+def encode(config: Config, *overrides: str, force: Force = False) -> None:
+    """Stage 2: encode images and captions once, into Parquet + NPZ shards."""
+    _run_one("encode", config, overrides, force)
+
+
+@app.command
+def train(config: Config, *overrides: str, force: Force = False) -> None:
+    """Stage 3: train the denoiser on the encodings."""
+    _run_one("train", config, overrides, force)
+
+
+@app.command
+def evaluate(config: Config, *overrides: str, force: Force = False) -> None:
+    """Stage 4: sample held-out captions, score the samples, write the report."""
+    _run_one("evaluate", config, overrides, force)
+
+
+def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) -> None:
+    from pipeline.preflight import check_run
+    from pipeline.stage import STAGES, survey
+
+    settings = _load(config, overrides)
+    statuses = survey(settings)
+    lacking = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
+    if lacking:
+        first = statuses[lacking[0]]
+        raise UserMistake(
+            f"{stage} needs {STAGES[first.stage].makes} made with these settings, "
+            f"which are {first.state}; make them with\n"
+            f"  tld run {config} {_joined(overrides)}--until {lacking[-1]}"
+        )
+    parents = {name: manifest for name in STAGES[stage].parents if (manifest := statuses[name].manifest)}
+    check_run(settings)
+    if statuses[stage].state == "fresh" and not force:
+        console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
+        return
+    with _prefect(settings):
+        from flows.text_to_image import one_stage
+
+        one_stage(settings, stage, force, parents)
+    _closing_words(config, settings, survey(settings)["evaluate"] if stage == "evaluate" else None)
+
+
+def _joined(overrides: Sequence[str]) -> str:
+    return "".join(f"{override} " for override in overrides)
+
+
+@app.command
+def status(
+    config: Config,
+    *overrides: str,
+    as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Which stages are fresh, stale, missing or interrupted, and where their outputs are."""
+    from pipeline.stage import survey
+
+    statuses = survey(_load(config, overrides))
+    rows = [
+        {
+            "stage": status.stage,
+            "state": status.state,
+            "rows": status.manifest.rows if status.manifest else None,
+            "made_by": status.manifest.made_by if status.manifest else None,
+            "folder": str(status.folder) if status.folder else None,
+        }
+        for status in statuses.values()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+    for status in statuses.values():
+        if status.problem:
+            console.print(status.problem, markup=False)
+
+
+@app.command
+def sample(
+    config: Config,
+    prompt: Annotated[str, Parameter(help="What the picture shows.")],
+    *overrides: str,
+    count: Annotated[int, Parameter(help="How many pictures.")] = 16,
+    seed: Annotated[int, Parameter(help="Of the noise: the same seed gives the same pictures.")] = 0,
+    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = None,
+    guidance: Annotated[float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")] = None,
+    out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("sample.png"),
+) -> None:
+    """Draw pictures of a prompt with the trained model of this run."""
+    from pipeline.stage import survey
+
+    settings = _load(config, overrides)
+    statuses = survey(settings)
+    model, encodings = statuses["train"].manifest, statuses["encode"].manifest
+    if not model or not encodings:
+        raise UserMistake(
+            f"no trained model for these settings; make it with\n  tld run {config} {_joined(overrides)}--until train"
+        )
+    if not prompt.strip():
+        raise UserMistake("the prompt is empty; say what the picture should show")
+    if count < 1 or (steps is not None and steps < 1) or (guidance is not None and guidance < 1):
+        raise UserMistake(f"--count, --steps and --guidance must be at least 1, got {count}, {steps}, {guidance}")
+    if not out.parent.is_dir():
+        raise UserMistake(f"there is no folder {out.parent} to write {out.name} into")
+
+    from pipeline.pictures import picture_grid
+    from pipeline.sample import load_generator
+    from pipeline.train_events import MODEL_FILE
+
+    encoders = encodings.figures["encoders"]
+    generate = load_generator(model.file(MODEL_FILE), encoders["vae"], encoders["clip"], settings.evaluate.device)
+    pictures = generate(
+        [prompt] * count, steps or settings.evaluate.steps, guidance or settings.evaluate.guidance, seed
+    )
+    picture_grid(list(pictures), [prompt] * count).save(out, format="PNG")
+    console.print(f"{count} samples: {out}", markup=False)
+
+
+@app.command(name="config")
+def show_config(config: Config, *overrides: str) -> None:
+    """Print the resolved run, every setting with its value, and stop."""
+    import yaml
+
+    print(yaml.safe_dump(_load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+
+
+@app.command
+def catalog(
+    action: Annotated[Literal["list", "show"], Parameter(help="list them, or show one.")] = "list", name: str = ""
+) -> None:
+    """Data sets that the project knows."""
+    from data_catalog.sources import known_sources
+
+    sources = known_sources()
+    if action == "show":
+        if name not in sources:
+            raise UserMistake(f"no data set {name!r} in the catalog; known: {', '.join(sources)}")
+        for key, value in sources[name].model_dump().items():
+            console.print(f"{key:12} {value}", markup=False)
+        return
+    for source in sources.values():
+        console.print(f"{source.name:12} {source.rows:>8} rows  {source.summary}", markup=False)
+
+
+@app.command
+def bench(
+    config: Config,
+    *overrides: str,
+    as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
+) -> None:
+    """How fast this machine encodes, trains and samples this run's models, and how long the run would take."""
+    from pipeline.bench import bench as measure
+    from pipeline.preflight import check_run
+
+    settings = _load(config, overrides)
+    check_run(settings)
+    told = measure(settings, lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    console.print(told["machine"], markup=False)
+    table = Table("images/s", "median", "slowest", "fastest", box=None, header_style="bold", pad_edge=False)
+    for name, speed in told["images_per_s"].items():
+        table.add_row(name.replace("_", " "), *(f"{speed[key]:.1f}" for key in ("median", "slowest", "fastest")))
+    console.print(table)
+    console.print(f"encode keeps its encoders busy {told['encode_over_bare_encoders']:.0%} of the time")
+    hours = ", ".join(f"{name} {value:.2f}" for name, value in told["projected_hours"].items())
+    console.print(f"this run would take, in hours, without download: {hours}", markup=False)
+
+
+@app.command
+def ui(
+    config: Annotated[Path, Parameter(help="The run whose workspace to look at.")] = Path("conf/tiny.yaml"),
+    *overrides: str,
+    port: Annotated[int, Parameter(help="Port of MLflow; Prefect takes the next one.")] = 5000,
+) -> None:
+    """Look at runs in MLflow, and at flows in Prefect, in the browser. Ctrl-C ends it."""
+    from flows.web import serve_ui
+
+    serve_ui(_load(config, overrides), port)
+
+
+class UserMistake(ValueError):
+    """Something to be done differently; the message says how."""
+
+
+def _load(config: Path, overrides: Sequence[str]) -> RunConfig:
+    from pipeline.config import load_config
+
+    return load_config(config, overrides)
+
+
+def main() -> None:
+    """Run a command; exit 0 when done, 2 for the user's mistake, 1 where a stage failed, 130 on Ctrl-C."""
+    try:
+        app(exit_on_error=False, print_error=True)
+    except CycloptsError:
+        code = 2
+    except KeyboardInterrupt:
+        print("\ntld: stopped; the same command goes on from here", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        code = _explain(error)
+    else:
+        code = 0
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """Print what a person needs of an error; the exit code."""
+    from data_catalog.manifest import ManifestError
+    from data_catalog.urls import UrlTableError
+    from pipeline.config import ConfigError
+    from pipeline.stage import StageFailed
+
+    mistakes: list[type[Exception]] = [UserMistake, ConfigError, UrlTableError, ManifestError]
+    if "torch" in sys.modules:
+        mistakes += _mistakes_of_torch_rooms()
+    if isinstance(error, tuple(mistakes)):
+        print(f"tld: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, StageFailed):
+        print(f"tld: {error}", file=sys.stderr)
+        return 1
+    if os.environ.get("TLD_TRACEBACK"):
+        raise error
+    print(f"tld: unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)", file=sys.stderr)
+    return 1
+
+
+def _mistakes_of_torch_rooms() -> list[type[Exception]]:
+    from pipeline.batches import SplitError
+    from pipeline.devices import DeviceError
+    from pipeline.train_process import ModelMismatch
+    from tld_model.checkpoint import CheckpointError
+    from tld_model.encoders import EncoderError
+
+    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError]
+
+
+if __name__ == "__main__":
+    main()

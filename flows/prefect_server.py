@@ -1,0 +1,153 @@
+"""A Prefect API server of our own for the length of a run: its home under the workspace, no telemetry.
+
+A server given by PREFECT_API_URL is used instead. Prefect's ephemeral server starts slower, loses task
+runs at exit and dies of a terminal's Ctrl-C before the flow could report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+_START_LIMIT_S = 90
+_DRAIN_LIMIT_S = 20
+_QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "true",
+    # Errors are told once, by the command line; Prefect's own log goes to its server.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+
+
+class PrefectServerError(RuntimeError):
+    """Our Prefect server did not start."""
+
+
+def server_command(port: int) -> list[str]:
+    """How to start the API server: plain uvicorn, which ends when this process does."""
+    code = (
+        "import os, sys, threading, time, uvicorn\n"
+        "def watch(parent):\n"
+        "    while os.getppid() == parent: time.sleep(0.5)\n"
+        "    os._exit(1)\n"
+        "threading.Thread(target=watch, args=(int(sys.argv[1]),), daemon=True).start()\n"
+        "uvicorn.run('prefect.server.api.server:create_app', factory=True, host='127.0.0.1',"
+        " port=int(sys.argv[2]), log_level='error', lifespan='on')\n"
+    )
+    return [sys.executable, "-c", code, str(os.getpid()), str(port)]
+
+
+def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
+    """The environment of the API server."""
+    environment = {
+        **os.environ,
+        **_QUIET,
+        "PREFECT_HOME": str(home.resolve()),
+        "PREFECT_UI_ENABLED": str(ui).lower(),
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+    }
+    environment.pop("PREFECT_API_URL", None)
+    return environment
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """The address of the Prefect API for the length of the block."""
+    configured = os.environ.get("PREFECT_API_URL")
+    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+    os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
+    if configured:
+        yield configured
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    with (home / "server.log").open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.
+        server = subprocess.Popen(
+            server_command(port),
+            env=server_environment(home, port, ui=False),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            _wait_until_healthy(server, api, home / "server.log")
+            with _configured(api):
+                yield api
+                _drain(api)
+        finally:
+            _stop(server)
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _configured(api: str) -> Iterator[None]:
+    """Point this process at the server: through the environment, which plain threads see too."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_API_URL"] = api
+    refresh_global_settings_context()
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        refresh_global_settings_context()
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) -> None:
+    give_up = time.monotonic() + _START_LIMIT_S
+    while time.monotonic() < give_up:
+        if server.poll() is not None:
+            raise PrefectServerError(f"the Prefect server ended with exit code {server.returncode}; see {log}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{api}/health", timeout=2):
+            return
+        time.sleep(0.1)
+    raise PrefectServerError(f"the Prefect server did not start within {_START_LIMIT_S} s; see {log}")
+
+
+def _drain(api: str) -> None:
+    """Send what the client still holds, then wait until the server has recorded all task runs: until
+    their count has stood still for a second."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=_DRAIN_LIMIT_S)
+    give_up, last, still = time.monotonic() + _DRAIN_LIMIT_S, -1, 0
+    with contextlib.suppress(OSError):
+        while time.monotonic() < give_up and still < 2:
+            count = _task_runs(api)
+            still = still + 1 if count == last else 0
+            last = count
+            time.sleep(0.5)
+
+
+def _task_runs(api: str) -> int:
+    request = urllib.request.Request(f"{api}/task_runs/count", data=b"{}", headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return int(answer.read())
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()

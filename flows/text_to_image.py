@@ -1,0 +1,162 @@
+"""Four tasks and the flow that chains them: the DAG as five lines of Python. Wiring, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import Task
+
+from data_catalog.manifest import Manifest
+from flows.tracking import PipelineTracking, pipeline_run
+from pipeline.config import RunConfig
+from pipeline.pool import ShardPool, WorkerDied
+from pipeline.stage import STAGES, run_stage
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Prefect types its own runner as another than it asks for, hence the ignores below.
+_THREADS: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=64)
+
+# The manifest decides what is fresh: Prefect keeps no results and no cache.
+
+
+@task(name="download", cache_policy=NO_CACHE, persist_result=False)
+def download_task(run: PipelineTracking, config: RunConfig, force: frozenset[str]) -> Manifest:
+    """urls -> images"""
+    from pipeline.download import download
+
+    with run.stage("download", config, {}) as track:
+        manifest = run_stage(
+            "download",
+            config,
+            {},
+            "download" in force,
+            track,
+            lambda out: download(config.download, out, track, map_shards),
+        )
+        run.finished(track, manifest)
+    return manifest
+
+
+@task(name="encode", cache_policy=NO_CACHE, persist_result=False)
+def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], images: Manifest) -> Manifest:
+    """images -> encodings"""
+    from pipeline.encode import encode
+
+    parents = {"download": images}
+    with run.stage("encode", config, parents) as track:
+        manifest = run_stage(
+            "encode",
+            config,
+            parents,
+            "encode" in force,
+            track,
+            lambda out: encode(images, config.encode, out, track, map_shards),
+        )
+        run.finished(track, manifest)
+    return manifest
+
+
+@task(name="train", cache_policy=NO_CACHE, persist_result=False)
+def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest) -> Manifest:
+    """encodings -> model"""
+    from pipeline.train_process import train
+
+    parents = {"encode": encodings}
+    with run.stage("train", config, parents) as track:
+        manifest = run_stage(
+            "train",
+            config,
+            parents,
+            "train" in force,
+            track,
+            lambda out: train(encodings, config.train, config.model, out, track),
+        )
+        run.finished(track, manifest)
+        if manifest.made_by == track.run_id:
+            run.log_model(track, manifest, encodings)
+    return manifest
+
+
+@task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
+def evaluate_task(
+    run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest, model: Manifest
+) -> Manifest:
+    """model -> report"""
+    from pipeline.evaluate import evaluate
+
+    parents = {"encode": encodings, "train": model}
+    with run.stage("evaluate", config, parents) as track:
+        manifest = run_stage(
+            "evaluate",
+            config,
+            parents,
+            "evaluate" in force,
+            track,
+            lambda out: evaluate(encodings, model, config.evaluate, out, track),
+        )
+        run.finished(track, manifest)
+    return manifest
+
+
+@flow(name="text-to-image", persist_result=False, task_runner=_THREADS)  # type: ignore[arg-type]
+def text_to_image(config: RunConfig, force: frozenset[str] = frozenset(), until: str = "evaluate") -> Manifest:
+    """From URLs to a report, or until a stage; what is fresh is not made again."""
+    with pipeline_run(config) as run:
+        made = images = download_task(run, config, force)
+        if until != "download":
+            made = encodings = encode_task(run, config, force, images)
+        if until in ("train", "evaluate"):
+            made = model = train_task(run, config, force, encodings)
+        if until == "evaluate":
+            made = evaluate_task(run, config, force, encodings, model)
+    return made
+
+
+@flow(name="one-stage", persist_result=False, task_runner=_THREADS)  # type: ignore[arg-type]
+def one_stage(config: RunConfig, stage: str, force: bool, parents: dict[str, Manifest]) -> Manifest:
+    """One stage alone, on outputs that are there."""
+    tasks: dict[str, Task[..., Manifest]] = {
+        "download": download_task,
+        "encode": encode_task,
+        "train": train_task,
+        "evaluate": evaluate_task,
+    }
+    with pipeline_run(config) as run:
+        forced = frozenset({stage} if force else ())
+        return tasks[stage](run, config, forced, *(parents[name] for name in STAGES[stage].parents))
+
+
+def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    return isinstance(state.result(raise_on_failure=False), WorkerDied)
+
+
+@task(
+    name="shard",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_condition_fn=_worker_died,
+    log_prints=False,
+)
+def _shard_task(pool: ShardPool[Item, Result], item: Item) -> Result:
+    return pool.run(item)
+
+
+def map_shards(
+    make_worker: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    """Each shard a Prefect task in a thread, which hands it to a pool of processes with loaded models."""
+    if not items:
+        return
+    with ShardPool(make_worker, min(workers, len(items))) as pool:
+        futures = [_shard_task.submit(pool, item) for item in items]
+        for future in as_completed(futures):
+            yield future.result()

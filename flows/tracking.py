@@ -1,0 +1,239 @@
+"""MLflow: one parent run a pipeline run, one child run a stage. Stages see a Tracker and no MLflow.
+
+All calls name their run (MLflow's own "active run" is bound to a thread); metrics go in batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_catalog.manifest import MANIFEST_NAME, Manifest
+from data_catalog.workspace import Workspace
+from flows.progress import Progress
+from pipeline.config import RunConfig
+from pipeline.stage import STAGES
+from pipeline.train_events import MODEL_FILE
+
+os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+)
+
+# The making of a database is no news to a user.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+_BATCH = 500  # metrics a request
+_BATCH_AGE_S = 2.0
+_DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
+
+
+@dataclass(slots=True)
+class StageTracker:
+    """The Tracker of one stage: buffers metrics for its run, shows progress."""
+
+    client: MlflowClient
+    run_id: str
+    show: Progress
+    _metrics: list[Metric] = field(default_factory=list)
+    _sent_at: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        with self._lock:
+            self._metrics += [Metric(name, float(value), now, step) for name, value in values.items()]
+            due = len(self._metrics) >= _BATCH or time.monotonic() - self._sent_at > _BATCH_AGE_S
+        if due:
+            self.flush()
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        self.show.update(done, total, note)
+
+    def flush(self) -> None:
+        """Send what is buffered."""
+        with self._lock:
+            batch, self._metrics = self._metrics, []
+            self._sent_at = time.monotonic()
+        for start in range(0, len(batch), _BATCH):
+            self.client.log_batch(self.run_id, metrics=batch[start : start + _BATCH])
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineTracking:
+    """The parent run, under which each stage opens a run of its own."""
+
+    client: MlflowClient
+    experiment_id: str
+    run_id: str
+
+    @contextlib.contextmanager
+    def stage(self, name: str, config: RunConfig, parents: Mapping[str, Manifest]) -> Iterator[StageTracker]:
+        """The child run of a stage: its settings as params, its inputs with the runs that made them."""
+        tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": name, "tld.stage": name, **_process_tags()}
+        for parent, manifest in parents.items():
+            tags[f"tld.input.{parent}"] = manifest.made_by
+        run_id = self.client.create_run(self.experiment_id, tags=tags).info.run_id
+        self.client.log_batch(run_id, params=_params(config, name))
+        if parents:
+            self.client.log_inputs(run_id, [_dataset(manifest) for manifest in parents.values()])
+        with Progress(name) as show:
+            tracker = StageTracker(self.client, run_id, show)
+            with _closing(self.client, run_id, before=tracker.flush):
+                yield tracker
+
+    def finished(self, tracker: StageTracker, manifest: Manifest) -> None:
+        """Record a stage's manifest; where the output was fresh already, say so and name the run that made it."""
+        fresh = manifest.made_by != tracker.run_id
+        tags = [
+            RunTag("tld.state", "fresh" if fresh else "made"),
+            RunTag("tld.made_by", manifest.made_by),
+            RunTag("tld.folder", str(manifest.folder.resolve())),
+        ]
+        if fresh:
+            tags.append(RunTag("mlflow.runName", f"{manifest.stage} (fresh)"))
+            tracker.show.finish(f"fresh: {manifest.folder}")
+        else:
+            tracker.show.finish(f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}")
+        self.client.log_batch(tracker.run_id, tags=tags)
+        self.client.log_artifact(tracker.run_id, str(manifest.file(MANIFEST_NAME)))
+        if manifest.stage == "evaluate":
+            tracker.metrics(manifest.figures["scores"], step=0)
+            now = int(time.time() * 1000)
+            scores = [Metric(name, value, now, 0) for name, value in manifest.figures["scores"].items()]
+            self.client.log_batch(self.run_id, metrics=scores)
+            if fresh:
+                tracker.artifact(manifest.file("grid.png"))
+            self.client.log_artifact(self.run_id, str(manifest.file("grid.png")))
+
+    def log_model(self, tracker: StageTracker, model: Manifest, encodings: Manifest) -> None:
+        """Store the denoiser as a model that MLflow can find and load (see flows/mlflow_model.py)."""
+        from mlflow.models import Model
+
+        logged = self.client.create_logged_model(
+            self.experiment_id,
+            name="denoiser",
+            source_run_id=tracker.run_id,
+            params={name: str(value) for name, value in model.settings["model"].items()},
+            tags={"tld.fingerprint": model.fingerprint},
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / MODEL_FILE).symlink_to(model.file(MODEL_FILE).resolve())
+            (folder / "encoders.json").write_text(json.dumps(encodings.figures["encoders"]))
+            described = Model(model_id=logged.model_id, run_id=tracker.run_id)
+            described.add_flavor("python_function", loader_module="flows.mlflow_model")
+            described.save(folder / "MLmodel")
+            self.client.log_model_artifacts(logged.model_id, str(folder))
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(tracker.run_id, [LoggedModelOutput(logged.model_id, step=model.figures["steps"])])
+
+
+@contextlib.contextmanager
+def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
+    """The parent run of a pipeline run, in the experiment of the run's name."""
+    client = MlflowClient(tracking_uri=tracking_uri(config.root))
+    experiment_id = _experiment(client, config)
+    _close_abandoned(client, experiment_id)
+    tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
+    run_id = client.create_run(experiment_id, tags=tags).info.run_id
+    client.log_dict(run_id, config.model_dump(mode="json"), "config.yaml")
+    with _closing(client, run_id):
+        yield PipelineTracking(client, experiment_id, run_id)
+
+
+def tracking_uri(root: Path) -> str:
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Workspace(root).mlflow_database.resolve()}"
+
+
+def _experiment(client: MlflowClient, config: RunConfig) -> str:
+    found = client.get_experiment_by_name(config.name)
+    if found:
+        return str(found.experiment_id)
+    local = not os.environ.get("MLFLOW_TRACKING_URI")
+    artifacts = Workspace(config.root).mlflow_artifacts.resolve().as_uri() if local else None
+    return str(client.create_experiment(config.name, artifact_location=artifacts))
+
+
+@contextlib.contextmanager
+def _closing(client: MlflowClient, run_id: str, before: Any = lambda: None) -> Iterator[None]:
+    """End a run as its block ends: FINISHED, FAILED, or KILLED by an interrupt."""
+    try:
+        yield
+    except Exception as error:
+        before()
+        client.set_tag(run_id, "tld.error", str(error)[:5000])
+        client.set_terminated(run_id, "FAILED")
+        raise
+    except BaseException:
+        client.set_terminated(run_id, "KILLED")
+        raise
+    before()
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
+    """End runs that a killed process of this machine left RUNNING."""
+    running = client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'")
+    for run in running:
+        if run.data.tags.get("tld.host") == socket.gethostname() and not _is_alive(run.data.tags.get("tld.pid", "")):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _process_tags() -> dict[str, str]:
+    return {"tld.host": socket.gethostname(), "tld.pid": str(os.getpid())}
+
+
+def _params(config: RunConfig, stage: str) -> list[Param]:
+    sections = {stage: getattr(config, stage)} | ({"model": config.model} if stage == "train" else {})
+    return [
+        Param(name if section == stage else f"{section}.{name}", str(value))
+        for section, settings in sections.items()
+        for name, value in settings.model_dump(mode="json").items()
+    ]
+
+
+def _dataset(manifest: Manifest) -> DatasetInput:
+    dataset = Dataset(
+        name=STAGES[manifest.stage].makes,
+        digest=manifest.digest[:_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": str(manifest.folder.resolve())}),
+        profile=json.dumps({"num_rows": manifest.rows}),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", f"made by run {manifest.made_by}")])

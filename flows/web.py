@@ -1,0 +1,69 @@
+"""`tld ui`: the MLflow UI and Prefect's on one workspace, as child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from data_catalog.workspace import Workspace
+from flows.prefect_server import server_command, server_environment
+from pipeline.config import RunConfig
+from pipeline.stage import StageFailed
+
+
+def serve_ui(config: RunConfig, port: int) -> None:
+    """Serve both UIs on loopback until Ctrl-C."""
+    workspace = Workspace(config.root)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.mlflow_database.resolve()}"
+    if uri.startswith("sqlite") and not workspace.mlflow_database.exists():
+        raise StageFailed(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
+    workspace.prefect_home.mkdir(parents=True, exist_ok=True)
+    mlflow = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1",
+              "--port", str(port), "--workers", "1"]  # fmt: skip
+    if uri.startswith("sqlite"):
+        mlflow += ["--default-artifact-root", workspace.mlflow_artifacts.resolve().as_uri()]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    prefect_environment = server_environment(workspace.prefect_home, port + 1, ui=True)
+    with (
+        _running("MLflow", mlflow, {**os.environ, **quiet}, port),
+        _running("Prefect", server_command(port + 1), prefect_environment, port + 1),
+    ):
+        console = Console(highlight=False)
+        console.print(f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning")
+        console.print(f"Prefect  http://127.0.0.1:{port + 1}/\nCtrl-C ends both.")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+@contextlib.contextmanager
+def _running(name: str, command: list[str], environment: dict[str, str], port: int) -> Iterator[None]:
+    """A server process that accepts connections for the length of the block."""
+    if _accepts(port):
+        raise StageFailed(f"port {port}, wanted for {name}, is taken; choose another with --port")
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        give_up = time.monotonic() + 90
+        while not _accepts(port):
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise StageFailed(f"{name} did not start on port {port}; try `{' '.join(command[:4])}` to see why")
+            time.sleep(0.2)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,89 @@
+"""A user's mistakes: one clear message, no traceback, exit code 2, before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import tld
+from tests.support.small import TINY, small
+
+REAL = "url,caption\nhttp://127.0.0.1:9/1.jpg,one\n"
+
+
+def check(root: Path, says: str, *arguments: str | Path) -> None:
+    done = tld(*arguments)
+    told = done.stdout + done.stderr
+    assert done.returncode == 2, told
+    assert says in told
+    assert "Traceback" not in told
+    assert not root.exists(), "no work before the message"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("download.urlz=x", "download.urlz: no such setting; did you mean 'urls'?"),
+        ("train.steps=many", "got 'many'"),
+        ("train.lr=-1", "train.lr: Input should be greater than 0, got -1"),
+        ("model.patch_size=3", "patch_size 3 does not divide latent_size 8"),
+        ("model.latent_size=16", "model.latent_size: is 16, but the encoders will make 8"),
+        ("model.text_dim=768", "set model.text_dim=64"),
+        ("download.urls=/no/such/table.csv", "no URL table at /no/such/table.csv"),
+        ("encode.vae=/no/such/vae", "'/no/such/vae' is neither a folder, nor"),
+        ("download.image_size=60", "not a multiple of 8"),
+        ("train.device=cuda:9", "no device 'cuda:9' on this machine"),
+        ("root=/proc/tld", "cannot write to /proc"),
+        ("evaluate.require={beauty: 1}", "no such score"),
+    ],
+)
+def test_a_setting_that_cannot_work(tmp_path: Path, override: str, says: str) -> None:
+    root = tmp_path / "data"
+    check(root, says, "run", TINY, *small(root), override)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "is empty"),
+        (REAL.replace("caption", "text"), "no column 'caption'; its columns are 'url', 'text'"),
+        (REAL + "a,b,c,d\n", "cannot be parsed as csv"),
+    ],
+)
+def test_a_table_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> None:
+    table, root = tmp_path / "urls.csv", tmp_path / "data"
+    table.write_text(content)
+    check(root, says, "run", TINY, *small(root), f"download.urls={table}")
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    mistakes = ["download.urls=/gone.csv", "encode.clip=./gone", "model.latent_channels=8"]
+    for says in ("no URL table at /gone.csv", "encode.clip: './gone'", "set model.latent_channels=4"):
+        check(root, says, "run", TINY, *small(root), *mistakes)
+
+
+def test_a_missing_config_an_unknown_stage_and_an_unknown_command(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    check(root, "no config file at gone.yaml", "run", "gone.yaml")
+    check(root, "trian", "run", TINY, *small(root), "--until", "trian")
+    check(root, "trian", "trian", TINY)
+    check(root, "requires an argument", "run")
+
+
+def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    check(root, "--until encode", "train", TINY, *small(root))
+    check(root, "train needs encodings made with these settings, which are missing", "train", TINY, *small(root))
+    check(root, "no trained model for these settings", "sample", TINY, "a star", *small(root))
+
+
+def test_help_and_config_teach() -> None:
+    told = tld("--help").stdout
+    for command in ("run", "download", "encode", "train", "evaluate", "sample", "status", "config", "catalog", "ui"):
+        assert command in told
+    assert "conf/tiny.yaml" in tld("run", "--help").stdout
+    shown = tld("config", TINY, "train.lr=0.5").stdout
+    assert "lr: 0.5" in shown
+    assert "shapes" in tld("catalog", "list").stdout

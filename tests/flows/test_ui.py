@@ -1,0 +1,104 @@
+"""`tld ui` in a real headless browser: the runs, the loss curve, the samples, the parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flows.prefect_server import free_port
+from tests.support.command import start, tld
+from tests.support.small import TINY, small
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
+    """A finished run's MLflow and Prefect addresses, and its workspace."""
+    root = tmp_path_factory.mktemp("ui") / "data"
+    done = tld("run", TINY, *small(root))
+    assert done.returncode == 0, done.stderr
+    port = free_port()
+    process = start("ui", TINY, f"root={root}", "--port", str(port))
+    try:
+        mlflow, prefect = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
+        for address in (mlflow, prefect):
+            wait_for(address)
+        yield mlflow, prefect, root
+    finally:
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+def wait_for(address: str) -> None:
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"{address} does not answer")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str, Path], tmp_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    mlflow, prefect, root = site
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment
+    runs = {run.data.tags["tld.stage"]: run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    base = f"{mlflow}/#/experiments/{experiment.experiment_id}"
+    kind = "?workflowType=machine_learning"
+    with sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(60_000)
+        screenshots = Path(os.environ.get("TLD_SCREENSHOTS", tmp_path))
+
+        page.goto(f"{base}/runs{kind}")
+        page.get_by_text("Expand rows").click()
+        for name in ("tiny", "download", "encode", "train", "evaluate"):
+            expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible(timeout=60_000)
+        page.screenshot(path=screenshots / "runs.png")
+
+        page.goto(f"{base}/runs/{runs['train']}{kind}")
+        for name in ("held_out_loss", "model.width", "encodings"):
+            expect(page.get_by_text(name).first).to_be_visible(timeout=60_000)
+        page.screenshot(path=screenshots / "train.png")
+
+        page.goto(f"{base}/runs/{runs['train']}/model-metrics{kind}")
+        expect(page.locator(".js-plotly-plot, canvas, svg.main-svg").first).to_be_visible(timeout=60_000)
+        page.screenshot(path=screenshots / "curve.png")
+
+        page.goto(f"{base}/runs/{runs['evaluate']}/artifacts/grid.png{kind}")
+        expect(page.locator("img[alt*='grid'], img[src*='grid'], img[src^='blob:']").first).to_be_visible(
+            timeout=60_000
+        )
+        page.screenshot(path=screenshots / "grid.png")
+
+        page.goto(prefect)
+        page.get_by_role("link", name="Runs", exact=True).click()
+        expect(page.get_by_text("text-to-image").first).to_be_visible(timeout=60_000)
+        page.screenshot(path=screenshots / "prefect.png")
+        browser.close()
+
+
+def test_a_port_that_is_taken_and_an_empty_workspace_are_told(site: tuple[str, str, Path], tmp_path: Path) -> None:
+    mlflow, _, root = site
+    taken = tld("ui", TINY, f"root={root}", "--port", mlflow.rpartition(":")[2])
+    assert taken.returncode == 1
+    assert "is taken; choose another with --port" in taken.stderr
+    empty = tld("ui", TINY, f"root={tmp_path / 'none'}")
+    assert empty.returncode == 1
+    assert "nothing to look at yet" in empty.stderr

@@ -1,0 +1,217 @@
+"""The whole line as a user runs it: what is computed, what is not computed again, what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.support.command import snapshot, start, tld
+from tests.support.small import TINY, small
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a finished run, and what it printed."""
+    root = tmp_path_factory.mktemp("run") / "data"
+    done = tld("run", TINY, *small(root))
+    assert done.returncode == 0, done.stderr
+    assert "prompt_accuracy" in done.stdout
+    assert "report.html" in done.stdout
+    assert "Try next:" in done.stdout
+    return root
+
+
+def states(root: Path, **changed: object) -> dict[str, str]:
+    done = tld("status", TINY, *small(root, **changed), "--json")
+    return {row["stage"]: row["state"] for row in json.loads(done.stdout)}
+
+
+def manifest(root: Path, stage_folder: str) -> dict[str, Any]:
+    (path,) = (root / stage_folder).glob("*/manifest.json")
+    told: dict[str, Any] = json.loads(path.read_text())
+    return told
+
+
+def test_everything_lies_where_the_readme_says(finished: Path) -> None:
+    (report,) = (finished / "04_report").glob("*")
+    assert {"grid.png", "metrics.json", "report.html", "manifest.json"} <= {path.name for path in report.iterdir()}
+    page = (report / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    (model,) = (finished / "03_model").glob("*/denoiser.safetensors")
+    assert model.stat().st_size > 0
+
+
+def test_a_second_run_computes_and_changes_nothing(finished: Path) -> None:
+    before = snapshot(finished)
+    again = tld("run", TINY, *small(finished))
+    assert again.returncode == 0
+    assert again.stdout.count("fresh:") == 4
+    assert snapshot(finished) == before
+
+
+def test_a_setting_makes_stale_what_depends_on_it_and_nothing_else(finished: Path) -> None:
+    fresh = dict.fromkeys(("download", "encode", "train", "evaluate"), "fresh")
+    assert states(finished) == fresh
+    assert states(finished, train__lr=2e-3) == {**fresh, "train": "stale", "evaluate": "stale"}
+    assert states(finished, evaluate__guidance=2) == {**fresh, "evaluate": "stale"}
+    assert states(finished, train__log_every=3, encode__batch_size=7, download__threads=2) == fresh
+
+
+def test_forcing_encode_rewrites_identical_bytes_and_leaves_train_fresh(finished: Path) -> None:
+    shards = sorted((finished / "02_encodings").glob("*/0*"))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in shards if path.suffix != ".json"}
+    done = tld("encode", TINY, *small(finished), "--force")
+    assert done.returncode == 0, done.stderr
+    for path, (content, written_at) in before.items():
+        assert path.read_bytes() == content
+        assert path.stat().st_mtime_ns > written_at
+    assert states(finished)["train"] == "fresh"
+
+
+def test_one_setting_reruns_train_and_evaluate_and_back_again_nothing(finished: Path) -> None:
+    done = tld("run", TINY, *small(finished, train__lr=2e-3))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("fresh:") == 2
+    assert len(list((finished / "03_model").glob("*/manifest.json"))) == 2
+    assert len(list((finished / "02_encodings").glob("*/manifest.json"))) == 1
+    assert set(states(finished).values()) == {"fresh"}
+
+
+def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_lineage(finished: Path) -> None:
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    parent = next(run for run in runs if run.data.tags["tld.stage"] == "pipeline")
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert [run.data.tags["tld.stage"] for run in children] == ["download", "encode", "train", "evaluate"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    download, encode, train, evaluate = children
+    assert train.data.params["lr"] == "0.001"
+    assert train.data.params["model.width"] == "64"
+    assert train.data.tags["tld.input.encode"] == encode.info.run_id
+    assert encode.data.tags["tld.input.download"] == download.info.run_id
+    assert [m.step for m in client.get_metric_history(train.info.run_id, "loss")] == [2, 4, 6, 8, 10, 12]
+    assert [m.step for m in client.get_metric_history(train.info.run_id, "held_out_loss")] == [6, 12]
+    assert "cmmd" in evaluate.data.metrics
+    assert "prompt_accuracy" in parent.data.metrics
+    samples = [file.path for file in client.list_artifacts(train.info.run_id, "samples")]
+    assert samples == ["samples/step-00000006.png", "samples/step-00000012.png"]
+    assert {"grid.png", "report.html", "manifest.json"} <= {f.path for f in client.list_artifacts(evaluate.info.run_id)}
+    assert train.inputs
+    assert train.inputs.dataset_inputs[0].dataset.name == "encodings"
+
+
+def test_the_model_loads_from_mlflow_and_draws(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{finished / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (experiment,) = MlflowClient(uri).search_experiments(filter_string="name = 'tiny'")
+    logged = MlflowClient(uri).search_logged_models([experiment.experiment_id])
+    assert {model.status.value for model in logged} == {"READY"}
+    model = mlflow.pyfunc.load_model(f"models:/{logged[0].model_id}")
+    pictures = model.predict(["a small red star in the top left on a blue background"] * 2, params=None)
+    assert pictures.shape == (2, 64, 64, 3)
+
+
+def test_samples_follow_the_seed(finished: Path, tmp_path: Path) -> None:
+    prompt = "a large green circle in the center on a white background"
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        out = tmp_path / f"{name}.png"
+        done = tld("sample", TINY, prompt, *small(finished), "--count", "4", "--seed", str(seed), "--out", out)
+        assert done.returncode == 0, done.stderr
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_a_demand_that_is_missed_fails_the_stage_with_the_figures(finished: Path) -> None:
+    done = tld("evaluate", TINY, *small(finished), "evaluate.require={prompt_accuracy: 0.99}")
+    assert done.returncode == 1
+    assert "prompt_accuracy is 0" in done.stderr
+    assert "at least 0.99 is demanded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_crash_of_training_is_one_failed_stage_and_its_checkpoint_is_kept(finished: Path) -> None:
+    done = tld("run", TINY, *small(finished, train__lr=1e30, train__clip_norm=1e30, train__steps=40))
+    assert done.returncode == 1
+    assert "train: the training process failed" in done.stderr
+    assert "lower train.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
+    """Start a command and kill its whole tree, whatever sessions its parts are in, once `ready`."""
+    process = start(*arguments)
+    give_up = time.monotonic() + 180
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    for pid in [process.pid, *descendants(process.pid)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate()
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    direct = [int(child) for path in children for child in path.read_text().split()]
+    return direct + [below for child in direct for below in descendants(child)]
+
+
+def test_a_kill_anywhere_costs_no_finished_shard_and_no_bit_of_the_weights(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    arguments: list[str | Path] = ["run", TINY, *small(root, download__workers=1, train__checkpoint_every=2)]
+
+    def receipts(folder: str) -> list[Path]:
+        return list(root.glob(f"{folder}/*/0*_stats.json"))
+
+    def has_one_receipt(folder: str) -> bool:
+        return len(receipts(folder)) == 1
+
+    kept: dict[str, tuple[int, int]] = {}
+    for folder in ("01_images", "02_encodings"):
+        kill_when(partial(has_one_receipt, folder), *arguments)
+        assert not list(root.glob(f"{folder}/*/manifest.json"))
+        shard = receipts(folder)[0].name.removesuffix("_stats.json")
+        files = list(root.glob(f"{folder}/*/{shard}.*"))
+        assert files
+        kept |= {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+    kill_when(lambda: bool(list(root.glob("03_model/*/checkpoints/step-*.pt"))), *arguments)
+    assert not list(root.glob("03_model/*/manifest.json"))
+
+    done = tld(*arguments)
+    assert done.returncode == 0, done.stderr
+    after = snapshot(root)
+    assert {path: after[path] for path in kept} == kept
+    assert manifest(root, "01_images")["digest"] == manifest(finished, "01_images")["digest"]
+    digest = manifest(root, "03_model")["digest"]
+    (whole,) = (
+        told["digest"]
+        for path in (finished / "03_model").glob("*/manifest.json")
+        if (told := json.loads(path.read_text()))["settings"]["lr"] == 1e-3
+    )
+    assert digest == whole
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}, "no run is left RUNNING"
+    trained = max((run for run in runs if run.data.tags["tld.stage"] == "train"), key=lambda run: run.info.start_time)
+    steps = [metric.step for metric in client.get_metric_history(trained.info.run_id, "loss")]
+    assert steps == [2, 4, 6, 8, 10, 12], "the resumed run tells the whole curve"

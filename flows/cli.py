@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ app = App(
     "shows samples. Each stage can be rerun alone; what is fresh is not computed again. "
     "A run that was stopped goes on with the same command.",
     version_flags=[],
+    suppress_keyboard_interrupt=False,
 )
 console = Console(highlight=False, soft_wrap=True)
 
@@ -298,20 +300,31 @@ def _load(config: Path, overrides: Sequence[str]) -> RunConfig:
 
 
 def main() -> None:
-    """Run a command; exit 0 when done, 2 for the user's mistake, 1 where a stage failed, 130 on Ctrl-C."""
+    """Run a command; exit 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when
+    stopped by Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app(exit_on_error=False, print_error=True)
     except CycloptsError:
         code = 2
-    except KeyboardInterrupt:
-        print("\ntld: stopped; the same command goes on from here", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as stopped:
+        print("\ntld: stopped; the same command goes on from here", file=sys.stderr, flush=True)
+        # What is kept is on disk and our processes have ended: wait for no library's threads.
+        os._exit(128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT))
     except Exception as error:
         code = _explain(error)
     else:
         code = 0
     sys.stdout.flush()
     sys.exit(code)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    raise _Terminated
 
 
 def _explain(error: Exception) -> int:

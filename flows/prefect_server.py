@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _START_LIMIT_S = 90
-_DRAIN_LIMIT_S = 20
+_DRAIN_LIMIT_S = 20.0
+_INTERRUPTED_DRAIN_LIMIT_S = 1.0
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
@@ -82,8 +83,14 @@ def prefect_server(home: Path) -> Iterator[str]:
         try:
             _wait_until_healthy(server, api, home / "server.log")
             with _configured(api):
-                yield api
-                _drain(api)
+                limit_s = _DRAIN_LIMIT_S
+                try:
+                    yield api
+                except KeyboardInterrupt:
+                    limit_s = _INTERRUPTED_DRAIN_LIMIT_S
+                    raise
+                finally:
+                    _drain(api, limit_s)  # also of a failed flow: left undone, it is tried at exit, for a minute
         finally:
             _stop(server)
 
@@ -120,15 +127,15 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) ->
     raise PrefectServerError(f"the Prefect server did not start within {_START_LIMIT_S} s; see {log}")
 
 
-def _drain(api: str) -> None:
+def _drain(api: str, limit_s: float) -> None:
     """Send what the client still holds, then wait until the server has recorded all task runs: until
-    their count has stood still for a second."""
+    their count has stood still for a second, or the time is up."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    APILogWorker.drain_all(timeout=5)
-    EventsWorker.drain_all(timeout=_DRAIN_LIMIT_S)
-    give_up, last, still = time.monotonic() + _DRAIN_LIMIT_S, -1, 0
+    give_up, last, still = time.monotonic() + limit_s, -1, 0
+    APILogWorker.drain_all(timeout=min(5.0, limit_s))
+    EventsWorker.drain_all(timeout=limit_s)
     with contextlib.suppress(OSError):
         while time.monotonic() < give_up and still < 2:
             count = _task_runs(api)

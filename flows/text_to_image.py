@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from data_catalog.manifest import Manifest
 from flows.tracking import PipelineTracking, pipeline_run
 from pipeline.config import RunConfig
-from pipeline.pool import ShardPool, WorkerDied
+from pipeline.pool import ShardPool, WorkerDied, as_finished
 from pipeline.stage import STAGES, run_stage
 
 Item = TypeVar("Item")
@@ -151,12 +150,12 @@ def _shard_task(pool: ShardPool[Item, Result], item: Item) -> Result:
 
 
 def map_shards(
-    make_worker: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int
+    make_worker: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    deadline_s: float | None = None,
 ) -> Iterator[Result]:
     """Each shard a Prefect task in a thread, which hands it to a pool of processes with loaded models."""
-    if not items:
-        return
-    with ShardPool(make_worker, min(workers, len(items))) as pool:
-        futures = [_shard_task.submit(pool, item) for item in items]
-        for future in as_completed(futures):
+    with ShardPool(make_worker, workers, deadline_s) as pool:
+        for future in as_finished(lambda item: _shard_task.submit(pool, item), items, 2 * workers):
             yield future.result()

@@ -1,6 +1,7 @@
 """Workers that load their models once: spawned processes behind one interface. Knows nothing of stages.
 
-A worker that dies is replaced and its shard tried again; workers end when this process does.
+A worker that dies, or outlasts the deadline of its shard, is replaced and the shard tried again; workers end
+when this process does.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +27,11 @@ TRIES = 3  # of a shard whose worker died
 
 
 class WorkerDied(RuntimeError):
-    """A worker process went away (out of memory, crash): the shard can be tried again."""
+    """A worker process went away (out of memory, crash, deadline): the shard can be tried again."""
+
+
+class PoolClosed(RuntimeError):
+    """An item came to a pool that is being closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +41,68 @@ class _Worker:
 
 
 class ShardPool(Generic[Item, Result]):
-    """`workers` processes, each of which calls `make_worker()` once and then works on items."""
+    """At most `workers` processes, each of which calls `make_worker()` once and then works on items."""
 
-    def __init__(self, make_worker: Callable[[], Callable[[Item], Result]], workers: int) -> None:
+    def __init__(
+        self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
+    ) -> None:
         self._make_worker = make_worker
-        self._idle: queue.Queue[_Worker] = queue.Queue()
+        self._deadline_s = deadline_s
+        self._idle: queue.Queue[_Worker | None] = queue.Queue()
         self._alive: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
         for _ in range(workers):
-            self._idle.put(self._start())
+            self._idle.put(None)  # a place for a worker: the first item that takes it starts one
 
     def run(self, item: Item) -> Result:
         """Work on one item in whichever worker is free. Raises what the worker raised, or WorkerDied."""
         worker = self._idle.get()
         try:
-            worker.pipe.send(item)
-            error, result = worker.pipe.recv()
-        except (EOFError, OSError) as problem:
-            worker.process.join(5)
-            code = worker.process.exitcode
-            with self._lock:
-                self._alive.discard(worker)
-                if not self._closed:
-                    worker = self._start()
-            raise WorkerDied(f"a worker process ended with exit code {code}{_why(code)}") from problem
+            worker = worker or self._start()
+            error, result = self._ask(worker, item)
+        except WorkerDied:
+            worker = None  # its place stays: the next item starts another there
+            raise
         finally:
             self._idle.put(worker)
         if error is not None:
             raise error
-        return result  # type: ignore[no-any-return]
+        answer: Result = result
+        return answer
+
+    def _ask(self, worker: _Worker, item: Item) -> tuple[Exception | None, Any]:
+        """Send an item, wait for the answer: an error or a result."""
+        try:
+            worker.pipe.send(item)
+            if worker.pipe.poll(self._deadline_s):
+                error, result = worker.pipe.recv()
+                return error, result
+            worker.process.kill()
+            why = f"was ended: it did not finish within {self._deadline_s:g} s"
+        except (EOFError, OSError):
+            worker.process.join(5)
+            code = worker.process.exitcode
+            why = f"ended with exit code {code}{_why(code)}"
+        with self._lock:
+            self._alive.discard(worker)
+        raise WorkerDied(f"a worker process {why}")
 
     def _start(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise PoolClosed("the pool is closed: the stage is being stopped")
+            worker = self._spawn()
+            self._alive.add(worker)
+        return worker
+
+    def _spawn(self) -> _Worker:
         context = mp.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self._make_worker, os.getpid()), daemon=True)
         process.start()
         theirs.close()
-        worker = _Worker(process, ours)
-        self._alive.add(worker)
-        return worker
+        return _Worker(process, ours)
 
     def __enter__(self) -> ShardPool[Item, Result]:
         return self
@@ -83,26 +110,50 @@ class ShardPool(Generic[Item, Result]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         with self._lock:
             self._closed = True
-        for worker in self._alive:
+            alive = list(self._alive)
+        for worker in alive:
             worker.process.terminate()
-        for worker in self._alive:
+        for worker in alive:
             worker.process.join(5)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
 
 
+class _Finishing(Protocol):
+    """A future, of whichever library."""
+
+    def add_done_callback(self, fn: Callable[[Any], None], /) -> None: ...
+
+
+Submitted = TypeVar("Submitted", bound=_Finishing)
+
+
+def as_finished(submit: Callable[[Item], Submitted], items: Iterable[Item], most_at_once: int) -> Iterator[Submitted]:
+    """Submit items, never more than `most_at_once` before one is finished, and yield their futures as they
+    finish: neither items nor futures pile up, however many shards there are."""
+    finished: queue.SimpleQueue[Submitted] = queue.SimpleQueue()
+    running = 0
+    for item in items:
+        if running == most_at_once:
+            yield finished.get()
+            running -= 1
+        submit(item).add_done_callback(finished.put)
+        running += 1
+    for _ in range(running):
+        yield finished.get()
+
+
 def map_in_pool(
-    make_worker: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int
+    make_worker: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    deadline_s: float | None = None,
 ) -> Iterator[Result]:
     """Results as they finish, in any order. A dead worker costs a second try, an error ends the map."""
-    if not items:
-        return
-    workers = min(workers, len(items))
-    with ShardPool(make_worker, workers) as pool, ThreadPoolExecutor(workers) as threads:
-        futures = [threads.submit(_run_with_retries, pool, item) for item in items]
+    with ShardPool(make_worker, workers, deadline_s) as pool, ThreadPoolExecutor(workers) as threads:
         try:
-            for future in as_completed(futures):
+            for future in as_finished(lambda item: threads.submit(_run_with_retries, pool, item), items, 2 * workers):
                 yield future.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,7 +57,11 @@ class MapShards(Protocol):
     """Apply a worker to shards, yield results as they finish; wherever the workers live."""
 
     def __call__(
-        self, make_worker: Callable[[], Callable[[Item], Result]], items: Sequence[Item], workers: int
+        self,
+        make_worker: Callable[[], Callable[[Item], Result]],
+        items: Iterable[Item],
+        workers: int,
+        deadline_s: float | None = None,
     ) -> Iterator[Result]: ...
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.support.command import snapshot, start, tld
+from tests.support.command import descendants, snapshot, start, tld
 from tests.support.small import TINY, small
 
 
@@ -165,12 +165,6 @@ def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
         except ProcessLookupError:
             continue
     process.communicate()
-
-
-def descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    direct = [int(child) for path in children for child in path.read_text().split()]
-    return direct + [below for child in direct for below in descendants(child)]
 
 
 def test_a_kill_anywhere_costs_no_finished_shard_and_no_bit_of_the_weights(finished: Path, tmp_path: Path) -> None:

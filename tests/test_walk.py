@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,15 +22,10 @@ from pipeline.evaluate import evaluate
 from pipeline.sample import load_generator
 from pipeline.stage import Output, run_stage
 from pipeline.train_process import train
+from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 from tld_model.encoders import load_clip, load_image_codec, load_text_encoder
-
-
-def map_here(make_worker: Callable[[], Callable[[Any], Any]], items: Any, workers: int) -> Iterator[Any]:
-    del workers
-    work = make_worker()
-    return (work(item) for item in items)
 
 
 def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,10 @@ from pipeline.encode import encode
 from pipeline.pool import map_in_pool
 from pipeline.stage import StageFailed, run_stage, survey
 from tests.support import pictures as web
+from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
 from tld_model.encoders import load_image_codec
 from tld_model.quantize import Quantization, dequantize, quantize
-
-
-def map_here(make_worker: Callable[[], Callable[[Any], Any]], items: Any, workers: int) -> Iterator[Any]:
-    """The same interface in this process, for speed; the pool has tests of its own."""
-    del workers
-    work = make_worker() if items else None
-    return (work(item) for item in items) if work else iter(())
 
 
 def config_for(root: Path, **download_settings: Any) -> RunConfig:

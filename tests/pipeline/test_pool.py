@@ -1,6 +1,7 @@
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,43 @@ def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
 def test_a_worker_that_always_dies_is_reported_not_waited_for() -> None:
     with pytest.raises(WorkerDied, match=r"exit code -9 \(killed: most likely out of memory"):
         list(map_in_pool(always_dies, [1], workers=1))
+
+
+def hangs_once(mark: Path) -> Callable[[int], int]:
+    return partial(_hangs_once, mark)
+
+
+def _hangs_once(mark: Path, x: int) -> int:
+    if not mark.exists():
+        mark.touch()
+        time.sleep(600)
+    return x
+
+
+def test_a_shard_that_outlasts_its_deadline_is_redone_by_another_worker(tmp_path: Path) -> None:
+    assert list(map_in_pool(partial(hangs_once, tmp_path / "mark"), [7], workers=1, deadline_s=5)) == [7]
+
+
+def exits_as_if_out_of_memory() -> Callable[[int], int]:
+    return lambda _: os._exit(137)
+
+
+def test_an_exit_as_if_out_of_memory_is_reported_with_its_code() -> None:
+    with pytest.raises(WorkerDied, match="exit code 137"):
+        list(map_in_pool(exits_as_if_out_of_memory, [1], workers=1))
+
+
+def test_shards_are_asked_for_only_as_others_finish() -> None:
+    asked: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(50):
+            asked.append(number)
+            yield number
+
+    for done, _ in enumerate(map_in_pool(square, items(), workers=2)):
+        assert len(asked) <= done + 2 * 2 + 1
+    assert len(asked) == 50
 
 
 def test_closing_ends_the_processes() -> None:

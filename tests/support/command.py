@@ -36,6 +36,13 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
 
 
+def descendants(pid: int) -> list[int]:
+    """All processes below one, whatever sessions they are in."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    direct = [int(child) for path in children for child in path.read_text().split()]
+    return direct + [below for child in direct for below in descendants(child)]
+
+
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder with its time and size."""
     files = (path for path in folder.rglob("*") if path.is_file())

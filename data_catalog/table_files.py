@@ -253,7 +253,7 @@ def _csv_batches(stream: IO[bytes], names: dict[str, str], delimiter: str) -> It
     for batch in reader:
         pending, bad[:] = pending + bad, []  # the reader is ahead of its batches: some belong to later ones
         before = np.array([row.row - start - place for place, row in enumerate(pending)], np.int64)
-        count = int(np.searchsorted(before, batch.num_rows))  # bad rows with a parsed one of this batch behind them
+        count = int(np.searchsorted(before, batch.num_rows, side="right"))  # of bad rows up to the end of this batch
         parsed = np.arange(batch.num_rows)
         numbers = start + parsed + np.searchsorted(before, parsed, side="right")
         rows = _as_batch({role: batch[name] for role, name in names.items()}, numbers)

@@ -19,6 +19,7 @@ from typing import IO, Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ BATCH_ROWS = 131_072
 BLOCK_BYTES = 4 << 20
 _LONGEST_LINE = 64 << 20  # bytes
 _SHOWN_CHARS = 200  # of a row that cannot be parsed
+_QUOTED = '^"([^"]|"")*"$'
 SCHEMA = pa.schema([("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())])
 
 
@@ -184,10 +186,8 @@ def _column_names(file: TableFile) -> list[str]:
             case ".parquet":
                 return list(parquet.read_schema(stream).names)
             case ".csv" | ".tsv":
-                skip = csv.ParseOptions(
-                    delimiter=_delimiter(file), newlines_in_values=True, invalid_row_handler=lambda _: "skip"
-                )
-                return list(csv.open_csv(_Utf8(stream), parse_options=skip).schema.names)
+                options = csv.ParseOptions(**_dialect(file), invalid_row_handler=lambda _: "skip")
+                return list(csv.open_csv(_Utf8(stream), parse_options=options).schema.names)
             case _:
                 return _json_names(file, stream)
 
@@ -207,7 +207,7 @@ def read_batches(file: TableFile, columns: TableColumns) -> Iterator[RowBatch]:
             case ".parquet":
                 yield from _parquet_batches(stream, columns.names)
             case ".csv" | ".tsv":
-                yield from _csv_batches(stream, columns.names, _delimiter(file))
+                yield from _csv_batches(stream, columns.names, _dialect(file))
             case _:
                 yield from _json_batches(stream, columns.names)
 
@@ -230,18 +230,18 @@ def _parquet_batches(stream: IO[bytes], names: dict[str, str]) -> Iterator[RowBa
         start += batch.num_rows
 
 
-def _csv_batches(stream: IO[bytes], names: dict[str, str], delimiter: str) -> Iterator[RowBatch]:
+def _csv_batches(stream: IO[bytes], names: dict[str, str], dialect: dict[str, Any]) -> Iterator[RowBatch]:
     bad: list[BadRow] = []
 
     def skip(row: Any) -> str:
         bad.append(BadRow(row.number - 2, row.text[:_SHOWN_CHARS]))  # it counts from 1, and the header
         return "skip"
 
-    wanted = sorted(set(names.values()))
+    wanted, quotes = sorted(set(names.values())), dialect.get("quote_char", True)
     reader = csv.open_csv(
         _Utf8(stream),
         csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # with threads rows have no numbers
-        csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+        csv.ParseOptions(**dialect, invalid_row_handler=skip),
         csv.ConvertOptions(
             include_columns=wanted,
             column_types={name: pa.string() for name in wanted},
@@ -256,8 +256,8 @@ def _csv_batches(stream: IO[bytes], names: dict[str, str], delimiter: str) -> It
         count = int(np.searchsorted(before, batch.num_rows, side="right"))  # of bad rows up to the end of this batch
         parsed = np.arange(batch.num_rows)
         numbers = start + parsed + np.searchsorted(before, parsed, side="right")
-        rows = _as_batch({role: batch[name] for role, name in names.items()}, numbers)
-        yield RowBatch(rows, tuple(pending[:count]))
+        texts = {role: batch[name] if quotes else _unquoted(batch[name]) for role, name in names.items()}
+        yield RowBatch(_as_batch(texts, numbers), tuple(pending[:count]))
         pending = pending[count:]
         start += batch.num_rows + count
     if rest := pending + bad:
@@ -323,8 +323,20 @@ def _line_blocks(stream: IO[bytes]) -> Iterator[list[str]]:
         yield [rest]
 
 
-def _delimiter(file: TableFile) -> str:
-    return "\t" if file.format == ".tsv" else ","
+def _dialect(file: TableFile) -> dict[str, Any]:
+    """csv quotes; tsv does not, so that a caption which begins with a quotation mark can't swallow the next rows."""
+    if file.format == ".csv":
+        return {"delimiter": ",", "newlines_in_values": True}
+    return {"delimiter": "\t", "quote_char": False}
+
+
+def _unquoted(column: pa.Array) -> pa.Array:
+    """Values that a writer quoted as in csv, without their quotation marks."""
+    quoted = pc.match_substring_regex(column, _QUOTED)
+    if not pc.any(quoted).as_py():
+        return column
+    bare = pc.replace_substring(pc.utf8_slice_codeunits(column, 1, -1), '""', '"')
+    return pc.if_else(pc.fill_null(quoted, False), bare, column)
 
 
 def _as_batch(columns: dict[str, pa.Array], numbers: NDArray[np.int64]) -> pa.RecordBatch:

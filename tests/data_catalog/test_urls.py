@@ -2,6 +2,7 @@ import bz2
 import gzip
 import json
 import lzma
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,26 @@ def test_bytes_that_are_not_utf8_cost_one_row(tmp_path: Path) -> None:
     damaged = pa.array([b"ok", b"caf\xe9"]).view(pa.string())
     parquet.write_table(pa.table({"url": ["http://a/1", "http://a/2"], "caption": damaged}), tmp_path / "t.parquet")
     assert read(tmp_path / "t.parquet")[1].rejected == {"text that is not UTF-8": 1}
+
+
+def test_a_quotation_mark_in_a_tsv_swallows_no_rows(tmp_path: Path) -> None:
+    captions = ['" so she said', "two", '"quoted, with ""marks"" inside"', '5" pipe', '""', "six"]
+    rows = [f"http://a/{number}\t{caption}" for number, caption in enumerate(captions)]
+    table = open_url_table(text_table(tmp_path / "t.tsv", "\n".join(["url\tcaption", *rows])), TableColumns())
+    kept = [caption for _, caption in pairs(table)]
+    assert kept == ['" so she said', "two", 'quoted, with "marks" inside', '5" pipe', "six"]
+    assert [(row.row, row.reason) for row in table.rejected_rows()] == [(4, "empty caption")]
+
+
+def test_a_csv_caption_may_have_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
+    source = text_table(tmp_path / "t.csv", 'url,caption\nhttp://a/1,"one, ""two""\nthree"\nhttp://a/2,NA\n')
+    assert pairs(open_url_table(source, TableColumns())) == [("http://a/1", 'one, "two"\nthree'), ("http://a/2", "NA")]
+
+
+def test_a_shard_travels_alone(tmp_path: Path) -> None:
+    rows = [(f"http://a.test/{number}", "a caption") for number in range(20_000)]
+    table = open_url_table(str(write(tmp_path / "t.parquet", rows)), TableColumns())
+    assert len(pickle.dumps(next(table.shards(10)))) < 5000
 
 
 def test_columns_of_any_type_become_text_and_others_are_not_looked_at(tmp_path: Path) -> None:

@@ -17,18 +17,15 @@ import pyarrow.compute as pc
 from data_catalog import shapes
 from data_catalog.row_rules import BAD_ROW, CAUSES, RowRules, SeenUrls, Verdicts, judge
 from data_catalog.sources import source_at
-from data_catalog.table_files import (
+from data_catalog.table_files import TableFile, TableMissing, UrlTableError, table_files
+from data_catalog.table_formats import (
     SCHEMA,
     BadRow,
     RowBatch,
     TableColumns,
-    TableFile,
-    TableMissing,
-    UrlTableError,
     check_columns,
     read_batches,
     rows_by_footer,
-    table_files,
 )
 
 __all__ = [

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog import row_rules, table_files
+from data_catalog import row_rules, table_formats
 from data_catalog.urls import (
     RowRules,
     TableAccount,
@@ -134,6 +134,7 @@ def test_a_folder_is_one_table_in_order_of_names(tmp_path: Path) -> None:
     write(folder / "b.csv.gz", [("http://a.test/3", "three"), ("http://a.test/1", "again")])
     write(folder / "a.parquet", [("http://a.test/1", "one"), ("http://a.test/2", "two")])
     (folder / "_SUCCESS").touch()
+    (folder / "README.md").write_text("what this is")
     table, account = open_url_table(str(folder), TableColumns()), TableAccount()
     (shard,) = table.shards(10, account)
     assert shard.pairs["caption"].to_pylist() == ["one", "two", "three"]
@@ -224,8 +225,8 @@ def test_damaged_lines_of_json_are_counted_and_numbers_taken_as_text(tmp_path: P
 def test_a_table_of_many_pieces_is_judged_as_row_by_row(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_files, "BATCH_ROWS", 7001)
-    monkeypatch.setattr(table_files, "BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(table_formats, "BATCH_ROWS", 7001)
+    monkeypatch.setattr(table_formats, "BLOCK_BYTES", 1 << 18)
     count, rng = 200_000 if kind == "parquet" else 20_000, np.random.default_rng(0)
     hosts, numbers = rng.integers(0, 50, count), rng.integers(0, count, count)
     rows = [
@@ -280,7 +281,7 @@ def plain_cause(url: str, caption: str, seen: set[str]) -> str:
 def test_rows_keep_their_numbers_however_many_before_them_cannot_be_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_files, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(table_formats, "BLOCK_BYTES", 1 << 14)
     bad = {*range(0, 9000, 97), *range(4000, 4050), 8999}
     rows = [f"http://a/{number},c{number}{',x' * (number in bad)}" for number in range(9000)]
     source = text_table(tmp_path / "t.csv", "\n".join(["url,caption", *rows]))

@@ -1,162 +1,240 @@
-"""Form 1 of the data: the table of URLs and captions: read, checked, counted, digested.
+"""Form 1 of the data: the table of URLs and captions: read in pieces, checked, counted, digested.
 
-Knows formats and columns; fetches nothing.
+Knows what a usable row is; fetches nothing, and never holds the table.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
-from pyarrow import csv, json, parquet
+import pyarrow.compute as pc
 
 from data_catalog import shapes
+from data_catalog.row_rules import BAD_ROW, CAUSES, RowRules, SeenUrls, Verdicts, judge
+from data_catalog.sources import source_at
+from data_catalog.table_files import TableFile, TableMissing, UrlTableError, table_files
+from data_catalog.table_formats import (
+    SCHEMA,
+    BadRow,
+    RowBatch,
+    TableColumns,
+    check_columns,
+    read_batches,
+    rows_by_footer,
+)
 
-FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
-SPLITS = ("train", "held_out")
-
-
-class UrlTableError(ValueError):
-    """A URL table that cannot be used; the message says why."""
+__all__ = [
+    "Rejected",
+    "RowRules",
+    "TableAccount",
+    "TableColumns",
+    "UrlShard",
+    "UrlTable",
+    "UrlTableError",
+    "count_rows",
+    "open_url_table",
+    "rows_known",
+    "url_table_digest",
+]
+_DIGITS = 5  # of a shard's number
 
 
 @dataclass(frozen=True, slots=True)
-class TableColumns:
-    """Which columns of a user's table hold what."""
+class UrlShard:
+    """Some usable rows of the table."""
 
-    url: str = "url"
-    caption: str = "caption"
-    split: str | None = None
+    number: int
+    pairs: pa.Table  # url, caption, split: string, row: int64; split is "train", "held_out" or "" (by key)
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:0{_DIGITS}d}"
+
+
+@dataclass(slots=True)
+class TableAccount:
+    """Where the rows of a table went, so far as it was read."""
+
+    rows: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)  # cause -> rows
+
+    @property
+    def usable(self) -> int:
+        return self.rows - self.rejected.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used."""
+
+    row: int  # from 0
+    url: str
+    caption: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class UrlTable:
-    """Checked pairs, and an account of the rows that are not among them."""
+    """A table that is there and has its columns; nothing of it was kept."""
 
-    pairs: pa.Table  # url, caption, split: string; split is "train", "held_out" or "" (by key)
-    rows: int
-    rejected: dict[str, int]  # cause -> rows
+    source: str
+    columns: TableColumns
+    limit: int | None
+    rules: RowRules
+
+    def shards(self, shard_size: int, account: TableAccount | None = None) -> Iterator[UrlShard]:
+        """Usable rows in table order, `shard_size` at a time; the same ones each time.
+
+        `account` is filled meanwhile, and complete at the end. Of rows with the same URL the first usable one
+        wins. Raises UrlTableError where a file breaks off, or no row at all can be used.
+        """
+        account = TableAccount() if account is None else account
+        number, parts, waiting = 0, list[pa.RecordBatch](), 0
+        for batch, verdicts in self._judged():
+            _take_account(account, batch, verdicts)
+            kept = np.flatnonzero(verdicts == 0)
+            while waiting + len(kept) >= shard_size:
+                now, kept = np.split(kept, [shard_size - waiting])
+                yield UrlShard(number, _table([*parts, batch.rows.take(pa.array(now))]))
+                number, parts, waiting = number + 1, [], 0
+            if len(kept):
+                parts.append(batch.rows.take(pa.array(kept)))
+                waiting += len(kept)
+        if parts:
+            yield UrlShard(number, _table(parts))
+        if not account.usable:
+            causes = ", ".join(f"{cause}: {count}" for cause, count in account.rejected.items())
+            raise UrlTableError(f"no row of {self.source} can be used ({causes})")
+
+    def rejected_rows(self) -> Iterator[Rejected]:
+        """Every row that shards() leaves out, with its reason, in table order."""
+        for batch, verdicts in self._judged():
+            rejected = np.flatnonzero(verdicts)
+            told = [
+                Rejected(row["row"], row["url"] or "", row["caption"] or "", CAUSES[verdict])
+                for row, verdict in zip(
+                    batch.rows.take(pa.array(rejected)).to_pylist(), verdicts[rejected], strict=True
+                )
+            ]
+            told += [Rejected(bad.row, "", bad.text, BAD_ROW) for bad in batch.bad]
+            yield from sorted(told, key=lambda row: row.row)
+
+    def _judged(self) -> Iterator[tuple[RowBatch, Verdicts]]:
+        seen = SeenUrls()
+        for batch in self._batches():
+            yield batch, judge(batch.rows, self.rules, seen)
+
+    def _batches(self) -> Iterator[RowBatch]:
+        """The rows up to the limit, numbered through all files."""
+        if self.source == shapes.NAME:
+            yield _up_to(_shapes_rows(), self.limit)
+            return
+        start = 0
+        for file in table_files(self.source):
+            first = start
+            for batch in read_batches(file, self.columns):
+                yield _up_to(_shifted(batch, first), self.limit)
+                start += batch.size
+                if self.limit is not None and start >= self.limit:
+                    return
 
 
-def read_url_table(source: str, columns: TableColumns, limit: int | None = None) -> UrlTable:
-    """Read a table by the path of its file, or the built-in one by the name "shapes".
+def open_url_table(
+    source: str, columns: TableColumns, limit: int | None = None, rules: RowRules | None = None
+) -> UrlTable:
+    """Find a table by path, folder, fsspec URL or the name "shapes"; check its columns and first rows.
 
-    Rows without a usable URL or caption, and second rows with the same URL, are counted by cause and
-    left out; the others keep their order. Raises UrlTableError.
+    Raises UrlTableError.
     """
-    built_in = source == shapes.NAME
-    table = pa.table(shapes.url_table()) if built_in else _read_file(Path(source).expanduser(), columns)
-    table = table.slice(0, limit)
-    kept: list[int] = []
-    rejected: Counter[str] = Counter()
-    seen: set[str] = set()
-    for index, row in enumerate(table.to_pylist()):
-        if problem := _problem(row["url"], row["caption"], row["split"], seen):
-            rejected[problem] += 1
-        else:
-            seen.add(row["url"])
-            kept.append(index)
-    if not kept:
-        causes = ", ".join(f"{cause}: {count}" for cause, count in rejected.items())
-        raise UrlTableError(f"no row of {source} can be used ({causes})")
-    return UrlTable(pairs=table.take(kept), rows=table.num_rows, rejected=dict(rejected))
+    if source != shapes.NAME:
+        files = _find(source)
+        for file in files:
+            check_columns(file, columns)
+        if not any(_has_rows(file, columns) for file in files):
+            raise UrlTableError(f"URL table {source} has columns but no rows")
+    return UrlTable(source, columns, limit, rules or RowRules())
 
 
 def url_table_digest(source: str) -> str:
-    """SHA-256 of a table's content: of the file's bytes, or of the built-in table's rows."""
+    """SHA-256 of a table's content: of its files' bytes in order of their names, or of the built-in table's rows."""
     if source == shapes.NAME:
         rows = zip(*shapes.url_table().values(), strict=True)
         return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
-    path = _existing(Path(source).expanduser())
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in _find(source):
+        for block in file.packed_blocks():
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def count_rows(source: str, columns: TableColumns) -> int:
-    """Rows of a table, usable or not. Raises UrlTableError."""
+    """Rows of a table, usable or not: of Parquet from its footers, of others by reading. Raises UrlTableError."""
     if source == shapes.NAME:
         return shapes.TRAIN_PICTURES + shapes.HELD_OUT_PICTURES
-    path = _existing(Path(source).expanduser())
-    if path.suffix.lower() == ".parquet":
-        return int(parquet.read_metadata(path).num_rows)
-    return int(_read_file(path, columns).num_rows)
-
-
-def check_url_table(source: str, columns: TableColumns) -> None:
-    """Raise UrlTableError where the table can't be read or lacks a column; looks at no single row."""
-    if source != shapes.NAME:
-        _read_file(Path(source).expanduser(), columns)
-
-
-def _existing(path: Path) -> Path:
-    if path.is_dir():
-        raise UrlTableError(f"URL table {path} is a folder; give one of its files ({', '.join(FORMATS)})")
-    if not path.exists():
-        raise UrlTableError(f"no URL table at {path}; give a path to a table, or 'shapes' for the built-in data set")
-    if path.suffix.lower() not in FORMATS:
-        raise UrlTableError(f"URL table {path} has an unknown format {path.suffix!r}; known: {', '.join(FORMATS)}")
-    if path.stat().st_size == 0:
-        raise UrlTableError(f"URL table {path} is empty")
-    return path
-
-
-def _read_file(path: Path, columns: TableColumns) -> pa.Table:
-    """string columns url, caption, split, as they stand in the file"""
-    _existing(path)
-    wanted = {"url": columns.url, "caption": columns.caption, "split": columns.split}
-    as_text = {name: pa.string() for name in wanted.values() if name}
-    try:
-        match path.suffix.lower():
-            case ".csv" | ".tsv":
-                table = csv.read_csv(
-                    path,
-                    parse_options=csv.ParseOptions(
-                        delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True
-                    ),
-                    convert_options=csv.ConvertOptions(column_types=as_text, strings_can_be_null=True),
-                )
-            case ".parquet":
-                table = parquet.read_table(path)
-            case _:
-                table = json.read_json(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UrlTableError(f"URL table {path} cannot be parsed as {path.suffix[1:]}: {error}") from error
-
-    missing = [name for name in wanted.values() if name and name not in table.column_names]
-    if missing:
-        names = ", ".join(repr(name) for name in missing)
-        raise UrlTableError(
-            f"URL table {path} has no column {names}; its columns are {', '.join(map(repr, table.column_names))}; "
-            "set download.url_column, download.caption_column or download.split_column"
-        )
-    if table.num_rows == 0:
-        raise UrlTableError(f"URL table {path} has columns but no rows")
-    return pa.table(
-        {
-            role: table[name].cast(pa.string()) if name else pa.array([""] * table.num_rows, pa.string())
-            for role, name in wanted.items()
-        }
+    return sum(
+        rows if (rows := rows_by_footer(file)) is not None else sum(batch.size for batch in read_batches(file, columns))
+        for file in _find(source)
     )
 
 
-def _problem(url: str | None, caption: str | None, split: str | None, seen: set[str]) -> str | None:
-    """Why a row can't be used, or None."""
-    if not url or not url.strip():
-        return "no URL"
+def rows_known(source: str) -> int | None:
+    """Rows of a table where that is known without reading it, or None."""
+    counts = [None] if source == shapes.NAME else [rows_by_footer(file) for file in _find(source)]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _find(source: str) -> tuple[TableFile, ...]:
+    """The files of a table; where a known one is missing, the error says where it comes from."""
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "URL that cannot be parsed"
-    if parts.scheme not in ("http", "https") or not parts.netloc or any(c.isspace() for c in url):
-        return "URL that is not http or https"
-    if not caption or not caption.strip():
-        return "empty caption"
-    if split not in ("", *SPLITS):
-        return f"split that is not {' or '.join(SPLITS)}"
-    if url in seen:
-        return "URL that stands in the table twice"
-    return None
+        return table_files(source)
+    except TableMissing as error:
+        if known := source_at(source):
+            raise UrlTableError(f"{error}\n{known.how_to_get}") from error
+        raise
+
+
+def _has_rows(file: TableFile, columns: TableColumns) -> bool:
+    return any(batch.size for batch in read_batches(file, columns))
+
+
+def _shapes_rows() -> RowBatch:
+    columns = shapes.url_table()
+    numbers = {"row": range(len(columns["url"]))}
+    return RowBatch(pa.RecordBatch.from_pydict(columns | numbers, schema=SCHEMA))
+
+
+def _shifted(batch: RowBatch, first: int) -> RowBatch:
+    """A batch of a file whose rows begin at number `first` of the table."""
+    if not first:
+        return batch
+    numbers = pa.array(batch.rows["row"].to_numpy() + first)
+    return RowBatch(
+        batch.rows.set_column(3, "row", numbers), tuple(BadRow(bad.row + first, bad.text) for bad in batch.bad)
+    )
+
+
+def _up_to(batch: RowBatch, limit: int | None) -> RowBatch:
+    """The rows whose numbers are below the limit."""
+    if limit is None:
+        return batch
+    count = int(np.searchsorted(batch.rows["row"].to_numpy(), limit))
+    return RowBatch(batch.rows.slice(0, count), tuple(bad for bad in batch.bad if bad.row < limit))
+
+
+def _take_account(account: TableAccount, batch: RowBatch, verdicts: Verdicts) -> None:
+    account.rows += batch.size
+    counts = np.bincount(verdicts, minlength=len(CAUSES))
+    account.rejected.update({cause: int(count) for cause, count in zip(CAUSES, counts, strict=True) if cause and count})
+    if batch.bad:
+        account.rejected[BAD_ROW] += len(batch.bad)
+
+
+def _table(parts: list[pa.RecordBatch]) -> pa.Table:
+    """One piece of memory of its own, with "" for a split that is not said."""
+    table = pa.Table.from_batches(parts).combine_chunks()
+    return table.set_column(2, "split", pc.fill_null(table["split"], ""))

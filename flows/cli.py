@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import signal
@@ -99,9 +100,28 @@ def _closing_words(config: Path, settings: RunConfig, report: StageStatus | None
 
 
 @app.command
-def download(config: Config, *overrides: str, force: Force = False) -> None:
+def download(
+    config: Config,
+    *overrides: str,
+    force: Force = False,
+    plan: Annotated[
+        bool, Parameter(negative="", help="Only read the table: rows, hosts, bytes, hours. Fetches nothing.")
+    ] = False,
+) -> None:
     """Stage 1: fetch the images of the URL table, resized, into tar shards."""
-    _run_one("download", config, overrides, force)
+    if plan:
+        _show_plan(_load(config, overrides))
+    else:
+        _run_one("download", config, overrides, force)
+
+
+def _show_plan(settings: RunConfig) -> None:
+    from flows.pages import TableProgress, plan_page
+    from pipeline.plan import plan_download
+    from pipeline.preflight import check_run
+
+    check_run(settings)
+    console.print(plan_page(settings, plan_download(settings, TableProgress())), markup=False)
 
 
 @app.command
@@ -239,16 +259,18 @@ def catalog(
 ) -> None:
     """Data sets that the project knows."""
     from data_catalog.sources import known_sources
+    from flows.pages import source_page, sources_table
 
     sources = known_sources()
     if action == "show":
         if name not in sources:
-            raise UserMistake(f"no data set {name!r} in the catalog; known: {', '.join(sources)}")
-        for key, value in sources[name].model_dump().items():
-            console.print(f"{key:12} {value}", markup=False)
+            close = difflib.get_close_matches(name, sources, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sources)}"
+            raise UserMistake(f"no data set {name!r} in the catalog; {hint}")
+        console.print(source_page(sources[name]), markup=False)
         return
-    for source in sources.values():
-        console.print(f"{source.name:12} {source.rows:>8} rows  {source.summary}", markup=False)
+    console.print(sources_table(sources.values()))
+    console.print("\ntld catalog show NAME says where its table comes from and how to run it", markup=False)
 
 
 @app.command

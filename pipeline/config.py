@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_catalog.shapes import ATTRIBUTE_NAMES
-from data_catalog.urls import TableColumns
+from data_catalog.sources import known_sources
+from data_catalog.urls import RowRules, TableColumns
 from tld_model.config import DenoiserConfig
 
 SCORES = (
@@ -27,8 +28,11 @@ class _Section(BaseModel):
 class DownloadConfig(_Section):
     """urls -> images"""
 
+    source: str | None = None
+    """A data set of `tld catalog list`: sets urls, columns and min_success_rate where you set nothing else."""
     urls: str
-    """Path of the table of URLs and captions (csv, tsv, parquet, json lines), or 'shapes' for the built-in data set."""
+    """Table of URLs and captions: a file (csv, tsv, parquet, json lines, also packed), a folder of such files or an
+    fsspec URL like s3://…; or 'shapes' for the built-in data set."""
     url_column: str = "url"
     """Column of the URLs."""
     caption_column: str = "caption"
@@ -37,6 +41,10 @@ class DownloadConfig(_Section):
     """Column that says 'train' or 'held_out'; without it a hash of the key decides (train.held_out_fraction)."""
     limit: int | None = Field(None, ge=1)
     """Use only the first rows of the table."""
+    min_caption_chars: int = Field(1, ge=1)
+    """Rows with a shorter caption are left out."""
+    max_caption_chars: int = Field(1000, ge=1)
+    """Rows with a longer caption are left out."""
     image_size: int = Field(256, ge=16, le=2048)
     """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"
@@ -57,6 +65,35 @@ class DownloadConfig(_Section):
     @property
     def columns(self) -> TableColumns:
         return TableColumns(self.url_column, self.caption_column, self.split_column)
+
+    @property
+    def rules(self) -> RowRules:
+        return RowRules(self.min_caption_chars, self.max_caption_chars)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_from_source(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(name := given.get("source"), str):
+            return given
+        known = known_sources().get(name)
+        return (known.settings if known else {"urls": name}) | given  # an unknown one is the field's own problem
+
+    @field_validator("source")
+    @classmethod
+    def _source_exists(cls, name: str | None) -> str | None:
+        if name is not None and name not in known_sources():
+            close = difflib.get_close_matches(name, known_sources(), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known_sources())}"
+            raise ValueError(f"no such data set in the catalog; {hint}")
+        return name
+
+    @model_validator(mode="after")
+    def _captions_have_a_length(self) -> DownloadConfig:
+        if self.min_caption_chars > self.max_caption_chars:
+            raise ValueError(
+                f"min_caption_chars {self.min_caption_chars} is more than max_caption_chars {self.max_caption_chars}"
+            )
+        return self
 
 
 class EncodeConfig(_Section):
@@ -225,6 +262,8 @@ def _describe(problem: dict[str, Any]) -> str:
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"{where}: no such setting; {hint}"
+    if location == ("download", "urls") and problem["type"] == "missing":
+        return f"{where}: is missing; give the path of a table, or set download.source to one of `tld catalog list`"
     if problem["type"] == "missing":
         return f"{where}: is missing"
     message = problem["msg"].removeprefix("Value error, ")

@@ -25,7 +25,7 @@ from data_catalog import shapes
 from data_catalog.images import repack_sorted
 from data_catalog.manifest import Shard, file_digest, read_receipt, write_receipt
 from data_catalog.shapes_server import serve_shapes
-from data_catalog.urls import read_url_table
+from data_catalog.urls import TableAccount, UrlShard, open_url_table
 from pipeline.config import DownloadConfig
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
@@ -33,25 +33,12 @@ _QUALITY = {"jpg": 95, "png": 6, "webp": 95}  # for png the effort of compressio
 _DIGITS = 5  # of a shard's number
 
 
-@dataclass(frozen=True, slots=True)
-class UrlShard:
-    """Some rows of the table."""
-
-    number: int
-    pairs: pa.Table  # url, caption, split
-
-    @property
-    def name(self) -> str:
-        return f"{self.number:0{_DIGITS}d}"
-
-
 def download(config: DownloadConfig, out: Path, track: Tracker, map_shards: MapShards) -> Output:
     """Fetch every usable row of the URL table into tar shards of square pictures."""
-    table = read_url_table(config.urls, config.columns, config.limit)
-    shards = [
-        UrlShard(number, table.pairs.slice(start, config.shard_size))
-        for number, start in enumerate(range(0, table.pairs.num_rows, config.shard_size))
-    ]
+    table = TableAccount()
+    shards = list(
+        open_url_table(config.urls, config.columns, config.limit, config.rules).shards(config.shard_size, table)
+    )
     done = {shard.name: receipt for shard in shards if (receipt := read_receipt(out, shard.name))}
     missing = [shard for shard in shards if shard.name not in done]
 
@@ -65,7 +52,7 @@ def download(config: DownloadConfig, out: Path, track: Tracker, map_shards: MapS
 
     receipts = tuple(done[name] for name in sorted(done))
     account = _account(table.rows, table.rejected, receipts)
-    usable, downloaded = table.pairs.num_rows, account["downloaded"]
+    usable, downloaded = table.usable, account["downloaded"]
     if downloaded < config.min_success_rate * usable or downloaded == 0:
         causes = "\n".join(f"  {count} × {cause}" for cause, count in account["failed"].items())
         raise StageFailed(
@@ -76,7 +63,7 @@ def download(config: DownloadConfig, out: Path, track: Tracker, map_shards: MapS
     return Output(receipts, {"account": account, "bytes": sum(sum(r.files.values()) for r in receipts)})
 
 
-def _account(rows: int, rejected: dict[str, int], receipts: tuple[Shard, ...]) -> dict[str, Any]:
+def _account(rows: int, rejected: Counter[str], receipts: tuple[Shard, ...]) -> dict[str, Any]:
     """Where every row of the table went; it adds up: rows = rejected + failed + downloaded."""
     failed: Counter[str] = Counter()
     for receipt in receipts:
@@ -158,8 +145,9 @@ class ShardDownloader:
                 encode_format=self.config.image_format,
             )
         feather = scratch / "pairs.feather"
-        with ipc.new_file(feather, shard.pairs.schema) as writer:
-            writer.write_table(shard.pairs)
+        pairs = shard.pairs.drop_columns(["row"])
+        with ipc.new_file(feather, pairs.schema) as writer:
+            writer.write_table(pairs)
         work = Downloader(
             sample_writer_class=WebDatasetSampleWriter,
             resizer=CheckedResizer(self._resizer),
@@ -167,7 +155,7 @@ class ShardDownloader:
             save_caption=True,
             extract_exif=False,
             output_folder=str(scratch),
-            column_list=shard.pairs.column_names,
+            column_list=pairs.column_names,
             timeout=self.config.timeout_s,
             number_sample_per_shard=self.config.shard_size,
             oom_shard_count=_DIGITS,

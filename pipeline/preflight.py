@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog import shapes
-from data_catalog.urls import UrlTableError, check_url_table
+from data_catalog.urls import UrlTableError, open_url_table
 from pipeline.config import ConfigError, RunConfig
 from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder
 
@@ -23,7 +23,7 @@ def check_run(config: RunConfig) -> None:
 
 def _url_table(config: RunConfig) -> Iterator[str]:
     try:
-        check_url_table(config.download.urls, config.download.columns)
+        open_url_table(config.download.urls, config.download.columns)
     except UrlTableError as error:
         yield f"download.urls: {error}"
 

@@ -92,7 +92,7 @@ _SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_eve
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
-        StageSpec("download", 1, (), frozenset({"urls", "workers", "threads", "min_success_rate"}), "images"),
+        StageSpec("download", 1, (), frozenset({"source", "urls", "workers", "threads", "min_success_rate"}), "images"),
         StageSpec("encode", 1, ("download",), frozenset({"device", "batch_size", "workers"}), "encodings"),
         StageSpec("train", 1, ("encode",), _SPEED_ONLY_IN_TRAINING, "model"),
         StageSpec("evaluate", 1, ("encode", "train"), frozenset({"device", "batch_size"}), "report"),

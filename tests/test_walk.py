@@ -13,7 +13,7 @@ from data_catalog import shapes
 from data_catalog.encodings import read_arrays, read_rows
 from data_catalog.images import read_image_pairs
 from data_catalog.manifest import Manifest
-from data_catalog.urls import read_url_table
+from data_catalog.urls import open_url_table
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.config import load_config
 from pipeline.download import download
@@ -32,7 +32,8 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     config = load_config(TINY, small(tmp_path, download__limit=20))
 
     # a row of a table -> a checked (url, caption)
-    row = read_url_table(config.download.urls, config.download.columns, 20).pairs.to_pylist()[1]
+    shard = next(open_url_table(config.download.urls, config.download.columns, 20).shards(20))
+    row = shard.pairs.to_pylist()[1]
     drawing = shapes.Drawing.from_url(row["url"])
     assert drawing
     assert row["caption"] == drawing.attributes.caption

@@ -1,0 +1,104 @@
+"""What the command line says at length: the plan of a download, the catalog, a data set of it. Knows no stage."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from data_catalog.sources import Source
+    from pipeline.config import RunConfig
+    from pipeline.plan import DownloadPlan
+
+_EVERY_S = 3.0
+
+
+@dataclass(slots=True)
+class TableProgress:
+    """Says on stderr every few seconds how many rows were read; a small table is read before the first time."""
+
+    due: float = field(default_factory=lambda: time.monotonic() + _EVERY_S)
+
+    def __call__(self, rows: int, total: int | None) -> None:
+        if time.monotonic() >= self.due:
+            self.due = time.monotonic() + _EVERY_S
+            of = f" of {total:,}" if total else ""
+            print(f"read {rows:,}{of} rows …", file=sys.stderr, flush=True)
+
+
+def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
+    """A plan as a person reads it."""
+    account, wanted = plan.account, settings.download
+    short = f", each short by {plan.hosts.missed:,} at most" if plan.hosts.missed else ""
+    answered = "if every URL answers"
+    if wanted.source:
+        answered = f"if {plan.success:.0%} of the URLs answer, as is expected of {wanted.source}"
+    facts = [
+        ("table", wanted.urls),
+        ("rows", f"{account.rows:,}"),
+        ("usable", f"{account.usable:,}  ({account.usable / account.rows:.1%})"),
+        *(("", f"{count:,} × {cause}") for cause, count in account.rejected.most_common()),
+        ("shards", f"{plan.shards:,} of {wanted.shard_size:,} rows"),
+        ("finished", f"{plan.finished:,} of them, in {plan.folder}" if plan.finished else "none yet"),
+        ("hosts", f"those with most URLs{short}"),
+        *(("", f"{count:>12,}  {count / account.usable:6.1%}  {host}") for host, count in plan.hosts.top()),
+        ("images", f"about {_size(plan.image_bytes)} as {wanted.image_size} px {wanted.image_format}, {answered}"),
+        ("encodings", f"about {_size(plan.encoding_bytes)}"),
+        ("disk", f"{_size(plan.disk_free)} free at {settings.root}"),
+        (
+            "time",
+            f"about {plan.hours:.2f} hours for what is missing, at {plan.urls_per_s:g} URLs a second: an assumption "
+            f"for {wanted.workers} workers with {wanted.threads} connections each",
+        ),
+    ]
+    if plan.image_bytes + plan.encoding_bytes > plan.disk_free:
+        facts.append(("careful", "this does not fit on the disk; set root to a larger one, or download.limit"))
+    return "\n".join(f"{name:10} {text}" for name, text in facts)
+
+
+def sources_table(sources: Iterable[Source]) -> Table:
+    """The catalog, smallest data set first."""
+    table = Table("name", "rows", "expect", "what it is", box=None, header_style="bold", pad_edge=False)
+    for source in sorted(sources, key=lambda source: source.rows):
+        table.add_row(source.name, _rows(source.rows), f"{source.success:.0%}", source.summary)
+    return table
+
+
+def source_page(source: Source) -> str:
+    """What a data set is, where its table comes from, and how to run it."""
+    columns = f"URL in {source.columns.url!r}, caption in {source.columns.caption!r}"
+    facts = {
+        "rows": _rows(source.rows),
+        "licence": source.licence,
+        "homepage": source.homepage,
+        "cite": source.citation,
+        "table": source.table,
+        "columns": columns + (f", split in {source.columns.split!r}" if source.columns.split else ""),
+        "expect": f"{source.success:.0%} of the URLs to answer; {source.expect}",
+    }
+    page = [f"{source.name}: {source.summary}", "", *(f"  {name:9} {fact}" for name, fact in facts.items()), ""]
+    run = "conf/tiny.yaml"
+    if source.get:
+        run = f"conf/tld-100m.yaml download.source={source.name}"
+        page += [f"Put the table at {source.urls}:", *(f"  {line}" for line in source.get.strip().splitlines()), ""]
+    page += ["Look at what it would cost, take a taste, run it:", f"  tld download {run} --plan"]
+    page += [f"  tld run {run} download.limit=2000 --until encode", f"  tld run {run}"]
+    return "\n".join(page)
+
+
+def _rows(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1_000_000 else f"{count:,}"
+
+
+def _size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 _BUFFER = 64 << 10
+_HEADERS = 1 << 20
 
 
-class BodyTooLarge(Exception):
+class TooManyBytes(Exception):
     """A connection that sends more than it may."""
 
 
@@ -48,11 +49,15 @@ class Clock:
 
 
 class TimedSource(io.RawIOBase):
-    """What a connection sends, within the clock's time and a number of bytes, headers and framing included:
-    http.client would let either run on."""
+    """What a connection sends, within the clock's time and the bytes that it is allowed, headers and framing
+    included: http.client would let either run on."""
 
-    def __init__(self, connection: socket.socket, clock: Clock, most: int) -> None:
-        self._connection, self._clock, self._left = connection, clock, most
+    def __init__(self, connection: socket.socket, clock: Clock) -> None:
+        self._connection, self._clock, self._left = connection, clock, _HEADERS
+
+    def allow(self, size: int) -> None:
+        """So many more bytes of content, and a quarter for its framing."""
+        self._left += size + size // 4
 
     def readable(self) -> bool:
         return True
@@ -62,7 +67,7 @@ class TimedSource(io.RawIOBase):
         received = self._connection.recv_into(buffer)
         self._left -= received
         if self._left < 0:
-            raise BodyTooLarge
+            raise TooManyBytes
         return received
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -77,9 +82,9 @@ class Memory:
         self._free, self._changed = size, threading.Condition()
 
     @contextmanager
-    def reserve(self, clock: Clock) -> Iterator[_Reserved]:
+    def reserve(self, clock: Clock, source: TimedSource) -> Iterator[_Reserved]:
         """What a failed fetch had set aside comes back."""
-        reserved = _Reserved(self, clock)
+        reserved = _Reserved(self, clock, source)
         try:
             yield reserved
         finally:
@@ -100,12 +105,14 @@ class Memory:
 class _Reserved:
     memory: Memory
     clock: Clock
+    source: TimedSource
     size: int = 0
     kept: int = 0
 
     def take(self, size: int) -> None:
         with self.clock.stopped():
             self.memory.take(size)
+        self.source.allow(size)
         self.size += size
 
     def keep(self, body: bytes) -> bytes:

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 from pipeline.addresses import Endpoint, Names, may_connect
-from pipeline.bounds import BodyTooLarge, Clock, Memory, TimedSource
+from pipeline.bounds import Clock, Memory, TimedSource, TooManyBytes
 from pipeline.config import DownloadConfig
 from pipeline.host_turns import HostGivenUp, HostTurns
 
@@ -157,10 +157,10 @@ class GuardedOpener:
             with self._connect(target, clock) as connection:
                 connection.settimeout(clock.patience())
                 connection.sendall(_request(target, agent, through_proxy=target.host == self._proxied_host))
-                source: Any = TimedSource(connection, clock, self._max_body + _MEGABYTE)
-                response = http.client.HTTPResponse(source, method="GET")
+                source = TimedSource(connection, clock)
+                response = http.client.HTTPResponse(cast(socket.socket, source), method="GET")
                 response.begin()
-                return self._answer(response, clock)
+                return self._redirect(response) or self._body(response, clock, source)
         except Exception as error:  # whatever a stranger's server provokes
             raise error if isinstance(error, FetchFailed) else FetchFailed(_cause(error)) from error
 
@@ -188,7 +188,8 @@ class GuardedOpener:
                 problem = error
         raise problem
 
-    def _answer(self, response: http.client.HTTPResponse, clock: Clock) -> bytes | _Redirect:
+    def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
+        """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all others."""
         location = response.getheader("Location")
         if response.status in _REDIRECTS and location:
             return _Redirect(quote(location, safe=_KEPT_IN_URLS, encoding="latin-1"))
@@ -200,15 +201,15 @@ class GuardedOpener:
         # Asked for none, so that a small body cannot become a large one.
         if (response.getheader("Content-Encoding") or "identity").strip().lower() != "identity":
             raise FetchFailed("unwanted content encoding")
-        return self._body(response, clock)
+        return None
 
-    def _body(self, response: http.client.HTTPResponse, clock: Clock) -> bytes:
+    def _body(self, response: http.client.HTTPResponse, clock: Clock, source: TimedSource) -> bytes:
         """Memory is set aside before it is used: the told length, or a little and then the most there may be.
         So who waits holds little, and those who hold much never wait."""
         told, most = response.length, self._max_body
         if told is not None and told > most:
-            raise BodyTooLarge
-        with self._memory.reserve(clock) as reserved:
+            raise TooManyBytes
+        with self._memory.reserve(clock, source) as reserved:
             if told is not None:
                 reserved.take(told)
                 return reserved.keep(response.read())
@@ -217,7 +218,7 @@ class GuardedOpener:
             while piece := response.read(_PIECE):
                 size += len(piece)
                 if size > most:
-                    raise BodyTooLarge
+                    raise TooManyBytes
                 if size > reserved.size:
                     reserved.take(most - reserved.size)
                 pieces.append(piece)
@@ -302,7 +303,7 @@ def _cause(error: Exception) -> str:
     match error:
         case TimeoutError():
             return "timed out"
-        case BodyTooLarge():
+        case TooManyBytes():
             return "body too large"
         case socket.gaierror():
             return "name server does not answer" if error.errno == socket.EAI_AGAIN else "name does not resolve"

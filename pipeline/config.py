@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -49,18 +50,48 @@ class DownloadConfig(_Section):
     """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"
     """How pictures are stored in the shards."""
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    """Of stored jpg pictures, and of webp."""
+    min_image_size: int | None = Field(None, ge=1)
+    """Pictures with a shorter side are dropped; without it image_size, so that nothing is enlarged."""
+    max_aspect_ratio: float = Field(4.0, ge=1)
+    """Pictures with a long side of more than this many short ones are dropped."""
+    max_pixels_m: float = Field(64, gt=0, le=178)
+    """Pictures of more megapixels are not decoded."""
     shard_size: int = Field(1000, ge=2, le=100_000)
     """Rows of the table in one shard: the unit of work, retry and progress."""
     min_success_rate: float = Field(0.5, ge=0, le=1)
     """Fewer pictures than this share of the usable rows is an error."""
     timeout_s: float = Field(10, gt=0)
-    """How long a server may stay silent."""
+    """How long a server may stay silent, seconds."""
+    url_deadline_s: float = Field(30, gt=0)
+    """How long a URL may take in all: connections, redirects, body, second tries and the waits between them."""
     retries: int = Field(1, ge=0, le=10)
-    """Second tries of a failed URL."""
+    """Second tries of a URL that failed for a cause that may pass: time-out, broken connection, HTTP 5xx or 429."""
+    allowed_networks: tuple[str, ...] = ()
+    """Networks in CIDR notation to fetch from although their addresses are not public, as ['10.20.0.0/16']."""
+    max_body_mb: float = Field(32, gt=0, le=1024)
+    """Larger files are not fetched."""
+    respect_opt_out: bool = True
+    """Drop files whose HTTP headers forbid training on them (X-Robots-Tag, TDM-Reservation)."""
+    requests_per_host: int = Field(8, ge=1)
+    """Connections to one host at a time, of all workers together. Changes speed only."""
+    host_requests_per_s: float | None = Field(20, gt=0)
+    """Requests a second to one host, of all workers together; null is no bound. Changes speed only."""
     workers: int = Field(2, ge=1)
     """Processes. Changes speed only."""
     threads: int = Field(32, ge=1)
     """Connections of each process. Changes speed only."""
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks_exist(cls, allowed_networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in allowed_networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; a network looks like 10.20.0.0/16 or fd12:3456::/32") from None
+        return allowed_networks
 
     @property
     def columns(self) -> TableColumns:

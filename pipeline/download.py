@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from pyarrow import ipc, parquet
 
 from data_catalog import shapes
@@ -27,10 +26,12 @@ from data_catalog.manifest import Shard, file_digest, read_receipt, write_receip
 from data_catalog.shapes_server import serve_shapes
 from data_catalog.urls import TableAccount, UrlShard, open_url_table
 from pipeline.config import DownloadConfig
+from pipeline.pixels import Resized, SquareResizer
+from pipeline.safe_http import USER_AGENT_TOKEN, GuardedOpener
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
-_QUALITY = {"jpg": 95, "png": 6, "webp": 95}  # for png the effort of compression
 _DIGITS = 5  # of a shard's number
+_THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while others use the connections
 
 
 def download(config: DownloadConfig, out: Path, track: Tracker, map_shards: MapShards) -> Output:
@@ -90,7 +91,20 @@ class ShardDownloader:
     config: DownloadConfig
     out: Path
     proxy: str
-    _resizer: Any = field(default=None, init=False)
+    _opener: GuardedOpener = field(init=False)
+    _resizer: SquareResizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self._opener = GuardedOpener(config, self.proxy, shapes.HOST)
+        self._resizer = SquareResizer(
+            edge=config.image_size,
+            encode_format=config.image_format,
+            quality=config.jpeg_quality,
+            min_side=config.image_size if config.min_image_size is None else config.min_image_size,
+            max_pixels=config.max_pixels_m * 1e6,
+            max_aspect_ratio=config.max_aspect_ratio,
+        )
 
     def __call__(self, shard: UrlShard) -> Shard:
         """Fetch a shard and put its files in place: tar, parquet, and the receipt last."""
@@ -130,72 +144,37 @@ class ShardDownloader:
     def _run_img2dataset(self, shard: UrlShard, scratch: Path) -> None:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import calls out to a package index
         from img2dataset.downloader import Downloader
-        from img2dataset.resizer import Resizer
         from img2dataset.writer import WebDatasetSampleWriter
 
-        if self.proxy:
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": self.proxy}))
-            urllib.request.install_opener(opener)
-        if self._resizer is None:
-            self._resizer = Resizer(
-                image_size=self.config.image_size,
-                resize_mode="center_crop",
-                resize_only_if_bigger=False,
-                encode_quality=_QUALITY[self.config.image_format],
-                encode_format=self.config.image_format,
-            )
+        # For good: a thread of img2dataset that outlives its shard must not find urllib's own opener.
+        urllib.request.install_opener(self._opener)  # type: ignore[arg-type]  # only its `open` is called
+        self._opener.start_shard()
         feather = scratch / "pairs.feather"
-        pairs = shard.pairs.drop_columns(["row"])
-        with ipc.new_file(feather, pairs.schema) as writer:
-            writer.write_table(pairs)
+        with ipc.new_file(feather, shard.pairs.schema) as writer:
+            writer.write_table(shard.pairs)
         work = Downloader(
             sample_writer_class=WebDatasetSampleWriter,
-            resizer=CheckedResizer(self._resizer),
-            thread_count=self.config.threads,
+            resizer=self._resize,
+            thread_count=_THREADS_PER_CONNECTION * self.config.threads,
             save_caption=True,
             extract_exif=False,
             output_folder=str(scratch),
-            column_list=pairs.column_names,
-            timeout=self.config.timeout_s,
+            column_list=shard.pairs.column_names,
+            timeout=None,
             number_sample_per_shard=self.config.shard_size,
             oom_shard_count=_DIGITS,
             compute_hash="sha256",
             verify_hash_type=None,
             encode_format=self.config.image_format,
-            retries=self.config.retries,
-            user_agent_token=None,
-            disallowed_header_directives=["noai", "noimageai", "noindex", "noimageindex"],
-        )
+            retries=0,
+            user_agent_token=USER_AGENT_TOKEN,
+            disallowed_header_directives=None,
+        )  # time-outs, second tries and opt-outs are the opener's
         work.download_shard((shard.number, str(feather)))
 
-
-@dataclass(frozen=True, slots=True)
-class CheckedResizer:
-    """img2dataset's resizer behind a check: it would take half a JPEG for a whole one, and show pictures
-    that a camera marked as turned lying on their side."""
-
-    resizer: Any
-
-    def __call__(self, stream: io.BytesIO, _boxes: object = None) -> Any:
+    def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
+        """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory."""
         try:
-            with Image.open(stream) as image:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-                if not turned:
-                    image.draft("RGB", (64, 64))  # a JPEG is read whole but decoded small: cheap
-                image.load()
-                if turned:
-                    upright = io.BytesIO()
-                    ImageOps.exif_transpose(image).save(upright, format="PNG")
-                    stream = upright
-        except UnidentifiedImageError:
-            return _refused("not an image")
-        except Image.DecompressionBombError:
-            return _refused("image area too large")
-        except Exception:  # decoders of damaged files raise nearly anything
-            return _refused("truncated or damaged image")
-        return self.resizer(stream)
-
-
-def _refused(why: str) -> tuple[None, None, None, None, None, str]:
-    """img2dataset's answer for a picture that can't be used"""
-    return None, None, None, None, None, why
+            return self._resizer(stream)
+        finally:
+            self._opener.forget_body(stream.seek(0, io.SEEK_END))

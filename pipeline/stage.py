@@ -88,11 +88,14 @@ class StageSpec:
     makes: str
 
 
+_SPEED_ONLY_IN_DOWNLOAD = frozenset(
+    {"source", "urls", "workers", "threads", "min_success_rate", "requests_per_host", "host_requests_per_s"}
+)
 _SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_every", "sample_every", "log_every"})
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
-        StageSpec("download", 1, (), frozenset({"source", "urls", "workers", "threads", "min_success_rate"}), "images"),
+        StageSpec("download", 2, (), _SPEED_ONLY_IN_DOWNLOAD, "images"),
         StageSpec("encode", 1, ("download",), frozenset({"device", "batch_size", "workers"}), "encodings"),
         StageSpec("train", 1, ("encode",), _SPEED_ONLY_IN_TRAINING, "model"),
         StageSpec("evaluate", 1, ("encode", "train"), frozenset({"device", "batch_size"}), "report"),

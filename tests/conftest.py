@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import urllib.request
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,3 +16,10 @@ os.environ.update({"DO_NOT_TRACK": "true", "NO_ALBUMENTATIONS_UPDATE": "1", "HF_
 @pytest.fixture
 def track() -> RememberingTracker:
     return RememberingTracker()
+
+
+@pytest.fixture(autouse=True)
+def _default_opener() -> Iterator[None]:
+    """A download in this process leaves its guarded opener installed, which refuses loopback."""
+    yield
+    urllib.request.install_opener(None)

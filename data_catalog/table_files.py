@@ -56,10 +56,13 @@ class TableFile:
             raise UrlTableError(f"URL table {self.path} cannot be parsed as {self.format[1:]}: {error}") from error
 
     def packed_blocks(self) -> Iterator[bytes]:
-        """Its bytes as they are stored, some megabytes at a time."""
-        with self.filesystem.open(self.path, "rb") as stream:
-            while block := stream.read(BLOCK_BYTES):
-                yield block
+        """Its bytes as they are stored, some megabytes at a time. Raises UrlTableError."""
+        try:
+            with self.filesystem.open(self.path, "rb") as stream:
+                while block := stream.read(BLOCK_BYTES):
+                    yield block
+        except OSError as error:
+            raise UrlTableError(f"URL table {self.path} cannot be read: {error}") from error
 
 
 def table_files(source: str) -> tuple[TableFile, ...]:

@@ -112,6 +112,12 @@ def read_receipt(folder: Path, name: str) -> Shard | None:
     return None if _damage(folder, shard) else shard
 
 
+def finished_shards(folder: Path) -> list[Shard]:
+    """All finished shards of a folder, in order of their names."""
+    names = sorted(path.name.removesuffix(_RECEIPT_SUFFIX) for path in folder.glob("*" + _RECEIPT_SUFFIX))
+    return [shard for name in names if (shard := read_receipt(folder, name))]
+
+
 def forget(folder: Path) -> None:
     """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it all
     again; finished files stay until they are replaced."""

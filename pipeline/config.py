@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data_catalog.duplicates import MOST_BITS
 from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources
 from data_catalog.urls import RowRules, TableColumns
@@ -58,8 +59,15 @@ class DownloadConfig(_Section):
     """Pictures with a long side of more than this many short ones are dropped."""
     max_pixels_m: float = Field(64, gt=0, le=178)
     """Pictures of more megapixels are not decoded."""
+    drop_duplicates: bool = True
+    """Keep only the first of several URLs that brought the same file."""
+    near_duplicate_bits: int | None = Field(3, ge=0, le=MOST_BITS)
+    """Keep only the first of pictures that look the same: whose 64-bit perceptual hashes differ in at most so many
+    bits; null keeps all."""
     shard_size: int = Field(1000, ge=2, le=100_000)
     """Rows of the table in one shard: the unit of work, retry and progress."""
+    shard_deadline_s: float = Field(3600, gt=0)
+    """A shard that takes longer is begun again by another process, at most twice. Changes speed only."""
     min_success_rate: float = Field(0.5, ge=0, le=1)
     """Fewer pictures than this share of the usable rows is an error."""
     timeout_s: float = Field(10, gt=0)

@@ -11,6 +11,7 @@ import os
 import shutil
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,64 +25,77 @@ from data_catalog import shapes
 from data_catalog.images import repack_sorted
 from data_catalog.manifest import Shard, file_digest, read_receipt, write_receipt
 from data_catalog.shapes_server import serve_shapes
-from data_catalog.urls import TableAccount, UrlShard, open_url_table
+from data_catalog.urls import TableAccount, UrlShard, UrlTable, count_rows, open_url_table
 from pipeline.config import DownloadConfig
+from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
+from pipeline.download_report import REPORT_FILE, write_download_report
 from pipeline.pixels import Resized, SquareResizer
-from pipeline.safe_http import USER_AGENT_TOKEN, GuardedOpener
+from pipeline.safe_http import USER_AGENT_TOKEN, GuardedOpener, is_transient
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
 _DIGITS = 5  # of a shard's number
 _THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while others use the connections
 
 
-def download(config: DownloadConfig, out: Path, track: Tracker, map_shards: MapShards) -> Output:
-    """Fetch every usable row of the URL table into tar shards of square pictures."""
-    table = TableAccount()
-    shards = list(
-        open_url_table(config.urls, config.columns, config.limit, config.rules).shards(config.shard_size, table)
-    )
-    done = {shard.name: receipt for shard in shards if (receipt := read_receipt(out, shard.name))}
-    missing = [shard for shard in shards if shard.name not in done]
+def download(
+    config: DownloadConfig, out: Path, track: Tracker, map_shards: MapShards, retry_failed: bool = False
+) -> Output:
+    """Fetch every usable row of the URL table into tar shards of square pictures.
 
-    server = serve_shapes() if config.urls == shapes.NAME and missing else nullcontext("")
+    With `retry_failed`, also ask again for the rows that failed for a cause that may have passed, in new shards.
+    """
+    table, account = open_url_table(config.urls, config.columns, config.limit, config.rules), TableAccount()
+    done: dict[str, Shard] = {}
+    rows = count_rows(config.urls, config.columns)
+    progress = DownloadProgress(track, min(rows, config.limit or rows))
+    server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
     with server as proxy:
-        make_worker = partial(ShardDownloader, config, out, proxy)
-        _report(track, done, len(shards))
-        for receipt in map_shards(make_worker, missing, config.workers):
-            done[receipt.name] = receipt
-            _report(track, done, len(shards))
+        fetch = partial(map_shards, partial(ShardDownloader, config, out, proxy))
+        for receipt in fetch(_missing(table, config, account, out, done), config.workers, config.shard_deadline_s):
+            progress.finished(receipt, done)
+        done |= later_shards(out, done)
+        if retry_failed:
+            again = failed_for_now(out, sorted(done), config.shard_size)
+            for receipt in fetch(again, config.workers, config.shard_deadline_s):
+                progress.finished(receipt, done)
 
-    receipts = tuple(done[name] for name in sorted(done))
-    account = _account(table.rows, table.rejected, receipts)
-    usable, downloaded = table.usable, account["downloaded"]
+    receipts = [done[name] for name in sorted(done)]
+    told = tally(out, receipts)
+    usable, downloaded = account.usable, told.downloaded
     if downloaded < config.min_success_rate * usable or downloaded == 0:
-        causes = "\n".join(f"  {count} × {cause}" for cause, count in account["failed"].items())
+        causes = "\n".join(f"  {count} × {cause}" for cause, count in told.failed.most_common())
         raise StageFailed(
             f"download: {downloaded} of {usable} usable rows became pictures ({downloaded / usable:.0%}), fewer than "
             f"download.min_success_rate={config.min_success_rate:g} demands; the failures by cause:\n{causes}\n"
             "What was fetched is kept. Mend the table, or lower download.min_success_rate, and run again."
         )
-    return Output(receipts, {"account": account, "bytes": sum(sum(r.files.values()) for r in receipts)})
-
-
-def _account(rows: int, rejected: Counter[str], receipts: tuple[Shard, ...]) -> dict[str, Any]:
-    """Where every row of the table went; it adds up: rows = rejected + failed + downloaded."""
-    failed: Counter[str] = Counter()
-    for receipt in receipts:
-        failed.update(receipt.figures["failed"])
-    return {
-        "rows": rows,
-        "rejected": dict(rejected),
-        "failed": dict(failed.most_common()),
-        "downloaded": sum(receipt.rows for receipt in receipts),
+    shards, dropped = drop_duplicates(out, receipts, config.drop_duplicates, config.near_duplicate_bits)
+    figures = {
+        "account": {
+            "rows": account.rows,
+            "rejected": dict(account.rejected),
+            "failed": dict(told.failed.most_common()),
+            "downloaded": downloaded,
+            "dropped": dict(dropped),
+        },
+        "may_pass": sum(count for cause, count in told.failed.items() if is_transient(cause)),
+        "bytes": sum(sum(shard.files.values()) for shard in shards),
+        "images_per_s": progress.images_per_s,
     }
+    write_download_report(out, config, figures, told, shards)
+    track.artifact(out / REPORT_FILE)
+    return Output(tuple(shards), figures)
 
 
-def _report(track: Tracker, done: dict[str, Shard], shards: int) -> None:
-    pictures = sum(shard.rows for shard in done.values())
-    failed = sum(sum(shard.figures["failed"].values()) for shard in done.values())
-    track.progress(len(done), shards, f"{pictures} pictures, {failed} failed")
-    track.metrics({"pictures": pictures, "failed": failed}, step=len(done))
+def _missing(
+    table: UrlTable, config: DownloadConfig, account: TableAccount, out: Path, done: dict[str, Shard]
+) -> Iterator[UrlShard]:
+    """The table's shards that are not there yet; the others are entered as done."""
+    for shard in table.shards(config.shard_size, account):
+        if receipt := read_receipt(out, shard.name):
+            done[shard.name] = receipt
+        else:
+            yield shard
 
 
 @dataclass(slots=True)
@@ -104,6 +118,7 @@ class ShardDownloader:
             min_side=config.image_size if config.min_image_size is None else config.min_image_size,
             max_pixels=config.max_pixels_m * 1e6,
             max_aspect_ratio=config.max_aspect_ratio,
+            looks=None if config.near_duplicate_bits is None else {},
         )
 
     def __call__(self, shard: UrlShard) -> Shard:
@@ -113,7 +128,7 @@ class ShardDownloader:
         scratch.mkdir(parents=True)
         self._run_img2dataset(shard, scratch)
 
-        told = parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key")
+        told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
         packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
         failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
         succeeded = told.num_rows - sum(failed.values())
@@ -122,8 +137,15 @@ class ShardDownloader:
                 f"download: shard {shard.name} has {packed} pictures in its tar, {succeeded} in its table"
             )
         if unaccounted := shard.pairs.num_rows - told.num_rows:
-            failed["lost inside img2dataset"] += unaccounted
+            failed[LOST] += unaccounted
         return self._finish(shard.name, scratch, told, succeeded, failed)
+
+    def _with_looks(self, told: pa.Table) -> pa.Table:
+        """img2dataset's table with the perceptual hash of each picture, "" where there is none."""
+        looks = self._resizer.looks or {}
+        hashes = pa.array([looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string())
+        looks.clear()
+        return told.append_column("look", hashes)
 
     def _finish(self, name: str, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
         parquet.write_table(told, scratch / "sorted.parquet", compression="zstd")

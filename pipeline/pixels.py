@@ -5,12 +5,14 @@ Stands where img2dataset's resizer would. Knows nothing of where the bytes came 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import imagehash
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
@@ -51,6 +53,7 @@ class SquareResizer:
     min_side: int  # a shorter side is refused; below `edge` this allows enlarging
     max_pixels: float  # by the header, before anything is decoded
     max_aspect_ratio: float
+    looks: dict[str, str] | None = None  # if there: is given the perceptual hash of each picture, by its file's SHA-256
 
     def __call__(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
         """Called by img2dataset from one thread of a process (the warnings' filter belongs to the process)."""
@@ -59,6 +62,8 @@ class SquareResizer:
                 warnings.simplefilter("ignore")
                 with Image.open(stream, formats=FORMATS) as image:
                     square, width, height = self._square(image)
+                if self.looks is not None:
+                    self.looks[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(imagehash.phash(square))
                 return self._encode(square), self.edge, self.edge, width, height, None
         except Unusable as cause:
             why = str(cause)

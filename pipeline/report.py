@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import io
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from matplotlib.figure import Figure
 from PIL import Image
 
 from data_catalog import shapes
 from data_catalog.manifest import Manifest
 from pipeline.config import EvaluateConfig
+from pipeline.download_report import account_rows
+from pipeline.pages import data_uri, render_page
 
 _EXPLAINED = {
     "prompt_accuracy": "share of samples in which all attributes of the caption are read back from the pixels",
@@ -35,10 +34,8 @@ def render_report(
     history: list[dict[str, Any]],
 ) -> str:
     """The page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         encodings=encodings,
         model=model,
         config=config,
@@ -49,19 +46,11 @@ def render_report(
             if f"accuracy/{name}" in scores
         ],
         noise_bins=[(n.rpartition("/")[2], v) for n, v in scores.items() if n.startswith("held_out_loss/")],
-        account=_account_rows(encodings.figures["account"]),
-        grid=_data_uri(grid),
-        comparison=_data_uri(comparison),
-        curve=_data_uri(_loss_curve(history)) if history else "",
+        account=account_rows(encodings.figures["account"]),
+        grid=data_uri(grid),
+        comparison=data_uri(comparison),
+        curve=data_uri(_loss_curve(history)) if history else "",
     )
-
-
-def _account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Every row of the URL table: (kind, cause, rows); the last lines add up to the first."""
-    rows = [("table", "rows of the URL table", account["rows"])]
-    rows += [("rejected", cause, count) for cause, count in account["rejected"].items()]
-    rows += [("failed", cause, count) for cause, count in account["failed"].items()]
-    return [*rows, ("encoded", "pairs encoded", account["encoded"])]
 
 
 def _loss_curve(history: list[dict[str, Any]]) -> Image.Image:
@@ -77,9 +66,3 @@ def _loss_curve(history: list[dict[str, Any]]) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer)
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

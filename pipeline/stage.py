@@ -89,7 +89,16 @@ class StageSpec:
 
 
 _SPEED_ONLY_IN_DOWNLOAD = frozenset(
-    {"source", "urls", "workers", "threads", "min_success_rate", "requests_per_host", "host_requests_per_s"}
+    {
+        "source",
+        "urls",
+        "workers",
+        "threads",
+        "min_success_rate",
+        "requests_per_host",
+        "host_requests_per_s",
+        "shard_deadline_s",
+    }
 )
 _SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_every", "sample_every", "log_every"})
 STAGES: dict[str, StageSpec] = {

@@ -1,0 +1,71 @@
+"""report.html of the download: one page, opens without network, says what came of the table. Knows no models."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_catalog.images import ImagePair, read_image_pairs
+from data_catalog.manifest import Shard, write_atomically
+from pipeline.config import DownloadConfig
+from pipeline.download_account import SIDES, Tally
+from pipeline.pages import data_uri, render_page
+from pipeline.pictures import picture_grid
+
+REPORT_FILE = "report.html"
+_THUMBNAILS = 64
+_HOSTS = 20
+_SHARDS_LOOKED_INTO = 8
+
+
+def write_download_report(
+    out: Path, config: DownloadConfig, figures: dict[str, Any], told: Tally, shards: Sequence[Shard]
+) -> None:
+    """Write the page into the folder of the images."""
+    account = figures["account"]
+    hosts = [(host, count, 1 - told.failed_at[host] / count) for host, count in told.asked_of.most_common(_HOSTS)]
+    asked = told.downloaded + told.failed.total()
+    page = render_page(
+        "download_report.html.j2",
+        config=config,
+        figures=figures,
+        asked=asked,
+        success=told.downloaded / asked if asked else 0.0,
+        kept=sum(shard.rows for shard in shards),
+        causes=account_rows(account),
+        hosts=hosts,
+        sides=[(_range(number), told.short_sides[number]) for number in range(len(SIDES) + 1)],
+        pictures=_thumbnails(out, shards),
+    )
+    write_atomically(out / REPORT_FILE, page)
+
+
+def account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """Every row of the URL table, as (kind, cause, rows): the rows below the first add up to it."""
+    rows = [("table", "rows of the URL table", account["rows"])]
+    for kind in ("rejected", "failed", "dropped"):
+        rows += [(kind, cause, count) for cause, count in account[kind].items()]
+    last = ("encoded", "pairs encoded") if "encoded" in account else ("kept", "pictures with captions")
+    kept = account["downloaded"] - sum(account["dropped"].values())
+    return [*rows, (*last, account.get("encoded", kept))]
+
+
+def _range(number: int) -> str:
+    if number == 0:
+        return f"below {SIDES[0]}"
+    return f"{SIDES[number - 1]} and more" if number == len(SIDES) else f"{SIDES[number - 1]} to {SIDES[number] - 1}"
+
+
+def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
+    """Random pictures with their captions, from a few random shards, as a data URI."""
+    chance = random.Random(0)
+    filled = [shard for shard in shards if shard.rows]
+    chosen = chance.sample(filled, min(_SHARDS_LOOKED_INTO, len(filled)))
+    pairs: list[ImagePair] = []
+    for shard in chosen:
+        seen = list(read_image_pairs(out / f"{shard.name}.tar"))
+        pairs += chance.sample(seen, min(-(-_THUMBNAILS // len(chosen)), len(seen)))
+    pairs = pairs[:_THUMBNAILS]
+    return data_uri(picture_grid([pair.image for pair in pairs], [pair.caption for pair in pairs]))

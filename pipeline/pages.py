@@ -1,0 +1,27 @@
+"""Pages for people: HTML from templates, self-contained, opens without network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template of this folder as HTML."""
+    return _ENVIRONMENT.get_template(template).render(**values)
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture inside the page itself."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -26,8 +26,9 @@ from data_catalog.manifest import Shard, file_digest, read_receipt, write_receip
 from data_catalog.shapes_server import serve_shapes
 from data_catalog.urls import read_url_table
 from pipeline.config import DownloadConfig
+from pipeline.http_messages import USER_AGENT_TOKEN
 from pipeline.pixels import Resized, SquareResizer
-from pipeline.safe_http import USER_AGENT_TOKEN, GuardedOpener
+from pipeline.safe_http import GuardedOpener
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
 _DIGITS = 5  # of a shard's number

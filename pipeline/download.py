@@ -29,8 +29,9 @@ from data_catalog.urls import TableAccount, UrlShard, UrlTable, count_rows, open
 from pipeline.config import DownloadConfig
 from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
 from pipeline.download_report import REPORT_FILE, write_download_report
+from pipeline.http_messages import USER_AGENT_TOKEN, is_transient
 from pipeline.pixels import Resized, SquareResizer
-from pipeline.safe_http import USER_AGENT_TOKEN, GuardedOpener, is_transient
+from pipeline.safe_http import GuardedOpener
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
 _DIGITS = 5  # of a shard's number

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-_BRISK_S = 1.0  # an answer that takes longer costs patience
-_REWARD_S = 0.25  # patience that an answer earns: a host has to give about 4 a second in the long run, or be brisk
+_REWARD_S = 0.25  # patience that an answer earns: in the long run a host has to be brisk, or give 4 a second
 
 
 class HostGivenUp(Exception):
@@ -33,13 +32,15 @@ class _Host:
 class HostTurns:
     """Turns of one shard's requests at each host.
 
-    A host may keep us waiting `patience_s` seconds in all, and a little longer for each answer; and it may
-    say nothing twice as many times in a row as it is asked at once. After that it is given up, those who
-    wait for it are told at once, and no number of its URLs holds up the others.
+    An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the requests at
+    once, and so do the pauses that a host asks for: of `patience_s` seconds in all, and a little more for each
+    answer. A host that uses it up, or says nothing twice as many times in a row as it is asked at once, is given
+    up, and those who wait for it are told at once: no number of its URLs holds up the others for long.
     """
 
-    def __init__(self, at_once: int, per_s: float | None, patience_s: float) -> None:
+    def __init__(self, at_once: int, per_s: float | None, patience_s: float, brisk_s: float) -> None:
         self._at_once, self._interval, self._patience_s = at_once, 1 / per_s if per_s else 0.0, patience_s
+        self._brisk_s = brisk_s
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()
 
@@ -74,14 +75,14 @@ class HostTurns:
         """The host gave an answer after so many seconds."""
         host = self._host(name)
         host.silent_in_a_row = 0
-        self._charge(host, max(0.0, seconds - _BRISK_S) / self._at_once - _REWARD_S)
+        self._charge(host, max(0.0, seconds - self._brisk_s) / self._at_once - _REWARD_S)
 
     def failed(self, name: str, seconds: float, silent: bool) -> None:
         """The host gave none; `silent` where it let the time run out."""
         host = self._host(name)
         if silent:
             host.silent_in_a_row += 1
-        self._charge(host, max(0.0, seconds - _BRISK_S) / self._at_once)
+        self._charge(host, max(0.0, seconds - self._brisk_s) / self._at_once)
 
     def pause(self, name: str, seconds: float) -> None:
         """The host asks to be left alone for a while."""

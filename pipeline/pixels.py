@@ -90,7 +90,7 @@ class SquareResizer:
         image.draft("RGB", (-(-self.edge * width // short), -(-self.edge * height // short)))
         image.load()
         turned, profile = _orientation(image), image.info.get("icc_profile")
-        small = _crop_and_resize(_to_8_bits(image), self.edge)
+        small = _to_8_bits(_crop_and_resize(_resizable(image), self.edge))
         if turned in _UPRIGHT:
             small = small.transpose(_UPRIGHT[turned])
         if turned >= _FIRST_SIDEWAYS:
@@ -112,29 +112,17 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Any mode -> L, RGB, RGBA or CMYK, the modes that can be resized"""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scale_to_8_bits(image)
+def _resizable(image: Image.Image) -> Image.Image:
+    """Any mode -> L, RGB, RGBA, CMYK, I or F, the modes that are resized without loss"""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "RGBA":
         return image
     if "transparency" in image.info or image.mode in ("LA", "PA", "RGBa"):
         return image.convert("RGBA")
-    if image.mode in ("L", "RGB", "CMYK"):
+    if image.mode in ("L", "RGB", "CMYK", "I", "F"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey by its upper byte; 32-bit integers and floats by the first customary range that holds them"""
-    levels = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((levels >> 8).astype(np.uint8))
-    values = np.nan_to_num(levels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max())
-    ranges = [255.0, 65535.0, top] if image.mode == "I" else [1.0, 255.0, 65535.0, top]
-    values *= 255 / next(most for most in ranges if top <= most)
-    return Image.fromarray(np.rint(values.clip(0, 255, out=values), out=values).astype(np.uint8))
 
 
 def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
@@ -143,6 +131,17 @@ def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     return image.resize((edge, edge), _FILTER, box, _REDUCING_GAP)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """32-bit integers and floats from the first customary range that holds them, give or take the filter's overshoot"""
+    if image.mode not in ("I", "F"):
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(values.max())
+    ranges = [255.0, 65535.0, top] if image.mode == "I" else [1.0, 255.0, 65535.0, top]
+    values *= 255 / next(most for most in ranges if top <= 1.1 * most)
+    return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -19,26 +19,24 @@ import time
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.message import Message
-from email.utils import parsedate_to_datetime
 from typing import BinaryIO, cast
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from pipeline.addresses import Endpoint, Names, may_connect
 from pipeline.bounds import Clock, Memory, TimedSource, TooManyBytes
 from pipeline.config import DownloadConfig
 from pipeline.host_turns import HostGivenUp, HostTurns
+from pipeline.http_messages import (
+    FetchFailed,
+    Target,
+    opted_out,
+    parse_url,
+    redirected,
+    request_message,
+    retry_after_s,
+)
 
-USER_AGENT_TOKEN = "tld"
 MAX_REDIRECTS = 5
-_OPT_OUTS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
-_ROBOTS_VALUES = {
-    "unavailable_after",
-    "max-snippet",
-    "max-image-preview",
-    "max-video-preview",
-}  # directives, not agents
 _TRANSIENT = {
     *("timed out", "connection refused", "connection reset", "host is unreachable", "connection failed"),
     *("host does not answer", "name server does not answer", "HTTP 408", "HTTP 429"),
@@ -50,14 +48,6 @@ _ADDRESSES_TRIED = 4
 _MEGABYTE = 1 << 20
 _PIECE = 64 << 10
 _UNTOLD_BODY = 2 * _MEGABYTE  # set aside for a body whose length the server doesn't tell
-
-
-class FetchFailed(Exception):
-    """A URL that gave nothing. The message is a cause that can be counted: no address, no varying number."""
-
-    def __init__(self, cause: str, retry_after_s: float | None = None) -> None:
-        super().__init__(cause)
-        self.retry_after_s = retry_after_s
 
 
 def is_transient(cause: str) -> bool:
@@ -91,6 +81,7 @@ class GuardedOpener:
             at_once=-(-config.requests_per_host // config.workers),  # each worker has its share of a host
             per_s=config.host_requests_per_s and config.host_requests_per_s / config.workers,
             patience_s=2 * config.url_deadline_s,
+            brisk_s=config.url_deadline_s / 6,
         )
 
     def forget_body(self, size: int) -> None:
@@ -102,7 +93,7 @@ class GuardedOpener:
         FetchFailed."""
         del data, timeout
         clock = Clock(self._config.url_deadline_s, self._config.timeout_s)
-        agent = request.get_header("User-agent", USER_AGENT_TOKEN)
+        agent = request.get_header("User-agent", "")
         for earlier in range(self._config.retries + 1):
             try:
                 return io.BytesIO(self._follow(request.full_url, agent, clock))
@@ -118,13 +109,13 @@ class GuardedOpener:
 
     def _follow(self, url: str, agent: str, clock: Clock) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._in_turn(_parse(url), agent, clock)
+            answer = self._in_turn(parse_url(url), agent, clock)
             if isinstance(answer, bytes):
                 return answer
-            url = urljoin(url, answer.url)
+            url = redirected(url, answer.location)
         raise FetchFailed("too many redirects")
 
-    def _in_turn(self, target: _Target, agent: str, clock: Clock) -> bytes | _Redirect:
+    def _in_turn(self, target: Target, agent: str, clock: Clock) -> bytes | _Redirect:
         """One request, when its host and this worker have room for it; waiting for that is not the URL's fault."""
         if target.host == self._proxied_host:
             assert self._proxy
@@ -152,11 +143,11 @@ class GuardedOpener:
             self._turns.answered(target.host, clock.used() - began)
             return answer
 
-    def _exchange(self, target: _Target, agent: str, clock: Clock) -> bytes | _Redirect:
+    def _exchange(self, target: Target, agent: str, clock: Clock) -> bytes | _Redirect:
         try:
             with self._connect(target, clock) as connection:
                 connection.settimeout(clock.patience())
-                connection.sendall(_request(target, agent, through_proxy=target.host == self._proxied_host))
+                connection.sendall(request_message(target, agent, through_proxy=target.host == self._proxied_host))
                 source = TimedSource(connection, clock)
                 response = http.client.HTTPResponse(cast(socket.socket, source), method="GET")
                 response.begin()
@@ -164,7 +155,7 @@ class GuardedOpener:
         except Exception as error:  # whatever a stranger's server provokes
             raise error if isinstance(error, FetchFailed) else FetchFailed(_cause(error)) from error
 
-    def _connect(self, target: _Target, clock: Clock) -> socket.socket:
+    def _connect(self, target: Target, clock: Clock) -> socket.socket:
         if target.host == self._proxied_host:
             assert self._proxy
             endpoints = [self._proxy]
@@ -192,9 +183,9 @@ class GuardedOpener:
         """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all others."""
         location = response.getheader("Location")
         if response.status in _REDIRECTS and location:
-            return _Redirect(quote(location, safe=_KEPT_IN_URLS, encoding="latin-1"))
+            return _Redirect(location)
         if not 200 <= response.status < 300:
-            wait = _retry_after(response.headers) if response.status in _ASKS_TO_WAIT else None
+            wait = retry_after_s(response.headers) if response.status in _ASKS_TO_WAIT else None
             raise FetchFailed(f"HTTP {response.status}", wait)
         if self._config.respect_opt_out and opted_out(response.headers):
             raise FetchFailed("opted out of machine learning")
@@ -226,77 +217,8 @@ class GuardedOpener:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    scheme: str
-    host: str  # ascii
-    port: int
-    path: str  # with the query
-
-
-@dataclass(frozen=True, slots=True)
 class _Redirect:
-    url: str
-
-
-_KEPT_IN_URLS = "%/:=&?~#+!$,;'@()*[]|."
-
-
-def _parse(url: str) -> _Target:
-    """Raises FetchFailed."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise FetchFailed("not http or https")
-        host = parts.hostname or ""
-        host = host if ":" in host else host.encode("idna").decode("ascii")
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except ValueError:
-        raise FetchFailed("not a valid URL") from None
-    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
-        raise FetchFailed("not a valid URL")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Target(parts.scheme, host, port, quote(path, safe=_KEPT_IN_URLS))
-
-
-def _request(target: _Target, agent: str, through_proxy: bool) -> bytes:
-    """Nothing in it can hold a line end: host and path are checked and quoted"""
-    name = f"[{target.host}]" if ":" in target.host else target.host
-    customary = target.port == {"http": 80, "https": 443}[target.scheme]
-    place = name if customary else f"{name}:{target.port}"
-    lines = (
-        f"GET {f'{target.scheme}://{place}' if through_proxy else ''}{target.path} HTTP/1.1",
-        *(f"Host: {place}", f"User-Agent: {agent}", "Accept: image/*,*/*;q=0.8"),
-        *("Accept-Encoding: identity", "Connection: close", "", ""),
-    )
-    return "\r\n".join(lines).encode("ascii", "replace")
-
-
-def opted_out(headers: Message) -> bool:
-    """Whether headers keep us from training on the file: X-Robots-Tag for everybody or for `tld`, or the TDM
-    Reservation Protocol (https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510/)."""
-    if (headers.get("TDM-Reservation") or "").strip() == "1":
-        return True
-    for value in headers.get_all("X-Robots-Tag", []):
-        addressed = "*"
-        for part in str(value).lower().split(","):
-            name, colon, rest = part.partition(":")
-            if colon and name.strip() not in _ROBOTS_VALUES:  # an agent's name holds for what follows it
-                addressed, part = name.strip(), rest
-            if addressed in ("*", USER_AGENT_TOKEN) and part.strip() in _OPT_OUTS:
-                return True
-    return False
-
-
-def _retry_after(headers: Message) -> float | None:
-    """Seconds until a server wants to be asked again; it tells them, or a date"""
-    value = str(headers.get("Retry-After", "")).strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    location: str
 
 
 def _cause(error: Exception) -> str:

@@ -88,6 +88,14 @@ def test_integers_and_floats_are_scaled_from_the_range_they_are_in(dtype: Any, t
     assert np.abs(grey[..., 1] - ramp / scale).max() <= 1
 
 
+def test_a_range_is_told_from_its_neighbour_after_resizing_too() -> None:
+    steps = np.zeros((300, 300), np.float32)
+    steps[:, 150:] = 1.0  # a cubic filter overshoots beside an edge
+    grey = pixels_of(encoded(Image.fromarray(steps), "TIFF"))
+    assert grey[30, 5].max() == 0
+    assert grey[30, 60].min() == 255
+
+
 def test_floats_that_are_no_numbers_do_not_spoil_the_others() -> None:
     ramp = np.tile(np.linspace(0, 1, 64), (64, 1)).astype(np.float32)
     ramp[0, 0], ramp[0, 1] = np.nan, np.inf

@@ -24,7 +24,8 @@ from pipeline.addresses import may_connect
 from pipeline.config import DownloadConfig
 from pipeline.download import ShardDownloader, UrlShard
 from pipeline.host_turns import HostGivenUp, HostTurns
-from pipeline.safe_http import FetchFailed, GuardedOpener, is_transient
+from pipeline.http_messages import FetchFailed
+from pipeline.safe_http import GuardedOpener, is_transient
 from tests.support import hostile
 from tests.support.hostile import Hostile
 
@@ -123,12 +124,14 @@ def test_loopback_is_refused_however_it_is_written(server: Hostile, host: str) -
         ("//10.0.0.1/", "address is not public"),
         ("http://picture@10.0.0.1:x/", "not a valid URL"),
         ("http://a..b/", "not a valid URL"),
+        ("http://[::1", "not a valid URL"),
         ("http://127.0.0.1:1/", "connection refused"),
     ],
 )
 def test_a_redirect_leads_no_further_than_a_url(server: Hostile, to: str, cause: str) -> None:
     assert fetch(f"{server.address}/redirect?to={to}") == cause
-    assert fetch(to if ":" in to.split("/")[0] else f"http:{to}") == cause
+    if to != "http://[::1":  # which urllib's own Request refuses
+        assert fetch(to if ":" in to.split("/")[0] else f"http:{to}") == cause
 
 
 def test_five_redirects_are_followed_and_a_loop_ends(server: Hostile) -> None:
@@ -322,7 +325,7 @@ def test_a_host_is_asked_no_more_often_than_the_rate_allows() -> None:
 
 
 def test_a_host_is_given_up_when_it_was_waited_for_long_enough() -> None:
-    turns = HostTurns(at_once=2, per_s=None, patience_s=10)
+    turns = HostTurns(at_once=2, per_s=None, patience_s=10, brisk_s=1)
     for _ in range(100):
         turns.answered("brisk", seconds=0.9)
         turns.answered("slow", seconds=1.4)
@@ -339,7 +342,7 @@ def test_a_host_is_given_up_when_it_was_waited_for_long_enough() -> None:
 
 
 def test_who_waits_for_a_host_is_told_when_it_is_given_up() -> None:
-    turns = HostTurns(at_once=1, per_s=None, patience_s=10)
+    turns = HostTurns(at_once=1, per_s=None, patience_s=10, brisk_s=1)
     refused = list[str]()
 
     def wait() -> None:

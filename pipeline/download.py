@@ -23,7 +23,7 @@ from pyarrow import ipc, parquet
 
 from data_catalog import shapes
 from data_catalog.images import repack_sorted
-from data_catalog.manifest import Shard, file_digest, read_receipt, write_receipt
+from data_catalog.manifest import Shard, file_digest, file_records, read_receipt, write_receipt
 from data_catalog.shapes_server import serve_shapes
 from data_catalog.urls import read_url_table
 from pipeline.config import DownloadConfig
@@ -73,7 +73,9 @@ def download(config: DownloadConfig, out: Path, track: Tracker, map_shards: MapS
             f"download.min_success_rate={config.min_success_rate:g} demands; the failures by cause:\n{causes}\n"
             "What was fetched is kept. Mend the table, or lower download.min_success_rate, and run again."
         )
-    return Output(receipts, {"account": account, "bytes": sum(sum(r.files.values()) for r in receipts)})
+    return Output(
+        receipts, {"account": account, "bytes": sum(file.bytes for r in receipts for file in r.files.values())}
+    )
 
 
 def _account(rows: int, rejected: dict[str, int], receipts: tuple[Shard, ...]) -> dict[str, Any]:
@@ -133,7 +135,7 @@ class ShardDownloader:
             name=name,
             rows=succeeded,
             digest=file_digest(tar),
-            files={tar.name: tar.stat().st_size, table.name: table.stat().st_size},
+            files=file_records([tar, table]),
             figures={"failed": dict(failed.most_common())},
         )
         write_receipt(self.out, receipt)

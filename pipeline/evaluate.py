@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_catalog import shapes
-from data_catalog.manifest import Manifest, Shard, file_digest, write_atomically
+from data_catalog.manifest import Manifest, Shard, file_digest, file_records, write_atomically
 from pipeline.batches import Batch, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
 from pipeline.devices import choose_device
@@ -81,7 +81,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
         name="report",
         rows=len(numbers),
         digest=file_digest(out / "metrics.json"),
-        files={path.name: path.stat().st_size for path in files},
+        files=file_records(files),
     )
     return Output((shard,), {"scores": scores})
 

@@ -123,15 +123,20 @@ def read_manifest_alone(folder: Path) -> Manifest | None:
         raise ManifestError(f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force") from error
 
 
+def receipt_path(folder: Path, shard: str) -> Path:
+    """Where the receipt of a shard lies."""
+    return folder / (shard + _RECEIPT_SUFFIX)
+
+
 def write_receipt(folder: Path, shard: Shard) -> None:
     """Say that a shard is finished: after its files are in place."""
-    write_atomically(folder / (shard.name + _RECEIPT_SUFFIX), shard.model_dump_json(indent=2) + "\n")
+    write_atomically(receipt_path(folder, shard.name), shard.model_dump_json(indent=2) + "\n")
 
 
 def read_receipt(folder: Path, name: str) -> Shard | None:
     """The receipt of a finished shard whose files are all there, or None."""
     try:
-        shard = Shard.model_validate_json((folder / (name + _RECEIPT_SUFFIX)).read_text())
+        shard = Shard.model_validate_json(receipt_path(folder, name).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     return None if _damage(folder, shard) else shard
@@ -150,8 +155,11 @@ def forget(folder: Path) -> None:
 
 def forget_shard(folder: Path, shard: Shard) -> None:
     """Remove manifest and one shard's receipt, so that the stage does this shard again and no other."""
-    receipt = folder / (shard.name + _RECEIPT_SUFFIX)
-    for path in [folder / MANIFEST_NAME, receipt, *(_release_mark(folder, name) for name in shard.files)]:
+    for path in [
+        folder / MANIFEST_NAME,
+        receipt_path(folder, shard.name),
+        *(_release_mark(folder, name) for name in shard.files),
+    ]:
         path.unlink(missing_ok=True)
 
 

@@ -233,11 +233,21 @@ def show_config(config: Config, *overrides: str) -> None:
 
 @app.command
 def catalog(
-    action: Annotated[Literal["list", "show"], Parameter(help="list them, or show one.")] = "list", name: str = ""
+    action: Annotated[
+        Literal["list", "show", "verify"], Parameter(help="list data sets, show one, or verify the outputs of a run.")
+    ] = "list",
+    name: Annotated[str, Parameter(help="A data set to show; or the YAML file of a run to verify.")] = "",
+    *overrides: str,
+    repair: Annotated[bool, Parameter(negative="", help="With verify: make damaged shards again.")] = False,
 ) -> None:
-    """Data sets that the project knows."""
+    """Data sets that the project knows; and whether the files of a run are still what they were."""
     from data_catalog.sources import known_sources
 
+    if action == "verify":
+        if not name:
+            raise UserMistake("verify what? Give the file of a run: tld catalog verify conf/tiny.yaml")
+        _verify(Path(name), overrides, repair)
+        return
     sources = known_sources()
     if action == "show":
         if name not in sources:
@@ -247,6 +257,46 @@ def catalog(
         return
     for source in sources.values():
         console.print(f"{source.name:12} {source.rows:>8} rows  {source.summary}", markup=False)
+
+
+def _verify(config: Path, overrides: Sequence[str], repair: bool) -> None:
+    """Read every file of a run again; exit with 1 where one is damaged and stays so."""
+    from pipeline.preflight import check_run
+    from pipeline.stage import StageFailed
+    from pipeline.verify import changed_stages, forget_damaged, verify
+
+    settings = _load(config, overrides)
+    found = verify(settings)
+    if not found.outputs and not found.damages:
+        raise UserMistake(f"nothing to verify: no stage of {config} is finished in {settings.root}")
+    for damage in found.damages:
+        console.print(f"damaged: {damage.path} {damage.problem}", markup=False)
+    let_go = f", {found.released} let go on purpose" if found.released else ""
+    console.print(
+        f"{found.files} files, {found.bytes / 1e6:.1f} MB, of {', '.join(found.outputs) or 'no readable stage'}: "
+        f"{len(found.damages)} damaged{let_go}",
+        markup=False,
+    )
+    if not found.damages:
+        return
+    if not repair:
+        raise StageFailed(
+            f"{len(found.damages)} damaged; make just those again with\n"
+            f"  tld catalog verify {config} {_joined(overrides)}--repair"
+        )
+
+    check_run(settings)
+    forget_damaged(found)
+    with _prefect(settings):
+        from flows.text_to_image import text_to_image
+
+        text_to_image(settings, until=found.last_damaged_stage or "download")
+    after = verify(settings)
+    for stage in changed_stages(found, after):
+        console.print(f"{stage} was made again with other content than before: what depends on it is stale")
+    if after.damages:
+        raise StageFailed(f"{len(after.damages)} files are still damaged, first {after.damages[0].path}")
+    console.print("repaired: every file is what its stage made", markup=False)
 
 
 @app.command

@@ -28,7 +28,7 @@ from pipeline.report import render_report
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_loss
 from pipeline.train_events import EVENTS_FILE, MODEL_FILE
-from tld_model.checkpoint import load_denoiser
+from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
@@ -57,6 +57,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     """Sample held-out captions, score the samples, write grid, metrics and report."""
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
+    check_encoders(model.file(MODEL_FILE), encoders["vae"], encoders["clip"])
     models = _Models(
         load_denoiser(model.file(MODEL_FILE), device),
         load_image_codec(encoders["vae"], device),

@@ -197,7 +197,7 @@ def main(job_file: Path) -> None:
         if stop.asked and not last:
             raise SystemExit(128 + signal.SIGTERM)
 
-    save_denoiser(job.out / MODEL_FILE, state.ema.state_dict(), job.model)
+    save_denoiser(job.out / MODEL_FILE, state.ema.state_dict(), job.model, encodings.figures["encoders"])
     result = {
         "train_pairs": len(split.train),
         "held_out_pairs": len(split.held_out),

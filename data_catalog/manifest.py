@@ -102,12 +102,13 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder, or None where the stage did not finish. Raises ManifestError where a
     file that it names is gone or of another size."""
     manifest = read_manifest_alone(folder)
-    for shard in manifest.shards if manifest else ():
+    if manifest is None:
+        return None
+    for shard in manifest.shards:
         if problem := _damage(folder, shard):
-            assert manifest
             raise ManifestError(
-                f"{folder}: {problem}; mend it with `tld catalog verify … --repair`, "
-                f"or make all of it again with `tld {manifest.stage} … --force`"
+                f"{folder}: {problem}; `tld catalog verify … --repair` or the next `tld run` makes its shard again, "
+                f"`tld {manifest.stage} … --force` all of them"
             )
     return manifest
 

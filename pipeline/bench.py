@@ -64,7 +64,7 @@ def _encode(config: RunConfig, scratch: Path) -> dict[str, Speed]:
     encoder = ShardEncoder(scratch, config.encode, scratch)
     edge, batch_size = config.download.image_size, config.encode.batch_size
     pictures = _soft_pictures(batch_size, edge)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # laid out as the stage lays them out
     captions = [f"picture number {number} of a made-up set" for number in range(batch_size)]
     tokens = encoder.clip.tokenize(captions)
 

@@ -80,8 +80,8 @@ class EncodeConfig(_Section):
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1)
-    """Pictures at once. Changes speed only, up to the last bit of what is stored, where a device's arithmetic
-    depends on the size of a batch."""
+    """Pictures at once. Changes speed only, up to rounding: sums in another order may turn the last bit of a few
+    stored numbers, which no manifest calls stale."""
     workers: int = Field(1, ge=1)
     """Processes, each with models of its own. Changes speed only."""
 

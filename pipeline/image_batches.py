@@ -10,7 +10,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from torch import Tensor
 from data_catalog.images import ImagePair, PackedPair, read_packed_pairs
 
 Item = TypeVar("Item")
-Tokenize = Callable[[Sequence[str]], Any]
+Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
 _BATCHES_AHEAD = 2
 _MOST_DECODERS = 8  # threads of one worker
 
@@ -39,26 +39,29 @@ class ImageBatch:
     pixels: Tensor  # uint8 [b, 3, h, w]
     rows: dict[str, list[Any]]  # column -> b values
     captions: list[int]  # number of each pair's caption among the shard's different ones, in order of appearance
-    new_tokens: Any  # tokens of those that this batch is the first to have, or None
+    new_tokens: dict[str, Tensor] | None  # of captions that no batch before had
 
 
-def image_batches(tar: Path, size: int, unwanted: Mapping[str, str], tokenize: Tokenize) -> Iterator[ImageBatch]:
-    """The pairs of a shard whose keys are not unwanted. Raises ManifestError where the tar is damaged."""
-    wanted = (packed for packed in read_packed_pairs(tar) if packed.key not in unwanted)
+def image_batches(
+    tar: Path, size: int, wanted: Callable[[PackedPair], bool], tokenize: Tokenize, pin: bool = False
+) -> Iterator[ImageBatch]:
+    """The wanted pairs of a shard, no other is decoded; pinned, they reach a GPU without a halt of its work.
+    Raises ManifestError where the tar is damaged."""
+    chosen = filter(wanted, read_packed_pairs(tar))
     seen: dict[str, int] = {}
     with ThreadPoolExecutor(_decoders(), "decode") as pool:
-        while packed := list(islice(wanted, size)):
+        while packed := list(islice(chosen, size)):
             pairs = _unpacked(packed, pool)
             new = [caption for caption in dict.fromkeys(pair.caption for pair in pairs) if caption not in seen]
             seen |= {caption: len(seen) + number for number, caption in enumerate(new)}
             rows = {name: [getattr(pair, name) for pair in pairs] for name in DESCRIPTION}
             rows["height"], rows["width"] = ([pair.image.shape[axis] for pair in pairs] for axis in (0, 1))
-            yield ImageBatch(
-                pixels=torch.from_numpy(np.stack([pair.image for pair in pairs])).permute(0, 3, 1, 2),
-                rows=rows,
-                captions=[seen[pair.caption] for pair in pairs],
-                new_tokens=tokenize(new) if new else None,
-            )
+            pixels = torch.from_numpy(np.stack([pair.image for pair in pairs]))  # [b, h, w, 3]
+            tokens = tokenize(new) if new else None
+            if pin:
+                pixels = pixels.pin_memory()
+                tokens = {name: tensor.pin_memory() for name, tensor in tokens.items()} if tokens else None
+            yield ImageBatch(pixels.permute(0, 3, 1, 2), rows, [seen[pair.caption] for pair in pairs], tokens)
 
 
 def _unpacked(packed: list[PackedPair], pool: ThreadPoolExecutor) -> list[ImagePair]:

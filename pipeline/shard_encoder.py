@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_catalog.encodings import EncodedArrays, write_dropped_rows, write_encoded_shard
-from data_catalog.images import read_packed_pairs
+from data_catalog.images import PackedPair
 from data_catalog.manifest import Shard, file_digest, file_records, write_receipt
 from pipeline.config import EncodeConfig
 from pipeline.devices import choose_device
@@ -63,14 +63,17 @@ class ShardEncoder:
             )
 
     def __call__(self, name: str) -> Shard:
-        tar = self.images / f"{name}.tar"
-        batches = image_batches(tar, self.config.batch_size, self.unwanted, self.clip.tokenize)
-        encoded = self._encode(prefetched(batches))
-        left_out = [
-            {"key": packed.key, "url": packed.url, "caption": packed.caption, "reason": self.unwanted[packed.key]}
-            for packed in (read_packed_pairs(tar) if self.unwanted else ())
-            if packed.key in self.unwanted
-        ]
+        left_out: list[Row] = []
+
+        def wanted(packed: PackedPair) -> bool:
+            reason = self.unwanted.get(packed.key)
+            if reason is not None:
+                left_out.append({"key": packed.key, "url": packed.url, "caption": packed.caption, "reason": reason})
+            return reason is None
+
+        on_gpu = self.codec.vae.device.type == "cuda"
+        tar, size = self.images / f"{name}.tar", self.config.batch_size
+        encoded = self._encode(prefetched(image_batches(tar, size, wanted, self.clip.tokenize, pin=on_gpu)))
         return self._write(name, *self._without_poor_matches(encoded, left_out))
 
     def _encode(self, batches: Iterable[ImageBatch]) -> _Encoded:
@@ -83,10 +86,11 @@ class ShardEncoder:
         seen_by_clip: list[Tensor] = []
         measured: list[dict[str, Tensor]] = []
         for batch in batches:
-            latents = self.codec.encode(batch.pixels, self._noise(batch))  # [b, c, z, z]
+            pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
+            latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
             stored.append(quantize(latents, quantization))
             measured.append(measure(latents, stored[-1], quantization))
-            seen_by_clip.append(self.clip.encode_images(batch.pixels))  # [b, d]
+            seen_by_clip.append(self.clip.encode_images(pixels))  # [b, d]
             if batch.new_tokens is not None:
                 texts.append(self.clip.encode_tokens(batch.new_tokens))  # [u, d]
             captions += batch.captions

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from data_catalog.manifest import (
+    MANIFEST_NAME,
     Manifest,
     ManifestError,
     Shard,
@@ -177,8 +178,9 @@ def run_stage(
     with _lock(folder):
         try:
             manifest = read_manifest(folder)
-        except ManifestError:
-            force, manifest = True, None
+        except ManifestError:  # shards whose files are as their receipts say are not made again
+            (folder / MANIFEST_NAME).unlink()
+            manifest = None
         if manifest and not force:
             return manifest
         if force:

@@ -7,7 +7,7 @@ b batch   c latent channels   h, w pixels   z latent size   d embedding width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,18 +115,19 @@ class Clip:
     def dim(self) -> int:
         return int(self.model.config.projection_dim)
 
-    def tokenize(self, captions: Sequence[str]) -> Any:
-        """Token ids and their mask, padded to the longest of these captions."""
-        return _tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings)
+    def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Token ids and their mask [b, t], padded to the longest of these captions."""
+        return dict(_tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings))
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """float32 [b, d]"""
         return self.encode_tokens(self.tokenize(captions))
 
     @torch.inference_mode()
-    def encode_tokens(self, tokens: Any) -> Tensor:
+    def encode_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Captions from `tokenize` -> float32 [b, d]"""
-        pooled = self.model.text_model(**tokens.to(self.model.device)).pooler_output
+        there = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()}
+        pooled = self.model.text_model(**there).pooler_output
         embeddings: Tensor = self.model.text_projection(pooled)
         return embeddings.float()
 

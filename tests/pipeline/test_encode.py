@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from data_catalog import shapes
 from data_catalog.encodings import read_arrays, read_rows
+from data_catalog.images import PackedPair
 from data_catalog.manifest import Manifest, ManifestError, read_manifest, write_manifest
 from pipeline.batches import open_pairs
 from pipeline.config import EncodeConfig
@@ -34,6 +35,14 @@ def config_with(**settings: Any) -> EncodeConfig:
 def encode_into(out: Path, images: Manifest, map_shards: MapShards = map_here, **settings: Any) -> Output:
     out.mkdir(exist_ok=True)
     return encode(images, config_with(**settings), out, RememberingTracker(), map_shards)
+
+
+def all_of_them(_packed: PackedPair) -> bool:
+    return True
+
+
+def no_tokens(_captions: Sequence[str]) -> dict[str, torch.Tensor]:
+    return {}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -138,13 +147,13 @@ def test_what_goes_wrong_in_the_reader_is_raised_to_the_encoder() -> None:
 
 
 def test_only_the_members_of_a_pair_are_read(images: Manifest) -> None:
-    (batch,) = image_batches(images.file("00001.tar"), 64, {}, list)
+    (batch,) = image_batches(images.file("00001.tar"), 64, all_of_them, no_tokens)
     assert batch.pixels.shape == (9, 3, 64, 64)
     assert batch.rows["key"][0] == "0000012"
 
 
 def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Manifest, tmp_path: Path) -> None:
-    pixels = next(image_batches(images.file("00000.tar"), 64, {}, list)).pixels
+    pixels = next(image_batches(images.file("00000.tar"), 64, all_of_them, no_tokens)).pixels
     latents = load_image_codec("shapes-vae", "cpu").encode(pixels)
     ways: dict[str, dict[str, Any]] = {
         "half": {"latent_dtype": "float16"},

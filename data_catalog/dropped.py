@@ -1,8 +1,9 @@
-"""NNNNN.dropped.parquet: rows of a shard that a stage leaves out, each with its reason. Knows no reasons."""
+"""NNNNN.dropped.parquet: rows of a shard that are left out on purpose, each with its reason. Knows no reasons."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,16 +17,22 @@ def dropped_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.dropped.parquet"
 
 
-def write_dropped(folder: Path, name: str, rows: pa.Table) -> Path:
+def write_dropped(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> Path:
     """List the dropped rows of a shard, by rename. Equal rows give equal bytes."""
     path = dropped_file(folder, name)
     unfinished = path.with_name(path.name + ".partial")
-    parquet.write_table(rows.cast(SCHEMA), unfinished, compression="zstd")
+    parquet.write_table(pa.Table.from_pylist(list(rows), SCHEMA), unfinished, compression="zstd")
     os.replace(unfinished, path)
     return path
 
 
+def read_dropped(folder: Path, name: str) -> Iterator[dict[str, str]]:
+    """The dropped rows of a shard: key, url, caption, reason."""
+    path = dropped_file(folder, name)
+    if path.exists():
+        yield from parquet.read_table(path).to_pylist()
+
+
 def dropped_keys(folder: Path, name: str) -> frozenset[str]:
     """Keys of the dropped rows of a shard."""
-    path = dropped_file(folder, name)
-    return frozenset(parquet.read_table(path, columns=["key"])["key"].to_pylist()) if path.exists() else frozenset()
+    return frozenset(row["key"] for row in read_dropped(folder, name))

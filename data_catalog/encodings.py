@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         ("original_height", pa.int32()),
         ("sha256", pa.string()),
         ("clip_score", pa.float32()),
+        ("quantization_rmse", pa.float32()),  # of scaled latents, whose spread is about 1
         ("clipped_fraction", pa.float32()),
     ]
 )
@@ -41,7 +42,7 @@ class EncodingsError(ValueError):
 class EncodedArrays:
     """The numbers of one shard."""
 
-    latents: NDArray[np.uint8]  # [n, c, z, z]
+    latents: NDArray[np.uint8] | NDArray[np.float16]  # [n, c, z, z]
     text: NDArray[np.float16]  # [n, d]
     key: NDArray[np.bytes_]  # [n], ASCII
 
@@ -51,10 +52,7 @@ def write_encoded_shard(folder: Path, name: str, rows: dict[str, list[Any]], arr
     table = pa.table(rows, schema=SCHEMA)
     if not table.num_rows == len(arrays.latents) == len(arrays.text) == len(arrays.key):
         raise AssertionError("parquet and npz must have the same rows")
-    unfinished = folder / f"{name}.parquet.partial"
-    parquet.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, folder / f"{name}.parquet")
-
+    _write_table(table, folder / f"{name}.parquet")
     unfinished = folder / f"{name}.npz.partial"
     with unfinished.open("wb") as file:
         np.savez(file, latents=arrays.latents, text=arrays.text, key=arrays.key)
@@ -75,6 +73,12 @@ def read_arrays(path: Path) -> EncodedArrays:
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:
     """The rows of a shard as people read them."""
     return parquet.read_table(folder / f"{name}.parquet", columns=columns)
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    unfinished = path.with_name(path.name + ".partial")
+    parquet.write_table(table, unfinished, compression="zstd")
+    os.replace(unfinished, path)
 
 
 def _map_member(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:

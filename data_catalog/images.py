@@ -1,6 +1,6 @@
 """Form 2 of the data: pictures with captions, streamed from tar shards in webdataset layout.
 
-Members of one pair share a key: 000010023.jpg, .txt, .json. Knows nothing of models.
+Members of one pair share a key: 000010023.jpg, .txt, .json; others are passed over. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_catalog.manifest import ManifestError
+
 IMAGE_SUFFIXES = ("jpg", "png", "webp")
+_EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +37,69 @@ class ImagePair:
     sha256: str  # of the file as it was downloaded
 
 
-def read_image_pairs(tar: Path) -> Iterator[ImagePair]:
-    """Stream the pairs of one shard, in the order of the tar."""
-    import webdataset as wds
+@dataclass(frozen=True, slots=True)
+class PackedPair:
+    """One pair as it lies in the tar: the picture is not decoded yet."""
 
-    for sample in wds.WebDataset(str(tar), shardshuffle=False, handler=wds.reraise_exception):
-        suffix = next(name for name in IMAGE_SUFFIXES if name in sample)
-        told: dict[str, Any] = json.loads(sample["json"])
-        yield ImagePair(
-            key=sample["__key__"],
+    key: str
+    members: dict[str, bytes]  # suffix -> content
+
+    @property
+    def caption(self) -> str:
+        return self.members["txt"].decode()
+
+    @property
+    def url(self) -> str:
+        url: str = json.loads(self.members["json"])["url"]
+        return url
+
+    def unpack(self) -> ImagePair:
+        """Decode the picture; PIL lets other threads run meanwhile."""
+        suffix = next(name for name in IMAGE_SUFFIXES if name in self.members)
+        told: dict[str, Any] = json.loads(self.members["json"])
+        with Image.open(io.BytesIO(self.members[suffix])) as picture:
+            image = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        return ImagePair(
+            key=self.key,
             url=told["url"],
-            caption=sample["txt"].decode(),
+            caption=self.caption,
             split=told["split"],
-            image=np.asarray(Image.open(io.BytesIO(sample[suffix])).convert("RGB")),
+            image=image,
             original_width=told["original_width"],
             original_height=told["original_height"],
             sha256=told["sha256"],
         )
+
+
+def read_image_pairs(tar: Path) -> Iterator[ImagePair]:
+    """Stream the pairs of one shard, in the order of the tar. Raises ManifestError where it is damaged."""
+    return (packed.unpack() for packed in read_packed_pairs(tar))
+
+
+def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
+    """Stream the pairs of one shard, pictures as they are. Raises ManifestError where it is damaged."""
+    key, members = "", dict[str, bytes]()
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for info in archive:
+                its_key, _, suffix = info.name.partition(".")
+                if suffix not in _EXPECTED:
+                    continue
+                if its_key != key:
+                    if members:
+                        yield PackedPair(key, members)
+                    key, members = its_key, {}
+                member = archive.extractfile(info)
+                assert member, f"{info.name} is no file"
+                members[suffix] = member.read()
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every header
+    except tarfile.TarError as error:
+        raise ManifestError(
+            f"{tar} is damaged ({error}); mend it with `tld catalog verify … --repair`, "
+            "or make it again with `tld download … --force`"
+        ) from error
+    if members:
+        yield PackedPair(key, members)
 
 
 def repack_sorted(source: Path, target: Path) -> int:

@@ -18,22 +18,33 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 MANIFEST_NAME = "manifest.json"
 _RECEIPT_SUFFIX = "_stats.json"
+_RELEASED_SUFFIX = ".released"
 
 
 class ManifestError(ValueError):
     """An output that is missing, unfinished or damaged; the message says what to run."""
 
 
+class FileRecord(BaseModel):
+    """What a file was when it was finished."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
 class Shard(BaseModel):
-    """One unit of work: some rows in some files. Its digest covers what the rows mean, nothing else."""
+    """One unit of work: some rows in some files. Its digest covers what the rows mean, nothing else; the
+    records of its files cover every byte, so that damage is found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     rows: int
     digest: str
-    files: dict[str, int]
-    """File name -> size in bytes."""
+    files: dict[str, FileRecord]
+    """File name -> its size and digest."""
     figures: dict[str, Any] = {}
     """Counts and measurements of this shard."""
 
@@ -77,6 +88,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_records(paths: Iterable[Path]) -> dict[str, FileRecord]:
+    """Size and digest of finished files, by name."""
+    return {path.name: FileRecord(bytes=path.stat().st_size, sha256=file_digest(path)) for path in paths}
+
+
 def write_manifest(manifest: Manifest) -> None:
     """Write the manifest into its folder: the last thing a stage does."""
     write_atomically(manifest.folder / MANIFEST_NAME, manifest.model_dump_json(indent=2, exclude={"folder"}) + "\n")
@@ -85,28 +101,43 @@ def write_manifest(manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder, or None where the stage did not finish. Raises ManifestError where a
     file that it names is gone or of another size."""
-    path = folder / MANIFEST_NAME
-    try:
-        manifest = Manifest.model_validate({**json.loads(path.read_text()), "folder": folder})
-    except FileNotFoundError:
+    manifest = read_manifest_alone(folder)
+    if manifest is None:
         return None
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise ManifestError(f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force") from error
     for shard in manifest.shards:
         if problem := _damage(folder, shard):
-            raise ManifestError(f"{folder}: {problem}; make it again with `tld {manifest.stage} … --force`")
+            raise ManifestError(
+                f"{folder}: {problem}; `tld catalog verify … --repair` or the next `tld run` makes its shard again, "
+                f"`tld {manifest.stage} … --force` all of them"
+            )
     return manifest
+
+
+def read_manifest_alone(folder: Path) -> Manifest | None:
+    """The manifest of a folder, whatever became of its files. Raises ManifestError where it is unreadable."""
+    path = folder / MANIFEST_NAME
+    try:
+        return Manifest.model_validate({**json.loads(path.read_text()), "folder": folder})
+    except FileNotFoundError:
+        return None
+    except (ValueError, ValidationError) as error:
+        raise ManifestError(f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force") from error
+
+
+def receipt_path(folder: Path, shard: str) -> Path:
+    """Where the receipt of a shard lies."""
+    return folder / (shard + _RECEIPT_SUFFIX)
 
 
 def write_receipt(folder: Path, shard: Shard) -> None:
     """Say that a shard is finished: after its files are in place."""
-    write_atomically(folder / (shard.name + _RECEIPT_SUFFIX), shard.model_dump_json(indent=2) + "\n")
+    write_atomically(receipt_path(folder, shard.name), shard.model_dump_json(indent=2) + "\n")
 
 
 def read_receipt(folder: Path, name: str) -> Shard | None:
     """The receipt of a finished shard whose files are all there, or None."""
     try:
-        shard = Shard.model_validate_json((folder / (name + _RECEIPT_SUFFIX)).read_text())
+        shard = Shard.model_validate_json(receipt_path(folder, name).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     return None if _damage(folder, shard) else shard
@@ -121,11 +152,33 @@ def finished_shards(folder: Path) -> list[Shard]:
 def forget(folder: Path) -> None:
     """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it all
     again; finished files stay until they are replaced."""
-    for path in [folder / MANIFEST_NAME, *folder.glob("*" + _RECEIPT_SUFFIX)]:
+    receipts, marks = folder.glob("*" + _RECEIPT_SUFFIX), folder.glob("*" + _RELEASED_SUFFIX)
+    for path in [folder / MANIFEST_NAME, *receipts, *marks]:
         path.unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
+
+
+def forget_shard(folder: Path, shard: Shard) -> None:
+    """Remove manifest and one shard's receipt, so that the stage does this shard again and no other."""
+    for path in [
+        folder / MANIFEST_NAME,
+        receipt_path(folder, shard.name),
+        *(_release_mark(folder, name) for name in shard.files),
+    ]:
+        path.unlink(missing_ok=True)
+
+
+def release(folder: Path, name: str) -> None:
+    """Delete a file on purpose: it is marked first, so that its output counts as whole without it."""
+    _release_mark(folder, name).touch()
+    (folder / name).unlink(missing_ok=True)
+
+
+def is_released(folder: Path, name: str) -> bool:
+    """Whether a file was deleted on purpose."""
+    return _release_mark(folder, name).exists() and not (folder / name).exists()
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -135,12 +188,18 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(unfinished, path)
 
 
+def _release_mark(folder: Path, name: str) -> Path:
+    return folder / (name + _RELEASED_SUFFIX)
+
+
 def _damage(folder: Path, shard: Shard) -> str | None:
-    for name, size in shard.files.items():
+    for name, record in shard.files.items():
         try:
             found = (folder / name).stat().st_size
         except FileNotFoundError:
+            if is_released(folder, name):
+                continue
             return f"{name} is missing"
-        if found != size:
-            return f"{name} has {found} bytes, not {size}"
+        if found != record.bytes:
+            return f"{name} has {found} bytes, not {record.bytes}"
     return None

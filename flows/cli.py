@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 from rich.table import Table
+
+from flows.catalog import catalog
+from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.stage import StageStatus
 
 Stage = Literal["download", "encode", "train", "evaluate"]
-Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
 Overrides = Annotated[
     tuple[str, ...], Parameter(help="Settings to change, as section.key=value: train.lr=3e-4 evaluate.prompts=64.")
 ]
@@ -36,7 +35,7 @@ app = App(
     version_flags=[],
     suppress_keyboard_interrupt=False,
 )
-console = Console(highlight=False, soft_wrap=True)
+app.command(catalog)
 
 
 @app.command
@@ -52,12 +51,12 @@ def run(
     from pipeline.preflight import check_run
     from pipeline.stage import STAGES, survey
 
-    settings = _load(config, overrides)
+    settings = load(config, overrides)
     check_run(settings)
     statuses = survey(settings)
     wanted = list(STAGES)[: list(STAGES).index(until) + 1]
     if force or any(statuses[stage].state != "fresh" for stage in wanted):
-        with _prefect(settings):
+        with with_prefect(settings):
             from flows.text_to_image import text_to_image
 
             text_to_image(settings, frozenset(force), until)
@@ -66,18 +65,6 @@ def run(
         for stage in wanted:
             console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
     _closing_words(config, settings, statuses["evaluate"] if until == "evaluate" else None)
-
-
-@contextlib.contextmanager
-def _prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block; its start takes seconds, so say what is awaited."""
-    from data_catalog.workspace import Workspace
-    from flows.prefect_server import prefect_server
-
-    with contextlib.ExitStack() as stack:
-        with Console(stderr=True).status("starting Prefect and MLflow …"):
-            stack.enter_context(prefect_server(Workspace(settings.root).prefect_home))
-        yield
 
 
 def _closing_words(config: Path, settings: RunConfig, report: StageStatus | None) -> None:
@@ -107,12 +94,41 @@ def download(
     plan: Annotated[
         bool, Parameter(negative="", help="Only read the table: rows, hosts, bytes, hours. Fetches nothing.")
     ] = False,
+    retry_failed: Annotated[
+        bool, Parameter(negative="", help="Ask again for what failed for a cause that may have passed, and only that.")
+    ] = False,
 ) -> None:
     """Stage 1: fetch the images of the URL table, resized, into tar shards."""
     if plan:
-        _show_plan(_load(config, overrides))
+        _show_plan(load(config, overrides))
+    elif retry_failed:
+        _retry_failed(config, load(config, overrides))
     else:
         _run_one("download", config, overrides, force)
+
+
+def _retry_failed(config: Path, settings: RunConfig) -> None:
+    """Ask again for transient failures, and show what that changed."""
+    from pipeline.preflight import check_run
+    from pipeline.stage import survey
+
+    check_run(settings)
+    before = survey(settings)["download"].manifest
+    if not before:
+        raise UserMistake(f"nothing has failed yet: first finish the download with\n  tld download {config}")
+    if not before.figures["may_pass"]:
+        console.print("nothing to ask again: no failure is of a kind that may pass")
+        return
+    with with_prefect(settings):
+        from flows.text_to_image import one_stage
+
+        after = one_stage(settings, "download", False, {}, retry_failed=True)
+    table = Table("", "before", "after", box=None, header_style="bold", pad_edge=False)
+    told = [manifest.figures["account"] for manifest in (before, after)]
+    table.add_row("downloaded", *(str(account["downloaded"]) for account in told))
+    for cause in dict.fromkeys([*told[0]["failed"], *told[1]["failed"]]):
+        table.add_row(cause, *(str(account["failed"].get(cause, 0)) for account in told))
+    console.print(table)
 
 
 def _show_plan(settings: RunConfig) -> None:
@@ -146,7 +162,7 @@ def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) 
     from pipeline.preflight import check_run
     from pipeline.stage import STAGES, survey
 
-    settings = _load(config, overrides)
+    settings = load(config, overrides)
     statuses = survey(settings)
     lacking = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
     if lacking:
@@ -154,22 +170,18 @@ def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) 
         raise UserMistake(
             f"{stage} needs {STAGES[first.stage].makes} made with these settings, "
             f"which are {first.state}; make them with\n"
-            f"  tld run {config} {_joined(overrides)}--until {lacking[-1]}"
+            f"  tld run {config} {joined(overrides)}--until {lacking[-1]}"
         )
     parents = {name: manifest for name in STAGES[stage].parents if (manifest := statuses[name].manifest)}
     check_run(settings)
     if statuses[stage].state == "fresh" and not force:
         console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
         return
-    with _prefect(settings):
+    with with_prefect(settings):
         from flows.text_to_image import one_stage
 
         one_stage(settings, stage, force, parents)
     _closing_words(config, settings, survey(settings)["evaluate"] if stage == "evaluate" else None)
-
-
-def _joined(overrides: Sequence[str]) -> str:
-    return "".join(f"{override} " for override in overrides)
 
 
 @app.command
@@ -181,7 +193,7 @@ def status(
     """Which stages are fresh, stale, missing or interrupted, and where their outputs are."""
     from pipeline.stage import survey
 
-    statuses = survey(_load(config, overrides))
+    statuses = survey(load(config, overrides))
     rows = [
         {
             "stage": status.stage,
@@ -218,12 +230,12 @@ def sample(
     """Draw pictures of a prompt with the trained model of this run."""
     from pipeline.stage import survey
 
-    settings = _load(config, overrides)
+    settings = load(config, overrides)
     statuses = survey(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
     if not model or not encodings:
         raise UserMistake(
-            f"no trained model for these settings; make it with\n  tld run {config} {_joined(overrides)}--until train"
+            f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
         )
     if not prompt.strip():
         raise UserMistake("the prompt is empty; say what the picture should show")
@@ -250,27 +262,7 @@ def show_config(config: Config, *overrides: str) -> None:
     """Print the resolved run, every setting with its value, and stop."""
     import yaml
 
-    print(yaml.safe_dump(_load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
-
-
-@app.command
-def catalog(
-    action: Annotated[Literal["list", "show"], Parameter(help="list them, or show one.")] = "list", name: str = ""
-) -> None:
-    """Data sets that the project knows."""
-    from data_catalog.sources import known_sources
-    from flows.pages import source_page, sources_table
-
-    sources = known_sources()
-    if action == "show":
-        if name not in sources:
-            close = difflib.get_close_matches(name, sources, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sources)}"
-            raise UserMistake(f"no data set {name!r} in the catalog; {hint}")
-        console.print(source_page(sources[name]), markup=False)
-        return
-    console.print(sources_table(sources.values()))
-    console.print("\ntld catalog show NAME says where its table comes from and how to run it", markup=False)
+    print(yaml.safe_dump(load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
 
 
 @app.command
@@ -283,7 +275,7 @@ def bench(
     from pipeline.bench import bench as measure
     from pipeline.preflight import check_run
 
-    settings = _load(config, overrides)
+    settings = load(config, overrides)
     check_run(settings)
     told = measure(settings, lambda line: print(line, file=sys.stderr))
     if as_json:
@@ -308,17 +300,7 @@ def ui(
     """Look at runs in MLflow, and at flows in Prefect, in the browser. Ctrl-C ends it."""
     from flows.web import serve_ui
 
-    serve_ui(_load(config, overrides), port)
-
-
-class UserMistake(ValueError):
-    """Something to be done differently; the message says how."""
-
-
-def _load(config: Path, overrides: Sequence[str]) -> RunConfig:
-    from pipeline.config import load_config
-
-    return load_config(config, overrides)
+    serve_ui(load(config, overrides), port)
 
 
 def main() -> None:

@@ -27,7 +27,9 @@ _THREADS: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=64)
 
 
 @task(name="download", cache_policy=NO_CACHE, persist_result=False)
-def download_task(run: PipelineTracking, config: RunConfig, force: frozenset[str]) -> Manifest:
+def download_task(
+    run: PipelineTracking, config: RunConfig, force: frozenset[str], retry_failed: bool = False
+) -> Manifest:
     """urls -> images"""
     from pipeline.download import download
 
@@ -38,7 +40,8 @@ def download_task(run: PipelineTracking, config: RunConfig, force: frozenset[str
             {},
             "download" in force,
             track,
-            lambda out: download(config.download, out, track, map_shards),
+            lambda out: download(config.download, out, track, map_shards, retry_failed),
+            reopen=retry_failed,
         )
         run.finished(track, manifest)
     return manifest
@@ -120,7 +123,9 @@ def text_to_image(config: RunConfig, force: frozenset[str] = frozenset(), until:
 
 
 @flow(name="one-stage", persist_result=False, task_runner=_THREADS)  # type: ignore[arg-type]
-def one_stage(config: RunConfig, stage: str, force: bool, parents: dict[str, Manifest]) -> Manifest:
+def one_stage(
+    config: RunConfig, stage: str, force: bool, parents: dict[str, Manifest], retry_failed: bool = False
+) -> Manifest:
     """One stage alone, on outputs that are there."""
     tasks: dict[str, Task[..., Manifest]] = {
         "download": download_task,
@@ -130,6 +135,8 @@ def one_stage(config: RunConfig, stage: str, force: bool, parents: dict[str, Man
     }
     with pipeline_run(config) as run:
         forced = frozenset({stage} if force else ())
+        if retry_failed:
+            return download_task(run, config, forced, retry_failed)
         return tasks[stage](run, config, forced, *(parents[name] for name in STAGES[stage].parents))
 
 

@@ -25,7 +25,7 @@ from data_catalog.urls import count_rows
 from pipeline.batches import Batch
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device, has_bf16
-from pipeline.encode import ShardEncoder
+from pipeline.shard_encoder import ShardEncoder
 from pipeline.train import initial_state, train_step
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
@@ -60,23 +60,32 @@ def bench(config: RunConfig, report: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _encode(config: RunConfig, scratch: Path) -> dict[str, Speed]:
-    """A shard from tar to Parquet and NPZ, and beside it the same encoders on ready pictures."""
+    """A shard from tar to Parquet and NPZ, and beside it the same encoders on ready tensors, in turns."""
     encoder = ShardEncoder(scratch, config.encode, scratch)
     edge, batch_size = config.download.image_size, config.encode.batch_size
-    pictures = np.random.default_rng(0).integers(0, 256, (batch_size, edge, edge, 3), dtype=np.uint8)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    pictures = _soft_pictures(batch_size, edge)
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # laid out as the stage lays them out
     captions = [f"picture number {number} of a made-up set" for number in range(batch_size)]
+    tokens = encoder.clip.tokenize(captions)
 
-    def bare() -> int:
-        encoder.codec.encode(pixels).cpu()
-        encoder.clip.encode_text(captions).cpu()
-        encoder.clip.encode_images(pixels).cpu()
-        return batch_size
+    def bare(batches: int) -> int:
+        for _ in range(batches):
+            made = encoder.codec.encode(pixels), encoder.clip.encode_tokens(tokens), encoder.clip.encode_images(pixels)
+        for tensor in made:
+            tensor.cpu()
+        return batches * batch_size
 
-    bare_speed = _measure(bare)
-    batches = max(2, round(bare_speed.median * _LEAST_S / batch_size))  # a shard that takes about one round
-    _write_shard(scratch / "00000.tar", pictures, captions * batches, config.download.image_format)
-    return {"bare_encoders": bare_speed, "encode": _measure(lambda: encoder("00000").rows)}
+    batches = max(2, round(_measure(lambda: bare(1)).median * _LEAST_S / batch_size))  # of one round
+    numbered = [f"picture number {number} of a made-up set" for number in range(batches * batch_size)]
+    _write_shard(scratch / "00000.tar", pictures, numbered, config.download.image_format)
+    return _measure_in_turns({"bare_encoders": lambda: bare(batches), "encode": lambda: encoder("00000").rows})
+
+
+def _soft_pictures(count: int, edge: int) -> np.ndarray[Any, Any]:
+    """Colour gradients, which cost a decoder about what photographs do: uint8 [n, edge, edge, 3]"""
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+    size = (edge, edge)
+    return np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in coarse])
 
 
 def _train(config: RunConfig, _scratch: Path) -> dict[str, Speed]:
@@ -107,14 +116,21 @@ def _sample(config: RunConfig, _scratch: Path) -> dict[str, Speed]:
 
 def _measure(work: Callable[[], int]) -> Speed:
     """Call `work`, which returns how many images it did, in rounds; one call beforehand warms up."""
-    work()
-    speeds = []
+    return _measure_in_turns({"work": work})["work"]
+
+
+def _measure_in_turns(works: dict[str, Callable[[], int]]) -> dict[str, Speed]:
+    """As `_measure`, several in turns, so that what else the machine does slows all of them alike."""
+    for work in works.values():
+        work()
+    speeds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(_ROUNDS):
-        done, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < _LEAST_S:
-            done += work()
-        speeds.append(done / elapsed)
-    return Speed(statistics.median(speeds), min(speeds), max(speeds))
+        for name, work in works.items():
+            done, started = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - started) < _LEAST_S:
+                done += work()
+            speeds[name].append(done / elapsed)
+    return {name: Speed(statistics.median(found), min(found), max(found)) for name, found in speeds.items()}
 
 
 def _random_batch(config: RunConfig, count: int) -> Batch:

@@ -16,22 +16,21 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from data_catalog import shapes
 from data_catalog.images import repack_sorted
-from data_catalog.manifest import Shard, file_digest, read_receipt, write_receipt
+from data_catalog.manifest import Shard, file_digest, file_records, read_receipt, write_receipt
 from data_catalog.shapes_server import serve_shapes
 from data_catalog.urls import TableAccount, UrlShard, UrlTable, count_rows, open_url_table
 from pipeline.config import DownloadConfig
 from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
 from pipeline.download_report import REPORT_FILE, write_download_report
-from pipeline.http_messages import USER_AGENT_TOKEN, is_transient
+from pipeline.http_messages import USER_AGENT_TOKEN
 from pipeline.pixels import Resized, SquareResizer
-from pipeline.safe_http import GuardedOpener
+from pipeline.safe_http import GuardedOpener, is_transient
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
 _DIGITS = 5  # of a shard's number
@@ -80,7 +79,7 @@ def download(
             "dropped": dict(dropped),
         },
         "may_pass": sum(count for cause, count in told.failed.items() if is_transient(cause)),
-        "bytes": sum(sum(shard.files.values()) for shard in shards),
+        "bytes": sum(file.bytes for shard in shards for file in shard.files.values()),
         "images_per_s": progress.images_per_s,
     }
     write_download_report(out, config, figures, told, shards)
@@ -157,7 +156,7 @@ class ShardDownloader:
             name=name,
             rows=succeeded,
             digest=file_digest(tar),
-            files={tar.name: tar.stat().st_size, table.name: table.stat().st_size},
+            files=file_records([tar, table]),
             figures={"failed": dict(failed.most_common())},
         )
         write_receipt(self.out, receipt)

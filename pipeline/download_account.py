@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from data_catalog.dropped import dropped_file, write_dropped
 from data_catalog.duplicates import find_duplicates
-from data_catalog.manifest import Shard, file_digest, finished_shards
+from data_catalog.manifest import Shard, file_digest, file_records, finished_shards
 from data_catalog.urls import UrlShard
 from pipeline.safe_http import is_transient
 from pipeline.stage import Tracker
@@ -46,7 +46,7 @@ class Tally:
 
 def tally(out: Path, receipts: Iterable[Shard]) -> Tally:
     """Count the rows of all shards; of a row that was asked again, only the last try."""
-    told, last_try = Tally(), _last_tries(out, receipts)
+    told, last_try = Tally(), last_tries(out, receipts)
     for receipt in receipts:
         rows = parquet.read_table(
             out / f"{receipt.name}.parquet",
@@ -100,7 +100,7 @@ def failed_for_now(out: Path, names: Sequence[str], shard_size: int) -> Iterator
         yield UrlShard(number, pa.Table.from_pylist(pairs[start : start + shard_size], schema))
 
 
-def _last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
+def last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
     """Row -> the last shard that asked for it, for the rows that were asked for again."""
     seen_to, last = -1, dict[int, str]()
     for receipt in receipts:
@@ -141,9 +141,9 @@ def drop_duplicates(
             SAME_FILE if same >= 0 else LOOKS_THE_SAME if like >= 0 else None
             for same, like in zip(found.same_file[part], found.looks_the_same[part], strict=True)
         ]
-        gone = rows.select(["key", "url", "caption"]).append_column("reason", pa.array(reasons, pa.string()))
-        gone = gone.filter(pc.is_valid(gone["reason"]))
-        dropped.update(gone["reason"].to_pylist())
+        told = rows.select(["key", "url", "caption"]).append_column("reason", pa.array(reasons, pa.string()))
+        gone = told.filter(pc.is_valid(told["reason"])).to_pylist()
+        dropped.update(row["reason"] for row in gone)
         shards.append(_without(out, receipt, gone))
     return shards, dropped
 
@@ -153,16 +153,16 @@ def _undropped(out: Path, receipt: Shard) -> Shard:
     return receipt
 
 
-def _without(out: Path, receipt: Shard, gone: pa.Table) -> Shard:
+def _without(out: Path, receipt: Shard, gone: list[dict[str, str]]) -> Shard:
     """A shard less its dropped rows; they enter its digest, since they change what it means."""
-    if not gone.num_rows:
+    if not gone:
         return _undropped(out, receipt)
     path = write_dropped(out, receipt.name, gone)
     return receipt.model_copy(
         update={
-            "rows": receipt.rows - gone.num_rows,
+            "rows": receipt.rows - len(gone),
             "digest": f"{receipt.digest} less {file_digest(path)}",
-            "files": {**receipt.files, path.name: path.stat().st_size},
+            "files": {**receipt.files, **file_records([path])},
         }
     )
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_catalog import shapes
-from data_catalog.manifest import Manifest, Shard, file_digest, write_atomically
+from data_catalog.manifest import Manifest, Shard, file_digest, file_records, write_atomically
 from pipeline.batches import Batch, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
 from pipeline.devices import choose_device
@@ -28,7 +28,7 @@ from pipeline.report import render_report
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_loss
 from pipeline.train_events import EVENTS_FILE, MODEL_FILE
-from tld_model.checkpoint import load_denoiser
+from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
@@ -57,6 +57,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     """Sample held-out captions, score the samples, write grid, metrics and report."""
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
+    check_encoders(model.file(MODEL_FILE), encoders["vae"], encoders["clip"])
     models = _Models(
         load_denoiser(model.file(MODEL_FILE), device),
         load_image_codec(encoders["vae"], device),
@@ -81,7 +82,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
         name="report",
         rows=len(numbers),
         digest=file_digest(out / "metrics.json"),
-        files={path.name: path.stat().st_size for path in files},
+        files=file_records(files),
     )
     return Output((shard,), {"scores": scores})
 

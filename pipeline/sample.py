@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.devices import choose_device
-from tld_model.checkpoint import load_denoiser
+from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import ImageCodec, TextEncoder, load_image_codec, load_text_encoder
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
@@ -42,6 +42,6 @@ class Generator:
 def load_generator(denoiser: Path, vae: str, clip: str, device: str) -> Generator:
     """Load all three models to a device. Raises CheckpointError or EncoderError."""
     device = choose_device(device)
-    return Generator(
-        load_denoiser(denoiser, device), load_text_encoder(clip, device), load_image_codec(vae, device), device
-    )
+    model = load_denoiser(denoiser, device)
+    check_encoders(denoiser, vae, clip)
+    return Generator(model, load_text_encoder(clip, device), load_image_codec(vae, device), device)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from data_catalog.manifest import (
+    MANIFEST_NAME,
     Manifest,
     ManifestError,
     Shard,
     content_digest,
-    file_digest,
     forget,
     read_manifest,
     write_manifest,
@@ -29,7 +29,7 @@ from data_catalog.manifest import (
 from data_catalog.urls import url_table_digest
 from data_catalog.workspace import Workspace
 from pipeline.config import RunConfig
-from tld_model.encoder_names import encoder_folder
+from tld_model.encoder_names import encoder_identity
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -101,11 +101,12 @@ _SPEED_ONLY_IN_DOWNLOAD = frozenset(
     }
 )
 _SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_every", "sample_every", "log_every"})
+_SPEED_ONLY_IN_ENCODING = frozenset({"device", "batch_size", "workers", "keep_images"})
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
-        StageSpec("download", 2, (), _SPEED_ONLY_IN_DOWNLOAD, "images"),
-        StageSpec("encode", 1, ("download",), frozenset({"device", "batch_size", "workers"}), "encodings"),
+        StageSpec("download", 1, (), _SPEED_ONLY_IN_DOWNLOAD, "images"),
+        StageSpec("encode", 1, ("download",), _SPEED_ONLY_IN_ENCODING, "encodings"),
         StageSpec("train", 1, ("encode",), _SPEED_ONLY_IN_TRAINING, "model"),
         StageSpec("evaluate", 1, ("encode", "train"), frozenset({"device", "batch_size"}), "report"),
     )
@@ -130,8 +131,8 @@ def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
         case "download":
             section["urls_digest"] = url_table_digest(config.download.urls)
         case "encode":
-            section["vae_identity"] = _encoder_identity(config.encode.vae)
-            section["clip_identity"] = _encoder_identity(config.encode.clip)
+            section["vae_identity"] = encoder_identity(config.encode.vae)
+            section["clip_identity"] = encoder_identity(config.encode.clip)
         case "train":
             section["model"] = config.model.model_dump(mode="json")
     return dict(section)
@@ -183,9 +184,10 @@ def run_stage(
     force: bool,
     track: Tracker,
     work: Callable[[Path], Output],
+    reopen: bool = False,
 ) -> Manifest:
     """Do a stage's work in its folder, or resume it there, and write the manifest. Returns at once where
-    the output is fresh and not forced."""
+    the output is fresh, unless it is to be made again (`force`) or added to (`reopen`)."""
     spec = STAGES[stage]
     identity = fingerprint(spec, config, parents)
     folder = Workspace(config.root).output(stage, identity)
@@ -193,10 +195,11 @@ def run_stage(
     with _lock(folder):
         try:
             manifest = read_manifest(folder)
-        except ManifestError:
-            force, manifest = True, None
-        if manifest and not force:
+        except ManifestError:  # shards whose files are as their receipts say are not made again
+            manifest = None
+        if manifest and not force and not reopen:
             return manifest
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
         if force:
             forget(folder)
 
@@ -235,12 +238,3 @@ def _lock(folder: Path, patience_s: float = 30) -> Iterator[None]:
                     raise StageFailed(f"another process is working in {folder}; wait for it, or stop it") from None
                 time.sleep(0.2)
         yield
-
-
-def _encoder_identity(name_or_path: str) -> str:
-    """Encoders on this disk enter by content, others by name."""
-    folder = encoder_folder(name_or_path)
-    if folder is None:
-        return name_or_path
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors", ".bin"))
-    return hashlib.sha256("\n".join(f"{path.name} {file_digest(path)}" for path in files).encode()).hexdigest()

@@ -68,7 +68,7 @@ def train_steps(
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:
             return
-        yield train_step(state, pairs.take(numbers), config, device)
+        yield train_step(state, pairs.take(numbers, device), config, device)
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str) -> TrainStep:
@@ -122,7 +122,7 @@ def held_out_loss(denoiser: Denoiser, pairs: EncodedPairs, split: Split, device:
     chance = torch.Generator().manual_seed(0)
     sums = torch.zeros(NOISE_BINS, dtype=torch.float64)
     for start in range(0, len(numbers), 128):
-        batch = pairs.take(numbers[start : start + 128])
+        batch = pairs.take(numbers[start : start + 128], device)
         for index in range(NOISE_BINS):
             sigma = (index + torch.rand(len(batch.text), generator=chance)) / NOISE_BINS
             noise = torch.randn(batch.latents.shape, generator=chance)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from data_catalog.manifest import Manifest, Shard, file_digest, read_manifest, write_atomically
+from data_catalog.manifest import Manifest, Shard, file_digest, file_records, read_manifest, write_atomically
 from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
 from pipeline.child import ChildFailed, Event, run_child
 from pipeline.config import TrainConfig
@@ -96,9 +96,7 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
         )
         raise StageFailed(f"train: the training process failed; {error}\n{how} Its log: {out / 'train.log'}") from error
     path = out / MODEL_FILE
-    shard = Shard(
-        name="denoiser", rows=told["train_pairs"], digest=file_digest(path), files={path.name: path.stat().st_size}
-    )
+    shard = Shard(name="denoiser", rows=told["train_pairs"], digest=file_digest(path), files=file_records([path]))
     return Output((shard,), told)
 
 
@@ -199,7 +197,7 @@ def main(job_file: Path) -> None:
         if stop.asked and not last:
             raise SystemExit(128 + signal.SIGTERM)
 
-    save_denoiser(job.out / MODEL_FILE, state.ema.state_dict(), job.model)
+    save_denoiser(job.out / MODEL_FILE, state.ema.state_dict(), job.model, encodings.figures["encoders"])
     result = {
         "train_pairs": len(split.train),
         "held_out_pairs": len(split.held_out),

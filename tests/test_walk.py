@@ -62,7 +62,9 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     # row 1 -> (latent, text) in a batch
     batch = open_pairs(encodings).take(np.array([1]))
     latent = codec.encode(torch.from_numpy(pair.image.copy()).permute(2, 0, 1)[None])
-    clip_at, step = config.encode.latent_clip, config.encode.latent_clip / 127
+    clip_at = config.encode.latent_clip
+    assert isinstance(clip_at, float)
+    step = clip_at / 127
     torch.testing.assert_close(batch.latents, latent.clamp(-clip_at, clip_at), atol=step / 2 + 1e-4, rtol=0)
     assert 1 in split_pairs(encodings, 0.02).train
 

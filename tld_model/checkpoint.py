@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,19 +13,27 @@ from torch import Tensor
 
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
+from tld_model.encoder_names import encoder_identity
 
 _CONFIG_KEY = "denoiser_config"
+_ENCODERS_KEY = "encoders"
 
 
 class CheckpointError(ValueError):
     """A file that is not a denoiser, or a damaged one."""
 
 
-def save_denoiser(path: Path, weights: dict[str, Tensor], config: DenoiserConfig) -> None:
-    """Write weights and config to a safetensors file; by rename, so that the file is whole or absent."""
+def save_denoiser(
+    path: Path, weights: dict[str, Tensor], config: DenoiserConfig, encoders: Mapping[str, str] | None = None
+) -> None:
+    """Write weights, config and the encoders it was trained on (vae, clip, and vae_identity, clip_identity) to a
+    safetensors file; by rename, so that the file is whole or absent."""
     unfinished = path.with_name(path.name + ".partial")
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(on_cpu, unfinished, metadata={_CONFIG_KEY: config.model_dump_json()})
+    metadata = {_CONFIG_KEY: config.model_dump_json()}
+    if encoders:
+        metadata[_ENCODERS_KEY] = json.dumps(dict(encoders), sort_keys=True)
+    save_file(on_cpu, unfinished, metadata=metadata)
     os.replace(unfinished, path)
 
 
@@ -42,3 +51,20 @@ def load_denoiser(path: Path, device: str) -> Denoiser:
     denoiser = Denoiser(DenoiserConfig.model_validate(json.loads(metadata[_CONFIG_KEY])))
     denoiser.load_state_dict(weights)
     return denoiser.to(device).eval()
+
+
+def check_encoders(path: Path, vae: str, clip: str) -> None:
+    """Raise CheckpointError where a denoiser was trained on encodings of other encoders than these. A file that
+    does not say which, as an imported one, is believed."""
+    with safe_open(path, framework="pt") as file:
+        trained_on: dict[str, str] = json.loads((file.metadata() or {}).get(_ENCODERS_KEY, "{}"))
+    problems = [
+        f"  it was trained on encodings by {what} {trained_on[kind]!r}, and these are by {given!r}"
+        + (", of other content" if trained_on[kind] == given else "")
+        for kind, what, given in (("vae", "VAE", vae), ("clip", "CLIP", clip))
+        if f"{kind}_identity" in trained_on and trained_on[f"{kind}_identity"] != encoder_identity(given)
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path} does not fit these encoders:\n" + "\n".join(problems) + "\nUse those, or train on these encodings."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 _SHIPPED = Path(__file__).parent / "demo_encoders"
@@ -14,3 +15,13 @@ def encoder_folder(name_or_path: str) -> Path | None:
         return SHIPPED_ENCODERS[name_or_path]
     folder = Path(name_or_path).expanduser()
     return folder if folder.is_dir() else None
+
+
+def encoder_identity(name_or_path: str) -> str:
+    """What tells encoders apart: the SHA-256 of the files of one on this disk, the name of another."""
+    folder = encoder_folder(name_or_path)
+    if folder is None:
+        return name_or_path
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors", ".bin"))
+    lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -7,7 +7,7 @@ b batch   c latent channels   h, w pixels   z latent size   d embedding width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+# The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some GB.
+_PIXELS_AT_ONCE = 64 * 256 * 256
+
+
 class EncoderError(ValueError):
     """An encoder that cannot be loaded or does not fit; the message says which and what to do."""
 
@@ -48,17 +52,34 @@ class ImageCodec:
     latent_channels: int
     downscale: int
 
-    @torch.no_grad()
-    def encode(self, pixels: Tensor) -> Tensor:
-        """The mean of the posterior, not a draw from it: one picture, one latent."""
+    @property
+    def has_posterior(self) -> bool:
+        """Whether latents have a spread to draw from; those of AutoencoderTiny have none."""
+        return not isinstance(self.vae, AutoencoderTiny)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The mean of the posterior; with standard normal noise [b, c, z, z], a draw from it: mean + std * noise."""
+        at_once = _pictures_at_once(*pixels.shape[2:])
+        parts = noise.split(at_once) if noise is not None else [None] * -(-len(pixels) // at_once)
+        return torch.cat([self._encode(*part) for part in zip(pixels.split(at_once), parts, strict=True)])
+
+    def _encode(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
         signed = pixels.to(self.vae.device).to(self.vae.dtype) / 127.5 - 1
         encoded = self.vae.encode(signed)
-        raw = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mean
-        scaled: Tensor = (raw.float() - self.shift) * self.scaling_factor
+        raw = (encoded.latent_dist.mean if self.has_posterior else encoded.latents).float()
+        if noise is not None:
+            raw = raw + encoded.latent_dist.std.float() * noise.to(raw.device)
+        scaled: Tensor = (raw - self.shift) * self.scaling_factor
         return scaled
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents [b, c, z, z] -> raw pixels, uint8 [b, 3, h, w]"""
+        at_once = _pictures_at_once(*(side * self.downscale for side in latents.shape[2:]))
+        return torch.cat([self._decode(part) for part in latents.split(at_once)])
+
+    def _decode(self, latents: Tensor) -> Tensor:
         raw = latents.to(self.vae.device).float() / self.scaling_factor + self.shift
         signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
         pixels: Tensor = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -94,16 +115,23 @@ class Clip:
     def dim(self) -> int:
         return int(self.model.config.projection_dim)
 
-    @torch.no_grad()
+    def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Token ids and their mask [b, t], padded to the longest of these captions."""
+        return dict(_tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings))
+
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """float32 [b, d]"""
-        tokens = _tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings)
-        tokens = tokens.to(self.model.device)
-        pooled = self.model.text_model(**tokens).pooler_output
+        return self.encode_tokens(self.tokenize(captions))
+
+    @torch.inference_mode()
+    def encode_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Captions from `tokenize` -> float32 [b, d]"""
+        there = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()}
+        pooled = self.model.text_model(**there).pooler_output
         embeddings: Tensor = self.model.text_projection(pooled)
         return embeddings.float()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """uint8 [b, 3, h, w] -> float32 [b, d]; the short side is resized, the center cropped."""
         edge = int(self.model.config.vision_config.image_size)
@@ -128,9 +156,11 @@ def load_image_codec(name_or_path: str, device: str) -> ImageCodec:
         classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
         if kind not in classes:
             raise EncoderError(f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}")
-        return classes[kind].from_pretrained(source, torch_dtype=_dtype(device), **options)
+        return classes[kind].from_pretrained(source, **options)
 
-    vae = _load("VAE", name_or_path, load).to(device).eval()
+    vae = _load("VAE", name_or_path, load)
+    dtype = torch.float32 if vae.config.get("force_upcast") else _dtype(device)  # it overflows in half precision
+    vae = vae.to(device, dtype).eval()
     levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
     return ImageCodec(
         vae=vae,
@@ -156,6 +186,11 @@ def load_clip(name_or_path: str, device: str) -> Clip:
 def _load_tokenizer(name_or_path: str) -> CLIPTokenizer:
     tokenizer: CLIPTokenizer = _load("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
     return tokenizer
+
+
+def _pictures_at_once(height: int, width: int) -> int:
+    """Large pictures go through the VAE a few at a time, so that any batch fits the device."""
+    return max(1, _PIXELS_AT_ONCE // (height * width))
 
 
 def _ready(model: Any, device: str) -> Any:

@@ -1,38 +1,63 @@
-"""Latents <-> uint8. Linear, with rounding: |x - dequantize(quantize(x))| <= scale/2 within the clip."""
+"""Latents as they are stored: uint8 or float16. uint8 is linear, with rounding:
+|x - dequantize(quantize(x))| <= scale/2 within the clip.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 ZERO_POINT = 128  # the uint8 that stands for 0; 1..255 are used
+_LARGEST_HALF = 65504.0
+
+StoredDtype = Literal["uint8", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]."""
+    """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]; float16 is stored as it is."""
 
-    clip: float
+    clip: float | tuple[float, ...]  # of scaled latents: one for all channels, or one for each
+    dtype: StoredDtype = "uint8"
 
     @property
-    def scale(self) -> float:
-        """Width of one level, in units of the scaled latent."""
-        return self.clip / 127
+    def scale(self) -> float | tuple[float, ...]:
+        """Width of one level, in units of the scaled latent: one for all channels, or one for each."""
+        return tuple(clip / 127 for clip in self.clip) if isinstance(self.clip, tuple) else self.clip / 127
+
+    @property
+    def bound(self) -> float:
+        """The largest error of a value within the clip, in any channel."""
+        clip = max(self.clip) if isinstance(self.clip, tuple) else self.clip
+        return clip / 254 if self.dtype == "uint8" else clip * 2**-11
 
 
 def quantize(latents: Tensor, quantization: Quantization) -> Tensor:
-    """Scaled latents, any shape -> uint8; what lies beyond the clip becomes the clip."""
-    levels = (latents.float() / quantization.scale).round().clamp(-127, 127)
+    """Scaled latents [..., c, z, z] -> uint8 or float16; what lies beyond the range becomes its end."""
+    if quantization.dtype == "float16":
+        return latents.clamp(-_LARGEST_HALF, _LARGEST_HALF).half()
+    levels = (latents.float() / _by_channel(quantization.scale, latents)).round().clamp(-127, 127)
     return (levels + ZERO_POINT).to(torch.uint8)
 
 
-def dequantize(levels: Tensor, quantization: Quantization) -> Tensor:
-    """uint8, any shape -> scaled latents, float32"""
-    return (levels.float() - ZERO_POINT) * quantization.scale
+def dequantize(stored: Tensor, quantization: Quantization) -> Tensor:
+    """uint8 or float16 [..., c, z, z] -> scaled latents, float32, on the same device."""
+    if quantization.dtype == "float16":
+        return stored.float()
+    return (stored.float() - ZERO_POINT) * _by_channel(quantization.scale, stored)
 
 
 def clipped_fraction(latents: Tensor, quantization: Quantization) -> Tensor:
-    """Fraction of each latent's values beyond the clip: [b, ...] -> [b]"""
-    return (latents.abs() > quantization.clip).flatten(1).float().mean(dim=1)
+    """Fraction of each latent's values beyond the range: [b, c, z, z] -> [b]"""
+    limit = _LARGEST_HALF if quantization.dtype == "float16" else _by_channel(quantization.clip, latents)
+    return (latents.abs() > limit).flatten(1).float().mean(dim=1)
+
+
+def _by_channel(values: float | tuple[float, ...], like: Tensor) -> Tensor | float:
+    """Something to calculate with latents [..., c, z, z]."""
+    if isinstance(values, tuple):
+        return torch.tensor(values, device=like.device).view(-1, 1, 1)
+    return values

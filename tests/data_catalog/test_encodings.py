@@ -18,6 +18,7 @@ def make_shard(folder: Path, n: int = 3) -> EncodedArrays:
     rows: dict[str, list[Any]] = {name: ["x"] * n for name in ("url", "caption", "split", "sha256")}
     rows |= {name: [64] * n for name in ("width", "height", "original_width", "original_height")}
     rows |= {"key": [f"{i:09d}" for i in range(n)], "clip_score": [20.0] * n, "clipped_fraction": [0.0] * n}
+    rows |= {"quantization_rmse": [0.02] * n}
     write_encoded_shard(folder, "00000", rows, arrays)
     return arrays
 
@@ -39,6 +40,23 @@ def test_others_read_it_with_pandas_and_numpy_alone(tmp_path: Path) -> None:
     frame = pd.read_parquet(tmp_path / "00000.parquet")
     assert list(frame.columns) == SCHEMA.names
     assert frame["key"].tolist() == keys
+
+
+def test_duckdb_queries_the_rows_where_they_lie(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    make_shard(tmp_path)
+    query = f"select key, width from '{tmp_path}/*.parquet' where clip_score > 10 order by key desc"
+    assert duckdb.sql(query).fetchall() == [("000000002", 64), ("000000001", 64), ("000000000", 64)]
+
+
+def test_datasets_loads_the_rows(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    written = make_shard(tmp_path)
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "*.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert rows["key"][:] == [key.decode() for key in written.key]
+    assert rows.column_names == SCHEMA.names
 
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from data_catalog.manifest import (
     ManifestError,
     Shard,
     content_digest,
+    file_records,
     forget,
     read_manifest,
     read_receipt,
@@ -17,7 +18,7 @@ from data_catalog.manifest import (
 
 def make_output(folder: Path) -> Manifest:
     (folder / "00000.npz").write_bytes(b"12345")
-    shard = Shard(name="00000", rows=2, digest="d", files={"00000.npz": 5})
+    shard = Shard(name="00000", rows=2, digest="d", files=file_records([folder / "00000.npz"]))
     write_receipt(folder, shard)
     manifest = Manifest(
         stage="encode",

@@ -27,7 +27,14 @@ from tld_model.quantize import Quantization, dequantize, quantize
 
 
 def config_for(root: Path, **download_settings: Any) -> RunConfig:
-    settings: dict[str, Any] = {"image_size": 64, "image_format": "png", "shard_size": 20, "threads": 8, "retries": 0}
+    settings: dict[str, Any] = {
+        "image_size": 64,
+        "image_format": "png",
+        "shard_size": 20,
+        "threads": 8,
+        "retries": 0,
+        "near_duplicate_bits": None,
+    }
     settings |= {"allowed_networks": ["127.0.0.0/8"], "min_image_size": 14, "host_requests_per_s": None}
     return RunConfig(
         name="test",

@@ -20,9 +20,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from data_catalog.urls import UrlShard
 from pipeline.addresses import may_connect
 from pipeline.config import DownloadConfig
-from pipeline.download import ShardDownloader, UrlShard
+from pipeline.download import ShardDownloader
 from pipeline.host_turns import HostGivenUp, HostTurns
 from pipeline.http_messages import FetchFailed
 from pipeline.safe_http import GuardedOpener, is_transient

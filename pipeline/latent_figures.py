@@ -1,0 +1,66 @@
+"""What is measured on latents, what a shard keeps of it, and the figures that follow for any number of shards.
+
+Spread (σ) is that of the latents themselves: an error of 0.02 σ is a fiftieth of it. c channels, z latent size
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tld_model.quantize import Quantization, clipped_fraction, dequantize
+
+Sums = dict[str, Any]  # name -> a number, or one for each channel
+
+
+def measure(latents: Tensor, stored: Tensor, quantization: Quantization) -> dict[str, Tensor]:
+    """Of each of b latents [b, c, z, z], on their device: nothing waits for it."""
+    error = dequantize(stored, quantization) - latents
+    return {
+        "latent": latents.mean(dim=(2, 3)),  # [b, c]
+        "latent_squared": latents.square().mean(dim=(2, 3)),  # [b, c]
+        "largest": latents.abs().amax(dim=(2, 3)),  # [b, c]
+        "squared_error": error.square().mean(dim=(1, 2, 3)),  # [b]
+        "clipped": clipped_fraction(latents, quantization),  # [b]
+    }
+
+
+def sums_of(measured: dict[str, Tensor]) -> Sums:
+    """Over the pairs of a shard, in double precision; of the largest values the largest."""
+    sums: Sums = {name: values.double().sum(dim=0).tolist() for name, values in measured.items() if name != "largest"}
+    rows = len(measured["clipped"])
+    return {**sums, "rows": rows, "largest": measured["largest"].amax(dim=0).tolist() if rows else []}
+
+
+def added(all_sums: Iterable[Sums]) -> Sums:
+    """The sums of several shards as if they were one. Shards without rows say nothing."""
+    filled = [sums for sums in all_sums if sums["rows"]]
+    total: Sums = {}
+    for name in filled[0]:
+        values = torch.tensor([sums[name] for sums in filled], dtype=torch.float64)
+        total[name] = (values.amax(dim=0) if name == "largest" else values.sum(dim=0)).tolist()
+    return total
+
+
+def figures_from(sums: Sums) -> dict[str, Any]:
+    """Errors, spread and agreement; of a shard or of all."""
+    rows = sums["rows"]
+    means = [value / rows for value in sums["latent"]]
+    squares = [value / rows for value in sums["latent_squared"]]
+    mean = sum(means) / len(means)
+    std = math.sqrt(max(sum(squares) / len(squares) - mean**2, 0.0))
+    rmse = math.sqrt(sums["squared_error"] / rows)
+    return {
+        "quantization_rmse": rmse,
+        "quantization_rmse_sigma": rmse / std if std else 0.0,
+        "clipped_fraction": sums["clipped"] / rows,
+        "latent_mean": mean,
+        "latent_std": std,
+        "channel_std": [math.sqrt(max(s - m**2, 0.0)) for s, m in zip(squares, means, strict=True)],
+        "channel_largest": sums["largest"],
+        "clip_score": sums["clip_score"] / rows,
+    }

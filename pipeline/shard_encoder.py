@@ -1,0 +1,175 @@
+"""One image shard -> one encoded shard: the worker of stage 2. Knows nothing of other shards.
+
+Encoders are told of a batch and not asked for it until the shard is through, so that a GPU never waits.
+
+n pairs of a shard   b of a batch   c channels   z latent size   d embedding width
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_catalog.dropped import dropped_keys, write_dropped
+from data_catalog.encodings import EncodedArrays, write_encoded_shard
+from data_catalog.manifest import Shard, file_digest, file_records, write_receipt
+from pipeline.config import EncodeConfig
+from pipeline.devices import choose_device
+from pipeline.image_batches import DESCRIPTION, ImageBatch, image_batches, prefetched
+from pipeline.latent_figures import figures_from, measure, sums_of
+from tld_model.encoders import Clip, EncoderError, ImageCodec, load_clip, load_image_codec
+from tld_model.quantize import Quantization, quantize
+
+Row = dict[str, str]
+
+
+def quantization_of(config: EncodeConfig) -> Quantization:
+    """How these settings store latents."""
+    return Quantization(config.latent_clip, config.latent_dtype)
+
+
+@dataclass(slots=True)
+class ShardEncoder:
+    """Encodes one shard at a time; loads its models once a process."""
+
+    images: Path
+    config: EncodeConfig
+    out: Path
+    codec: ImageCodec = field(init=False)
+    clip: Clip = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = choose_device(self.config.device)
+        self.codec = load_image_codec(self.config.vae, device)
+        self.clip = load_clip(self.config.clip, device)
+        if self.config.posterior == "sample" and not self.codec.has_posterior:
+            raise EncoderError(f"VAE {self.config.vae!r} has no posterior to draw from; set encode.posterior=mean")
+        clip, channels = self.config.latent_clip, self.codec.latent_channels
+        if isinstance(clip, tuple) and len(clip) != channels:
+            raise EncoderError(
+                f"VAE {self.config.vae!r} makes {channels} channels, but encode.latent_clip is a list of {len(clip)}; "
+                "give one number, or one for each channel"
+            )
+
+    def __call__(self, name: str) -> Shard:
+        dropped = dropped_keys(self.images, name)  # duplicates: nothing is computed for them
+        on_gpu = self.codec.vae.device.type == "cuda"
+        tar, size = self.images / f"{name}.tar", self.config.batch_size
+        batches = image_batches(tar, size, lambda pair: pair.key not in dropped, self.clip.tokenize, pin=on_gpu)
+        return self._write(name, *self._without_poor_matches(self._encode(prefetched(batches))))
+
+    def _encode(self, batches: Iterable[ImageBatch]) -> _Encoded:
+        """A whole shard. Results stay on the device until all are there: to ask for one is to wait for it."""
+        quantization = quantization_of(self.config)
+        rows: dict[str, list[Any]] = {name: [] for name in (*DESCRIPTION, "height", "width")}
+        stored: list[Tensor] = []
+        texts: list[Tensor] = []  # of the shard's different captions
+        captions: list[int] = []
+        seen_by_clip: list[Tensor] = []
+        measured: list[dict[str, Tensor]] = []
+        for batch in batches:
+            pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
+            latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
+            stored.append(quantize(latents, quantization))
+            measured.append(measure(latents, stored[-1], quantization))
+            seen_by_clip.append(self.clip.encode_images(pixels))  # [b, d]
+            if batch.new_tokens is not None:
+                texts.append(self.clip.encode_tokens(batch.new_tokens))  # [u, d]
+            captions += batch.captions
+            for name, values in batch.rows.items():
+                rows[name] += values
+        if not stored:
+            return _Encoded(rows, torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), {})
+        text = torch.cat(texts).cpu()[captions]  # [n, d]
+        figures = {name: torch.cat([part[name] for part in measured]).cpu() for name in measured[0]}
+        figures["clip_score"] = 100 * F.cosine_similarity(torch.cat(seen_by_clip).cpu(), text)
+        return _Encoded(rows, torch.cat(stored).cpu(), text, figures)
+
+    def _noise(self, batch: ImageBatch) -> Tensor | None:
+        """Standard normal, the same for a key in whatever batch it comes: [b, c, z, z]"""
+        if self.config.posterior == "mean":
+            return None
+        height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
+        shape = (self.codec.latent_channels, height, width)
+        return torch.stack(
+            [torch.randn(shape, generator=torch.Generator().manual_seed(_seed_of(key))) for key in batch.rows["key"]]
+        )
+
+    def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
+        """Only pairs whose caption fits their picture, and the others."""
+        least = self.config.min_clip_score
+        if least is None or not len(encoded.text):
+            return encoded, []
+        poor = encoded.measured["clip_score"] < least
+        reason = f"clip score below {least:g}"
+        told = [{name: encoded.rows[name][i] for name in ("key", "url", "caption")} for i in poor.nonzero().flatten()]
+        return encoded.where(~poor), [{**row, "reason": reason} for row in told]
+
+    def _write(self, name: str, encoded: _Encoded, left_out: list[Row]) -> Shard:
+        rows, measured = dict(encoded.rows), encoded.measured
+        filled = len(encoded.text) > 0
+        rows["clip_score"] = measured["clip_score"].tolist() if filled else []
+        rows["clipped_fraction"] = measured["clipped"].tolist() if filled else []
+        rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
+        arrays = EncodedArrays(
+            latents=encoded.stored.numpy(),
+            text=encoded.text.half().numpy(),
+            key=np.array(rows["key"], dtype=np.bytes_),
+        )
+        write_encoded_shard(self.out, name, rows, arrays)
+        content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
+        beside = [write_dropped(self.out, name, left_out)] if left_out else []
+        sums = sums_of(measured) if filled else {"rows": 0}
+        receipt = Shard(
+            name=name,
+            rows=len(arrays.key),
+            digest=" ".join(file_digest(path) for path in content),
+            files=file_records([*content, *beside]),
+            figures={
+                **(figures_from(sums) if filled else {}),
+                "sums": sums,
+                "dropped": dict(Counter(row["reason"] for row in left_out)),
+                "latent_shape": list(arrays.latents.shape[1:]),
+                "text_dim": self.clip.dim,
+                "codec": self._codec_figures(),
+            },
+        )
+        write_receipt(self.out, receipt)
+        return receipt
+
+    def _codec_figures(self) -> dict[str, float]:
+        names = ("scaling_factor", "shift", "latent_channels", "downscale")
+        return {name: getattr(self.codec, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What the encoders made of a shard, on the CPU."""
+
+    rows: dict[str, list[Any]]  # column -> n values
+    stored: Tensor  # uint8 or float16 [n, c, z, z]
+    text: Tensor  # float32 [n, d]
+    measured: dict[str, Tensor]  # name -> [n, ...]; empty where there are no rows
+
+    def where(self, kept: Tensor) -> _Encoded:
+        """Only the rows at which `kept`, bool [n], is true."""
+        numbers = kept.nonzero().flatten()
+        return _Encoded(
+            {name: [values[i] for i in numbers] for name, values in self.rows.items()},
+            self.stored[numbers],
+            self.text[numbers],
+            {name: values[numbers] for name, values in self.measured.items()},
+        )
+
+
+def _seed_of(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1

@@ -1,0 +1,138 @@
+"""Every file of a run's outputs read again and compared with its digest; and what is damaged, forgotten, so
+that its stage makes just that again. Starts no stage itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from data_catalog.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    ManifestError,
+    Shard,
+    content_digest,
+    file_digest,
+    forget_shard,
+    is_released,
+    read_manifest_alone,
+    receipt_path,
+)
+from data_catalog.workspace import Workspace
+from pipeline.config import RunConfig
+from pipeline.stage import STAGES, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not what it was when it was finished."""
+
+    stage: str
+    path: Path
+    problem: str
+    shard: Shard | None  # None where the manifest itself is damaged
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found in the outputs of a run."""
+
+    files: int
+    bytes: int
+    released: int  # files deleted on purpose (encode.keep_images)
+    outputs: dict[str, Manifest]
+    damages: tuple[Damage, ...]
+
+    @property
+    def last_damaged_stage(self) -> str | None:
+        """The stage up to which the run must be made again."""
+        return max((damage.stage for damage in self.damages), key=list(STAGES).index, default=None)
+
+
+def verify(config: RunConfig) -> Verified:
+    """Read all that this run's finished stages made. A stage that is not finished has nothing to verify."""
+    outputs: dict[str, Manifest] = {}
+    damages: list[Damage] = []
+    for spec in STAGES.values():
+        if not all(parent in outputs for parent in spec.parents):
+            continue
+        folder = Workspace(config.root).output(spec.name, fingerprint(spec, config, outputs))
+        try:
+            manifest = read_manifest_alone(folder)
+            if manifest and content_digest(manifest.shards) != manifest.digest:
+                raise ManifestError("its digest is not that of its shards")
+        except ManifestError as error:
+            damages.append(Damage(spec.name, folder / MANIFEST_NAME, str(error), None))
+            continue
+        if manifest:
+            outputs[spec.name] = manifest
+            damages += _damaged(manifest)
+
+    records = [(o.folder, name, record) for o in outputs.values() for s in o.shards for name, record in s.files.items()]
+    released = sum(is_released(folder, name) for folder, name, _ in records)
+    total = sum(record.bytes for _, _, record in records)
+    return Verified(len(records), total, released, outputs, tuple(damages))
+
+
+def _damaged(manifest: Manifest) -> Iterator[Damage]:
+    for shard in manifest.shards:
+        receipt = receipt_path(manifest.folder, shard.name)
+        if receipt.exists() and not _says(receipt, shard):
+            yield Damage(manifest.stage, receipt, "is not the receipt that the manifest holds", shard)
+        for name, record in shard.files.items():
+            if not is_released(manifest.folder, name) and (problem := _problem(manifest.file(name), record)):
+                yield Damage(manifest.stage, manifest.file(name), problem, shard)
+
+
+def _says(receipt: Path, shard: Shard) -> bool:
+    """Whether a receipt tells of a shard as the manifest does, which may know of more: of duplicates in it."""
+    try:
+        told = Shard.model_validate_json(receipt.read_bytes())
+    except ValidationError:
+        return False
+    return shard.digest.startswith(told.digest) and told.files.items() <= shard.files.items()
+
+
+def _problem(path: Path, record: FileRecord) -> str | None:
+    try:
+        found = path.stat().st_size
+        if found != record.bytes:
+            return f"has {found} bytes, not {record.bytes}"
+        return None if file_digest(path) == record.sha256 else "has other content than when it was finished"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def forget_damaged(verified: Verified) -> None:
+    """Forget the damaged shards and no others: the stages, run again, make just those. Pictures that were let
+    go once they were encoded are forgotten too where their encodings need them again."""
+    for damage in verified.damages:
+        if damage.shard is None:
+            damage.path.unlink()
+            continue
+        forget_shard(damage.path.parent, damage.shard)
+        if damage.stage == "encode":
+            _fetch_again(verified.outputs["download"], damage.shard.name)
+
+
+def _fetch_again(images: Manifest, name: str) -> None:
+    """Forget an image shard whose pictures were let go."""
+    for shard in images.shards:
+        if shard.name == name and any(is_released(images.folder, file) for file in shard.files):
+            forget_shard(images.folder, shard)
+
+
+def changed_stages(before: Verified, after: Verified) -> Iterable[str]:
+    """Stages whose content was repaired into another than it was: the web may have changed."""
+    return [
+        name
+        for name, old in before.outputs.items()
+        if name in after.outputs and after.outputs[name].digest != old.digest
+    ]

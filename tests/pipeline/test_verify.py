@@ -1,0 +1,187 @@
+"""Damage of every kind to files of every kind: found, and repaired into the same content."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from data_catalog.manifest import Manifest, is_released
+from pipeline.config import DownloadConfig, EncodeConfig, RunConfig, load_config
+from pipeline.download import download
+from pipeline.encode import encode
+from pipeline.stage import run_stage, survey
+from pipeline.verify import changed_stages, forget_damaged, verify
+from tests.support.command import tld
+from tests.support.mapping import map_here
+from tests.support.small import TINY, small
+from tests.support.tracker import RememberingTracker
+
+
+def config_for(root: Path, keep_images: bool = True) -> RunConfig:
+    return RunConfig(
+        name="test",
+        root=root,
+        download=DownloadConfig(
+            urls="shapes",
+            limit=20,
+            image_size=64,
+            image_format="png",
+            shard_size=10,
+            threads=4,
+            near_duplicate_bits=None,
+        ),
+        encode=EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu", keep_images=keep_images),
+    )
+
+
+def run(config: RunConfig) -> dict[str, Manifest]:
+    """The first two stages, as the flow runs them, in this process."""
+    track = RememberingTracker()
+    images = run_stage(
+        "download", config, {}, False, track, lambda out: download(config.download, out, track, map_here)
+    )
+    encodings = run_stage(
+        "encode",
+        config,
+        {"download": images},
+        False,
+        track,
+        lambda out: encode(images, config.encode, out, track, map_here),
+    )
+    return {"download": images, "encode": encodings}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("whole") / "data"
+    run(config_for(root))
+    yield root
+    urllib.request.install_opener(urllib.request.build_opener())  # not that of a shapes server that is gone
+
+
+@pytest.fixture
+def workspace(whole: Path, tmp_path: Path) -> RunConfig:
+    shutil.copytree(whole, tmp_path / "data")
+    return config_for(tmp_path / "data")
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def test_what_is_whole_has_no_damage(workspace: RunConfig) -> None:
+    found = verify(workspace)
+    assert found.damages == ()
+    assert set(found.outputs) == {"download", "encode"}
+    assert found.files == 8
+    assert found.bytes > 10_000
+
+
+@pytest.mark.parametrize("file", ["01_images/*/00000.tar", "01_images/*/00001.parquet", "02_encodings/*/00001.npz"])
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [(flip_a_byte, "has other content"), (truncate, "bytes, not"), (delete, "is missing")],
+)
+def test_damage_is_found_and_just_its_shard_is_made_again(
+    workspace: RunConfig, file: str, harm: Callable[[Path], None], problem: str
+) -> None:
+    before = verify(workspace)
+    (path,) = workspace.root.glob(file)
+    others = {p: p.stat().st_mtime_ns for p in workspace.root.rglob("0*.*") if p.name[:5] != path.name[:5]}
+    harm(path)
+    found = verify(workspace)
+    (damage,) = found.damages
+    assert damage.path == path
+    assert problem in damage.problem
+
+    forget_damaged(found)
+    run(workspace)
+    after = verify(workspace)
+    assert after.damages == ()
+    assert changed_stages(before, after) == []
+    assert {p: p.stat().st_mtime_ns for p in others} == others
+    assert {status.state for status in list(survey(workspace).values())[:2]} == {"fresh"}
+
+
+def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> None:
+    (path,) = workspace.root.glob("02_encodings/*/00000.parquet")
+    content = path.read_bytes()
+    flip_a_byte(path)
+    found = verify(workspace)
+    assert found.last_damaged_stage == "encode"
+    forget_damaged(found)
+    run(workspace)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("file", ["01_images/*/00001.tar", "02_encodings/*/00001.npz"])
+def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(workspace: RunConfig, file: str) -> None:
+    before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
+    (path,) = workspace.root.glob(file)
+    others = {p: p.stat().st_mtime_ns for p in workspace.root.rglob("00000.*")}
+    delete(path)
+    assert {stage: manifest.digest for stage, manifest in run(workspace).items()} == before
+    assert {p: p.stat().st_mtime_ns for p in others} == others
+
+
+@pytest.mark.parametrize("file", ["02_encodings/*/manifest.json", "01_images/*/00000_stats.json"])
+def test_a_damaged_manifest_or_receipt_is_made_again(workspace: RunConfig, file: str) -> None:
+    before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
+    (path,) = workspace.root.glob(file)
+    truncate(path)
+    found = verify(workspace)
+    assert [damage.path for damage in found.damages] == [path]
+    forget_damaged(found)
+    run(workspace)
+    assert {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()} == before
+    assert verify(workspace).damages == ()
+
+
+def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_needed(tmp_path: Path) -> None:
+    config = config_for(tmp_path / "data", keep_images=False)
+    made = run(config)
+    found = verify(config)
+    assert (found.damages, found.released) == ((), 2)
+    assert survey(config)["encode"].state == "fresh"
+
+    flip_a_byte(made["encode"].file("00001.npz"))
+    found = verify(config)
+    forget_damaged(found)
+    again = run(config)
+    assert again["encode"].digest == made["encode"].digest
+    assert verify(config).damages == ()
+    assert is_released(made["download"].folder, "00001.tar"), "and it is let go again"
+
+
+def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None:
+    settings = small(tmp_path / "data", download__limit=20, download__shard_size=10)
+    nothing = tld("catalog", "verify", TINY, *settings)
+    assert nothing.returncode == 2
+    assert "nothing to verify" in nothing.stderr
+
+    path = run(load_config(TINY, settings))["encode"].file("00000.npz")
+    content = path.read_bytes()
+    flip_a_byte(path)
+    told = tld("catalog", "verify", TINY, *settings)
+    assert told.returncode == 1
+    assert f"damaged: {path} has other content" in told.stdout
+    assert "--repair" in told.stderr
+
+    mended = tld("catalog", "verify", TINY, *settings, "--repair")
+    assert mended.returncode == 0, mended.stderr
+    assert "repaired: every file is what its stage made" in mended.stdout
+    assert path.read_bytes() == content

@@ -1,0 +1,47 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, save_denoiser
+from tld_model.config import DenoiserConfig
+from tld_model.denoiser import Denoiser
+from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_identity
+
+SMALL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+ENCODERS = {
+    "vae": "shapes-vae",
+    "clip": "shapes-clip",
+    "vae_identity": encoder_identity("shapes-vae"),
+    "clip_identity": encoder_identity("shapes-clip"),
+}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    path = tmp_path / "d.safetensors"
+    save_denoiser(path, Denoiser(SMALL).state_dict(), SMALL, ENCODERS)
+    return path
+
+
+def test_a_model_of_one_vae_is_refused_with_another_and_both_are_named(trained: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"by VAE 'shapes-vae', and these are by 'madebyollin/taesd'"):
+        check_encoders(trained, "madebyollin/taesd", "shapes-clip")
+    with pytest.raises(CheckpointError, match=r"by CLIP 'shapes-clip', and these are by 'openai/clip'"):
+        check_encoders(trained, "shapes-vae", "openai/clip")
+
+
+def test_the_content_of_an_encoder_counts_not_where_it_lies(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "vae"
+    shutil.copytree(SHIPPED_ENCODERS["shapes-vae"], copy)
+    check_encoders(trained, str(copy), "shapes-clip")
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="does not fit these encoders"):
+        check_encoders(trained, str(copy), "shapes-clip")
+
+
+def test_a_file_that_does_not_say_its_encoders_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "imported.safetensors"
+    save_denoiser(path, Denoiser(SMALL).state_dict(), SMALL)
+    check_encoders(path, "any/vae", "any/clip")
+    assert load_denoiser(path, "cpu").config == SMALL

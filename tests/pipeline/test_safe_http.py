@@ -223,6 +223,19 @@ def test_memory_stays_bounded_under_floods_and_bombs() -> None:
     assert int(after) - int(before) < 400_000, "KB; 48 bodies of 300 MB, two pictures of 768 MB"
 
 
+def test_what_a_failed_fetch_had_set_aside_comes_back(server: Hostile) -> None:
+    opener = GuardedOpener(config(threads=1, max_body_mb=1))
+    for _ in range(8):  # of 1 MB, and 6 MB to share
+        assert fetch(f"{server.address}/flood/untold", opener) == "body too large"
+
+
+def test_a_shard_may_be_larger_than_the_memory_for_its_bodies(server: Hostile, tmp_path: Path) -> None:
+    urls = [f"{server.address}/noise/{i}.png" for i in range(24)]
+    pairs = pa.table({"url": urls, "caption": ["noise"] * 24, "split": [""] * 24})
+    settings = config(image_size=64, shard_size=24, threads=1, max_body_mb=0.3, url_deadline_s=30)
+    assert ShardDownloader(settings, tmp_path, "")(UrlShard(0, pairs)).rows == 24, "4.4 MB through 3.2 MB"
+
+
 _FETCH_FLOODS = """
 import io, resource, sys, urllib.request
 from concurrent.futures import ThreadPoolExecutor

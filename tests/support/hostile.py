@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import socket
 import ssl
 import struct
@@ -22,14 +21,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
+from tests.support.pictures import encoded
+
 FLOOD = 300 << 20
 _PIECE = bytes(1 << 20)
 
 
 def picture(edge: int = 80) -> bytes:
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((edge, edge)).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(Image.linear_gradient("L").resize((edge, edge)).convert("RGB"), "PNG")
 
 
 def png_bomb(edge: int = 16_000) -> bytes:
@@ -97,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _picture(self, _name: str) -> None:
         self.told.stopping.wait(0.02)  # long enough for others to ask meanwhile
         self._answer(picture())
+
+    def _noise(self, _name: str) -> None:
+        """About 200 KB."""
+        self._answer(_NOISE)
 
     def _redirect(self, to: str) -> None:
         self._answer(status=302, Location=to)
@@ -192,6 +195,7 @@ class _Server(ThreadingHTTPServer):
 
 
 _PNG_BOMB = png_bomb()
+_NOISE = encoded(Image.effect_noise((450, 450), 100), "PNG")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,6 +101,19 @@ def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
         ) from error
     if members:
         yield PackedPair(key, members)
+
+
+def sample_image_pairs(tar: Path, count: int, chance: random.Random) -> list[ImagePair]:
+    """Some pairs of one shard, by chance: only these are read."""
+    with tarfile.open(tar, "r:") as archive:
+        by_key: dict[str, list[tarfile.TarInfo]] = {}
+        for info in archive.getmembers():
+            by_key.setdefault(info.name.partition(".")[0], []).append(info)
+        pairs = []
+        for key in chance.sample(sorted(by_key), min(count, len(by_key))):
+            files = {info.name.partition(".")[2]: archive.extractfile(info) for info in by_key[key]}
+            pairs.append(PackedPair(key, {suffix: file.read() for suffix, file in files.items() if file}).unpack())
+    return pairs
 
 
 def repack_sorted(source: Path, target: Path) -> int:

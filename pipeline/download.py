@@ -7,6 +7,7 @@ The only file that names img2dataset. Knows nothing of models.
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import urllib.request
@@ -98,6 +99,10 @@ def _missing(
             yield shard
 
 
+class BrokenShard(StageFailed):
+    """A shard whose files do not agree."""
+
+
 @dataclass(slots=True)
 class ShardDownloader:
     """Downloads one shard at a time with img2dataset's own parts; loads it once a process."""
@@ -122,7 +127,14 @@ class ShardDownloader:
         )
 
     def __call__(self, shard: UrlShard) -> Shard:
-        """Fetch a shard and put its files in place: tar, parquet, and the receipt last."""
+        """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose files do not
+        agree is fetched again, once."""
+        try:
+            return self._fetch(shard)
+        except BrokenShard:
+            return self._fetch(shard)
+
+    def _fetch(self, shard: UrlShard) -> Shard:
         scratch = self.out / f".{shard.name}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
@@ -131,10 +143,12 @@ class ShardDownloader:
         told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
         packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
         failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
-        succeeded = told.num_rows - sum(failed.values())
-        if packed != succeeded:
-            raise StageFailed(
-                f"download: shard {shard.name} has {packed} pictures in its tar, {succeeded} in its table"
+        succeeded = told.num_rows - failed.total()
+        counted = json.loads((scratch / f"{shard.name}_stats.json").read_text())["successes"]
+        if not packed == succeeded == counted:
+            raise BrokenShard(
+                f"download: shard {shard.name} has {packed} pictures in its tar, {succeeded} in its table and "
+                f"{counted} in its statistics, twice; look for a full or failing disk below {self.out}"
             )
         if unaccounted := shard.pairs.num_rows - told.num_rows:
             failed[LOST] += unaccounted

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_catalog.images import ImagePair, read_image_pairs
+from data_catalog.images import sample_image_pairs
 from data_catalog.manifest import Shard, write_atomically
 from pipeline.config import DownloadConfig
 from pipeline.download_account import SIDES, Tally
@@ -61,11 +61,10 @@ def _range(number: int) -> str:
 def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
     """Random pictures with their captions, from a few random shards, as a data URI."""
     chance = random.Random(0)
-    filled = [shard for shard in shards if shard.rows]
-    chosen = chance.sample(filled, min(_SHARDS_LOOKED_INTO, len(filled)))
-    pairs: list[ImagePair] = []
-    for shard in chosen:
-        seen = list(read_image_pairs(out / f"{shard.name}.tar"))
-        pairs += chance.sample(seen, min(-(-_THUMBNAILS // len(chosen)), len(seen)))
+    tars = [tar for shard in shards if shard.rows and (tar := out / f"{shard.name}.tar").exists()]
+    chosen = chance.sample(tars, min(_SHARDS_LOOKED_INTO, len(tars)))
+    pairs = [pair for tar in chosen for pair in sample_image_pairs(tar, -(-_THUMBNAILS // len(chosen)), chance)]
+    if not pairs:
+        return ""  # all were let go once they were encoded
     pairs = pairs[:_THUMBNAILS]
     return data_uri(picture_grid([pair.image for pair in pairs], [pair.caption for pair in pairs]))

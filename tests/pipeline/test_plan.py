@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.manifest import Shard, write_receipt
+from data_catalog.manifest import FileRecord, Shard, write_receipt
 from pipeline.config import load_config
 from pipeline.plan import HeavyHosts, plan_download
 from tests.support.command import tld
@@ -55,8 +55,9 @@ def test_a_plan_says_which_shards_are_there(tmp_path: Path, table: Path) -> None
     config = load_config(TINY, settings(tmp_path, table))
     folder = plan_download(config, lambda *_: None).folder
     folder.mkdir(parents=True)
-    for name, files in (("00000", {}), ("00001", {"00001.tar": 5})):
-        write_receipt(folder, Shard(name=name, rows=1, digest="", files=files, figures={}))
+    gone = {"00001.tar": FileRecord(bytes=5, sha256="")}
+    for name, files in (("00000", {}), ("00001", gone)):
+        write_receipt(folder, Shard(name=name, rows=1, digest="", files=files))
     before = plan_download(config.model_copy(), lambda *_: None)
     assert before.finished == 1, "the other one's tar is missing"
 

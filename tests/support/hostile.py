@@ -74,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     told: Hostile
     times: int  # that this path was asked for
+    over = False  # this request
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -83,7 +84,12 @@ class _Handler(BaseHTTPRequestHandler):
             _, kind, *rest = parts.path.split("/")
             getattr(self, f"_{kind}")(*rest, **{k: v[0] for k, v in parse_qs(parts.query).items()})
         finally:
+            self._over()
+
+    def _over(self) -> None:
+        if not self.over:
             self.told.end()
+        self.over = True
 
     def _answer(self, body: bytes = b"", status: int = 200, **headers: str) -> None:
         self.send_response(status)
@@ -95,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _picture(self, _name: str) -> None:
         self.told.stopping.wait(0.02)  # long enough for others to ask meanwhile
+        self._over()  # before the last byte, after which the client may ask for more
         self._answer(picture())
 
     def _noise(self, _name: str) -> None:

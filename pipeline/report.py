@@ -61,6 +61,7 @@ def _account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
     rows = [("table", "rows of the URL table", account["rows"])]
     rows += [("rejected", cause, count) for cause, count in account["rejected"].items()]
     rows += [("failed", cause, count) for cause, count in account["failed"].items()]
+    rows += [("left out", cause, count) for cause, count in account["dropped"].items()]
     return [*rows, ("encoded", "pairs encoded", account["encoded"])]
 
 

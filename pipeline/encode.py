@@ -55,8 +55,11 @@ def encode(images: Manifest, config: EncodeConfig, out: Path, track: Tracker, ma
         "quantization_bound": quantization.bound,
         "latent_shape": filled.figures["latent_shape"],
         "text_dim": filled.figures["text_dim"],
-        "account": {**images.figures["account"], "encoded": sum(receipt.rows for receipt in receipts)},
-        "dropped": _dropped(receipts),
+        "account": {
+            **images.figures["account"],
+            "dropped": _dropped(receipts),
+            "encoded": sum(receipt.rows for receipt in receipts),
+        },
         **figures_from(added(receipt.figures["sums"] for receipt in receipts)),
     }
     track.metrics({k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")}, step=len(receipts))

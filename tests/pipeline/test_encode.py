@@ -213,7 +213,9 @@ def test_pairs_that_clip_finds_poor_are_left_out_and_listed_with_the_reason(
     reason = f"clip score below {least:g}"
     assert shard.rows == 9
     assert shard.figures["dropped"] == {reason: 3}
-    assert output.figures["dropped"][reason] >= 3
+    account = output.figures["account"]
+    assert account["dropped"][reason] >= 3
+    assert account["downloaded"] == account["encoded"] + account["dropped"][reason]
     dropped = parquet.read_table(tmp_path / "out/00000.dropped.parquet").to_pylist()
     assert [row["key"] for row in dropped] == [row["key"] for row in scores if row["clip_score"] < least]
     assert dropped[0].keys() == {"key", "url", "caption", "reason"}

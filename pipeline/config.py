@@ -146,7 +146,7 @@ class EncodeConfig(_Section):
     """Latents are the mean of the VAE's posterior, or a draw from it, seeded by the key."""
     latent_dtype: Literal["uint8", "float16"] = "uint8"
     """How latents are stored; float16 takes twice the space."""
-    latent_clip: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 10.0
+    latent_clip: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 5.0
     """Largest latent value that uint8 holds: one for all channels, or a list with one for each channel; the
     manifest's figures say how far each spreads. Scaled latents have a spread of about 1."""
     min_clip_score: float | None = Field(None, ge=-100, le=100)

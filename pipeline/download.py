@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import tarfile
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -100,7 +101,13 @@ def _missing(
 
 
 class BrokenShard(StageFailed):
-    """A shard whose files do not agree."""
+    """A shard whose files are damaged or do not agree."""
+
+    def __init__(self, shard: UrlShard, how: str, out: Path) -> None:
+        super().__init__(
+            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or failing disk below {out}. "
+            "Finished shards are kept: the same command goes on from them"
+        )
 
 
 @dataclass(slots=True)
@@ -139,16 +146,17 @@ class ShardDownloader:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         self._run_img2dataset(shard, scratch)
-
-        told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
-        packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
+        try:
+            told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
+            packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
+            counted = json.loads((scratch / f"{shard.name}_stats.json").read_text())["successes"]
+        except (tarfile.TarError, pa.ArrowException, ValueError) as error:
+            raise BrokenShard(shard, str(error), self.out) from error
         failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
         succeeded = told.num_rows - failed.total()
-        counted = json.loads((scratch / f"{shard.name}_stats.json").read_text())["successes"]
         if not packed == succeeded == counted:
             raise BrokenShard(
-                f"download: shard {shard.name} has {packed} pictures in its tar, {succeeded} in its table and "
-                f"{counted} in its statistics, twice; look for a full or failing disk below {self.out}"
+                shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told", self.out
             )
         if unaccounted := shard.pairs.num_rows - told.num_rows:
             failed[LOST] += unaccounted

@@ -36,7 +36,7 @@ def write_download_report(
         kept=sum(shard.rows for shard in shards),
         causes=account_rows(account),
         hosts=hosts,
-        sides=[(_range(number), told.short_sides[number]) for number in range(len(SIDES) + 1)],
+        sides=[(_range(number), told.short_sides[number]) for number in sorted(told.short_sides)],
         pictures=_thumbnails(out, shards),
     )
     write_atomically(out / REPORT_FILE, page)

@@ -57,7 +57,7 @@ def encode(images: Manifest, config: EncodeConfig, out: Path, track: Tracker, ma
         "text_dim": filled.figures["text_dim"],
         "account": {
             **images.figures["account"],
-            "dropped": _dropped(receipts),
+            "dropped": {**images.figures["account"]["dropped"], **_dropped(receipts)},
             "encoded": sum(receipt.rows for receipt in receipts),
         },
         **figures_from(added(receipt.figures["sums"] for receipt in receipts)),

@@ -63,7 +63,7 @@ def test_a_setting_makes_stale_what_depends_on_it_and_nothing_else(finished: Pat
     fresh = dict.fromkeys(("download", "encode", "train", "evaluate"), "fresh")
     assert states(finished) == fresh
     assert states(finished, train__lr=2e-3) == {**fresh, "train": "stale", "evaluate": "stale"}
-    assert states(finished, evaluate__guidance=2) == {**fresh, "evaluate": "stale"}
+    assert states(finished, evaluate__guidance=3) == {**fresh, "evaluate": "stale"}
     assert states(finished, train__log_every=3, encode__batch_size=7, download__threads=2) == fresh
 
 

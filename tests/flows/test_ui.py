@@ -28,15 +28,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, P
     done = tld("run", TINY, *small(root))
     assert done.returncode == 0, done.stderr
     port = free_port()
-    process = start("ui", TINY, f"root={root}", "--port", str(port))
-    try:
-        mlflow, prefect = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
-        for address in (mlflow, prefect):
-            wait_for(address)
-        yield mlflow, prefect, root
-    finally:
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(30) == 0
+    with start("ui", TINY, f"root={root}", "--port", str(port)) as process:
+        try:
+            mlflow, prefect = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
+            for address in (mlflow, prefect):
+                wait_for(address)
+            yield mlflow, prefect, root
+        finally:
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(30) == 0
 
 
 def wait_for(address: str) -> None:
@@ -67,8 +67,9 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str
         screenshots = Path(os.environ.get("TLD_SCREENSHOTS", tmp_path))
 
         page.goto(f"{base}/runs{kind}")
-        page.get_by_text("Expand rows").click()
-        for name in ("tiny", "download", "encode", "train", "evaluate"):
+        run = page.get_by_role("link", name="tiny", exact=True)
+        page.locator("[role=gridcell]", has=run).get_by_role("button").first.click(timeout=60_000)
+        for name in ("download", "encode", "train", "evaluate"):
             expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "runs.png")
 

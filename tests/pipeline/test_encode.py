@@ -159,7 +159,7 @@ def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Mani
     latents = load_image_codec("shapes-vae", "cpu").encode(pixels)
     ways: dict[str, dict[str, Any]] = {
         "half": {"latent_dtype": "float16"},
-        "channels": {"latent_clip": (12.0, 9.0, 4.0, 4.0)},
+        "channels": {"latent_clip": (12.0, 2.0, 9.0, 9.0)},
     }
     for name, settings in ways.items():
         output = encode_into(tmp_path / name, images, **settings)
@@ -177,14 +177,16 @@ def test_the_error_of_each_shard_is_recorded_in_units_of_the_spread(images: Mani
     for shard in output.shards:
         figures = shard.figures
         levels = read_arrays(encoded / f"{shard.name}.npz").latents
-        stored = (levels.astype(float) - 128) * 10.0 / 127
+        stored = (levels.astype(float) - 128) * config_with().latent_clip / 127
         assert figures["latent_std"] == pytest.approx(stored.std(), rel=0.01)
         assert figures["quantization_rmse_sigma"] == pytest.approx(figures["quantization_rmse"] / figures["latent_std"])
         rows = read_rows(encoded, shard.name, ["quantization_rmse", "clipped_fraction"]).to_pydict()
         rmse = np.sqrt(np.square(rows["quantization_rmse"]).mean())
         assert rmse == pytest.approx(figures["quantization_rmse"], rel=1e-4)
         assert np.mean(rows["clipped_fraction"]) == pytest.approx(figures["clipped_fraction"])
-    assert output.figures["codec"] == {"scaling_factor": 0.53776, "shift": 0.0, "latent_channels": 4, "downscale": 8}
+    scaling_factor = load_image_codec("shapes-vae", "cpu").scaling_factor
+    codec = {"scaling_factor": scaling_factor, "shift": 0.0, "latent_channels": 4, "downscale": 8}
+    assert output.figures["codec"] == codec
     assert len(output.figures["channel_std"]) == 4
 
 

@@ -58,7 +58,7 @@ def images_manifest(folder: Path, shards: Sequence[Shard]) -> Manifest:
         digest=content_digest(shards),
         rows=rows,
         shards=tuple(shards),
-        figures={"account": {"rows": rows, "rejected": {}, "failed": {}, "downloaded": rows}},
+        figures={"account": {"rows": rows, "rejected": {}, "failed": {}, "downloaded": rows, "dropped": {}}},
         settings={},
         parents={},
         made_by="",

@@ -1,0 +1,195 @@
+"""What becomes of rows: asked again, dropped as duplicates, listed with their reason. On a real HTTP server."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_catalog.dropped import dropped_keys
+from data_catalog.images import read_image_pairs
+from data_catalog.manifest import Manifest
+from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
+from pipeline.download import ShardDownloader, download
+from pipeline.dropped_rows import dropped_rows
+from pipeline.stage import StageFailed, run_stage, survey
+from tests.support.mapping import map_here
+from tests.support.pictures import encoded, photo
+from tests.support.tracker import RememberingTracker
+
+PICTURES = 12
+BUSY = (2, 7, 9)  # answer 503 until the server has recovered
+GONE = (4, 11)
+
+
+@dataclass
+class Web:
+    """A server whose pictures 2, 7 and 9 are out of order for now, 4 and 11 for good."""
+
+    address: str = ""
+    recovered: set[int] = field(default_factory=set)
+    asked: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def serve() -> Iterator[Web]:
+    web = Web()
+    same = encoded(photo(0), "JPEG")
+    bodies = {f"/{i}.jpg": encoded(photo(i), "JPEG") for i in range(PICTURES)}
+    bodies |= {"/mirror/0.jpg": same, "/smaller/1.jpg": encoded(photo(1).resize((120, 80)), "JPEG", quality=80)}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            web.asked[self.path] += 1
+            number = int(re.findall(r"\d+", self.path)[0])
+            if self.path in bodies and number not in GONE and (number not in BUSY or number in web.recovered):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(bodies[self.path])))
+                self.end_headers()
+                self.wfile.write(bodies[self.path])
+            else:
+                self.send_error(503 if number in BUSY else 404)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        web.address = f"http://127.0.0.1:{server.server_address[1]}"
+        yield web
+        server.shutdown()
+
+
+def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
+    paths = [f"/{i}.jpg" for i in range(PICTURES)] + ["/mirror/0.jpg", "/smaller/1.jpg"]
+    rows = [f"{web.address}{path},picture {number}" for number, path in enumerate(paths)]
+    (folder / "urls.csv").write_text("\n".join(["url,caption", *rows, "not a url,broken"]) + "\n")
+    wanted = {
+        "image_size": 64,
+        "image_format": "png",
+        "shard_size": 5,
+        "threads": 4,
+        "retries": 0,
+        "min_image_size": 14,
+    }
+    wanted |= {"allowed_networks": ["127.0.0.0/8"], "host_requests_per_s": None, "urls": str(folder / "urls.csv")}
+    encode = EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu")
+    return RunConfig(
+        name="test", root=folder / "data", download=DownloadConfig(**{**wanted, **settings}), encode=encode
+    )
+
+
+def run(config: RunConfig, retry_failed: bool = False) -> Manifest:
+    track = RememberingTracker()
+    return run_stage(
+        "download",
+        config,
+        {},
+        False,
+        track,
+        lambda out: download(config.download, out, track, map_here, retry_failed),
+        reopen=retry_failed,
+    )
+
+
+def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path: Path) -> None:
+    with serve() as web:
+        config = config_for(tmp_path, web, near_duplicate_bits=None, drop_duplicates=False)
+        before = run(config)
+        assert before.figures["account"]["failed"] == {"HTTP 503": 3, "HTTP 404": 2}
+        assert before.figures["may_pass"] == 3
+        files = {path.name: path.read_bytes() for path in before.folder.glob("*.tar")}
+
+        web.asked.clear()
+        web.recovered |= {2, 7}
+        after = run(config, retry_failed=True)
+        assert sorted(web.asked) == ["/2.jpg", "/7.jpg", "/9.jpg"], "no success and no 404 is asked again"
+        assert after.figures["account"]["failed"] == {"HTTP 404": 2, "HTTP 503": 1}
+        assert after.figures["account"]["downloaded"] == before.figures["account"]["downloaded"] + 2
+        assert {name: (after.folder / name).read_bytes() for name in files} == files
+        (new,) = after.shards[len(before.shards) :]
+        assert [pair.caption for pair in read_image_pairs(after.file(f"{new.name}.tar"))] == ["picture 2", "picture 7"]
+        assert after.digest != before.digest
+
+        web.asked.clear()
+        web.recovered.add(9)
+        last = run(config, retry_failed=True)
+        assert sorted(web.asked) == ["/9.jpg"]
+        assert last.figures["account"]["failed"] == {"HTTP 404": 2}
+        assert last.figures["may_pass"] == 0
+        assert survey(config)["download"].state == "fresh"
+        (last.folder / "manifest.json").unlink()
+        assert run(config).digest == last.digest, "a run that was stopped behind a retry finds its shards again"
+
+
+def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
+    with serve() as web:
+        config = config_for(tmp_path, web)
+        images = run(config)
+        dropped = images.figures["account"]["dropped"]
+        assert dropped == {"the same file as another URL's": 1, "looks the same as another picture": 1}
+        assert images.rows == images.figures["account"]["downloaded"] - 2
+        last = images.shards[-1]
+        told = [pair.key for pair in read_image_pairs(images.file(f"{last.name}.tar")) if "1" in pair.url]
+        assert dropped_keys(images.folder, last.name) <= set(told)
+        everything = list(dropped_rows(config.download, survey(config)))
+        account = images.figures["account"]
+        lost = sum(sum(account[kind].values()) for kind in ("rejected", "failed", "dropped"))
+        assert len(everything) == lost
+        assert account["rows"] == lost + images.rows
+        by_stage = Counter((row["stage"], row["reason"]) for row in everything)
+        assert by_stage["table", "URL that is not http or https"] == 1
+        assert by_stage["download", "HTTP 404"] == 2
+        assert by_stage["download", "looks the same as another picture"] == 1
+
+        kept = run(config_for(tmp_path, web, near_duplicate_bits=None, drop_duplicates=False))
+        assert kept.rows == images.rows + 2
+        assert kept.digest != images.digest
+
+
+def test_the_report_says_what_came_of_the_table(tmp_path: Path) -> None:
+    with serve() as web:
+        images = run(config_for(tmp_path, web))
+    page = images.file("report.html").read_text()
+    for expected in (
+        "15 rows",
+        "14 URLs asked for",
+        "HTTP 404",
+        "127.0.0.1",
+        "--retry-failed",
+        "data:image/png;base64,",
+    ):
+        assert expected in page
+    assert 'src="http' not in page
+
+
+def test_a_shard_whose_files_do_not_agree_is_fetched_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = ShardDownloader._run_img2dataset
+    lies = 1
+
+    def lying(self: ShardDownloader, shard: Any, scratch: Path) -> None:
+        """img2dataset, and then a disk that loses the end of the tar."""
+        nonlocal lies
+        honest(self, shard, scratch)
+        if lies:
+            lies -= 1
+            tar = scratch / f"{shard.name}.tar"
+            tar.write_bytes(tar.read_bytes()[: 512 * 8])
+
+    monkeypatch.setattr(ShardDownloader, "_run_img2dataset", lying)  # a disk that lies can't be had
+    with serve() as web:
+        config = config_for(tmp_path, web, limit=5)
+        assert run(config).figures["account"]["downloaded"] == 3
+        lies = 2
+        with pytest.raises(StageFailed, match=r"shard 00000 came out broken, twice: unexpected end of data"):
+            run(config_for(tmp_path, web, limit=4))

@@ -103,12 +103,6 @@ def _missing(
 class BrokenShard(StageFailed):
     """A shard whose files are damaged or do not agree."""
 
-    def __init__(self, shard: UrlShard, how: str, out: Path) -> None:
-        super().__init__(
-            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or failing disk below {out}. "
-            "Finished shards are kept: the same command goes on from them"
-        )
-
 
 @dataclass(slots=True)
 class ShardDownloader:
@@ -151,16 +145,20 @@ class ShardDownloader:
             packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
             counted = json.loads((scratch / f"{shard.name}_stats.json").read_text())["successes"]
         except (tarfile.TarError, pa.ArrowException, ValueError) as error:
-            raise BrokenShard(shard, str(error), self.out) from error
+            raise self._broken(shard, str(error)) from error
         failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
         succeeded = told.num_rows - failed.total()
         if not packed == succeeded == counted:
-            raise BrokenShard(
-                shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told", self.out
-            )
+            raise self._broken(shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told")
         if unaccounted := shard.pairs.num_rows - told.num_rows:
             failed[LOST] += unaccounted
         return self._finish(shard.name, scratch, told, succeeded, failed)
+
+    def _broken(self, shard: UrlShard, how: str) -> BrokenShard:
+        return BrokenShard(
+            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or failing disk below "
+            f"{self.out}. Finished shards are kept: the same command goes on from them"
+        )
 
     def _with_looks(self, told: pa.Table) -> pa.Table:
         """img2dataset's table with the perceptual hash of each picture, "" where there is none."""

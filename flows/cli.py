@@ -64,24 +64,28 @@ def run(
     else:
         for stage in wanted:
             console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
-    _closing_words(config, settings, statuses["evaluate"] if until == "evaluate" else None)
+    if until == "evaluate":
+        _closing_words(config, overrides, settings, statuses["evaluate"])
 
 
-def _closing_words(config: Path, settings: RunConfig, report: StageStatus | None) -> None:
+def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, report: StageStatus) -> None:
     """Where the results lie, the scores, and what to try next."""
-    if report is None or report.manifest is None:
-        return
+    assert report.manifest, "the run ended well"
     scores = report.manifest.figures["scores"]
     shown = ("prompt_accuracy", "clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss")
     console.print()
     for name in shown:
         if name in scores:
             console.print(f"  {name:21} {scores[name]:.4g}", markup=False)
-    prompt = "a small red star in the top left on a blue background"
+    built_in = settings.download.urls == "shapes"
+    prompt = (
+        "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"
+    )
+    given = f"{config} {joined(overrides)}".rstrip()
     console.print(
         f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
-        f'Try next:\n  tld sample {config} "{prompt}"\n  tld ui {config}\n'
-        f"  tld run {config} train.steps={settings.train.steps * 2}",
+        f'Try next:\n  tld sample {config} "{prompt}" {joined(overrides)}\n  tld ui {given}\n'
+        f"  tld run {given} train.steps={settings.train.steps * 2}",
         markup=False,
     )
 
@@ -181,7 +185,8 @@ def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) 
         from flows.text_to_image import one_stage
 
         one_stage(settings, stage, force, parents)
-    _closing_words(config, settings, survey(settings)["evaluate"] if stage == "evaluate" else None)
+    if stage == "evaluate":
+        _closing_words(config, overrides, settings, survey(settings)["evaluate"])
 
 
 @app.command

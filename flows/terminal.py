@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
-Flag = Parameter(negative="")
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -31,7 +31,7 @@ def load(config: Path, overrides: Sequence[str]) -> RunConfig:
 
 def joined(overrides: Sequence[str]) -> str:
     """Overrides as they are typed again in a suggested command."""
-    return "".join(f"{override} " for override in overrides)
+    return "".join(f"{shlex.quote(override)} " for override in overrides)
 
 
 @contextlib.contextmanager

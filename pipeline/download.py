@@ -35,6 +35,10 @@ from pipeline.pixels import Resized, SquareResizer
 from pipeline.safe_http import GuardedOpener, is_transient
 from pipeline.stage import MapShards, Output, StageFailed, Tracker
 
+_REMEDIES = {
+    "address is not public": " (a server of your own? list its network: download.allowed_networks=['10.0.0.0/8'])",
+    "image too small": " (download.min_image_size allows enlarging)",
+}
 _DIGITS = 5  # of a shard's number
 _THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while others use the connections
 
@@ -65,7 +69,9 @@ def download(
     told = tally(out, receipts)
     usable, downloaded = account.usable, told.downloaded
     if downloaded < config.min_success_rate * usable or downloaded == 0:
-        causes = "\n".join(f"  {count} × {cause}" for cause, count in told.failed.most_common())
+        causes = "\n".join(
+            f"  {count} × {cause}{_REMEDIES.get(cause, '')}" for cause, count in told.failed.most_common()
+        )
         raise StageFailed(
             f"download: {downloaded} of {usable} usable rows became pictures ({downloaded / usable:.0%}), fewer than "
             f"download.min_success_rate={config.min_success_rate:g} demands; the failures by cause:\n{causes}\n"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.support.command import descendants, snapshot, start, tld
+from tests.support.command import REPOSITORY, descendants, snapshot, start, tld
 from tests.support.small import TINY, small
 
 
@@ -49,6 +51,17 @@ def test_everything_lies_where_the_readme_says(finished: Path) -> None:
     assert "https://" not in page
     (model,) = (finished / "03_model").glob("*/denoiser.safetensors")
     assert model.stat().st_size > 0
+
+
+def test_the_encodings_open_as_the_readme_shows(finished: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    assert code
+    (folder,) = (finished / "02_encodings").iterdir()
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings(action="ignore"):  # the snippet leaves a file to the garbage collector
+        exec(code[1].replace("data/02_encodings/…", str(folder)), names)
+    assert names["latents"].shape == (len(names["rows"]), 4, 8, 8)
+    assert abs(names["latents"].std() - 1) < 0.3
 
 
 def test_a_second_run_computes_and_changes_nothing(finished: Path) -> None:

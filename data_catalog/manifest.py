@@ -45,6 +45,8 @@ class Shard(BaseModel):
     digest: str
     files: dict[str, FileRecord]
     """File name -> its size and digest."""
+    recipe: str = ""
+    """Digest of all that it was made from, where another output may use it (data_catalog/adoption.py)."""
     figures: dict[str, Any] = {}
     """Counts and measurements of this shard."""
 
@@ -86,6 +88,11 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_records(paths: Iterable[Path]) -> dict[str, FileRecord]:

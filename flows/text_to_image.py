@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
+from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
 from data_catalog.manifest import Manifest
 from flows.tracking import PipelineTracking, pipeline_run
 from pipeline.config import RunConfig
@@ -40,7 +41,7 @@ def download_task(
             {},
             "download" in force,
             track,
-            lambda out: download(config.download, out, track, map_shards, retry_failed),
+            lambda out: download(config.download, out, track, map_shards, retry_failed, _adopt("download", force)),
             reopen=retry_failed,
         )
         run.finished(track, manifest)
@@ -60,7 +61,7 @@ def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str],
             parents,
             "encode" in force,
             track,
-            lambda out: encode(images, config.encode, out, track, map_shards),
+            lambda out: encode(images, config.encode, out, track, map_shards, _adopt("encode", force)),
         )
         run.finished(track, manifest)
     return manifest
@@ -138,6 +139,11 @@ def one_stage(
         if retry_failed:
             return download_task(run, config, forced, retry_failed)
         return tasks[stage](run, config, forced, *(parents[name] for name in STAGES[stage].parents))
+
+
+def _adopt(stage: str, force: frozenset[str]) -> Adopt:
+    """A forced stage makes every shard itself."""
+    return adopt_nothing if stage in force else adopt_shard
 
 
 def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:

@@ -23,17 +23,18 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from data_catalog import shapes
+from data_catalog.adoption import Adopt, adopt_shard
 from data_catalog.images import repack_sorted
-from data_catalog.manifest import Shard, file_digest, file_records, read_receipt, write_receipt
+from data_catalog.manifest import Shard, digest_of, file_digest, file_records, read_receipt, write_receipt
 from data_catalog.shapes_server import serve_shapes
-from data_catalog.urls import TableAccount, UrlShard, UrlTable, count_rows, open_url_table
+from data_catalog.urls import TableAccount, UrlShard, count_rows, open_url_table
 from pipeline.config import DownloadConfig
 from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
 from pipeline.download_report import REPORT_FILE, write_download_report
 from pipeline.http_messages import USER_AGENT_TOKEN
 from pipeline.pixels import Resized, SquareResizer
 from pipeline.safe_http import GuardedOpener, is_transient
-from pipeline.stage import MapShards, Output, StageFailed, Tracker
+from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
     "address is not public": " (a server of your own? list its network: download.allowed_networks=['10.0.0.0/8'])",
@@ -44,7 +45,12 @@ _THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while ot
 
 
 def download(
-    config: DownloadConfig, out: Path, track: Tracker, map_shards: MapShards, retry_failed: bool = False
+    config: DownloadConfig,
+    out: Path,
+    track: Tracker,
+    map_shards: MapShards,
+    retry_failed: bool = False,
+    adopt: Adopt = adopt_shard,
 ) -> Output:
     """Fetch every usable row of the URL table into tar shards of square pictures.
 
@@ -57,7 +63,8 @@ def download(
     server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
     with server as proxy:
         fetch = partial(map_shards, partial(ShardDownloader, config, out, proxy))
-        for receipt in fetch(_missing(table, config, account, out, done), config.workers, config.shard_deadline_s):
+        missing = _missing(table.shards(config.shard_size, account), config, out, done, adopt)
+        for receipt in fetch(missing, config.workers, config.shard_deadline_s):
             progress.finished(receipt, done)
         done |= later_shards(out, done)
         if retry_failed:
@@ -96,14 +103,28 @@ def download(
 
 
 def _missing(
-    table: UrlTable, config: DownloadConfig, account: TableAccount, out: Path, done: dict[str, Shard]
+    shards: Iterator[UrlShard], config: DownloadConfig, out: Path, done: dict[str, Shard], adopt: Adopt
 ) -> Iterator[UrlShard]:
-    """The table's shards that are not there yet; the others are entered as done."""
-    for shard in table.shards(config.shard_size, account):
-        if receipt := read_receipt(out, shard.name):
+    """The table's shards that are not there yet, here or in another output; the others are entered as done."""
+    for shard in shards:
+        if receipt := read_receipt(out, shard.name) or adopt(out, shard.name, recipe_of(shard, config)):
             done[shard.name] = receipt
         else:
             yield shard
+
+
+# How the rows of a shard were chosen does not matter to it, nor what is left out of it later.
+_NOT_OF_A_SHARD = {
+    *("limit", "url_column", "caption_column", "split_column", "min_caption_chars", "max_caption_chars"),
+    "drop_duplicates",
+}
+
+
+def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
+    """Digest of all that a shard's pictures follow from: its rows and the settings, but for the web."""
+    spec = STAGES["download"]
+    settings = config.model_dump(mode="json", exclude=set(spec.speed_only | _NOT_OF_A_SHARD))
+    return digest_of([spec.version, settings, shard.pairs.to_pydict()])
 
 
 class BrokenShard(StageFailed):
@@ -158,7 +179,7 @@ class ShardDownloader:
             raise self._broken(shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told")
         if unaccounted := shard.pairs.num_rows - told.num_rows:
             failed[LOST] += unaccounted
-        return self._finish(shard.name, scratch, told, succeeded, failed)
+        return self._finish(shard, scratch, told, succeeded, failed)
 
     def _broken(self, shard: UrlShard, how: str) -> BrokenShard:
         return BrokenShard(
@@ -173,16 +194,17 @@ class ShardDownloader:
         looks.clear()
         return told.append_column("look", hashes)
 
-    def _finish(self, name: str, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
+    def _finish(self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
         parquet.write_table(told, scratch / "sorted.parquet", compression="zstd")
-        tar, table = self.out / f"{name}.tar", self.out / f"{name}.parquet"
+        tar, table = self.out / f"{shard.name}.tar", self.out / f"{shard.name}.parquet"
         os.replace(scratch / "sorted.tar", tar)
         os.replace(scratch / "sorted.parquet", table)
         receipt = Shard(
-            name=name,
+            name=shard.name,
             rows=succeeded,
             digest=file_digest(tar),
             files=file_records([tar, table]),
+            recipe=recipe_of(shard, self.config),
             figures={"failed": dict(failed.most_common())},
         )
         write_receipt(self.out, receipt)

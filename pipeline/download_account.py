@@ -167,6 +167,11 @@ def _without(out: Path, receipt: Shard, gone: list[dict[str, str]]) -> Shard:
     )
 
 
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
 @dataclass(slots=True)
 class DownloadProgress:
     """What a person sees while it downloads."""
@@ -174,6 +179,7 @@ class DownloadProgress:
     track: Tracker
     rows: int  # of the table
     _fetched: int = 0  # pictures of this run
+    _asked: int = 0  # URLs of this run
     _started: float = field(default_factory=time.monotonic)
 
     def finished(self, receipt: Shard, done: dict[str, Shard]) -> None:
@@ -183,7 +189,9 @@ class DownloadProgress:
         pictures = sum(shard.rows for shard in done.values())
         failed = sum(sum(shard.figures["failed"].values()) for shard in done.values())
         asked = pictures + failed
-        note = f"{self.images_per_s:.0f} images/s  {pictures / max(asked, 1):.1%} successful"
+        self._asked += receipt.rows + sum(receipt.figures["failed"].values())
+        left_s = (self.rows - asked) * (time.monotonic() - self._started) / self._asked if self._asked else 0
+        note = f"{self.images_per_s:.0f} images/s  {pictures / max(asked, 1):.1%} successful  ETA {_clock(left_s)}"
         self.track.progress(asked, max(self.rows, asked), note)
         self.track.metrics({"pictures": pictures, "failed": failed, "images_per_s": self.images_per_s}, step=len(done))
 

@@ -10,21 +10,34 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from data_catalog.manifest import Manifest, Shard, is_released, read_receipt, release
+from data_catalog.adoption import Adopt, adopt_shard
+from data_catalog.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
 from pipeline.config import EncodeConfig
 from pipeline.latent_figures import added, figures_from
 from pipeline.shard_encoder import ShardEncoder, quantization_of
-from pipeline.stage import MapShards, Output, StageFailed, Tracker
+from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
 from tld_model.encoder_names import encoder_identity
 from tld_model.quantize import ZERO_POINT
 
 
-def encode(images: Manifest, config: EncodeConfig, out: Path, track: Tracker, map_shards: MapShards) -> Output:
-    """Encode every image shard that is not encoded yet."""
-    done = {shard.name: receipt for shard in images.shards if (receipt := read_receipt(out, shard.name))}
+def encode(
+    images: Manifest,
+    config: EncodeConfig,
+    out: Path,
+    track: Tracker,
+    map_shards: MapShards,
+    adopt: Adopt = adopt_shard,
+) -> Output:
+    """Encode every image shard that is not encoded yet, here or in another output."""
+    recipes = _recipes(images, config)
+    done = {
+        name: receipt
+        for name, recipe in recipes.items()
+        if (receipt := read_receipt(out, name) or adopt(out, name, recipe))
+    }
     missing = [shard.name for shard in images.shards if shard.name not in done]
     _check_that_none_was_let_go(images, missing)
-    make_worker = partial(ShardEncoder, images.folder, config, out)
+    make_worker = partial(ShardEncoder, images.folder, config, out, recipes)
     _report(track, done, len(images.shards))
     _let_go(images, done, config)
     for receipt in map_shards(make_worker, missing, config.workers):
@@ -64,6 +77,14 @@ def encode(images: Manifest, config: EncodeConfig, out: Path, track: Tracker, ma
     }
     track.metrics({k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")}, step=len(receipts))
     return Output(receipts, figures)
+
+
+def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
+    """Image shard -> digest of all that its encodings follow from."""
+    spec = STAGES["encode"]
+    settings = config.model_dump(mode="json", exclude=set(spec.speed_only))
+    encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]
+    return {shard.name: digest_of([spec.version, settings, encoders, shard.digest]) for shard in images.shards}
 
 
 def _tar(shard: str) -> str:

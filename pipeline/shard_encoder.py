@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class ShardEncoder:
     images: Path
     config: EncodeConfig
     out: Path
+    recipes: Mapping[str, str] = field(default_factory=dict)
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
 
@@ -134,6 +135,7 @@ class ShardEncoder:
             rows=len(arrays.key),
             digest=" ".join(file_digest(path) for path in content),
             files=file_records([*content, *beside]),
+            recipe=self.recipes.get(name, ""),
             figures={
                 **(figures_from(sums) if filled else {}),
                 "sums": sums,

@@ -6,8 +6,6 @@ Knows folders and fingerprints; knows nothing of what a stage does.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from data_catalog.manifest import (
     ManifestError,
     Shard,
     content_digest,
+    digest_of,
     forget,
     read_manifest,
     write_manifest,
@@ -146,7 +145,7 @@ def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manife
         "settings": settings_that_matter(spec, config),
         "parents": {name: parents[name].digest for name in spec.parents},
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return digest_of(identity)
 
 
 def survey(config: RunConfig) -> dict[str, StageStatus]:

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
 from data_catalog.dropped import dropped_keys
 from data_catalog.images import read_image_pairs
 from data_catalog.manifest import Manifest
 from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
 from pipeline.download import ShardDownloader, download
 from pipeline.dropped_rows import dropped_rows
+from pipeline.encode import encode
 from pipeline.stage import StageFailed, run_stage, survey
 from tests.support.mapping import map_here
 from tests.support.pictures import encoded, photo
@@ -128,6 +130,41 @@ def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path:
         assert survey(config)["download"].state == "fresh"
         (last.folder / "manifest.json").unlink()
         assert run(config).digest == last.digest, "a run that was stopped behind a retry finds its shards again"
+
+
+def run_encode(config: RunConfig, images: Manifest, adopt: Adopt = adopt_shard) -> Manifest:
+    track = RememberingTracker()
+    return run_stage(
+        "encode",
+        config,
+        {"download": images},
+        adopt is adopt_nothing,
+        track,
+        lambda out: encode(images, config.encode, out, track, map_here, adopt),
+    )
+
+
+def test_a_table_that_grew_costs_only_what_is_new(tmp_path: Path) -> None:
+    with serve() as web:
+        small, large = (config_for(tmp_path, web, limit=limit, near_duplicate_bits=None) for limit in (10, 14))
+        before = run(small)
+        encoded_before = run_encode(small, before)
+        web.asked.clear()
+        after = run(large)
+        assert sorted(web.asked) == ["/10.jpg", "/11.jpg", "/mirror/0.jpg", "/smaller/1.jpg"]
+        assert [shard.digest for shard in after.shards[:2]] == [shard.digest for shard in before.shards]
+        encoded_after = run_encode(large, after)
+        for name in ("00000.npz", "00001.parquet"):
+            assert encoded_after.file(name).samefile(encoded_before.file(name)), "linked, not made again"
+        assert encoded_after.file("00002.npz").exists()
+
+        alone = RunConfig.model_validate({**large.model_dump(), "root": tmp_path / "alone"})
+        web.asked.clear()
+        assert run(alone).digest == after.digest, "the same as one that was made at once"
+        assert run_encode(alone, run(alone)).digest == encoded_after.digest
+        again = run_encode(large, after, adopt_nothing)
+        assert again.digest == encoded_after.digest
+        assert not again.file("00000.npz").samefile(encoded_before.file("00000.npz")), "forced: made again"
 
 
 def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from data_catalog.dropped import dropped_file, write_dropped
-from data_catalog.duplicates import find_duplicates
+from data_catalog.duplicates import Hashes, find_duplicates
 from data_catalog.manifest import Shard, file_digest, file_records, finished_shards
 from data_catalog.urls import UrlShard
 from pipeline.safe_http import is_transient
@@ -120,32 +120,41 @@ def drop_duplicates(
     dropped: Counter[str] = Counter()
     if not same_file and near_bits is None:
         return [_undropped(out, receipt) for receipt in receipts], dropped
-    columns = ["key", "url", "caption", "status", "sha256", "look"]
-    tables = []
+    files, looks = list[Hashes](), list[Hashes]()
     for receipt in receipts:
-        rows = parquet.read_table(out / f"{receipt.name}.parquet", columns=columns)
-        tables.append(rows.filter(pc.equal(rows["status"], "success")))
-    files = np.array([int(d[:16], 16) for t in tables for d in t["sha256"].to_pylist()], dtype=np.uint64)
-    looks = None
-    if near_bits is not None:
-        looks = np.array([int(look, 16) for t in tables for look in t["look"].to_pylist()], dtype=np.uint64)
-    if not same_file:
-        files = np.arange(len(files), dtype=np.uint64)
-    found = find_duplicates(files, looks, near_bits or 0)
+        rows = _pictures(out, receipt, ["sha256", "look"])
+        files.append(_first_64_bits(rows["sha256"]))
+        if near_bits is not None:
+            looks.append(_first_64_bits(rows["look"]))
+    every_file = np.concatenate(files) if same_file else np.arange(sum(map(len, files)), dtype=np.uint64)
+    found = find_duplicates(every_file, np.concatenate(looks) if looks else None, near_bits or 0)
 
     shards, start = [], 0
-    for receipt, rows in zip(receipts, tables, strict=True):
-        part = slice(start, start + rows.num_rows)
-        start += rows.num_rows
+    for receipt, pictures in zip(receipts, map(len, files), strict=True):
+        part = slice(start, start + pictures)
+        start += pictures
         reasons = [
             SAME_FILE if same >= 0 else LOOKS_THE_SAME if like >= 0 else None
             for same, like in zip(found.same_file[part], found.looks_the_same[part], strict=True)
         ]
-        told = rows.select(["key", "url", "caption"]).append_column("reason", pa.array(reasons, pa.string()))
-        gone = told.filter(pc.is_valid(told["reason"])).to_pylist()
+        gone: list[dict[str, str]] = []
+        if any(reasons):
+            told = _pictures(out, receipt, ["key", "url", "caption"])
+            told = told.append_column("reason", pa.array(reasons, pa.string()))
+            gone = told.filter(pc.is_valid(told["reason"])).to_pylist()
         dropped.update(row["reason"] for row in gone)
         shards.append(_without(out, receipt, gone))
     return shards, dropped
+
+
+def _pictures(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
+    """Some columns of the rows of a shard that became pictures."""
+    rows = parquet.read_table(out / f"{receipt.name}.parquet", columns=[*columns, "status"])
+    return rows.filter(pc.equal(rows["status"], "success")).select(columns)
+
+
+def _first_64_bits(digests: pa.ChunkedArray) -> Hashes:
+    return np.array([int(digest[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
 
 
 def _undropped(out: Path, receipt: Shard) -> Shard:

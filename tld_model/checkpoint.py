@@ -15,8 +15,8 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoder_names import encoder_identity
 
-_CONFIG_KEY = "denoiser_config"
-_ENCODERS_KEY = "encoders"
+# One entry of JSON: safetensors writes several in an order of chance, and equal models would differ in their bytes.
+_ENTRY = "denoiser"
 
 
 class CheckpointError(ValueError):
@@ -27,13 +27,11 @@ def save_denoiser(
     path: Path, weights: dict[str, Tensor], config: DenoiserConfig, encoders: Mapping[str, str] | None = None
 ) -> None:
     """Write weights, config and the encoders it was trained on (vae, clip, and vae_identity, clip_identity) to a
-    safetensors file; by rename, so that the file is whole or absent."""
+    safetensors file; by rename, so that the file is whole or absent. Equal models give equal bytes."""
     unfinished = path.with_name(path.name + ".partial")
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    metadata = {_CONFIG_KEY: config.model_dump_json()}
-    if encoders:
-        metadata[_ENCODERS_KEY] = json.dumps(dict(encoders), sort_keys=True)
-    save_file(on_cpu, unfinished, metadata=metadata)
+    told = {"config": config.model_dump(mode="json"), "encoders": dict(encoders or {})}
+    save_file(on_cpu, unfinished, metadata={_ENTRY: json.dumps(told, sort_keys=True)})
     os.replace(unfinished, path)
 
 
@@ -45,10 +43,10 @@ def load_denoiser(path: Path, device: str) -> Denoiser:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-    if _CONFIG_KEY not in metadata:
-        raise CheckpointError(f"{path} holds no denoiser: its metadata lacks {_CONFIG_KEY!r}")
+    if _ENTRY not in metadata:
+        raise CheckpointError(f"{path} holds no denoiser: its metadata lacks {_ENTRY!r}")
 
-    denoiser = Denoiser(DenoiserConfig.model_validate(json.loads(metadata[_CONFIG_KEY])))
+    denoiser = Denoiser(DenoiserConfig.model_validate(json.loads(metadata[_ENTRY])["config"]))
     denoiser.load_state_dict(weights)
     return denoiser.to(device).eval()
 
@@ -57,7 +55,7 @@ def check_encoders(path: Path, vae: str, clip: str) -> None:
     """Raise CheckpointError where a denoiser was trained on encodings of other encoders than these. A file that
     does not say which, as an imported one, is believed."""
     with safe_open(path, framework="pt") as file:
-        trained_on: dict[str, str] = json.loads((file.metadata() or {}).get(_ENCODERS_KEY, "{}"))
+        trained_on: dict[str, str] = json.loads((file.metadata() or {}).get(_ENTRY, "{}")).get("encoders", {})
     problems = [
         f"  it was trained on encodings by {what} {trained_on[kind]!r}, and these are by {given!r}"
         + (", of other content" if trained_on[kind] == given else "")

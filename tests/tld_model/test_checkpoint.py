@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,16 @@ def test_a_file_that_does_not_say_its_encoders_is_believed(tmp_path: Path) -> No
     save_denoiser(path, Denoiser(SMALL).state_dict(), SMALL)
     check_encoders(path, "any/vae", "any/clip")
     assert load_denoiser(path, "cpu").config == SMALL
+
+
+def test_equal_models_give_equal_bytes_whichever_process_writes_them(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path\n"
+        "from tld_model.checkpoint import save_denoiser; from tld_model.config import DenoiserConfig\n"
+        "names = {'vae': 'a', 'clip': 'b', 'vae_identity': 'c', 'clip_identity': 'd'}\n"
+        "weights = {str(i): torch.arange(i + 1.0) for i in range(9)}\n"
+        "save_denoiser(Path(sys.argv[1]), weights, DenoiserConfig(), names)\n"
+    )
+    for number in range(4):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / str(number))], check=True)
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(4)}) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from data_catalog import shapes
 from data_catalog.images import ImagePair, read_image_pairs
@@ -22,7 +23,7 @@ from pipeline.stage import StageFailed, run_stage, survey
 from tests.support import pictures as web
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders import load_image_codec
+from tld_model.encoders import load_clip, load_image_codec
 from tld_model.quantize import Quantization, dequantize, quantize
 
 
@@ -171,6 +172,17 @@ def test_the_shipped_encoders_keep_every_attribute_through_quantization() -> Non
     verdicts = [shapes.grade(p).agrees(d.attributes) for p, d in zip(decoded, drawings, strict=True)]
     for name in shapes.ATTRIBUTE_NAMES:
         assert np.mean([verdict[name] for verdict in verdicts]) >= 0.98, name
+
+
+def test_the_shipped_clip_finds_the_caption_of_a_picture_among_100() -> None:
+    clip = load_clip("shapes-clip", "cpu")
+    drawings = list(shapes.drawings(100, held_out=True, seed=321))
+    captions = [drawing.attributes.caption for drawing in drawings]
+    assert len(set(captions)) == 100
+    pixels = torch.from_numpy(np.stack([drawing.pixels() for drawing in drawings])).permute(0, 3, 1, 2)
+    images, text = (F.normalize(x, dim=1) for x in (clip.encode_images(pixels), clip.encode_text(captions)))
+    nearest = (images @ text.T).argmax(dim=1)
+    assert (nearest == torch.arange(100)).float().mean() >= 0.95
 
 
 def test_a_wrong_fingerprint_is_another_folder(tmp_path: Path, track: Any) -> None:

@@ -7,27 +7,23 @@ exactly as one that was never stopped.
 from __future__ import annotations
 
 import copy
-import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from pipeline.batches import Batch, EncodedPairs, Split, batch_numbers
 from pipeline.config import TrainConfig
 from pipeline.devices import autocast
+from pipeline.optimizers import learning_rate, make_optimizer
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise, denoising_loss, draw_noise_levels, drop_condition
 
 NOISE_BINS = 5  # of the held-out loss
 _HELD_OUT_PAIRS = 512  # at most, for the held-out loss
-_CHECKPOINTS_KEPT = 2
 
 
 @dataclass(slots=True)
@@ -36,7 +32,7 @@ class TrainState:
 
     denoiser: Denoiser
     ema: Denoiser
-    optimizer: AdamW
+    optimizer: Optimizer
     step: int
 
 
@@ -55,10 +51,7 @@ def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> Tr
     torch.manual_seed(config.seed)
     denoiser = Denoiser(model).to(device)
     ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
-    optimizer = AdamW(
-        denoiser.parameters(), lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
-    )
-    return TrainState(denoiser, ema, optimizer, step=0)
+    return TrainState(denoiser, ema, make_optimizer(denoiser, config), step=0)
 
 
 def train_steps(
@@ -104,16 +97,6 @@ def _update(state: TrainState, loss: Tensor, lr: float, config: TrainConfig) -> 
     return norm
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter, 2017) or no change."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    if config.lr_schedule == "constant":
-        return config.lr
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
 @torch.no_grad()
 def held_out_loss(denoiser: Denoiser, pairs: EncodedPairs, split: Split, device: str) -> dict[str, float]:
     """Mean squared error of x0 on held-out pairs, plain, at the same noise every time: over all noise
@@ -132,46 +115,6 @@ def held_out_loss(denoiser: Denoiser, pairs: EncodedPairs, split: Split, device:
     means = (sums / len(numbers)).tolist()
     bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": mean for i, mean in enumerate(means)}
     return {"held_out_loss": sum(means) / NOISE_BINS, **bins}
-
-
-def save_checkpoint(state: TrainState, folder: Path) -> Path:
-    """Write the state by rename, then drop all but the newest checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{state.step:08d}.pt"
-    unfinished = path.with_suffix(".partial")
-    content = {
-        "step": state.step,
-        "denoiser": state.denoiser.state_dict(),
-        "ema": state.ema.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-    }
-    with unfinished.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-    for old in checkpoints(folder)[:-_CHECKPOINTS_KEPT]:
-        old.unlink()
-    return path
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a folder, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
-
-
-def resume(state: TrainState, folder: Path, device: str) -> None:
-    """Put the state where the newest readable checkpoint left it; without one it stays at step 0."""
-    for path in reversed(checkpoints(folder)):
-        try:
-            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            continue  # a damaged file: the one before it is as good, only older
-        state.denoiser.load_state_dict(content["denoiser"])
-        state.ema.load_state_dict(content["ema"])
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.step = int(content["step"])
-        return
 
 
 def _seed_of(seed: int, step: int) -> int:

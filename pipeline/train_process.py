@@ -20,22 +20,14 @@ from pydantic import BaseModel, ConfigDict
 
 from data_catalog.manifest import Manifest, Shard, file_digest, file_records, read_manifest, write_atomically
 from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
+from pipeline.checkpoints import checkpoints, resume, save_checkpoint
 from pipeline.child import ChildFailed, Event, run_child
 from pipeline.config import TrainConfig
 from pipeline.devices import choose_device
 from pipeline.pictures import picture_grid
 from pipeline.pool import end_with_parent
 from pipeline.stage import Output, StageFailed, Tracker
-from pipeline.train import (
-    TrainState,
-    TrainStep,
-    checkpoints,
-    held_out_loss,
-    initial_state,
-    resume,
-    save_checkpoint,
-    train_steps,
-)
+from pipeline.train import TrainState, TrainStep, held_out_loss, initial_state, train_steps
 from pipeline.train_events import EVENTS_FILE, MODEL_FILE
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig

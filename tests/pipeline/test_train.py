@@ -13,16 +13,10 @@ import torch
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.manifest import Manifest, Shard
 from pipeline.batches import EncodedPairs, Split, SplitError, batch_numbers, is_held_out, open_pairs, split_pairs
+from pipeline.checkpoints import checkpoints, resume, save_checkpoint
 from pipeline.config import TrainConfig
-from pipeline.train import (
-    checkpoints,
-    held_out_loss,
-    initial_state,
-    learning_rate,
-    resume,
-    save_checkpoint,
-    train_steps,
-)
+from pipeline.optimizers import learning_rate
+from pipeline.train import held_out_loss, initial_state, train_steps
 from pipeline.train_process import ModelMismatch, check_fit
 from tld_model.config import DenoiserConfig
 

@@ -5,7 +5,6 @@ Members of one pair share a key: 000010023.jpg, .txt, .json; others are passed o
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import tarfile
@@ -14,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_catalog.manifest import ManifestError
 
 IMAGE_SUFFIXES = ("jpg", "png", "webp")
 _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
+_WAY_OUT = "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,19 @@ class PackedPair:
         return url
 
     def unpack(self) -> ImagePair:
-        """Decode the picture; PIL lets other threads run meanwhile."""
+        """Decode the picture; OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile.
+        Raises ManifestError where it is damaged."""
         suffix = next(name for name in IMAGE_SUFFIXES if name in self.members)
         told: dict[str, Any] = json.loads(self.members["json"])
-        with Image.open(io.BytesIO(self.members[suffix])) as picture:
-            image = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        image = cv2.imdecode(np.frombuffer(self.members[suffix], np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise ManifestError(f"{self.key}.{suffix} is no picture any more; " + _WAY_OUT)
         return ImagePair(
             key=self.key,
             url=told["url"],
             caption=self.caption,
             split=told["split"],
-            image=image,
+            image=np.asarray(image, np.uint8),
             original_width=told["original_width"],
             original_height=told["original_height"],
             sha256=told["sha256"],
@@ -95,10 +97,7 @@ def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
                 members[suffix] = member.read()
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every header
     except tarfile.TarError as error:
-        raise ManifestError(
-            f"{tar} is damaged ({error}); mend it with `tld catalog verify … --repair`, "
-            "or make it again with `tld download … --force`"
-        ) from error
+        raise ManifestError(f"{tar} is damaged ({error}); " + _WAY_OUT) from error
     if members:
         yield PackedPair(key, members)
 

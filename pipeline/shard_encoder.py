@@ -1,6 +1,7 @@
 """One image shard -> one encoded shard: the worker of stage 2. Knows nothing of other shards.
 
-Encoders are told of a batch and not asked for it until the shard is through, so that a GPU never waits.
+A GPU is told of a batch and not asked for it until the shard is through, so that it never waits; a CPU works on
+several batches at once, each read and encoded in a lane of its own.
 
 n pairs of a shard   b of a batch   c channels   z latent size   d embedding width
 """
@@ -8,8 +9,9 @@ n pairs of a shard   b of a batch   c channels   z latent size   d embedding wid
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,14 @@ from data_catalog.dropped import dropped_keys, write_dropped
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.manifest import Shard, file_digest, file_records, write_receipt
 from pipeline.config import EncodeConfig
-from pipeline.devices import choose_device
-from pipeline.image_batches import DESCRIPTION, ImageBatch, image_batches, prefetched
+from pipeline.devices import choose_device, torch_threads
+from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
 from pipeline.latent_figures import figures_from, measure, sums_of
 from tld_model.encoders import Clip, EncoderError, ImageCodec, load_clip, load_image_codec
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]
+_MOST_LANES = 8  # batches at once: each takes memory
 
 
 def quantization_of(config: EncodeConfig) -> Quantization:
@@ -63,37 +66,49 @@ class ShardEncoder:
 
     def __call__(self, name: str) -> Shard:
         dropped = dropped_keys(self.images, name)  # duplicates: nothing is computed for them
-        on_gpu = self.codec.vae.device.type == "cuda"
         tar, size = self.images / f"{name}.tar", self.config.batch_size
-        batches = image_batches(tar, size, lambda pair: pair.key not in dropped, self.clip.tokenize, pin=on_gpu)
-        return self._write(name, *self._without_poor_matches(self._encode(prefetched(batches))))
+        packed = packed_batches(tar, size, lambda pair: pair.key not in dropped)
+        return self._write(name, *self._without_poor_matches(self._joined(list(self._encoded(packed)))))
 
-    def _encode(self, batches: Iterable[ImageBatch]) -> _Encoded:
-        """A whole shard. Results stay on the device until all are there: to ask for one is to wait for it."""
+    def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
+        """Batches of a shard through the encoders, in order."""
+        cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
+        lanes = min(cores, _MOST_LANES)
+        if self.codec.vae.device.type == "cuda":
+            yield from map(self._encode, in_lanes(lambda batch: unpack(batch, self.clip.tokenize, True), packed, lanes))
+        else:
+            with torch_threads(cores // lanes):
+                yield from in_lanes(lambda batch: self._encode(unpack(batch, self.clip.tokenize)), packed, lanes)
+
+    def _encode(self, batch: ImageBatch) -> _EncodedBatch:
+        """One batch. Results stay on the device: to ask for one is to wait for it."""
         quantization = quantization_of(self.config)
-        rows: dict[str, list[Any]] = {name: [] for name in (*DESCRIPTION, "height", "width")}
-        stored: list[Tensor] = []
-        texts: list[Tensor] = []  # of the shard's different captions
-        captions: list[int] = []
-        seen_by_clip: list[Tensor] = []
-        measured: list[dict[str, Tensor]] = []
-        for batch in batches:
-            pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
-            latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
-            stored.append(quantize(latents, quantization))
-            measured.append(measure(latents, stored[-1], quantization))
-            seen_by_clip.append(self.clip.encode_images(pixels))  # [b, d]
-            if batch.new_tokens is not None:
-                texts.append(self.clip.encode_tokens(batch.new_tokens))  # [u, d]
-            captions += batch.captions
-            for name, values in batch.rows.items():
-                rows[name] += values
-        if not stored:
+        pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
+        latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
+        stored = quantize(latents, quantization)
+        return _EncodedBatch(
+            rows=batch.rows,
+            captions=batch.captions,
+            stored=stored,
+            new_text=self.clip.encode_tokens(batch.new_tokens) if batch.new_tokens is not None else None,
+            seen_by_clip=self.clip.encode_images(pixels),
+            measured=measure(latents, stored, quantization),
+        )
+
+    def _joined(self, batches: list[_EncodedBatch]) -> _Encoded:
+        """A whole shard, on the CPU."""
+        rows = {
+            name: [value for batch in batches for value in batch.rows[name]]
+            for name in (*DESCRIPTION, "height", "width")
+        }
+        if not batches:
             return _Encoded(rows, torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), {})
-        text = torch.cat(texts).cpu()[captions]  # [n, d]
-        figures = {name: torch.cat([part[name] for part in measured]).cpu() for name in measured[0]}
-        figures["clip_score"] = 100 * F.cosine_similarity(torch.cat(seen_by_clip).cpu(), text)
-        return _Encoded(rows, torch.cat(stored).cpu(), text, figures)
+        different = torch.cat([batch.new_text for batch in batches if batch.new_text is not None]).cpu()  # [u, d]
+        text = different[[caption for batch in batches for caption in batch.captions]]  # [n, d]
+        figures = {name: torch.cat([batch.measured[name] for batch in batches]).cpu() for name in batches[0].measured}
+        seen_by_clip = torch.cat([batch.seen_by_clip for batch in batches]).cpu()
+        figures["clip_score"] = 100 * F.cosine_similarity(seen_by_clip, text)
+        return _Encoded(rows, torch.cat([batch.stored for batch in batches]).cpu(), text, figures)
 
     def _noise(self, batch: ImageBatch) -> Tensor | None:
         """Standard normal, the same for a key in whatever batch it comes: [b, c, z, z]"""
@@ -151,6 +166,18 @@ class ShardEncoder:
     def _codec_figures(self) -> dict[str, float]:
         names = ("scaling_factor", "shift", "latent_channels", "downscale")
         return {name: getattr(self.codec, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedBatch:
+    """What the encoders made of a batch, on their device."""
+
+    rows: dict[str, list[Any]]  # column -> b values
+    captions: list[int]  # number of each pair's caption among the shard's different ones
+    stored: Tensor  # uint8 or float16 [b, c, z, z]
+    new_text: Tensor | None  # of captions that no batch before had, float32 [u, d]
+    seen_by_clip: Tensor  # float32 [b, d]
+    measured: dict[str, Tensor]  # name -> [b, ...]
 
 
 @dataclass(frozen=True, slots=True)

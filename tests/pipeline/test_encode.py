@@ -20,7 +20,7 @@ from data_catalog.manifest import Manifest, ManifestError, read_manifest, write_
 from pipeline.batches import open_pairs
 from pipeline.config import EncodeConfig
 from pipeline.encode import encode
-from pipeline.image_batches import image_batches, prefetched
+from pipeline.image_batches import in_lanes, packed_batches, unpack
 from pipeline.pool import map_in_pool
 from pipeline.shard_encoder import ShardEncoder
 from pipeline.stage import MapShards, Output, StageFailed
@@ -116,46 +116,66 @@ def test_a_damaged_tar_is_refused_with_the_way_out(images: Manifest, tmp_path: P
         ShardEncoder(tmp_path, config_with(), tmp_path)("00000")
 
 
-def test_the_reader_works_ahead_but_not_far_and_leaves_no_thread() -> None:
-    made: list[int] = []
+def test_a_picture_that_is_none_any_more_is_refused_by_name(images: Manifest, tmp_path: Path) -> None:
+    whole = images.file("00000.tar").read_bytes()
+    start = whole.index(b"\x89PNG")
+    (tmp_path / "00000.tar").write_bytes(whole[:start] + b"nothing" + whole[start + 7 :])
+    with pytest.raises(ManifestError, match=r"0000000\.png is no picture any more.*catalog verify"):
+        ShardEncoder(tmp_path, config_with(), tmp_path)("00000")
+
+
+def test_lanes_keep_the_order_take_few_items_ahead_and_leave_no_thread() -> None:
+    taken: list[int] = []
 
     def numbers() -> Iterator[int]:
-        for number in range(100):
-            made.append(number)
+        for number in range(20):
+            taken.append(number)
             yield number
 
+    def slow_at_first(number: int) -> int:
+        if number == 0:
+            threading.Event().wait(0.05)
+        return number * number
+
     before = threading.active_count()
-    ahead = prefetched(numbers(), ahead=2)
-    assert next(ahead) == 0
-    waited = threading.Event()
-    while len(made) < 4:
-        waited.wait(0.01)
-    waited.wait(0.2)
-    assert len(made) <= 5
-    ahead.close()  # type: ignore[attr-defined]
+    squares = in_lanes(slow_at_first, numbers(), lanes=3)
+    assert next(squares) == 0
+    assert len(taken) == 4
+    squares.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
-    assert list(prefetched(range(7))) == list(range(7))
+    assert list(in_lanes(slow_at_first, range(20), lanes=3)) == [number * number for number in range(20)]
 
 
-def test_what_goes_wrong_in_the_reader_is_raised_to_the_encoder() -> None:
+def test_what_goes_wrong_in_a_lane_or_in_the_reader_is_raised_to_the_encoder() -> None:
     def breaks() -> Iterator[int]:
         yield 1
         raise ManifestError("damaged")
 
-    items = prefetched(breaks())
-    assert next(items) == 1
     with pytest.raises(ManifestError, match="damaged"):
-        next(items)
+        list(in_lanes(str, breaks(), lanes=2))
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(in_lanes(int, ["1", "two", "3"], lanes=2))
+
+
+def test_the_numbers_do_not_depend_on_how_many_cores_there_are(
+    images: Manifest, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(5)))
+    encode_into(tmp_path / "five", images)
+    assert torch.get_num_threads() == threads
+    assert contents(tmp_path / "five") == contents(encoded)
 
 
 def test_only_the_members_of_a_pair_are_read(images: Manifest) -> None:
-    (batch,) = image_batches(images.file("00001.tar"), 64, all_of_them, no_tokens)
+    (packed,) = packed_batches(images.file("00001.tar"), 64, all_of_them)
+    batch = unpack(packed, no_tokens)
     assert batch.pixels.shape == (9, 3, 64, 64)
     assert batch.rows["key"][0] == "0000012"
 
 
 def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Manifest, tmp_path: Path) -> None:
-    pixels = next(image_batches(images.file("00000.tar"), 64, all_of_them, no_tokens)).pixels
+    pixels = unpack(next(packed_batches(images.file("00000.tar"), 64, all_of_them)), no_tokens).pixels
     latents = load_image_codec("shapes-vae", "cpu").encode(pixels)
     ways: dict[str, dict[str, Any]] = {
         "half": {"latent_dtype": "float16"},

@@ -24,7 +24,7 @@ def save_checkpoint(state: TrainState, folder: Path) -> Path:
     content = {
         "step": state.step,
         "denoiser": state.denoiser.state_dict(),
-        "ema": [average.denoiser.state_dict() for average in state.averages],
+        "averages": {str(average.decay): average.denoiser.state_dict() for average in state.averages},
         "optimizer": state.optimizer.state_dict(),
     }
     with unfinished.open("wb") as file:
@@ -50,8 +50,8 @@ def resume(state: TrainState, folder: Path, device: str) -> None:
         except (OSError, RuntimeError, EOFError, ValueError):
             continue  # a damaged file: the one before it is as good, only older
         state.denoiser.load_state_dict(content["denoiser"])
-        for average, weights in zip(state.averages, content["ema"], strict=True):
-            average.denoiser.load_state_dict(weights)
+        for average in state.averages:
+            average.denoiser.load_state_dict(content["averages"][str(average.decay)])
         state.optimizer.load_state_dict(content["optimizer"])
         state.step = int(content["step"])
         return

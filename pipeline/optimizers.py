@@ -16,7 +16,7 @@ from tld_model.denoiser import Denoiser
 
 @dataclass(frozen=True, slots=True)
 class Optimizers:
-    """Optimizers of different weights, used as one."""
+    """Optimizers of different weights, used as one; its state is laid out as that of one."""
 
     parts: tuple[Optimizer, ...]
 
@@ -34,11 +34,28 @@ class Optimizers:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {str(number): part.state_dict() for number, part in enumerate(self.parts)}
+        """What each weight's part remembers of it, under the weight's number among all."""
+        state: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
+        for part in self.parts:
+            first = sum(len(group["params"]) for group in groups)
+            own = part.state_dict()
+            state |= {first + number: memory for number, memory in own["state"].items()}
+            groups += [{**group, "params": [first + n for n in group["params"]]} for group in own["param_groups"]]
+        return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for number, part in enumerate(self.parts):
-            part.load_state_dict(state[str(number)])
+        first, groups = 0, list(state["param_groups"])
+        for part in self.parts:
+            own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
+            numbers = [number for group in own for number in group["params"]]
+            part.load_state_dict(
+                {
+                    "state": {n - first: state["state"][n] for n in numbers if n in state["state"]},
+                    "param_groups": [{**group, "params": [n - first for n in group["params"]]} for group in own],
+                }
+            )
+            first += len(numbers)
 
 
 def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:

@@ -8,6 +8,7 @@ b batch   c channels   z latent size   t text width
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,6 @@ from pipeline.batches import Batch
 from pipeline.config import TrainConfig
 from pipeline.devices import autocast
 from tld_model.config import DenoiserConfig
-from tld_model.denoiser import Denoiser
 from tld_model.diffusion import (
     Quantile,
     add_noise,
@@ -70,8 +70,15 @@ def noise_quantile(config: TrainConfig) -> Quantile:
     return logit_normal_quantile(config.noise_location, config.noise_scale)
 
 
-def pair_losses(denoiser: Denoiser, batch: Batch, choices: Choices, config: TrainConfig, device: str) -> Tensor:
-    """Noise the pairs, predict their clean latents, and weigh the errors: [b]"""
+def pair_losses(
+    network: Callable[..., Tensor],
+    model: DenoiserConfig,
+    batch: Batch,
+    choices: Choices,
+    config: TrainConfig,
+    device: str,
+) -> Tensor:
+    """Noise the pairs, predict their clean latents with the denoiser or what wraps it, weigh the errors: [b]"""
     text = drop_condition(batch.text, choices.dropped.to(batch.text.device))
     clean, text, sigma, noise = (
         x.to(device, non_blocking=True) for x in (batch.latents, text, choices.sigma, choices.noise)
@@ -80,9 +87,9 @@ def pair_losses(denoiser: Denoiser, batch: Batch, choices: Choices, config: Trai
     noisy = add_noise(clean, noise, sigma)
 
     with autocast(device, config.precision):
-        predicted = denoiser(noisy, sigma, text, known)
+        predicted = network(noisy, sigma, text, known)
 
-    bound = largest_weight(config, denoiser.config)
+    bound = largest_weight(config, model)
     loss = denoising_loss(predicted, clean, sigma, bound, config.loss_weight)
     if config.contrastive:
         other = clean_by_neighbour(noisy, clean, noise, sigma)

@@ -76,13 +76,13 @@ def train_steps(
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str) -> TrainStep:
     """One step: the loss of the batch, part after part, then new weights and averages."""
-    count = len(batch.latents)
-    choices = draw_choices(config, state.denoiser.config, count, state.step)
+    count, model = len(batch.latents), state.denoiser.config
+    choices = draw_choices(config, model, count, state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=device)
     for part in _parts(count, config.accumulate):
         rows = Batch(batch.latents[part], batch.text[part])
-        share = pair_losses(state.denoiser, rows, choices.rows(part), config, device).sum() / count
+        share = pair_losses(state.denoiser, model, rows, choices.rows(part), config, device).sum() / count
         share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)

@@ -29,12 +29,12 @@ class DenoiserConfig(BaseModel):
     noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
     """Fourier features of the noise level."""
     predicts: Literal["x0", "v"] = "x0"
-    """What the network's last layer gives: the clean latent, or the velocity noise - x0 of the path from one to the
-    other (Salimans and Ho, 2022; Liu et al., 2023). The denoiser turns either into the clean latent. Training then
+    """What the network's last layer gives: the clean latent, or the velocity noise - x0 of the path between the two
+    (Liu et al., 2023). The denoiser turns either into the clean latent, so samplers see no difference. Training
     minimises the squared error of the same thing, unless train.max_loss_weight says otherwise."""
     qk_norm: bool = False
-    """Normalise each head's queries and keys by their RMS before attention (Henry et al., 2020; Dehghani et al.,
-    2023), which keeps attention logits from growing at high learning rates."""
+    """Normalise each head's queries and keys before attention (Henry et al., 2020; Dehghani et al., 2023; by their
+    root mean square, as Esser et al., 2024), which keeps attention logits from growing at high learning rates."""
     positions: Literal["learned", "none"] = "learned"
     """'none': the depthwise convolutions alone tell where a token is (Islam et al., 2020)."""
     inpainting: bool = False

@@ -49,7 +49,9 @@ def trained(state: TrainState, config: TrainConfig, upto: int) -> TrainState:
 
 def losses(config: TrainConfig, model: DenoiserConfig, batch: Batch) -> Tensor:
     denoiser = initial_state(config, model, "cpu").denoiser
-    return pair_losses(denoiser, batch, draw_choices(config, model, len(batch.latents), 0), config, "cpu").detach()
+    return pair_losses(
+        denoiser, model, batch, draw_choices(config, model, len(batch.latents), 0), config, "cpu"
+    ).detach()
 
 
 ALL = {
@@ -174,6 +176,18 @@ def test_muons_steps_are_orthogonal_and_as_large_as_adamws() -> None:
         torch.testing.assert_close(steps[name].abs(), torch.full_like(steps[name], config.lr), rtol=1e-3, atol=0)
     held = [id(parameter) for group in state.optimizer.param_groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in state.denoiser.parameters())
+
+
+def test_the_state_of_two_optimizers_is_laid_out_as_that_of_one() -> None:
+    config = config_with(optimizer="muon")
+    state = trained(initial_state(config, MODEL, "cpu"), config, 1)
+    told = state.optimizer.state_dict()
+    held = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    assert sorted(told["state"]) == list(range(len(held)))
+    for number, memory in told["state"].items():
+        kind = "momentum_buffer" if "momentum_buffer" in memory else "exp_avg"
+        assert memory[kind].shape == held[number].shape
+    assert {"momentum_buffer" in memory for memory in told["state"].values()} == {True, False}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

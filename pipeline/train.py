@@ -76,13 +76,13 @@ def train_steps(
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str) -> TrainStep:
     """One step: the loss of the batch, part after part, then new weights and averages."""
-    count, model = len(batch.latents), state.denoiser.config
-    choices = draw_choices(config, model, count, state.step)
+    model, rows = state.denoiser.config, range(len(batch.latents))
+    choices = draw_choices(config, model, len(rows), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=device)
-    for part in _parts(count, config.accumulate):
-        rows = Batch(batch.latents[part], batch.text[part])
-        share = pair_losses(state.denoiser, model, rows, choices.rows(part), config, device).sum() / count
+    for part in _parts(rows, config.accumulate):
+        pairs = Batch(batch.latents[part], batch.text[part])
+        share = pair_losses(state.denoiser, model, pairs, choices.rows(part), config, device).sum() / len(rows)
         share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)
@@ -90,10 +90,10 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str
     return TrainStep(state.step, loss, gradient_norm, lr)
 
 
-def _parts(count: int, number: int) -> list[slice]:
-    """`count` rows in equal parts."""
-    size = count // number
-    return [slice(start, start + size) for start in range(0, count, size)]
+def _parts(rows: range, number: int) -> list[slice]:
+    """Rows in equal parts."""
+    size = len(rows) // number
+    return [slice(start, start + size) for start in rows[::size]]
 
 
 def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:

@@ -33,8 +33,8 @@ class DenoiserConfig(BaseModel):
     (Liu et al., 2023). The denoiser turns either into the clean latent, so samplers see no difference. Training
     minimises the squared error of the same thing, unless train.max_loss_weight says otherwise."""
     qk_norm: bool = False
-    """Normalise each head's queries and keys before attention (Henry et al., 2020; Dehghani et al., 2023; by their
-    root mean square, as Esser et al., 2024), which keeps attention logits from growing at high learning rates."""
+    """Layer norm of each head's queries and keys before attention (Henry et al., 2020; Dehghani et al., 2023), which
+    keeps attention logits from growing at high learning rates."""
     positions: Literal["learned", "none"] = "learned"
     """'none': the depthwise convolutions alone tell where a token is (Islam et al., 2020)."""
     inpainting: bool = False

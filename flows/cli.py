@@ -251,10 +251,11 @@ def sample(
 
     from pipeline.pictures import picture_grid
     from pipeline.sample import load_generator
-    from pipeline.train_events import MODEL_FILE
+    from pipeline.train_events import average_file
 
     encoders = encodings.figures["encoders"]
-    generate = load_generator(model.file(MODEL_FILE), encoders["vae"], encoders["clip"], settings.evaluate.device)
+    denoiser = model.file(average_file(settings.evaluate.ema))
+    generate = load_generator(denoiser, encoders["vae"], encoders["clip"], settings.evaluate.device)
     pictures = generate(
         [prompt] * count, steps or settings.evaluate.steps, guidance or settings.evaluate.guidance, seed
     )

@@ -24,7 +24,7 @@ def save_checkpoint(state: TrainState, folder: Path) -> Path:
     content = {
         "step": state.step,
         "denoiser": state.denoiser.state_dict(),
-        "ema": state.ema.state_dict(),
+        "averages": {str(average.decay): average.denoiser.state_dict() for average in state.averages},
         "optimizer": state.optimizer.state_dict(),
     }
     with unfinished.open("wb") as file:
@@ -50,7 +50,8 @@ def resume(state: TrainState, folder: Path, device: str) -> None:
         except (OSError, RuntimeError, EOFError, ValueError):
             continue  # a damaged file: the one before it is as good, only older
         state.denoiser.load_state_dict(content["denoiser"])
-        state.ema.load_state_dict(content["ema"])
+        for average in state.averages:
+            average.denoiser.load_state_dict(content["averages"][str(average.decay)])
         state.optimizer.load_state_dict(content["optimizer"])
         state.step = int(content["step"])
         return

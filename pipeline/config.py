@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_catalog.duplicates import MOST_BITS
 from data_catalog.shapes import ATTRIBUTE_NAMES
@@ -21,6 +21,12 @@ SCORES = (
     *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
     *("clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss"),
 )
+
+
+_Decays = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1)], ...],
+    BeforeValidator(lambda given: given if isinstance(given, list | tuple) else (given,)),
+]
 
 
 class _Section(BaseModel):
@@ -169,28 +175,58 @@ class TrainConfig(_Section):
     """Optimizer steps."""
     batch_size: int = Field(256, ge=1)
     """Pairs a step."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a step's batch is computed, one after the other: the same gradient up to rounding, in less memory.
+    Changes speed only."""
+    init_from: Path | None = None
+    """Start from the weights of this denoiser.safetensors, or of the folder that holds one. Learned positions are
+    interpolated where model.latent_size differs; the weights that model.inpainting adds start at zero."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """'muon' (Jordan et al., 2024) updates the blocks' weight matrices, AdamW the rest; updates are scaled so that both
+    share lr and weight_decay (Liu et al., 2025)."""
     lr: float = Field(3e-4, gt=0)
-    """Highest learning rate of AdamW."""
+    """Highest learning rate."""
     lr_schedule: Literal["cosine", "constant"] = "cosine"
     """What follows the warm-up: a cosine down to zero, or no change."""
     warmup_steps: int = Field(500, ge=0)
     """Steps of linear rise of the learning rate."""
     weight_decay: float = Field(0.01, ge=0)
-    """Of AdamW."""
+    """Decoupled (Loshchilov and Hutter, 2019); 0 makes AdamW Adam."""
     beta2: float = Field(0.99, gt=0, lt=1)
     """Of AdamW: memory of the squared gradient."""
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Largest norm of the gradient."""
-    ema_decay: float = Field(0.999, ge=0, lt=1)
-    """Of the averaged weights, reached slowly: min(ema_decay, (1 + step) / (10 + step))."""
+    ema_decay: _Decays = (0.999,)
+    """Of the averaged weights; several, as [0.999, 0.9999], keep an average each, of which evaluate.ema chooses
+    (the best length is known only after training: Karras et al., 2024)."""
+    ema_warmup: bool = True
+    """Reach ema_decay slowly: min(ema_decay, (1 + step) / (10 + step)). Without it the average remembers the initial
+    weights, as the original recipe does."""
     condition_dropout: float = Field(0.15, ge=0, lt=1)
     """Share of captions replaced by 'no condition', which guidance needs."""
+    noise_levels: Literal["beta", "logit_normal"] = "beta"
+    """Distribution of noise levels: Beta(noise_alpha, noise_beta), or the logistic function of
+    Normal(noise_location, noise_scale) (Esser et al., 2024)."""
     noise_alpha: float = Field(1.0, gt=0)
-    """Noise levels are drawn from Beta(noise_alpha, noise_beta)."""
+    """See noise_levels."""
     noise_beta: float = Field(2.5, gt=0)
-    """See noise_alpha."""
-    max_loss_weight: float = Field(1.0, ge=1)
-    """The loss at noise level s is weighted by 1/s^2 up to this; 1 is the plain squared error."""
+    """See noise_levels."""
+    noise_location: float = Field(0.0, allow_inf_nan=False)
+    """See noise_levels; above 0 is more noise."""
+    noise_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """See noise_levels."""
+    noise_shift: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Move noise levels s of either distribution to shift s / (1 + (shift - 1) s): above 1 is more noise, as larger
+    latents need (Esser et al., 2024, eq. 23); 2 for four times the pixels."""
+    loss_weight: Literal["velocity", "snr"] = "velocity"
+    """Weight of the squared error of x0 at noise level s, up to max_loss_weight: 1/s^2, or ((1 - s)/s)^2, which is
+    min-SNR-gamma with gamma = max_loss_weight (Hang et al., 2023)."""
+    max_loss_weight: float | None = Field(None, ge=1, allow_inf_nan=False)
+    """Bound of loss_weight. With 'velocity', 1 is the plain squared error of x0, and no bound that of the velocity.
+    Unset: the plain squared error of what the model predicts."""
+    contrastive: float = Field(0.0, ge=0, lt=1)
+    """Share of the squared distance to the velocity of a pair with another caption that is taken off the loss
+    (contrastive flow matching; Stoica et al., 2025, use 0.05)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the forward pass; 'auto' is bf16 where the hardware has it."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
@@ -208,6 +244,37 @@ class TrainConfig(_Section):
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
 
+    @field_validator("ema_decay")
+    @classmethod
+    def _decays_differ(cls, decays: tuple[float, ...]) -> tuple[float, ...]:
+        if not decays or len(set(decays)) < len(decays):
+            raise ValueError("give one decay, or several that differ")
+        return decays
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> TrainConfig:
+        problems = [problem for wrong, problem in self._disagreements() if wrong]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _disagreements(self) -> Iterator[tuple[bool, str]]:
+        of_normal = (self.noise_location, self.noise_scale) != (0, 1)
+        pieces = 2 * self.accumulate if self.contrastive else self.accumulate
+        yield (
+            self.batch_size % pieces != 0,
+            f"batch_size {self.batch_size} does not divide into accumulate = {self.accumulate} equal parts"
+            + (" of an even number of pairs, which contrastive needs" if self.contrastive else ""),
+        )
+        yield (
+            of_normal and self.noise_levels == "beta",
+            "noise_location and noise_scale belong to noise_levels=logit_normal",
+        )
+        yield (
+            self.loss_weight == "snr" and self.max_loss_weight is None,
+            "loss_weight=snr needs max_loss_weight, which is min-SNR's gamma; 5 is that of its paper",
+        )
+
 
 class EvaluateConfig(_Section):
     """model -> report"""
@@ -220,6 +287,8 @@ class EvaluateConfig(_Section):
     """Guidance scale; 1 is none, and costs half."""
     seed: int = 0
     """Of the initial noise."""
+    ema: int = Field(0, ge=0)
+    """Which average of train.ema_decay to evaluate and sample from; 0 is the first."""
     grid: int = Field(36, ge=1, le=400)
     """Pictures in grid.png."""
     require: dict[str, float] = {}
@@ -249,6 +318,13 @@ class RunConfig(_Section):
     model: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _the_average_exists(self) -> RunConfig:
+        kept = self.train.ema_decay
+        if self.evaluate.ema >= len(kept):
+            raise ValueError(f"evaluate.ema: there is no average {self.evaluate.ema}; train.ema_decay has {len(kept)}")
+        return self
 
 
 class ConfigError(ValueError):
@@ -316,6 +392,8 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{where}: is missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if not location:
+        return str(message)
     given = problem["input"]
     return f"{where}: {message}" if isinstance(given, dict) else f"{where}: {message}, got {given!r}"
 

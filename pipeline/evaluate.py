@@ -27,7 +27,7 @@ from pipeline.pictures import picture_grid
 from pipeline.report import render_report
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_loss
-from pipeline.train_events import EVENTS_FILE, MODEL_FILE
+from pipeline.train_events import EVENTS_FILE, average_file
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
@@ -57,9 +57,10 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     """Sample held-out captions, score the samples, write grid, metrics and report."""
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
-    check_encoders(model.file(MODEL_FILE), encoders["vae"], encoders["clip"])
+    denoiser = model.file(average_file(config.ema))
+    check_encoders(denoiser, encoders["vae"], encoders["clip"])
     models = _Models(
-        load_denoiser(model.file(MODEL_FILE), device),
+        load_denoiser(denoiser, device),
         load_image_codec(encoders["vae"], device),
         load_clip(encoders["clip"], device),
         device,

@@ -11,6 +11,7 @@ from typing import Any
 from data_catalog import shapes
 from data_catalog.urls import UrlTableError, open_url_table
 from pipeline.config import ConfigError, RunConfig
+from pipeline.train_events import model_file
 from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder
 
 
@@ -93,6 +94,25 @@ def _can_write(folder: Path) -> bool:
     return True
 
 
+def _starting_point(config: RunConfig) -> Iterator[str]:
+    """Compare the model with the one whose weights it starts from."""
+    if config.train.init_from is None:
+        return
+    from tld_model.checkpoint import CheckpointError, check_encoders, read_config
+    from tld_model.transfer import unfit
+
+    path = model_file(config.train.init_from)
+    try:
+        base = read_config(path)
+        check_encoders(path, config.encode.vae, config.encode.clip)
+    except CheckpointError as error:
+        yield f"train.init_from: {error}"
+        return
+    for name in unfit(base, config.model):
+        have, theirs = getattr(config.model, name), getattr(base, name)
+        yield f"train.init_from: model.{name} is {have}, that of {path} is {theirs}; set model.{name}={theirs}"
+
+
 def _devices(config: RunConfig) -> Iterator[str]:
     wanted = {(name, getattr(config, name).device) for name in ("encode", "train", "evaluate")}
     unusual = sorted((name, device) for name, device in wanted if device not in ("auto", "cpu"))
@@ -112,5 +132,6 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _shapes_fit,
     _shapes_size,
     _root_is_writable,
+    _starting_point,
     _devices,
 )

@@ -21,13 +21,15 @@ from data_catalog.manifest import (
     Shard,
     content_digest,
     digest_of,
+    file_digest,
     forget,
     read_manifest,
     write_manifest,
 )
 from data_catalog.urls import url_table_digest
 from data_catalog.workspace import Workspace
-from pipeline.config import RunConfig
+from pipeline.config import ConfigError, RunConfig
+from pipeline.train_events import model_file
 from tld_model.encoder_names import encoder_identity
 
 Item = TypeVar("Item")
@@ -99,7 +101,9 @@ _SPEED_ONLY_IN_DOWNLOAD = frozenset(
         "shard_deadline_s",
     }
 )
-_SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_every", "sample_every", "log_every"})
+_SPEED_ONLY_IN_TRAINING = frozenset(
+    {"device", "accumulate", "checkpoint_every", "validate_every", "sample_every", "log_every"}
+)
 _SPEED_ONLY_IN_ENCODING = frozenset({"device", "batch_size", "workers", "keep_images"})
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
@@ -134,7 +138,16 @@ def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
             section["clip_identity"] = encoder_identity(config.encode.clip)
         case "train":
             section["model"] = config.model.model_dump(mode="json")
+            section["init_from"] = config.train.init_from and _denoiser_digest(config.train.init_from)
     return dict(section)
+
+
+def _denoiser_digest(path: Path) -> str:
+    """Digest of the denoiser that a training starts from, wherever it lies. Raises ConfigError."""
+    try:
+        return file_digest(model_file(path))
+    except OSError as error:
+        raise ConfigError(f"train.init_from: cannot read {model_file(path)}: {error.strerror}") from error
 
 
 def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manifest]) -> str:

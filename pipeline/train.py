@@ -6,21 +6,23 @@ exactly as one that was never stopped.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from pipeline.averages import Average, start_average, warmed_up
 from pipeline.batches import Batch, EncodedPairs, Split, batch_numbers
 from pipeline.config import TrainConfig
-from pipeline.devices import autocast
-from pipeline.optimizers import learning_rate, make_optimizer
+from pipeline.optimizers import Optimizers, learning_rate, make_optimizer
+from pipeline.step_loss import draw_choices, pair_losses
+from pipeline.train_events import model_file
+from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.diffusion import add_noise, denoising_loss, draw_noise_levels, drop_condition
+from tld_model.diffusion import add_noise, denoising_loss
+from tld_model.transfer import carry_over
 
 NOISE_BINS = 5  # of the held-out loss
 _HELD_OUT_PAIRS = 512  # at most, for the held-out loss
@@ -31,9 +33,14 @@ class TrainState:
     """All that a training carries from step to step."""
 
     denoiser: Denoiser
-    ema: Denoiser
-    optimizer: Optimizer
+    averages: tuple[Average, ...]
+    optimizer: Optimizers
     step: int
+
+    @property
+    def ema(self) -> Denoiser:
+        """The first of the averages: the model, where no other is asked for."""
+        return self.averages[0].denoiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,14 @@ class TrainStep:
 
 
 def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> TrainState:
-    """A fresh denoiser, seeded; its average starts as a copy."""
+    """A fresh denoiser, seeded, or one with the weights of another; its averages start as copies."""
     torch.manual_seed(config.seed)
-    denoiser = Denoiser(model).to(device)
-    ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
-    return TrainState(denoiser, ema, make_optimizer(denoiser, config), step=0)
+    denoiser = Denoiser(model)
+    if config.init_from:
+        carry_over(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
+    denoiser = denoiser.to(device)
+    averages = tuple(start_average(denoiser, decay) for decay in config.ema_decay)
+    return TrainState(denoiser, averages, make_optimizer(denoiser, config), step=0)
 
 
 def train_steps(
@@ -65,35 +75,37 @@ def train_steps(
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str) -> TrainStep:
-    """One step: noise the batch, predict its clean latents, update weights and average."""
-    chance = torch.Generator().manual_seed(_seed_of(config.seed, state.step))
-    sigma = draw_noise_levels(len(batch.latents), config.noise_alpha, config.noise_beta, chance)
-    noise = torch.randn(batch.latents.shape, generator=chance)
-    text = drop_condition(batch.text, config.condition_dropout, chance)
-    clean, noise, sigma, text = (x.to(device, non_blocking=True) for x in (batch.latents, noise, sigma, text))
-
-    with autocast(device, config.precision):
-        predicted = state.denoiser(add_noise(clean, noise, sigma), sigma, text)
-    loss = denoising_loss(predicted, clean, sigma, config.max_loss_weight).mean()
-    lr = learning_rate(config, state.step)
-    gradient_norm = _update(state, loss, lr, config)
-    return TrainStep(state.step, loss.detach(), gradient_norm, lr)
-
-
-def _update(state: TrainState, loss: Tensor, lr: float, config: TrainConfig) -> Tensor:
-    """One step of the optimizer and of the average."""
+    """One step: the loss of the batch, part after part, then new weights and averages."""
+    model, rows = state.denoiser.config, range(len(batch.latents))
+    choices = draw_choices(config, model, len(rows), state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss = torch.zeros((), device=device)
+    for part in _parts(rows, config.accumulate):
+        pairs = Batch(batch.latents[part], batch.text[part])
+        share = pair_losses(state.denoiser, model, pairs, choices.rows(part), config, device).sum() / len(rows)
+        share.backward()
+        loss += share.detach()
+    lr = learning_rate(config, state.step)
+    gradient_norm = _update(state, lr, config)
+    return TrainStep(state.step, loss, gradient_norm, lr)
+
+
+def _parts(rows: range, number: int) -> list[slice]:
+    """Rows in equal parts."""
+    size = len(rows) // number
+    return [slice(start, start + size) for start in rows[::size]]
+
+
+def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
+    """One step of the optimizer and of the averages; the gradient's norm before clipping."""
     norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()
     state.step += 1
-
-    decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
-    averages: list[Tensor] = list(state.ema.parameters())
-    weights: list[Tensor] = list(state.denoiser.parameters())
-    torch._foreach_lerp_(averages, weights, 1 - decay)
+    for average in state.averages:
+        decay = warmed_up(average.decay, state.step) if config.ema_warmup else average.decay
+        average.update(state.denoiser, decay)
     return norm
 
 
@@ -115,8 +127,3 @@ def held_out_loss(denoiser: Denoiser, pairs: EncodedPairs, split: Split, device:
     means = (sums / len(numbers)).tolist()
     bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": mean for i, mean in enumerate(means)}
     return {"held_out_loss": sum(means) / NOISE_BINS, **bins}
-
-
-def _seed_of(seed: int, step: int) -> int:
-    """A seed for one step's random choices, unlike any other step's."""
-    return (seed * 1_000_003 + step) % 2**63

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from data_catalog.manifest import Manifest, Shard, file_digest, file_records, read_manifest, write_atomically
+from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, read_manifest, write_atomically
 from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
 from pipeline.checkpoints import checkpoints, resume, save_checkpoint
 from pipeline.child import ChildFailed, Event, run_child
@@ -28,7 +28,7 @@ from pipeline.pictures import picture_grid
 from pipeline.pool import end_with_parent
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import TrainState, TrainStep, held_out_loss, initial_state, train_steps
-from pipeline.train_events import EVENTS_FILE, MODEL_FILE
+from pipeline.train_events import EVENTS_FILE, average_file
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.encoders import ImageCodec, load_image_codec
@@ -87,8 +87,10 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
             else ("No checkpoint was written yet: the same command starts again.")
         )
         raise StageFailed(f"train: the training process failed; {error}\n{how} Its log: {out / 'train.log'}") from error
-    path = out / MODEL_FILE
-    shard = Shard(name="denoiser", rows=told["train_pairs"], digest=file_digest(path), files=file_records([path]))
+    paths = [out / average_file(number) for number in range(len(config.ema_decay))]
+    digests = [file_digest(path) for path in paths]
+    digest = digests[0] if len(digests) == 1 else digest_of(digests)
+    shard = Shard(name="denoiser", rows=told["train_pairs"], digest=digest, files=file_records(paths))
     return Output((shard,), told)
 
 
@@ -189,7 +191,9 @@ def main(job_file: Path) -> None:
         if stop.asked and not last:
             raise SystemExit(128 + signal.SIGTERM)
 
-    save_denoiser(job.out / MODEL_FILE, state.ema.state_dict(), job.model, encodings.figures["encoders"])
+    for number, average in enumerate(state.averages):
+        path = job.out / average_file(number)
+        save_denoiser(path, average.denoiser.state_dict(), job.model, encodings.figures["encoders"])
     result = {
         "train_pairs": len(split.train),
         "held_out_pairs": len(split.held_out),

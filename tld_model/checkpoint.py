@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tld_model.config import DenoiserConfig
@@ -37,18 +37,21 @@ def save_denoiser(
 
 def load_denoiser(path: Path, device: str) -> Denoiser:
     """The denoiser of a safetensors file, in evaluation mode. Raises CheckpointError."""
+    denoiser = Denoiser(read_config(path))
+    denoiser.load_state_dict(load_file(path))
+    return denoiser.to(device).eval()
+
+
+def read_config(path: Path) -> DenoiserConfig:
+    """The architecture of a denoiser on disk, without its weights. Raises CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     if _ENTRY not in metadata:
         raise CheckpointError(f"{path} holds no denoiser: its metadata lacks {_ENTRY!r}")
-
-    denoiser = Denoiser(DenoiserConfig.model_validate(json.loads(metadata[_ENTRY])["config"]))
-    denoiser.load_state_dict(weights)
-    return denoiser.to(device).eval()
+    return DenoiserConfig.model_validate(json.loads(metadata[_ENTRY])["config"])
 
 
 def check_encoders(path: Path, vae: str, clip: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -26,6 +28,19 @@ class DenoiserConfig(BaseModel):
     """Hidden width of the feed-forward, in widths."""
     noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
     """Fourier features of the noise level."""
+    predicts: Literal["x0", "v"] = "x0"
+    """What the network's last layer gives: the clean latent, or the velocity noise - x0 of the path between the two
+    (Liu et al., 2023). The denoiser turns either into the clean latent, so samplers see no difference. Training
+    minimises the squared error of the same thing, unless train.max_loss_weight says otherwise."""
+    qk_norm: bool = False
+    """Layer norm of each head's queries and keys before attention (Henry et al., 2020; Dehghani et al., 2023), which
+    keeps attention logits from growing at high learning rates."""
+    positions: Literal["learned", "none"] = "learned"
+    """'none': the depthwise convolutions alone tell where a token is (Islam et al., 2020)."""
+    inpainting: bool = False
+    """Take a picture's known part as input: beside the c noisy channels, c of the latent with its unknown part blanked,
+    and 1 that marks the known part (as Stable Diffusion's inpainting model; Rombach et al., 2022). Without a picture it
+    is an ordinary text-to-image model. Start it from one with train.init_from."""
 
     @model_validator(mode="after")
     def _patches_tile_the_latent(self) -> DenoiserConfig:

@@ -1,9 +1,12 @@
 """The denoiser: noisy latent + noise level + text -> clean latent. It knows neither noise schedules nor data.
 
 b batch   c latent channels   z latent size   n tokens   d width   p patch size   t text width
+s side of the token square
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +16,7 @@ from tld_model.layers import Block, NoiseEmbedding
 
 
 class Denoiser(nn.Module):
-    """A latent diffusion transformer that predicts the clean latent (x0), after the architecture of
+    """A latent diffusion transformer whose result is the clean latent (x0), after the architecture of
     apapiu/transformer_latent_diffusion: two condition tokens (noise level, text) enter every block by
     cross-attention. An all-zero text embedding means "no condition"."""
 
@@ -28,26 +31,41 @@ class Denoiser(nn.Module):
         self.embed = nn.Sequential(
             nn.LayerNorm(config.patch_dim), nn.Linear(config.patch_dim, width), nn.LayerNorm(width)
         )
-        self.position = nn.Parameter(torch.randn(config.tokens, width))
-        self.blocks = nn.ModuleList(Block(width, config.mlp_multiplier) for _ in range(config.layers))
+        self.position: nn.Parameter | None = None
+        if config.positions == "learned":
+            self.position = nn.Parameter(torch.randn(config.tokens, width))
+        self.blocks = nn.ModuleList(Block(width, config.mlp_multiplier, config.qk_norm) for _ in range(config.layers))
         self.head = nn.Linear(width, config.patch_dim)
+        if config.inpainting:
+            # With patchify one convolution over 2c+1 channels, written as two so that a base's weights fit as they are.
+            # Its zeros make the variant give the base's predictions until it is trained.
+            self.patchify_known = nn.Conv2d(c + 1, config.patch_dim, kernel_size=p, stride=p, bias=False)
+            nn.init.zeros_(self.patchify_known.weight)
 
-    def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor, known: Tensor | None = None) -> Tensor:
         """Predict clean latents [b, c, z, z] from noisy ones [b, c, z, z], noise levels [b] in [0, 1]
-        and pooled text embeddings [b, t]."""
+        and pooled text embeddings [b, t]; an inpainting model also from the known part of the picture
+        [b, c+1, z, z] (inpainting.known_part), of which None is nothing known."""
         condition = torch.stack([self.noise_embedding(sigma), self.text_projection(text)], dim=1)  # [b, 2, d]
         condition = self.condition_norm(condition)  # [b, 2, d]
 
-        x = self.patchify(noisy).flatten(2).transpose(1, 2)  # [b, n, c*p*p]
-        x = self.embed(x) + self.position  # [b, n, d]
+        x = self.patchify(noisy)  # [b, c*p*p, s, s]
+        if known is not None:
+            x = x + self.patchify_known(known)  # [b, c*p*p, s, s]
+        x = self.embed(x.flatten(2).transpose(1, 2))  # [b, n, d]
+        if self.position is not None:
+            x = x + self.position  # [b, n, d]
         for block in self.blocks:
             x = block(x, condition)  # [b, n, d]
-        return self._unpatchify(self.head(x))  # [b, c, z, z]
+        out = self._unpatchify(self.head(x))  # [b, c, z, z]
+        if self.config.predicts == "v":
+            return noisy - sigma[:, None, None, None].to(noisy.dtype) * out  # x0 = x_sigma - sigma v
+        return out
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """[b, n, c*p*p] -> [b, c, z, z]"""
         c, p = self.config.latent_channels, self.config.patch_size
-        side = self.config.latent_size // p
+        side = math.isqrt(x.shape[1])
 
         x = x.unflatten(2, (c, p, p)).unflatten(1, (side, side))  # [b, s, s, c, p, p]
         return x.permute(0, 3, 1, 4, 2, 5).reshape(x.shape[0], c, side * p, side * p)

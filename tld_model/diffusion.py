@@ -1,13 +1,21 @@
 """How noise is mixed into a latent, how noise levels are drawn, and the loss. Knows no network.
 
-The path is that of rectified flow (Liu et al., 2023): x_sigma = (1 - sigma) x0 + sigma noise, sigma in [0, 1].
+The path is that of rectified flow (Liu et al., 2023): x_sigma = (1 - sigma) x0 + sigma noise, sigma in [0, 1], whose
+velocity is v = noise - x0. Errors of x0 and of v are the same up to their scale: x0' - x0 = sigma (v - v').
 b batch   c channels   z latent size
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Quantile = Callable[[Tensor], Tensor]  # probabilities [b] float64 -> noise levels [b] float64
+LossWeight = Literal["velocity", "snr"]
+_LOWEST_NOISE_LEVEL = 1e-4
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -16,40 +24,81 @@ def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return (1 - s) * clean + s * noise
 
 
-def draw_noise_levels(count: int, alpha: float, beta: float, generator: torch.Generator) -> Tensor:
-    """`count` noise levels from Beta(alpha, beta), stratified: one from each of `count` equal slices of
-    probability, shuffled, which covers the range evenly in every batch (Kingma et al., 2021, app. I.1).
+def draw_noise_levels(count: int, quantile: Quantile, generator: torch.Generator, shift: float = 1) -> Tensor:
+    """`count` noise levels of a distribution, stratified: one from each of `count` equal slices of probability,
+    shuffled, which covers the range evenly in every batch (Kingma et al., 2021, app. I.1). All on the CPU, so that a
+    seed gives the same levels on every device.
 
-    The quantile is found by linear interpolation of the distribution function on a fixed grid, since
-    torch has no inverse of it; all on the CPU, so that a seed gives the same levels on every device.
+    `shift` > 1 moves them towards noise, as larger latents need: s sigma / (1 + (s - 1) sigma) (Esser et al., 2024,
+    eq. 23, where s is the square root of the ratio of pixels).
     """
+    uniform = torch.rand(count, dtype=torch.float64, generator=generator)
+    slices = (torch.randperm(count, generator=generator) + uniform) / count
+    sigma = quantile(slices)
+    shifted = shift * sigma / (1 + (shift - 1) * sigma)
+    return shifted.float().clamp(_LOWEST_NOISE_LEVEL, 1.0)
+
+
+def beta_quantile(alpha: float, beta: float) -> Quantile:
+    """Of Beta(alpha, beta), by linear interpolation of the distribution function on a fixed grid, since torch has no
+    inverse of it."""
     grid = torch.linspace(0, 1, 2049, dtype=torch.float64)
     middle = (grid[1:] + grid[:-1]) / 2
     density = middle ** (alpha - 1) * (1 - middle) ** (beta - 1)
     cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), density.cumsum(0)])
     cumulative = cumulative / cumulative[-1]
 
-    uniform = torch.rand(count, dtype=torch.float64, generator=generator)
-    slices = (torch.randperm(count, generator=generator) + uniform) / count
-    right = torch.searchsorted(cumulative, slices).clamp(1, len(grid) - 1)
-    low, high = cumulative[right - 1], cumulative[right]
-    fraction = ((slices - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    return torch.lerp(grid[right - 1], grid[right], fraction).float().clamp(1e-4, 1.0)
+    def quantile(probability: Tensor) -> Tensor:
+        right = torch.searchsorted(cumulative, probability).clamp(1, len(grid) - 1)
+        low, high = cumulative[right - 1], cumulative[right]
+        fraction = ((probability - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        return torch.lerp(grid[right - 1], grid[right], fraction)
+
+    return quantile
 
 
-def drop_condition(text: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """A copy of text embeddings [b, t] in which each row is zero with this probability, for
-    classifier-free guidance (Ho and Salimans, 2022)."""
-    keep = torch.rand(len(text), generator=generator) >= probability
-    return text * keep[:, None].to(text)
+def logit_normal_quantile(location: float, scale: float) -> Quantile:
+    """Of the logistic function of Normal(location, scale) (Esser et al., 2024, section 3.1)."""
+    return lambda probability: torch.sigmoid(location + scale * torch.special.ndtri(probability))
 
 
-def denoising_loss(predicted: Tensor, clean: Tensor, sigma: Tensor, max_weight: float) -> Tensor:
+def draw_dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    """Which of `count` captions are left out, bool [b], for classifier-free guidance (Ho and Salimans, 2022)."""
+    return torch.rand(count, generator=generator) < probability
+
+
+def drop_condition(text: Tensor, dropped: Tensor) -> Tensor:
+    """A copy of text embeddings [b, …] whose rows are zero where they are dropped [b]."""
+    return text * (~dropped).view(-1, *[1] * (text.ndim - 1)).to(text)
+
+
+def denoising_loss(
+    predicted: Tensor, clean: Tensor, sigma: Tensor, max_weight: float, weight: LossWeight = "velocity"
+) -> Tensor:
     """Weighted squared error of x0, one number per latent [b].
 
-    The weight is 1/sigma^2, which makes it the squared error of the velocity, up to `max_weight`;
-    max_weight = 1 is the plain squared error.
+    The weight is that of another quantity's squared error, up to `max_weight`. 'velocity': 1/sigma^2; max_weight = 1
+    leaves the plain squared error of x0, no bound gives that of v. 'snr': ((1 - sigma)/sigma)^2, which is the noise's;
+    with max_weight = gamma it is min-SNR-gamma (Hang et al., 2023).
     """
     error = (predicted.float() - clean.float()).square().mean(dim=(1, 2, 3))
-    weight = sigma.clamp_min(1e-4).pow(-2).clamp_max(max_weight)
-    return error * weight
+    s = sigma.clamp_min(_LOWEST_NOISE_LEVEL)
+    full = s.pow(-2) if weight == "velocity" else ((1 - s) / s).square()
+    return error * full.clamp_max(max_weight)
+
+
+def clean_by_neighbour(noisy: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """The x0 that noisy latents [b, c, z, z] would have, if their velocity were that of the next in the batch: what
+    contrastive flow matching (Stoica et al., 2025) keeps a prediction away from.
+
+    The others are found in pairs (0 and 1, 2 and 3, …), so that any even piece of a batch holds all of its own: the
+    order of a batch is random already.
+    """
+    other_velocity = swap_neighbours(noise - clean)
+    return noisy - sigma[:, None, None, None] * other_velocity
+
+
+def swap_neighbours(rows: Tensor) -> Tensor:
+    """Rows 0 and 1, 2 and 3, … in each other's place; their number is even."""
+    pairs: Tensor = rows.unflatten(0, (-1, 2))
+    return pairs.flip(1).flatten(0, 1)

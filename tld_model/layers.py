@@ -42,26 +42,30 @@ class NoiseEmbedding(nn.Module):
 class SelfAttention(nn.Module):
     """Every token attends to every token; heads are concatenated, not projected."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.norm_q, self.norm_k = head_norm(qk_norm), head_norm(qk_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # each [b, h, n, k]
+        q, k = self.norm_q(q), self.norm_k(k)  # each [b, h, n, k]
         return merge_heads(F.scaled_dot_product_attention(q, k, v))  # [b, n, d]
 
 
 class CrossAttention(nn.Module):
     """Every token attends to the condition tokens."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
+        self.norm_q, self.norm_k = head_norm(qk_norm), head_norm(qk_norm)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         q = split_heads(self.q(x))  # [b, h, n, k]
         k, v = (split_heads(part) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
+        q, k = self.norm_q(q), self.norm_k(k)  # [b, h, n, k], [b, h, m, k]
         return merge_heads(F.scaled_dot_product_attention(q, k, v))  # [b, n, d]
 
 
@@ -92,11 +96,11 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: self-attention, cross-attention, feed-forward."""
 
-    def __init__(self, width: int, mlp_multiplier: int) -> None:
+    def __init__(self, width: int, mlp_multiplier: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = SelfAttention(width)
-        self.cross_attention = CrossAttention(width)
+        self.self_attention = SelfAttention(width, qk_norm)
+        self.cross_attention = CrossAttention(width, qk_norm)
         self.feed_forward = FeedForward(width, mlp_multiplier)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -104,6 +108,22 @@ class Block(nn.Module):
         x = x + self.cross_attention(self.norm2(x), condition)  # [b, n, d]
         x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
         return x
+
+
+class HeadNorm(nn.LayerNorm):
+    """Layer norm over the width of each head, with one learned scale for all heads; in fp32, whatever comes in.
+    (An RMS norm takes three times as long on a CPU.)"""
+
+    def __init__(self) -> None:
+        super().__init__(HEAD_WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float()).to(x.dtype)  # [b, h, n, k]
+
+
+def head_norm(wanted: bool) -> nn.Module:
+    """A norm for queries or keys, or nothing, which has no weights."""
+    return HeadNorm() if wanted else nn.Identity()
 
 
 def split_heads(x: Tensor) -> Tensor:

@@ -1,8 +1,13 @@
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config import ConfigError, load_config
+from pipeline.optimizers import learning_rate
+from pipeline.step_loss import largest_weight, noise_quantile
+from tld_model.denoiser import Denoiser
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -42,6 +47,45 @@ def test_all_problems_are_told_at_once_with_suggestions_and_values() -> None:
         "name.first: 'name' is a value, not a section",
     ):
         assert expected in message
+
+
+def test_the_default_recipe_is_that_of_the_published_model() -> None:
+    config = load_config(CONF / "tld-100m.yaml")
+    with torch.device("meta"):
+        denoiser = Denoiser(config.model)
+    assert sum(parameter.numel() for parameter in denoiser.parameters()) == 101_164_352
+    train = config.train
+    assert (train.batch_size, train.lr, train.warmup_steps, train.ema_decay) == (256, 3e-4, 1000, (0.999,))
+    assert [learning_rate(train, step) for step in (0, 499, 999)] == pytest.approx([3e-7, 1.5e-4, 3e-4])
+    assert config.model.predicts == "x0"
+    assert largest_weight(train, config.model) == 1, "the plain squared error of x0"
+    levels = noise_quantile(train)(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+    beta = 1 - (1 - torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) ** (1 / 2.5)  # quantiles of Beta(1, 2.5)
+    torch.testing.assert_close(levels, beta, rtol=0, atol=1e-4)
+    assert (train.noise_shift, train.condition_dropout, train.contrastive) == (1, 0.15, 0)
+
+
+def test_options_that_make_no_sense_together_are_told() -> None:
+    wrong = {
+        "train.accumulate=3": "train: batch_size 64 does not divide into accumulate = 3 equal parts",
+        "train.noise_scale=2": "train: noise_location and noise_scale belong to noise_levels=logit_normal",
+        "train.loss_weight=snr": None,  # conf/tiny.yaml has a bound
+        "train.ema_decay=[0.9, 0.9]": "train.ema_decay: give one decay, or several that differ",
+        "train.ema_decay=[0.9, 2]": "train.ema_decay.1: Input should be less than 1, got 2",
+        "evaluate.ema=1": "evaluate.ema: there is no average 1; train.ema_decay has 1",
+        "train.clip_norm=.inf": "train.clip_norm: Input should be a finite number, got inf",
+    }
+    for override, says in wrong.items():
+        if says:
+            with pytest.raises(ConfigError, match=re.escape(says)):
+                load_config(CONF / "tiny.yaml", [override])
+        else:
+            load_config(CONF / "tiny.yaml", [override])
+    both = ["train.loss_weight=snr", "train.max_loss_weight=null", "train.contrastive=0.05", "train.batch_size=63"]
+    with pytest.raises(ConfigError) as told:
+        load_config(CONF / "tiny.yaml", both)
+    for says in ("an even number of pairs, which contrastive needs", "loss_weight=snr needs max_loss_weight"):
+        assert says in str(told.value)
 
 
 @pytest.mark.parametrize(

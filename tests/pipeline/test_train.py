@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs
 
 
 def test_it_learns(pairs: EncodedPairs, split: Split) -> None:
-    config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": 0.9})
+    config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
     state = initial_state(config, MODEL, "cpu")
     before = held_out_loss(state.ema, pairs, split, "cpu")
     list(train_steps(state, pairs, split, config, "cpu"))

@@ -104,3 +104,52 @@ def test_a_file_that_is_no_denoiser_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(CheckpointError, match=r"d\.safetensors is not a readable safetensors file"):
         load_denoiser(path, "cpu")
+
+
+def test_a_denoiser_of_velocities_gives_the_clean_latent_all_the_same() -> None:
+    torch.manual_seed(0)
+    of_x0, of_v = Denoiser(SMALL), Denoiser(SMALL.model_copy(update={"predicts": "v"}))
+    of_v.load_state_dict(of_x0.state_dict())
+    noisy, sigma, text = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 16)
+    raw = of_x0(noisy, sigma, text)
+    torch.testing.assert_close(of_v(noisy, sigma, text), noisy - sigma.view(2, 1, 1, 1) * raw)
+
+
+def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter() -> None:
+    inputs = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 16)
+
+    def change(qk_norm: bool) -> float:
+        """How much the prediction changes when queries and keys of both attentions become ten times as large."""
+        torch.manual_seed(0)
+        denoiser = Denoiser(SMALL.model_copy(update={"qk_norm": qk_norm}))
+        before = denoiser(*inputs)
+        with torch.no_grad():
+            for name, weight in denoiser.named_parameters():
+                if name.endswith("qkv.weight"):
+                    weight[: 2 * SMALL.width].mul_(10)
+                elif name.endswith("cross_attention.q.weight"):
+                    weight.mul_(10)
+                elif name.endswith("kv.weight"):
+                    weight[: SMALL.width].mul_(10)
+        return float((denoiser(*inputs) - before).detach().abs().max())
+
+    assert change(qk_norm=True) < 1e-3 < 1e-2 < change(qk_norm=False)
+
+
+def test_qk_norm_keeps_to_half_precision_where_that_is_used() -> None:
+    denoiser = Denoiser(SMALL.model_copy(update={"qk_norm": True}))
+    inputs = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = denoiser(*inputs)
+    torch.testing.assert_close(out.float(), denoiser(*inputs), rtol=0.1, atol=0.05)
+
+
+def test_without_learned_positions_the_convolutions_tell_the_places() -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(SMALL.model_copy(update={"positions": "none"}))
+    assert "position" not in denoiser.state_dict()
+    sigma, text = torch.tensor([0.5]), torch.randn(1, 16)
+    for size in (8, 12):
+        out = denoiser(torch.ones(1, 4, size, size), sigma, text)
+        assert out.shape == (1, 4, size, size)
+        assert not torch.allclose(out[..., 0, 0], out[..., 4, 4])

@@ -74,6 +74,10 @@ class StageTracker:
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.show.update(done, total, note)
 
+    def warning(self, text: str) -> None:
+        self.show.finish(f"warning: {text}")
+        self.client.set_tag(self.run_id, "tld.warning", text)
+
     def flush(self) -> None:
         """Send what is buffered."""
         with self._lock:

@@ -207,6 +207,28 @@ class TrainConfig(_Section):
     """Steps between logged losses. Changes speed only."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time, so that a run that was killed ends with the same weights on
+    a GPU too, as on a CPU it does anyway. Slower."""
+    processes: int = Field(1, ge=1)
+    """Processes, each on a GPU of its own, that share every batch. Changes speed only, up to rounding: gradients are
+    added in another order."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """With several processes: each holds the whole model, or its share of it (FSDP), for models that outgrow one GPU.
+    Changes speed only, up to rounding."""
+
+    @model_validator(mode="after")
+    def _processes_share_evenly(self) -> TrainConfig:
+        problems = []
+        if self.batch_size % self.processes:
+            problems.append(f"batch_size {self.batch_size} is not divisible by processes {self.processes}")
+        if self.processes > 1 and ":" in self.device:
+            problems.append(f"device {self.device!r} is one device, for processes {self.processes}; say 'cuda'")
+        if self.processes == 1 and self.sharding != "none":
+            problems.append(f"sharding {self.sharding!r} needs processes of 2 or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class EvaluateConfig(_Section):

@@ -7,7 +7,7 @@ exactly as one that was never stopped.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from pipeline.batches import Batch, EncodedPairs, Split, batch_numbers
 from pipeline.config import TrainConfig
 from pipeline.devices import autocast
 from pipeline.optimizers import learning_rate, make_optimizer
+from pipeline.ranks import ALONE, Ranks, whole
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise, denoising_loss, draw_noise_levels, drop_condition
@@ -34,6 +35,7 @@ class TrainState:
     ema: Denoiser
     optimizer: Optimizer
     step: int
+    network: Callable[[Tensor, Tensor, Tensor], Tensor]  # the denoiser as a step calls it: itself, or wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class TrainStep:
     """What one step did; tensors, so that only who reads them waits for the device."""
 
     step: int  # steps done
-    loss: Tensor
+    loss: Tensor  # of this rank's rows
     gradient_norm: Tensor
     lr: float
 
@@ -51,29 +53,31 @@ def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> Tr
     torch.manual_seed(config.seed)
     denoiser = Denoiser(model).to(device)
     ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
-    return TrainState(denoiser, ema, make_optimizer(denoiser, config), step=0)
+    return TrainState(denoiser, ema, make_optimizer(denoiser, config), 0, denoiser)
 
 
 def train_steps(
-    state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str
+    state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
 ) -> Iterator[TrainStep]:
     """Train from the state's step to the last; the state is at rest whenever a step is yielded."""
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:
             return
-        yield train_step(state, pairs.take(numbers, device), config, device)
+        yield train_step(state, pairs.take(numbers, device), config, device, ranks)
 
 
-def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str) -> TrainStep:
-    """One step: noise the batch, predict its clean latents, update weights and average."""
+def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainStep:
+    """One step: noise the batch, predict its clean latents, update weights and average. All chance is drawn for
+    the global batch, of which each rank then takes its rows."""
     chance = torch.Generator().manual_seed(_seed_of(config.seed, state.step))
     sigma = draw_noise_levels(len(batch.latents), config.noise_alpha, config.noise_beta, chance)
     noise = torch.randn(batch.latents.shape, generator=chance)
     text = drop_condition(batch.text, config.condition_dropout, chance)
-    clean, noise, sigma, text = (x.to(device, non_blocking=True) for x in (batch.latents, noise, sigma, text))
+    drawn = (batch.latents, noise, sigma, text)
+    clean, noise, sigma, text = (ranks.rows(x).to(device, non_blocking=True) for x in drawn)
 
     with autocast(device, config.precision):
-        predicted = state.denoiser(add_noise(clean, noise, sigma), sigma, text)
+        predicted = state.network(add_noise(clean, noise, sigma), sigma, text)
     loss = denoising_loss(predicted, clean, sigma, config.max_loss_weight).mean()
     lr = learning_rate(config, state.step)
     gradient_norm = _update(state, loss, lr, config)
@@ -84,7 +88,7 @@ def _update(state: TrainState, loss: Tensor, lr: float, config: TrainConfig) -> 
     """One step of the optimizer and of the average."""
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm)
+    norm = whole(nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm))
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()
@@ -98,7 +102,9 @@ def _update(state: TrainState, loss: Tensor, lr: float, config: TrainConfig) -> 
 
 
 @torch.no_grad()
-def held_out_loss(denoiser: Denoiser, pairs: EncodedPairs, split: Split, device: str) -> dict[str, float]:
+def held_out_loss(
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+) -> dict[str, float]:
     """Mean squared error of x0 on held-out pairs, plain, at the same noise every time: over all noise
     levels ("held_out_loss") and in equal bins of them ("held_out_loss/0.0-0.2", …)."""
     numbers = split.held_out[:_HELD_OUT_PAIRS]

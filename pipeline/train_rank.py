@@ -45,11 +45,14 @@ class _Interrupted(Exception):
     """Asked to stop while nothing is being trained."""
 
 
-class _Stop:
+@dataclass(slots=True)
+class Stop:
     """Set when this process is asked to end."""
 
-    def __init__(self, parent: int) -> None:
-        self.asked = False
+    asked: bool = False
+
+    def listen(self, parent: int) -> None:
+        """To SIGTERM, and to the parent's end."""
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the parent, which decides
         end_with_parent(parent, grace_s=15, then=self._ask)
@@ -69,13 +72,13 @@ class _Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class _Training:
+class Training:
     """What one process of a training works with."""
 
     job: TrainJob
     ranks: Ranks
     device: str
-    stop: _Stop
+    stop: Stop
     story: Story
     encoders: dict[str, str]
     pairs: EncodedPairs
@@ -88,13 +91,13 @@ class _Training:
         state = self._begin()
         watch = LossWatch(self.ranks)
         if state.step:
-            self._look(state)  # a stop may have cut it short
+            self.look(state)  # a stop may have cut it short
         for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
             watch.add(step)
             last = step.step == config.steps
             if last or step.step % config.log_every == 0:
                 self.story.tell_step(step.step, *watch.read(), step.lr)
-            self._look(state)
+            self.look(state)
             stopping = self.ranks.any(self.stop.asked)
             if last or stopping or step.step % config.checkpoint_every == 0:
                 watch.read()
@@ -123,7 +126,7 @@ class _Training:
         spread(state, config, self.ranks, self.device)
         return state
 
-    def _look(self, state: TrainState) -> None:
+    def look(self, state: TrainState) -> None:
         """Where it is time for them: held-out loss and samples of the average. A stop cuts them short. The leading
         rank does it while the others wait, or all together where none has the whole model."""
         if not self.ranks.leads and not self._is_sharded:
@@ -187,7 +190,8 @@ class _Training:
 def main(job_file: Path) -> None:
     """A child: one rank of a training."""
     job = TrainJob.model_validate_json(job_file.read_text())
-    stop = _Stop(job.parent)
+    stop = Stop()
+    stop.listen(job.parent)
     if job.config.deterministic:
         use_deterministic_algorithms()
     with joined_ranks(choose_device(job.config.device), job.rendezvous) as (ranks, device):
@@ -202,14 +206,14 @@ def main(job_file: Path) -> None:
             raise SystemExit(message) from error
 
 
-def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: _Stop) -> _Training:
+def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     encodings = read_manifest(job.encodings)
     assert encodings is not None, "the parent checked that the encodings are finished"
     pairs, split = open_pairs(encodings), split_pairs(encodings, job.config.held_out_fraction)
     encoders = encodings.figures["encoders"]
     codec = load_image_codec(encoders["vae"], device) if ranks.leads else None
     story = Story(job.out, job.config.steps, job.config.batch_size, ranks.leads)
-    return _Training(job, ranks, device, stop, story, encoders, pairs, split, codec)
+    return Training(job, ranks, device, stop, story, encoders, pairs, split, codec)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.batches import batch_numbers, open_pairs, split_pairs
 from pipeline.child import ChildFailed, only_one, run_child
-from pipeline.config import TrainConfig
+from pipeline.config import ConfigError, TrainConfig, load_config
+from pipeline.preflight import check_run
 from pipeline.ranks import rank_environment
 from pipeline.stage import Output, StageFailed
 from tests.support.command import descendants
+from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.training import SETTINGS, start_training, train_in, write_encodings
 
@@ -233,6 +236,14 @@ def test_what_processes_cannot_share_is_told_all_at_once() -> None:
         TrainConfig(batch_size=9, processes=2, device="cuda:1")
     with pytest.raises(ValueError, match="sharding 'fsdp' needs processes of 2 or more"):
         TrainConfig(sharding="fsdp")
+
+
+def test_more_processes_than_gpus_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = load_config(TINY, ["train.processes=4"])
+    with pytest.raises(ConfigError, match="processes: 4, but this machine has 2 CUDA devices"):
+        check_run(config)
+    check_run(load_config(TINY, ["train.processes=4", "train.device=cpu"]))
 
 
 def test_the_deterministic_mode_reaches_the_process_and_changes_nothing_on_a_cpu(

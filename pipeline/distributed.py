@@ -5,6 +5,8 @@ Knows nothing of losses or files.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -28,8 +30,10 @@ def spread(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) ->
     if config.sharding == "fsdp":
         _shard(state, config, init_device_mesh(torch.device(device).type, (ranks.count,)))
     else:
+        # The depthwise kernel [hidden, 1, 3, 3] has a dimension of one, whose stride is a matter of taste.
+        warnings.filterwarnings("ignore", message="Grad strides do not match")
         own = [device] if device.startswith("cuda") else None
-        state.network = DistributedDataParallel(state.denoiser, device_ids=own, broadcast_buffers=False)
+        state.network = DistributedDataParallel(state.denoiser, device_ids=own, forward_sync_buffers=False)
 
 
 def _shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:

@@ -126,7 +126,7 @@ def test_plain_compiled_and_parallel_models_share_checkpoints(
 ) -> None:
     state = fresh()
     if "ddp" in wrapper:
-        state.network = DistributedDataParallel(state.denoiser, broadcast_buffers=False)
+        state.network = DistributedDataParallel(state.denoiser, forward_sync_buffers=False)
     if "compile" in wrapper:
         state.network = torch.compile(state.network, backend="eager")
     save_checkpoint(trained(data, 2, state), tmp_path / "wrapped")

@@ -89,7 +89,7 @@ def check_weights(state: TrainState, ranks: Ranks = ALONE) -> None:
 
 def _numbers(state: TrainState) -> Iterator[Tensor]:
     yield from (tensor.detach() for model in (state.denoiser, state.ema) for tensor in model.parameters())
-    for values in state.optimizer.state.values():
+    for values in state.optimizer.state_dict()["state"].values():
         yield from (value for value in values.values() if isinstance(value, Tensor))
 
 

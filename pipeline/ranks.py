@@ -37,9 +37,9 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, batch: Tensor) -> Tensor:
-        """This rank's rows of a global batch [b, …]: [b / count, …]"""
-        share = len(batch) // self.count
-        return batch[self.rank * share : (self.rank + 1) * share]
+        """This rank's rows of a global batch [b, …]: [b / count, …], all ranks' in order"""
+        each = len(batch) // self.count
+        return batch[self.rank * each : (self.rank + 1) * each]
 
     def any(self, mine: bool) -> bool:
         """Whether any rank says yes; the same answer in all of them. Every rank must ask."""

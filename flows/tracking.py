@@ -74,6 +74,10 @@ class StageTracker:
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.show.update(done, total, note)
 
+    def warning(self, text: str) -> None:
+        self.show.finish(f"warning: {text}")
+        self.client.set_tag(self.run_id, "tld.warning", text)
+
     def flush(self) -> None:
         """Send what is buffered."""
         with self._lock:
@@ -186,9 +190,10 @@ def _closing(client: MlflowClient, run_id: str, before: Any = lambda: None) -> I
     try:
         yield
     except Exception as error:
-        before()
-        client.set_tag(run_id, "tld.error", str(error)[:5000])
-        client.set_terminated(run_id, "FAILED")
+        with contextlib.suppress(Exception):  # MLflow may fail of the same full disk: the stage's own error is the news
+            before()
+            client.set_tag(run_id, "tld.error", str(error)[:5000])
+            client.set_terminated(run_id, "FAILED")
         raise
     except BaseException:
         client.set_terminated(run_id, "KILLED")

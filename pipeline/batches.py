@@ -57,6 +57,12 @@ class EncodedPairs:
             dequantize(stored, self.quantization), torch.from_numpy(text).to(device, non_blocking=True).float()
         )
 
+    def keys(self, numbers: NDArray[np.int64]) -> list[str]:
+        """The keys of the pairs of these numbers."""
+        shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
+        rows = zip(shard_of, numbers - self.starts[shard_of], strict=True)
+        return [self.shards[shard].key[row].decode() for shard, row in rows]
+
 
 @dataclass(frozen=True, slots=True)
 class Split:

@@ -1,40 +1,62 @@
-"""A training's state on disk: written by rename, the newest few kept, read back where a training goes on.
+"""A training's state on disk: written by rename, checked when read, the newest few kept.
 
-Knows nothing of what a step does.
+A checkpoint is that of the plain denoiser, whatever wraps it and on however many ranks it is spread. Knows nothing
+of what a step does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from pipeline.ranks import ALONE, Ranks, whole
 from pipeline.train import TrainState
 
 _KEPT = 2
 
 
-def save_checkpoint(state: TrainState, folder: Path) -> Path:
-    """Write the state by rename, then drop all but the newest checkpoints."""
+class CheckpointNotWritten(RuntimeError):
+    """The disk did not take a checkpoint; the one before is whole."""
+
+
+class _Damaged(ValueError):
+    """A checkpoint that is not what was written."""
+
+
+def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> None:
+    """Write the state by rename, then drop all but the newest checkpoints. Every rank must call it; one writes.
+    Raises CheckpointNotWritten."""
+    content = {
+        "step": state.step,
+        "denoiser": whole_weights(state.denoiser),
+        "averages": {str(average.decay): whole_weights(average.denoiser) for average in state.averages},
+        "optimizer": _whole_moments(state.optimizer.state_dict()),
+    }
+    if not ranks.leads:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{state.step:08d}.pt"
     unfinished = path.with_suffix(".partial")
-    content = {
-        "step": state.step,
-        "denoiser": state.denoiser.state_dict(),
-        "averages": {str(average.decay): average.denoiser.state_dict() for average in state.averages},
-        "optimizer": state.optimizer.state_dict(),
-    }
-    with unfinished.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-    for old in checkpoints(folder)[:-_KEPT]:
+    try:
+        _write(content, unfinished)
+        os.replace(unfinished, path)
+        _sync(folder)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        if cause := _disk_error(error):
+            raise CheckpointNotWritten(_explain(cause, content, folder)) from error
+        raise
+    for old in [*checkpoints(folder)[:-_KEPT], *folder.glob("*.damaged"), *folder.glob("*.partial")]:
         old.unlink()
-    return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -42,16 +64,109 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
 
 
-def resume(state: TrainState, folder: Path, device: str) -> None:
-    """Put the state where the newest readable checkpoint left it; without one it stays at step 0."""
+def step_of(checkpoint: Path) -> int:
+    """How many steps were done when it was written."""
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
+def resume(
+    state: TrainState, folder: Path, device: str, ranks: Ranks = ALONE, warn: Callable[[str], None] = lambda _: None
+) -> None:
+    """Put the state where the newest whole checkpoint left it; without one it stays at step 0. Damaged ones are set
+    aside, with a warning that says what was lost. The same device and rank count are not needed."""
+    damage: dict[Path, str] = {}
     for path in reversed(checkpoints(folder)):
         try:
-            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            continue  # a damaged file: the one before it is as good, only older
+            content = _read(path, device)
+        except _Damaged as error:
+            damage[path] = str(error)
+            continue
         state.denoiser.load_state_dict(content["denoiser"])
         for average in state.averages:
             average.denoiser.load_state_dict(content["averages"][str(average.decay)])
         state.optimizer.load_state_dict(content["optimizer"])
         state.step = int(content["step"])
-        return
+        break
+    ranks.any(False)  # wait until all have read
+    for path, why in damage.items() if ranks.leads else ():
+        lost = step_of(path) - state.step
+        onward = f"going on from step {state.step}" if state.step else "starting again"
+        os.replace(path, path.with_suffix(".damaged"))
+        warn(f"{path.name} is damaged ({why}): {onward}; {lost} steps are done again")
+
+
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a model, gathered on the CPU where it is spread over ranks; then every rank must ask."""
+    return {name: _gathered(weight) for name, weight in model.state_dict().items()}
+
+
+def _whole_moments(optimizer: dict[str, Any]) -> dict[str, Any]:
+    state = {
+        number: {name: _gathered(value) if isinstance(value, Tensor) else value for name, value in values.items()}
+        for number, values in optimizer["state"].items()
+    }
+    return {**optimizer, "state": state}
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    gathered = whole(tensor)
+    return tensor if gathered is tensor else gathered.cpu()
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path, device: str) -> dict[str, Any]:
+    """The content of a checkpoint, every byte of it checked. Raises _Damaged.
+
+    torch.save writes a zip file with a CRC-32 of each tensor, at which torch.load does not look.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise _Damaged(f"its part {broken} is not what was written")
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # flipped bits surface as nearly anything: BadZipFile, KeyError, UnpicklingError, …
+        raise error if isinstance(error, _Damaged) else _Damaged(str(error).partition("\n")[0]) from error
+    return content
+
+
+def _disk_error(error: OSError | RuntimeError) -> OSError | None:
+    """What the disk said; torch.save hides it behind an error of its own."""
+    hidden = error if isinstance(error, OSError) else error.__context__
+    return hidden if isinstance(hidden, OSError) else None
+
+
+def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
+    """What a user can do about a checkpoint that was not written."""
+    needed = sum(tensor.nbytes for tensor in _tensors(content))
+    kept = checkpoints(folder)
+    onward = f" {kept[-1].name} is whole: the same command goes on from it." if kept else ""
+    return (
+        f"the checkpoint of step {content['step']} was not written: {cause.strerror}. It needs {_megabytes(needed)} in "
+        f"{folder}, where {_megabytes(shutil.disk_usage(folder).free)} are free.\n"
+        f"Make room there for {_KEPT + 1} checkpoints.{onward}"
+    )
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [tensor for branch in tree.values() for tensor in _tensors(branch)] if isinstance(tree, dict) else []
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

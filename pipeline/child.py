@@ -1,91 +1,162 @@
-"""A long step as a child process: its crash is an error here, our end is its end.
+"""A long step as a child process, or several that work together: their crash is an error here, our end is theirs.
 
-The child writes events, a JSON object a line, to a file that is followed from here: unlike a pipe, a file
+The first of them writes events, a JSON object a line, to a file that is followed from here: unlike a pipe, a file
 does not break when this process is killed. Knows nothing of training.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 Event = dict[str, Any]
 _GRACE_S = 20.0  # from the polite signal to the other one
+_GRACE_OF_THE_REST_S = 5.0  # to end by themselves, once one of several has failed
+_PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
 _TAIL_LINES = 15
 
 
 class ChildFailed(RuntimeError):
-    """The child ended badly; the message says how, with the last lines that it wrote."""
+    """A child ended badly; the message says how, with the last lines that it wrote."""
 
 
-def run_child(module: str, arguments: list[str], events: Path, log: Path, on_event: Callable[[Event], None]) -> None:
-    """Run `python -m module` in a process group of its own and hand on its events until it ends.
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    log: Path
+    begins_at: int  # of its log
+    name: str
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.process.poll())
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[int]:
+    """A lock for `run_child`. The children inherit it: it is free when the last of them has ended, even where we were
+    killed. Raises ChildFailed."""
+    with path.open("a") as file:
+        give_up = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise ChildFailed(f"an earlier process still holds {path}; wait for it, or stop it") from None
+                time.sleep(0.2)
+        yield file.fileno()
+
+
+def run_child(
+    module: str,
+    arguments: list[str],
+    events: Path,
+    log: Path,
+    on_event: Callable[[Event], None],
+    lock: int,
+    environments: Sequence[Mapping[str, str]] = ({},),
+) -> None:
+    """Run `python -m module`, once for each of the environments, each in a process group of its own, and hand on
+    events until all have ended. When one fails, the others are ended. All inherit the lock (see `only_one`).
 
     Events that were in the file before are handed on first: a resumed step tells its whole story.
     Raises ChildFailed.
     """
     events.touch()
-    with log.open("ab") as output, events.open() as told:
-        start = log.stat().st_size
-        child = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+    command = [sys.executable, "-m", module, *arguments]
+    children: list[_Child] = []
+    with events.open() as told:
+        try:
+            for number, environment in enumerate(environments):
+                children.append(_start(command, environment, log, number, len(environments), lock))
+            while any(child.process.poll() is None for child in children) and not any(c.failed for c in children):
+                _hand_on(told, on_event)
+                time.sleep(0.1)
+            _wait(children, _GRACE_OF_THE_REST_S if any(child.failed for child in children) else 0)
+            culprits = sorted((child for child in children if child.failed), key=_guilt)
+        finally:
+            _end(children)
+        _hand_on(told, on_event)
+    if culprits:
+        raise ChildFailed(_describe(culprits[0]))
+
+
+def _start(command: list[str], environment: Mapping[str, str], log: Path, number: int, count: int, lock: int) -> _Child:
+    log = log.with_suffix(f".{number}{log.suffix}") if number else log
+    name = f"process {number + 1} of {count}" if count > 1 else "it"
+    with log.open("ab") as output:
+        begins_at = output.tell()
+        process = subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            pass_fds=(lock,),
         )
-        try:
-            ended = False
-            while not ended:
-                ended = child.poll() is not None
-                _hand_on(told, on_event)
-                if not ended:
-                    time.sleep(0.1)
-        finally:
-            _end(child)
-    if child.returncode:
-        raise ChildFailed(f"{_why(child.returncode)}\n{_tail(log, start)}")
+    return _Child(process, log, begins_at, name)
 
 
-def _hand_on(told: Any, on_event: Callable[[Event], None]) -> None:
-    """Events of whole lines; half a line waits for its other half."""
+def _hand_on(told: TextIO, on_event: Callable[[Event], None]) -> None:
+    """Events of whole lines; half a line waits for its other half. One that a full disk cut short is left out."""
     while True:
         position = told.tell()
         line = told.readline()
         if not line.endswith("\n"):
             told.seek(position)
             return
-        on_event(json.loads(line))
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child's whole group where it still runs: we are being cancelled."""
-    for polite in (True, False):
-        if child.poll() is not None:
-            return
-        os.killpg(child.pid, signal.SIGTERM if polite else signal.SIGKILL)
         try:
-            child.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
+            event = json.loads(line)
+        except json.JSONDecodeError:
             continue
+        on_event(event)
+
+
+def _end(children: Sequence[_Child]) -> None:
+    """End the whole group of each child that still runs: we are being cancelled, or one has failed."""
+    polite = not any(child.failed for child in children)  # else the others wait for one that is gone
+    for how in (signal.SIGTERM, signal.SIGKILL) if polite else (signal.SIGKILL,):
+        for child in children:
+            if child.process.poll() is None:
+                os.killpg(child.process.pid, how)
+        _wait(children, _GRACE_S)
+
+
+def _wait(children: Sequence[_Child], patience_s: float) -> None:
+    give_up = time.monotonic() + patience_s
+    while any(child.process.poll() is None for child in children) and time.monotonic() < give_up:
+        time.sleep(0.05)
+
+
+def _guilt(child: _Child) -> tuple[bool, bool, int]:
+    """Order of those that failed: a killed one first, then who wrote why, and wrote first; the others tell only that
+    they lost it."""
+    written = child.log.stat()
+    return (child.process.returncode > 0, written.st_size == child.begins_at, written.st_mtime_ns)
+
+
+def _describe(child: _Child) -> str:
+    with child.log.open("rb") as file:
+        file.seek(child.begins_at)
+        lines = file.read().decode(errors="replace").splitlines()
+    tail = "".join(f"\n  | {line}" for line in lines[-_TAIL_LINES:])
+    return f"{child.name} {_why(child.process.returncode)}{tail}\nIts log: {child.log}"
 
 
 def _why(code: int) -> str:
     if code == -signal.SIGKILL:
-        return "it was killed: most likely out of memory"
-    return f"it was ended by signal {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
-
-
-def _tail(log: Path, start: int) -> str:
-    with log.open("rb") as file:
-        file.seek(start)
-        lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(f"  | {line}" for line in lines[-_TAIL_LINES:])
+        return "was killed: most likely out of memory"
+    return f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -243,6 +243,15 @@ class TrainConfig(_Section):
     """Steps between logged losses. Changes speed only."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time, so that a run that was killed ends with the same weights on
+    a GPU too, as on a CPU it does anyway. Slower."""
+    processes: int = Field(1, ge=1)
+    """Processes, each on a GPU of its own, that share every batch. Changes speed only, up to rounding: gradients are
+    added in another order."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """With several processes: each holds the whole model, or its share of it (FSDP), for models that outgrow one GPU.
+    Changes speed only, up to rounding."""
 
     @field_validator("ema_decay")
     @classmethod
@@ -260,11 +269,24 @@ class TrainConfig(_Section):
 
     def _disagreements(self) -> Iterator[tuple[bool, str]]:
         of_normal = (self.noise_location, self.noise_scale) != (0, 1)
-        pieces = 2 * self.accumulate if self.contrastive else self.accumulate
+        pieces = self.accumulate * self.processes * (2 if self.contrastive else 1)
+        of_pairs = " of an even number of pairs, which contrastive needs" if self.contrastive else ""
         yield (
             self.batch_size % pieces != 0,
-            f"batch_size {self.batch_size} does not divide into accumulate = {self.accumulate} equal parts"
-            + (" of an even number of pairs, which contrastive needs" if self.contrastive else ""),
+            f"batch_size {self.batch_size} does not divide into {self.accumulate} (accumulate) × {self.processes} "
+            f"(processes) equal parts{of_pairs}",
+        )
+        yield (
+            self.processes > 1 and ":" in self.device,
+            f"device {self.device!r} is one device, for processes {self.processes}; say 'cuda'",
+        )
+        yield (
+            self.processes == 1 and self.sharding != "none",
+            f"sharding {self.sharding!r} needs processes of 2 or more",
+        )
+        yield (
+            self.sharding == "fsdp" and self.optimizer == "muon",
+            "optimizer 'muon' needs whole matrices, which sharding 'fsdp' takes apart; use 'adamw' or sharding 'none'",
         )
         yield (
             of_normal and self.noise_levels == "beta",

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+# cuBLAS adds in a fixed order only with a workspace of its own, which it reads before its first call.
+DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
 
 class DeviceError(ValueError):
     """A device that this machine does not have."""
@@ -23,6 +26,14 @@ def choose_device(wanted: str) -> str:
     if kind == "cuda" and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
         return wanted
     raise DeviceError(f"no device {wanted!r} on this machine; it has cpu and {torch.cuda.device_count()} CUDA devices")
+
+
+def use_deterministic_algorithms() -> None:
+    """Let equal steps give equal bits on a GPU too; an operation that cannot raises. DETERMINISTIC_ENVIRONMENT must
+    have been set before the first of them."""
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False  # it would choose by time
 
 
 @contextmanager

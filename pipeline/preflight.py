@@ -126,6 +126,15 @@ def _devices(config: RunConfig) -> Iterator[str]:
                 yield f"{name}.device: {error}"
 
 
+def _a_gpu_a_process(config: RunConfig) -> Iterator[str]:
+    if config.train.processes > 1 and config.train.device != "cpu":
+        import torch
+
+        have, wanted = torch.cuda.device_count(), config.train.processes
+        if 0 < have < wanted:
+            yield f"train.processes: {wanted}, but this machine has {have} CUDA devices; set train.processes={have}"
+
+
 _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _url_table,
     _encoders,
@@ -134,4 +143,5 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _root_is_writable,
     _starting_point,
     _devices,
+    _a_gpu_a_process,
 )

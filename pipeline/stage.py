@@ -53,6 +53,9 @@ class Tracker(Protocol):
     def progress(self, done: int, total: int, note: str = "") -> None:
         """How far the stage is."""
 
+    def warning(self, text: str) -> None:
+        """Something a person should know, although the stage goes on."""
+
 
 class MapShards(Protocol):
     """Apply a worker to shards, yield results as they finish; wherever the workers live."""
@@ -102,7 +105,10 @@ _SPEED_ONLY_IN_DOWNLOAD = frozenset(
     }
 )
 _SPEED_ONLY_IN_TRAINING = frozenset(
-    {"device", "accumulate", "checkpoint_every", "validate_every", "sample_every", "log_every"}
+    {
+        *("device", "deterministic", "processes", "sharding", "accumulate"),
+        *("checkpoint_every", "validate_every", "sample_every", "log_every"),
+    }
 )
 _SPEED_ONLY_IN_ENCODING = frozenset({"device", "batch_size", "workers", "keep_images"})
 STAGES: dict[str, StageSpec] = {

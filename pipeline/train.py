@@ -6,7 +6,7 @@ exactly as one that was never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from pipeline.averages import Average, start_average, warmed_up
 from pipeline.batches import Batch, EncodedPairs, Split, batch_numbers
 from pipeline.config import TrainConfig
 from pipeline.optimizers import Optimizers, learning_rate, make_optimizer
+from pipeline.ranks import ALONE, Ranks, whole
 from pipeline.step_loss import draw_choices, pair_losses
 from pipeline.train_events import model_file
 from tld_model.checkpoint import load_denoiser
@@ -36,6 +37,7 @@ class TrainState:
     averages: tuple[Average, ...]
     optimizer: Optimizers
     step: int
+    network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
 
     @property
     def ema(self) -> Denoiser:
@@ -48,7 +50,7 @@ class TrainStep:
     """What one step did; tensors, so that only who reads them waits for the device."""
 
     step: int  # steps done
-    loss: Tensor
+    loss: Tensor  # of this rank's rows
     gradient_norm: Tensor
     lr: float
 
@@ -61,28 +63,29 @@ def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> Tr
         carry_over(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
     denoiser = denoiser.to(device)
     averages = tuple(start_average(denoiser, decay) for decay in config.ema_decay)
-    return TrainState(denoiser, averages, make_optimizer(denoiser, config), step=0)
+    return TrainState(denoiser, averages, make_optimizer(denoiser, config), 0, denoiser)
 
 
 def train_steps(
-    state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str
+    state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
 ) -> Iterator[TrainStep]:
     """Train from the state's step to the last; the state is at rest whenever a step is yielded."""
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:
             return
-        yield train_step(state, pairs.take(numbers, device), config, device)
+        yield train_step(state, pairs.take(numbers, device), config, device, ranks)
 
 
-def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str) -> TrainStep:
-    """One step: the loss of the batch, part after part, then new weights and averages."""
-    model, rows = state.denoiser.config, range(len(batch.latents))
-    choices = draw_choices(config, model, len(rows), state.step)
+def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainStep:
+    """One step: the loss of the batch, part after part, then new weights and averages. All chance is drawn for the
+    global batch, of which each rank computes its rows."""
+    model, rows = state.denoiser.config, ranks.rows(len(batch.latents))
+    choices = draw_choices(config, model, len(batch.latents), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=device)
     for part in _parts(rows, config.accumulate):
         pairs = Batch(batch.latents[part], batch.text[part])
-        share = pair_losses(state.denoiser, model, pairs, choices.rows(part), config, device).sum() / len(rows)
+        share = pair_losses(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
         share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)
@@ -98,7 +101,7 @@ def _parts(rows: range, number: int) -> list[slice]:
 
 def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
     """One step of the optimizer and of the averages; the gradient's norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm)
+    norm = whole(nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm))
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()
@@ -110,7 +113,9 @@ def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
 
 
 @torch.no_grad()
-def held_out_loss(denoiser: Denoiser, pairs: EncodedPairs, split: Split, device: str) -> dict[str, float]:
+def held_out_loss(
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+) -> dict[str, float]:
     """Mean squared error of x0 on held-out pairs, plain, at the same noise every time: over all noise
     levels ("held_out_loss") and in equal bins of them ("held_out_loss/0.0-0.2", …)."""
     numbers = split.held_out[:_HELD_OUT_PAIRS]

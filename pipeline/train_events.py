@@ -1,11 +1,18 @@
-"""Names of the files that training leaves: known to those who read them without importing torch."""
+"""What training tells while it works: a JSON object a line, and the names of its files. Imports no torch."""
 
 from __future__ import annotations
 
+import json
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from data_catalog.manifest import write_atomically
 
 MODEL_FILE = "denoiser.safetensors"
 EVENTS_FILE = "events.jsonl"
+_EARLIER_EVENTS_FILE = "events.before.jsonl"
 
 
 def average_file(number: int) -> str:
@@ -17,3 +24,71 @@ def model_file(path: Path) -> Path:
     """A denoiser's file, which is this path or lies in this folder."""
     path = path.expanduser()
     return path / MODEL_FILE if path.is_dir() else path
+
+
+def set_events_aside(out: Path) -> None:
+    """Keep what earlier processes told, the later of two that told the same, and begin a new file."""
+    told = {_about(event): event for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE) for event in _read(out / name)}
+    write_atomically(out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in told.values()))
+    (out / EVENTS_FILE).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out."""
+    events = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if event["kind"] in ("metrics", "artifact"):
+            events.append(event)
+    return events
+
+
+def _about(event: dict[str, Any]) -> tuple[Any, ...]:
+    """What an event tells of: two about the same are one."""
+    return (event["kind"], event["step"], event.get("path"), *event.get("values", ()))
+
+
+@dataclass(slots=True)
+class Story:
+    """The events of a training process, and the clock of its progress. Only the leading rank tells."""
+
+    out: Path
+    total: int
+    batch_size: int
+    tells: bool = True
+    _started: float = field(default_factory=time.monotonic)
+    _first_step: int = 0
+    _told: set[tuple[int, str]] = field(default_factory=set)
+
+    def begin_at(self, step: int) -> None:
+        """Tell again what earlier processes told of the steps that need not be done again."""
+        self._first_step = step
+        for event in _read(self.out / _EARLIER_EVENTS_FILE):
+            if event["step"] <= step:
+                self.tell(**event)
+                self._told |= {(event["step"], what) for what in (*event.get("values", ()), event.get("path", ""))}
+
+    def was_told(self, step: int, what: str) -> bool:
+        """Whether an earlier process told a figure, or made a file, of a step."""
+        return (step, what) in self._told
+
+    def tell(self, **event: Any) -> None:
+        if self.tells:
+            with (self.out / EVENTS_FILE).open("a") as file:
+                file.write(json.dumps(event) + "\n")
+
+    def warn(self, text: str) -> None:
+        self.tell(kind="warning", text=text)
+
+    def tell_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
+        """The figures of a step, and how long the rest will take."""
+        elapsed = time.monotonic() - self._started
+        speed = (step - self._first_step) * self.batch_size / elapsed
+        eta = (self.total - step) * self.batch_size / speed
+        values = {"loss": loss, "lr": lr, "gradient_norm": gradient_norm, "images_per_s": speed}
+        self.tell(kind="metrics", step=step, values=values)
+        note = f"loss {loss:.4f}  {speed:.0f} images/s  ETA {int(eta // 60)}:{int(eta % 60):02d}"
+        self.tell(kind="progress", done=step, total=self.total, note=note)

@@ -1,43 +1,29 @@
-"""Stage 3 as a process of its own: `train` starts it and follows it, `main` is it.
+"""Stage 3 as processes of its own: `train` starts them and follows what they tell; train_rank.py is one of them.
 
-Around the loop of train.py it logs, saves, samples and stops. Knows nothing of MLflow: it tells events.
+Knows the job and the files, nothing of steps.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import signal
-import sys
-import time
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
-from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, read_manifest, write_atomically
-from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
-from pipeline.checkpoints import checkpoints, resume, save_checkpoint
-from pipeline.child import ChildFailed, Event, run_child
+from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, write_atomically
+from pipeline.checkpoints import checkpoints
+from pipeline.child import ChildFailed, Event, only_one, run_child
 from pipeline.config import TrainConfig
-from pipeline.devices import choose_device
-from pipeline.pictures import picture_grid
-from pipeline.pool import end_with_parent
+from pipeline.devices import DETERMINISTIC_ENVIRONMENT
+from pipeline.ranks import rank_environment
 from pipeline.stage import Output, StageFailed, Tracker
-from pipeline.train import TrainState, TrainStep, held_out_loss, initial_state, train_steps
-from pipeline.train_events import EVENTS_FILE, average_file
-from tld_model.checkpoint import save_denoiser
+from pipeline.train_events import EVENTS_FILE, average_file, set_events_aside
 from tld_model.config import DenoiserConfig
-from tld_model.encoders import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
-_EARLIER_EVENTS_FILE = "events.before.jsonl"
-_SAMPLES = 16
-_SAMPLE_STEPS = 20
-_SAMPLE_GUIDANCE = 3.0
+_LEAST_FREE_BYTES = 1 << 20
 
 
 class ModelMismatch(ValueError):
@@ -45,7 +31,7 @@ class ModelMismatch(ValueError):
 
 
 class TrainJob(BaseModel):
-    """What the child is asked to do."""
+    """What the processes are asked to do."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,16 +41,17 @@ class TrainJob(BaseModel):
     model: DenoiserConfig
     parent: int
 
+    @property
+    def rendezvous(self) -> Path:
+        """Through which the processes meet."""
+        return self.out / ".rendezvous"
+
 
 def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker) -> Output:
-    """Train a denoiser in a child process, or resume where one was stopped."""
+    """Train a denoiser in child processes, or resume where one was stopped."""
     check_fit(encodings, model)
     job = TrainJob(encodings=encodings.folder, out=out, config=config, model=model, parent=os.getpid())
-    write_atomically(out / "job.json", job.model_dump_json(indent=2))
     told: dict[str, Any] = {}
-    events = out / EVENTS_FILE
-    if events.exists() and events.stat().st_size:
-        os.replace(events, out / _EARLIER_EVENTS_FILE)
 
     def on_event(event: Event) -> None:
         match event["kind"]:
@@ -74,24 +61,48 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
                 track.artifact(out / event["path"], event["folder"])
             case "progress":
                 track.progress(event["done"], event["total"], event["note"])
-            case "result":
-                told.update(event["values"])
+            case "warning":
+                track.warning(event["text"])
+            case "failed" | "result":
+                told[event["kind"]] = event["values"]
 
     try:
-        run_child("pipeline.train_process", [str(out / "job.json")], events, out / "train.log", on_event)
+        with only_one(out / "train.lock") as lock:
+            _run(job, on_event, lock)
     except ChildFailed as error:
-        kept = checkpoints(out / "checkpoints")
-        how = (
-            f"The checkpoint {kept[-1].name} is kept: the same command goes on from it."
-            if kept
-            else ("No checkpoint was written yet: the same command starts again.")
-        )
-        raise StageFailed(f"train: the training process failed; {error}\n{how} Its log: {out / 'train.log'}") from error
+        why = told.get("failed") or _how_to_go_on(error, out)
+        raise StageFailed(f"train: the training process failed; {why}") from error
     paths = [out / average_file(number) for number in range(len(config.ema_decay))]
     digests = [file_digest(path) for path in paths]
     digest = digests[0] if len(digests) == 1 else digest_of(digests)
-    shard = Shard(name="denoiser", rows=told["train_pairs"], digest=digest, files=file_records(paths))
-    return Output((shard,), told)
+    figures = told["result"]
+    shard = Shard(name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths))
+    return Output((shard,), figures)
+
+
+def _run(job: TrainJob, on_event: Callable[[Event], None], lock: int) -> None:
+    job_file = job.out / "job.json"
+    write_atomically(job_file, job.model_dump_json(indent=2))
+    set_events_aside(job.out)
+    job.rendezvous.unlink(missing_ok=True)
+    common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
+    ranks = [{**common, **rank_environment(rank, job.config.processes)} for rank in range(job.config.processes)]
+    events, log = job.out / EVENTS_FILE, job.out / "train.log"
+    run_child("pipeline.train_rank", [str(job_file)], events, log, on_event, lock, ranks)
+
+
+def _how_to_go_on(error: ChildFailed, out: Path) -> str:
+    kept = checkpoints(out / "checkpoints")
+    full = shutil.disk_usage(out).free < _LEAST_FREE_BYTES
+    return (
+        f"{error}\n"
+        + (f"The disk of {out} is full: make room there. " if full else "")
+        + (
+            f"The checkpoint {kept[-1].name} is kept: the same command goes on from it."
+            if kept
+            else "No checkpoint was written yet: the same command starts again."
+        )
+    )
 
 
 def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
@@ -111,113 +122,3 @@ def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
         problems.append(f"  latents are {height}x{width}; the model takes square ones")
     if problems:
         raise ModelMismatch("the model does not fit the encodings:\n" + "\n".join(problems))
-
-
-@dataclass(slots=True)
-class _Story:
-    """The child's events, a line each, and the clock of its progress."""
-
-    path: Path
-    total: int
-    started: float = field(default_factory=time.monotonic)
-    first_step: int = 0
-
-    def begin_at(self, step: int) -> None:
-        """Tell again what an earlier process told of the steps that need not be done again."""
-        self.first_step = step
-        before = self.path.with_name(_EARLIER_EVENTS_FILE)
-        lines = before.read_text().splitlines() if before.exists() else []
-        events = [json.loads(line) for line in lines if line.endswith("}")]
-        for event in events:
-            if event["kind"] in ("metrics", "artifact") and event["step"] <= step:
-                self.tell(**event)
-
-    def tell(self, **event: Any) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(event) + "\n")
-
-    def tell_step(self, step: TrainStep, batch_size: int) -> None:
-        loss = step.loss.item()
-        if not math.isfinite(loss):
-            raise SystemExit(f"the loss is {loss} at step {step.step}: lower train.lr or train.clip_norm")
-        elapsed = time.monotonic() - self.started
-        speed = (step.step - self.first_step) * batch_size / elapsed
-        eta = (self.total - step.step) * batch_size / speed
-        values = {"loss": loss, "lr": step.lr, "gradient_norm": step.gradient_norm.item(), "images_per_s": speed}
-        self.tell(kind="metrics", step=step.step, values=values)
-        note = f"loss {loss:.4f}  {speed:.0f} images/s  ETA {int(eta // 60)}:{int(eta % 60):02d}"
-        self.tell(kind="progress", done=step.step, total=self.total, note=note)
-
-
-class _Stop:
-    """Set when this process is asked to end."""
-
-    def __init__(self, parent: int) -> None:
-        self.asked = False
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the parent, which decides
-        end_with_parent(parent, grace_s=15, then=self._ask)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-
-
-def main(job_file: Path) -> None:
-    """The child: train, and at set steps log, validate, sample and save."""
-    job = TrainJob.model_validate_json(job_file.read_text())
-    stop = _Stop(job.parent)
-    encodings = read_manifest(job.encodings)
-    assert encodings is not None, "the parent checked that the encodings are finished"
-    device = choose_device(job.config.device)
-    pairs, split = open_pairs(encodings), split_pairs(encodings, job.config.held_out_fraction)
-    codec = load_image_codec(encodings.figures["encoders"]["vae"], device)
-    state = initial_state(job.config, job.model, device)
-    resume(state, job.out / "checkpoints", device)
-    story = _Story(job.out / EVENTS_FILE, job.config.steps)
-    story.begin_at(state.step)
-
-    config = job.config
-    for step in train_steps(state, pairs, split, config, device):
-        last = step.step == config.steps
-        if last or step.step % config.log_every == 0:
-            story.tell_step(step, config.batch_size)
-        if last or step.step % config.validate_every == 0:
-            story.tell(kind="metrics", step=step.step, values=held_out_loss(state.ema, pairs, split, device))
-        if last or step.step % config.sample_every == 0:
-            path = _sample_grid(state, pairs, split, codec, job.out)
-            story.tell(kind="artifact", step=step.step, path=str(path.relative_to(job.out)), folder="samples")
-        if last or step.step % config.checkpoint_every == 0 or stop.asked:
-            save_checkpoint(state, job.out / "checkpoints")
-        if stop.asked and not last:
-            raise SystemExit(128 + signal.SIGTERM)
-
-    for number, average in enumerate(state.averages):
-        path = job.out / average_file(number)
-        save_denoiser(path, average.denoiser.state_dict(), job.model, encodings.figures["encoders"])
-    result = {
-        "train_pairs": len(split.train),
-        "held_out_pairs": len(split.held_out),
-        "steps": state.step,
-        "parameters": sum(parameter.numel() for parameter in state.denoiser.parameters()),
-        **held_out_loss(state.ema, pairs, split, device),
-    }
-    story.tell(kind="result", values=result)
-
-
-def _sample_grid(state: TrainState, pairs: EncodedPairs, split: Split, codec: ImageCodec, out: Path) -> Path:
-    """Samples of the same held-out captions from the same noise: comparable from step to step."""
-    text = pairs.take(split.held_out[:_SAMPLES]).text
-    shape = (len(text), *pairs.shards[0].latents.shape[1:])
-    device = codec.vae.device
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    denoise = guided(state.ema, _SAMPLE_GUIDANCE)
-    latents = sample_dpmpp_2m(denoise, noise, text.to(device), noise_levels(_SAMPLE_STEPS))
-    pictures = codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
-    path = out / "samples" / f"step-{state.step:08d}.png"
-    path.parent.mkdir(exist_ok=True)
-    picture_grid(list(pictures), split.held_out_captions[:_SAMPLES]).save(path)
-    return path
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -14,6 +14,7 @@ class RememberingTracker:
     run_id: str = "test-run"
     heard: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     shown: list[tuple[int, int, str]] = field(default_factory=list)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -25,3 +26,6 @@ class RememberingTracker:
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.shown.append((done, total, note))
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)

@@ -1,0 +1,139 @@
+"""Checkpoints: any damage is found and told, the one before is taken; wrappers and pickles stay out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
+from pipeline.checkpoints import checkpoints, resume, save_checkpoint
+from pipeline.config import TrainConfig
+from pipeline.train import TrainState, initial_state, train_steps
+from tests.support.training import MODEL, SETTINGS, write_encodings
+
+CONFIG = TrainConfig(**SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedPairs, Split]:
+    encodings = write_encodings(tmp_path_factory.mktemp("data") / "encodings")
+    return open_pairs(encodings), split_pairs(encodings, CONFIG.held_out_fraction)
+
+
+def fresh() -> TrainState:
+    return initial_state(CONFIG, MODEL, "cpu")
+
+
+def trained(data: tuple[EncodedPairs, Split], steps: int, state: TrainState | None = None) -> TrainState:
+    state = state or fresh()
+    list(islice(train_steps(state, *data, CONFIG, "cpu"), steps))
+    return state
+
+
+def numbers(state: TrainState) -> list[Tensor]:
+    moments = [value for values in state.optimizer.state_dict()["state"].values() for value in values.values()]
+    return [*state.denoiser.state_dict().values(), *state.ema.state_dict().values(), *moments]
+
+
+def equal(a: TrainState, b: TrainState) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(numbers(a), numbers(b), strict=True))
+
+
+def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path, data: tuple[EncodedPairs, Split]) -> None:
+    before, last = trained(data, 2), trained(data, 3)
+    save_checkpoint(before, tmp_path)
+    older = checkpoints(tmp_path)[0].read_bytes()
+    save_checkpoint(last, tmp_path)
+    whole = checkpoints(tmp_path)[1].read_bytes()
+    chance = random.Random(5)
+    places = [chance.randrange(len(whole)) for _ in range(40)] + list(range(len(whole) - 40, len(whole)))
+    found = 0
+    for place in places:
+        (tmp_path / "step-00000002.pt").write_bytes(older)
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << chance.randrange(8)
+        (tmp_path / "step-00000003.pt").write_bytes(flipped)
+        state, told = fresh(), list[str]()
+        resume(state, tmp_path, "cpu", warn=told.append)
+        assert equal(state, before if told else last), f"byte {place} of {len(whole)}"
+        found += bool(told)
+    assert found >= 30, "most bytes matter"
+
+
+def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
+    tmp_path: Path, data: tuple[EncodedPairs, Split]
+) -> None:
+    for step in (1, 4):
+        save_checkpoint(trained(data, step), tmp_path)
+    newest = tmp_path / "step-00000004.pt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    state, told = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=told.append)
+    assert told == [
+        "step-00000004.pt is damaged (File is not a zip file): going on from step 1; 3 steps are done again"
+    ]
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001.pt"]
+    assert newest.with_suffix(".damaged").exists()
+    save_checkpoint(trained(data, 1, state), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000002.pt"]
+
+
+def test_without_a_whole_one_it_starts_again_and_says_so(tmp_path: Path, data: tuple[EncodedPairs, Split]) -> None:
+    save_checkpoint(trained(data, 2), tmp_path)
+    checkpoints(tmp_path)[0].write_bytes(b"")
+    state, told = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=told.append)
+    assert state.step == 0
+    assert told[0].endswith("starting again; 2 steps are done again")
+
+
+class Intruder:
+    """What a pickle may do to who loads it."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('code of a checkpoint was run')",))
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path: Path) -> None:
+    torch.save({"step": 3, "denoiser": Intruder()}, tmp_path / "step-00000003.pt")
+    state, told = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=told.append)
+    assert state.step == 0
+    assert len(told) == 1
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's compiler, of itself
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of the depthwise kernel; costs a copy
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("wrapper", ["compile", "ddp", "compiled ddp"])
+def test_plain_compiled_and_parallel_models_share_checkpoints(
+    tmp_path: Path, data: tuple[EncodedPairs, Split], wrapper: str
+) -> None:
+    state = fresh()
+    if "ddp" in wrapper:
+        state.network = DistributedDataParallel(state.denoiser, forward_sync_buffers=False)
+    if "compile" in wrapper:
+        state.network = torch.compile(state.network, backend="eager")
+    save_checkpoint(trained(data, 2, state), tmp_path / "wrapped")
+    save_checkpoint(trained(data, 2), tmp_path / "plain")
+    contents = [torch.load(tmp_path / name / "step-00000002.pt") for name in ("wrapped", "plain")]
+    assert [list(content["denoiser"]) for content in contents] == [list(state.denoiser.state_dict())] * 2
+
+    plain = fresh()
+    resume(plain, tmp_path / "wrapped", "cpu")
+    assert equal(trained(data, 2, plain), trained(data, 2, state))

@@ -1,0 +1,254 @@
+"""Training as processes that are killed, stopped, starved of disk and multiplied: it goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.batches import batch_numbers, open_pairs, split_pairs
+from pipeline.child import ChildFailed, only_one, run_child
+from pipeline.config import ConfigError, TrainConfig, load_config
+from pipeline.preflight import check_run
+from pipeline.ranks import rank_environment
+from pipeline.stage import Output, StageFailed
+from tests.support.command import descendants
+from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
+from tests.support.training import SETTINGS, start_training, train_in, write_encodings
+
+WAIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Output, RememberingTracker]:
+    """A training that nothing happens to, and what it told."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_encodings(folder / "encodings")
+    track = RememberingTracker()
+    return train_in(folder, track), track
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_encodings(tmp_path / "encodings")
+    return tmp_path
+
+
+def told_steps(folder: Path) -> list[int]:
+    path = folder / "model/events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["step"] for line in lines if '"loss"' in line and line.endswith("}")]
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    give_up = time.monotonic() + WAIT_S
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def curve(track: RememberingTracker, name: str = "loss") -> dict[int, float]:
+    return {step: values[name] for step, values in track.heard if name in values}
+
+
+def assert_same_story(ours: RememberingTracker, theirs: RememberingTracker) -> None:
+    for name in ("loss", "gradient_norm", "held_out_loss"):
+        assert curve(ours, name) == curve(theirs, name)
+    assert ours.artifacts == theirs.artifacts
+
+
+def test_kill_9_at_random_steps_leaves_no_trace(folder: Path, undisturbed: tuple[Output, RememberingTracker]) -> None:
+    seed = random.randrange(1000)
+    for step in sorted(random.Random(seed).sample(range(1, 18), 3)):
+        process = start_training(folder)
+        wait_until(lambda step=step: any(told >= step for told in told_steps(folder)), process)  # type: ignore[misc]
+        for pid in [process.pid, *descendants(process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+    track = RememberingTracker()
+    assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest, f"seed {seed}"
+    assert_same_story(track, undisturbed[1])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
+    folder: Path, undisturbed: tuple[Output, RememberingTracker], processes: int
+) -> None:
+    process = start_training(folder, checkpoint_every=1000, sample_every=2, processes=processes)
+    wait_until(lambda: len(told_steps(folder)) >= 3, process)
+    os.kill(descendants(process.pid)[-1], signal.SIGTERM)  # one rank of two: they agree on the step
+    _, told = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    (kept,) = (folder / "model/checkpoints").glob("step-*.pt")
+    assert f"The checkpoint {kept.name} is kept: the same command goes on from it." in told
+    track = RememberingTracker()
+    output = train_in(folder, track, sample_every=2, processes=processes)
+    assert len(track.artifacts) == 10, "also the grid that was cut short"
+    assert len(set(curve(track))) == 10
+    if processes == 1:
+        assert output.shards[0].digest == undisturbed[0].shards[0].digest
+
+
+@pytest.fixture
+def small_disk(folder: Path) -> Iterator[Path]:
+    """The model's folder on a disk with room for two checkpoints, not three."""
+    disk = folder / "model"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2800k", "tmpfs", disk], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip(f"mounting a small disk needs root: {done.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_an_error_that_says_what_is_needed_and_costs_nothing(
+    folder: Path, small_disk: Path, undisturbed: tuple[Output, RememberingTracker]
+) -> None:
+    with pytest.raises(StageFailed) as failed:
+        train_in(folder, RememberingTracker())
+    told = str(failed.value)
+    assert "No space left on device" in told
+    assert f"MB in {small_disk / 'checkpoints'}" in told
+    assert "is whole" in told
+    assert "Traceback" not in told
+    assert not list(small_disk.glob("checkpoints/*.partial"))
+    assert list(small_disk.glob("checkpoints/step-*.pt"))
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    track = RememberingTracker()
+    assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest
+    assert_same_story(track, undisturbed[1])
+
+
+def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
+    folder: Path, undisturbed: tuple[Output, RememberingTracker]
+) -> None:
+    process = start_training(folder)
+    wait_until(lambda: (folder / "model/checkpoints/step-00000008.pt").exists(), process)
+    process.kill()
+    process.communicate()
+    with only_one(folder / "model/train.lock"):  # its child has seen that, and ended
+        *_, newest = sorted((folder / "model/checkpoints").glob("step-*.pt"))
+    content = bytearray(newest.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(byte ^ 1 for byte in content[middle : middle + 200])  # past any padding
+    newest.write_bytes(content)
+    track = RememberingTracker()
+    assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest
+    (warning,) = track.warnings
+    assert warning.startswith(f"{newest.name} is damaged (its part ")
+    assert "steps are done again" in warning
+
+
+def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
+    clean = write_encodings(tmp_path / "clean")
+    split = split_pairs(clean, SETTINGS["held_out_fraction"])
+    numbers = next(batch_numbers(split.train, SETTINGS["batch_size"], seed=0, first_step=3))
+    bad = int(min(numbers))
+    write_encodings(tmp_path / "encodings", poison=(bad,))
+    with pytest.raises(StageFailed) as failed:
+        train_in(tmp_path, RememberingTracker(), log_every=20, checkpoint_every=3)
+    told = str(failed.value)
+    assert "at step 4; in its batch these pairs hold numbers that are not finite: " + f"{bad:09d} (" in told
+    assert f"The last good checkpoint: {tmp_path}/model/checkpoints/step-00000003.pt" in told
+    assert "lower train.lr" in told
+    assert "Traceback" not in told
+    assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_pairs(clean).keys(numbers)
+
+
+@pytest.mark.parametrize("settings", [{"processes": 2}, {"processes": 2, "sharding": "fsdp"}])
+def test_two_processes_make_the_curve_of_one(
+    folder: Path, undisturbed: tuple[Output, RememberingTracker], settings: dict[str, Any]
+) -> None:
+    track = RememberingTracker()
+    output = train_in(folder, track, **settings)
+    for name in ("loss", "gradient_norm", "held_out_loss", "held_out_loss/0.4-0.6"):
+        assert curve(track, name) == pytest.approx(curve(undisturbed[1], name), abs=1e-5)
+    assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)
+    assert track.artifacts == undisturbed[1].artifacts
+
+
+def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
+    folder: Path, undisturbed: tuple[Output, RememberingTracker]
+) -> None:
+    process = start_training(folder, processes=2, sharding="fsdp")
+    wait_until(lambda: bool(told_steps(folder)), process)
+    ranks = descendants(process.pid)
+    assert len(ranks) == 2
+    process.kill()
+    process.communicate()
+    track = RememberingTracker()
+    output = train_in(folder, track)
+    assert not any(is_running(pid) for pid in ranks)
+    assert curve(track) == pytest.approx(curve(undisturbed[1]), abs=1e-5)
+    assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)
+
+
+def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) -> None:
+    process = start_training(folder, processes=2)
+    wait_until(lambda: (folder / "model/checkpoints/step-00000004.pt").exists(), process)
+    ranks = descendants(process.pid)
+    os.kill(ranks[1], signal.SIGKILL)
+    _, told = process.communicate(timeout=WAIT_S)
+    assert "process 2 of 2 was killed" in told
+    assert "is kept: the same command goes on from it." in told
+    assert not any(is_running(pid) for pid in ranks)
+    assert train_in(folder, RememberingTracker(), processes=2).figures["steps"] == 20
+
+
+def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> None:
+    environments = [rank_environment(rank, 2) for rank in range(2)]
+    with only_one(tmp_path / "lock") as lock, pytest.raises(ChildFailed) as failed:
+        run_child(
+            "tests.support.failing_ranks",
+            [str(tmp_path / "meet")],
+            tmp_path / "events",
+            tmp_path / "train.log",
+            lambda _: None,
+            lock,
+            environments,
+        )
+    told = str(failed.value)
+    assert told.startswith("process 2 of 2 ended with exit code 1")
+    assert "ValueError: the second rank cannot go on" in told
+    assert f"Its log: {tmp_path / 'train.1.log'}" in told
+
+
+def test_what_processes_cannot_share_is_told_all_at_once() -> None:
+    told = r"batch_size 9 does not divide into 1 \(accumulate\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
+    with pytest.raises(ValueError, match=told):
+        TrainConfig(batch_size=9, processes=2, device="cuda:1")
+    with pytest.raises(ValueError, match="sharding 'fsdp' needs processes of 2 or more"):
+        TrainConfig(sharding="fsdp")
+
+
+def test_more_processes_than_gpus_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = load_config(TINY, ["train.processes=4"])
+    with pytest.raises(ConfigError, match="processes: 4, but this machine has 2 CUDA devices"):
+        check_run(config)
+    check_run(load_config(TINY, ["train.processes=4", "train.device=cpu"]))
+
+
+def test_the_deterministic_mode_reaches_the_process_and_changes_nothing_on_a_cpu(
+    folder: Path, undisturbed: tuple[Output, RememberingTracker]
+) -> None:
+    output = train_in(folder, RememberingTracker(), deterministic=True)
+    assert output.shards[0].digest == undisturbed[0].shards[0].digest

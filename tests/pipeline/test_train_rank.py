@@ -1,0 +1,71 @@
+"""What one process of a training does besides steps: a stop cuts it short, the next process makes up for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.batches import open_pairs, split_pairs
+from pipeline.config import TrainConfig
+from pipeline.ranks import ALONE
+from pipeline.train import initial_state
+from pipeline.train_events import EVENTS_FILE, Story, set_events_aside
+from pipeline.train_process import TrainJob
+from pipeline.train_rank import Stop, Training
+from tests.support.training import MODEL, SETTINGS, write_encodings
+from tld_model.encoders import load_image_codec
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    encodings = write_encodings(tmp_path / "encodings")
+    config = TrainConfig(**SETTINGS)
+    job = TrainJob(encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, parent=0)
+    pairs, split = open_pairs(encodings), split_pairs(encodings, config.held_out_fraction)
+    encoders, codec = encodings.figures["encoders"], load_image_codec("shapes-vae", "cpu")
+    return Training(job, ALONE, "cpu", Stop(), Story(tmp_path, 20, 8), encoders, pairs, split, codec)
+
+
+def told(folder: Path) -> list[str]:
+    path = folder / EVENTS_FILE
+    return [json.loads(line)["kind"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Training) -> None:
+    state = initial_state(training.job.config, MODEL, "cpu")
+    state.step = 10
+    training.stop.asked = True
+    training.look(state)
+    assert told(tmp_path) == []
+    training.stop.asked = False
+    training.look(state)
+    assert told(tmp_path) == ["metrics", "artifact"]
+
+    set_events_aside(tmp_path)
+    training.story.begin_at(10)
+    training.look(state)
+    assert told(tmp_path) == ["metrics", "artifact"], "told again, not done again"
+
+
+def test_a_story_survives_kills_torn_lines_and_steps_done_twice(tmp_path: Path) -> None:
+    def tell(*steps: int, note: float) -> None:
+        for step in steps:
+            Story(tmp_path, 20, 8).tell(kind="metrics", step=step, values={"loss": note})
+
+    def losses() -> list[tuple[int, float]]:
+        events = [json.loads(line) for line in (tmp_path / EVENTS_FILE).read_text().splitlines()]
+        return [(event["step"], event["values"]["loss"]) for event in events]
+
+    tell(2, 4, 6, note=1)
+    with (tmp_path / EVENTS_FILE).open("a") as file:
+        file.write('{"kind": "metrics", "step": 8, "values": {"loss": 1}')
+    set_events_aside(tmp_path)
+    set_events_aside(tmp_path)  # the process between them was killed before it told anything
+    Story(tmp_path, 20, 8).begin_at(4)
+    assert losses() == [(2, 1), (4, 1)]
+    tell(6, 8, note=2)
+    set_events_aside(tmp_path)
+    Story(tmp_path, 20, 8).begin_at(8)
+    assert losses() == [(2, 1), (4, 1), (6, 2), (8, 2)]

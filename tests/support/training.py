@@ -1,0 +1,108 @@
+"""The real training stage on made-up encodings, as a process that a test may kill, without Prefect and MLflow.
+
+python -m tests.support.training FOLDER '{"steps": 8}'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
+from data_catalog.manifest import Manifest, Shard, read_manifest, write_manifest
+from pipeline.config import TrainConfig
+from pipeline.stage import Output, StageFailed
+from pipeline.train_process import train
+from tests.support.command import REPOSITORY
+from tests.support.tracker import RememberingTracker
+from tld_model.config import DenoiserConfig
+
+MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+SETTINGS: dict[str, Any] = {
+    "steps": 20,
+    "batch_size": 8,
+    "warmup_steps": 2,
+    "lr": 1e-3,
+    "precision": "fp32",
+    "device": "cpu",
+    "checkpoint_every": 4,
+    "validate_every": 5,
+    "sample_every": 10,
+    "log_every": 2,
+    "held_out_fraction": 0.2,
+}
+
+
+def write_encodings(folder: Path, sizes: tuple[int, ...] = (23, 17), poison: tuple[int, ...] = ()) -> Manifest:
+    """Shards of float16 latents; the poisoned pairs of the first one hold infinities."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number, n in enumerate(sizes):
+        keys = [f"{number:05d}{i:04d}" for i in range(n)]
+        text = rng.standard_normal((n, 8)).astype(np.float16)
+        latents = (0.5 * text.repeat(8, axis=1).reshape(n, 4, 4, 4)).astype(np.float16)
+        if number == 0:
+            latents[list(poison)] = np.inf
+        rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
+        rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
+        rows |= {"split": [""] * n, "sha256": keys}
+        write_encoded_shard(folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_)))
+    manifest = Manifest(
+        stage="encode",
+        version=1,
+        fingerprint="",
+        digest="",
+        rows=sum(sizes),
+        shards=tuple(Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)),
+        figures={
+            "quantization": {"clip": 4.0, "dtype": "float16"},
+            "latent_shape": [4, 4, 4],
+            "text_dim": 8,
+            "encoders": {"vae": "shapes-vae", "clip": "shapes-clip"},
+        },
+        settings={},
+        parents={},
+        made_by="",
+        made_at="",
+        seconds=0,
+        folder=folder,
+    )
+    write_manifest(manifest)
+    return manifest
+
+
+def train_in(folder: Path, track: RememberingTracker, **settings: Any) -> Output:
+    """Train on folder/encodings in folder/model, from this process. Raises StageFailed."""
+    encodings = read_manifest(folder / "encodings")
+    assert encodings
+    (folder / "model").mkdir(exist_ok=True)
+    return train(encodings, TrainConfig(**SETTINGS | settings), MODEL, folder / "model", track)
+
+
+def start_training(folder: Path, **settings: Any) -> subprocess.Popen[str]:
+    """`train_in` in a process of its own, which prints the digest of the weights."""
+    command = [sys.executable, "-m", "tests.support.training", str(folder), json.dumps(settings)]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def main() -> None:
+    track = RememberingTracker()
+    try:
+        output = train_in(Path(sys.argv[1]), track, **json.loads(sys.argv[2]))
+    except StageFailed as error:
+        raise SystemExit(str(error)) from error
+    finally:
+        print(*track.warnings, sep="\n", file=sys.stderr)
+    print(output.shards[0].digest)
+
+
+if __name__ == "__main__":
+    main()

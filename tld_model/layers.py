@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # each [b, h, n, k]
-        return merge_heads(F.scaled_dot_product_attention(q, k, v))  # [b, n, d]
+        return merge_heads(attend(q, k, v))  # [b, n, d]
 
 
 class CrossAttention(nn.Module):
@@ -62,7 +62,7 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         q = split_heads(self.q(x))  # [b, h, n, k]
         k, v = (split_heads(part) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
-        return merge_heads(F.scaled_dot_product_attention(q, k, v))  # [b, n, d]
+        return merge_heads(attend(q, k, v))  # [b, n, d]
 
 
 class FeedForward(nn.Module):
@@ -104,6 +104,18 @@ class Block(nn.Module):
         x = x + self.cross_attention(self.norm2(x), condition)  # [b, n, d]
         x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
         return x
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice -> [b, h, n, k]
+
+    Torch's own, but written out where a CPU must also run it backward: there the backward pass of its fused
+    kernel is slow, and its plain one calculates in fp32.
+    """
+    if q.device.type != "cpu" or not q.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [b, h, n, m]
+    return scores.softmax(dim=-1) @ v
 
 
 def split_heads(x: Tensor) -> Tensor:

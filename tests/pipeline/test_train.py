@@ -137,6 +137,19 @@ def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
         split_pairs(make_encodings(tmp_path, split="held_out"), 0.1)
 
 
+def test_the_split_of_many_shards_is_that_of_its_rows_one_by_one(tmp_path: Path) -> None:
+    encodings = make_encodings(tmp_path, sizes=(300, 0, 2, 200))
+    keys = [f"{shard:05d}{row:04d}" for shard, n in enumerate((300, 0, 2, 200)) for row in range(n)]
+    wanted = [is_held_out(key, "", 0.1) for key in keys]
+    split = split_pairs(encodings, 0.1)
+    assert split.held_out.tolist() == [number for number, held in enumerate(wanted) if held]
+    assert split.train.tolist() == [number for number, held in enumerate(wanted) if not held]
+    assert split.held_out_captions == [f"caption {keys[number]}" for number in split.held_out]
+    alone = split_pairs(encodings, 1e-9)
+    assert len(alone.held_out) == 1, "where the share is too small for any pair, the nearest one is held out"
+    assert alone.held_out[0] in split.held_out
+
+
 def test_the_learning_rate_rises_then_falls_or_stays() -> None:
     config = TrainConfig(steps=100, warmup_steps=10, lr=1.0)
     rates = [learning_rate(config, step) for step in range(100)]

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
+from tld_model.layers import attend
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fixtures/published_checkpoints"
@@ -104,3 +106,19 @@ def test_a_file_that_is_no_denoiser_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(CheckpointError, match=r"d\.safetensors is not a readable safetensors file"):
         load_denoiser(path, "cpu")
+
+
+def test_attention_in_training_gives_the_numbers_and_gradients_of_torchs_own() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, length, 64) for length in (16, 5, 5)]  # q, k, v
+    ours = [x.clone().requires_grad_() for x in inputs]
+    theirs = [x.clone().requires_grad_() for x in inputs]
+    q, k, v = theirs
+    written_out, fused = attend(*ours), F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(written_out, fused, rtol=1e-5, atol=1e-6)
+    for out in (written_out, fused):
+        out.square().sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(*ours), written_out, rtol=1e-5, atol=1e-6)

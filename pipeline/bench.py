@@ -154,6 +154,8 @@ def _train(config: RunConfig) -> _Figures:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     state = initial_state(config.train, config.model, device)
+    if config.train.compile:
+        state.denoiser.compile_blocks()
 
     def steps_of(count: int) -> Callable[[], int]:
         batch = _random_batch(config, count)
@@ -164,7 +166,7 @@ def _train(config: RunConfig) -> _Figures:
 
         return step
 
-    size = largest_batch(steps_of, config.train.batch_size)
+    size = config.train.batch_size if device.startswith("cuda") else largest_batch(steps_of, config.train.batch_size)
     peaks = {name: matrix_product(device, dtype) for name, dtype in _arithmetic(device).items()}
     speeds = measure_in_turns({"train": steps_of(size), **peaks})
     used = "bf16" if "bf16" in peaks and config.train.precision != "fp32" else "fp32"
@@ -199,7 +201,8 @@ def _arithmetic(device: str) -> dict[str, torch.dtype]:
 def _denoise(config: RunConfig) -> _Figures:
     """The denoiser's part of a sample: all its steps, with guidance."""
     device = choose_device(config.evaluate.device)
-    denoise = guided(initial_state(config.train, config.model, device).ema, config.evaluate.guidance)
+    denoiser = Denoiser(config.model).to(device).eval()
+    denoise = guided(denoiser, config.evaluate.guidance)
     levels = noise_levels(config.evaluate.steps)
 
     def draw_of(count: int) -> Callable[[], int]:

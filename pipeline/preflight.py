@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,12 @@ def _devices(config: RunConfig) -> Iterator[str]:
                 yield f"{name}.device: {error}"
 
 
+def _compiler(config: RunConfig) -> Iterator[str]:
+    name = os.environ.get("CXX", "g++")
+    if config.train.compile and not shutil.which(name):
+        yield f"train.compile: needs a C++ compiler and finds no {name!r}; install one, or set train.compile=false"
+
+
 _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _url_table,
     _encoders,
@@ -113,4 +120,5 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _shapes_size,
     _root_is_writable,
     _devices,
+    _compiler,
 )

@@ -99,7 +99,9 @@ _SPEED_ONLY_IN_DOWNLOAD = frozenset(
         "shard_deadline_s",
     }
 )
-_SPEED_ONLY_IN_TRAINING = frozenset({"device", "checkpoint_every", "validate_every", "sample_every", "log_every"})
+_SPEED_ONLY_IN_TRAINING = frozenset(
+    {"device", "compile", "checkpoint_every", "validate_every", "sample_every", "log_every"}
+)
 _SPEED_ONLY_IN_ENCODING = frozenset({"device", "batch_size", "workers", "keep_images"})
 STAGES: dict[str, StageSpec] = {
     spec.name: spec

@@ -171,6 +171,8 @@ def main(job_file: Path) -> None:
     codec = load_image_codec(encodings.figures["encoders"]["vae"], device)
     state = initial_state(job.config, job.model, device)
     resume(state, job.out / "checkpoints", device)
+    if job.config.compile:
+        state.denoiser.compile_blocks()
     story = _Story(job.out / EVENTS_FILE, job.config.steps)
     story.begin_at(state.step)
 

@@ -44,6 +44,12 @@ class Denoiser(nn.Module):
             x = block(x, condition)  # [b, n, d]
         return self._unpatchify(self.head(x))  # [b, c, z, z]
 
+    def compile_blocks(self) -> None:
+        """Have torch compile the blocks, at their first call, in place: names of weights stay as they are. Blocks
+        are alike, so one compilation serves all."""
+        for block in self.blocks:
+            block.compile()
+
     def _unpatchify(self, x: Tensor) -> Tensor:
         """[b, n, c*p*p] -> [b, c, z, z]"""
         c, p = self.config.latent_channels, self.config.patch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,26 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs
     fresh = initial_state(CONFIG, MODEL, "cpu")
     resume(fresh, tmp_path / "c", "cpu")
     assert fresh.step == 7
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
+def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(
+    tmp_path: Path, pairs: EncodedPairs, split: Split
+) -> None:
+    config = CONFIG.model_copy(update={"steps": 3, "precision": "fp32"})
+    plain, compiled = initial_state(config, MODEL, "cpu"), initial_state(config, MODEL, "cpu")
+    compiled.denoiser.compile_blocks()
+    losses = [[step.loss.item() for step in train_steps(s, pairs, split, config, "cpu")] for s in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+    save_checkpoint(compiled, tmp_path / "c")
+    resume(plain, tmp_path / "c", "cpu")
+    for (name, a), (same, b) in zip(
+        plain.denoiser.state_dict().items(), compiled.denoiser.state_dict().items(), strict=True
+    ):
+        assert name == same
+        assert torch.equal(a, b)
 
 
 def test_it_learns(pairs: EncodedPairs, split: Split) -> None:

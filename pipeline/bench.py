@@ -41,6 +41,7 @@ from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 Part = Literal["encode", "load", "train", "denoise", "decode"]
 PARTS: tuple[Part, ...] = get_args(Part)
 LEAST_PAIRS = 1000
+_LEAST_BATCH = 8  # of training on a CPU, where a large one takes minutes a step
 _ENCODE_S = 2.0  # of the bare encoders in one round
 
 
@@ -166,7 +167,9 @@ def _train(config: RunConfig) -> _Figures:
 
         return step
 
-    size = config.train.batch_size if device.startswith("cuda") else largest_batch(steps_of, config.train.batch_size)
+    size = config.train.batch_size
+    if not device.startswith("cuda"):
+        size = largest_batch(steps_of, size, _LEAST_BATCH)
     peaks = {name: matrix_product(device, dtype) for name, dtype in _arithmetic(device).items()}
     speeds = measure_in_turns({"train": steps_of(size), **peaks})
     used = "bf16" if "bf16" in peaks and config.train.precision != "fp32" else "fp32"

@@ -48,9 +48,9 @@ def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
     return {name: Speed(statistics.median(found), min(found), max(found)) for name, found in speeds.items()}
 
 
-def largest_batch(work_on: Callable[[int], Callable[[], float]], wanted: int) -> int:
-    """The batch size wanted, or the largest of its halves that a machine does in a few seconds."""
-    size = 1
+def largest_batch(work_on: Callable[[int], Callable[[], float]], wanted: int, least: int = 1) -> int:
+    """The batch size wanted, or the last of `least`, twice `least`, … that this machine does in a few seconds."""
+    size = min(least, wanted)
     while size < wanted:
         work = work_on(min(2 * size, wanted))
         work()

@@ -67,6 +67,7 @@ def test_a_batch_is_as_large_as_wanted_or_as_time_allows(monkeypatch: pytest.Mon
     assert largest_batch(lambda count: lambda: count, 48) == 48
     monkeypatch.setattr(stopwatch, "_MOST_S", 0)
     assert largest_batch(lambda count: lambda: count, 48) == 1
+    assert largest_batch(lambda count: lambda: count, 48, least=8) == 8
 
 
 def test_pages_of_taken_pairs_do_not_stay_in_this_process(tmp_path: Path) -> None:

@@ -109,10 +109,10 @@ class Block(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice -> [b, h, n, k]
 
-    Torch's own, but written out where a CPU must also run it backward: there the backward pass of its fused
-    kernel is slow, and its plain one calculates in fp32.
+    Torch's own, but written out where a CPU trains in bf16: there the backward pass of its fused kernel is slow,
+    and its plain one calculates in fp32.
     """
-    if q.device.type != "cpu" or not q.requires_grad:
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not q.requires_grad:
         return F.scaled_dot_product_attention(q, k, v)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [b, h, n, m]
     out: Tensor = scores.softmax(dim=-1) @ v  # [b, h, n, k]

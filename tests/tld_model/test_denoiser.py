@@ -110,15 +110,16 @@ def test_a_file_that_is_no_denoiser_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_attention_in_training_gives_the_numbers_and_gradients_of_torchs_own() -> None:
     torch.manual_seed(0)
-    inputs = [torch.randn(2, 3, length, 64) for length in (16, 5, 5)]  # q, k, v
-    ours = [x.clone().requires_grad_() for x in inputs]
-    theirs = [x.clone().requires_grad_() for x in inputs]
-    q, k, v = theirs
-    written_out, fused = attend(*ours), F.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(written_out, fused, rtol=1e-5, atol=1e-6)
+    exact = [torch.randn(2, 3, length, 64).requires_grad_() for length in (16, 5, 5)]  # q, k, v
+    half = [x.detach().bfloat16().requires_grad_() for x in exact]
+    q, k, v = exact
+    fused, written_out = F.scaled_dot_product_attention(q, k, v), attend(*half)
+    assert "ScaledDot" not in str(written_out.grad_fn)
+    torch.testing.assert_close(written_out.float(), fused, rtol=0.02, atol=0.02)
     for out in (written_out, fused):
-        out.square().sum().backward()
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+        out.sum().backward()
+    for a, b in zip(half, exact, strict=True):
+        assert a.grad is not None
+        torch.testing.assert_close(a.grad.float(), b.grad, rtol=0.05, atol=0.05)
     with torch.no_grad():
-        torch.testing.assert_close(attend(*ours), written_out, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(attend(*half), written_out, rtol=0.02, atol=0.02)

@@ -4,6 +4,7 @@ in the same order. Readable with pandas and numpy alone. Knows nothing of torch.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import zipfile
@@ -68,6 +69,14 @@ def read_arrays(path: Path) -> EncodedArrays:
     except (zipfile.BadZipFile, KeyError, struct.error, ValueError) as error:
         raise EncodingsError(f"{path} is not an encoded shard: {error}") from error
     return EncodedArrays(**arrays)
+
+
+def unmap_pages(arrays: EncodedArrays) -> None:
+    """Let go of what was read of memory-mapped arrays: it stays in the system's cache, but no longer counts as this
+    process's memory, which would else grow to the size of the files."""
+    for array in (arrays.latents, arrays.text):
+        if isinstance(array.base, mmap.mmap):
+            array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:

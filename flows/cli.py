@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.stage import StageStatus
 
 Stage = Literal["download", "encode", "train", "evaluate"]
+Part = Literal["encode", "load", "train", "denoise", "decode"]
 Overrides = Annotated[
     tuple[str, ...], Parameter(help="Settings to change, as section.key=value: train.lr=3e-4 evaluate.prompts=64.")
 ]
@@ -275,26 +276,28 @@ def show_config(config: Config, *overrides: str) -> None:
 def bench(
     config: Config,
     *overrides: str,
+    only: Annotated[tuple[Part, ...], Parameter(negative="", help="Measure this part; several are allowed.")] = (),
+    pairs: Annotated[int, Parameter(help="How many made-up pairs the loader is measured on.")] = 20_000,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """How fast this machine encodes, trains and samples this run's models, and how long the run would take."""
+    """How fast this machine encodes, loads, trains and samples this run's models, and how long the run would take."""
+    from flows.pages import bench_page
+    from pipeline.bench import LEAST_PAIRS, PARTS
     from pipeline.bench import bench as measure
     from pipeline.preflight import check_run
 
     settings = load(config, overrides)
-    check_run(settings)
-    told = measure(settings, lambda line: print(line, file=sys.stderr))
+    if pairs < LEAST_PAIRS:
+        raise UserMistake(f"--pairs must be at least {LEAST_PAIRS}, got {pairs}")
+    if not only or {"encode", "decode"} & set(only):  # the others need neither a URL table nor encoders
+        check_run(settings)
+    told = measure(settings, only or PARTS, pairs, lambda line: print(line, file=sys.stderr))
     if as_json:
         print(json.dumps(told, indent=2))
         return
-    console.print(told["machine"], markup=False)
-    table = Table("images/s", "median", "slowest", "fastest", box=None, header_style="bold", pad_edge=False)
-    for name, speed in told["images_per_s"].items():
-        table.add_row(name.replace("_", " "), *(f"{speed[key]:.1f}" for key in ("median", "slowest", "fastest")))
+    table, lines = bench_page(told)
     console.print(table)
-    console.print(f"encode keeps its encoders busy {told['encode_over_bare_encoders']:.0%} of the time")
-    hours = ", ".join(f"{name} {value:.2f}" for name, value in told["projected_hours"].items())
-    console.print(f"this run would take, in hours, without download: {hours}", markup=False)
+    console.print(lines, markup=False)
 
 
 @app.command
@@ -362,11 +365,12 @@ def _explain(error: Exception) -> int:
 def _mistakes_of_torch_rooms() -> list[type[Exception]]:
     from pipeline.batches import SplitError
     from pipeline.devices import DeviceError
+    from pipeline.scratch_data import NoRoom
     from pipeline.train_process import ModelMismatch
     from tld_model.checkpoint import CheckpointError
     from tld_model.encoders import EncoderError
 
-    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError]
+    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError, NoRoom]
 
 
 if __name__ == "__main__":

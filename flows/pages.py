@@ -1,4 +1,5 @@
-"""What the command line says at length: the plan of a download, the catalog, a data set of it. Knows no stage."""
+"""What the command line says at length: the plan of a download, the catalog, a data set of it, what was
+measured. Knows no stage."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -89,6 +90,40 @@ def source_page(source: Source) -> str:
     page += ["Look at what it would cost, take a taste, run it:", f"  tld download {run} --plan"]
     page += [f"  tld run {run} download.limit=2000 --until encode", f"  tld run {run}"]
     return "\n".join(page)
+
+
+def bench_page(told: dict[str, Any]) -> tuple[Table, str]:
+    """What `tld bench` measured: images a second, and a line for all that explains them."""
+    table = Table("images/s", "median", "slowest", "fastest", box=None, header_style="bold", pad_edge=False)
+    for name, speed in told["images_per_s"].items():
+        table.add_row(name.replace("_", " "), *(f"{speed[key]:.2f}" for key in ("median", "slowest", "fastest")))
+    lines = [told["machine"]]
+    if "encode_over_bare_encoders" in told:
+        lines.append(f"encode keeps its encoders busy {told['encode_over_bare_encoders']:.0%} of the time")
+    if loader := told.get("loader"):
+        held = loader["memory_mib"]
+        lines.append(
+            f"the loader starts on {loader['pairs']:,} pairs in {loader['start_s']} s and holds {held['own']} MiB, and "
+            f"{held['mapped']} MiB of mapped files; {held['peak']} MiB at most"
+        )
+    if "load_over_train" in told:
+        lines.append(f"it delivers {told['load_over_train']:,.0f} times what the training takes")
+    if train := told.get("train"):
+        peaks = ", ".join(f"{name} {value:,}" for name, value in train["peak_gflop_per_s"].items())
+        lines += [
+            f"this device multiplies matrices at GFLOP/s: {peaks}",
+            f"training at batch {train['batch_size']} (configured: {train['configured_batch_size']}) does "
+            f"{train['flop_utilisation']:.1%} of the {train['arithmetic']} peak: {train['gflop_per_image']} GFLOP an "
+            "image, matrix products and convolutions, backward twice forward",
+            f"it takes {train['memory_mib']:,} MiB of memory"
+            + (f", {gpu:,} MiB on the device" if (gpu := train.get("device_memory_mib")) else ""),
+        ]
+    if "sample_images_per_s" in told:
+        lines.append(f"denoiser and decoder together sample {told['sample_images_per_s']} images/s")
+    if hours := told["projected_hours"]:
+        each = ", ".join(f"{name} {value:.2f}" for name, value in hours.items())
+        lines.append(f"this run would take, in hours, without download: {each}")
+    return table, "\n".join(lines)
 
 
 def _rows(count: int) -> str:

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_catalog.encodings import EncodedArrays, read_arrays, read_rows
+from data_catalog.encodings import EncodedArrays, read_arrays, read_rows, unmap_pages
 from data_catalog.manifest import Manifest
 from tld_model.quantize import Quantization, dequantize
+
+HELD_OUT = "held_out"  # in the table's split column
+_DECIDED = 2.0  # above every hash: the split column has decided
 
 
 class SplitError(ValueError):
@@ -52,6 +56,7 @@ class EncodedPairs:
             rows = numbers[here] - self.starts[index]
             latents[here] = self.shards[index].latents[rows]
             text[here] = self.shards[index].text[rows]
+            unmap_pages(self.shards[index])
         stored = torch.from_numpy(latents).to(device, non_blocking=True)
         return Batch(
             dequantize(stored, self.quantization), torch.from_numpy(text).to(device, non_blocking=True).float()
@@ -85,29 +90,48 @@ def open_pairs(encodings: Manifest) -> EncodedPairs:
 
 
 def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
-    """Divide pairs by the table's split column, or else by a hash of the key. Raises SplitError."""
-    rows = [
-        row
-        for shard in encodings.shards
-        if shard.rows
-        for row in read_rows(encodings.folder, shard.name, ["key", "split", "caption"]).to_pylist()
-    ]
-    held_out = np.array([is_held_out(row["key"], row["split"], held_out_fraction) for row in rows])
-    undecided = [number for number, row in enumerate(rows) if not row["split"]]
-    if not held_out.any() and undecided and held_out_fraction > 0 and len(rows) > 1:
-        held_out[min(undecided, key=lambda number: _key_hash(rows[number]["key"]))] = True
+    """Divide pairs by the table's split column, or else by a hash of the key. Raises SplitError.
+
+    Keys and captions are read a shard at a time: a million pairs leave nine bytes each in memory, and the held-out
+    captions.
+    """
+    names = [shard.name for shard in encodings.shards if shard.rows]
+    parts = [_hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names]
+    hashes, held_out = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    held_out |= hashes < held_out_fraction
+    undecided = hashes < _DECIDED
+    if not held_out.any() and undecided.any() and held_out_fraction > 0 and len(hashes) > 1:
+        held_out[hashes.argmin()] = True
     if not held_out.any():
         raise SplitError("no pair is held out; raise train.held_out_fraction, or give the table a split column")
     if held_out.all():
-        raise SplitError(f"all {len(rows)} pairs are held out, none is left to train on; lower train.held_out_fraction")
-    numbers = np.arange(len(rows))
-    chosen = numbers[held_out]
-    return Split(numbers[~held_out], chosen, [rows[number]["caption"] for number in chosen])
+        raise SplitError(
+            f"all {len(hashes)} pairs are held out, none is left to train on; lower train.held_out_fraction"
+        )
+    captions = _captions(encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1]))
+    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), captions)
+
+
+def _hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Of each row the hash of its key, _DECIDED where the split column decides; and whether that holds it out."""
+    split = np.array(rows["split"].fill_null("").to_pylist())
+    hashes = np.array([_key_hash(key) for key in rows["key"].to_pylist()])
+    return np.where(split == "", hashes, _DECIDED), split == HELD_OUT
+
+
+def _captions(encodings: Manifest, names: list[str], chosen: list[NDArray[np.bool_]]) -> list[str]:
+    """The captions of the chosen rows of each shard, in order."""
+    return [
+        caption
+        for name, rows in zip(names, chosen, strict=True)
+        if rows.any()
+        for caption in read_rows(encodings.folder, name, ["caption"])["caption"].filter(pa.array(rows)).to_pylist()
+    ]
 
 
 def is_held_out(key: str, split: str, fraction: float) -> bool:
     """Whether a pair is kept out of training; the same answer for the same key, whatever else is there."""
-    return split == "held_out" if split else _key_hash(key) < fraction
+    return split == HELD_OUT if split else _key_hash(key) < fraction
 
 
 def _key_hash(key: str) -> float:

@@ -229,6 +229,9 @@ class TrainConfig(_Section):
     (contrastive flow matching; Stoica et al., 2025, use 0.05)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the forward pass; 'auto' is bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the transformer blocks with torch.compile, which needs a C++ compiler and takes a minute at the start;
+    meant for GPUs: on a CPU it gained nothing. Changes speed only, up to rounding."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs kept out of training, by a hash of the key; a split column in the table goes first."""
     seed: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,12 @@ def _a_gpu_a_process(config: RunConfig) -> Iterator[str]:
             yield f"train.processes: {wanted}, but this machine has {have} CUDA devices; set train.processes={have}"
 
 
+def _compiler(config: RunConfig) -> Iterator[str]:
+    name = os.environ.get("CXX", "g++")
+    if config.train.compile and not shutil.which(name):
+        yield f"train.compile: needs a C++ compiler and finds no {name!r}; install one, or set train.compile=false"
+
+
 _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _url_table,
     _encoders,
@@ -144,4 +151,5 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _starting_point,
     _devices,
     _a_gpu_a_process,
+    _compiler,
 )

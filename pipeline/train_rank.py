@@ -123,6 +123,8 @@ class Training:
         state = initial_state(config, self.job.model, start)
         resume(state, self.checkpoints, start, self.ranks, self.story.warn)
         self.story.begin_at(state.step)
+        if config.compile:
+            state.denoiser.compile_blocks()
         spread(state, config, self.ranks, self.device)
         return state
 

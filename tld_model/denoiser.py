@@ -62,6 +62,12 @@ class Denoiser(nn.Module):
             return noisy - sigma[:, None, None, None].to(noisy.dtype) * out  # x0 = x_sigma - sigma v
         return out
 
+    def compile_blocks(self) -> None:
+        """Have torch compile the blocks, at their first call, in place: names of weights stay as they are. Blocks
+        are alike, so one compilation serves all."""
+        for block in self.blocks:
+            block.compile()
+
     def _unpatchify(self, x: Tensor) -> Tensor:
         """[b, n, c*p*p] -> [b, c, z, z]"""
         c, p = self.config.latent_channels, self.config.patch_size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import tld
+from tests.support.command import ENVIRONMENT, tld
 from tests.support.small import TINY, small
 
 REAL = "url,caption\nhttp://127.0.0.1:9/1.jpg,one\n"
@@ -55,6 +55,12 @@ def test_a_table_that_cannot_be_used(tmp_path: Path, content: str, says: str) ->
     table, root = tmp_path / "urls.csv", tmp_path / "data"
     table.write_text(content)
     check(root, says, "run", TINY, *small(root), f"download.urls={table}")
+
+
+def test_compiling_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "CXX", "/no/such/compiler")
+    root = tmp_path / "data"
+    check(root, "train.compile: needs a C++ compiler", "run", TINY, *small(root), "train.compile=true")
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,26 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs
     assert fresh.step == 7
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
+def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(
+    tmp_path: Path, pairs: EncodedPairs, split: Split
+) -> None:
+    config = CONFIG.model_copy(update={"steps": 3, "precision": "fp32"})
+    plain, compiled = initial_state(config, MODEL, "cpu"), initial_state(config, MODEL, "cpu")
+    compiled.denoiser.compile_blocks()
+    losses = [[step.loss.item() for step in train_steps(s, pairs, split, config, "cpu")] for s in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+    save_checkpoint(compiled, tmp_path / "c")
+    resume(plain, tmp_path / "c", "cpu")
+    for (name, a), (same, b) in zip(
+        plain.denoiser.state_dict().items(), compiled.denoiser.state_dict().items(), strict=True
+    ):
+        assert name == same
+        assert torch.equal(a, b)
+
+
 def test_it_learns(pairs: EncodedPairs, split: Split) -> None:
     config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
     state = initial_state(config, MODEL, "cpu")
@@ -135,6 +156,19 @@ def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
         split_pairs(make_encodings(tmp_path, split="train"), 0.1)
     with pytest.raises(SplitError, match="none is left to train on"):
         split_pairs(make_encodings(tmp_path, split="held_out"), 0.1)
+
+
+def test_the_split_of_many_shards_is_that_of_its_rows_one_by_one(tmp_path: Path) -> None:
+    encodings = make_encodings(tmp_path, sizes=(300, 0, 2, 200))
+    keys = [f"{shard:05d}{row:04d}" for shard, n in enumerate((300, 0, 2, 200)) for row in range(n)]
+    wanted = [is_held_out(key, "", 0.1) for key in keys]
+    split = split_pairs(encodings, 0.1)
+    assert split.held_out.tolist() == [number for number, held in enumerate(wanted) if held]
+    assert split.train.tolist() == [number for number, held in enumerate(wanted) if not held]
+    assert split.held_out_captions == [f"caption {keys[number]}" for number in split.held_out]
+    alone = split_pairs(encodings, 1e-9)
+    assert len(alone.held_out) == 1, "where the share is too small for any pair, the nearest one is held out"
+    assert alone.held_out[0] in split.held_out
 
 
 def test_the_learning_rate_rises_then_falls_or_stays() -> None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
+from tld_model.layers import attend
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fixtures/published_checkpoints"
@@ -153,3 +155,20 @@ def test_without_learned_positions_the_convolutions_tell_the_places() -> None:
         out = denoiser(torch.ones(1, 4, size, size), sigma, text)
         assert out.shape == (1, 4, size, size)
         assert not torch.allclose(out[..., 0, 0], out[..., 4, 4])
+
+
+def test_attention_in_training_gives_the_numbers_and_gradients_of_torchs_own() -> None:
+    torch.manual_seed(0)
+    exact = [torch.randn(2, 3, length, 64).requires_grad_() for length in (16, 5, 5)]  # q, k, v
+    half = [x.detach().bfloat16().requires_grad_() for x in exact]
+    q, k, v = exact
+    fused, written_out = F.scaled_dot_product_attention(q, k, v), attend(*half)
+    assert "ScaledDot" not in str(written_out.grad_fn)
+    torch.testing.assert_close(written_out.float(), fused, rtol=0.02, atol=0.02)
+    for out in (written_out, fused):
+        out.sum().backward()
+    for a, b in zip(half, exact, strict=True):
+        assert a.grad is not None
+        torch.testing.assert_close(a.grad.float(), b.grad, rtol=0.05, atol=0.05)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(*half), written_out, rtol=0.02, atol=0.02)

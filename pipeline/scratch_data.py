@@ -1,0 +1,84 @@
+"""Made-up data to measure with: image shards and encodings that look like real ones and mean nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
+from data_catalog.manifest import Manifest, Shard
+from tld_model.config import DenoiserConfig
+
+_SHARD_ROWS = 10_000
+
+
+class NoRoom(ValueError):
+    """A disk too full for what is to be measured."""
+
+
+def soft_pictures(count: int, edge: int) -> np.ndarray[Any, Any]:
+    """Colour gradients, which cost a decoder about what photographs do: uint8 [n, edge, edge, 3]"""
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+    size = (edge, edge)
+    return np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in coarse])
+
+
+def write_image_shard(path: Path, pictures: np.ndarray[Any, Any], captions: list[str], image_format: str) -> None:
+    """A tar as the download leaves it."""
+    kind = "JPEG" if image_format == "jpg" else image_format.upper()
+    edge = pictures.shape[1]
+    with tarfile.open(path, "w") as tar:
+        for number, caption in enumerate(captions):
+            picture = io.BytesIO()
+            Image.fromarray(pictures[number % len(pictures)]).save(picture, format=kind)
+            told = {"url": "", "split": "", "original_width": edge, "original_height": edge, "sha256": ""}
+            members = {image_format: picture.getvalue(), "txt": caption.encode(), "json": json.dumps(told).encode()}
+            for suffix, content in members.items():
+                member = tarfile.TarInfo(f"{number:09d}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest:
+    """Encodings of random bytes in the model's shapes. Raises NoRoom."""
+    latent = (model.latent_channels, model.latent_size, model.latent_size)
+    needed, free = pairs * (int(np.prod(latent)) + 2 * model.text_dim + 100), shutil.disk_usage(folder).free
+    if needed > 0.9 * free:
+        raise NoRoom(
+            f"{pairs:,} pairs need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
+            "ask for fewer with --pairs, or set TMPDIR to a folder on a larger disk"
+        )
+    rng = np.random.default_rng(0)
+    sizes = [min(_SHARD_ROWS, pairs - start) for start in range(0, pairs, _SHARD_ROWS)]
+    latents = rng.integers(1, 256, (sizes[0], *latent), dtype=np.uint8)
+    text = rng.standard_normal((sizes[0], model.text_dim), dtype=np.float32).astype(np.float16)
+    for number, n in enumerate(sizes):
+        keys = [f"{number:05d}{row:04d}" for row in range(n)]
+        rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
+        rows |= {"key": keys, "url": keys, "sha256": keys, "split": [""] * n}
+        rows |= {"caption": [f"made-up caption number {key} of a set that means nothing" for key in keys]}
+        arrays = EncodedArrays(latents[:n], text[:n], np.array(keys, np.bytes_))
+        write_encoded_shard(folder, f"{number:05d}", rows, arrays)
+    shards = tuple(Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes))
+    return Manifest(
+        stage="encode",
+        version=1,
+        fingerprint="",
+        digest="",
+        rows=pairs,
+        shards=shards,
+        figures={"quantization": {"clip": 5.0}},
+        settings={},
+        parents={},
+        made_by="",
+        made_at="",
+        seconds=0,
+        folder=folder,
+    )

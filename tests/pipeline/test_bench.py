@@ -1,0 +1,83 @@
+"""What is measured, not how fast it was: the parts really run, and the figures belong together."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import stopwatch
+from pipeline.batches import open_pairs, split_pairs
+from pipeline.bench import bench
+from pipeline.config import load_config
+from pipeline.scratch_data import NoRoom, write_encodings
+from pipeline.stopwatch import largest_batch, memory
+from tests.support.command import tld
+from tests.support.small import TINY, small
+from tld_model.config import DenoiserConfig
+
+MODEL = DenoiserConfig(latent_size=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopwatch, "_LEAST_S", 0.01)
+    monkeypatch.setattr(stopwatch, "_PRODUCTS", ((64, 64, 64),))
+
+
+def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) -> None:
+    config = load_config(TINY, small(tmp_path / "data"))
+    told = bench(config, ("load", "train", "denoise", "decode"), 2000, lambda _: None)
+    assert set(told["images_per_s"]) == {"load", "train", "denoise", "decode"}
+    assert told["loader"]["pairs"] == 2000
+    assert told["train"]["batch_size"] == config.train.batch_size
+    assert told["load_over_train"] > 0
+    assert set(told["projected_hours"]) == {"train", "sample"}
+    assert told["sample_images_per_s"] < told["images_per_s"]["denoise"]["fastest"]
+    # By hand, for a forward pass of one image: patches, embedding, the block's linear layers, self- and
+    # cross-attention, depthwise convolution, condition tokens, head.
+    n, d, h, patch = 16, 64, 128, 16
+    block = n * (3 * d * d + d * d + 2 * d * h + 9 * h + 2 * n * d + 2 * 2 * d) + 2 * 2 * d * d
+    condition = 128 * d + d * d + 64 * d
+    forward = 2 * (n * (patch * patch + 2 * patch * d) + block + condition)
+    assert told["train"]["gflop_per_image"] == pytest.approx(3 * forward / 1e9, abs=0.006)
+    json.dumps(told)
+
+
+def test_the_command_measures_a_part_without_table_or_encoders(tmp_path: Path) -> None:
+    lacking = small(tmp_path / "data", download__urls=tmp_path / "none.csv", encode__vae="/no/such/vae")
+    done = tld("bench", TINY, *lacking, "--only", "load", "--pairs", "1000", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images_per_s"]["load"]["median"] > 0
+    refused = tld("bench", TINY, *lacking, "--only", "decode")
+    assert refused.returncode == 2
+    assert "encode.vae" in refused.stderr
+
+
+def test_too_many_pairs_for_the_disk_are_refused_before_they_are_written(tmp_path: Path) -> None:
+    with pytest.raises(NoRoom, match="--pairs"):
+        write_encodings(tmp_path, 10**12, MODEL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_is_as_large_as_wanted_or_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert largest_batch(lambda count: lambda: count, 48) == 48
+    monkeypatch.setattr(stopwatch, "_MOST_S", 0)
+    assert largest_batch(lambda count: lambda: count, 48) == 1
+    assert largest_batch(lambda count: lambda: count, 48, least=8) == 8
+
+
+def test_pages_of_taken_pairs_do_not_stay_in_this_process(tmp_path: Path) -> None:
+    model = MODEL.model_copy(update={"latent_size": 64})  # 16 KiB a pair
+    encodings = write_encodings(tmp_path, 4000, model)
+    pairs, split = open_pairs(encodings), split_pairs(encodings, 0.02)
+    assert isinstance(pairs.shards[0].latents.base, mmap.mmap)
+    before = memory().mapped
+    for numbers in np.array_split(split.train, 40):
+        pairs.take(numbers)
+    assert memory().mapped - before < 20 * 2**20, "62 MiB were read"
+    again = pairs.take(np.array([7])).text.numpy()
+    np.testing.assert_array_equal(again, pairs.shards[0].text[7:8].astype(np.float32))

@@ -27,7 +27,7 @@ from pipeline.config import RunConfig
 from pipeline.devices import choose_device, has_bf16
 from pipeline.shard_encoder import ShardEncoder
 from pipeline.train import initial_state, train_step
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 _ROUNDS = 3
 _LEAST_S = 2.0  # of one round
@@ -106,10 +106,11 @@ def _sample(config: RunConfig, _scratch: Path) -> dict[str, Speed]:
     denoiser = initial_state(config.train, config.model, device).ema
     batch = _random_batch(config, config.evaluate.batch_size)
     noise, text = torch.randn_like(batch.latents).to(device), batch.text.to(device)
-    denoise, levels = guided(denoiser, config.evaluate.guidance), noise_levels(config.evaluate.steps)
+    denoise = guided(denoiser, config.evaluate.guidance, config.evaluate.guidance_interval)
+    levels = noise_levels(config.evaluate.steps)
 
     def draw() -> int:
-        return len(sample_dpmpp_2m(denoise, noise, text, levels).cpu())
+        return len(sample(config.evaluate.solver, denoise, noise, text, levels).cpu())
 
     return {"sample": _measure(draw)}
 

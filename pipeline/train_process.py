@@ -32,7 +32,7 @@ from pipeline.train_events import EVENTS_FILE, MODEL_FILE
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.encoders import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 _EARLIER_EVENTS_FILE = "events.before.jsonl"
 _SAMPLES = 16
@@ -207,7 +207,7 @@ def _sample_grid(state: TrainState, pairs: EncodedPairs, split: Split, codec: Im
     device = codec.vae.device
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     denoise = guided(state.ema, _SAMPLE_GUIDANCE)
-    latents = sample_dpmpp_2m(denoise, noise, text.to(device), noise_levels(_SAMPLE_STEPS))
+    latents = sample("dpmpp_2m", denoise, noise, text.to(device), noise_levels(_SAMPLE_STEPS))
     pictures = codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
     path = out / "samples" / f"step-{state.step:08d}.png"
     path.parent.mkdir(exist_ok=True)

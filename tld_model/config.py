@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -26,11 +28,21 @@ class DenoiserConfig(BaseModel):
     """Hidden width of the feed-forward, in widths."""
     noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
     """Fourier features of the noise level."""
+    cross_attention_heads: int | None = Field(None, ge=1)
+    """Heads of cross-attention, which share the width; without it heads are 64 wide, as those of self-attention."""
+    norm: Literal["pre", "post"] = "pre"
+    """Where a block's layer norms are: before each branch, or after its sum with the residual (Xiong et al., 2020)."""
 
     @model_validator(mode="after")
     def _patches_tile_the_latent(self) -> DenoiserConfig:
         if self.latent_size % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} does not divide latent_size {self.latent_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> DenoiserConfig:
+        if self.cross_attention_heads and self.width % self.cross_attention_heads:
+            raise ValueError(f"cross_attention_heads {self.cross_attention_heads} does not divide width {self.width}")
         return self
 
     @property

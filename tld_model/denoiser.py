@@ -29,7 +29,9 @@ class Denoiser(nn.Module):
             nn.LayerNorm(config.patch_dim), nn.Linear(config.patch_dim, width), nn.LayerNorm(width)
         )
         self.position = nn.Parameter(torch.randn(config.tokens, width))
-        self.blocks = nn.ModuleList(Block(width, config.mlp_multiplier) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(width, config.mlp_multiplier, config.cross_attention_heads, config.norm) for _ in range(config.layers)
+        )
         self.head = nn.Linear(width, config.patch_dim)
 
     def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ b batch   n tokens   m condition tokens   d width   h heads   k width of a head 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +55,15 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Every token attends to the condition tokens."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int | None = None) -> None:
         super().__init__()
+        self.head_width = width // heads if heads else HEAD_WIDTH
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        q = split_heads(self.q(x))  # [b, h, n, k]
-        k, v = (split_heads(part) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
+        q = split_heads(self.q(x), self.head_width)  # [b, h, n, k]
+        k, v = (split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
         return merge_heads(F.scaled_dot_product_attention(q, k, v))  # [b, n, d]
 
 
@@ -90,26 +92,41 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: self-attention, cross-attention, feed-forward."""
+    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or after each sum."""
 
-    def __init__(self, width: int, mlp_multiplier: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        mlp_multiplier: int,
+        cross_attention_heads: int | None = None,
+        norm: Literal["pre", "post"] = "pre",
+    ) -> None:
         super().__init__()
+        self.norm_first = norm == "pre"
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.self_attention = SelfAttention(width)
-        self.cross_attention = CrossAttention(width)
+        self.cross_attention = CrossAttention(width, cross_attention_heads)
         self.feed_forward = FeedForward(width, mlp_multiplier)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        if not self.norm_first:
+            return self._norm_last(x, condition)
         x = x + self.self_attention(self.norm1(x))  # [b, n, d]
         x = x + self.cross_attention(self.norm2(x), condition)  # [b, n, d]
         x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
         return x
 
+    def _norm_last(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.norm1(x + self.self_attention(x))  # [b, n, d]
+        x = self.norm2(x + self.cross_attention(x, condition))  # [b, n, d]
+        x = self.norm3(x + self.feed_forward(x))  # [b, n, d]
+        return x
 
-def split_heads(x: Tensor) -> Tensor:
+
+def split_heads(x: Tensor, head_width: int = HEAD_WIDTH) -> Tensor:
     """[b, n, d] -> [b, h, n, k]"""
     b, n, d = x.shape
-    return x.view(b, n, d // HEAD_WIDTH, HEAD_WIDTH).transpose(1, 2)
+    return x.view(b, n, d // head_width, head_width).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

@@ -3,15 +3,15 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 
 def test_a_denoiser_that_knows_the_truth_samples_the_truth() -> None:
     truth = torch.randn(2, 4, 8, 8)
     noise, text = torch.randn(2, 4, 8, 8), torch.zeros(2, 3)
     for steps in (1, 2, 7, 20):
-        sample = sample_dpmpp_2m(lambda *_: truth, noise, text, noise_levels(steps))
-        torch.testing.assert_close(sample, truth)
+        made = sample("dpmpp_2m", lambda *_: truth, noise, text, noise_levels(steps))
+        torch.testing.assert_close(made, truth)
 
 
 def test_the_solver_agrees_with_that_of_diffusers() -> None:
@@ -32,7 +32,7 @@ def test_the_solver_agrees_with_that_of_diffusers() -> None:
         clean = denoise(x, torch.full((2,), sigma), torch.zeros(2, 1))
         velocity = (x - clean) / sigma
         x = scheduler.step(velocity, timestep, x).prev_sample
-    ours = sample_dpmpp_2m(denoise, noise, torch.zeros(2, 1), levels)
+    ours = sample("dpmpp_2m", denoise, noise, torch.zeros(2, 1), levels)
     torch.testing.assert_close(ours, clean, rtol=1e-4, atol=1e-4)
 
 
@@ -52,7 +52,7 @@ def test_without_guidance_the_model_runs_once() -> None:
         return x
 
     for scale in (1.0, 2.0):
-        sample_dpmpp_2m(guided(denoise, scale), torch.zeros(3, 1, 2, 2), torch.zeros(3, 2), noise_levels(1))
+        sample("dpmpp_2m", guided(denoise, scale), torch.zeros(3, 1, 2, 2), torch.zeros(3, 2), noise_levels(1))
     assert sizes == [3, 6]
 
 

@@ -14,7 +14,9 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.table import Table
 
 from flows.catalog import catalog
+from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
+from tld_model.solver_names import SolverName
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -37,6 +39,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(catalog)
+app.command(import_checkpoint)
+app.command(export_checkpoint)
 
 
 @app.command
@@ -231,18 +235,25 @@ def sample(
     seed: Annotated[int, Parameter(help="Of the noise: the same seed gives the same pictures.")] = 0,
     steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = None,
     guidance: Annotated[float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")] = None,
+    solver: Annotated[
+        SolverName | None,
+        Parameter(help="evaluate.solver without it; heun asks the model twice a step; euler and ddim are the same."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        Parameter(
+            help="Draw with this denoiser.safetensors, or that of this folder, as `tld import-checkpoint` makes it, "
+            "and the encoders of encode.vae and encode.clip; without it with the model that this run has trained."
+        ),
+    ] = None,
     out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("sample.png"),
 ) -> None:
-    """Draw pictures of a prompt with the trained model of this run."""
-    from pipeline.stage import survey
-
+    """Draw pictures of a prompt with the trained model of this run, or another."""
     settings = load(config, overrides)
-    statuses = survey(settings)
-    model, encodings = statuses["train"].manifest, statuses["encode"].manifest
-    if not model or not encodings:
-        raise UserMistake(
-            f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
-        )
+    if model is None:
+        denoiser, vae, clip = _trained_model(config, overrides, settings)
+    else:
+        denoiser, vae, clip = _given_model(model, settings)
     if not prompt.strip():
         raise UserMistake("the prompt is empty; say what the picture should show")
     if count < 1 or (steps is not None and steps < 1) or (guidance is not None and guidance < 1):
@@ -252,16 +263,52 @@ def sample(
 
     from pipeline.pictures import picture_grid
     from pipeline.sample import load_generator
-    from pipeline.train_events import average_file
 
-    encoders = encodings.figures["encoders"]
-    denoiser = model.file(average_file(settings.evaluate.ema))
-    generate = load_generator(denoiser, encoders["vae"], encoders["clip"], settings.evaluate.device)
+    usual = settings.evaluate
+    generate = load_generator(denoiser, vae, clip, usual.device)
     pictures = generate(
-        [prompt] * count, steps or settings.evaluate.steps, guidance or settings.evaluate.guidance, seed
+        [prompt] * count,
+        steps or usual.steps,
+        guidance or usual.guidance,
+        seed,
+        solver or usual.solver,
+        usual.guidance_interval,
     )
     picture_grid(list(pictures), [prompt] * count).save(out, format="PNG")
     console.print(f"{count} samples: {out}", markup=False)
+
+
+def _trained_model(config: Path, overrides: Sequence[str], settings: RunConfig) -> tuple[Path, str, str]:
+    """The denoiser that a run has trained, its VAE and its CLIP."""
+    from pipeline.stage import survey
+    from pipeline.train_events import average_file
+
+    statuses = survey(settings)
+    model, encodings = statuses["train"].manifest, statuses["encode"].manifest
+    if not model or not encodings:
+        raise UserMistake(
+            f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
+        )
+    encoders = encodings.figures["encoders"]
+    return model.file(average_file(settings.evaluate.ema)), encoders["vae"], encoders["clip"]
+
+
+def _given_model(model: Path, settings: RunConfig) -> tuple[Path, str, str]:
+    """A denoiser's file, and the encoders of a run that needs no output."""
+    from pipeline.preflight import encoder_problem
+    from pipeline.train_events import model_file
+
+    path, encode = model_file(model), settings.encode
+    problems = [
+        f"encode.{kind}: {problem}"
+        for kind, name in (("vae", encode.vae), ("clip", encode.clip))
+        if (problem := encoder_problem(name))
+    ]
+    if not path.is_file():
+        problems.append(f"--model: there is no file {path}; tld import-checkpoint makes one")
+    if problems:
+        raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return path, encode.vae, encode.clip
 
 
 @app.command(name="config")

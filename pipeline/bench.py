@@ -37,7 +37,7 @@ from pipeline.stopwatch import (
 from pipeline.train import initial_state, train_step
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 Part = Literal["encode", "load", "train", "denoise", "decode"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -206,13 +206,13 @@ def _denoise(config: RunConfig) -> _Figures:
     """The denoiser's part of a sample: all its steps, with guidance."""
     device = choose_device(config.evaluate.device)
     denoiser = Denoiser(config.model).to(device).eval()
-    denoise = guided(denoiser, config.evaluate.guidance)
+    denoise = guided(denoiser, config.evaluate.guidance, config.evaluate.guidance_interval)
     levels = noise_levels(config.evaluate.steps)
 
     def draw_of(count: int) -> Callable[[], int]:
         batch = _random_batch(config, count)
         noise, text = batch.latents.to(device), batch.text.to(device)
-        return lambda: len(sample_dpmpp_2m(denoise, noise, text, levels).cpu())
+        return lambda: len(sample(config.evaluate.solver, denoise, noise, text, levels).cpu())
 
     size = largest_batch(draw_of, config.evaluate.batch_size)
     return _Figures({"denoise": measure(draw_of(size))}, {"denoise": {"batch_size": size}})

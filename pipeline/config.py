@@ -16,6 +16,7 @@ from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources
 from data_catalog.urls import RowRules, TableColumns
 from tld_model.config import DenoiserConfig
+from tld_model.solver_names import SolverName
 
 SCORES = (
     *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
@@ -307,9 +308,15 @@ class EvaluateConfig(_Section):
     prompts: int = Field(256, ge=1)
     """How many held-out captions to sample, fewer where there are fewer."""
     steps: int = Field(20, ge=1)
-    """Sampling steps of DPM-Solver++(2M)."""
-    guidance: float = Field(4.5, ge=1)
+    """Sampling steps."""
+    solver: SolverName = "dpmpp_2m"
+    """'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun' asks the model
+    twice a step; 'euler' and 'ddim' are of first order, and on this path one and the same."""
+    guidance: float = Field(4.5, ge=1, allow_inf_nan=False)
     """Guidance scale; 1 is none, and costs half."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Noise levels, low and high of [0, 1], between which guidance applies (Kynkäänniemi et al., 2024, who find that it
+    harms at high ones); a step outside costs half."""
     seed: int = 0
     """Of the initial noise."""
     ema: int = Field(0, ge=0)
@@ -322,6 +329,13 @@ class EvaluateConfig(_Section):
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1)
     """Samples at once. Changes speed only."""
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _interval_has_a_length(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= interval[0] < interval[1] <= 1:
+            raise ValueError("give two noise levels, the lower first, from 0 to 1, as [0.2, 0.8]")
+        return interval
 
     @field_validator("require")
     @classmethod

@@ -31,7 +31,7 @@ from pipeline.train_events import EVENTS_FILE, average_file
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 Pictures = NDArray[np.uint8]  # [n, h, w, 3]
 HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/")
@@ -92,13 +92,13 @@ def _sample(models: _Models, held: _Held, config: EvaluateConfig, track: Tracker
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held.batch.latents.shape, generator=generator)
-    denoise = guided(models.denoiser, config.guidance)
+    denoise = guided(models.denoiser, config.guidance, config.guidance_interval)
+    levels = noise_levels(config.steps)
     pictures: list[Pictures] = []
     for start in range(0, len(noise), config.batch_size):
         part = slice(start, start + config.batch_size)
-        latents = sample_dpmpp_2m(
-            denoise, noise[part].to(models.device), held.batch.text[part].to(models.device), noise_levels(config.steps)
-        )
+        there = noise[part].to(models.device), held.batch.text[part].to(models.device)
+        latents = sample(config.solver, denoise, *there, levels)
         pictures.append(_decode(models, latents, config.batch_size))
         track.progress(min(start + config.batch_size, len(noise)), len(noise), f"sampled in {config.steps} steps each")
     return np.concatenate(pictures)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.sample import Generator
 from tld_model.inpainting import known_part, latent_mask, with_known
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 
 class InpaintingError(ValueError):
@@ -49,6 +49,6 @@ def inpaint(
     known = known_part(clean, mask).repeat(len(captions), 1, 1, 1)
     noise = torch.randn((len(captions), *clean.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(clean)
     denoise = guided(with_known(generate.denoiser, known), guidance)
-    latents = sample_dpmpp_2m(denoise, noise, generate.text_encoder(captions), noise_levels(steps))
+    latents = sample("dpmpp_2m", denoise, noise, generate.text_encoder(captions), noise_levels(steps))
     painted = generate.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
     return np.where(paint[None, :, :, None], painted, picture[None])

@@ -31,13 +31,19 @@ def _url_table(config: RunConfig) -> Iterator[str]:
 
 
 def _encoders(config: RunConfig) -> Iterator[str]:
-    shipped = ", ".join(SHIPPED_ENCODERS)
     for setting, name in (("encode.vae", config.encode.vae), ("encode.clip", config.encode.clip)):
-        folder = encoder_folder(name)
-        if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-            yield f"{setting}: {name!r} is neither a folder, nor a Hugging Face name (owner/name), nor one of {shipped}"
-        elif folder and not (folder / "config.json").exists():
-            yield f"{setting}: {str(folder)!r} holds no config.json, so it is no encoder"
+        if problem := encoder_problem(name):
+            yield f"{setting}: {problem}"
+
+
+def encoder_problem(name: str) -> str | None:
+    """Why this cannot be an encoder, where that can be known."""
+    folder, shipped = encoder_folder(name), ", ".join(SHIPPED_ENCODERS)
+    if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        return f"{name!r} is neither a folder, nor a Hugging Face name (owner/name), nor one of {shipped}"
+    if folder and not (folder / "config.json").exists():
+        return f"{str(folder)!r} holds no config.json, so it is no encoder"
+    return None
 
 
 def _shapes_fit(config: RunConfig) -> Iterator[str]:

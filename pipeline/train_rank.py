@@ -30,7 +30,7 @@ from pipeline.train_events import Story, average_file
 from pipeline.train_process import TrainJob
 from tld_model.checkpoint import save_denoiser
 from tld_model.encoders import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels, sample
 
 _SAMPLES = 16
 _SAMPLE_STEPS = 20
@@ -154,7 +154,7 @@ class Training:
         shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         denoise = guided(ema, _SAMPLE_GUIDANCE)
-        latents = sample_dpmpp_2m(denoise, noise, text.to(self.device), noise_levels(_SAMPLE_STEPS))
+        latents = sample("dpmpp_2m", denoise, noise, text.to(self.device), noise_levels(_SAMPLE_STEPS))
         if self.codec is None:
             return
         pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()

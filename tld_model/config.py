@@ -41,11 +41,21 @@ class DenoiserConfig(BaseModel):
     """Take a picture's known part as input: beside the c noisy channels, c of the latent with its unknown part blanked,
     and 1 that marks the known part (as Stable Diffusion's inpainting model; Rombach et al., 2022). Without a picture it
     is an ordinary text-to-image model. Start it from one with train.init_from."""
+    cross_attention_heads: int | None = Field(None, ge=1)
+    """Heads of cross-attention, which share the width; without it heads are 64 wide, as those of self-attention."""
+    norm: Literal["pre", "post"] = "pre"
+    """Where a block's layer norms are: before each branch, or after its sum with the residual (Xiong et al., 2020)."""
 
     @model_validator(mode="after")
     def _patches_tile_the_latent(self) -> DenoiserConfig:
         if self.latent_size % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} does not divide latent_size {self.latent_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> DenoiserConfig:
+        if self.cross_attention_heads and self.width % self.cross_attention_heads:
+            raise ValueError(f"cross_attention_heads {self.cross_attention_heads} does not divide width {self.width}")
         return self
 
     @property

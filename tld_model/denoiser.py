@@ -34,7 +34,7 @@ class Denoiser(nn.Module):
         self.position: nn.Parameter | None = None
         if config.positions == "learned":
             self.position = nn.Parameter(torch.randn(config.tokens, width))
-        self.blocks = nn.ModuleList(Block(width, config.mlp_multiplier, config.qk_norm) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = nn.Linear(width, config.patch_dim)
         if config.inpainting:
             # With patchify one convolution over 2c+1 channels, written as two so that a base's weights fit as they are.

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tld_model.config import DenoiserConfig
+
 HEAD_WIDTH = 64
 
 
@@ -56,15 +58,16 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Every token attends to the condition tokens."""
 
-    def __init__(self, width: int, qk_norm: bool = False) -> None:
+    def __init__(self, width: int, heads: int | None = None, qk_norm: bool = False) -> None:
         super().__init__()
+        self.head_width = width // heads if heads else HEAD_WIDTH
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
-        self.norm_q, self.norm_k = head_norm(qk_norm), head_norm(qk_norm)
+        self.norm_q, self.norm_k = (head_norm(qk_norm, self.head_width) for _ in range(2))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        q = split_heads(self.q(x))  # [b, h, n, k]
-        k, v = (split_heads(part) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
+        q = split_heads(self.q(x), self.head_width)  # [b, h, n, k]
+        k, v = (split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
         q, k = self.norm_q(q), self.norm_k(k)  # [b, h, n, k], [b, h, m, k]
         return merge_heads(attend(q, k, v))  # [b, n, d]
 
@@ -94,19 +97,29 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: self-attention, cross-attention, feed-forward."""
+    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or after each sum."""
 
-    def __init__(self, width: int, mlp_multiplier: int, qk_norm: bool = False) -> None:
+    def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
+        width = config.width
+        self.norm_first = config.norm == "pre"
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = SelfAttention(width, qk_norm)
-        self.cross_attention = CrossAttention(width, qk_norm)
-        self.feed_forward = FeedForward(width, mlp_multiplier)
+        self.self_attention = SelfAttention(width, config.qk_norm)
+        self.cross_attention = CrossAttention(width, config.cross_attention_heads, config.qk_norm)
+        self.feed_forward = FeedForward(width, config.mlp_multiplier)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        if not self.norm_first:
+            return self._norm_last(x, condition)
         x = x + self.self_attention(self.norm1(x))  # [b, n, d]
         x = x + self.cross_attention(self.norm2(x), condition)  # [b, n, d]
         x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
+        return x
+
+    def _norm_last(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.norm1(x + self.self_attention(x))  # [b, n, d]
+        x = self.norm2(x + self.cross_attention(x, condition))  # [b, n, d]
+        x = self.norm3(x + self.feed_forward(x))  # [b, n, d]
         return x
 
 
@@ -114,16 +127,16 @@ class HeadNorm(nn.LayerNorm):
     """Layer norm over the width of each head, with one learned scale for all heads; in fp32, whatever comes in.
     (An RMS norm takes three times as long on a CPU.)"""
 
-    def __init__(self) -> None:
-        super().__init__(HEAD_WIDTH, bias=False)
+    def __init__(self, head_width: int) -> None:
+        super().__init__(head_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), self.normalized_shape, self.weight.float()).to(x.dtype)  # [b, h, n, k]
 
 
-def head_norm(wanted: bool) -> nn.Module:
+def head_norm(wanted: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
     """A norm for queries or keys, or nothing, which has no weights."""
-    return HeadNorm() if wanted else nn.Identity()
+    return HeadNorm(head_width) if wanted else nn.Identity()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -139,10 +152,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def split_heads(x: Tensor) -> Tensor:
+def split_heads(x: Tensor, head_width: int = HEAD_WIDTH) -> Tensor:
     """[b, n, d] -> [b, h, n, k]"""
     b, n, d = x.shape
-    return x.view(b, n, d // HEAD_WIDTH, HEAD_WIDTH).transpose(1, 2)
+    return x.view(b, n, d // head_width, head_width).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

@@ -1,34 +1,52 @@
-"""Guidance and DPM-Solver++(2M): from noise to a clean latent. Knows the model only as a callable.
+"""Guidance and solvers: from noise to a clean latent. Knows the model only as a callable.
 
+All solvers follow one ordinary differential equation along the path x_s = (1 - s) x0 + s noise at falling noise
+levels s: dx/ds = (x - D(x, s)) / s, where D is the predicted clean latent. The prediction at the last level is the
+result, which is one Euler step to 0.
 b batch   c channels   z latent size   t text width
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-# (noisy [b, c, z, z], noise levels [b], text [b, t]) -> clean [b, c, z, z]
+from tld_model.solver_names import SolverName
+
+# (noisy [b, c, z, z], noise levels [b], text [b, t] or [b, l, t]) -> clean [b, c, z, z]
 DenoiseFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+# (noisy [b, c, z, z], the noise level of all) -> clean [b, c, z, z]
+PredictFn = Callable[[Tensor, float], Tensor]
+Solver = Callable[[PredictFn, Tensor, Sequence[float]], Tensor]
 HIGHEST_NOISE_LEVEL = 0.99  # at 1 the signal is gone and the log of the signal-to-noise ratio infinite
 
 
 def noise_levels(steps: int) -> list[float]:
-    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1."""
+    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1: at 0.99, or half a step down
+    where steps are so small that the second comes near that."""
     if steps < 1:
         raise ValueError(f"sampling takes at least 1 step, got {steps}")
-    return [min(1 - i / steps, HIGHEST_NOISE_LEVEL) for i in range(steps)]
+    first = HIGHEST_NOISE_LEVEL if steps < 100 else 1 - 0.5 / steps
+    return [first, *(1 - i / steps for i in range(1, steps))]
 
 
-def guided(denoise: DenoiseFn, scale: float) -> DenoiseFn:
+def guided(denoise: DenoiseFn, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> DenoiseFn:
     """Classifier-free guidance (Ho and Salimans, 2022, eq. 6) on the predicted clean latent:
-    unconditional + scale * (conditional - unconditional). At scale 1 the model runs once, not twice."""
+    unconditional + scale * (conditional - unconditional), both halves in one batch, at noise levels in
+    (low, high] of the interval (Kynkäänniemi et al., 2024). Outside, and everywhere at scale 1, the model runs on
+    the conditional half alone. All rows of a batch are taken to be at one level."""
     if scale == 1:
         return denoise
+    low, high = interval
 
     def denoise_guided(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        # Looking at a level waits for the device, so it is looked at only where that decides something.
+        if interval != (0.0, 1.0) and not bool(((low < sigma) & (sigma <= high)).all()):
+            return denoise(noisy, sigma, text)
         both = denoise(torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), torch.cat([text, torch.zeros_like(text)]))
         conditional, unconditional = both.chunk(2)
         return unconditional + scale * (conditional - unconditional)
@@ -37,28 +55,66 @@ def guided(denoise: DenoiseFn, scale: float) -> DenoiseFn:
 
 
 @torch.no_grad()
-def sample_dpmpp_2m(denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: list[float]) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al., 2022b, algorithm 2) in data prediction, from unit noise
-    [b, c, z, z] to clean latents. The prediction at the last level is the result."""
+def sample(solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: Sequence[float]) -> Tensor:
+    """Clean latents [b, c, z, z] from unit noise [b, c, z, z] and text [b, t] or [b, l, t], at falling noise levels."""
+
+    def predict(noisy: Tensor, level: float) -> Tensor:
+        return denoise(noisy, torch.full((len(noisy),), level, device=noisy.device), text)
+
+    return SOLVERS[solver](predict, noise, levels)
+
+
+def solve_first_order(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """DDIM (Song et al., 2021, eq. 12 without noise), which on this path is Euler's method: the slope (x - D) / s is
+    the predicted noise less the predicted clean latent, and moving along it to another level mixes the same two
+    in the proportions of that level."""
+    x = noise
+    for level, following in pairwise(levels):
+        x = _step(x, predict(x, level), level, following)
+    return predict(x, levels[-1])
+
+
+def solve_heun(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """Heun's method (Karras et al., 2022, algorithm 1): the mean of the slopes at both ends of a step; all steps but
+    the last ask the model twice."""
+    x = noise
+    for level, following in pairwise(levels):
+        slope = (x - predict(x, level)) / level
+        ahead = x + (following - level) * slope
+        slope_ahead = (ahead - predict(ahead, following)) / following
+        x = x + (following - level) * (slope + slope_ahead) / 2
+    return predict(x, levels[-1])
+
+
+def solve_dpmpp_2m(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al., 2022b, algorithm 2): second order from one prediction a step, by extrapolating
+    from the one before in lambda, the log of signal over noise."""
     x = noise
     older: Tensor | None = None
-    for i, sigma in enumerate(levels):
-        clean = denoise(x, torch.full((len(x),), sigma, device=x.device), text)
-        if i == len(levels) - 1:
-            return clean
-
-        # lambda: log of signal over noise; h: the step in it
-        following = levels[i + 1]
-        h = _log_snr(following) - _log_snr(sigma)
-        estimate = clean
-        if older is not None:
-            ratio = (_log_snr(sigma) - _log_snr(levels[i - 1])) / h
-            estimate = clean + (clean - older) / (2 * ratio)
-        older = clean
-        x = (following / sigma) * x - (1 - following) * torch.expm1(torch.tensor(-h)).item() * estimate
-    raise AssertionError("unreachable: the last level returns")
+    last_h = 0.0
+    for level, following in pairwise(levels):
+        clean = predict(x, level)
+        h = _log_snr(following) - _log_snr(level)
+        estimate = clean if older is None else clean + (clean - older) * h / (2 * last_h)
+        x = _step(x, estimate, level, following)
+        older, last_h = clean, h
+    return predict(x, levels[-1])
 
 
-def _log_snr(sigma: float) -> float:
-    s = torch.tensor(sigma, dtype=torch.float64)
-    return float(torch.log((1 - s) / s))
+# Two names for one method: which of them people look for depends on where they come from.
+SOLVERS: dict[SolverName, Solver] = {
+    "dpmpp_2m": solve_dpmpp_2m,
+    "heun": solve_heun,
+    "euler": solve_first_order,
+    "ddim": solve_first_order,
+}
+
+
+def _step(x: Tensor, clean: Tensor, level: float, following: float) -> Tensor:
+    """Along the straight line from x to a predicted clean latent, down to the following level."""
+    kept = following / level
+    return kept * x + (1 - kept) * clean
+
+
+def _log_snr(level: float) -> float:
+    return math.log((1 - level) / level)

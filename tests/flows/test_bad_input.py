@@ -36,6 +36,12 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
         ("train.device=cuda:9", "no device 'cuda:9' on this machine"),
         ("root=/proc/tld", "cannot write to /proc"),
         ("evaluate.require={beauty: 1}", "no such score"),
+        ("evaluate.guidance_interval=[0.8, 0.2]", "give two noise levels, the lower first"),
+        (
+            "evaluate.solver=eular",
+            "evaluate.solver: Input should be 'dpmpp_2m', 'heun', 'euler' or 'ddim', got 'eular'",
+        ),
+        ("model.cross_attention_heads=5", "cross_attention_heads 5 does not divide width 64"),
     ],
 )
 def test_a_setting_that_cannot_work(tmp_path: Path, override: str, says: str) -> None:

@@ -1,20 +1,14 @@
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.layers import attend
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
-PUBLISHED = Path(__file__).parents[3] / "shared/fixtures/published_checkpoints"
 SMALL = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=2, noise_embed_dim=32)
 
 
@@ -22,64 +16,6 @@ def test_the_default_architecture_has_the_published_number_of_parameters() -> No
     with torch.device("meta"):
         denoiser = Denoiser(DenoiserConfig())
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 101_164_352
-
-
-def published(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published project's names -> ours."""
-    ours: dict[str, Tensor] = {}
-    names = {
-        "fourier_feats.0": "noise_embedding",
-        "fourier_feats.1": "noise_embedding.expand",
-        "fourier_feats.3": "noise_embedding.contract",
-        "label_proj": "text_projection",
-        "norm": "condition_norm",
-        "denoiser_trans_block.patchify_and_embed.0": "patchify",
-        "denoiser_trans_block.patchify_and_embed.2": "embed.0",
-        "denoiser_trans_block.patchify_and_embed.3": "embed.1",
-        "denoiser_trans_block.patchify_and_embed.4": "embed.2",
-        "denoiser_trans_block.out_proj.0": "head",
-    }
-    parts = {
-        "self_attention.qkv_linear": "self_attention.qkv",
-        "cross_attention.kv_linear": "cross_attention.kv",
-        "cross_attention.q_linear": "cross_attention.q",
-        "mlp.mlp.0": "feed_forward.expand",
-        "mlp.mlp.1": "feed_forward.depthwise",
-        "mlp.mlp.3": "feed_forward.contract",
-    }
-    for name, tensor in tensors.items():
-        module, _, leaf = name.rpartition(".")
-        if module in names:
-            ours[f"{names[module]}.{leaf}"] = tensor
-        elif name == "denoiser_trans_block.pos_embed.weight":
-            ours["position"] = tensor
-        elif "decoder_blocks" in name:
-            _, _, number, part = module.split(".", 3)
-            linear = part in ("mlp.mlp.0", "mlp.mlp.3") and leaf == "weight"
-            ours[f"blocks.{number}.{parts.get(part, part)}.{leaf}"] = tensor.flatten(1) if linear else tensor
-    return ours
-
-
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published checkpoints are not beside this checkout")
-def test_published_weights_give_the_published_numbers() -> None:
-    told: dict[str, Any] = json.loads((PUBLISHED / "main.json").read_text())
-    config = DenoiserConfig(
-        latent_size=told["image_size"],
-        text_dim=told["text_emb_size"],
-        width=told["embed_dim"],
-        layers=told["n_layers"],
-        noise_embed_dim=told["noise_embed_dims"],
-    )
-    denoiser = Denoiser(config).eval()
-    denoiser.load_state_dict(published(torch.load(PUBLISHED / "main.pth", weights_only=True)))
-    arrays = {name: torch.from_numpy(array) for name, array in np.load(PUBLISHED / "main.npz").items()}
-
-    with torch.no_grad():
-        output = denoiser(arrays["x"], arrays["noise_level"].flatten(), arrays["text"])
-    torch.testing.assert_close(output, arrays["output"], rtol=1e-5, atol=1e-5)
-    denoise = guided(denoiser, told["class_guidance"])
-    sample = sample_dpmpp_2m(denoise, arrays["init_noise"], arrays["text_sample"], noise_levels(told["n_iter"]))
-    torch.testing.assert_close(sample, arrays["sample_dpmpp2m"], rtol=1e-4, atol=1e-4)
 
 
 def test_a_prediction_has_the_shape_of_its_input_and_feels_every_input() -> None:

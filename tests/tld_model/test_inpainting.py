@@ -7,7 +7,7 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise
 from tld_model.inpainting import draw_masks, known_part, latent_mask, with_known
-from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
+from tld_model.sampler import guided, noise_levels
 from tld_model.transfer import carry_over
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)
@@ -93,9 +93,9 @@ def test_guidance_and_the_solver_see_the_known_part_of_each_picture() -> None:
     known = known_part(torch.randn(2, 4, 8, 8), draw_masks(2, 8, seeded(1)))
     noise, text = torch.randn(2, 4, 8, 8), torch.randn(2, 16)
 
-    def sample(rows: slice) -> torch.Tensor:
+    def painted(rows: slice) -> torch.Tensor:
         denoise = guided(with_known(variant, known[rows]), 3.0)
-        return sample_dpmpp_2m(denoise, noise[rows], text[rows], noise_levels(3))
+        return sample("dpmpp_2m", denoise, noise[rows], text[rows], noise_levels(3))
 
-    both = sample(slice(0, 2))
-    torch.testing.assert_close(both, torch.cat([sample(slice(0, 1)), sample(slice(1, 2))]), rtol=1e-3, atol=1e-3)
+    both = painted(slice(0, 2))
+    torch.testing.assert_close(both, torch.cat([painted(slice(0, 1)), painted(slice(1, 2))]), rtol=1e-3, atol=1e-3)

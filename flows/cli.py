@@ -262,6 +262,38 @@ def sample(
     console.print(f"{count} samples: {out}", markup=False)
 
 
+@app.command
+def serve(
+    config: Config,
+    *overrides: str,
+    host: Annotated[
+        str, Parameter(help="Address to bind to; one that is not loopback needs --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
+    token_file: Annotated[
+        Path | None, Parameter(help="File with one bearer token a line; only who sends one of them is served.")
+    ] = None,
+) -> None:
+    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends it.
+
+    Requests that come together are drawn together. For example:
+    curl http://127.0.0.1:8000/pictures --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
+    """
+    from pipeline.stage import survey
+
+    settings = load(config, overrides)
+    statuses = survey(settings)
+    model, encodings = statuses["train"].manifest, statuses["encode"].manifest
+    if not model or not encodings:
+        raise UserMistake(
+            f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
+        )
+
+    from flows.serve import serve as serve_model
+
+    serve_model(settings, encodings, model, statuses["evaluate"].manifest, host, port, token_file)
+
+
 @app.command(name="config")
 def show_config(config: Config, *overrides: str) -> None:
     """Print the resolved run, every setting with its value, and stop."""

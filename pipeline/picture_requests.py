@@ -5,7 +5,7 @@ b pictures of the batch   c latent channels   z latent size   t text width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,7 +31,14 @@ def draw_with(generator: Generator) -> DrawFn:
         noise = torch.stack([_unit_noise(shape, seed) for seed in seeds])  # [b, c, z, z]
         text = generator.text_encoder([request.prompt for request in requests])[owners.to(generator.device)]  # [b, t]
 
-        denoise = _of_those_wanted(guided(generator.denoiser, sampling.guidance), owners, before_step)
+        def wanted_at(level: float) -> Tensor:
+            """Which pictures are still waited for [b], when so much noise is left."""
+            done = int(
+                (1 - level) * sampling.steps + 1e-3
+            )  # level i is 1 - i/steps in float32, the first a little less
+            return torch.tensor(before_step(done))[owners].to(generator.device)
+
+        denoise = _of_those_wanted(guided(generator.denoiser, sampling.guidance), wanted_at)
         latents = sample_dpmpp_2m(denoise, noise.to(generator.device), text, noise_levels(sampling.steps))
         before_step(sampling.steps)
         pixels = generator.codec.decode(latents).permute(0, 2, 3, 1).cpu()  # [b, h, w, 3]
@@ -44,14 +51,12 @@ def _unit_noise(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _of_those_wanted(denoise: DenoiseFn, owners: Tensor, before_step: BeforeStep) -> DenoiseFn:
-    """The model on those pictures only whose request is still waited for; zeros stand for the others."""
-    done = 0
+def _of_those_wanted(denoise: DenoiseFn, wanted_at: Callable[[float], Tensor]) -> DenoiseFn:
+    """The model on those pictures only that are still waited for; zeros stand for the others. Looking at the noise
+    level waits for a GPU: else all steps would be in its queue before anybody could leave."""
 
     def denoise_wanted(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        nonlocal done
-        wanted = torch.tensor(before_step(done))[owners].to(noisy.device)  # [b]
-        done += 1
+        wanted = wanted_at(float(sigma[0]))
         if wanted.all():
             return denoise(noisy, sigma, text)
         clean = torch.zeros_like(noisy)

@@ -39,9 +39,10 @@ class Generator:
         return pictures
 
 
-def load_generator(denoiser: Path, vae: str, clip: str, device: str) -> Generator:
+def load_generator(denoiser: Path, vae: str, clip: str, device: str, safetensors_only: bool = False) -> Generator:
     """Load all three models to a device. Raises CheckpointError or EncoderError."""
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
-    return Generator(model, load_text_encoder(clip, device), load_image_codec(vae, device), device)
+    text_encoder = load_text_encoder(clip, device, safetensors_only)
+    return Generator(model, text_encoder, load_image_codec(vae, device, safetensors_only), device)

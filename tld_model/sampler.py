@@ -16,10 +16,12 @@ HIGHEST_NOISE_LEVEL = 0.99  # at 1 the signal is gone and the log of the signal-
 
 
 def noise_levels(steps: int) -> list[float]:
-    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1."""
+    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1: at 0.99, or half a step down
+    where steps are so small that the second comes near that."""
     if steps < 1:
         raise ValueError(f"sampling takes at least 1 step, got {steps}")
-    return [min(1 - i / steps, HIGHEST_NOISE_LEVEL) for i in range(steps)]
+    first = HIGHEST_NOISE_LEVEL if steps < 100 else 1 - 0.5 / steps
+    return [first, *(1 - i / steps for i in range(1, steps))]
 
 
 def guided(denoise: DenoiseFn, scale: float) -> DenoiseFn:

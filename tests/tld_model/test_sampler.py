@@ -58,5 +58,9 @@ def test_without_guidance_the_model_runs_once() -> None:
 
 def test_noise_levels_fall_from_just_below_one() -> None:
     assert noise_levels(4) == [0.99, 0.75, 0.5, 0.25]
+    for steps in (99, 100, 200, 1000):
+        levels = noise_levels(steps)
+        assert len(levels) == steps
+        assert levels == sorted(set(levels), reverse=True), "no two are equal, which would divide by zero"
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         noise_levels(0)

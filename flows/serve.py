@@ -37,7 +37,7 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake before the model is loaded."""
     access = read_access(host, token_file)
-    with _listen(host, port) as listening:
+    with listen(host, port) as listening:
         with Console(stderr=True).status("loading the model …"):
             service = _service(config, encodings, model, report, access)
         logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -72,7 +72,7 @@ def _service(
     return picture_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket bound there. Raises UserMistake where the port is taken."""
     if not 0 <= port <= 65535:
         raise UserMistake(f"--port must be between 0 and 65535, got {port}")

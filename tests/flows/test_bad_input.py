@@ -77,6 +77,7 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     check(root, "--until encode", "train", TINY, *small(root))
     check(root, "train needs encodings made with these settings, which are missing", "train", TINY, *small(root))
     check(root, "no trained model for these settings", "sample", TINY, "a star", *small(root))
+    check(root, "no trained model for these settings", "serve", TINY, *small(root))
 
 
 def test_help_and_config_teach() -> None:

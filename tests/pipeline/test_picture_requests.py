@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from pipeline.dynamic_batches import PictureRequest, Sampling
 from pipeline.picture_requests import draw_with
 from pipeline.sample import Generator
-from tld_model.config import DenoiserConfig
-from tld_model.denoiser import Denoiser
-from tld_model.encoders import load_image_codec, load_text_encoder
+from tests.support.untrained import untrained_generator
 
 SAMPLING = Sampling(steps=4, guidance=3.0)
 STAR = PictureRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
@@ -21,12 +18,7 @@ OTHERS = [PictureRequest(f"a large blue ring, number {i}", seed=i, count=1, samp
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    """An untrained model with every weight at random, so that every input matters."""
-    torch.manual_seed(0)
-    denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=2)).eval()
-    for weight in denoiser.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return Generator(denoiser, load_text_encoder("shapes-clip", "cpu"), load_image_codec("shapes-vae", "cpu"), "cpu")
+    return untrained_generator()
 
 
 def draw(generator: Generator, *requests: PictureRequest) -> list[NDArray[np.uint8]]:

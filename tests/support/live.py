@@ -32,7 +32,9 @@ class Answer:
 def live(service: Service) -> Iterator[int]:
     """The port on which a service answers."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(service.app, port=port, http="h11", ws="none", log_level="critical"))
+    server = uvicorn.Server(
+        uvicorn.Config(service.app, port=port, http="h11", ws="none", log_level="critical", timeout_keep_alive=300)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     give_up = time.monotonic() + 30

@@ -67,7 +67,7 @@ def _service(
         model.file(MODEL_FILE), encoders["vae"], encoders["clip"], config.evaluate.device, safetensors_only=True
     )
     draw, own = draw_with(generator), Sampling(config.evaluate.steps, config.evaluate.guidance)
-    # The first drawing is the slowest, and shows now what would fail later.
+    # The first drawing takes longest; and what cannot draw at all shows it now.
     draw([PictureRequest("a picture", 0, 1, Sampling(1, own.guidance))], lambda _: [True])
     return picture_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)
 

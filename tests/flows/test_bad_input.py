@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.stage import STAGES
 from tests.support.command import tld
 from tests.support.small import TINY, small
 
@@ -82,7 +83,7 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
 
 def test_help_and_config_teach() -> None:
     told = tld("--help").stdout
-    for command in ("run", "download", "encode", "train", "evaluate", "sample", "status", "config", "catalog", "ui"):
+    for command in (*STAGES, "run", "sample", "serve", "status", "config", "catalog", "ui"):
         assert command in told
     assert "conf/tiny.yaml" in tld("run", "--help").stdout
     shown = tld("config", TINY, "train.lr=0.5").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -24,6 +25,7 @@ from pipeline.sample import load_generator
 from pipeline.train_events import MODEL_FILE
 
 _PATIENCE_S = 10  # for what is being drawn when the service is told to stop
+_LAST_WORDS_S = 5  # for telling who had to wait longer
 
 
 def serve(
@@ -49,11 +51,12 @@ def serve(
             access_log=False,
             server_header=False,
             limit_concurrency=1024,
-            timeout_graceful_shutdown=_PATIENCE_S,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_PATIENCE_S + _LAST_WORDS_S,
         )
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
             _Server(settings, service, config.name).run([listening])
-    ended = service.batches.join(_PATIENCE_S)
+    ended = service.batches.join(_LAST_WORDS_S)
     print("stopped", file=sys.stderr, flush=True)
     if not ended:  # a step that takes longer: it would crash in the midst of Python's own end
         os._exit(0)
@@ -107,4 +110,5 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.batches.close()
+        asyncio.get_running_loop().call_later(_PATIENCE_S, self.service.batches.give_up)
         await super().shutdown(sockets)

@@ -155,8 +155,15 @@ class DynamicBatches:
             self._open = False
             refused, self._queue = self._queue, []
             self._changed.notify()
-        for ticket in refused:
-            ticket.listen(Failed(ShuttingDown("the service is shutting down")))
+        _refuse(refused)
+
+    def give_up(self) -> None:
+        """After `close`: tell those whose batch is still being drawn; its next step is not taken."""
+        with self._changed:
+            refused = [ticket for ticket in self._drawing if ticket.wanted]
+            for ticket in refused:
+                ticket.wanted = False
+        _refuse(refused)
 
     def join(self, timeout_s: float) -> bool:
         """Wait, after `close`, for the last batch; whether it ended in time."""
@@ -174,7 +181,8 @@ class DynamicBatches:
                 before = self._seconds_a_picture or latest
                 self._seconds_a_picture = _MEMORY * before + (1 - _MEMORY) * latest
             for ticket, last in zip(batch, told, strict=True):
-                ticket.listen(last)
+                if ticket.wanted:
+                    ticket.listen(last)
             self._after_batch(_pictures(batch), seconds)
 
     def _next_batch(self) -> list[Ticket]:
@@ -216,6 +224,11 @@ class DynamicBatches:
             return [Finished(pictures) for pictures in self._draw([ticket.request for ticket in batch], before_step)]
         except Exception as error:  # of whatever kind: the next batch is drawn all the same
             return [Failed(error)] * len(batch)
+
+
+def _refuse(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.listen(Failed(ShuttingDown("the service is shutting down")))
 
 
 def _pictures(tickets: Sequence[Ticket]) -> int:

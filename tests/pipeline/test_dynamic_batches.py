@@ -172,3 +172,16 @@ def test_closing_finishes_what_is_begun_and_refuses_the_rest(studio: Studio) -> 
     studio.go_on()
     assert isinstance(first.last(), Finished)
     assert studio.queue.join(20)
+
+
+def test_a_closed_queue_that_gives_up_tells_those_whose_batch_is_not_finished(studio: Studio) -> None:
+    first = studio.begin_one()
+    studio.queue.close()
+    studio.queue.give_up()
+    told = first.last()
+    assert isinstance(told, Failed)
+    assert isinstance(told.error, ShuttingDown)
+    studio.go_on()
+    assert studio.queue.join(20)
+    assert not studio.batches_drawn, "the next step was not taken"
+    assert first.heard.empty()

@@ -279,9 +279,10 @@ def serve(
     Requests that come together are drawn together. For example:
     curl http://127.0.0.1:8000/pictures --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
     """
+    from flows.serve_guard import read_access
     from pipeline.stage import survey
 
-    settings = load(config, overrides)
+    settings, access = load(config, overrides), read_access(host, token_file)
     statuses = survey(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
     if not model or not encodings:
@@ -291,7 +292,7 @@ def serve(
 
     from flows.serve import serve as serve_model
 
-    serve_model(settings, encodings, model, statuses["evaluate"].manifest, host, port, token_file)
+    serve_model(settings, encodings, model, statuses["evaluate"].manifest, access, host, port)
 
 
 @app.command(name="config")

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 
 import uvicorn
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.console import Console
 from data_catalog.manifest import Manifest
 from flows.serve_app import Service, picture_service
 from flows.serve_card import run_card
-from flows.serve_guard import Access, read_access
+from flows.serve_guard import Access
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
 from pipeline.dynamic_batches import PictureRequest, Sampling
@@ -33,12 +32,11 @@ def serve(
     encodings: Manifest,
     model: Manifest,
     report: Manifest | None,
+    access: Access,
     host: str,
     port: int,
-    token_file: Path | None,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake before the model is loaded."""
-    access = read_access(host, token_file)
+    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake where the port is taken."""
     with listen(host, port) as listening:
         with Console(stderr=True).status("loading the model …"):
             service = _service(config, encodings, model, report, access)

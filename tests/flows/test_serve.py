@@ -35,6 +35,7 @@ class Studio:
     """A service that draws one step a permit, grey pictures whose level is the seed."""
 
     def __init__(self, access: Access | None = None) -> None:
+        self.port = 0
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
         self.service: Service = picture_service(self.draw, CARD, Sampling(STEPS, 2.0), access or Access(), 16)
@@ -53,11 +54,20 @@ class Studio:
 
 
 @pytest.fixture
-def studio() -> Iterator[tuple[Studio, int]]:
+def studio() -> Iterator[Studio]:
     studio = Studio()
-    with live(studio.service) as port:
-        yield studio, port
+    with live(studio.service) as studio.port:
+        yield studio
         studio.go_on()
+
+
+@pytest.fixture(scope="module")
+def open_port() -> Iterator[int]:
+    """A service that draws at once, for tests that leave nothing behind."""
+    studio = Studio()
+    studio.go_on()
+    with live(studio.service) as port:
+        yield port
 
 
 @pytest.fixture
@@ -77,17 +87,16 @@ def wait_until(what: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def begin(studio: Studio, threads: ThreadPoolExecutor, port: int) -> Future[Answer]:
+def begin(studio: Studio, threads: ThreadPoolExecutor) -> Future[Answer]:
     """A request that is being drawn, in its first step."""
-    future = threads.submit(draw, port)
+    future = threads.submit(draw, studio.port)
     studio.go_on(1)
     wait_until(lambda: studio.permits._value == 0)
     return future
 
 
-def test_an_answer_says_all_that_made_the_pictures(studio: tuple[Studio, int]) -> None:
-    studio[0].go_on()
-    answer = draw(studio[1], count=2, seed=7)
+def test_an_answer_says_all_that_made_the_pictures(open_port: int) -> None:
+    answer = draw(open_port, count=2, seed=7)
     assert answer.status == 200
     told = answer.json
     pictures = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in told.pop("pictures")]
@@ -97,66 +106,63 @@ def test_an_answer_says_all_that_made_the_pictures(studio: tuple[Studio, int]) -
     assert settings == [{"prompt": "a star", "seed": seed, "steps": STEPS, "guidance": 2.0} for seed in (7, 8)]
 
 
-def test_those_who_come_together_are_drawn_together(studio: tuple[Studio, int], threads: ThreadPoolExecutor) -> None:
-    first = begin(*studio[:1], threads, studio[1])
-    futures = [threads.submit(draw, studio[1], seed=seed) for seed in range(16)]
-    wait_until(lambda: studio[0].service.batches.waiting == 16)
-    assert ask(studio[1], "GET", "/healthz").status == 200, "the event loop is free meanwhile"
-    studio[0].go_on()
+def test_those_who_come_together_are_drawn_together(studio: Studio, threads: ThreadPoolExecutor) -> None:
+    first = begin(studio, threads)
+    futures = [threads.submit(draw, studio.port, seed=seed) for seed in range(16)]
+    wait_until(lambda: studio.service.batches.waiting == 16)
+    assert ask(studio.port, "GET", "/healthz").status == 200, "the event loop is free meanwhile"
+    studio.go_on()
     assert first.result().status == 200
     assert [len(future.result().json["pictures"]) for future in futures] == [1] * 16
-    assert studio[0].batches == [[1], [1] * 16]
-    told = ask(studio[1], "GET", "/metrics").body.decode()
+    assert studio.batches == [[1], [1] * 16]
+    told = ask(studio.port, "GET", "/metrics").body.decode()
     assert 'tld_batch_pictures_bucket{le="16.0"} 2.0' in told
     assert 'tld_requests_total{path="/pictures",status="200"} 17.0' in told
 
 
-def test_a_full_queue_answers_429_and_none_in_it_is_lost(
-    studio: tuple[Studio, int], threads: ThreadPoolExecutor
-) -> None:
-    first = begin(*studio[:1], threads, studio[1])
-    futures = [threads.submit(draw, studio[1], count=16) for _ in range(6)]
+def test_a_full_queue_answers_429_and_none_in_it_is_lost(studio: Studio, threads: ThreadPoolExecutor) -> None:
+    first = begin(studio, threads)
+    futures = [threads.submit(draw, studio.port, count=16) for _ in range(6)]
     wait_until(lambda: sum(future.done() for future in futures) == 2)
     refused = [future.result() for future in futures if future.done()]
     assert [answer.status for answer in refused] == [429, 429]
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
-    assert studio[0].service.batches.waiting == 64
-    studio[0].go_on()
+    assert studio.service.batches.waiting == 64
+    studio.go_on()
     assert first.result().status == 200
     assert sorted(future.result().status for future in futures) == [200] * 4 + [429] * 2
 
 
 @pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
-def test_who_leaves_is_not_drawn_for(studio: tuple[Studio, int], threads: ThreadPoolExecutor, path: str) -> None:
-    first = begin(*studio[:1], threads, studio[1])
-    leaving = http.client.HTTPConnection("127.0.0.1", studio[1])
+def test_who_leaves_is_not_drawn_for(studio: Studio, threads: ThreadPoolExecutor, path: str) -> None:
+    first = begin(studio, threads)
+    leaving = http.client.HTTPConnection("127.0.0.1", studio.port)
     leaving.request("POST", path, b'{"prompt": "a star", "count": 9}', {"Content-Type": "application/json"})
-    wait_until(lambda: studio[0].service.batches.waiting == 9)
+    wait_until(lambda: studio.service.batches.waiting == 9)
     leaving.sock.close()
-    wait_until(lambda: studio[0].service.batches.waiting == 0)
-    studio[0].go_on()
+    wait_until(lambda: studio.service.batches.waiting == 0)
+    studio.go_on()
     assert first.result().status == 200
-    assert studio[0].batches == [[1]]
-    assert "tld_clients_left_total 1.0" in ask(studio[1], "GET", "/metrics").body.decode()
+    assert studio.batches == [[1]]
+    assert "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode()
 
 
-def test_who_leaves_while_being_drawn_sets_the_device_free(studio: tuple[Studio, int]) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", studio[1])) as leaving:
+def test_who_leaves_while_being_drawn_sets_the_device_free(studio: Studio) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", studio.port)) as leaving:
         body = b'{"prompt": "a star", "steps": 200}'
         leaving.request("POST", "/pictures/stream", body, {"Content-Type": "application/json"})
-        studio[0].go_on(1)
+        studio.go_on(1)
         answer = leaving.getresponse()
         assert [json.loads(answer.readline())["event"] for _ in range(2)] == ["waiting", "step"]
     answer.close()
-    wait_until(lambda: "tld_clients_left_total 1.0" in ask(studio[1], "GET", "/metrics").body.decode())
-    studio[0].go_on(1 + STEPS)
-    assert draw(studio[1]).status == 200
-    assert studio[0].batches == [[1]]
+    wait_until(lambda: "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode())
+    studio.go_on(1 + STEPS)
+    assert draw(studio.port).status == 200
+    assert studio.batches == [[1]]
 
 
-def test_the_stream_tells_how_far_it_is(studio: tuple[Studio, int]) -> None:
-    studio[0].go_on()
-    answer = ask(studio[1], "POST", "/pictures/stream", {"prompt": "a star", "count": 2, "seed": 5})
+def test_the_stream_tells_how_far_it_is(open_port: int) -> None:
+    answer = ask(open_port, "POST", "/pictures/stream", {"prompt": "a star", "count": 2, "seed": 5})
     assert answer.headers["content-type"] == "application/x-ndjson"
     events = [json.loads(line) for line in answer.body.splitlines()]
     assert events[0] == {"event": "waiting", "ahead": 0}
@@ -166,19 +172,17 @@ def test_the_stream_tells_how_far_it_is(studio: tuple[Studio, int]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
-def test_a_failure_is_told_by_its_id_alone(
-    studio: tuple[Studio, int], caplog: pytest.LogCaptureFixture, path: str
-) -> None:
-    studio[0].go_on()
+def test_a_failure_is_told_by_its_id_alone(studio: Studio, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    studio.go_on()
     with caplog.at_level(logging.ERROR):
-        answer = ask(studio[1], "POST", path, {"prompt": "broken"})
+        answer = ask(studio.port, "POST", path, {"prompt": "broken"})
     told = json.loads(answer.body.splitlines()[-1])
     assert answer.status == (500 if path == "/pictures" else 200)
     assert told["id"] in caplog.text
     assert "the secret of the house" in caplog.text
     assert b"secret" not in answer.body
     assert b"ZeroDivision" not in answer.body
-    assert draw(studio[1]).status == 200
+    assert draw(studio.port).status == 200
 
 
 @pytest.mark.parametrize(
@@ -202,34 +206,33 @@ def test_a_failure_is_told_by_its_id_alone(
         ({"prompt": "x", "stepz": 9}, "stepz"),
     ],
 )
-def test_a_field_out_of_bounds_is_named(studio: tuple[Studio, int], body: object, field: str) -> None:
-    answer = ask(studio[1], "POST", "/pictures", body)
+def test_a_field_out_of_bounds_is_named(open_port: int, body: object, field: str) -> None:
+    answer = ask(open_port, "POST", "/pictures", body)
     assert answer.status == 422
     assert [problem["loc"] for problem in answer.json["detail"]] == [["body", field]]
 
 
-def test_what_is_no_json_or_too_large_or_elsewhere_is_refused(studio: tuple[Studio, int]) -> None:
-    port, text = studio[1], {"Content-Type": "text/plain"}
+def test_what_is_no_json_or_too_large_or_elsewhere_is_refused(open_port: int) -> None:
+    text = {"Content-Type": "text/plain"}
     for raw in (b"{", b"\xff\xfe", b"[" * 15_000, b"9" * 5000, b'{"prompt": "x", "\\ud800": 1}', b"null"):
-        assert ask(port, "POST", "/pictures", raw=raw).status in (400, 422), raw[:30]
-    assert ask(port, "POST", "/pictures", raw=b'{"prompt": "a star"}', headers=text).status == 422
-    assert ask(port, "POST", "/pictures", {"prompt": "x" * 17_000}).status == 413
-    chunked = http.client.HTTPConnection("127.0.0.1", port)
+        assert ask(open_port, "POST", "/pictures", raw=raw).status in (400, 422), raw[:30]
+    assert ask(open_port, "POST", "/pictures", raw=b'{"prompt": "a star"}', headers=text).status == 422
+    assert ask(open_port, "POST", "/pictures", {"prompt": "x" * 17_000}).status == 413
+    chunked = http.client.HTTPConnection("127.0.0.1", open_port)
     chunked.request("POST", "/pictures", iter([b"x" * 10_000] * 2), encode_chunked=True)
     assert chunked.getresponse().status == 413
     chunked.close()
-    assert ask(port, "GET", "/pictures").status == 405
-    assert ask(port, "GET", "/docs").status == 404
+    assert ask(open_port, "GET", "/pictures").status == 405
+    assert ask(open_port, "GET", "/docs").status == 404
 
 
-def test_a_page_of_a_stranger_gets_nothing(studio: tuple[Studio, int]) -> None:
-    studio[0].go_on()
-    asked = ask(studio[1], "POST", "/pictures", {"prompt": "x"}, {"Origin": "http://elsewhere.example"})
-    before = ask(studio[1], "OPTIONS", "/pictures", headers={"Origin": "http://elsewhere.example"})
+def test_a_page_of_a_stranger_gets_nothing(open_port: int) -> None:
+    asked = ask(open_port, "POST", "/pictures", {"prompt": "x"}, {"Origin": "http://elsewhere.example"})
+    before = ask(open_port, "OPTIONS", "/pictures", headers={"Origin": "http://elsewhere.example"})
     for answer in (asked, before):
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
-    assert ask(studio[1], "GET", "/card", headers={"Host": "elsewhere.example"}).status == 421
-    assert ask(studio[1], "GET", "/card", headers={"Host": "localhost:80"}).status == 200
+    assert ask(open_port, "GET", "/card", headers={"Host": "elsewhere.example"}).status == 421
+    assert ask(open_port, "GET", "/card", headers={"Host": "localhost:80"}).status == 200
 
 
 def test_tokens_are_asked_for_before_a_body_is_read(tmp_path: Path) -> None:
@@ -279,23 +282,21 @@ def test_a_service_that_would_be_open_does_not_start(tmp_path: Path, host: str, 
     assert read_access("localhost", None).hosts >= {"localhost", "127.0.0.1"}
 
 
-def test_a_closing_service_finishes_what_is_begun_and_says_503(
-    studio: tuple[Studio, int], threads: ThreadPoolExecutor
-) -> None:
-    first = begin(*studio[:1], threads, studio[1])
-    waiting = threads.submit(draw, studio[1])
-    wait_until(lambda: studio[0].service.batches.waiting == 1)
-    assert ask(studio[1], "GET", "/readyz").status == 200
-    studio[0].service.batches.close()
+def test_a_closing_service_finishes_what_is_begun_and_says_503(studio: Studio, threads: ThreadPoolExecutor) -> None:
+    first = begin(studio, threads)
+    waiting = threads.submit(draw, studio.port)
+    wait_until(lambda: studio.service.batches.waiting == 1)
+    assert ask(studio.port, "GET", "/readyz").status == 200
+    studio.service.batches.close()
     assert waiting.result().status == 503
-    assert draw(studio[1]).status == 503
-    assert ask(studio[1], "GET", "/readyz").status == 503
-    studio[0].go_on()
+    assert draw(studio.port).status == 503
+    assert ask(studio.port, "GET", "/readyz").status == 503
+    studio.go_on()
     assert first.result().status == 200
 
 
-def test_openapi_teaches_by_examples(studio: tuple[Studio, int]) -> None:
-    told = ask(studio[1], "GET", "/openapi.json").json
+def test_openapi_teaches_by_examples(open_port: int) -> None:
+    told = ask(open_port, "GET", "/openapi.json").json
     wanted = told["components"]["schemas"]["PicturesWanted"]
     assert wanted["examples"][1]["count"] == 4
     assert all("description" in field for field in wanted["properties"].values())

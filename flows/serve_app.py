@@ -45,6 +45,8 @@ from pipeline.dynamic_batches import (
 )
 
 _BATCHES_WAITING = 4  # as long a queue as that many full batches
+# For the OpenAPI page alone: the guard has asked before.
+_TOKEN = [Security(HTTPBearer(auto_error=False, description="Needed where the service was given tokens."))]
 _PAGE = (Path(__file__).parent / "serve.html").read_text()
 
 
@@ -73,9 +75,7 @@ def picture_service(draw: DrawFn, card: Card, own: Sampling, access: Access, mos
 
 
 def _add_drawing(app: FastAPI, batches: DynamicBatches, own: Sampling, metrics: ServiceMetrics) -> None:
-    token = [Security(HTTPBearer(auto_error=False, description="Needed where the service was given tokens."))]
-
-    @app.post("/pictures", dependencies=token, responses={200: {"model": DrawnPictures}, **PROBLEMS})
+    @app.post("/pictures", dependencies=_TOKEN, responses={200: {"model": DrawnPictures}, **PROBLEMS})
     async def draw_pictures(wanted: PicturesWanted, request: Request) -> Response:
         """Draw pictures, and answer when all are there. A client that leaves is not drawn for."""
         asked = _Asked(batches, picture_request(wanted, own))
@@ -88,7 +88,7 @@ def _add_drawing(app: FastAPI, batches: DynamicBatches, own: Sampling, metrics: 
         metrics.left()
         return Response(status_code=CLIENT_LEFT)
 
-    @app.post("/pictures/stream", dependencies=token, responses={**PROBLEMS, 200: STREAM})
+    @app.post("/pictures/stream", dependencies=_TOKEN, responses={**PROBLEMS, 200: STREAM})
     async def draw_pictures_and_tell(wanted: PicturesWanted) -> Response:
         """Draw pictures, and tell how far they are meanwhile, as lines of JSON."""
         return _Lines(_Asked(batches, picture_request(wanted, own)), metrics)
@@ -99,7 +99,7 @@ def _add_looking(app: FastAPI, batches: DynamicBatches, card: Card, metrics: Ser
     async def page() -> HTMLResponse:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _content_policy(_PAGE)})
 
-    @app.get("/card", dependencies=[Security(HTTPBearer(auto_error=False))], responses={401: PROBLEMS[401]})
+    @app.get("/card", dependencies=_TOKEN, responses={401: PROBLEMS[401]})
     async def the_card() -> Card:
         """What the model is, what it was made from, how good it is."""
         return card
@@ -114,7 +114,7 @@ def _add_looking(app: FastAPI, batches: DynamicBatches, card: Card, metrics: Ser
         """Whether a request would be drawn: 200, or 503 while the service shuts down."""
         return problem(200, "ready") if batches.is_ready else problem(503, "not ready")
 
-    @app.get("/metrics", dependencies=[Security(HTTPBearer(auto_error=False))], include_in_schema=False)
+    @app.get("/metrics", dependencies=_TOKEN, include_in_schema=False)
     async def the_metrics() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -179,23 +179,23 @@ class _Lines(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         request = self.asked.request
 
-        async def line(text: bytes | str) -> None:
-            body = text if isinstance(text, bytes) else text.encode()
-            await send({"type": "http.response.body", "body": body + b"\n", "more_body": True})
+        async def tell(event: str, **more: object) -> None:
+            line = json.dumps({"event": event, **more}) + "\n"
+            await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
 
         async with contextlib.aclosing(self.asked.follow(receive)) as events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await line(json.dumps({"event": "waiting", "ahead": self.asked.ticket.ahead}))
+            await tell("waiting", ahead=self.asked.ticket.ahead)
             async for told in events:
                 match told:
                     case Step(done):
-                        await line(json.dumps({"event": "step", "done": done, "steps": request.sampling.steps}))
+                        await tell("step", done=done, steps=request.sampling.steps)
                     case Finished():
                         for picture in await asyncio.to_thread(drawn_pictures, request, told):
-                            await line(json.dumps({"event": "picture", **picture.model_dump()}))
-                        await line(json.dumps({"event": "finished"}))
+                            await tell("picture", **picture.model_dump())
+                        await tell("finished")
                     case Failed(error):
-                        await line(json.dumps({"event": "failed", **_explained(error)}))
+                        await tell("failed", **_explained(error))
                     case None:
                         self.metrics.left()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -24,9 +24,18 @@ from flows.serve_card import Card
 from flows.serve_guard import Access, read_access
 from flows.terminal import UserMistake
 from pipeline.dynamic_batches import BeforeStep, PictureRequest, Sampling
+from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
 
-CARD = Card(name="test", model={}, data={}, encoders={}, sampling={}, scores={}, example="")
+CARD = Card(
+    name="test",
+    model={"parameters": 7, "training pairs": 3},
+    data={},
+    encoders={},
+    sampling={"steps": 3, "guidance": 2.0},
+    scores={},
+    example="a star",
+)
 TOKEN = "a-token-that-nobody-guesses"
 STEPS = 3
 
@@ -257,6 +266,29 @@ def test_tokens_are_asked_for_before_a_body_is_read(tmp_path: Path) -> None:
         for token in (TOKEN, "another-token-0123456789"):
             headers = {"Authorization": f"Bearer {token}", "Host": "pictures.example"}
             assert ask(port, "POST", "/pictures", {"prompt": "x"}, headers).status == 200
+
+
+@needs_browser
+def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text(TOKEN)
+    studio = Studio(read_access("127.0.0.1", tokens))
+    with live(studio.service) as port, browser_page(900, 700) as (page, _):
+        page.goto(f"http://127.0.0.1:{port}/")
+        for token, says in (("wrong", "The service does not know this token."), (TOKEN, "7 parameters")):
+            page.get_by_label("This service asks for a token").fill(token)
+            page.get_by_role("button", name="Enter").click()
+            expect(page.get_by_text(says)).to_be_visible()
+        page.get_by_role("button", name="Draw").click()
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("article")).to_have_count(0)
+        page.get_by_label("Prompt").fill("broken")
+        studio.go_on()
+        page.get_by_role("button", name="Draw").click()
+        expect(page.get_by_text("internal error; the log has it under this id")).to_be_visible()
 
 
 @pytest.mark.parametrize(

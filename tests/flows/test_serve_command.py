@@ -23,13 +23,13 @@ from flows.serve import listen
 from flows.terminal import UserMistake
 from pipeline.sample import Generator, load_generator
 from pipeline.stage import survey
+from tests.support.browser import browser_page, needs_browser
 from tests.support.command import start, tld
 from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
 from tld_model.encoders import EncoderError, load_text_encoder
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROMPT = "a small red star in the top left on a blue background"
 
 
@@ -82,19 +82,12 @@ def test_it_draws_what_the_model_draws_and_shows_its_card(site: int, workspace: 
     assert str(workspace[0]) not in json.dumps(card), "no path of this machine"
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+@needs_browser
 def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     screenshots = Path(os.environ.get("TLD_SCREENSHOTS", tmp_path))
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.set_default_timeout(60_000)
-        wrong: list[str] = []
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+    with browser_page(1280, 860) as (page, wrong):
         page.goto(f"http://127.0.0.1:{site}/")
         expect(page.get_by_role("heading", name="tiny")).to_be_visible()
         expect(page.get_by_label("Steps")).to_have_value("4")
@@ -124,7 +117,6 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         page.screenshot(path=screenshots / "serve-large.png")
         page.get_by_role("button", name="Close").click()
         assert not wrong
-        browser.close()
 
 
 def test_sigterm_lets_the_drawing_finish_and_ends_with_0(workspace: tuple[Path, list[str]]) -> None:

@@ -39,10 +39,12 @@ class Generator:
         return pictures
 
 
-def load_generator(denoiser: Path, vae: str, clip: str, device: str, safetensors_only: bool = False) -> Generator:
-    """Load all three models to a device. Raises CheckpointError or EncoderError."""
+def load_generator(denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False) -> Generator:
+    """Load all three models to a device. Raises CheckpointError or EncoderError, also where `safetensors_only` and
+    weights are in another format."""
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
-    text_encoder = load_text_encoder(clip, device, safetensors_only)
-    return Generator(model, text_encoder, load_image_codec(vae, device, safetensors_only), device)
+    text_encoder = load_text_encoder(clip, device, safetensors_only=safetensors_only)
+    codec = load_image_codec(vae, device, safetensors_only=safetensors_only)
+    return Generator(model, text_encoder, codec, device)

@@ -149,7 +149,7 @@ class Clip:
         return embeddings.float()
 
 
-def load_image_codec(name_or_path: str, device: str, safetensors_only: bool = False) -> ImageCodec:
+def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool = False) -> ImageCodec:
     """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where `safetensors_only`
     and its weights are in another format."""
 
@@ -173,7 +173,7 @@ def load_image_codec(name_or_path: str, device: str, safetensors_only: bool = Fa
     )
 
 
-def load_text_encoder(name_or_path: str, device: str, safetensors_only: bool = False) -> TextEncoder:
+def load_text_encoder(name_or_path: str, device: str, *, safetensors_only: bool = False) -> TextEncoder:
     """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where `safetensors_only` and its
     weights are in another format."""
     load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=safetensors_only or None)

@@ -10,13 +10,15 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from flows.prefect_server import free_port
 from flows.serve import listen
@@ -28,7 +30,8 @@ from tests.support.command import start, tld
 from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
-from tld_model.encoders import EncoderError, load_text_encoder
+from tld_model.encoder_names import SHIPPED_ENCODERS
+from tld_model.encoders import EncoderError, load_image_codec, load_text_encoder
 
 PROMPT = "a small red star in the top left on a blue background"
 
@@ -148,16 +151,20 @@ def test_a_mistake_is_told_before_the_model_is_loaded(workspace: tuple[Path, lis
             listen("127.0.0.1", taken.getsockname()[1])
 
 
-def test_only_safetensors_are_loaded(tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file
-
-    from tld_model.encoder_names import SHIPPED_ENCODERS
-
-    folder = tmp_path / "clip"
-    shutil.copytree(SHIPPED_ENCODERS["shapes-clip"], folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    assert load_text_encoder(str(folder), "cpu").dim == 64
+@pytest.mark.parametrize(
+    ("name", "weights", "pickled", "load"),
+    [
+        ("shapes-clip", "model.safetensors", "pytorch_model.bin", load_text_encoder),
+        ("shapes-vae", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", load_image_codec),
+    ],
+)
+def test_only_safetensors_are_loaded(
+    tmp_path: Path, name: str, weights: str, pickled: str, load: Callable[..., object]
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(SHIPPED_ENCODERS[name], folder)
+    torch.save(load_file(folder / weights), folder / pickled)
+    (folder / weights).unlink()
+    load(str(folder), "cpu")
     with pytest.raises(EncoderError, match="safetensors"):
-        load_text_encoder(str(folder), "cpu", safetensors_only=True)
+        load(str(folder), "cpu", safetensors_only=True)

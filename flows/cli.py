@@ -19,6 +19,7 @@ from flows.terminal import Config, UserMistake, console, joined, load, with_pref
 from tld_model.solver_names import SolverName
 
 if TYPE_CHECKING:
+    from data_catalog.manifest import Manifest
     from pipeline.config import RunConfig
     from pipeline.stage import StageStatus
 
@@ -280,8 +281,16 @@ def sample(
 
 def _trained_model(config: Path, overrides: Sequence[str], settings: RunConfig) -> tuple[Path, str, str]:
     """The denoiser that a run has trained, its VAE and its CLIP."""
-    from pipeline.stage import survey
     from pipeline.train_events import average_file
+
+    encodings, model, _ = _trained(config, overrides, settings)
+    encoders = encodings.figures["encoders"]
+    return model.file(average_file(settings.evaluate.ema)), encoders["vae"], encoders["clip"]
+
+
+def _trained(config: Path, overrides: Sequence[str], settings: RunConfig) -> tuple[Manifest, Manifest, Manifest | None]:
+    """The encodings and the model of a run, and its report where there is one."""
+    from pipeline.stage import survey
 
     statuses = survey(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
@@ -289,8 +298,7 @@ def _trained_model(config: Path, overrides: Sequence[str], settings: RunConfig) 
         raise UserMistake(
             f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
         )
-    encoders = encodings.figures["encoders"]
-    return model.file(average_file(settings.evaluate.ema)), encoders["vae"], encoders["clip"]
+    return encodings, model, statuses["evaluate"].manifest
 
 
 def _given_model(model: Path, settings: RunConfig) -> tuple[Path, str, str]:
@@ -309,6 +317,33 @@ def _given_model(model: Path, settings: RunConfig) -> tuple[Path, str, str]:
     if problems:
         raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
     return path, encode.vae, encode.clip
+
+
+@app.command
+def serve(
+    config: Config,
+    *overrides: str,
+    host: Annotated[
+        str, Parameter(help="Address to bind to; one that is not loopback needs --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
+    token_file: Annotated[
+        Path | None, Parameter(help="File with one bearer token a line; only who sends one of them is served.")
+    ] = None,
+) -> None:
+    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends it.
+
+    Requests that come together are drawn together. For example:
+    curl http://127.0.0.1:8000/pictures --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
+    """
+    from flows.serve_guard import read_access
+
+    settings, access = load(config, overrides), read_access(host, token_file)
+    encodings, model, report = _trained(config, overrides, settings)
+
+    from flows.serve import serve as serve_model
+
+    serve_model(settings, encodings, model, report, access, host, port)
 
 
 @app.command(name="config")

@@ -48,8 +48,9 @@ class Generator:
         return pictures
 
 
-def load_generator(denoiser: Path, vae: str, clip: str, device: str) -> Generator:
-    """Load all three models to a device. Raises CheckpointError or EncoderError.
+def load_generator(denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False) -> Generator:
+    """Load all three models to a device. Raises CheckpointError or EncoderError, also where `safetensors_only` and
+    weights are in another format.
 
     A denoiser that was trained on latents of another scale, as an imported one, draws in that scale, and the codec
     decodes from it. The weights cannot be changed to ours instead: noise has a spread of 1 at any scale of latents,
@@ -58,7 +59,8 @@ def load_generator(denoiser: Path, vae: str, clip: str, device: str) -> Generato
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
-    text_encoder, codec = load_text_encoder(clip, device), load_image_codec(vae, device)
+    text_encoder = load_text_encoder(clip, device, safetensors_only=safetensors_only)
+    codec = load_image_codec(vae, device, safetensors_only=safetensors_only)
     if scaling := read_latent_scaling(denoiser):
         codec = replace(codec, scaling_factor=scaling, shift=0.0)
     _check_shapes(denoiser, model.config, text_encoder, codec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,16 @@ class Clip:
         return embeddings.float()
 
 
-def load_image_codec(name_or_path: str, device: str) -> ImageCodec:
-    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError."""
+def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool = False) -> ImageCodec:
+    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where `safetensors_only`
+    and its weights are in another format."""
 
     def load(source: str | Path, **options: Any) -> AutoencoderKL | AutoencoderTiny:
         kind = AutoencoderKL.load_config(source, **options).get("_class_name")
         classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
         if kind not in classes:
             raise EncoderError(f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}")
-        return classes[kind].from_pretrained(source, **options)
+        return classes[kind].from_pretrained(source, use_safetensors=safetensors_only or None, **options)
 
     vae = _load("VAE", name_or_path, load)
     dtype = torch.float32 if vae.config.get("force_upcast") else _dtype(device)  # it overflows in half precision
@@ -171,9 +173,11 @@ def load_image_codec(name_or_path: str, device: str) -> ImageCodec:
     )
 
 
-def load_text_encoder(name_or_path: str, device: str) -> TextEncoder:
-    """The text tower of a CLIP model and its tokenizer. Raises EncoderError."""
-    model = _load("CLIP text encoder", name_or_path, CLIPTextModelWithProjection.from_pretrained)
+def load_text_encoder(name_or_path: str, device: str, *, safetensors_only: bool = False) -> TextEncoder:
+    """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where `safetensors_only` and its
+    weights are in another format."""
+    load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=safetensors_only or None)
+    model = _load("CLIP text encoder", name_or_path, load)
     return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.stage import STAGES
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.small import TINY, small
 
@@ -89,11 +90,12 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     check(root, "--until encode", "train", TINY, *small(root))
     check(root, "train needs encodings made with these settings, which are missing", "train", TINY, *small(root))
     check(root, "no trained model for these settings", "sample", TINY, "a star", *small(root))
+    check(root, "no trained model for these settings", "serve", TINY, *small(root))
 
 
 def test_help_and_config_teach() -> None:
     told = tld("--help").stdout
-    for command in ("run", "download", "encode", "train", "evaluate", "sample", "status", "config", "catalog", "ui"):
+    for command in (*STAGES, "run", "sample", "serve", "status", "config", "catalog", "ui"):
         assert command in told
     assert "conf/tiny.yaml" in tld("run", "--help").stdout
     shown = tld("config", TINY, "train.lr=0.5").stdout

@@ -7,7 +7,7 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise
 from tld_model.inpainting import draw_masks, known_part, latent_mask, with_known
-from tld_model.sampler import guided, noise_levels
+from tld_model.sampler import guided, noise_levels, sample
 from tld_model.transfer import carry_over
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)

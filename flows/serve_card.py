@@ -1,0 +1,69 @@
+"""The run's card: what a service's model is, what it was made from, how good it is. Knows manifests, no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from data_catalog.manifest import Manifest
+from data_catalog.sources import known_sources
+from pipeline.config import RunConfig
+
+
+class Card(BaseModel):
+    """What a person wants to know of the model."""
+
+    name: str
+    model: dict[str, int | str]
+    data: dict[str, int | str]
+    encoders: dict[str, str]
+    sampling: dict[str, int | float | str]
+    """What is used where a request does not say."""
+    scores: dict[str, float]
+    """Of the run's evaluation with these settings; empty where it was not evaluated."""
+    example: str
+    """A prompt to begin with."""
+
+
+def run_card(config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None) -> Card:
+    """The card of a finished run."""
+    latent, source = encodings.figures["latent_shape"], known_sources().get(config.download.source or "")
+    built_in = config.download.urls == "shapes"
+    data: dict[str, int | str] = {"table": _name(config.download.urls), "pairs": encodings.rows}
+    if source:
+        data |= {"source": source.name, "licence": source.licence}
+    return Card(
+        name=config.name,
+        model={
+            "parameters": model.figures["parameters"],
+            "layers": config.model.layers,
+            "width": config.model.width,
+            "latents": "×".join(map(str, latent)),
+            "training steps": model.figures["steps"],
+            "training pairs": model.figures["train_pairs"],
+            "made": model.made_at[:10],
+            "fingerprint": model.fingerprint[:12],
+        },
+        data=data,
+        encoders={kind: _name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")},
+        sampling={
+            "solver": config.evaluate.solver,
+            "steps": config.evaluate.steps,
+            "guidance": config.evaluate.guidance,
+        },
+        scores=_scores(report.figures["scores"]) if report else {},
+        example="a small red star in the top left on a blue background" if built_in else "",
+    )
+
+
+def _scores(scores: dict[str, Any]) -> dict[str, float]:
+    """The few that sum the others up."""
+    return {name: value for name, value in scores.items() if "/" not in name}
+
+
+def _name(given: str) -> str:
+    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's business."""
+    is_elsewhere = "://" in given or Path(given).expanduser().exists()
+    return given.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else given

@@ -1,0 +1,335 @@
+"""The service on loopback: a real server and a real client; a model that draws when the test lets it."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from flows.serve_app import Service, picture_service
+from flows.serve_card import Card
+from flows.serve_guard import Access, read_access
+from flows.terminal import UserMistake
+from pipeline.dynamic_batches import BeforeStep, PictureRequest, Sampling
+from tests.support.browser import browser_page, needs_browser
+from tests.support.live import Answer, ask, live
+
+CARD = Card(
+    name="test",
+    model={"parameters": 7, "training pairs": 3},
+    data={},
+    encoders={},
+    sampling={"steps": 3, "guidance": 2.0},
+    scores={},
+    example="a star",
+)
+TOKEN = "a-token-that-nobody-guesses"
+STEPS = 3
+
+
+class Studio:
+    """A service that draws one step a permit, grey pictures whose level is the seed."""
+
+    def __init__(self, access: Access | None = None) -> None:
+        self.port = 0
+        self.permits = threading.Semaphore(0)
+        self.batches: list[list[int]] = []
+        self.service: Service = picture_service(self.draw, CARD, Sampling(STEPS, 2.0), access or Access(), 16)
+
+    def draw(self, requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+        for done in range(requests[0].sampling.steps):
+            assert self.permits.acquire(timeout=30)
+            before_step(done)
+        self.batches.append([request.count for request in requests])
+        if any(request.prompt == "broken" for request in requests):
+            raise ZeroDivisionError("the secret of the house")
+        return [np.full((request.count, 8, 8, 3), request.seed, np.uint8) for request in requests]
+
+    def go_on(self, steps: int = 10_000) -> None:
+        self.permits.release(steps)
+
+
+@pytest.fixture
+def studio() -> Iterator[Studio]:
+    studio = Studio()
+    with live(studio.service) as studio.port:
+        yield studio
+        studio.go_on()
+
+
+@pytest.fixture(scope="module")
+def open_port() -> Iterator[int]:
+    """A service that draws at once, for tests that leave nothing behind."""
+    studio = Studio()
+    studio.go_on()
+    with live(studio.service) as port:
+        yield port
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(100) as pool:
+        yield pool
+
+
+def draw(port: int, prompt: str = "a star", **more: object) -> Answer:
+    return ask(port, "POST", "/pictures", {"prompt": prompt, **more})
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def begin(studio: Studio, threads: ThreadPoolExecutor) -> Future[Answer]:
+    """A request that is being drawn, in its first step."""
+    future = threads.submit(draw, studio.port)
+    studio.go_on(1)
+    wait_until(lambda: studio.permits._value == 0)
+    return future
+
+
+def test_an_answer_says_all_that_made_the_pictures(open_port: int) -> None:
+    answer = draw(open_port, count=2, seed=7)
+    assert answer.status == 200
+    told = answer.json
+    pictures = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in told.pop("pictures")]
+    assert told == {"prompt": "a star", "steps": STEPS, "guidance": 2.0}
+    assert [np.asarray(picture).shape for picture in pictures] == [(8, 8, 3)] * 2
+    settings = [json.loads(picture.info["tld"]) for picture in pictures]
+    assert settings == [{"prompt": "a star", "seed": seed, "steps": STEPS, "guidance": 2.0} for seed in (7, 8)]
+
+
+def test_those_who_come_together_are_drawn_together(studio: Studio, threads: ThreadPoolExecutor) -> None:
+    first = begin(studio, threads)
+    futures = [threads.submit(draw, studio.port, seed=seed) for seed in range(16)]
+    wait_until(lambda: studio.service.batches.waiting == 16)
+    assert ask(studio.port, "GET", "/healthz").status == 200, "the event loop is free meanwhile"
+    studio.go_on()
+    assert first.result().status == 200
+    assert [len(future.result().json["pictures"]) for future in futures] == [1] * 16
+    assert studio.batches == [[1], [1] * 16]
+    told = ask(studio.port, "GET", "/metrics").body.decode()
+    assert 'tld_batch_pictures_bucket{le="16.0"} 2.0' in told
+    assert 'tld_requests_total{path="/pictures",status="200"} 17.0' in told
+
+
+def test_a_full_queue_answers_429_and_none_in_it_is_lost(studio: Studio, threads: ThreadPoolExecutor) -> None:
+    first = begin(studio, threads)
+    futures = [threads.submit(draw, studio.port, count=16) for _ in range(6)]
+    wait_until(lambda: sum(future.done() for future in futures) == 2)
+    refused = [future.result() for future in futures if future.done()]
+    assert [answer.status for answer in refused] == [429, 429]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert studio.service.batches.waiting == 64
+    studio.go_on()
+    assert first.result().status == 200
+    assert sorted(future.result().status for future in futures) == [200] * 4 + [429] * 2
+
+
+@pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
+def test_who_leaves_is_not_drawn_for(studio: Studio, threads: ThreadPoolExecutor, path: str) -> None:
+    first = begin(studio, threads)
+    leaving = http.client.HTTPConnection("127.0.0.1", studio.port)
+    leaving.request("POST", path, b'{"prompt": "a star", "count": 9}', {"Content-Type": "application/json"})
+    wait_until(lambda: studio.service.batches.waiting == 9)
+    leaving.sock.close()
+    wait_until(lambda: studio.service.batches.waiting == 0)
+    studio.go_on()
+    assert first.result().status == 200
+    assert studio.batches == [[1]]
+    assert "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode()
+
+
+def test_who_leaves_while_being_drawn_sets_the_device_free(studio: Studio) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", studio.port)) as leaving:
+        body = b'{"prompt": "a star", "steps": 200}'
+        leaving.request("POST", "/pictures/stream", body, {"Content-Type": "application/json"})
+        studio.go_on(1)
+        answer = leaving.getresponse()
+        assert [json.loads(answer.readline())["event"] for _ in range(2)] == ["waiting", "step"]
+    answer.close()
+    wait_until(lambda: "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode())
+    studio.go_on(1 + STEPS)
+    assert draw(studio.port).status == 200
+    assert studio.batches == [[1]]
+
+
+def test_the_stream_tells_how_far_it_is(open_port: int) -> None:
+    answer = ask(open_port, "POST", "/pictures/stream", {"prompt": "a star", "count": 2, "seed": 5})
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    events = [json.loads(line) for line in answer.body.splitlines()]
+    assert events[0] == {"event": "waiting", "ahead": 0}
+    assert events[1:4] == [{"event": "step", "done": done, "steps": STEPS} for done in range(STEPS)]
+    assert [event.get("seed") for event in events[4:6]] == [5, 6]
+    assert events[6:] == [{"event": "finished"}]
+
+
+@pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
+def test_a_failure_is_told_by_its_id_alone(studio: Studio, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    studio.go_on()
+    with caplog.at_level(logging.ERROR):
+        answer = ask(studio.port, "POST", path, {"prompt": "broken"})
+    told = json.loads(answer.body.splitlines()[-1])
+    assert answer.status == (500 if path == "/pictures" else 200)
+    assert told["id"] in caplog.text
+    assert "the secret of the house" in caplog.text
+    assert b"secret" not in answer.body
+    assert b"ZeroDivision" not in answer.body
+    assert draw(studio.port).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \n"}, "prompt"),
+        ({"prompt": "x" * 1001}, "prompt"),
+        ({"prompt": 7}, "prompt"),
+        ({"prompt": "x", "count": 0}, "count"),
+        ({"prompt": "x", "count": 17}, "count"),
+        ({"prompt": "x", "count": True}, "count"),
+        ({"prompt": "x", "steps": 201}, "steps"),
+        ({"prompt": "x", "steps": "20"}, "steps"),
+        ({"prompt": "x", "guidance": 0.5}, "guidance"),
+        ({"prompt": "x", "guidance": float("nan")}, "guidance"),
+        ({"prompt": "x", "guidance": float("inf")}, "guidance"),
+        ({"prompt": "x", "seed": -1}, "seed"),
+        ({"prompt": "x", "seed": 2**32}, "seed"),
+        ({"prompt": "x", "stepz": 9}, "stepz"),
+    ],
+)
+def test_a_field_out_of_bounds_is_named(open_port: int, body: object, field: str) -> None:
+    answer = ask(open_port, "POST", "/pictures", body)
+    assert answer.status == 422
+    assert [problem["loc"] for problem in answer.json["detail"]] == [["body", field]]
+
+
+def test_what_is_no_json_or_too_large_or_elsewhere_is_refused(open_port: int) -> None:
+    text = {"Content-Type": "text/plain"}
+    for raw in (b"{", b"\xff\xfe", b"[" * 15_000, b"9" * 5000, b'{"prompt": "x", "\\ud800": 1}', b"null"):
+        assert ask(open_port, "POST", "/pictures", raw=raw).status in (400, 422), raw[:30]
+    assert ask(open_port, "POST", "/pictures", raw=b'{"prompt": "a star"}', headers=text).status == 422
+    assert ask(open_port, "POST", "/pictures", {"prompt": "x" * 17_000}).status == 413
+    chunked = http.client.HTTPConnection("127.0.0.1", open_port)
+    chunked.request("POST", "/pictures", iter([b"x" * 10_000] * 2), encode_chunked=True)
+    assert chunked.getresponse().status == 413
+    chunked.close()
+    assert ask(open_port, "GET", "/pictures").status == 405
+    assert ask(open_port, "GET", "/docs").status == 404
+
+
+def test_a_page_of_a_stranger_gets_nothing(open_port: int) -> None:
+    asked = ask(open_port, "POST", "/pictures", {"prompt": "x"}, {"Origin": "http://elsewhere.example"})
+    before = ask(open_port, "OPTIONS", "/pictures", headers={"Origin": "http://elsewhere.example"})
+    for answer in (asked, before):
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert ask(open_port, "GET", "/card", headers={"Host": "elsewhere.example"}).status == 421
+    assert ask(open_port, "GET", "/card", headers={"Host": "localhost:80"}).status == 200
+
+
+def test_tokens_are_asked_for_before_a_body_is_read(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text(f"# of the team\n{TOKEN}\n\nanother-token-0123456789\n")
+    studio = Studio(read_access("0.0.0.0", tokens))
+    studio.go_on()
+    with live(studio.service) as port:
+        for path in ("/", "/healthz", "/readyz", "/openapi.json"):
+            assert ask(port, "GET", path).status == 200
+        for given in ("", TOKEN, f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer ü"):
+            headers = {"Authorization": given.encode("latin-1").decode("latin-1")}
+            for method, path in (
+                ("GET", "/card"),
+                ("GET", "/metrics"),
+                ("POST", "/pictures"),
+                ("POST", "/pictures/stream"),
+            ):
+                refused = ask(port, method, path, headers=headers, raw=b"no json")
+                assert refused.status == 401
+                assert refused.headers["www-authenticate"] == "Bearer"
+        for token in (TOKEN, "another-token-0123456789"):
+            headers = {"Authorization": f"Bearer {token}", "Host": "pictures.example"}
+            assert ask(port, "POST", "/pictures", {"prompt": "x"}, headers).status == 200
+
+
+@needs_browser
+def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text(TOKEN)
+    studio = Studio(read_access("127.0.0.1", tokens))
+    with live(studio.service) as port, browser_page(900, 700) as (page, _):
+        page.goto(f"http://127.0.0.1:{port}/")
+        for token, says in (("wrong", "The service does not know this token."), (TOKEN, "7 parameters")):
+            page.get_by_label("This service asks for a token").fill(token)
+            page.get_by_role("button", name="Enter").click()
+            expect(page.get_by_text(says)).to_be_visible()
+        page.get_by_role("button", name="Draw").click()
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("article")).to_have_count(0)
+        page.get_by_label("Prompt").fill("broken")
+        studio.go_on()
+        page.get_by_role("button", name="Draw").click()
+        expect(page.get_by_text("internal error; the log has it under this id")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("host", "tokens", "says"),
+    [
+        ("0.0.0.0", None, "can be reached from other machines, so the service needs --token-file"),
+        ("::", None, "so the service needs --token-file"),
+        ("no-such-host.invalid", None, "no such address"),
+        ("127.0.0.1", "", "holds no token"),
+        ("127.0.0.1", "# none\n", "holds no token"),
+        ("127.0.0.1", "short", "shorter than 16 characters"),
+    ],
+)
+def test_a_service_that_would_be_open_does_not_start(tmp_path: Path, host: str, tokens: str | None, says: str) -> None:
+    file = None
+    if tokens is not None:
+        file = tmp_path / "tokens.txt"
+        file.write_text(tokens)
+    with pytest.raises(UserMistake, match=says):
+        read_access(host, file)
+    with pytest.raises(UserMistake, match="cannot be read"):
+        read_access(host, tmp_path / "gone.txt")
+    assert read_access("localhost", None).hosts >= {"localhost", "127.0.0.1"}
+
+
+def test_a_closing_service_finishes_what_is_begun_and_says_503(studio: Studio, threads: ThreadPoolExecutor) -> None:
+    first = begin(studio, threads)
+    waiting = threads.submit(draw, studio.port)
+    wait_until(lambda: studio.service.batches.waiting == 1)
+    assert ask(studio.port, "GET", "/readyz").status == 200
+    studio.service.batches.close()
+    assert waiting.result().status == 503
+    assert draw(studio.port).status == 503
+    assert ask(studio.port, "GET", "/readyz").status == 503
+    studio.go_on()
+    assert first.result().status == 200
+
+
+def test_openapi_teaches_by_examples(open_port: int) -> None:
+    told = ask(open_port, "GET", "/openapi.json").json
+    wanted = told["components"]["schemas"]["PicturesWanted"]
+    assert wanted["examples"][1]["count"] == 4
+    assert all("description" in field for field in wanted["properties"].values())
+    assert {"200", "401", "413", "422", "429", "500", "503"} <= set(told["paths"]["/pictures"]["post"]["responses"])

@@ -1,0 +1,170 @@
+"""`tld serve` as a user runs it: a finished run, another process, a real browser, a signal."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from flows.prefect_server import free_port
+from flows.serve import listen
+from flows.terminal import UserMistake
+from pipeline.sample import Generator, load_generator
+from pipeline.stage import survey
+from tests.support.browser import browser_page, needs_browser
+from tests.support.command import start, tld
+from tests.support.finished import finish
+from tests.support.live import ask
+from tests.support.small import TINY, small
+from tld_model.encoder_names import SHIPPED_ENCODERS
+from tld_model.encoders import EncoderError, load_image_codec, load_text_encoder
+
+PROMPT = "a small red star in the top left on a blue background"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A finished run: its workspace and its overrides."""
+    root = tmp_path_factory.mktemp("serve") / "data"
+    overrides = small(root, download__limit=20)
+    finish(overrides)
+    return root, overrides
+
+
+@contextmanager
+def serving(overrides: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    port = free_port()
+    with start("serve", TINY, *overrides, "--port", str(port)) as process:
+        try:
+            assert process.stdout
+            said = process.stdout.readline()
+            assert said == f"tiny  http://127.0.0.1:{port}/\n", said + process.stdout.read()
+            yield process, port
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def site(workspace: tuple[Path, list[str]]) -> Iterator[int]:
+    with serving(workspace[1]) as (_, port):
+        yield port
+
+
+def generator(overrides: list[str]) -> Generator:
+    from pipeline.config import load_config
+
+    model = survey(load_config(TINY, overrides))["train"].manifest
+    assert model
+    return load_generator(model.file("denoiser.safetensors"), "shapes-vae", "shapes-clip", "cpu", safetensors_only=True)
+
+
+def test_it_draws_what_the_model_draws_and_shows_its_card(site: int, workspace: tuple[Path, list[str]]) -> None:
+    answer = ask(site, "POST", "/pictures", {"prompt": PROMPT, "seed": 7, "count": 3})
+    assert answer.status == 200, answer.body
+    first = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][0]["png"])))
+    drawn = generator(workspace[1])([PROMPT], answer.json["steps"], answer.json["guidance"], seed=7)[0]
+    assert np.abs(np.asarray(first).astype(int) - drawn).max() <= 1
+    card = ask(site, "GET", "/card").json
+    assert card["encoders"] == {"vae": "shapes-vae", "clip": "shapes-clip"}
+    assert card["model"]["training steps"] == 12
+    assert 0 <= card["scores"]["prompt_accuracy"] <= 1
+    assert str(workspace[0]) not in json.dumps(card), "no path of this machine"
+
+
+@needs_browser
+def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    screenshots = Path(os.environ.get("TLD_SCREENSHOTS", tmp_path))
+    with browser_page(1280, 860) as (page, wrong):
+        page.goto(f"http://127.0.0.1:{site}/")
+        expect(page.get_by_role("heading", name="tiny")).to_be_visible()
+        expect(page.get_by_label("Steps")).to_have_value("4")
+
+        page.get_by_label("Prompt").fill("a large <b>green</b> ring")
+        page.get_by_label("Pictures", exact=True).fill("3")
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("article img")).to_have_count(3)
+        expect(page.get_by_role("heading", name="a large <b>green</b> ring")).to_be_visible()
+        assert page.locator("article img").first.evaluate("img => img.naturalWidth") == 64
+
+        page.get_by_label("Prompt").fill(PROMPT)
+        page.get_by_label("Prompt").press("Control+Enter")
+        expect(page.locator("article")).to_have_count(2)
+        expect(page.locator("article img")).to_have_count(6)
+        page.get_by_text("About this model").click()
+        expect(page.get_by_text("shapes-clip")).to_be_visible()
+        page.screenshot(path=screenshots / "serve.png")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.screenshot(path=screenshots / "serve-phone.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing to scroll sideways"
+
+        page.locator("article").last.get_by_role("button", name="Use again").click()
+        expect(page.get_by_label("Prompt")).to_have_value("a large <b>green</b> ring")
+        page.locator("article .tile").first.click()
+        expect(page.get_by_role("link", name="Download")).to_be_visible()
+        page.screenshot(path=screenshots / "serve-large.png")
+        page.get_by_role("button", name="Close").click()
+        assert not wrong
+
+
+def test_sigterm_lets_the_drawing_finish_and_ends_with_0(workspace: tuple[Path, list[str]]) -> None:
+    with serving(workspace[1]) as (process, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as client:
+        body = json.dumps({"prompt": PROMPT, "count": 16, "steps": 60})
+        client.request("POST", "/pictures/stream", body, {"Content-Type": "application/json"})
+        answer = client.getresponse()
+        while json.loads(answer.readline())["event"] != "step":
+            pass
+        os.kill(process.pid, signal.SIGTERM)
+        events = [json.loads(line)["event"] for line in answer.read().splitlines()]
+        assert events[-1] == "finished"
+        assert events.count("picture") == 16
+        assert process.wait(30) == 0
+        with pytest.raises(ConnectionRefusedError):
+            ask(port, "GET", "/healthz")
+
+
+def test_a_mistake_is_told_before_the_model_is_loaded(workspace: tuple[Path, list[str]]) -> None:
+    done = tld("serve", TINY, *workspace[1], "--host", "0.0.0.0")
+    assert done.returncode == 2, done.stdout
+    assert "so the service needs --token-file" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(UserMistake, match="must be between 0 and 65535"):
+        listen("127.0.0.1", 65536)
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(UserMistake, match="choose another --port"):
+            listen("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "pickled", "load"),
+    [
+        ("shapes-clip", "model.safetensors", "pytorch_model.bin", load_text_encoder),
+        ("shapes-vae", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", load_image_codec),
+    ],
+)
+def test_only_safetensors_are_loaded(
+    tmp_path: Path, name: str, weights: str, pickled: str, load: Callable[..., object]
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(SHIPPED_ENCODERS[name], folder)
+    torch.save(load_file(folder / weights), folder / pickled)
+    (folder / weights).unlink()
+    load(str(folder), "cpu")
+    with pytest.raises(EncoderError, match="safetensors"):
+        load(str(folder), "cpu", safetensors_only=True)

@@ -1,0 +1,80 @@
+"""Bodies that the service's own OpenAPI schema forbids, and some that it allows: whatever comes, no 500.
+
+TLD_FUZZ_BODIES=10000 makes it long.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flows.serve_app import picture_service
+from flows.serve_card import Card
+from flows.serve_guard import Access
+from pipeline.dynamic_batches import BeforeStep, PictureRequest, Sampling
+from pipeline.picture_requests import draw_with
+from tests.support.live import ask, ask_on, live
+from tests.support.untrained import untrained_generator
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make install")
+hypothesis = pytest.importorskip("hypothesis")
+BODIES = int(os.environ.get("TLD_FUZZ_BODIES", 250))
+CARD = Card(name="test", model={}, data={}, encoders={}, sampling={}, scores={}, example="")
+
+
+@pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
+def test_no_body_breaks_the_service(path: str) -> None:
+    draw = draw_with(untrained_generator())
+
+    def draw_in_one_step(requests: Sequence[PictureRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
+        own = Sampling(1, requests[0].sampling.guidance)
+        return draw([dataclasses.replace(request, sampling=own) for request in requests], before_step)
+
+    statuses: Counter[int] = Counter()
+    with live(picture_service(draw_in_one_step, CARD, Sampling(1, 2.0), Access(), 16)) as port:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+
+            def send(raw: bytes) -> None:
+                answer = ask_on(client, "POST", path, raw=raw)
+                statuses[answer.status] += 1
+                assert answer.status in (200, 400, 413, 422), raw
+                if answer.status == 200:
+                    assert json.loads(answer.body.splitlines()[-1]).get("event") in (None, "finished"), raw
+
+            operation = schemathesis.openapi.from_dict(ask(port, "GET", "/openapi.json").json)[path]["POST"]
+            modes = schemathesis.GenerationMode
+            forbidden, allowed = (operation.as_strategy(mode).map(as_json) for mode in (modes.NEGATIVE, modes.POSITIVE))
+            fuzz(send, forbidden, BODIES * 8 // 10)
+            fuzz(send, allowed, BODIES // 10)
+            fuzz(send, hypothesis.strategies.binary(max_size=200), BODIES // 10)
+        assert ask(port, "POST", path, {"prompt": "still there"}).status == 200
+    assert statuses[422] > BODIES // 4, statuses
+    assert statuses[200] > BODIES // 40, statuses
+
+
+def as_json(case: Any) -> bytes:
+    """What a case sends; a body that is no JSON value is sent as its text."""
+    return json.dumps(case.body, default=str).encode()
+
+
+def fuzz(send: Any, bodies: Any, count: int) -> None:
+    """Send so many, always the same ones."""
+    settings = hypothesis.settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.generate],
+    )
+    settings(hypothesis.given(bodies)(send))()

@@ -1,0 +1,187 @@
+"""The queue and its one thread, without a model and without a web."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.dynamic_batches import (
+    BeforeStep,
+    DynamicBatches,
+    Failed,
+    Finished,
+    PictureRequest,
+    QueueFull,
+    Sampling,
+    ShuttingDown,
+    Step,
+    Told,
+)
+
+STEPS = 3
+
+
+class Studio:
+    """A queue whose drawings take as long as the test wants: every step needs a permit."""
+
+    def __init__(self) -> None:
+        self.batches_drawn: list[list[str]] = []
+        self.wanted: list[list[bool]] = []
+        self.begun: queue.Queue[list[str]] = queue.Queue()
+        self.permits = threading.Semaphore(0)
+        self.told_sizes: list[int] = []
+        self.queue = DynamicBatches(self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures))
+
+    def draw(self, requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+        prompts = [request.prompt for request in requests]
+        self.begun.put(prompts)
+        for done in range(STEPS):
+            assert self.permits.acquire(timeout=20)
+            self.wanted.append(list(before_step(done)))
+        self.batches_drawn.append(prompts)
+        if "broken" in prompts:
+            raise ZeroDivisionError("of the model")
+        return [np.full((request.count, 2, 2, 3), request.seed, np.uint8) for request in requests]
+
+    def go_on(self, steps: int = 1000) -> None:
+        self.permits.release(steps)
+
+    def ask(self, prompt: str, count: int = 1, steps: int = STEPS, seed: int = 0) -> Asked:
+        return Asked(self.queue, PictureRequest(prompt, seed, count, Sampling(steps, 2.0)))
+
+    def begin_one(self) -> Asked:
+        """A first request that is being drawn, so that others wait."""
+        first = self.ask("first")
+        assert self.begun.get(timeout=20) == ["first"]
+        return first
+
+
+class Asked:
+    def __init__(self, batches: DynamicBatches, request: PictureRequest) -> None:
+        self.heard: queue.Queue[Told] = queue.Queue()
+        self.ticket = batches.submit(request, self.heard.put)
+
+    def last(self) -> Finished | Failed:
+        while isinstance(told := self.heard.get(timeout=20), Step):
+            pass
+        return told
+
+
+@pytest.fixture
+def studio() -> Iterator[Studio]:
+    studio = Studio()
+    yield studio
+    studio.queue.close()
+    studio.go_on()
+    assert studio.queue.join(20)
+
+
+def test_those_who_agree_share_a_batch_and_the_oldest_goes_first(studio: Studio) -> None:
+    first = studio.begin_one()
+    asked = [studio.ask("a"), studio.ask("b", steps=9), studio.ask("c", seed=7, count=2), studio.ask("d", steps=9)]
+    assert [one.ticket.ahead for one in asked] == [1, 2, 3, 5]
+    studio.go_on()
+    for one in (first, *asked):
+        assert isinstance(one.last(), Finished)
+    assert studio.batches_drawn == [["first"], ["a", "c"], ["b", "d"]]
+
+
+def test_a_batch_is_full_at_its_bound_and_pictures_come_back_to_whom_they_belong(studio: Studio) -> None:
+    studio.begin_one()
+    asked = [studio.ask(name, count, seed=seed) for seed, (name, count) in enumerate([("a", 5), ("b", 4), ("c", 1)])]
+    studio.go_on()
+    for seed, (one, count) in enumerate(zip(asked, (5, 4, 1), strict=True)):
+        told = one.last()
+        assert isinstance(told, Finished)
+        assert told.pictures.shape[0] == count
+        assert (told.pictures == seed).all()
+    assert studio.batches_drawn == [["first"], ["a", "c"], ["b"]]
+    assert studio.told_sizes[:2] == [1, 6]
+
+
+def test_a_full_queue_refuses_and_has_room_again_when_someone_leaves(studio: Studio) -> None:
+    studio.begin_one()
+    leaving = studio.ask("a", 5)
+    studio.ask("b", 5)
+    assert studio.queue.waiting == 10
+    with pytest.raises(QueueFull) as refused:
+        studio.ask("c")
+    assert refused.value.retry_after_s >= 1
+    studio.queue.leave(leaving.ticket)
+    last = studio.ask("c", 5)
+    studio.go_on()
+    assert isinstance(last.last(), Finished)
+    assert "a" not in [prompt for prompts in studio.batches_drawn for prompt in prompts]
+
+
+def test_who_leaves_a_batch_is_dropped_before_the_next_step(studio: Studio) -> None:
+    studio.begin_one()
+    leaving, staying = studio.ask("a"), studio.ask("b")
+    studio.go_on(STEPS + 1)
+    assert studio.begun.get(timeout=20) == ["a", "b"]
+    assert staying.heard.get(timeout=20) == Step(0)
+    studio.queue.leave(leaving.ticket)
+    studio.go_on()
+    assert isinstance(staying.last(), Finished)
+    assert studio.wanted[STEPS:] == [[True, True], [False, True], [False, True]]
+
+
+def test_a_batch_that_nobody_waits_for_is_given_up_and_the_next_is_drawn(studio: Studio) -> None:
+    first = studio.begin_one()
+    studio.queue.leave(first.ticket)
+    following = studio.ask("a")
+    studio.go_on()
+    assert isinstance(following.last(), Finished)
+    assert studio.batches_drawn == [["a"]]
+
+
+def test_the_only_one_in_the_queue_may_leave_it(studio: Studio) -> None:
+    for _ in range(20):
+        studio.queue.leave(studio.ask("a").ticket)
+    studio.go_on()
+    assert isinstance(studio.ask("b").last(), Finished)
+
+
+def test_a_failure_is_told_to_the_batch_and_the_next_is_drawn(studio: Studio) -> None:
+    studio.begin_one()
+    broken, beside, following = studio.ask("broken"), studio.ask("a"), studio.ask("b", steps=9)
+    studio.go_on()
+    for one in (broken, beside):
+        told = one.last()
+        assert isinstance(told, Failed)
+        assert isinstance(told.error, ZeroDivisionError)
+    assert isinstance(following.last(), Finished)
+    assert studio.queue.is_ready
+
+
+def test_closing_finishes_what_is_begun_and_refuses_the_rest(studio: Studio) -> None:
+    first = studio.begin_one()
+    waiting = studio.ask("a")
+    studio.queue.close()
+    told = waiting.last()
+    assert isinstance(told, Failed)
+    assert isinstance(told.error, ShuttingDown)
+    with pytest.raises(ShuttingDown):
+        studio.ask("b")
+    assert not studio.queue.is_ready
+    studio.go_on()
+    assert isinstance(first.last(), Finished)
+    assert studio.queue.join(20)
+
+
+def test_a_closed_queue_that_gives_up_tells_those_whose_batch_is_not_finished(studio: Studio) -> None:
+    first = studio.begin_one()
+    studio.queue.close()
+    studio.queue.give_up()
+    told = first.last()
+    assert isinstance(told, Failed)
+    assert isinstance(told.error, ShuttingDown)
+    studio.go_on()
+    assert studio.queue.join(20)
+    assert not studio.batches_drawn, "the next step was not taken"
+    assert first.heard.empty()

@@ -1,0 +1,61 @@
+"""Same seed, same picture, whatever the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.dynamic_batches import PictureRequest, Sampling
+from pipeline.picture_requests import draw_with
+from pipeline.sample import Generator
+from tests.support.untrained import untrained_generator
+
+SAMPLING = Sampling(steps=4, guidance=3.0)
+STAR = PictureRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
+OTHERS = [PictureRequest(f"a large blue ring, number {i}", seed=i, count=1, sampling=SAMPLING) for i in range(9)]
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return untrained_generator()
+
+
+def draw(generator: Generator, *requests: PictureRequest) -> list[NDArray[np.uint8]]:
+    return list(draw_with(generator)(requests, lambda _: [True] * len(requests)))
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
+    return int(np.abs(a.astype(int) - b).max())
+
+
+def test_the_batch_changes_no_more_than_rounding(generator: Generator) -> None:
+    (alone,) = draw(generator, STAR)
+    assert alone.shape == (2, 64, 64, 3)
+    among = draw(generator, *OTHERS[:5], STAR, *OTHERS[5:])
+    assert difference(alone, among[5]) <= 1
+    (another,) = draw(generator, PictureRequest("a large blue ring, number 3", 7, 2, SAMPLING))
+    assert difference(alone, another) > 8, "the prompt matters"
+
+
+def test_picture_i_of_a_request_is_that_of_seed_plus_i(generator: Generator) -> None:
+    (both,) = draw(generator, STAR)
+    (second,) = draw(generator, PictureRequest(STAR.prompt, STAR.seed + 1, 1, SAMPLING))
+    assert difference(both[1:], second) <= 1
+    assert difference(both[:1], second) > 8, "the seed matters"
+
+
+def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothing(generator: Generator) -> None:
+    (alone,) = draw(generator, STAR)
+    rows: list[int] = []
+    generator.denoiser.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    steps: list[int] = []
+
+    def before_step(done: int) -> list[bool]:
+        steps.append(done)
+        return [done < 2, True, done < 1]
+
+    _, staying, _ = draw_with(generator)([OTHERS[0], STAR, OTHERS[1]], before_step)
+    assert difference(alone, staying) <= 1
+    assert steps == [0, 1, 2, 3, 4]
+    assert rows == [8, 6, 4, 4], "with guidance each picture is two rows"

@@ -1,0 +1,38 @@
+"""A finished run, made here stage by stage: without Prefect and MLflow, whose start would take longer than the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from data_catalog.manifest import Manifest
+from pipeline.config import RunConfig, load_config
+from pipeline.download import download
+from pipeline.encode import encode
+from pipeline.evaluate import evaluate
+from pipeline.stage import Output, run_stage
+from pipeline.train_process import train
+from tests.support.mapping import map_here
+from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
+
+
+def finish(overrides: Sequence[str]) -> RunConfig:
+    """All four stages of conf/tiny.yaml with these overrides."""
+    config, track = load_config(TINY, overrides), RememberingTracker()
+
+    def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
+        return run_stage(stage, config, parents, False, track, work)
+
+    images = run("download", {}, lambda out: download(config.download, out, track, map_here))
+    encodings = run(
+        "encode", {"download": images}, partial(encode, images, config.encode, track=track, map_shards=map_here)
+    )
+    model = run("train", {"encode": encodings}, partial(train, encodings, config.train, config.model, track=track))
+    run(
+        "evaluate",
+        {"encode": encodings, "train": model},
+        partial(evaluate, encodings, model, config.evaluate, track=track),
+    )
+    return config

@@ -1,0 +1,73 @@
+"""A web application on a real port of loopback, in a thread; and a client as plain as can be."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from flows.prefect_server import free_port
+from flows.serve_app import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@contextlib.contextmanager
+def live(service: Service) -> Iterator[int]:
+    """The port on which a service answers."""
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(service.app, port=port, http="h11", ws="none", log_level="critical", timeout_keep_alive=300)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    give_up = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive()
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    try:
+        yield port
+    finally:
+        service.batches.close()
+        server.should_exit = True
+        thread.join()
+
+
+def ask(
+    port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, raw: bytes = b""
+) -> Answer:
+    """One request: `body` as JSON, or `raw` bytes."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        return ask_on(connection, method, path, body, headers, raw)
+
+
+def ask_on(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    raw: bytes = b"",
+) -> Answer:
+    """One request on a connection that stays open."""
+    sent = raw or (json.dumps(body).encode() if body is not None else None)
+    connection.request(method, path, sent, {"Content-Type": "application/json", **(headers or {})})
+    answer = connection.getresponse()
+    return Answer(answer.status, dict(answer.getheaders()), answer.read())

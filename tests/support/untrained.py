@@ -1,0 +1,19 @@
+"""A model that was never trained: its pictures show nothing, but depend on every input."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.sample import Generator
+from tld_model.config import DenoiserConfig
+from tld_model.denoiser import Denoiser
+from tld_model.encoders import load_image_codec, load_text_encoder
+
+
+def untrained_generator() -> Generator:
+    """With the shipped encoders, and every weight at random."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=2)).eval()
+    for weight in denoiser.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return Generator(denoiser, load_text_encoder("shapes-clip", "cpu"), load_image_codec("shapes-vae", "cpu"), "cpu")

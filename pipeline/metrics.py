@@ -1,13 +1,24 @@
 """Scores of samples on CLIP features. Knows embeddings, not where they come from.
 
-n, m samples   d embedding width; all arithmetic in float64
+A distance of two sets takes, besides their embeddings, how often each row counts: once by default, other
+numbers where a bootstrap draws rows with replacement (pipeline/intervals.py).
+
+n, m samples   d embedding width   r resamplings; all arithmetic in float64
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+Counts = NDArray[np.int64]  # [r, n]: how often each of n rows counts, in each of r resamplings
+Values = NDArray[np.float64]  # [r]
+Statistic = Callable[[Counts], Values]
 
 
 def clip_scores(images: Tensor, text: Tensor) -> Tensor:
@@ -16,27 +27,120 @@ def clip_scores(images: Tensor, text: Tensor) -> Tensor:
     return 100 * F.cosine_similarity(images.double(), text.double())
 
 
+def diversity(images: Tensor) -> Tensor:
+    """How far samples of the same prompt are from each other: 100 x mean of 1 - cosine over all pairs of k samples,
+    embeddings [n, k, d] -> [n]. 0 where noise changes nothing. Guidance trades this spread within a prompt for
+    fidelity (Ho and Salimans, 2022); distances of whole sets can hide its loss behind the variety of captions."""
+    unit = F.normalize(images.double(), dim=2)
+    k = unit.shape[1]
+    if k < 2:
+        raise ValueError(f"diversity compares at least 2 samples of a prompt, got {k}")
+    # |sum of unit vectors|^2 = k + 2 x sum of cosines over pairs
+    cosines = (unit.sum(1).square().sum(1) - k) / (k * (k - 1))
+    return 100 * (1 - cosines)
+
+
+def mean_of(values: NDArray[np.float64]) -> Statistic:
+    """The mean of one number [n] for each row."""
+    return lambda counts: counts @ values / counts.sum(1)
+
+
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Frechet distance of two Gaussians fitted to embeddings [n, d] and [m, d] (Heusel et al.,
     2017, eq. 6). On CLIP features its numbers don't compare with those of Inception FID, and with few
     samples it is biased upwards: compare runs of the same n only."""
-    a, b = a.double(), b.double()
-    difference = (a.mean(0) - b.mean(0)).square().sum()
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    values, vectors = torch.linalg.eigh(cov_a)
-    root_a = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
+    return _frechet(*_fit(a.double(), _once(a)), *_fit(b.double(), _once(b)))
 
-    # tr sqrt(A B) = tr sqrt(sqrt(A) B sqrt(A)), whose argument is symmetric
-    trace_root = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp_min(0).sqrt().sum()
-    return max(0.0, float(difference + cov_a.trace() + cov_b.trace() - 2 * trace_root))
+
+def frechet_of(a: Tensor, b: Tensor) -> Statistic:
+    """`frechet_distance` of paired rows [n, d] and [n, d]."""
+    a, b = a.double(), b.double()
+
+    def statistic(counts: Counts) -> Values:
+        each = (torch.from_numpy(row) for row in counts)
+        return np.array([_frechet(*_fit(a, count), *_fit(b, count)) for count in each])
+
+    return statistic
+
+
+def _once(x: Tensor) -> Tensor:
+    return torch.ones(len(x), dtype=torch.int64)
+
+
+def _fit(x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [d], and an upper triangle R [min(n, d), d] with R'R the covariance."""
+    weights = counts.double()
+    mean = weights @ x / weights.sum()
+    spread = (x - mean) * (weights / (weights.sum() - 1)).sqrt()[:, None]
+    return mean, torch.linalg.qr(spread, mode="r").R
+
+
+def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> float:
+    difference = (mean_a - mean_b).square().sum()
+    traces = root_a.square().sum() + root_b.square().sum()
+
+    # tr sqrt(A B) with A = R'R, B = S'S: the singular values of R S' are the roots of A B's eigenvalues
+    trace_root = torch.linalg.svdvals(root_a @ root_b.T).sum()
+    return max(0.0, float(difference + traces - 2 * trace_root))
 
 
 def cmmd(a: Tensor, b: Tensor) -> float:
     """CMMD (Jayasumana et al., 2024): 1000 x squared maximum mean discrepancy of normalized CLIP
     embeddings [n, d] and [m, d], Gaussian kernel of bandwidth 10. Needs no Gaussian fit, and few samples."""
+    return float(1000 * _discrepancy(_gaussian_kernels(a, b))[0])
+
+
+def cmmd_of(a: Tensor, b: Tensor) -> Statistic:
+    """`cmmd` of paired rows [n, d] and [n, d]."""
+    kernels = _gaussian_kernels(a, b)
+    return lambda counts: 1000 * _discrepancy(kernels, counts)
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """KID's measure (Binkowski et al., 2018, eq. 4) on CLIP embeddings [n, d] and [m, d]: 1000 x squared maximum mean
+    discrepancy, kernel (x.y / d + 1)^3. Unbiased, whatever n: equal distributions give 0 on average, so small
+    negative values occur. Its numbers don't compare with those of Inception KID."""
+    return float(1000 * _discrepancy(_cubic_kernels(a, b), unbiased=True)[0])
+
+
+def kernel_distance_of(a: Tensor, b: Tensor) -> Statistic:
+    """`kernel_distance` of paired rows [n, d] and [n, d]."""
+    kernels = _cubic_kernels(a, b)
+    return lambda counts: 1000 * _discrepancy(kernels, counts, unbiased=True)
+
+
+_Kernels = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # a with a, b with b, a with b
+
+
+def _gaussian_kernels(a: Tensor, b: Tensor) -> _Kernels:
     a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
 
-    def mean_kernel(x: Tensor, y: Tensor) -> Tensor:
-        return torch.exp(-torch.cdist(x, y).square() / (2 * 10**2)).mean()
+    def kernel(x: Tensor, y: Tensor) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = torch.exp(-torch.cdist(x, y).square() / (2 * 10**2)).numpy()
+        return values
 
-    return float(1000 * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b)))
+    return kernel(a, a), kernel(b, b), kernel(a, b)
+
+
+def _cubic_kernels(a: Tensor, b: Tensor) -> _Kernels:
+    a, b = a.double(), b.double()
+
+    def kernel(x: Tensor, y: Tensor) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = ((x @ y.T) / x.shape[1] + 1).pow(3).numpy()
+        return values
+
+    return kernel(a, a), kernel(b, b), kernel(a, b)
+
+
+def _discrepancy(kernels: _Kernels, counts: Counts | None = None, unbiased: bool = False) -> Values:
+    """Squared maximum mean discrepancy [r] (Gretton et al., 2012); unbiased, rows are not compared with themselves."""
+    aa, bb, ab = kernels
+    of_a, of_b = (np.ones((1, len(kernel)), np.int64) if counts is None else counts for kernel in (aa, bb))
+
+    def within(kernel: NDArray[np.float64], of: Counts) -> Values:
+        drawn = of.sum(1)
+        with_itself = of @ np.diag(kernel) if unbiased else 0
+        return np.asarray(((of @ kernel * of).sum(1) - with_itself) / (drawn * (drawn - unbiased)))
+
+    between = (of_a @ ab * of_b).sum(1) / (of_a.sum(1) * of_b.sum(1))
+    return np.asarray(within(aa, of_a) + within(bb, of_b) - 2 * between)

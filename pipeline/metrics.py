@@ -8,7 +8,7 @@ n, m samples   d embedding width   r resamplings; all arithmetic in float64
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -87,60 +87,43 @@ def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> 
 def cmmd(a: Tensor, b: Tensor) -> float:
     """CMMD (Jayasumana et al., 2024): 1000 x squared maximum mean discrepancy of normalized CLIP
     embeddings [n, d] and [m, d], Gaussian kernel of bandwidth 10. Needs no Gaussian fit, and few samples."""
-    return float(1000 * _discrepancy(_gaussian_kernels(a, b))[0])
+    aa, bb, ab = _gaussian_kernels(a, b)
+    return float(1000 * (aa.mean() + bb.mean() - 2 * ab.mean()))
 
 
 def cmmd_of(a: Tensor, b: Tensor) -> Statistic:
     """`cmmd` of paired rows [n, d] and [n, d]."""
-    kernels = _gaussian_kernels(a, b)
-    return lambda counts: 1000 * _discrepancy(kernels, counts)
+    aa, bb, ab = _gaussian_kernels(a, b)
+    kernel = aa + bb - 2 * ab
+    return lambda counts: 1000 * (counts @ kernel * counts).sum(1) / counts.sum(1) ** 2
+
+
+def _gaussian_kernels(a: Tensor, b: Tensor) -> Iterator[NDArray[np.float64]]:
+    """Of a with a, b with b, a with b"""
+    a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
+    for x, y in ((a, a), (b, b), (a, b)):
+        yield torch.exp(-torch.cdist(x, y).square() / (2 * 10**2)).numpy()
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """KID's measure (Binkowski et al., 2018, eq. 4) on CLIP embeddings [n, d] and [m, d]: 1000 x squared maximum mean
-    discrepancy, kernel (x.y / d + 1)^3. Unbiased, whatever n: equal distributions give 0 on average, so small
-    negative values occur. Its numbers don't compare with those of Inception KID."""
-    return float(1000 * _discrepancy(_cubic_kernels(a, b), unbiased=True)[0])
+    """KID's measure (Binkowski et al., 2018) on normalized CLIP embeddings of paired rows [n, d] and [n, d]: 1000 x
+    squared maximum mean discrepancy, kernel (cosine + 1)^3, as KID's x.y / d is for features of unit variance.
+
+    Unbiased, whatever n: equal distributions give 0 on average, so small negative values occur. That holds only
+    where rows of the same caption are not compared (Gretton et al., 2012, eq. 4): they are alike in any model. Its
+    numbers don't compare with those of Inception KID."""
+    return float(kernel_distance_of(a, b)(np.ones((1, len(a)), np.int64))[0])
 
 
 def kernel_distance_of(a: Tensor, b: Tensor) -> Statistic:
-    """`kernel_distance` of paired rows [n, d] and [n, d]."""
-    kernels = _cubic_kernels(a, b)
-    return lambda counts: 1000 * _discrepancy(kernels, counts, unbiased=True)
-
-
-_Kernels = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # a with a, b with b, a with b
-
-
-def _gaussian_kernels(a: Tensor, b: Tensor) -> _Kernels:
+    """`kernel_distance` of resampled rows."""
     a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
+    aa, bb, ab = ((x @ y.T + 1).pow(3).numpy() for x, y in ((a, a), (b, b), (a, b)))
+    kernel = aa + bb - ab - ab.T
 
-    def kernel(x: Tensor, y: Tensor) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = torch.exp(-torch.cdist(x, y).square() / (2 * 10**2)).numpy()
-        return values
+    def statistic(counts: Counts) -> Values:
+        drawn = counts.sum(1)
+        pairs = (counts @ kernel * counts).sum(1) - counts @ np.diag(kernel)
+        return np.asarray(1000 * pairs / (drawn * (drawn - 1)))
 
-    return kernel(a, a), kernel(b, b), kernel(a, b)
-
-
-def _cubic_kernels(a: Tensor, b: Tensor) -> _Kernels:
-    a, b = a.double(), b.double()
-
-    def kernel(x: Tensor, y: Tensor) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = ((x @ y.T) / x.shape[1] + 1).pow(3).numpy()
-        return values
-
-    return kernel(a, a), kernel(b, b), kernel(a, b)
-
-
-def _discrepancy(kernels: _Kernels, counts: Counts | None = None, unbiased: bool = False) -> Values:
-    """Squared maximum mean discrepancy [r] (Gretton et al., 2012); unbiased, rows are not compared with themselves."""
-    aa, bb, ab = kernels
-    of_a, of_b = (np.ones((1, len(kernel)), np.int64) if counts is None else counts for kernel in (aa, bb))
-
-    def within(kernel: NDArray[np.float64], of: Counts) -> Values:
-        drawn = of.sum(1)
-        with_itself = of @ np.diag(kernel) if unbiased else 0
-        return np.asarray(((of @ kernel * of).sum(1) - with_itself) / (drawn * (drawn - unbiased)))
-
-    between = (of_a @ ab * of_b).sum(1) / (of_a.sum(1) * of_b.sum(1))
-    return np.asarray(within(aa, of_a) + within(bb, of_b) - 2 * between)
+    return statistic

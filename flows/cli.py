@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.table import Table
 
 from flows.catalog import catalog
+from flows.compare import compare
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(catalog)
+app.command(compare)
 
 
 @app.command
@@ -360,12 +362,13 @@ def _explain(error: Exception) -> int:
 
 def _mistakes_of_torch_rooms() -> list[type[Exception]]:
     from pipeline.batches import SplitError
+    from pipeline.compare import ComparisonError
     from pipeline.devices import DeviceError
     from pipeline.train_process import ModelMismatch
     from tld_model.checkpoint import CheckpointError
     from tld_model.encoders import EncoderError
 
-    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError]
+    return [SplitError, ComparisonError, DeviceError, ModelMismatch, CheckpointError, EncoderError]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, write_atomically
 from data_catalog.workspace import Workspace
-from pipeline.batches import Batch, EncodedPairs, Split, open_pairs, split_pairs
+from pipeline.batches import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
 from pipeline.devices import choose_device
-from pipeline.intervals import Estimate, bootstrap
+from pipeline.intervals import bootstrap
 from pipeline.judge import (
+    HIGHER_IS_BETTER,
     Judged,
     Pictures,
     embed_pictures,
@@ -35,7 +37,7 @@ from pipeline.judge import (
 )
 from pipeline.metrics import diversity, mean_of
 from pipeline.pictures import picture_grid
-from pipeline.report import Report, render_report
+from pipeline.report import Report, render_report, spread_evenly
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_loss
 from pipeline.train_events import MODEL_FILE
@@ -44,13 +46,19 @@ from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
-HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")
 _BESIDE = 12  # samples shown beside the held-out picture
 _DIVERSITY_PROMPTS = 16
 _DIVERSITY_SAMPLES = 8  # of each
 _LATENCY_RUNS = 5
 _FILES = ("grid.png", "metrics.json", "report.html")
 _JUDGED = 1  # raised by hand when reference pictures are judged otherwise
+
+
+class ShowsProgress(Protocol):
+    """The part of a Tracker that sampling needs."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """How far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     started = time.monotonic()
     models = load_models(encodings, model, config)
     pairs, split = open_pairs(encodings), split_pairs(encodings, model.settings["held_out_fraction"])
-    held = hold(pairs, split, np.arange(len(split.held_out))[: config.prompts])
+    held = hold(pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts])
     sampling = time.monotonic()
     samples = sample_held_out(models, held, config, track)
     timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
@@ -85,11 +93,12 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     judged = judge(models.clip, samples, held.captions, config.batch_size)
     reference = judged_reference(models, held, encodings, config.batch_size, Workspace(out.parents[1]))
     estimates = estimate_scores(judged, reference)
-    estimates["diversity"] = _diversity(models, pairs, split, config, track)
+    spreads = diversity_of_prompts(models, pairs, held, config, track)
+    estimates["diversity"] = bootstrap(mean_of(spreads), len(spreads))
     losses = held_out_loss(models.denoiser, pairs, split, models.device)
-    timing["latency_s"] = _latency_s(models, hold(pairs, split, np.array([0])), config, track)
+    timing["latency_s"] = _latency_s(models, hold(pairs, held.numbers[:1], held.captions[:1]), config, track)
 
-    shown = _spread(len(samples), config.grid)
+    shown = spread_evenly(len(samples), config.grid)
     real = decode_held_out(models, held, shown[:_BESIDE], config.batch_size)
     report = Report(
         encodings=encodings,
@@ -122,13 +131,12 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
     )
 
 
-def hold(pairs: EncodedPairs, split: Split, positions: NDArray[np.int64]) -> Held:
-    """The pairs at these positions among the held-out ones."""
-    numbers = split.held_out[positions]
-    return Held(numbers, [split.held_out_captions[i] for i in positions], pairs.take(numbers))
+def hold(pairs: EncodedPairs, numbers: NDArray[np.int64], captions: list[str]) -> Held:
+    """The pairs of these numbers, which have these captions."""
+    return Held(numbers, captions, pairs.take(numbers))
 
 
-def sample_held_out(models: Models, held: Held, config: EvaluateConfig, track: Tracker) -> Pictures:
+def sample_held_out(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held.batch.latents.shape, generator=generator)
@@ -168,17 +176,20 @@ def judged_reference(models: Models, held: Held, encodings: Manifest, batch_size
     return judged
 
 
-def _diversity(models: Models, pairs: EncodedPairs, split: Split, config: EvaluateConfig, track: Tracker) -> Estimate:
-    """Of the first prompts, several samples each, from noise that no other score saw."""
-    positions = np.arange(len(split.held_out))[: min(config.prompts, _DIVERSITY_PROMPTS)]
-    held = hold(pairs, split, positions.repeat(_DIVERSITY_SAMPLES))
-    samples = sample_held_out(models, held, config.model_copy(update={"seed": config.seed + 1}), track)
+def diversity_of_prompts(
+    models: Models, pairs: EncodedPairs, held: Held, config: EvaluateConfig, track: ShowsProgress
+) -> NDArray[np.float64]:
+    """How far samples of one prompt differ, for each of the first prompts; from noise that no other score saw."""
+    prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
+    captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
+    several = hold(pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
+    samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
     features = embed_pictures(models.clip, samples, config.batch_size)
-    of_each = diversity(features.unflatten(0, (len(positions), _DIVERSITY_SAMPLES)))
-    return bootstrap(mean_of(of_each.numpy()), len(positions))
+    of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
+    return of_each
 
 
-def _latency_s(models: Models, one: Held, config: EvaluateConfig, track: Tracker) -> float:
+def _latency_s(models: Models, one: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
     """How long a person waits for one picture, seconds: the median of a few."""
     took = []
     for _ in range(_LATENCY_RUNS):
@@ -215,11 +226,6 @@ def _grid(report: Report) -> Image.Image:
     return picture_grid(
         [report.samples[i] for i in report.shown], [report.captions[i] for i in report.shown], marks=marks
     )
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Numbers spread evenly over `count`."""
-    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]
 
 
 def _require(scores: dict[str, float], required: dict[str, float], out: Path) -> None:

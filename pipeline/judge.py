@@ -23,6 +23,7 @@ from pipeline.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel
 from tld_model.encoders import Clip
 
 Pictures = NDArray[np.uint8]  # [n, h, w, 3]
+HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")  # what such names begin with
 _REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from data_catalog import shapes
@@ -63,6 +64,11 @@ class Tile:
     caption: str
     note: str
     right: bool | None  # whether all that the caption says is in it, where that is known
+
+
+def spread_evenly(count: int, wanted: int) -> list[int]:
+    """At most `wanted` numbers, spread evenly over `count`."""
+    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]
 
 
 def render_report(report: Report) -> str:

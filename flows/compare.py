@@ -32,8 +32,8 @@ def compare(
     out: Annotated[Path | None, Parameter(help="Folder to write into; one in the workspace of A without it.")] = None,
 ) -> None:
     """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences are, settings."""
-    if prompts is not None and prompts < 1:
-        raise UserMistake(f"--prompts must be at least 1, got {prompts}")
+    if prompts is not None and prompts < 2:
+        raise UserMistake(f"--prompts must be at least 2, got {prompts}")
     if out is not None and out.exists() and not out.is_dir():
         raise UserMistake(f"{out} is a file; --out takes a folder")
     trained = _trained([run_a, run_b], overrides)
@@ -44,7 +44,7 @@ def compare(
 
     first, second = (Run(*told) for told in trained)
     with Progress("compare") as show:
-        found = compare_runs(first, second, prompts or first.config.evaluate.prompts, out, _Shown(show))
+        found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, _Shown(show))
     console.print(_table(found.rows))
     console.print(f"\n  A  {first.name}\n  B  {second.name}\n", markup=False)
     console.print(

@@ -23,11 +23,11 @@ def curves(lines: Mapping[str, Points], ylabel: str) -> str:
             steps, values = zip(*points, strict=True)
             many = len(points) >= _SMOOTHED_FROM
             if many:
-                axes.plot(steps, values, color=f"C{number}", alpha=0.25, linewidth=0.8)
+                axes.plot(steps, values, color=f"C{number}", alpha=0.4, linewidth=0.8)
             shown = _running_mean(values, len(points) // 25) if many else values
             axes.plot(steps, shown, color=f"C{number}", label=name, marker="." if len(points) < 30 else None)
         axes.set(xlabel="step", ylabel=ylabel, yscale="log")
-        axes.legend(fontsize=9)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         axes.grid(alpha=0.3, which="both")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata=_WITHOUT_METADATA)

@@ -88,11 +88,15 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[Held, Held]:
         pairs = open_pairs(run.encodings)
         split = split_pairs(run.encodings, run.model.settings["held_out_fraction"])
         keys = np.concatenate([shard.key for shard in pairs.shards])[split.held_out].tolist()
-        told.append((pairs, dict(zip(zip(keys, split.held_out_captions, strict=True), split.held_out, strict=True))))
+        named = zip(keys, split.held_out_captions, strict=True)
+        told.append((pairs, dict(zip(named, split.held_out, strict=True))))
     (pairs_first, numbers_first), (pairs_second, numbers_second) = told
     common = [pair for pair in numbers_first if pair in numbers_second][:prompts]
-    if not common:
-        raise ComparisonError("no pair is held out of both runs, so neither can be asked for what it has not seen")
+    if len(common) < 2:
+        raise ComparisonError(
+            f"{len(common)} pairs are held out of both runs, a comparison takes at least 2: both need the same rows of "
+            "the same table, and a train.held_out_fraction that leaves some out"
+        )
     captions = [caption for _, caption in common]
     return (
         hold(pairs_first, np.array([numbers_first[pair] for pair in common]), captions),

@@ -104,19 +104,18 @@ def render_report(report: Report) -> str:
         ],
         ancestors=ancestors,
         machine=hardware(),
-        settings=[(manifest.stage, _as_yaml(manifest)) for manifest in ancestors]
-        + [("evaluate", yaml.safe_dump(report.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))],
+        settings={
+            **{manifest.stage: _as_yaml(manifest.settings) for manifest in ancestors},
+            "evaluate": _as_yaml(report.config.model_dump(mode="json")),
+        },
     )
 
 
 def _tile(report: Report, number: int) -> Tile:
-    right = report.judged.all_correct
-    return Tile(
-        picture_uri(report.samples[number]),
-        report.captions[number],
-        f"CLIP score {report.judged.clip_score[number]:.1f}",
-        None if right is None else bool(right[number]),
-    )
+    right = None if report.judged.all_correct is None else bool(report.judged.all_correct[number])
+    mark = {None: "", True: "✓ ", False: "✗ "}[right]
+    note = f"{mark}CLIP score {report.judged.clip_score[number]:.1f}"
+    return Tile(picture_uri(report.samples[number]), report.captions[number], note, right)
 
 
 def _beside(report: Report) -> list[tuple[Tile, str]]:
@@ -160,6 +159,5 @@ def _ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
     yield model
 
 
-def _as_yaml(manifest: Manifest) -> str:
-    told: dict[str, Any] = {"digest": manifest.digest, "fingerprint": manifest.fingerprint, **manifest.settings}
-    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+def _as_yaml(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -45,7 +45,7 @@ def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
     [
         ((TINY, TINY), "both are the same model, sampled alike"),
         ((TINY, f"{TINY} 'train.seed=1"), "run B: No closing quotation"),
-        ((TINY, f"{TINY} train.seed=1", "--prompts", "0"), "--prompts must be at least 1, got 0"),
+        ((TINY, f"{TINY} train.seed=1", "--prompts", "1"), "--prompts must be at least 2, got 1"),
         ((TINY, f"{TINY} train.seed=1", "--out", TINY), "is a file; --out takes a folder"),
     ],
 )

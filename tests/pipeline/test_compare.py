@@ -96,6 +96,11 @@ def test_what_cannot_be_compared_is_refused_before_any_work(first: Run, tmp_path
     judged_otherwise = first.encodings.model_copy(update={"figures": {**first.encodings.figures, "encoders": encoders}})
     with pytest.raises(ComparisonError, match="encoded by 'shapes-clip', those of B by 'other-clip'"):
         compare(first, Run("other", first.config, judged_otherwise, first.model), 4, tmp_path, track)
+
+    settings = {**first.model.settings, "held_out_fraction": 1e-9}
+    trained_on_them = first.model.model_copy(update={"settings": settings, "digest": "other"})
+    with pytest.raises(ComparisonError, match="1 pairs are held out of both runs"):
+        compare(first, Run("other", first.config, first.encodings, trained_on_them), 4, tmp_path, track)
     assert not track.shown
     assert not list(tmp_path.iterdir())
 

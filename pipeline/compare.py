@@ -53,14 +53,14 @@ def compare(first: Run, second: Run, prompts: int, out: Path | None, track: Show
     check_comparable(first, second)
     held_first, held_second = _common_prompts(first, second, prompts)
     models = load_models(first.encodings, first.model, first.config.evaluate)
-    drawn = _draw(models, first, held_first, first.config.evaluate, track)
+    drawn = _draw(models, held_first, first.config.evaluate, track)
     batch_size = first.config.evaluate.batch_size
     reference = judged_reference(models, held_first, first.encodings, batch_size, Workspace(first.config.root))
     real = decode_held_out(models, held_first, list(range(len(held_first.captions))), batch_size)
 
     del models  # two large models need not fit the device at once
     settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
-    other = _draw(load_models(second.encodings, second.model, settings), second, held_second, settings, track)
+    other = _draw(load_models(second.encodings, second.model, settings), held_second, settings, track)
     rows = _rows(drawn, other, reference)
     folder = out or Workspace(first.config.root).comparisons / _identity(first, second, prompts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,12 +104,12 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[Held, Held]:
     )
 
 
-def _draw(models: Models, run: Run, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> Drawn:
+def _draw(models: Models, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> Drawn:
     started = time.monotonic()
     samples = sample_held_out(models, held, settings, track)
     seconds = (time.monotonic() - started) / len(samples)
     judged = judge(models.clip, samples, held.captions, settings.batch_size)
-    spreads = diversity_of_prompts(models, open_pairs(run.encodings), held, settings, track)
+    spreads = diversity_of_prompts(models, held, settings, track)
     return Drawn(samples, judged, spreads, seconds)
 
 

@@ -75,6 +75,7 @@ class Models:
 class Held:
     """Held-out pairs that are sampled."""
 
+    pairs: EncodedPairs
     numbers: NDArray[np.int64]  # among all pairs
     captions: list[str]
     batch: Batch
@@ -93,10 +94,10 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     judged = judge(models.clip, samples, held.captions, config.batch_size)
     reference = judged_reference(models, held, encodings, config.batch_size, Workspace(out.parents[1]))
     estimates = estimate_scores(judged, reference)
-    spreads = diversity_of_prompts(models, pairs, held, config, track)
+    spreads = diversity_of_prompts(models, held, config, track)
     estimates["diversity"] = bootstrap(mean_of(spreads), len(spreads))
     losses = held_out_loss(models.denoiser, pairs, split, models.device)
-    timing["latency_s"] = _latency_s(models, hold(pairs, held.numbers[:1], held.captions[:1]), config, track)
+    timing["latency_s"] = _latency_s(models, held, config, track)
 
     shown = spread_evenly(len(samples), config.grid)
     real = decode_held_out(models, held, shown[:_BESIDE], config.batch_size)
@@ -133,7 +134,7 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
 
 def hold(pairs: EncodedPairs, numbers: NDArray[np.int64], captions: list[str]) -> Held:
     """The pairs of these numbers, which have these captions."""
-    return Held(numbers, captions, pairs.take(numbers))
+    return Held(pairs, numbers, captions, pairs.take(numbers))
 
 
 def sample_held_out(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
@@ -177,20 +178,21 @@ def judged_reference(models: Models, held: Held, encodings: Manifest, batch_size
 
 
 def diversity_of_prompts(
-    models: Models, pairs: EncodedPairs, held: Held, config: EvaluateConfig, track: ShowsProgress
+    models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress
 ) -> NDArray[np.float64]:
     """How far samples of one prompt differ, for each of the first prompts; from noise that no other score saw."""
     prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
     captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
-    several = hold(pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
+    several = hold(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
     samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
     features = embed_pictures(models.clip, samples, config.batch_size)
     of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
     return of_each
 
 
-def _latency_s(models: Models, one: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
+def _latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
     """How long a person waits for one picture, seconds: the median of a few."""
+    one = hold(held.pairs, held.numbers[:1], held.captions[:1])
     took = []
     for _ in range(_LATENCY_RUNS):
         started = time.monotonic()

@@ -38,8 +38,7 @@ def test_there_is_no_drawer_for_odds_and_ends() -> None:
 
 def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    stages = ("run", "download", "encode", "train", "evaluate")
-    for command in (*stages, "sample", "compare", "status", "config", "catalog", "ui"):
+    for command in ("run", "download", "encode", "train", "evaluate", "sample", "status", "config", "catalog", "ui"):
         assert f"tld {command}" in readme
     for path in re.findall(r"`((?:data_catalog|tld_model|pipeline|flows)/\w+\.py)`", readme):
         assert (REPOSITORY / path).exists(), path

@@ -364,13 +364,12 @@ def _explain(error: Exception) -> int:
 
 def _mistakes_of_torch_rooms() -> list[type[Exception]]:
     from pipeline.batches import SplitError
-    from pipeline.compare import ComparisonError
     from pipeline.devices import DeviceError
     from pipeline.train_process import ModelMismatch
     from tld_model.checkpoint import CheckpointError
     from tld_model.encoders import EncoderError
 
-    return [SplitError, ComparisonError, DeviceError, ModelMismatch, CheckpointError, EncoderError]
+    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError]
 
 
 if __name__ == "__main__":

@@ -39,12 +39,16 @@ def compare(
     trained = _trained([run_a, run_b], overrides)
 
     from flows.progress import Progress
+    from pipeline.compare import ComparisonError
     from pipeline.compare import compare as compare_runs
     from pipeline.comparison_page import Run
 
     first, second = (Run(*told) for told in trained)
-    with Progress("compare") as show:
-        found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, _Shown(show))
+    try:
+        with Progress("compare") as show:
+            found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, _Shown(show))
+    except ComparisonError as error:
+        raise UserMistake(str(error)) from error
     console.print(_table(found.rows))
     console.print(f"\n  A  {first.name}\n  B  {second.name}\n", markup=False)
     console.print(

@@ -72,6 +72,8 @@ class Manifest(BaseModel):
     """Id of the MLflow run that made it, or "" where none did."""
     made_at: str
     seconds: float
+    hardware: str = ""
+    """The machine it was made on."""
     folder: Path
 
     def file(self, name: str) -> Path:

@@ -28,6 +28,15 @@ class Workspace:
         return self.outputs(stage) / fingerprint[:12]
 
     @property
+    def references(self) -> Path:
+        """Held-out pictures as they were judged, for all evaluations of the same encodings."""
+        return self.root / "references"
+
+    @property
+    def comparisons(self) -> Path:
+        return self.root / "comparisons"
+
+    @property
     def mlflow_database(self) -> Path:
         return self.root / "mlflow.db"
 

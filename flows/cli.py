@@ -15,6 +15,7 @@ from rich.table import Table
 
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
+from flows.compare import compare
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
 from tld_model.solver_names import SolverName
 
@@ -42,6 +43,7 @@ app = App(
 app.command(catalog)
 app.command(import_checkpoint)
 app.command(export_checkpoint)
+app.command(compare)
 
 
 @app.command
@@ -79,10 +81,12 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
     assert report.manifest, "the run ended well"
     scores = report.manifest.figures["scores"]
     shown = ("prompt_accuracy", "clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss")
+    intervals = report.manifest.figures["intervals"]
     console.print()
     for name in shown:
         if name in scores:
-            console.print(f"  {name:21} {scores[name]:.4g}", markup=False)
+            sure = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
+            console.print(f"  {name:21} {scores[name]:<10.4g} {sure}".rstrip(), markup=False)
     built_in = settings.download.urls == "shapes"
     prompt = (
         "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"

@@ -20,7 +20,8 @@ from tld_model.solver_names import SolverName
 
 SCORES = (
     *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
-    *("clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss"),
+    *("clip_score", "clip_score_reference", "cmmd", "kernel_distance", "frechet_distance"),
+    *("diversity", "held_out_loss", "latency_s"),
 )
 
 
@@ -324,7 +325,8 @@ class EvaluateConfig(_Section):
     grid: int = Field(36, ge=1, le=400)
     """Pictures in grid.png."""
     require: dict[str, float] = {}
-    """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses and distances, the most they may be."""
+    """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses, distances and latency_s (seconds of one
+    picture), the most they may be."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1)

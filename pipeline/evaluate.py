@@ -7,38 +7,64 @@ judge the denoiser, not the VAE. Knows nothing of training.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from data_catalog import shapes
-from data_catalog.manifest import Manifest, Shard, file_digest, file_records, write_atomically
-from pipeline.batches import Batch, open_pairs, split_pairs
+from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, write_atomically
+from data_catalog.workspace import Workspace
+from pipeline.batches import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
 from pipeline.devices import choose_device
-from pipeline.metrics import clip_scores, cmmd, frechet_distance
+from pipeline.intervals import bootstrap
+from pipeline.judge import (
+    HIGHER_IS_BETTER,
+    Judged,
+    Pictures,
+    embed_pictures,
+    estimate_scores,
+    judge,
+    load_judged,
+    save_judged,
+)
+from pipeline.metrics import diversity, mean_of
 from pipeline.pictures import picture_grid
-from pipeline.report import render_report
+from pipeline.report import Report, render_report, spread_evenly
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_loss
-from pipeline.train_events import EVENTS_FILE, average_file
+from pipeline.train_events import average_file
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
-Pictures = NDArray[np.uint8]  # [n, h, w, 3]
-HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/")
+_BESIDE = 12  # samples shown beside the held-out picture
+_DIVERSITY_PROMPTS = 16
+_DIVERSITY_SAMPLES = 8  # of each
+_LATENCY_RUNS = 5
+_FILES = ("grid.png", "metrics.json", "report.html")
+_JUDGED = 1  # raised by hand when reference pictures are judged otherwise
+
+
+class ShowsProgress(Protocol):
+    """The part of a Tracker that sampling needs."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """How far it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Models:
+class Models:
+    """What it takes to sample and judge."""
+
     denoiser: Denoiser
     codec: ImageCodec
     clip: Clip
@@ -46,49 +72,73 @@ class _Models:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """The held-out pairs that are sampled."""
+class Held:
+    """Held-out pairs that are sampled."""
 
+    pairs: EncodedPairs
+    numbers: NDArray[np.int64]  # among all pairs
     captions: list[str]
     batch: Batch
 
 
 def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: Path, track: Tracker) -> Output:
     """Sample held-out captions, score the samples, write grid, metrics and report."""
+    started = time.monotonic()
+    models = load_models(encodings, model, config)
+    pairs, split = open_pairs(encodings), split_pairs(encodings, model.settings["held_out_fraction"])
+    held = hold(pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts])
+    sampling = time.monotonic()
+    samples = sample_held_out(models, held, config, track)
+    timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
+
+    judged = judge(models.clip, samples, held.captions, config.batch_size)
+    reference = judged_reference(models, held, encodings, config.batch_size, Workspace(out.parents[1]))
+    estimates = estimate_scores(judged, reference)
+    spreads = diversity_of_prompts(models, held, config, track)
+    estimates["diversity"] = bootstrap(mean_of(spreads), len(spreads))
+    losses = held_out_loss(models.denoiser, pairs, split, models.device)
+    timing["latency_s"] = _latency_s(models, held, config, track)
+
+    shown = spread_evenly(len(samples), config.grid)
+    real = decode_held_out(models, held, shown[:_BESIDE], config.batch_size)
+    report = Report(
+        encodings=encodings,
+        model=model,
+        config=config,
+        captions=held.captions,
+        samples=samples,
+        judged=judged,
+        shown=shown,
+        real=real,
+        estimates=estimates,
+        losses=losses,
+        timing=timing,
+        made_by=track.run_id,
+        seconds=time.monotonic() - started,
+    )
+    return _finish(report, out, track)
+
+
+def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) -> Models:
+    """The denoiser with the encoders that it was trained on. Raises CheckpointError or EncoderError."""
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
     denoiser = model.file(average_file(config.ema))
     check_encoders(denoiser, encoders["vae"], encoders["clip"])
-    models = _Models(
+    return Models(
         load_denoiser(denoiser, device),
         load_image_codec(encoders["vae"], device),
         load_clip(encoders["clip"], device),
         device,
     )
-    pairs, split = open_pairs(encodings), split_pairs(encodings, model.settings["held_out_fraction"])
-    numbers = split.held_out[: config.prompts]
-    held = _Held(split.held_out_captions[: config.prompts], pairs.take(numbers))
-    samples = _sample(models, held, config, track)
-    reference = _decode(models, held.batch.latents, config.batch_size)
-
-    scores = _scores(models, held, samples, reference, config)
-    scores |= held_out_loss(models.denoiser, pairs, split, device)
-    _write(out, encodings, model, config, held, samples, reference, scores)
-    track.metrics(scores, step=0)
-    for name in ("grid.png", "metrics.json", "report.html"):
-        track.artifact(out / name)
-    _require(scores, config.require, out)
-    files = [out / name for name in ("grid.png", "metrics.json", "report.html")]
-    shard = Shard(
-        name="report",
-        rows=len(numbers),
-        digest=file_digest(out / "metrics.json"),
-        files=file_records(files),
-    )
-    return Output((shard,), {"scores": scores})
 
 
-def _sample(models: _Models, held: _Held, config: EvaluateConfig, track: Tracker) -> Pictures:
+def hold(pairs: EncodedPairs, numbers: NDArray[np.int64], captions: list[str]) -> Held:
+    """The pairs of these numbers, which have these captions."""
+    return Held(pairs, numbers, captions, pairs.take(numbers))
+
+
+def sample_held_out(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held.batch.latents.shape, generator=generator)
@@ -104,83 +154,81 @@ def _sample(models: _Models, held: _Held, config: EvaluateConfig, track: Tracker
     return np.concatenate(pictures)
 
 
-def _decode(models: _Models, latents: Tensor, batch_size: int) -> Pictures:
+def _decode(models: Models, latents: Tensor, batch_size: int) -> Pictures:
     """scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]"""
     parts = [models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy() for part in latents.split(batch_size)]
     pictures: Pictures = np.concatenate(parts)
     return pictures
 
 
-def _scores(
-    models: _Models, held: _Held, samples: Pictures, reference: Pictures, config: EvaluateConfig
-) -> dict[str, float]:
-    sampled, real = (_embed(models, pictures, config.batch_size) for pictures in (samples, reference))
-    scores = {
-        "clip_score": float(clip_scores(sampled, held.batch.text).mean()),
-        "clip_score_reference": float(clip_scores(real, held.batch.text).mean()),
-        "cmmd": cmmd(sampled, real),
-    }
-    if len(samples) > 1:
-        scores["frechet_distance"] = frechet_distance(sampled, real)
-    if accuracy := prompt_accuracy(samples, held.captions):
-        scores |= accuracy
-        scores |= {f"reference/{name}": value for name, value in prompt_accuracy(reference, held.captions).items()}
-    return scores
+def decode_held_out(models: Models, held: Held, positions: list[int], batch_size: int) -> Pictures:
+    """The held-out pictures themselves, through the VAE."""
+    return _decode(models, held.batch.latents[positions], batch_size)
 
 
-def _embed(models: _Models, pictures: Pictures, batch_size: int) -> Tensor:
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    return torch.cat([models.clip.encode_images(part).cpu() for part in pixels.split(batch_size)])
+def judged_reference(models: Models, held: Held, encodings: Manifest, batch_size: int, workspace: Workspace) -> Judged:
+    """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same encodings."""
+    identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held.numbers.tolist()]
+    path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
+    if (known := load_judged(path)) is not None:
+        return known
+    pictures = decode_held_out(models, held, list(range(len(held.captions))), batch_size)
+    judged = judge(models.clip, pictures, held.captions, batch_size)
+    save_judged(judged, path)
+    return judged
 
 
-def prompt_accuracy(pictures: Pictures, captions: Sequence[str]) -> dict[str, float]:
-    """How often all attributes of a caption are read back from its picture, and each alone; empty where
-    the captions are not those of the built-in data set."""
-    wanted = [shapes.parse_caption(caption) for caption in captions]
-    if not all(wanted) or pictures.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
-        return {}
-    verdicts = [
-        shapes.grade(picture).agrees(attributes)
-        for picture, attributes in zip(pictures, wanted, strict=True)
-        if attributes
-    ]
-    alone = {f"accuracy/{name}": float(np.mean([v[name] for v in verdicts])) for name in shapes.ATTRIBUTE_NAMES}
-    return {"prompt_accuracy": float(np.mean([all(v.values()) for v in verdicts])), **alone}
+def diversity_of_prompts(
+    models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress
+) -> NDArray[np.float64]:
+    """How far samples of one prompt differ, for each of the first prompts; from noise that no other score saw."""
+    prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
+    captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
+    several = hold(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
+    samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
+    features = embed_pictures(models.clip, samples, config.batch_size)
+    of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
+    return of_each
 
 
-def _write(
-    out: Path,
-    encodings: Manifest,
-    model: Manifest,
-    config: EvaluateConfig,
-    held: _Held,
-    samples: Pictures,
-    reference: Pictures,
-    scores: dict[str, float],
-) -> None:
-    shown = _spread(len(samples), config.grid)
-    captions = [held.captions[i] for i in shown]
-    marks = [prompt_accuracy(samples[i : i + 1], [held.captions[i]]).get("prompt_accuracy") for i in shown]
-    judged = [mark == 1 for mark in marks] if all(mark is not None for mark in marks) else None
-    grid = picture_grid([samples[i] for i in shown], captions, marks=judged)
-    grid.save(out / "grid.png")
-    pairs = [picture for i in shown[:12] for picture in (samples[i], reference[i])]
-    labels = [label for i in shown[:12] for label in (held.captions[i], "the held-out picture")]
-    write_atomically(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
-    history = _history(model.folder / EVENTS_FILE)
-    page = render_report(encodings, model, config, scores, grid, picture_grid(pairs, labels, columns=6), history)
-    write_atomically(out / "report.html", page)
+def _latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
+    """How long a person waits for one picture, seconds: the median of a few."""
+    one = hold(held.pairs, held.numbers[:1], held.captions[:1])
+    took = []
+    for _ in range(_LATENCY_RUNS):
+        started = time.monotonic()
+        sample_held_out(models, one, config, track)
+        took.append(time.monotonic() - started)
+    return statistics.median(took)
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    """Numbers spread evenly over `count`."""
-    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]
+def _finish(report: Report, out: Path, track: Tracker) -> Output:
+    """Write the files, tell the scores, demand what the run demands. The digest covers what follows from the
+    settings, which the time it took does not."""
+    scores = {name: told.value for name, told in report.estimates.items()} | report.losses
+    told = {name: asdict(told) for name, told in report.estimates.items()}
+    told |= {name: {"value": value} for name, value in report.losses.items()}
+    write_atomically(out / "metrics.json", json.dumps(told, indent=2) + "\n")
+    _grid(report).save(out / "grid.png")
+    write_atomically(out / "report.html", render_report(report))
+
+    track.metrics(scores | report.timing, step=0)
+    files = [out / name for name in _FILES]
+    for path in files:
+        track.artifact(path)
+    _require(scores | report.timing, report.config.require, out)
+    digest = file_digest(out / "metrics.json")
+    shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
+    intervals = {name: [told.low, told.high] for name, told in report.estimates.items()}
+    return Output((shard,), {"scores": scores, "intervals": intervals, "timing": report.timing})
 
 
-def _history(events: Path) -> list[dict[str, Any]]:
-    """The metrics that training told, in order."""
-    lines = events.read_text().splitlines() if events.exists() else []
-    return [event for event in map(json.loads, lines) if event["kind"] == "metrics"]
+def _grid(report: Report) -> Image.Image:
+    right = report.judged.all_correct
+    marks = None if right is None else right[report.shown].tolist()
+    return picture_grid(
+        [report.samples[i] for i in report.shown], [report.captions[i] for i in report.shown], marks=marks
+    )
 
 
 def _require(scores: dict[str, float], required: dict[str, float], out: Path) -> None:

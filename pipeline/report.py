@@ -2,67 +2,162 @@
 
 from __future__ import annotations
 
-import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from PIL import Image
+import numpy as np
+import yaml
 
 from data_catalog import shapes
-from data_catalog.manifest import Manifest
+from data_catalog.manifest import Manifest, ManifestError, read_manifest_alone
+from data_catalog.workspace import Workspace
+from pipeline.charts import Points, curves
 from pipeline.config import EvaluateConfig
 from pipeline.download_report import account_rows
-from pipeline.pages import data_uri, render_page
+from pipeline.hardware import hardware
+from pipeline.intervals import Estimate
+from pipeline.judge import Judged, Pictures
+from pipeline.pages import picture_uri, render_page
+from pipeline.train_events import EVENTS_FILE
 
-_EXPLAINED = {
+EXPLAINED = {
     "prompt_accuracy": "share of samples in which all attributes of the caption are read back from the pixels",
     "clip_score": "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
     "clip_score_reference": "the same for the held-out pictures: about what can be reached",
     "cmmd": "CMMD to the held-out pictures; 0 is best",
+    "kernel_distance": "KID's measure to the held-out pictures, on CLIP features; near 0 is best; not an Inception KID",
     "frechet_distance": "Fréchet distance of CLIP features to the held-out pictures; 0 is best; not an Inception FID",
+    "diversity": "100 × mean CLIP distance of samples of the same caption; 0 where all are alike",
     "held_out_loss": "mean squared error of the clean latent on held-out pairs, over all noise levels",
 }
+_EXTREMES = 12  # best and worst pictures shown
 
 
-def render_report(
-    encodings: Manifest,
-    model: Manifest,
-    config: EvaluateConfig,
-    scores: dict[str, float],
-    grid: Image.Image,
-    comparison: Image.Image,
-    history: list[dict[str, Any]],
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the page tells."""
+
+    encodings: Manifest
+    model: Manifest
+    config: EvaluateConfig
+    captions: list[str]
+    samples: Pictures  # one for each caption
+    judged: Judged  # the samples
+    shown: list[int]  # samples of the grid, spread evenly
+    real: Pictures  # the held-out pictures of the first of `shown`
+    estimates: dict[str, Estimate]
+    losses: dict[str, float]  # held out: of all noise levels, and of bins of them
+    timing: dict[str, float]
+    made_by: str
+    seconds: float  # so far
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture of the page."""
+
+    picture: str  # data URI
+    caption: str
+    note: str
+    right: bool | None  # whether all that the caption says is in it, where that is known
+
+
+def spread_evenly(count: int, wanted: int) -> list[int]:
+    """At most `wanted` numbers, spread evenly over `count`."""
+    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]
+
+
+def render_report(report: Report) -> str:
     """The page as HTML."""
+    history = _history(report.model.folder / EVENTS_FILE)
+    ancestors = list(_ancestors(report.encodings, report.model))
+    by_score = report.judged.clip_score.argsort(descending=True).tolist()
+    extremes = min(_EXTREMES, len(by_score) // 2)
+    bins = {name.rpartition("/")[2]: value for name, value in report.losses.items() if "/" in name}
     return render_page(
         "report.html.j2",
-        encodings=encodings,
-        model=model,
-        config=config,
-        explained=[(name, scores[name], text) for name, text in _EXPLAINED.items() if name in scores],
-        attributes=[
-            (name, scores[f"accuracy/{name}"], scores[f"reference/accuracy/{name}"])
-            for name in shapes.ATTRIBUTE_NAMES
-            if f"accuracy/{name}" in scores
+        report=report,
+        estimates=[
+            (name, report.estimates[name], text) for name, text in EXPLAINED.items() if name in report.estimates
         ],
-        noise_bins=[(n.rpartition("/")[2], v) for n, v in scores.items() if n.startswith("held_out_loss/")],
-        account=account_rows(encodings.figures["account"]),
-        grid=data_uri(grid),
-        comparison=data_uri(comparison),
-        curve=data_uri(_loss_curve(history)) if history else "",
+        explained=EXPLAINED,
+        attributes=[
+            (name, report.estimates[f"accuracy/{name}"], report.estimates[f"reference/accuracy/{name}"])
+            for name in shapes.ATTRIBUTE_NAMES
+            if f"accuracy/{name}" in report.estimates
+        ],
+        spread=[_tile(report, number) for number in report.shown],
+        best=[_tile(report, number) for number in by_score[:extremes]],
+        worst=[_tile(report, number) for number in by_score[::-1][:extremes]],
+        beside=_beside(report),
+        loss_curve=_loss_curve(history),
+        bin_curve=_bin_curve(history),
+        bins=bins,
+        account=[
+            *account_rows(report.encodings.figures["account"]),
+            ("split", "to train on", report.model.figures["train_pairs"]),
+            ("split", "held out", report.model.figures["held_out_pairs"]),
+        ],
+        ancestors=ancestors,
+        machine=hardware(),
+        settings={
+            **{manifest.stage: _as_yaml(manifest.settings) for manifest in ancestors},
+            "evaluate": _as_yaml(report.config.model_dump(mode="json")),
+        },
     )
 
 
-def _loss_curve(history: list[dict[str, Any]]) -> Image.Image:
-    figure = Figure(figsize=(8, 3), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    for name, label in (("loss", "training loss (weighted)"), ("held_out_loss", "held-out loss (plain)")):
-        points = [(event["step"], event["values"][name]) for event in history if name in event["values"]]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return Image.open(buffer)
+def _tile(report: Report, number: int) -> Tile:
+    right = None if report.judged.all_correct is None else bool(report.judged.all_correct[number])
+    mark = {None: "", True: "✓ ", False: "✗ "}[right]
+    note = f"{mark}CLIP score {report.judged.clip_score[number]:.1f}"
+    return Tile(picture_uri(report.samples[number]), report.captions[number], note, right)
+
+
+def _beside(report: Report) -> list[tuple[Tile, str]]:
+    """Samples, each with the held-out picture of its caption."""
+    return [(_tile(report, i), picture_uri(real)) for i, real in zip(report.shown, report.real, strict=False)]
+
+
+def _history(events: Path) -> dict[str, Points]:
+    """The metrics that training told: name -> (step, value), in order."""
+    told: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for event in map(json.loads, events.read_text().splitlines() if events.exists() else []):
+        if event["kind"] == "metrics":
+            for name, value in event["values"].items():
+                told[name].append((event["step"], value))
+    return dict(told)
+
+
+def _loss_curve(history: dict[str, Points]) -> str:
+    names = {"loss": "training (weighted)", "held_out_loss": "held out (plain)"}
+    lines = {label: history[name] for name, label in names.items() if name in history}
+    return curves(lines, "loss") if lines else ""
+
+
+def _bin_curve(history: dict[str, Points]) -> str:
+    bins = {name.rpartition("/")[2]: points for name, points in history.items() if name.startswith("held_out_loss/")}
+    lines = {f"noise {name}": points for name, points in bins.items() if len(points) > 1}
+    return curves(lines, "held-out loss") if lines else ""
+
+
+def _ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
+    """What the report was made from, in order of the journey; the images where they are in the same workspace."""
+    for path in sorted(Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")):
+        try:
+            images = read_manifest_alone(path.parent)
+        except ManifestError:
+            continue
+        if images and images.digest == encodings.parents.get("download"):
+            yield images
+            break
+    yield encodings
+    yield model
+
+
+def _as_yaml(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -29,6 +29,7 @@ from data_catalog.manifest import (
 from data_catalog.urls import url_table_digest
 from data_catalog.workspace import Workspace
 from pipeline.config import ConfigError, RunConfig
+from pipeline.hardware import hardware
 from pipeline.train_events import model_file
 from tld_model.encoder_names import encoder_identity
 
@@ -117,7 +118,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("download", 1, (), _SPEED_ONLY_IN_DOWNLOAD, "images"),
         StageSpec("encode", 1, ("download",), _SPEED_ONLY_IN_ENCODING, "encodings"),
         StageSpec("train", 1, ("encode",), _SPEED_ONLY_IN_TRAINING, "model"),
-        StageSpec("evaluate", 1, ("encode", "train"), frozenset({"device", "batch_size"}), "report"),
+        StageSpec("evaluate", 2, ("encode", "train"), frozenset({"device", "batch_size"}), "report"),
     )
 }
 
@@ -236,6 +237,7 @@ def run_stage(
             made_by=track.run_id,
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 1),
+            hardware=hardware(),
             folder=folder,
         )
         write_manifest(manifest)

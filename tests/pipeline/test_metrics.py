@@ -1,7 +1,27 @@
-import pytest
-import torch
+"""Scores against known answers: closed forms, direct double sums, scipy's matrix root."""
 
-from pipeline.metrics import clip_scores, cmmd, frechet_distance
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from pipeline.metrics import (
+    Statistic,
+    clip_scores,
+    cmmd,
+    cmmd_of,
+    diversity,
+    frechet_distance,
+    frechet_of,
+    kernel_distance,
+    kernel_distance_of,
+    mean_of,
+)
 
 
 def test_equal_sets_are_at_distance_zero_and_it_grows_with_a_shift() -> None:
@@ -30,3 +50,66 @@ def test_cmmd_of_two_points_by_hand() -> None:
 def test_clip_scores_are_cosines() -> None:
     scores = clip_scores(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]]))
     assert scores.tolist() == pytest.approx([100.0, 100 / 2**0.5])
+
+
+def test_the_frechet_distance_of_a_shifted_gaussian_is_the_squared_shift() -> None:
+    torch.manual_seed(0)
+    a, shift = torch.randn(300, 8), torch.linspace(-1, 2, 8)
+    assert frechet_distance(a, a + shift) == pytest.approx(shift.square().sum().item())
+
+
+@pytest.mark.parametrize("n", [100, 6])  # more samples than dimensions, and fewer: covariances of full and lower rank
+def test_the_frechet_distance_agrees_with_scipys_matrix_root(n: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((n, 8)), rng.standard_normal((n + 3, 8)) @ rng.standard_normal((8, 8))
+    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
+    root = scipy.linalg.sqrtm(cov_a @ cov_b).real
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root)
+    assert frechet_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_kernel_distance_is_the_double_sum_of_kids_kernel_over_pairs_of_different_captions() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(5, 4).double(), torch.randn(5, 4).double() + 1
+
+    def kernel(x: Tensor, y: Tensor) -> float:
+        return float((x @ y / x.norm() / y.norm() + 1) ** 3)
+
+    pairs = [(i, j) for i in range(5) for j in range(5) if i != j]
+    terms = [kernel(a[i], a[j]) + kernel(b[i], b[j]) - 2 * kernel(a[i], b[j]) for i, j in pairs]
+    assert kernel_distance(a, b) == pytest.approx(1000 * np.mean(terms))
+
+
+def test_the_kernel_distance_of_equal_distributions_is_zero_on_average_although_captions_make_rows_alike() -> None:
+    torch.manual_seed(0)
+    captions = [torch.randn(40, 8) for _ in range(200)]
+    found = [kernel_distance(caption + torch.randn(40, 8), caption + torch.randn(40, 8)) for caption in captions]
+    assert min(found) < 0 < max(found)
+    assert abs(np.mean(found)) < 3 * np.std(found) / len(found) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("distance", "of"),
+    [(frechet_distance, frechet_of), (cmmd, cmmd_of), (kernel_distance, kernel_distance_of)],
+)
+def test_counts_are_the_same_as_repeated_rows(
+    distance: Callable[[Tensor, Tensor], float], of: Callable[[Tensor, Tensor], Statistic]
+) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(9, 4), torch.randn(9, 4) + 1
+    counts = np.random.default_rng(0).multinomial(9, np.full(9, 1 / 9), size=3)
+    expected = [distance(a[rows], b[rows]) for rows in (np.repeat(np.arange(9), row) for row in counts)]
+    assert of(a, b)(counts).tolist() == pytest.approx(expected)
+    assert of(a, b)(np.ones((1, 9), np.int64))[0] == pytest.approx(distance(a, b))
+
+
+def test_a_mean_counts_rows() -> None:
+    assert mean_of(np.array([1.0, 4.0]))(np.array([[1, 1], [0, 2]])).tolist() == [2.5, 4.0]
+
+
+def test_diversity_is_the_mean_distance_of_pairs_and_zero_for_equal_samples() -> None:
+    right, up, left = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
+    of_three = diversity(torch.stack([torch.stack([right, up, left]), torch.stack([up, up, up])]))
+    assert of_three.tolist() == pytest.approx([100 * (1 + 1 + 2) / 3, 0])
+    with pytest.raises(ValueError, match="at least 2 samples of a prompt, got 1"):
+        diversity(right[None, None])

@@ -1,0 +1,40 @@
+"""Curves for pages, as SVG: sharp at every width, text of the reader's own size. Knows numbers, not their meaning."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float]]
+_SMOOTHED_FROM = 100  # points: a noisy curve of so many is drawn faint, its running mean over it
+_WITHOUT_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def curves(lines: Mapping[str, Points], ylabel: str) -> str:
+    """Named curves over training steps, on a logarithmic scale, as a data URI; equal numbers give equal bytes."""
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tld", "font.family": "sans-serif", "font.size": 11}):
+        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+        axes = figure.subplots()
+        for number, (name, points) in enumerate(lines.items()):
+            steps, values = zip(*points, strict=True)
+            many = len(points) >= _SMOOTHED_FROM
+            if many:
+                axes.plot(steps, values, color=f"C{number}", alpha=0.4, linewidth=0.8)
+            shown = _running_mean(values, len(points) // 25) if many else values
+            axes.plot(steps, shown, color=f"C{number}", label=name, marker="." if len(points) < 30 else None)
+        axes.set(xlabel="step", ylabel=ylabel, yscale="log")
+        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+        axes.grid(alpha=0.3, which="both")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata=_WITHOUT_METADATA)
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _running_mean(values: Sequence[float], width: int) -> list[float]:
+    """Each value's mean with those before it, at most `width` of them."""
+    spans = (values[max(0, end - width) : end] for end in range(1, len(values) + 1))
+    return [sum(span) / len(span) for span in spans]

@@ -1,0 +1,102 @@
+"""The last stage on a small workspace: what it scores, what it keeps for the next evaluation, and its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_catalog.manifest import Manifest
+from pipeline.config import SCORES, RunConfig
+from pipeline.evaluate import evaluate
+from pipeline.hardware import hardware
+from pipeline.judge import load_judged, save_judged
+from pipeline.stage import StageFailed, run_stage, survey
+from tests.support.offline_page import DESK, PHONE, needs_browser, opened
+from tests.support.tracker import RememberingTracker
+from tests.support.workspace import make_workspace
+
+
+def report_of(config: RunConfig, force: bool = False) -> Manifest:
+    statuses = survey(config)
+    encodings, model = statuses["encode"].manifest, statuses["train"].manifest
+    assert encodings
+    assert model
+    track = RememberingTracker(run_id="run-of-evaluate")
+    work = partial(evaluate, encodings, model, config.evaluate, track=track)
+    return run_stage("evaluate", config, {"encode": encodings, "train": model}, force, track, work)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return make_workspace(tmp_path_factory.mktemp("judge") / "data")
+
+
+@pytest.fixture(scope="module")
+def report(config: RunConfig) -> Manifest:
+    return report_of(config)
+
+
+def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: Manifest) -> None:
+    told = json.loads(report.file("metrics.json").read_text())
+    for name in set(SCORES) - {"held_out_loss", "latency_s"}:
+        assert told[name]["low"] <= told[name]["value"] <= told[name]["high"], name
+        assert told[name]["n"] == 12
+    assert told["clip_score"]["low"] < told["clip_score"]["value"] < told["clip_score"]["high"]
+    assert told["reference/prompt_accuracy"]["value"] > 0.9
+    assert report.figures["scores"] == {name: value["value"] for name, value in told.items()}
+    assert report.figures["intervals"]["cmmd"] == [told["cmmd"]["low"], told["cmmd"]["high"]]
+
+
+def test_time_is_told_but_a_rerun_makes_the_same_output(config: RunConfig, report: Manifest) -> None:
+    assert report.figures["timing"]["latency_s"] > 0
+    assert "latency_s" not in report.file("metrics.json").read_text()
+    assert report.hardware == hardware()
+    (kept,) = (config.root / "references").glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:100])  # damaged, it is judged anew
+    assert report_of(config, force=True).digest == report.digest
+
+
+def test_the_reference_is_judged_once_and_demands_point_the_right_way(config: RunConfig, report: Manifest) -> None:
+    demands = {"clip_score_reference": 9.0, "latency_s": 0.0, "diversity": 300.0, "kernel_distance": -1e9}
+    changed = config.evaluate.model_copy(update={"prompts": 2, "require": demands})
+    demanding = config.model_copy(update={"evaluate": changed})
+    before = set((config.root / "references").iterdir())
+    assert report.rows != 2
+    with pytest.raises(StageFailed, match="at least 300 is demanded") as failed:
+        report_of(demanding)
+    assert "latency_s is " in str(failed.value)
+    assert "at most 0 is demanded" in str(failed.value)
+    assert "at most -1e+09 is demanded" in str(failed.value)
+    assert "clip_score_reference" not in str(failed.value)
+
+    (kept,) = set((config.root / "references").iterdir()) - before  # another choice of pairs is another file
+    judged = load_judged(kept)
+    assert judged
+    save_judged(dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), kept)
+    with pytest.raises(StageFailed, match="clip_score_reference is 7, at least 9 is demanded"):
+        report_of(demanding)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_a_browser_without_network_shows_the_whole_page(report: Manifest, tmp_path: Path, width: int) -> None:
+    from playwright.sync_api import expect
+
+    with opened(report.file("report.html"), width, tmp_path) as page:
+        for text in ("prompt_accuracy", "diversity", "latency_s", "Worst by CLIP score", "Lineage"):
+            expect(page.get_by_text(text).first).to_be_visible()
+        for digest in report.parents.values():
+            expect(page.get_by_text(digest, exact=True).first).to_be_visible()
+        for stage in ("download", "encode", "train", "evaluate"):
+            expect(page.get_by_text(f"run-of-{stage}").first).to_be_visible()
+        page.locator("summary", has_text="train").click()
+        expect(page.get_by_text("warmup_steps: 2")).to_be_visible()
+        assert page.locator("figure").count() == 6 + 6 + 6 + 6, "the grid, beside the real ones, best and worst"
+        told = page.locator("h2:text('Best by CLIP score') + .tiles figcaption .note").all_inner_texts()
+        scores = [float(text.split()[-1]) for text in told]
+        assert scores == sorted(scores, reverse=True)

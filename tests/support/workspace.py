@@ -1,0 +1,61 @@
+"""A workspace as a run leaves it, seconds old: real shards, encodings and manifests, and a model that never learned."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from data_catalog.manifest import Manifest, Shard, file_digest, file_records
+from pipeline.config import RunConfig, load_config
+from pipeline.encode import encode
+from pipeline.stage import Output, run_stage
+from pipeline.train import initial_state
+from pipeline.train_events import EVENTS_FILE, MODEL_FILE
+from tests.support.image_shards import make_images
+from tests.support.mapping import map_here
+from tests.support.small import TINY, small
+from tests.support.tracker import RememberingTracker
+from tld_model.checkpoint import save_denoiser
+
+_SIZES = (24, 16)
+
+
+def overrides(root: Path, **changed: object) -> list[str]:
+    """What describes such a run, beside conf/tiny.yaml."""
+    return small(root, train__held_out_fraction=0.5, evaluate__device="cpu", **changed)
+
+
+def make_workspace(root: Path, **changed: object) -> RunConfig:
+    """Download, encode and train, as far as they are not fresh."""
+    config = load_config(TINY, overrides(root, **changed))
+    images = _run(config, "download", {}, _images)
+    encodings = _run(config, "encode", {"download": images}, partial(_encodings, images, config))
+    _run(config, "train", {"encode": encodings}, partial(_model, encodings, config))
+    return config
+
+
+def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: object) -> Manifest:
+    assert callable(work)
+    return run_stage(stage, config, parents, False, RememberingTracker(run_id=f"run-of-{stage}"), work)
+
+
+def _images(out: Path) -> Output:
+    made = make_images(out, _SIZES)
+    return Output(made.shards, made.figures)
+
+
+def _encodings(images: Manifest, config: RunConfig, out: Path) -> Output:
+    return encode(images, config.encode, out, RememberingTracker(), map_here)
+
+
+def _model(encodings: Manifest, config: RunConfig, out: Path) -> Output:
+    state = initial_state(config.train, config.model, "cpu")
+    path = out / MODEL_FILE
+    save_denoiser(path, state.ema.state_dict(), config.model, encodings.figures["encoders"])
+    told = [{"loss": 2 / step, "held_out_loss": 1 / step, "held_out_loss/0.0-0.2": 0.5 / step} for step in (1, 2, 3)]
+    events = [{"kind": "metrics", "step": step, "values": values} for step, values in enumerate(told, 1)]
+    (out / EVENTS_FILE).write_text("".join(json.dumps(event) + "\n" for event in events))
+    figures = {"train_pairs": 20, "held_out_pairs": 20, "steps": 0, "parameters": 1}
+    shard = Shard(name="denoiser", rows=20, digest=file_digest(path), files=file_records([path]))
+    return Output((shard,), figures)

@@ -31,6 +31,7 @@ from tld_model.sampler import guided, noise_levels, sample_dpmpp_2m
 
 _ROUNDS = 3
 _LEAST_S = 2.0  # of one round
+_TOKENS = 77  # of the longest caption that CLIP takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,8 @@ def _measure_in_turns(works: dict[str, Callable[[], int]]) -> dict[str, Speed]:
 def _random_batch(config: RunConfig, count: int) -> Batch:
     model = config.model
     latents = torch.randn(count, model.latent_channels, model.latent_size, model.latent_size)
-    return Batch(latents, torch.randn(count, model.text_dim))
+    text_shape = (count, model.text_dim) if model.text == "pooled" else (count, _TOKENS, model.text_dim)
+    return Batch(latents, torch.randn(text_shape))
 
 
 def _write_shard(path: Path, pictures: np.ndarray[Any, Any], captions: list[str], image_format: str) -> None:

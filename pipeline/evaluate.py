@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class _Held:
 
     captions: list[str]
     batch: Batch
+    clip_text: Tensor  # pooled, whatever the denoiser takes: float32 [n, d]
 
 
 def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: Path, track: Tracker) -> Output:
@@ -64,9 +65,11 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
         load_clip(encoders["clip"], device),
         device,
     )
-    pairs, split = open_pairs(encodings), split_pairs(encodings, model.settings["held_out_fraction"])
+    pairs = open_pairs(encodings, models.denoiser.config.text)
+    split = split_pairs(encodings, model.settings["held_out_fraction"])
     numbers = split.held_out[: config.prompts]
-    held = _Held(split.held_out_captions[: config.prompts], pairs.take(numbers))
+    clip_text = replace(pairs, form="pooled").take(numbers).text
+    held = _Held(split.held_out_captions[: config.prompts], pairs.take(numbers), clip_text)
     samples = _sample(models, held, config, track)
     reference = _decode(models, held.batch.latents, config.batch_size)
 
@@ -115,8 +118,8 @@ def _scores(
 ) -> dict[str, float]:
     sampled, real = (_embed(models, pictures, config.batch_size) for pictures in (samples, reference))
     scores = {
-        "clip_score": float(clip_scores(sampled, held.batch.text).mean()),
-        "clip_score_reference": float(clip_scores(real, held.batch.text).mean()),
+        "clip_score": float(clip_scores(sampled, held.clip_text).mean()),
+        "clip_score_reference": float(clip_scores(real, held.clip_text).mean()),
         "cmmd": cmmd(sampled, real),
     }
     if len(samples) > 1:

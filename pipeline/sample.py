@@ -44,4 +44,4 @@ def load_generator(denoiser: Path, vae: str, clip: str, device: str) -> Generato
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
-    return Generator(model, load_text_encoder(clip, device), load_image_codec(vae, device), device)
+    return Generator(model, load_text_encoder(clip, device, model.config.text), load_image_codec(vae, device), device)

@@ -132,6 +132,8 @@ def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
         case "encode":
             section["vae_identity"] = encoder_identity(config.encode.vae)
             section["clip_identity"] = encoder_identity(config.encode.clip)
+            if config.download.more_caption_columns:
+                section["caption_columns"] = list(config.download.caption_columns)
         case "train":
             section["model"] = config.model.model_dump(mode="json")
     return dict(section)

@@ -95,10 +95,13 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
 def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
     """Raise ModelMismatch where the encodings are not what the model takes."""
     channels, height, width = encodings.figures["latent_shape"]
+    by_token = model.text == "tokens"
+    if by_token and "token_dim" not in encodings.figures:
+        raise ModelMismatch("model.text is tokens, and the encodings hold pooled text alone: set encode.text=tokens")
     wanted = {
         "latent_channels": (model.latent_channels, channels),
         "latent_size": (model.latent_size, height),
-        "text_dim": (model.text_dim, encodings.figures["text_dim"]),
+        "text_dim": (model.text_dim, encodings.figures["token_dim" if by_token else "text_dim"]),
     }
     problems = [
         f"  model.{name} is {have}, the encodings have {found}: set model.{name}={found}"
@@ -167,7 +170,8 @@ def main(job_file: Path) -> None:
     encodings = read_manifest(job.encodings)
     assert encodings is not None, "the parent checked that the encodings are finished"
     device = choose_device(job.config.device)
-    pairs, split = open_pairs(encodings), split_pairs(encodings, job.config.held_out_fraction)
+    pairs = open_pairs(encodings, job.model.text)
+    split = split_pairs(encodings, job.config.held_out_fraction)
     codec = load_image_codec(encodings.figures["encoders"]["vae"], device)
     state = initial_state(job.config, job.model, device)
     resume(state, job.out / "checkpoints", device)

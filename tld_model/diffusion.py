@@ -38,10 +38,10 @@ def draw_noise_levels(count: int, alpha: float, beta: float, generator: torch.Ge
 
 
 def drop_condition(text: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """A copy of text embeddings [b, t] in which each row is zero with this probability, for
-    classifier-free guidance (Ho and Salimans, 2022)."""
+    """A copy of text embeddings, pooled [b, t] or token-level [b, l, t], in which each row is zero with this
+    probability, for classifier-free guidance (Ho and Salimans, 2022)."""
     keep = torch.rand(len(text), generator=generator) >= probability
-    return text * keep[:, None].to(text)
+    return text * keep.view(-1, *[1] * (text.ndim - 1)).to(text)
 
 
 def denoising_loss(predicted: Tensor, clean: Tensor, sigma: Tensor, max_weight: float) -> Tensor:

@@ -52,17 +52,18 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every token attends to the condition tokens."""
+    """Every token attends to the condition tokens: to those where the mask, bool [b, m], is true, or to all."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         q = split_heads(self.q(x))  # [b, h, n, k]
         k, v = (split_heads(part) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
-        return merge_heads(F.scaled_dot_product_attention(q, k, v))  # [b, n, d]
+        there = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
+        return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=there))  # [b, n, d]
 
 
 class FeedForward(nn.Module):
@@ -99,9 +100,9 @@ class Block(nn.Module):
         self.cross_attention = CrossAttention(width)
         self.feed_forward = FeedForward(width, mlp_multiplier)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         x = x + self.self_attention(self.norm1(x))  # [b, n, d]
-        x = x + self.cross_attention(self.norm2(x), condition)  # [b, n, d]
+        x = x + self.cross_attention(self.norm2(x), condition, mask)  # [b, n, d]
         x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
         return x
 

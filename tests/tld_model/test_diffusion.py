@@ -29,6 +29,8 @@ def test_conditions_are_dropped_in_a_copy() -> None:
     dropped = drop_condition(text, 0.15, torch.Generator().manual_seed(0))
     assert text.eq(1).all()
     assert dropped.sum(dim=1).eq(0).float().mean().item() == pytest.approx(0.15, abs=0.01)
+    by_token = drop_condition(torch.ones(10_000, 3, 4), 0.15, torch.Generator().manual_seed(0))
+    assert torch.equal(by_token.sum(dim=(1, 2)) / 3, dropped.sum(dim=1)), "a caption is dropped whole"
 
 
 def test_the_weight_makes_it_the_velocity_error_up_to_its_limit() -> None:

@@ -8,7 +8,7 @@ import mmap
 import os
 import struct
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ SCHEMA = pa.schema(
         ("clipped_fraction", pa.float32()),
     ]
 )
+# The last column where the table has several caption columns: one entry for each further one, null where it has none.
+MORE_CAPTIONS = pa.field("more_captions", pa.list_(pa.string()))
 
 
 class EncodingsError(ValueError):
@@ -44,20 +46,38 @@ class EncodedArrays:
     """The numbers of one shard."""
 
     latents: NDArray[np.uint8] | NDArray[np.float16]  # [n, c, z, z]
-    text: NDArray[np.float16]  # [n, d]
+    text: NDArray[np.float16]  # [n, d], or [m, d] where pairs have several captions
     key: NDArray[np.bytes_]  # [n], ASCII
+    # Where the table has several caption columns: captions of pair i are rows text_start[i]:text_start[i+1] of text,
+    # the main one first.
+    text_start: NDArray[np.int64] | None = None  # [n + 1]
+    text_column: NDArray[np.uint8] | None = None  # [m], number of the caption column: 0 is the main one
+    # Where captions are encoded by token: those of row j of text are rows token_start[j]:token_start[j+1] of tokens.
+    tokens: NDArray[np.float16] | None = None  # [k, t], no padding
+    token_start: NDArray[np.int64] | None = None  # [m + 1]
+
+    @property
+    def by_name(self) -> dict[str, NDArray[Any]]:
+        """Those that are there."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in named if array is not None}
 
 
 def write_encoded_shard(folder: Path, name: str, rows: dict[str, list[Any]], arrays: EncodedArrays) -> None:
     """Write both files of a shard, each by rename. Equal rows give equal bytes."""
-    table = pa.table(rows, schema=SCHEMA)
-    if not table.num_rows == len(arrays.latents) == len(arrays.text) == len(arrays.key):
+    table = pa.table(rows, schema=pa.schema([*SCHEMA, MORE_CAPTIONS]) if MORE_CAPTIONS.name in rows else SCHEMA)
+    main = arrays.text if arrays.text_start is None else arrays.text_start[:-1]
+    if not table.num_rows == len(arrays.latents) == len(main) == len(arrays.key):
         raise AssertionError("parquet and npz must have the same rows")
     _write_table(table, folder / f"{name}.parquet")
     unfinished = folder / f"{name}.npz.partial"
     with unfinished.open("wb") as file:
-        np.savez(file, latents=arrays.latents, text=arrays.text, key=arrays.key)
+        np.savez(file, **arrays.by_name)  # type: ignore[arg-type]  # it takes them for its own options
     os.replace(unfinished, folder / f"{name}.npz")
+
+
+_ARRAYS = [field.name for field in fields(EncodedArrays)]
+_ALWAYS = ("latents", "text", "key")
 
 
 def read_arrays(path: Path) -> EncodedArrays:
@@ -65,7 +85,8 @@ def read_arrays(path: Path) -> EncodedArrays:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        arrays = {name: _map_member(path, members[name]) for name in ("latents", "text", "key")}
+        there = [name for name in _ARRAYS if name in members or name in _ALWAYS]
+        arrays = {name: _map_member(path, members[name]) for name in there}
     except (zipfile.BadZipFile, KeyError, struct.error, ValueError) as error:
         raise EncodingsError(f"{path} is not an encoded shard: {error}") from error
     return EncodedArrays(**arrays)
@@ -74,8 +95,8 @@ def read_arrays(path: Path) -> EncodedArrays:
 def unmap_pages(arrays: EncodedArrays) -> None:
     """Let go of what was read of memory-mapped arrays: it stays in the system's cache, but no longer counts as this
     process's memory, which would else grow to the size of the files."""
-    for array in (arrays.latents, arrays.text):
-        if isinstance(array.base, mmap.mmap):
+    for array in (arrays.latents, arrays.text, arrays.tokens):
+        if array is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_catalog.manifest import ManifestError
+from data_catalog.row_rules import MORE_CAPTIONS
 
 IMAGE_SUFFIXES = ("jpg", "png", "webp")
 _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
@@ -36,6 +37,7 @@ class ImagePair:
     original_width: int
     original_height: int
     sha256: str  # of the file as it was downloaded
+    more_captions: tuple[str | None, ...] = ()  # of further caption columns, None where one has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,17 @@ class PackedPair:
         url: str = json.loads(self.members["json"])["url"]
         return url
 
+    @property
+    def captions(self) -> dict[int, str]:
+        """Number of a caption column, 0 the main one -> caption; of those that are there."""
+        numbered = enumerate((self.caption, *self.more_captions))
+        return {number: caption for number, caption in numbered if caption is not None}
+
+    @property
+    def more_captions(self) -> tuple[str | None, ...]:
+        told: str = json.loads(self.members["json"]).get(MORE_CAPTIONS, "[]")
+        return tuple(json.loads(told))
+
     def unpack(self) -> ImagePair:
         """Decode the picture; OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile.
         Raises ManifestError where it is damaged."""
@@ -71,6 +84,7 @@ class PackedPair:
             original_width=told["original_width"],
             original_height=told["original_height"],
             sha256=told["sha256"],
+            more_captions=self.more_captions,
         )
 
 

@@ -23,6 +23,7 @@ BAD_SPLIT = f"split that is not {' or '.join(SPLITS)}"
 TWICE = "URL that stands in the table twice"
 BAD_ROW = "row that cannot be parsed"
 CAUSES = (USABLE, NO_URL, NOT_UTF8, NOT_HTTP, NO_PARSE, NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW)
+MORE_CAPTIONS = "more_captions"  # column of usable rows: JSON text, since img2dataset passes on strings alone
 
 # Nearly every URL: nothing in it that needs a closer look.
 _PLAIN_URL = r"^(?i:https?)://[A-Za-z0-9_-][A-Za-z0-9._-]*(:[0-9]{1,4})?([/?#][!-~]*)?$"
@@ -97,6 +98,15 @@ def judge(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> Verdicts:
     usable = np.flatnonzero(verdicts == 0)
     verdicts[usable[seen.add(url.take(pa.array(usable)))]] = CAUSES.index(TWICE)
     return verdicts
+
+
+def usable_captions(captions: pa.Array, rules: RowRules) -> pa.Array:
+    """Further captions, null where one is none: as `judge` says of the first, whose row falls with it."""
+    text = pc.fill_null(captions, "")
+    length = pc.utf8_length(pc.utf8_trim_whitespace(text))
+    long_enough = pc.greater_equal(length, rules.min_caption_chars)  # 1 at least
+    fits = pc.and_(long_enough, pc.less_equal(length, rules.max_caption_chars))
+    return pc.if_else(pc.and_not(fits, pc.match_substring(text, _REPLACEMENT)), text, None)
 
 
 def _closer_look(url: str) -> str:

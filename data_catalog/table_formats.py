@@ -35,11 +35,13 @@ class TableColumns:
     url: str = "url"
     caption: str = "caption"
     split: str | None = None
+    more_captions: tuple[str, ...] = ()  # further captions of the same picture
 
     @property
     def names(self) -> dict[str, str]:
         """role -> column, of those that are there"""
-        return {"url": self.url, "caption": self.caption} | ({"split": self.split} if self.split else {})
+        more = zip(more_caption_roles(len(self.more_captions)), self.more_captions, strict=True)
+        return {"url": self.url, "caption": self.caption} | ({"split": self.split} if self.split else {}) | dict(more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,17 @@ class BadRow:
 class RowBatch:
     """Some rows in table order: those that could be parsed, and those in between that could not."""
 
-    rows: pa.RecordBatch  # SCHEMA; url and caption may be null
+    rows: pa.RecordBatch  # SCHEMA, and a column for each further caption; url and captions may be null
     bad: tuple[BadRow, ...] = ()
 
     @property
     def size(self) -> int:
         return int(self.rows.num_rows) + len(self.bad)
+
+
+def more_caption_roles(count: int) -> list[str]:
+    """Names of the columns of further captions: in a RowBatch, and as roles."""
+    return [f"more_caption_{number}" for number in range(1, count + 1)]
 
 
 def check_columns(file: TableFile, columns: TableColumns) -> None:
@@ -69,7 +76,7 @@ def check_columns(file: TableFile, columns: TableColumns) -> None:
         raise UrlTableError(
             f"URL table {file.path} has no column {', '.join(map(repr, missing))}; "
             f"its columns are {', '.join(map(repr, found))}; "
-            "set download.url_column, download.caption_column or download.split_column"
+            "set download.url_column, caption_column, more_caption_columns or split_column"
         )
     if file.format != ".parquet" and (first := next(read_batches(file, columns), None)):
         _refuse_mostly_bad(file, first)
@@ -244,12 +251,12 @@ def _unquoted(column: pa.Array) -> pa.Array:
 
 
 def _as_batch(columns: dict[str, pa.Array], numbers: NDArray[np.int64]) -> pa.RecordBatch:
-    """SCHEMA, from columns by role and numbers of rows; a role without column is ""."""
-    texts = [
-        _as_text(columns[role]) if role in columns else pa.repeat(pa.scalar("", pa.string()), len(numbers))
-        for role in ("url", "caption", "split")
-    ]
-    return pa.RecordBatch.from_arrays([*texts, pa.array(numbers, pa.int64())], schema=SCHEMA)
+    """SCHEMA, from columns by role and numbers of rows, and further captions; a role without column is ""."""
+    texts = {role: pa.repeat(pa.scalar("", pa.string()), len(numbers)) for role in ("url", "caption", "split")}
+    texts |= {role: _as_text(column) for role, column in columns.items()}
+    url, caption, split, *more = texts.values()
+    schema = pa.schema([*SCHEMA, *((role, pa.string()) for role in more_caption_roles(len(more)))])
+    return pa.RecordBatch.from_arrays([url, caption, split, pa.array(numbers, pa.int64()), *more], schema=schema)
 
 
 def _as_text(array: pa.Array) -> pa.Array:

@@ -6,6 +6,7 @@ Knows what a usable row is; fetches nothing, and never holds the table.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog import shapes
-from data_catalog.row_rules import BAD_ROW, CAUSES, RowRules, SeenUrls, Verdicts, judge
+from data_catalog.row_rules import (
+    BAD_ROW,
+    CAUSES,
+    MORE_CAPTIONS,
+    RowRules,
+    SeenUrls,
+    Verdicts,
+    judge,
+    usable_captions,
+)
 from data_catalog.sources import source_at
 from data_catalog.table_files import TableFile, TableMissing, UrlTableError, table_files
 from data_catalog.table_formats import (
@@ -24,6 +34,7 @@ from data_catalog.table_formats import (
     RowBatch,
     TableColumns,
     check_columns,
+    more_caption_roles,
     read_batches,
     rows_by_footer,
 )
@@ -49,7 +60,9 @@ class UrlShard:
     """Some usable rows of the table."""
 
     number: int
-    pairs: pa.Table  # url, caption, split: string, row: int64; split is "train", "held_out" or "" (by key)
+    # url, caption, split: string, row: int64; split is "train", "held_out" or "" (by key). With further caption
+    # columns also more_captions: string, a JSON list with the caption of each, null where it has none of use
+    pairs: pa.Table
 
     @property
     def name(self) -> str:
@@ -100,13 +113,13 @@ class UrlTable:
             kept = np.flatnonzero(verdicts == 0)
             while waiting + len(kept) >= shard_size:
                 now, kept = np.split(kept, [shard_size - waiting])
-                yield UrlShard(number, _table([*parts, batch.rows.take(pa.array(now))]))
+                yield UrlShard(number, self._table([*parts, batch.rows.take(pa.array(now))]))
                 number, parts, waiting = number + 1, [], 0
             if len(kept):
                 parts.append(batch.rows.take(pa.array(kept)))
                 waiting += len(kept)
         if parts:
-            yield UrlShard(number, _table(parts))
+            yield UrlShard(number, self._table(parts))
         if not account.usable:
             causes = ", ".join(f"{cause}: {count}" for cause, count in account.rejected.items())
             raise UrlTableError(f"no row of {self.source} can be used ({causes})")
@@ -123,6 +136,17 @@ class UrlTable:
             ]
             told += [Rejected(bad.row, "", bad.text, BAD_ROW) for bad in batch.bad]
             yield from sorted(told, key=lambda row: row.row)
+
+    def _table(self, parts: list[pa.RecordBatch]) -> pa.Table:
+        """One piece of memory of its own, with "" for a split that is not said."""
+        table = pa.Table.from_batches(parts).combine_chunks()
+        table = table.set_column(2, "split", pc.fill_null(table["split"], ""))
+        roles = more_caption_roles(len(self.columns.more_captions))
+        if not roles:
+            return table
+        more = [usable_captions(table[role], self.rules).to_pylist() for role in roles]
+        told = [json.dumps(captions, ensure_ascii=False) for captions in zip(*more, strict=True)]
+        return table.drop_columns(roles).append_column(MORE_CAPTIONS, pa.array(told, pa.string()))
 
     def _judged(self) -> Iterator[tuple[RowBatch, Verdicts]]:
         seen = SeenUrls()
@@ -232,9 +256,3 @@ def _take_account(account: TableAccount, batch: RowBatch, verdicts: Verdicts) ->
     account.rejected.update({cause: int(count) for cause, count in zip(CAUSES, counts, strict=True) if cause and count})
     if batch.bad:
         account.rejected[BAD_ROW] += len(batch.bad)
-
-
-def _table(parts: list[pa.RecordBatch]) -> pa.Table:
-    """One piece of memory of its own, with "" for a split that is not said."""
-    table = pa.Table.from_batches(parts).combine_chunks()
-    return table.set_column(2, "split", pc.fill_null(table["split"], ""))

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_catalog.encodings import EncodedArrays, read_arrays, read_rows, unmap_pages
+from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, read_rows, unmap_pages
 from data_catalog.manifest import Manifest
+from pipeline.caption_draw import CaptionDraw
+from tld_model.config import TextForm
 from tld_model.quantize import Quantization, dequantize
 
 HELD_OUT = "held_out"  # in the table's split column
@@ -33,7 +35,7 @@ class Batch:
     """Pairs as the model sees them."""
 
     latents: Tensor  # scaled latents, float32 [b, c, z, z]
-    text: Tensor  # pooled text embeddings, float32 [b, d]
+    text: Tensor  # pooled text embeddings, float32 [b, d]; or token-level ones [b, l, t], zero where there is no token
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +45,28 @@ class EncodedPairs:
     shards: tuple[EncodedArrays, ...]
     starts: NDArray[np.int64]  # number of the first pair of each shard
     quantization: Quantization
+    form: TextForm = "pooled"
+    longest_caption: int = 0  # tokens: all batches of token-level text have this length, as a compiler likes it
+    caption_columns: tuple[str, ...] = ("caption",)  # the main one first
+    draw: CaptionDraw | None = None  # where pairs have several captions, and epochs are told
 
-    def take(self, numbers: NDArray[np.int64], device: str = "cpu") -> Batch:
-        """The pairs of these numbers, in this order. They travel to the device as they are stored, a quarter
-        or half of their size as numbers, and are dequantized there."""
+    def take(self, numbers: NDArray[np.int64], device: str = "cpu", epochs: NDArray[np.int64] | None = None) -> Batch:
+        """The pairs of these numbers, in this order, with their main captions; or with those drawn for the epoch in
+        which each is [b]. They travel to the device as they are stored, a quarter or half of their size as numbers,
+        and are dequantized there."""
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
-        text = np.empty((len(numbers), first.text.shape[1]), np.float16)
+        text = np.empty((len(numbers), *self._text_shape(first)), np.float16)
+        chance = self.draw.uniform(numbers, epochs) if self.draw and epochs is not None else None
         for index in np.unique(shard_of):
             here = shard_of == index
             rows = numbers[here] - self.starts[index]
-            latents[here] = self.shards[index].latents[rows]
-            text[here] = self.shards[index].text[rows]
-            unmap_pages(self.shards[index])
+            shard = self.shards[index]
+            latents[here] = shard.latents[rows]
+            captions = self._captions(shard, rows, chance[here] if chance is not None else None)
+            text[here] = shard.text[captions] if self.form == "pooled" else self._tokens(shard, captions)
+            unmap_pages(shard)
         stored = torch.from_numpy(latents).to(device, non_blocking=True)
         return Batch(
             dequantize(stored, self.quantization), torch.from_numpy(text).to(device, non_blocking=True).float()
@@ -68,6 +78,38 @@ class EncodedPairs:
         rows = zip(shard_of, numbers - self.starts[shard_of], strict=True)
         return [self.shards[shard].key[row].decode() for shard, row in rows]
 
+    def _text_shape(self, shard: EncodedArrays) -> tuple[int, ...]:
+        if self.form == "pooled":
+            return shard.text.shape[1:]
+        assert shard.tokens is not None, "open_pairs looked"
+        return (self.longest_caption, shard.tokens.shape[1])
+
+    def _captions(
+        self, shard: EncodedArrays, rows: NDArray[np.int64], chance: NDArray[np.float64] | None
+    ) -> NDArray[np.int64]:
+        """Which rows of the text of a shard belong to some of its pairs [b]: the main ones, or drawn by chance."""
+        if shard.text_start is None or shard.text_column is None:
+            return rows
+        first, end = shard.text_start[rows], shard.text_start[rows + 1]
+        if self.draw is None or chance is None:
+            return first
+        places = first[:, None] + np.arange(len(self.caption_columns))  # [b, c]
+        there = places < end[:, None]
+        columns = np.full(places.shape, -1)
+        columns[there] = shard.text_column[places[there]]
+        return first + self.draw.choose(columns, chance)
+
+    def _tokens(self, shard: EncodedArrays, captions: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Token-level text of some captions of a shard, with zeros to the length of all: [b, l, t]"""
+        assert shard.tokens is not None, "open_pairs looked"
+        assert shard.token_start is not None, "open_pairs looked"
+        first, end = shard.token_start[captions], shard.token_start[captions + 1]
+        places = first[:, None] + np.arange(self.longest_caption)  # [b, l]
+        there = places < end[:, None]
+        padded = np.zeros((*places.shape, shard.tokens.shape[1]), np.float16)
+        padded[there] = shard.tokens[places[there]]
+        return padded
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -78,15 +120,19 @@ class Split:
     held_out_captions: list[str]
 
 
-def open_pairs(encodings: Manifest) -> EncodedPairs:
-    """Map the encodings of a manifest into memory."""
+def open_pairs(encodings: Manifest, form: TextForm = "pooled") -> EncodedPairs:
+    """Map the encodings of a manifest into memory; their text comes in this form. Raises EncodingsError."""
+    if form == "tokens" and "token_dim" not in encodings.figures:
+        raise EncodingsError(f"{encodings.folder} holds no token-level text: set encode.text=tokens")
     filled = [shard for shard in encodings.shards if shard.rows]
     arrays = tuple(read_arrays(encodings.file(f"{shard.name}.npz")) for shard in filled)
     starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
     told = encodings.figures["quantization"]
     clip = told["clip"]
     quantization = Quantization(tuple(clip) if isinstance(clip, list) else clip, told.get("dtype", "uint8"))
-    return EncodedPairs(arrays, starts, quantization)
+    longest = encodings.figures.get("longest_caption", 0)
+    columns = tuple(encodings.figures.get("caption_columns", ("caption",)))
+    return EncodedPairs(arrays, starts, quantization, form, longest, columns)
 
 
 def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
@@ -137,6 +183,11 @@ def is_held_out(key: str, split: str, fraction: float) -> bool:
 def _key_hash(key: str) -> float:
     """A number in [0, 1) that follows from the key."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+
+
+def batch_epochs(train_pairs: int, batch_size: int, step: int) -> NDArray[np.int64]:
+    """The epoch in which each pair of a step's batch is [b]"""
+    return (step * batch_size + np.arange(batch_size)) // train_pairs
 
 
 def batch_numbers(train: NDArray[np.int64], batch_size: int, seed: int, first_step: int) -> Iterator[NDArray[np.int64]]:

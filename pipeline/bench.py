@@ -44,6 +44,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 LEAST_PAIRS = 1000
 _LEAST_BATCH = 8  # of training on a CPU, where a large one takes minutes a step
 _ENCODE_S = 2.0  # of the bare encoders in one round
+_TOKENS = 77  # of the longest caption that CLIP takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,8 @@ def _decoding(config: RunConfig, codec: ImageCodec, count: int) -> Callable[[], 
 def _random_batch(config: RunConfig, count: int) -> Batch:
     model = config.model
     latents = torch.randn(count, model.latent_channels, model.latent_size, model.latent_size)
-    return Batch(latents, torch.randn(count, model.text_dim))
+    text_shape = (count, model.text_dim) if model.text == "pooled" else (count, _TOKENS, model.text_dim)
+    return Batch(latents, torch.randn(text_shape))
 
 
 def _machine(device: str) -> str:

@@ -85,7 +85,7 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[Held, Held]:
     """The first pairs that both held out: the same key, the same caption."""
     told = []
     for run in (first, second):
-        pairs = open_pairs(run.encodings)
+        pairs = open_pairs(run.encodings, run.config.model.text)
         split = split_pairs(run.encodings, run.model.settings["held_out_fraction"])
         keys = np.concatenate([shard.key for shard in pairs.shards])[split.held_out].tolist()
         named = zip(keys, split.held_out_captions, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from data_catalog.duplicates import MOST_BITS
 from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources
 from data_catalog.urls import RowRules, TableColumns
-from tld_model.config import DenoiserConfig
+from tld_model.config import DenoiserConfig, TextForm
 from tld_model.solver_names import SolverName
 
 SCORES = (
@@ -47,6 +48,9 @@ class DownloadConfig(_Section):
     """Column of the URLs."""
     caption_column: str = "caption"
     """Column of the captions."""
+    more_caption_columns: tuple[str, ...] = Field((), max_length=255)
+    """Columns with further captions of the same picture, which training draws from (train.caption_weights). An empty
+    one, or one of a length that is not wanted, is absent; its row is kept."""
     split_column: str | None = None
     """Column that says 'train' or 'held_out'; without it a hash of the key decides (train.held_out_fraction)."""
     limit: int | None = Field(None, ge=1)
@@ -109,9 +113,20 @@ class DownloadConfig(_Section):
                 raise ValueError(f"{error}; a network looks like 10.20.0.0/16 or fd12:3456::/32") from None
         return allowed_networks
 
+    @model_validator(mode="after")
+    def _caption_columns_differ(self) -> DownloadConfig:
+        if twice := [name for name, count in Counter(self.caption_columns).items() if count > 1]:
+            raise ValueError(f"caption_column and more_caption_columns name a column twice: {', '.join(twice)}")
+        return self
+
     @property
     def columns(self) -> TableColumns:
-        return TableColumns(self.url_column, self.caption_column, self.split_column)
+        return TableColumns(self.url_column, self.caption_column, self.split_column, self.more_caption_columns)
+
+    @property
+    def caption_columns(self) -> tuple[str, ...]:
+        """All of them, the main one first."""
+        return (self.caption_column, *self.more_caption_columns)
 
     @property
     def rules(self) -> RowRules:
@@ -150,6 +165,9 @@ class EncodeConfig(_Section):
     """Autoencoder: a folder, a Hugging Face name, or 'shapes-vae', which ships with the project."""
     clip: str = "openai/clip-vit-large-patch14"
     """CLIP model and tokenizer: a folder, a Hugging Face name, or 'shapes-clip', which ships with the project."""
+    text: TextForm = "pooled"
+    """'tokens' stores beside the pooled embedding of a caption the states of its tokens, for model.text=tokens: for
+    CLIP ViT-L/14 1.5 kB a token."""
     posterior: Literal["mean", "sample"] = "mean"
     """Latents are the mean of the VAE's posterior, or a draw from it, seeded by the key."""
     latent_dtype: Literal["uint8", "float16"] = "uint8"
@@ -206,6 +224,9 @@ class TrainConfig(_Section):
     weights, as the original recipe does."""
     condition_dropout: float = Field(0.15, ge=0, lt=1)
     """Share of captions replaced by 'no condition', which guidance needs."""
+    caption_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """How often each caption column is drawn where a picture has several captions, anew each epoch, as {alt: 1,
+    recaptioned: 3}; 1 where nothing is said."""
     noise_levels: Literal["beta", "logit_normal"] = "beta"
     """Distribution of noise levels: Beta(noise_alpha, noise_beta), or the logistic function of
     Normal(noise_location, noise_scale) (Esser et al., 2024)."""

@@ -116,7 +116,7 @@ def _missing(
 # How the rows of a shard were chosen does not matter to it, nor what is left out of it later.
 _NOT_OF_A_SHARD = {
     *("limit", "url_column", "caption_column", "split_column", "min_caption_chars", "max_caption_chars"),
-    "drop_duplicates",
+    *("more_caption_columns", "drop_duplicates"),
 }
 
 

@@ -21,6 +21,7 @@ from pyarrow import parquet
 from data_catalog.dropped import dropped_file, write_dropped
 from data_catalog.duplicates import Hashes, find_duplicates
 from data_catalog.manifest import Shard, file_digest, file_records, finished_shards
+from data_catalog.row_rules import MORE_CAPTIONS
 from data_catalog.urls import UrlShard
 from pipeline.safe_http import is_transient
 from pipeline.stage import Tracker
@@ -85,17 +86,19 @@ def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
 
 def failed_for_now(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
     """Rows that failed, at their last try, for a cause that may pass: as new shards behind all others."""
+    told = parquet.read_schema(out / f"{names[0]}.parquet").names
+    pair = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in told else _PAIR
     waiting: dict[int, dict[str, Any]] = {}
     for name in names:
-        rows = parquet.read_table(out / f"{name}.parquet", columns=[*_PAIR, "status", "error_message"])
+        rows = parquet.read_table(out / f"{name}.parquet", columns=[*pair, "status", "error_message"])
         for row in rows.to_pylist():
             if row["status"] != "success" and is_transient(row["error_message"]):
-                waiting[row["row"]] = {column: row[column] for column in _PAIR}
+                waiting[row["row"]] = {column: row[column] for column in pair}
             else:
                 waiting.pop(row["row"], None)
     pairs = [waiting[row] for row in sorted(waiting)]
     first = int(names[-1]) + 1
-    schema = pa.schema([("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())])
+    schema = pa.schema([(column, pa.int64() if column == "row" else pa.string()) for column in pair])
     for number, start in enumerate(range(0, len(pairs), shard_size), first):
         yield UrlShard(number, pa.Table.from_pylist(pairs[start : start + shard_size], schema))
 

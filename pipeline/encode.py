@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_catalog.adoption import Adopt, adopt_shard
 from data_catalog.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
@@ -37,7 +38,7 @@ def encode(
     }
     missing = [shard.name for shard in images.shards if shard.name not in done]
     _check_that_none_was_let_go(images, missing)
-    make_worker = partial(ShardEncoder, images.folder, config, out, recipes)
+    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, _caption_columns(images))
     _report(track, done, len(images.shards))
     _let_go(images, done, config)
     for receipt in map_shards(make_worker, missing, config.workers):
@@ -68,6 +69,7 @@ def encode(
         "quantization_bound": quantization.bound,
         "latent_shape": filled.figures["latent_shape"],
         "text_dim": filled.figures["text_dim"],
+        **_text_figures(images, receipts, config),
         "account": {
             **images.figures["account"],
             "dropped": {**images.figures["account"]["dropped"], **_dropped(receipts)},
@@ -83,8 +85,29 @@ def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
     """Image shard -> digest of all that its encodings follow from."""
     spec = STAGES["encode"]
     settings = config.model_dump(mode="json", exclude=set(spec.speed_only))
+    if config.text == "pooled":
+        del settings["text"]  # shards from before there was a choice are the same
     encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]
-    return {shard.name: digest_of([spec.version, settings, encoders, shard.digest]) for shard in images.shards}
+    more = _caption_columns(images)[1:]
+    return {shard.name: digest_of([spec.version, settings, encoders, shard.digest, *more]) for shard in images.shards}
+
+
+def _caption_columns(images: Manifest) -> list[str]:
+    """Of the table, the main one first."""
+    settings = images.settings
+    return [settings.get("caption_column", "caption"), *settings.get("more_caption_columns", ())]
+
+
+def _text_figures(images: Manifest, receipts: Iterable[Shard], config: EncodeConfig) -> dict[str, Any]:
+    """What stands beside pooled embeddings of main captions."""
+    filled = [receipt.figures for receipt in receipts if receipt.rows]
+    columns, figures = _caption_columns(images), dict[str, Any]()
+    if len(columns) > 1:
+        figures |= {"caption_columns": columns, "captions": sum(told["captions"] for told in filled)}
+    if config.text == "tokens":
+        longest = max(told["longest_caption"] for told in filled)
+        figures |= {"token_dim": filled[0]["token_dim"], "longest_caption": longest}
+    return figures
 
 
 def _tar(shard: str) -> str:

@@ -85,7 +85,8 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     """Sample held-out captions, score the samples, write grid, metrics and report."""
     started = time.monotonic()
     models = load_models(encodings, model, config)
-    pairs, split = open_pairs(encodings), split_pairs(encodings, model.settings["held_out_fraction"])
+    pairs = open_pairs(encodings, models.denoiser.config.text)
+    split = split_pairs(encodings, model.settings["held_out_fraction"])
     held = hold(pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts])
     sampling = time.monotonic()
     samples = sample_held_out(models, held, config, track)

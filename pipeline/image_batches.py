@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
 
 # What stands beside a pair in the table of an encoded shard.
-DESCRIPTION = ("key", "url", "caption", "split", "original_width", "original_height", "sha256")
+DESCRIPTION = ("key", "url", "caption", "split", "original_width", "original_height", "sha256", "more_captions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,9 @@ class PackedBatch:
     """Some pairs of a shard, b of them, as they lie in the tar."""
 
     pairs: list[PackedPair]
-    captions: list[int]  # number of each pair's caption among the shard's different ones, in order of appearance
+    # of each pair: number of a caption column, 0 the main one -> number of the caption among the shard's different
+    # ones, in order of appearance
+    captions: list[dict[int, int]]
     new_captions: list[str]  # that no batch before had
 
 
@@ -42,7 +44,7 @@ class ImageBatch:
 
     pixels: Tensor  # uint8 [b, 3, h, w]
     rows: dict[str, list[Any]]  # column -> b values
-    captions: list[int]  # as in PackedBatch
+    captions: list[dict[int, int]]  # as in PackedBatch
     new_tokens: dict[str, Tensor] | None  # of the new captions
 
 
@@ -51,9 +53,11 @@ def packed_batches(tar: Path, size: int, wanted: Callable[[PackedPair], bool]) -
     chosen = filter(wanted, read_packed_pairs(tar))
     seen: dict[str, int] = {}
     while pairs := list(islice(chosen, size)):
-        new = [caption for caption in dict.fromkeys(pair.caption for pair in pairs) if caption not in seen]
-        seen |= {caption: len(seen) + number for number, caption in enumerate(new)}
-        yield PackedBatch(pairs, [seen[pair.caption] for pair in pairs], new)
+        said = [pair.captions for pair in pairs]
+        new = [text for text in dict.fromkeys(text for texts in said for text in texts.values()) if text not in seen]
+        seen |= {text: len(seen) + number for number, text in enumerate(new)}
+        numbers = [{column: seen[text] for column, text in texts.items()} for texts in said]
+        yield PackedBatch(pairs, numbers, new)
 
 
 def unpack(packed: PackedBatch, tokenize: Tokenize, pin: bool = False) -> ImageBatch:

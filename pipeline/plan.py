@@ -25,6 +25,7 @@ from pipeline.stage import STAGES, fingerprint
 # Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at 256 px and
 # quality 95, 25 to 30 kB; the others in proportion, as photographs compress.
 BYTES_PER_PIXEL = {"jpg": 0.43, "webp": 0.35, "png": 1.7}
+TOKENS_PER_CAPTION = 25  # captions of the web have about 10 to 20 words
 ROW_BYTES = 400  # URL, caption and figures of one pair in tar headers, Parquet and JSON
 # img2dataset reports 630 to 1300 pictures/s on 16 cores; a connection needs about half a second a picture.
 PICTURES_PER_S_AND_WORKER = 60.0
@@ -99,7 +100,9 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     pictures = account.usable * success
     picture_bytes = wanted.image_size**2 * BYTES_PER_PIXEL[wanted.image_format] + ROW_BYTES
     latent = config.model.latent_channels * config.model.latent_size**2  # uint8
-    text = 2 * config.model.text_dim  # float16
+    by_token = config.encode.text == "tokens"
+    vectors = len(wanted.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
+    text = 2 * config.model.text_dim * vectors  # float16
     # A core resizes so many, and few connections bring fewer.
     per_worker = min(PICTURES_PER_S_AND_WORKER, wanted.threads / SECONDS_PER_PICTURE)
     urls_per_s = wanted.workers * per_worker

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_catalog import shapes
 from data_catalog.urls import UrlTableError, open_url_table
+from pipeline.caption_draw import wrong_weights
 from pipeline.config import ConfigError, RunConfig
 from pipeline.train_events import model_file
 from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder
@@ -57,7 +58,15 @@ def _shapes_fit(config: RunConfig) -> Iterator[str]:
             yield from _differs(config, "latent_size", config.download.image_size // factor)
         yield from _differs(config, "latent_channels", vae.get("latent_channels"))
     if (clip := _encoder_config(config.encode.clip)) is not None:
-        yield from _differs(config, "text_dim", clip.get("projection_dim"))
+        tokens = clip.get("text_config", {}).get("hidden_size")
+        yield from _differs(config, "text_dim", clip.get("projection_dim") if config.model.text == "pooled" else tokens)
+
+
+def _captions(config: RunConfig) -> Iterator[str]:
+    if config.model.text == "tokens" and config.encode.text != "tokens":
+        yield "model.text: is tokens, but the encodings will hold pooled text alone; set encode.text=tokens"
+    if problem := wrong_weights(config.download.caption_columns, config.train.caption_weights):
+        yield f"train.caption_weights: {problem}"
 
 
 def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
@@ -77,6 +86,8 @@ def _encoder_config(name: str) -> dict[str, Any] | None:
 def _shapes_size(config: RunConfig) -> Iterator[str]:
     if config.download.urls == shapes.NAME and config.download.split_column:
         yield "download.split_column: the built-in data set brings its own split; remove this setting"
+    if config.download.urls == shapes.NAME and config.download.more_caption_columns:
+        yield "download.more_caption_columns: the built-in data set has one caption a picture; remove this setting"
     graded = [name for name in config.evaluate.require if "accuracy" in name]
     if graded and config.download.urls != shapes.NAME:
         yield f"evaluate.require: {', '.join(graded)} exist only for the built-in data set 'shapes'"
@@ -152,6 +163,7 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _url_table,
     _encoders,
     _shapes_fit,
+    _captions,
     _shapes_size,
     _root_is_writable,
     _starting_point,

@@ -59,7 +59,7 @@ def load_generator(denoiser: Path, vae: str, clip: str, device: str, *, safetens
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
-    text_encoder = load_text_encoder(clip, device, safetensors_only=safetensors_only)
+    text_encoder = load_text_encoder(clip, device, model.config.text, safetensors_only=safetensors_only)
     codec = load_image_codec(vae, device, safetensors_only=safetensors_only)
     if scaling := read_latent_scaling(denoiser):
         codec = replace(codec, scaling_factor=scaling, shift=0.0)

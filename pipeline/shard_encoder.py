@@ -4,6 +4,7 @@ A GPU is told of a batch and not asked for it until the shard is through, so tha
 several batches at once, each read and encoded in a lane of its own.
 
 n pairs of a shard   b of a batch   c channels   z latent size   d embedding width
+m captions of a shard   u different ones   l tokens of a caption   k of all captions   t their width
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +30,7 @@ from pipeline.config import EncodeConfig
 from pipeline.devices import choose_device, torch_threads
 from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
 from pipeline.latent_figures import figures_from, measure, sums_of
-from tld_model.encoders import Clip, EncoderError, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders import Clip, EncodedText, EncoderError, ImageCodec, load_clip, load_image_codec
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]
@@ -48,6 +50,7 @@ class ShardEncoder:
     config: EncodeConfig
     out: Path
     recipes: Mapping[str, str] = field(default_factory=dict)
+    caption_columns: Sequence[str] = ("caption",)
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
 
@@ -90,10 +93,15 @@ class ShardEncoder:
             rows=batch.rows,
             captions=batch.captions,
             stored=stored,
-            new_text=self.clip.encode_tokens(batch.new_tokens) if batch.new_tokens is not None else None,
+            new_text=self._encode_text(batch.new_tokens) if batch.new_tokens is not None else None,
             seen_by_clip=self.clip.encode_images(pixels),
             measured=measure(latents, stored, quantization),
         )
+
+    def _encode_text(self, tokens: dict[str, Tensor]) -> EncodedText:
+        if self.config.text == "pooled":
+            return EncodedText(self.clip.encode_tokens(tokens))
+        return self.clip.encode_both(tokens)
 
     def _joined(self, batches: list[_EncodedBatch]) -> _Encoded:
         """A whole shard, on the CPU."""
@@ -102,13 +110,16 @@ class ShardEncoder:
             for name in (*DESCRIPTION, "height", "width")
         }
         if not batches:
-            return _Encoded(rows, torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), {})
-        different = torch.cat([batch.new_text for batch in batches if batch.new_text is not None]).cpu()  # [u, d]
-        text = different[[caption for batch in batches for caption in batch.captions]]  # [n, d]
+            return _Encoded(rows, [], torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), [], {})
+        captions = [numbers for batch in batches for numbers in batch.captions]
+        new_text = [batch.new_text for batch in batches if batch.new_text is not None]
+        text = torch.cat([part.pooled for part in new_text]).cpu()  # [u, d]
+        states = [states for part in new_text for states in part.unpadded()]
         figures = {name: torch.cat([batch.measured[name] for batch in batches]).cpu() for name in batches[0].measured}
         seen_by_clip = torch.cat([batch.seen_by_clip for batch in batches]).cpu()
-        figures["clip_score"] = 100 * F.cosine_similarity(seen_by_clip, text)
-        return _Encoded(rows, torch.cat([batch.stored for batch in batches]).cpu(), text, figures)
+        figures["clip_score"] = 100 * F.cosine_similarity(seen_by_clip, text[[numbers[0] for numbers in captions]])
+        stored = torch.cat([batch.stored for batch in batches]).cpu()
+        return _Encoded(rows, captions, stored, text, states, figures)
 
     def _noise(self, batch: ImageBatch) -> Tensor | None:
         """Standard normal, the same for a key in whatever batch it comes: [b, c, z, z]"""
@@ -123,7 +134,7 @@ class ShardEncoder:
     def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
         """Only pairs whose caption fits their picture, and the others."""
         least = self.config.min_clip_score
-        if least is None or not len(encoded.text):
+        if least is None or not encoded.captions:
             return encoded, []
         poor = encoded.measured["clip_score"] < least
         reason = f"clip score below {least:g}"
@@ -132,15 +143,13 @@ class ShardEncoder:
 
     def _write(self, name: str, encoded: _Encoded, left_out: list[Row]) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
-        filled = len(encoded.text) > 0
+        filled = len(encoded.captions) > 0
         rows["clip_score"] = measured["clip_score"].tolist() if filled else []
         rows["clipped_fraction"] = measured["clipped"].tolist() if filled else []
         rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
-        arrays = EncodedArrays(
-            latents=encoded.stored.numpy(),
-            text=encoded.text.half().numpy(),
-            key=np.array(rows["key"], dtype=np.bytes_),
-        )
+        if not self._more_captions:
+            del rows["more_captions"]
+        arrays = self._arrays(encoded)
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
         beside = [write_dropped(self.out, name, left_out)] if left_out else []
@@ -157,11 +166,41 @@ class ShardEncoder:
                 "dropped": dict(Counter(row["reason"] for row in left_out)),
                 "latent_shape": list(arrays.latents.shape[1:]),
                 "text_dim": self.clip.dim,
+                **self._text_figures(arrays),
                 "codec": self._codec_figures(),
             },
         )
         write_receipt(self.out, receipt)
         return receipt
+
+    @property
+    def _more_captions(self) -> bool:
+        return len(self.caption_columns) > 1
+
+    def _arrays(self, encoded: _Encoded) -> EncodedArrays:
+        """What is stored of a shard. Captions are repeated where pairs share one."""
+        said = [number for numbers in encoded.captions for number in numbers.values()]  # m numbers
+        columns = [column for numbers in encoded.captions for column in numbers]
+        counts = [len(numbers) for numbers in encoded.captions]
+        by_token = self.config.text == "tokens"
+        states = [encoded.states[number].numpy() for number in said] if by_token else []
+        return EncodedArrays(
+            latents=encoded.stored.numpy(),
+            text=encoded.text[said].half().numpy(),
+            key=np.array(encoded.rows["key"], dtype=np.bytes_),
+            text_start=_starts(counts) if self._more_captions else None,
+            text_column=np.array(columns, np.uint8) if self._more_captions else None,
+            tokens=np.concatenate([np.zeros((0, self.clip.token_dim), np.float16), *states]) if by_token else None,
+            token_start=_starts([len(rows) for rows in states]) if by_token else None,
+        )
+
+    def _text_figures(self, arrays: EncodedArrays) -> dict[str, Any]:
+        """Of what is stored beside pooled embeddings of main captions."""
+        figures: dict[str, Any] = {"captions": len(arrays.text)} if self._more_captions else {}
+        if arrays.token_start is not None:
+            longest = int(np.diff(arrays.token_start).max(initial=0))
+            figures |= {"token_dim": self.clip.token_dim, "longest_caption": longest}
+        return figures
 
     def _codec_figures(self) -> dict[str, float]:
         names = ("scaling_factor", "shift", "latent_channels", "downscale")
@@ -173,9 +212,9 @@ class _EncodedBatch:
     """What the encoders made of a batch, on their device."""
 
     rows: dict[str, list[Any]]  # column -> b values
-    captions: list[int]  # number of each pair's caption among the shard's different ones
+    captions: list[dict[int, int]]  # as in PackedBatch
     stored: Tensor  # uint8 or float16 [b, c, z, z]
-    new_text: Tensor | None  # of captions that no batch before had, float32 [u, d]
+    new_text: EncodedText | None  # of captions that no batch before had
     seen_by_clip: Tensor  # float32 [b, d]
     measured: dict[str, Tensor]  # name -> [b, ...]
 
@@ -185,8 +224,10 @@ class _Encoded:
     """What the encoders made of a shard, on the CPU."""
 
     rows: dict[str, list[Any]]  # column -> n values
+    captions: list[dict[int, int]]  # of each pair: number of a caption column -> number of a different caption
     stored: Tensor  # uint8 or float16 [n, c, z, z]
-    text: Tensor  # float32 [n, d]
+    text: Tensor  # of different captions, float32 [u, d]
+    states: list[Tensor]  # of their tokens, float16 [l, t] each; none where they are not asked for
     measured: dict[str, Tensor]  # name -> [n, ...]; empty where there are no rows
 
     def where(self, kept: Tensor) -> _Encoded:
@@ -194,10 +235,17 @@ class _Encoded:
         numbers = kept.nonzero().flatten()
         return _Encoded(
             {name: [values[i] for i in numbers] for name, values in self.rows.items()},
+            [self.captions[i] for i in numbers],
             self.stored[numbers],
-            self.text[numbers],
+            self.text,
+            self.states,
             {name: values[numbers] for name, values in self.measured.items()},
         )
+
+
+def _starts(counts: list[int]) -> NDArray[np.int64]:
+    """Where each of several runs begins, and the last ends: [len + 1]"""
+    return np.cumsum([0, *counts], dtype=np.int64)
 
 
 def _seed_of(key: str) -> int:

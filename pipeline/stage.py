@@ -143,6 +143,8 @@ def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
         case "encode":
             section["vae_identity"] = encoder_identity(config.encode.vae)
             section["clip_identity"] = encoder_identity(config.encode.clip)
+            if config.download.more_caption_columns:
+                section["caption_columns"] = list(config.download.caption_columns)
         case "train":
             section["model"] = config.model.model_dump(mode="json")
             section["init_from"] = config.train.init_from and _denoiser_digest(config.train.init_from)

@@ -7,13 +7,14 @@ exactly as one that was never stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.averages import Average, start_average, warmed_up
-from pipeline.batches import Batch, EncodedPairs, Split, batch_numbers
+from pipeline.batches import Batch, EncodedPairs, Split, batch_epochs, batch_numbers
+from pipeline.caption_draw import caption_draw
 from pipeline.config import TrainConfig
 from pipeline.optimizers import Optimizers, learning_rate, make_optimizer
 from pipeline.ranks import ALONE, Ranks, whole
@@ -69,11 +70,16 @@ def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> Tr
 def train_steps(
     state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
 ) -> Iterator[TrainStep]:
-    """Train from the state's step to the last; the state is at rest whenever a step is yielded."""
+    """Train from the state's step to the last; the state is at rest whenever a step is yielded.
+
+    Raises CaptionColumnError.
+    """
+    pairs = replace(pairs, draw=caption_draw(pairs.caption_columns, config.caption_weights, config.seed))
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:
             return
-        yield train_step(state, pairs.take(numbers, device), config, device, ranks)
+        epochs = batch_epochs(len(split.train), config.batch_size, state.step)
+        yield train_step(state, pairs.take(numbers, device, epochs), config, device, ranks)
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainStep:

@@ -108,10 +108,13 @@ def _how_to_go_on(error: ChildFailed, out: Path) -> str:
 def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
     """Raise ModelMismatch where the encodings are not what the model takes."""
     channels, height, width = encodings.figures["latent_shape"]
+    by_token = model.text == "tokens"
+    if by_token and "token_dim" not in encodings.figures:
+        raise ModelMismatch("model.text is tokens, and the encodings hold pooled text alone: set encode.text=tokens")
     wanted = {
         "latent_channels": (model.latent_channels, channels),
         "latent_size": (model.latent_size, height),
-        "text_dim": (model.text_dim, encodings.figures["text_dim"]),
+        "text_dim": (model.text_dim, encodings.figures["token_dim" if by_token else "text_dim"]),
     }
     problems = [
         f"  model.{name} is {have}, the encodings have {found}: set model.{name}={found}"

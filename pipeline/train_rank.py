@@ -213,7 +213,8 @@ def main(job_file: Path) -> None:
 def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     encodings = read_manifest(job.encodings)
     assert encodings is not None, "the parent checked that the encodings are finished"
-    pairs, split = open_pairs(encodings), split_pairs(encodings, job.config.held_out_fraction)
+    pairs = open_pairs(encodings, job.model.text)
+    split = split_pairs(encodings, job.config.held_out_fraction)
     encoders = encodings.figures["encoders"]
     codec = load_image_codec(encoders["vae"], device) if ranks.leads else None
     story = Story(job.out, job.config.steps, job.config.batch_size, ranks.leads)

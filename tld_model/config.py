@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# A caption as one vector, CLIP's pooled and projected embedding; or as one for each of its tokens.
+TextForm = Literal["pooled", "tokens"]
+
 
 class DenoiserConfig(BaseModel):
     """Architecture of the latent diffusion transformer."""
@@ -16,8 +19,11 @@ class DenoiserConfig(BaseModel):
     """Height and width of a latent: image size / 8 for the usual autoencoders."""
     latent_channels: int = Field(4, ge=1)
     """Channels of a latent."""
+    text: TextForm = "pooled"
+    """Condition on the caption's pooled embedding, or on the states of its tokens (encode.text=tokens), each of which
+    the latent's tokens attend to, as in Latent Diffusion (Rombach et al., 2022)."""
     text_dim: int = Field(768, ge=1)
-    """Width of the pooled CLIP text embedding: 768 for CLIP ViT-L/14."""
+    """Width of the pooled CLIP text embedding, or of the states of tokens: both 768 for CLIP ViT-L/14."""
     patch_size: int = Field(2, ge=1)
     """Edge of the square of latent pixels that becomes one token; it must divide latent_size."""
     width: int = Field(768, ge=64, multiple_of=64)

@@ -1,6 +1,6 @@
 """The denoiser: noisy latent + noise level + text -> clean latent. It knows neither noise schedules nor data.
 
-b batch   c latent channels   z latent size   n tokens   d width   p patch size   t text width
+b batch   c latent channels   z latent size   n tokens   d width   p patch size   t text width   l text tokens
 s side of the token square
 """
 
@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tld_model.config import DenoiserConfig
 from tld_model.layers import Block, NoiseEmbedding
@@ -18,7 +19,10 @@ from tld_model.layers import Block, NoiseEmbedding
 class Denoiser(nn.Module):
     """A latent diffusion transformer whose result is the clean latent (x0), after the architecture of
     apapiu/transformer_latent_diffusion: two condition tokens (noise level, text) enter every block by
-    cross-attention. An all-zero text embedding means "no condition"."""
+    cross-attention. With token-level text there are 1 + l of them.
+
+    An all-zero text embedding means "absent", in both forms: a pooled one is "no condition"; of token-level text a
+    zero token is padding, which no one attends to, and zeros alone are "no condition"."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -44,10 +48,11 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor, known: Tensor | None = None) -> Tensor:
         """Predict clean latents [b, c, z, z] from noisy ones [b, c, z, z], noise levels [b] in [0, 1]
-        and pooled text embeddings [b, t]; an inpainting model also from the known part of the picture
-        [b, c+1, z, z] (inpainting.known_part), of which None is nothing known."""
-        condition = torch.stack([self.noise_embedding(sigma), self.text_projection(text)], dim=1)  # [b, 2, d]
-        condition = self.condition_norm(condition)  # [b, 2, d]
+        and pooled text embeddings [b, t], or token-level ones [b, l, t]; an inpainting model also from the known part
+        of the picture [b, c+1, z, z] (inpainting.known_part), of which None is nothing known."""
+        tokens, mask = self._text_tokens(text)  # [b, l, d], [b, 1 + l]
+        condition = torch.cat([self.noise_embedding(sigma)[:, None], tokens], dim=1)  # [b, 1 + l, d]
+        condition = self.condition_norm(condition)  # [b, 1 + l, d]
 
         x = self.patchify(noisy)  # [b, c*p*p, s, s]
         if known is not None:
@@ -56,7 +61,7 @@ class Denoiser(nn.Module):
         if self.position is not None:
             x = x + self.position  # [b, n, d]
         for block in self.blocks:
-            x = block(x, condition)  # [b, n, d]
+            x = block(x, condition, mask)  # [b, n, d]
         out = self._unpatchify(self.head(x))  # [b, c, z, z]
         if self.config.predicts == "v":
             return noisy - sigma[:, None, None, None].to(noisy.dtype) * out  # x0 = x_sigma - sigma v
@@ -67,6 +72,13 @@ class Denoiser(nn.Module):
         are alike, so one compilation serves all."""
         for block in self.blocks:
             block.compile()
+
+    def _text_tokens(self, text: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Condition tokens of the text, and which of all condition tokens are there; None where all are."""
+        if self.config.text == "pooled":
+            return self.text_projection(text)[:, None], None  # [b, 1, d]
+        there = text.any(dim=2)  # [b, l]
+        return self.text_projection(text), F.pad(there, (1, 0), value=True)  # the noise level always is
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """[b, n, c*p*p] -> [b, c, z, z]"""

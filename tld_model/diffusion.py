@@ -68,7 +68,7 @@ def draw_dropped(count: int, probability: float, generator: torch.Generator) -> 
 
 
 def drop_condition(text: Tensor, dropped: Tensor) -> Tensor:
-    """A copy of text embeddings [b, …] whose rows are zero where they are dropped [b]."""
+    """A copy of text embeddings, pooled [b, t] or token-level [b, l, t], that is zero where they are dropped [b]."""
     return text * (~dropped).view(-1, *[1] * (text.ndim - 1)).to(text)
 
 

@@ -2,7 +2,7 @@
 
 The only file that names diffusers and transformers. Knows nothing of shards or batches of a data set.
 
-b batch   c latent channels   h, w pixels   z latent size   d embedding width
+b batch   c latent channels   h, w pixels   z latent size   d embedding width   l tokens of a caption   t their width
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from tld_model.config import TextForm
 from tld_model.encoder_names import encoder_folder
 
 transformers_logging.set_verbosity_error()
@@ -89,20 +90,42 @@ class ImageCodec:
 
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
-    """Captions -> pooled, projected CLIP text embeddings, float32 [b, d], as they come: not normalized."""
+    """Captions -> pooled, projected CLIP text embeddings, float32 [b, d], as they come: not normalized; or the
+    states of their tokens, float32 [b, l, t], zero behind the end of a caption."""
 
     model: Any  # CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
+    form: TextForm = "pooled"
 
     @property
     def dim(self) -> int:
-        return int(self.model.config.projection_dim)
+        """Width of what it makes."""
+        config = self.model.config
+        return int(config.projection_dim if self.form == "pooled" else config.hidden_size)
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Tensor:
         tokens = _tokenize(self.tokenizer, captions, self.model.config.max_position_embeddings)
-        embeddings: Tensor = self.model(**tokens.to(self.model.device)).text_embeds
-        return embeddings.float()
+        tokens = tokens.to(self.model.device)
+        made = self.model(**tokens)
+        if self.form == "pooled":
+            return made.text_embeds.float()  # type: ignore[no-any-return]
+        return _without_padding(made.last_hidden_state, tokens["attention_mask"])
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """Captions in one form or in both, on the device."""
+
+    pooled: Tensor  # float32 [b, d]
+    states: Tensor | None = None  # of tokens behind the last layer norm, BOS and EOS among them: float16 [b, l, t]
+    lengths: Tensor | None = None  # tokens of each, int64 [b]; zeros follow them
+
+    def unpadded(self) -> list[Tensor]:
+        """The states of each caption alone [l, t], on the CPU; none where there are none."""
+        if self.states is None or self.lengths is None:
+            return []
+        return [states[:length] for states, length in zip(self.states.cpu(), self.lengths.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +139,11 @@ class Clip:
     def dim(self) -> int:
         return int(self.model.config.projection_dim)
 
+    @property
+    def token_dim(self) -> int:
+        """Width of the states of tokens."""
+        return int(self.model.config.text_config.hidden_size)
+
     def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Token ids and their mask [b, t], padded to the longest of these captions."""
         return dict(_tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings))
@@ -124,13 +152,23 @@ class Clip:
         """float32 [b, d]"""
         return self.encode_tokens(self.tokenize(captions))
 
-    @torch.inference_mode()
     def encode_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Captions from `tokenize` -> float32 [b, d]"""
+        return self._encode(tokens)[0]
+
+    @torch.inference_mode()
+    def encode_both(self, tokens: Mapping[str, Tensor]) -> EncodedText:
+        """Captions from `tokenize`, pooled and by token."""
+        pooled, states = self._encode(tokens)
+        mask = tokens["attention_mask"].to(states.device, non_blocking=True)
+        return EncodedText(pooled, _without_padding(states, mask).half(), mask.sum(dim=1))
+
+    @torch.inference_mode()
+    def _encode(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Pooled float32 [b, d], and the states of tokens and padding [b, l, t]."""
         there = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()}
-        pooled = self.model.text_model(**there).pooler_output
-        embeddings: Tensor = self.model.text_projection(pooled)
-        return embeddings.float()
+        made = self.model.text_model(**there)
+        return self.model.text_projection(made.pooler_output).float(), made.last_hidden_state
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -173,12 +211,14 @@ def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool =
     )
 
 
-def load_text_encoder(name_or_path: str, device: str, *, safetensors_only: bool = False) -> TextEncoder:
+def load_text_encoder(
+    name_or_path: str, device: str, form: TextForm = "pooled", *, safetensors_only: bool = False
+) -> TextEncoder:
     """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where `safetensors_only` and its
     weights are in another format."""
     load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=safetensors_only or None)
     model = _load("CLIP text encoder", name_or_path, load)
-    return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path))
+    return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path), form)
 
 
 def load_clip(name_or_path: str, device: str) -> Clip:
@@ -225,3 +265,8 @@ def _load(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
 
 def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> Any:
     return tokenizer(list(captions), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+
+
+def _without_padding(states: Tensor, mask: Tensor) -> Tensor:
+    """Hidden states [b, l, t], zero where the mask [b, l] is: float32"""
+    return states.float() * mask[:, :, None]

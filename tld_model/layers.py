@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every token attends to the condition tokens."""
+    """Every token attends to the condition tokens: to those where the mask, bool [b, m], is true, or to all."""
 
     def __init__(self, width: int, heads: int | None = None, qk_norm: bool = False) -> None:
         super().__init__()
@@ -65,11 +65,12 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(width, 2 * width, bias=False)
         self.norm_q, self.norm_k = (head_norm(qk_norm, self.head_width) for _ in range(2))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         q = split_heads(self.q(x), self.head_width)  # [b, h, n, k]
         k, v = (split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
         q, k = self.norm_q(q), self.norm_k(k)  # [b, h, n, k], [b, h, m, k]
-        return merge_heads(attend(q, k, v))  # [b, n, d]
+        there = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
+        return merge_heads(attend(q, k, v, there))  # [b, n, d]
 
 
 class FeedForward(nn.Module):
@@ -108,17 +109,17 @@ class Block(nn.Module):
         self.cross_attention = CrossAttention(width, config.cross_attention_heads, config.qk_norm)
         self.feed_forward = FeedForward(width, config.mlp_multiplier)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         if not self.norm_first:
-            return self._norm_last(x, condition)
+            return self._norm_last(x, condition, mask)
         x = x + self.self_attention(self.norm1(x))  # [b, n, d]
-        x = x + self.cross_attention(self.norm2(x), condition)  # [b, n, d]
+        x = x + self.cross_attention(self.norm2(x), condition, mask)  # [b, n, d]
         x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
         return x
 
-    def _norm_last(self, x: Tensor, condition: Tensor) -> Tensor:
+    def _norm_last(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:
         x = self.norm1(x + self.self_attention(x))  # [b, n, d]
-        x = self.norm2(x + self.cross_attention(x, condition))  # [b, n, d]
+        x = self.norm2(x + self.cross_attention(x, condition, mask))  # [b, n, d]
         x = self.norm3(x + self.feed_forward(x))  # [b, n, d]
         return x
 
@@ -139,15 +140,18 @@ def head_norm(wanted: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
     return HeadNorm(head_width) if wanted else nn.Identity()
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice -> [b, h, n, k]
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice -> [b, h, n, k];
+    only over keys where the mask, bool [b, 1, 1, m], is true.
 
     Torch's own, but written out where a CPU trains in bf16: there the backward pass of its fused kernel is slow,
     and its plain one calculates in fp32.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not q.requires_grad:
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [b, h, n, m]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
     out: Tensor = scores.softmax(dim=-1) @ v  # [b, h, n, k]
     return out
 

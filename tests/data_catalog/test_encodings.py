@@ -1,24 +1,29 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
-from data_catalog.encodings import SCHEMA, EncodedArrays, EncodingsError, read_arrays, write_encoded_shard
+from data_catalog.encodings import SCHEMA, EncodedArrays, EncodingsError, read_arrays, read_rows, write_encoded_shard
 
 
-def make_shard(folder: Path, n: int = 3) -> EncodedArrays:
+def make_shard(folder: Path, n: int = 3, **more: Any) -> EncodedArrays:
+    """A shard; `more` are arrays, and the column more_captions."""
     rng = np.random.default_rng(0)
     arrays = EncodedArrays(
         latents=rng.integers(0, 256, (n, 4, 8, 8), dtype=np.uint8),
         text=rng.standard_normal((n, 64)).astype(np.float16),
         key=np.array([f"{i:09d}" for i in range(n)], dtype=np.bytes_),
     )
+    captions = more.pop("more_captions", None)
+    arrays = replace(arrays, **more)
     rows: dict[str, list[Any]] = {name: ["x"] * n for name in ("url", "caption", "split", "sha256")}
     rows |= {name: [64] * n for name in ("width", "height", "original_width", "original_height")}
     rows |= {"key": [f"{i:09d}" for i in range(n)], "clip_score": [20.0] * n, "clipped_fraction": [0.0] * n}
-    rows |= {"quantization_rmse": [0.02] * n}
+    rows |= {"quantization_rmse": [0.02] * n} | ({"more_captions": captions} if captions else {})
     write_encoded_shard(folder, "00000", rows, arrays)
     return arrays
 
@@ -30,6 +35,34 @@ def test_arrays_come_back_as_they_went_and_are_memory_mapped(tmp_path: Path) -> 
         array = getattr(read, name)
         assert isinstance(array, np.memmap)
         np.testing.assert_array_equal(array, getattr(written, name))
+
+
+def test_several_captions_and_their_tokens_come_back_as_they_went(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    written = make_shard(
+        tmp_path,
+        text=rng.standard_normal((5, 64)).astype(np.float16),
+        text_start=np.array([0, 2, 3, 5]),
+        text_column=np.array([0, 2, 0, 0, 1], np.uint8),
+        tokens=rng.standard_normal((12, 32)).astype(np.float16),
+        token_start=np.array([0, 2, 4, 7, 9, 12]),
+        more_captions=[[None, "a"], [None, None], ["b", None]],
+    )
+    read = read_arrays(tmp_path / "00000.npz")
+    for name, array in written.by_name.items():
+        assert isinstance(getattr(read, name), np.memmap)
+        np.testing.assert_array_equal(getattr(read, name), array)
+    frame = pd.read_parquet(tmp_path / "00000.parquet")
+    assert frame["more_captions"].str[1].tolist() == ["a", None, None]
+    assert read_rows(tmp_path, "00000", ["more_captions"])["more_captions"].to_pylist()[2] == ["b", None]
+
+
+def test_a_shard_with_one_caption_a_pair_has_nothing_of_several(tmp_path: Path) -> None:
+    make_shard(tmp_path)
+    with np.load(tmp_path / "00000.npz") as arrays:
+        assert list(arrays) == ["latents", "text", "key"]
+    assert read_arrays(tmp_path / "00000.npz").text_start is None
+    assert parquet.read_schema(tmp_path / "00000.parquet").equals(SCHEMA)
 
 
 def test_others_read_it_with_pandas_and_numpy_alone(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
 from data_catalog.dropped import dropped_keys
@@ -20,6 +22,7 @@ from data_catalog.images import read_image_pairs
 from data_catalog.manifest import Manifest
 from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
 from pipeline.download import ShardDownloader, download
+from pipeline.download_account import failed_for_now
 from pipeline.dropped_rows import dropped_rows
 from pipeline.encode import encode
 from pipeline.stage import StageFailed, run_stage, survey
@@ -142,6 +145,18 @@ def run_encode(config: RunConfig, images: Manifest, adopt: Adopt = adopt_shard) 
         track,
         lambda out: encode(images, config.encode, out, track, map_here, adopt),
     )
+
+
+def test_further_captions_are_asked_again_with_their_row(tmp_path: Path) -> None:
+    rows = [
+        {"row": row, "url": f"http://x/{row}", "caption": "main", "split": "", "more_captions": f'["{row}"]'}
+        | {"status": "failed_to_download", "error_message": cause}
+        for row, cause in enumerate(("HTTP 404", "HTTP 503"))
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "00000.parquet")
+    (again,) = failed_for_now(tmp_path, ["00000"], 10)
+    assert again.pairs.to_pylist() == [{name: rows[1][name] for name in again.pairs.column_names}]
+    assert "more_captions" in again.pairs.column_names
 
 
 def test_a_table_that_grew_costs_only_what_is_new(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,33 @@ import torch
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.manifest import Manifest, Shard
-from pipeline.batches import EncodedPairs, Split, SplitError, batch_numbers, is_held_out, open_pairs, split_pairs
+from pipeline.batches import (
+    EncodedPairs,
+    Split,
+    SplitError,
+    batch_epochs,
+    batch_numbers,
+    is_held_out,
+    open_pairs,
+    split_pairs,
+)
+from pipeline.caption_draw import CaptionColumnError
 from pipeline.checkpoints import checkpoints, resume, save_checkpoint
 from pipeline.config import TrainConfig
 from pipeline.optimizers import learning_rate
 from pipeline.train import held_out_loss, initial_state, train_steps
 from pipeline.train_process import ModelMismatch, check_fit
-from tld_model.config import DenoiserConfig
+from tld_model.config import DenoiserConfig, TextForm
 
 MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
 CONFIG = TrainConfig(steps=8, batch_size=8, warmup_steps=2, lr=1e-3, device="cpu")
 
 
-def make_encodings(folder: Path, sizes: tuple[int, ...] = (13, 7), split: str = "") -> Manifest:
+def make_encodings(
+    folder: Path, sizes: tuple[int, ...] = (13, 7), split: str = "", captions: int = 1, by_token: bool = False
+) -> Manifest:
+    """Latents follow from the main caption; the k-th of `captions` is a multiple of it. By token it is spread over
+    one to three tokens."""
     rng = np.random.default_rng(0)
     for number, n in enumerate(sizes):
         keys = [f"{number:05d}{i:04d}" for i in range(n)]
@@ -34,7 +49,15 @@ def make_encodings(folder: Path, sizes: tuple[int, ...] = (13, 7), split: str = 
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
         rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
         rows |= {"split": [split] * n, "sha256": keys}
-        write_encoded_shard(folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_)))
+        arrays = EncodedArrays(latents, text, np.array(keys, np.bytes_))
+        if captions > 1:
+            text = (text[:, None] * np.arange(1, captions + 1)[:, None]).reshape(-1, 8).astype(np.float16)
+            starts, columns = np.arange(0, captions * n + 1, captions), np.tile(np.arange(captions, dtype=np.uint8), n)
+            arrays = replace(arrays, text=text, text_start=starts, text_column=columns)
+        if by_token:
+            lengths = np.arange(len(text)) % 3 + 1
+            arrays = replace(arrays, tokens=text.repeat(lengths, axis=0), token_start=np.cumsum([0, *lengths]))
+        write_encoded_shard(folder, f"{number:05d}", rows, arrays)
     return Manifest(
         stage="encode",
         version=1,
@@ -42,7 +65,13 @@ def make_encodings(folder: Path, sizes: tuple[int, ...] = (13, 7), split: str = 
         digest="",
         rows=sum(sizes),
         shards=tuple(Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)),
-        figures={"quantization": {"clip": 4.0}, "latent_shape": [4, 4, 4], "text_dim": 8},
+        figures={
+            "quantization": {"clip": 4.0},
+            "latent_shape": [4, 4, 4],
+            "text_dim": 8,
+            **({"caption_columns": ["caption", "alt", "long"][:captions]} if captions > 1 else {}),
+            **({"token_dim": 8, "longest_caption": 3} if by_token else {}),
+        },
         settings={},
         parents={},
         made_by="",
@@ -81,6 +110,41 @@ def test_a_resumed_training_ends_with_the_same_weights_bit_for_bit(
     for ours, theirs in ((whole.denoiser, second.denoiser), (whole.ema, second.ema)):
         for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("form", ["pooled", "tokens"])
+def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(tmp_path: Path, form: TextForm) -> None:
+    encodings = make_encodings(tmp_path, captions=3, by_token=True)
+    pairs, split = open_pairs(encodings, form), split_pairs(encodings, 0.1)
+    model = MODEL.model_copy(update={"text": form})
+    config = CONFIG.model_copy(update={"caption_weights": {"caption": 0.5, "long": 2}})
+    losses: dict[int, list[float]] = {}
+    for first in (0, 3):
+        state = initial_state(config, model, "cpu")
+        list(islice(train_steps(state, pairs, split, config, "cpu"), first))
+        save_checkpoint(state, tmp_path / f"from {first}")
+        resumed = initial_state(config, model, "cpu")
+        resume(resumed, tmp_path / f"from {first}", "cpu")
+        losses[first] = [step.loss.item() for step in train_steps(resumed, pairs, split, config, "cpu")]
+    assert losses[3] == losses[0][3:]
+
+    def losses_with(weights: dict[str, float], pairs: EncodedPairs = pairs) -> list[float]:
+        other = CONFIG.model_copy(update={"caption_weights": weights})
+        return [
+            step.loss.item() for step in train_steps(initial_state(other, model, "cpu"), pairs, split, other, "cpu")
+        ]
+
+    main_alone = losses_with({"alt": 0, "long": 0})
+    assert main_alone == losses_with({}, replace(pairs, caption_columns=("caption",)))
+    assert main_alone != losses[0] != losses_with({})
+    with pytest.raises(CaptionColumnError, match="no such caption column: recaptioned"):
+        losses_with({"recaptioned": 1})
+
+
+def test_the_epoch_of_a_pair_is_that_of_the_order_it_stands_in(split: Split) -> None:
+    n, batches = len(split.train), list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12))
+    epochs = np.concatenate([batch_epochs(n, 5, step) for step in range(12)])
+    assert sorted(np.concatenate(batches)[epochs == 1]) == sorted(split.train)
 
 
 def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs: EncodedPairs, split: Split) -> None:
@@ -123,6 +187,17 @@ def test_it_learns(pairs: EncodedPairs, split: Split) -> None:
     after = held_out_loss(state.ema, pairs, split, "cpu")
     assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
     assert sum(name.startswith("held_out_loss/") for name in after) == 5
+
+
+def test_it_learns_from_token_level_text(tmp_path: Path) -> None:
+    encodings = make_encodings(tmp_path, by_token=True)
+    pairs, split = open_pairs(encodings, "tokens"), split_pairs(encodings, 0.1)
+    config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
+    state = initial_state(config, MODEL.model_copy(update={"text": "tokens"}), "cpu")
+    before = held_out_loss(state.ema, pairs, split, "cpu")
+    list(train_steps(state, pairs, split, config, "cpu"))
+    after = held_out_loss(state.ema, pairs, split, "cpu")
+    assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
 
 
 def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_step(split: Split) -> None:
@@ -186,3 +261,12 @@ def test_encodings_that_do_not_fit_name_every_setting(tmp_path: Path) -> None:
         check_fit(make_encodings(tmp_path), DenoiserConfig())
     for setting in ("model.latent_size=4", "model.text_dim=8"):
         assert setting in str(told.value)
+
+
+def test_a_model_that_takes_tokens_is_refused_encodings_without_or_of_another_width(tmp_path: Path) -> None:
+    by_token = MODEL.model_copy(update={"text": "tokens"})
+    with pytest.raises(ModelMismatch, match=r"hold pooled text alone: set encode\.text=tokens"):
+        check_fit(make_encodings(tmp_path), by_token)
+    check_fit(make_encodings(tmp_path, by_token=True), by_token)
+    with pytest.raises(ModelMismatch, match=r"model\.text_dim is 9, the encodings have 8"):
+        check_fit(make_encodings(tmp_path, by_token=True), by_token.model_copy(update={"text_dim": 9}))

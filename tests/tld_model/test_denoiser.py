@@ -108,3 +108,39 @@ def test_attention_in_training_gives_the_numbers_and_gradients_of_torchs_own() -
         torch.testing.assert_close(a.grad.float(), b.grad, rtol=0.05, atol=0.05)
     with torch.no_grad():
         torch.testing.assert_close(attend(*half), written_out, rtol=0.02, atol=0.02)
+
+
+BY_TOKEN = SMALL.model_copy(update={"text": "tokens"})
+
+
+def test_padding_of_token_level_text_changes_nothing_wherever_it_stands() -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(BY_TOKEN).eval()
+    noisy, sigma, text = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 5, 16)
+    text[1, 3:] = 0
+    alone = denoiser(noisy, sigma, text)
+    torch.testing.assert_close(denoiser(noisy[1:], sigma[1:], text[1:, :3]), alone[1:])
+    padded = torch.cat([text, torch.zeros(2, 4, 16)], dim=1)
+    torch.testing.assert_close(denoiser(noisy, sigma, padded), alone)
+    torch.testing.assert_close(denoiser(noisy, sigma, padded[:, torch.randperm(9)]), alone)
+    assert not torch.allclose(denoiser(noisy, sigma, text + 0.1), alone)
+    absent = denoiser(noisy, sigma, torch.zeros_like(text))
+    assert absent.isfinite().all()
+    torch.testing.assert_close(denoiser(noisy, sigma, text[:, :0]), absent, msg="no condition: the noise level alone")
+
+
+def test_gradients_reach_no_padding_and_all_else() -> None:
+    torch.manual_seed(0)
+    denoiser, text = Denoiser(BY_TOKEN), torch.randn(2, 5, 16)
+    text[1, 3:] = 0
+    text.requires_grad_()
+    denoiser(torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), text).square().sum().backward()
+    assert text.grad is not None
+    assert torch.equal(text.grad.any(dim=2), text.detach().any(dim=2))
+    assert all(parameter.grad is not None for parameter in denoiser.parameters())
+
+
+def test_both_forms_of_text_have_the_same_weights() -> None:
+    assert {name: w.shape for name, w in Denoiser(BY_TOKEN).state_dict().items()} == {
+        name: w.shape for name, w in Denoiser(SMALL).state_dict().items()
+    }

@@ -1,0 +1,72 @@
+"""Which of its captions a pair shows in an epoch. Knows numbers and weights; no text and no tensors.
+
+The draw follows from (seed, epoch, pair) alone, so that neither a resume nor another number of processes changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# SplitMix64 (Steele et al., 2014, fig. 17): a step of the counter and the two multipliers of its mixer.
+_STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+class CaptionColumnError(ValueError):
+    """Weights of caption columns that the table does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionDraw:
+    """How training draws one of the captions of a pair."""
+
+    weights: NDArray[np.float64]  # of each caption column, the main one first
+    seed: int
+
+    def uniform(self, numbers: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """A number in [0, 1) for each pair in its epoch [b]"""
+        mixed = np.full(len(numbers), self.seed % 2**64, np.uint64)
+        for part in (epochs, numbers):
+            mixed = _mix(mixed ^ part.astype(np.uint64))
+        return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def choose(self, columns: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The place of the drawn caption among those of each pair [b], whose columns are [b, c], -1 where there is
+        none. A pair none of whose captions has a weight shows its first, the main one."""
+        weights = np.where(columns >= 0, self.weights[columns], 0)
+        reached = weights.cumsum(axis=1)
+        total = reached[:, -1:]
+        place = (uniform[:, None] * total >= reached).sum(axis=1)
+        return np.where(total[:, 0] > 0, np.minimum(place, (columns >= 0).sum(axis=1) - 1), 0)
+
+
+def caption_draw(columns: Sequence[str], weights: Mapping[str, float], seed: int) -> CaptionDraw | None:
+    """From weights by name, 1 where a column has none; None where there is nothing to draw.
+
+    Raises CaptionColumnError.
+    """
+    if problem := wrong_weights(columns, weights):
+        raise CaptionColumnError(f"train.caption_weights: {problem}")
+    if len(columns) == 1:
+        return None
+    return CaptionDraw(np.array([weights.get(name, 1.0) for name in columns], np.float64), seed)
+
+
+def wrong_weights(columns: Sequence[str], weights: Mapping[str, float]) -> str | None:
+    """What is wrong with weights of these columns, or None."""
+    if unknown := [name for name in weights if name not in columns]:
+        return f"no such caption column: {', '.join(unknown)}; the captions come from {', '.join(columns)}"
+    if not any(weights.get(name, 1.0) for name in columns):
+        return "all captions have the weight 0"
+    return None
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's next number of each state: wraps around, as it should."""
+    z = state + _STEP
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))

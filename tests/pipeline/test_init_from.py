@@ -69,7 +69,7 @@ def test_an_architecture_that_differs_is_refused_with_every_setting_named(tmp_pa
 
 
 def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, base: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train.init_from: .*nowhere is not a readable safetensors file"):
+    with pytest.raises(ConfigError, match=r"train.init_from: there is no file .*nowhere"):
         check_run(config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
     with pytest.raises(ConfigError, match=r"train.init_from: .*nowhere: No such file"):
         settings_that_matter(STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))

@@ -92,10 +92,11 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
         "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"
     )
     given = f"{config} {joined(overrides)}".rstrip()
+    longer = [o for o in overrides if not o.startswith("train.steps=")] + [f"train.steps={settings.train.steps * 2}"]
     console.print(
         f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
         f'Try next:\n  tld sample {config} "{prompt}" {joined(overrides)}\n  tld ui {given}\n'
-        f"  tld run {given} train.steps={settings.train.steps * 2}",
+        f"  tld serve {given}\n  tld run {config} {joined(longer)}",
         markup=False,
     )
 

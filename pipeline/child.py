@@ -6,15 +6,13 @@ does not break when this process is killed. Knows nothing of training.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +20,6 @@ from typing import Any, TextIO
 Event = dict[str, Any]
 _GRACE_S = 20.0  # from the polite signal to the other one
 _GRACE_OF_THE_REST_S = 5.0  # to end by themselves, once one of several has failed
-_PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
 _TAIL_LINES = 15
 
 
@@ -42,23 +39,6 @@ class _Child:
         return bool(self.process.poll())
 
 
-@contextmanager
-def only_one(path: Path) -> Iterator[int]:
-    """A lock for `run_child`. The children inherit it: it is free when the last of them has ended, even where we were
-    killed. Raises ChildFailed."""
-    with path.open("a") as file:
-        give_up = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise ChildFailed(f"an earlier process still holds {path}; wait for it, or stop it") from None
-                time.sleep(0.2)
-        yield file.fileno()
-
-
 def run_child(
     module: str,
     arguments: list[str],
@@ -69,7 +49,7 @@ def run_child(
     environments: Sequence[Mapping[str, str]] = ({},),
 ) -> None:
     """Run `python -m module`, once for each of the environments, each in a process group of its own, and hand on
-    events until all have ended. When one fails, the others are ended. All inherit the lock (see `only_one`).
+    events until all have ended. When one fails, the others are ended. All inherit the lock (locks.held).
 
     Events that were in the file before are handed on first: a resumed step tells its whole story.
     Raises ChildFailed.

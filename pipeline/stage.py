@@ -5,7 +5,6 @@ Knows folders and fingerprints; knows nothing of what a stage does.
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,11 +29,13 @@ from data_catalog.urls import url_table_digest
 from data_catalog.workspace import Workspace
 from pipeline.config import ConfigError, RunConfig
 from pipeline.hardware import hardware
+from pipeline.locks import StillHeld, held
 from pipeline.train_events import model_file
 from tld_model.encoder_names import encoder_identity
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_PATIENCE_S = 30.0  # with a process that is ending
 State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
 
 
@@ -213,7 +214,7 @@ def run_stage(
     identity = fingerprint(spec, config, parents)
     folder = Workspace(config.root).output(stage, identity)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with _alone_in(folder):
         try:
             manifest = read_manifest(folder)
         except ManifestError:  # shards whose files are as their receipts say are not made again
@@ -247,16 +248,10 @@ def run_stage(
 
 
 @contextmanager
-def _lock(folder: Path, patience_s: float = 30) -> Iterator[None]:
-    """One process at a time in an output folder; a dying one is given time to end."""
-    with (folder / ".lock").open("a") as file:
-        give_up = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise StageFailed(f"another process is working in {folder}; wait for it, or stop it") from None
-                time.sleep(0.2)
-        yield
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time in an output folder. Raises StageFailed."""
+    try:
+        with held(folder / ".lock", _PATIENCE_S):
+            yield
+    except StillHeld as error:
+        raise StageFailed(str(error)) from None

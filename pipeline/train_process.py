@@ -15,15 +15,17 @@ from pydantic import BaseModel, ConfigDict
 
 from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, write_atomically
 from pipeline.checkpoints import checkpoints
-from pipeline.child import ChildFailed, Event, only_one, run_child
+from pipeline.child import ChildFailed, Event, run_child
 from pipeline.config import TrainConfig
 from pipeline.devices import DETERMINISTIC_ENVIRONMENT
+from pipeline.locks import held
 from pipeline.ranks import rank_environment
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train_events import EVENTS_FILE, average_file, set_events_aside
 from tld_model.config import DenoiserConfig
 
 _LEAST_FREE_BYTES = 1 << 20
+_PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
 
 
 class ModelMismatch(ValueError):
@@ -67,7 +69,7 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
                 told[event["kind"]] = event["values"]
 
     try:
-        with only_one(out / "train.lock") as lock:
+        with held(out / "train.lock", _PATIENCE_S) as lock:
             _run(job, on_event, lock)
     except ChildFailed as error:
         why = told.get("failed") or _how_to_go_on(error, out)

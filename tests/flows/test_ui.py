@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 import urllib.request
@@ -15,10 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.prefect_server import free_port
+from tests.support.browser import chromium, needs_browser
 from tests.support.command import start, tld
 from tests.support.small import TINY, small
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +46,9 @@ def wait_for(address: str) -> None:
     raise AssertionError(f"{address} does not answer")
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+@needs_browser
 def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str, Path], tmp_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     mlflow, prefect, root = site
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
@@ -59,9 +57,7 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str
     runs = {run.data.tags["tld.stage"]: run.info.run_id for run in client.search_runs([experiment.experiment_id])}
     base = f"{mlflow}/#/experiments/{experiment.experiment_id}"
     kind = "?workflowType=machine_learning"
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1500, "height": 1000})
         page.set_default_timeout(60_000)
         screenshots = Path(os.environ.get("TLD_SCREENSHOTS", tmp_path))
@@ -92,7 +88,6 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str
         page.get_by_role("link", name="Runs", exact=True).click()
         expect(page.get_by_text("text-to-image").first).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "prefect.png")
-        browser.close()
 
 
 def test_a_port_that_is_taken_and_an_empty_workspace_are_told(site: tuple[str, str, Path], tmp_path: Path) -> None:

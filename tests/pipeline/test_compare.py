@@ -12,7 +12,8 @@ from pipeline.comparison_page import Row, Run, config_differences
 from pipeline.config import RunConfig
 from pipeline.intervals import Estimate
 from pipeline.stage import survey
-from tests.support.offline_page import DESK, PHONE, needs_browser, opened
+from tests.support.browser import needs_browser
+from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
 

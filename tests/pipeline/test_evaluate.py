@@ -16,7 +16,8 @@ from pipeline.evaluate import evaluate
 from pipeline.hardware import hardware
 from pipeline.judge import load_judged, save_judged
 from pipeline.stage import StageFailed, run_stage, survey
-from tests.support.offline_page import DESK, PHONE, needs_browser, opened
+from tests.support.browser import needs_browser
+from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from pipeline.batches import batch_numbers, open_pairs, split_pairs
-from pipeline.child import ChildFailed, only_one, run_child
+from pipeline.child import ChildFailed, run_child
 from pipeline.config import ConfigError, TrainConfig, load_config
+from pipeline.locks import held
 from pipeline.preflight import check_run
 from pipeline.ranks import rank_environment
 from pipeline.stage import Output, StageFailed
@@ -144,7 +145,7 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
     wait_until(lambda: (folder / "model/checkpoints/step-00000008.pt").exists(), process)
     process.kill()
     process.communicate()
-    with only_one(folder / "model/train.lock"):  # its child has seen that, and ended
+    with held(folder / "model/train.lock", patience_s=60):  # its child has seen that, and ended
         *_, newest = sorted((folder / "model/checkpoints").glob("step-*.pt"))
     content = bytearray(newest.read_bytes())
     middle = len(content) // 2
@@ -215,7 +216,7 @@ def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) 
 
 def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> None:
     environments = [rank_environment(rank, 2) for rank in range(2)]
-    with only_one(tmp_path / "lock") as lock, pytest.raises(ChildFailed) as failed:
+    with held(tmp_path / "lock", patience_s=0) as lock, pytest.raises(ChildFailed) as failed:
         run_child(
             "tests.support.failing_ranks",
             [str(tmp_path / "meet")],

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.manifest import Manifest, Shard
+from data_catalog.manifest import Manifest
 from pipeline.batches import (
     EncodedPairs,
     Split,
@@ -30,6 +30,7 @@ from pipeline.config import TrainConfig
 from pipeline.optimizers import learning_rate
 from pipeline.train import held_out_loss, initial_state, train_steps
 from pipeline.train_process import ModelMismatch, check_fit
+from tests.support.manifests import encodings_manifest
 from tld_model.config import DenoiserConfig, TextForm
 
 MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
@@ -58,27 +59,12 @@ def make_encodings(
             lengths = np.arange(len(text)) % 3 + 1
             arrays = replace(arrays, tokens=text.repeat(lengths, axis=0), token_start=np.cumsum([0, *lengths]))
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
-    return Manifest(
-        stage="encode",
-        version=1,
-        fingerprint="",
-        digest="",
-        rows=sum(sizes),
-        shards=tuple(Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)),
-        figures={
-            "quantization": {"clip": 4.0},
-            "latent_shape": [4, 4, 4],
-            "text_dim": 8,
-            **({"caption_columns": ["caption", "alt", "long"][:captions]} if captions > 1 else {}),
-            **({"token_dim": 8, "longest_caption": 3} if by_token else {}),
-        },
-        settings={},
-        parents={},
-        made_by="",
-        made_at="",
-        seconds=0,
-        folder=folder,
-    )
+    figures: dict[str, Any] = {"quantization": {"clip": 4.0}}
+    if captions > 1:
+        figures["caption_columns"] = ["caption", "alt", "long"][:captions]
+    if by_token:
+        figures |= {"token_dim": 8, "longest_caption": 3}
+    return encodings_manifest(folder, sizes, figures)
 
 
 @pytest.fixture

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.support.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page, Request
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
 DESK, PHONE = 1280, 390  # pixels
 
 
 @contextmanager
 def opened(path: Path, width: int, screenshots: Path) -> Iterator[Page]:
     """The page, which shows all its pictures, asks for nothing, complains of nothing and fits the width."""
-    from playwright.sync_api import sync_playwright
-
     complaints: list[str] = []
 
     def complained(message: ConsoleMessage) -> None:
@@ -32,9 +27,7 @@ def opened(path: Path, width: int, screenshots: Path) -> Iterator[Page]:
     def failed(request: Request) -> None:
         complaints.append(request.url)
 
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+    with chromium() as browser:
         page = browser.new_context(viewport={"width": width, "height": 900}, offline=True).new_page()
         page.on("console", complained)
         page.on("requestfailed", failed)
@@ -45,4 +38,3 @@ def opened(path: Path, width: int, screenshots: Path) -> Iterator[Page]:
         assert not complaints
         folder = Path(os.environ.get("TLD_SCREENSHOTS", screenshots))
         page.screenshot(path=folder / f"{path.stem}-{width}.png", full_page=True)
-        browser.close()

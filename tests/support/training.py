@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.manifest import Manifest, Shard, read_manifest, write_manifest
+from data_catalog.manifest import Manifest, read_manifest, write_manifest
 from pipeline.config import TrainConfig
 from pipeline.stage import Output, StageFailed
 from pipeline.train_process import train
 from tests.support.command import REPOSITORY
+from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
 from tld_model.config import DenoiserConfig
 
@@ -53,26 +54,11 @@ def write_encodings(folder: Path, sizes: tuple[int, ...] = (23, 17), poison: tup
         rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
         rows |= {"split": [""] * n, "sha256": keys}
         write_encoded_shard(folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_)))
-    manifest = Manifest(
-        stage="encode",
-        version=1,
-        fingerprint="",
-        digest="",
-        rows=sum(sizes),
-        shards=tuple(Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)),
-        figures={
-            "quantization": {"clip": 4.0, "dtype": "float16"},
-            "latent_shape": [4, 4, 4],
-            "text_dim": 8,
-            "encoders": {"vae": "shapes-vae", "clip": "shapes-clip"},
-        },
-        settings={},
-        parents={},
-        made_by="",
-        made_at="",
-        seconds=0,
-        folder=folder,
-    )
+    figures = {
+        "quantization": {"clip": 4.0, "dtype": "float16"},
+        "encoders": {"vae": "shapes-vae", "clip": "shapes-clip"},
+    }
+    manifest = encodings_manifest(folder, sizes, figures)
     write_manifest(manifest)
     return manifest
 

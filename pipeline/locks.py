@@ -1,0 +1,30 @@
+"""One process at a time: a file that is locked while work goes on. Knows nothing of what the work is."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class StillHeld(RuntimeError):
+    """Another process works where this one wants to."""
+
+
+@contextmanager
+def held(path: Path, patience_s: float) -> Iterator[int]:
+    """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of them has ended, even
+    where we were killed. A process that is ending is given time. Raises StillHeld."""
+    with path.open("a") as file:
+        give_up = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise StillHeld(f"another process still holds {path}; wait for it, or stop it") from None
+                time.sleep(0.2)
+        yield file.fileno()

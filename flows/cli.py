@@ -16,11 +16,11 @@ from rich.table import Table
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.compare import compare
+from flows.sample import sample
+from flows.serve_command import serve
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
-from tld_model.solver_names import SolverName
 
 if TYPE_CHECKING:
-    from data_catalog.manifest import Manifest
     from pipeline.config import RunConfig
     from pipeline.stage import StageStatus
 
@@ -44,6 +44,8 @@ app.command(catalog)
 app.command(import_checkpoint)
 app.command(export_checkpoint)
 app.command(compare)
+app.command(sample)
+app.command(serve)
 
 
 @app.command
@@ -230,125 +232,6 @@ def status(
     for status in statuses.values():
         if status.problem:
             console.print(status.problem, markup=False)
-
-
-@app.command
-def sample(
-    config: Config,
-    prompt: Annotated[str, Parameter(help="What the picture shows.")],
-    *overrides: str,
-    count: Annotated[int, Parameter(help="How many pictures.")] = 16,
-    seed: Annotated[int, Parameter(help="Of the noise: the same seed gives the same pictures.")] = 0,
-    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = None,
-    guidance: Annotated[float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")] = None,
-    solver: Annotated[
-        SolverName | None,
-        Parameter(help="evaluate.solver without it; heun asks the model twice a step; euler and ddim are the same."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        Parameter(
-            help="Draw with this denoiser.safetensors, or that of this folder, as `tld import-checkpoint` makes it, "
-            "and the encoders of encode.vae and encode.clip; without it with the model that this run has trained."
-        ),
-    ] = None,
-    out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("sample.png"),
-) -> None:
-    """Draw pictures of a prompt with the trained model of this run, or another."""
-    settings = load(config, overrides)
-    if model is None:
-        denoiser, vae, clip = _trained_model(config, overrides, settings)
-    else:
-        denoiser, vae, clip = _given_model(model, settings)
-    if not prompt.strip():
-        raise UserMistake("the prompt is empty; say what the picture should show")
-    if count < 1 or (steps is not None and steps < 1) or (guidance is not None and guidance < 1):
-        raise UserMistake(f"--count, --steps and --guidance must be at least 1, got {count}, {steps}, {guidance}")
-    if not out.parent.is_dir():
-        raise UserMistake(f"there is no folder {out.parent} to write {out.name} into")
-
-    from pipeline.pictures import picture_grid
-    from pipeline.sample import load_generator
-
-    usual = settings.evaluate
-    generate = load_generator(denoiser, vae, clip, usual.device)
-    pictures = generate(
-        [prompt] * count,
-        steps or usual.steps,
-        guidance or usual.guidance,
-        seed,
-        solver or usual.solver,
-        usual.guidance_interval,
-    )
-    picture_grid(list(pictures), [prompt] * count).save(out, format="PNG")
-    console.print(f"{count} samples: {out}", markup=False)
-
-
-def _trained_model(config: Path, overrides: Sequence[str], settings: RunConfig) -> tuple[Path, str, str]:
-    """The denoiser that a run has trained, its VAE and its CLIP."""
-    from pipeline.train_events import average_file
-
-    encodings, model, _ = _trained(config, overrides, settings)
-    encoders = encodings.figures["encoders"]
-    return model.file(average_file(settings.evaluate.ema)), encoders["vae"], encoders["clip"]
-
-
-def _trained(config: Path, overrides: Sequence[str], settings: RunConfig) -> tuple[Manifest, Manifest, Manifest | None]:
-    """The encodings and the model of a run, and its report where there is one."""
-    from pipeline.stage import survey
-
-    statuses = survey(settings)
-    model, encodings = statuses["train"].manifest, statuses["encode"].manifest
-    if not model or not encodings:
-        raise UserMistake(
-            f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
-        )
-    return encodings, model, statuses["evaluate"].manifest
-
-
-def _given_model(model: Path, settings: RunConfig) -> tuple[Path, str, str]:
-    """A denoiser's file, and the encoders of a run that needs no output."""
-    from pipeline.preflight import encoder_problem
-    from pipeline.train_events import model_file
-
-    path, encode = model_file(model), settings.encode
-    problems = [
-        f"encode.{kind}: {problem}"
-        for kind, name in (("vae", encode.vae), ("clip", encode.clip))
-        if (problem := encoder_problem(name))
-    ]
-    if not path.is_file():
-        problems.append(f"--model: there is no file {path}; tld import-checkpoint makes one")
-    if problems:
-        raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return path, encode.vae, encode.clip
-
-
-@app.command
-def serve(
-    config: Config,
-    *overrides: str,
-    host: Annotated[
-        str, Parameter(help="Address to bind to; one that is not loopback needs --token-file.")
-    ] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
-    token_file: Annotated[
-        Path | None, Parameter(help="File with one bearer token a line; only who sends one of them is served.")
-    ] = None,
-) -> None:
-    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends it.
-
-    Requests that come together are drawn together. For example:
-    curl http://127.0.0.1:8000/pictures --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
-    """
-    from flows.serve_guard import read_access
-
-    settings, access = load(config, overrides), read_access(host, token_file)
-    encodings, model, report = _trained(config, overrides, settings)
-
-    from flows.serve import serve as serve_model
-
-    serve_model(settings, encodings, model, report, access, host, port)
 
 
 @app.command(name="config")

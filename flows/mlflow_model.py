@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.sample import Generator, load_generator
 from pipeline.train_events import MODEL_FILE
+from tld_model.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,13 @@ class TextToImage:
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> NDArray[np.uint8]:
         """Pictures uint8 [n, h, w, 3] of n captions: a list, or the first column of a data frame.
-        `params` may give steps, guidance and seed."""
+        `params` may give steps, guidance and seed; picture i has the noise of seed + i."""
         captions: Sequence[str] = (
             list(model_input.iloc[:, 0]) if hasattr(model_input, "iloc") else [str(caption) for caption in model_input]
         )
-        return self.generator(captions, **(params or {}))
+        given = dict(params or {})
+        seed = int(given.pop("seed", 0))
+        return self.generator(captions, range(seed, seed + len(captions)), Sampling(**given))
 
 
 def _load_pyfunc(path: str) -> TextToImage:

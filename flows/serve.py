@@ -19,7 +19,7 @@ from flows.serve_card import run_card
 from flows.serve_guard import Access
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
-from pipeline.dynamic_batches import PictureRequest, Sampling
+from pipeline.dynamic_batches import PictureRequest
 from pipeline.picture_requests import draw_with
 from pipeline.sample import load_generator
 from pipeline.train_events import average_file
@@ -67,7 +67,7 @@ def _service(
     encoders, usual = encodings.figures["encoders"], config.evaluate
     denoiser = model.file(average_file(usual.ema))
     generator = load_generator(denoiser, encoders["vae"], encoders["clip"], usual.device, safetensors_only=True)
-    draw, own = draw_with(generator), Sampling(usual.steps, usual.guidance, usual.solver, usual.guidance_interval)
+    draw, own = draw_with(generator), usual.sampling
     # The first drawing takes longest; and what cannot draw at all shows it now.
     draw([PictureRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
     return picture_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)

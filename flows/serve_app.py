@@ -38,11 +38,11 @@ from pipeline.dynamic_batches import (
     Finished,
     PictureRequest,
     QueueFull,
-    Sampling,
     ShuttingDown,
     Step,
     Told,
 )
+from tld_model.sampling import Sampling
 
 _BATCHES_WAITING = 4  # as long a queue as that many full batches
 # For the OpenAPI page alone: the guard has asked before.

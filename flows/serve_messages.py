@@ -14,7 +14,8 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.dynamic_batches import Finished, PictureRequest, Sampling
+from pipeline.dynamic_batches import Finished, PictureRequest
+from tld_model.sampling import Sampling
 
 MAX_COUNT = 16
 

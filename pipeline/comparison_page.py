@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from data_catalog.manifest import Manifest, write_atomically
 from pipeline.config import RunConfig
 from pipeline.intervals import Estimate
-from pipeline.judge import HIGHER_IS_BETTER, Judged, Pictures
+from pipeline.judge import HIGHER_IS_BETTER, Judged
 from pipeline.pages import picture_uri, render_page
-from pipeline.pictures import picture_grid
+from pipeline.pictures import Pictures, picture_grid
 from pipeline.report import EXPLAINED, spread_evenly
 
 _EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most

@@ -17,7 +17,7 @@ from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources
 from data_catalog.urls import RowRules, TableColumns
 from tld_model.config import DenoiserConfig, TextForm
-from tld_model.solver_names import SolverName
+from tld_model.sampling import Sampling, SolverName
 
 SCORES = (
     *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
@@ -352,6 +352,11 @@ class EvaluateConfig(_Section):
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1)
     """Samples at once. Changes speed only."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How this run draws, unless it is told otherwise."""
+        return Sampling(self.steps, self.guidance, self.solver, self.guidance_interval)
 
     @field_validator("guidance_interval")
     @classmethod

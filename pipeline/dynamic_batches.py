@@ -15,21 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tld_model.solver_names import SolverName
+from tld_model.sampling import Sampling
 
 _GATHER_S = 0.01  # how long the first request of a batch waits for others: clients answered together come back together
 _MEMORY = 0.8  # of the running mean of seconds a picture
 _LONGEST_RETRY_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How pictures are sampled: requests that agree in this can share a batch."""
-
-    steps: int
-    guidance: float
-    solver: SolverName = "dpmpp_2m"
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

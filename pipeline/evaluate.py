@@ -28,7 +28,6 @@ from pipeline.intervals import bootstrap
 from pipeline.judge import (
     HIGHER_IS_BETTER,
     Judged,
-    Pictures,
     embed_pictures,
     estimate_scores,
     judge,
@@ -36,7 +35,7 @@ from pipeline.judge import (
     save_judged,
 )
 from pipeline.metrics import diversity, mean_of
-from pipeline.pictures import picture_grid
+from pipeline.pictures import Pictures, picture_grid
 from pipeline.report import Report, render_report, spread_evenly
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_loss

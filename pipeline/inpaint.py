@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.pictures import Pictures
 from pipeline.sample import Generator
 from tld_model.inpainting import known_part, latent_mask, with_known
-from tld_model.sampler import guided, noise_levels, sample
+from tld_model.sampler import noise_levels, sample
+from tld_model.sampling import USUAL, Sampling
 
 
 class InpaintingError(ValueError):
@@ -23,10 +25,9 @@ def inpaint(
     captions: Sequence[str],
     picture: NDArray[np.uint8],
     paint: NDArray[np.bool_],
-    steps: int = 20,
-    guidance: float = 4.5,
-    seed: int = 0,
-) -> NDArray[np.uint8]:
+    seeds: Sequence[int] | None = None,
+    sampling: Sampling = USUAL,
+) -> Pictures:
     """A picture [h, w, 3] whose pixels are painted where `paint` [h, w] is true, for each caption: uint8 [n, h, w, 3].
 
     Every other pixel stays as it is. For outpainting lay the picture on a larger canvas and paint the rest.
@@ -44,11 +45,10 @@ def inpaint(
             f"got {list(picture.shape)} and {list(paint.shape)}"
         )
 
-    clean = generate.codec.encode(torch.from_numpy(picture).permute(2, 0, 1)[None])
+    clean = generate.encode(picture[None])
     mask = latent_mask(torch.from_numpy(paint), config.latent_size).to(clean)
     known = known_part(clean, mask).repeat(len(captions), 1, 1, 1)
-    noise = torch.randn((len(captions), *clean.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(clean)
-    denoise = guided(with_known(generate.denoiser, known), guidance)
-    latents = sample("dpmpp_2m", denoise, noise, generate.text_encoder(captions), noise_levels(steps))
-    painted = generate.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
-    return np.where(paint[None, :, :, None], painted, picture[None])
+    noise = generate.noise(range(len(captions)) if seeds is None else seeds)
+    denoise = generate.guided(sampling, denoise=with_known(generate.denoiser, known))
+    latents = sample(sampling.solver, denoise, noise, generate.text_encoder(captions), noise_levels(sampling.steps))
+    return np.where(paint[None, :, :, None], generate.decode(latents), picture[None])

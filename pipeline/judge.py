@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,9 +18,9 @@ from torch import Tensor
 from data_catalog import shapes
 from pipeline.intervals import REPLICATES, Estimate, bootstrap, bootstrap_difference
 from pipeline.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
+from pipeline.pictures import Pictures
 from tld_model.encoders import Clip
 
-Pictures = NDArray[np.uint8]  # [n, h, w, 3]
 HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")  # what such names begin with
 _REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances
 

@@ -14,21 +14,19 @@ from torch import Tensor
 
 from pipeline.dynamic_batches import BeforeStep, DrawFn, PictureRequest
 from pipeline.sample import Generator
-from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
+from tld_model.sampler import DenoiseFn, noise_levels, sample
 
 
 def draw_with(generator: Generator) -> DrawFn:
     """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone: what shares
     its batch, and who leaves it, changes no more than rounding."""
-    config = generator.denoiser.config
-    shape = (config.latent_channels, config.latent_size, config.latent_size)
 
     def draw(requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         sampling = requests[0].sampling
         counts = torch.tensor([request.count for request in requests])
         owners = torch.arange(len(requests)).repeat_interleave(counts)  # [b], the request of each picture
         seeds = [request.seed + i for request in requests for i in range(request.count)]
-        noise = torch.stack([_unit_noise(shape, seed) for seed in seeds])  # [b, c, z, z]
+        noise = generator.noise(seeds)  # [b, c, z, z]
         text = generator.text_encoder([request.prompt for request in requests])[owners.to(generator.device)]  # [b, t]
 
         def wanted_at(level: float) -> Tensor:
@@ -36,17 +34,12 @@ def draw_with(generator: Generator) -> DrawFn:
             done = int((1 - level) * sampling.steps + 1e-3)  # level i is 1 - i/steps, the first a little less
             return torch.tensor(before_step(done))[owners].to(generator.device)
 
-        denoise = _of_those_wanted(guided(generator.denoiser, sampling.guidance, sampling.guidance_interval), wanted_at)
-        latents = sample(sampling.solver, denoise, noise.to(generator.device), text, noise_levels(sampling.steps))
+        denoise = _of_those_wanted(generator.guided(sampling), wanted_at)
+        latents = sample(sampling.solver, denoise, noise, text, noise_levels(sampling.steps))
         before_step(sampling.steps)
-        pixels = generator.codec.decode(latents).permute(0, 2, 3, 1).cpu()  # [b, h, w, 3]
-        return [pictures.numpy() for pictures in pixels.split(counts.tolist())]
+        return np.split(generator.decode(latents), counts.cumsum(0)[:-1].tolist())
 
     return draw
-
-
-def _unit_noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _of_those_wanted(denoise: DenoiseFn, wanted_at: Callable[[float], Tensor]) -> DenoiseFn:

@@ -20,8 +20,9 @@ from pipeline.config import EvaluateConfig
 from pipeline.download_report import account_rows
 from pipeline.hardware import hardware
 from pipeline.intervals import Estimate
-from pipeline.judge import Judged, Pictures
+from pipeline.judge import Judged
 from pipeline.pages import picture_uri, render_page
+from pipeline.pictures import Pictures
 from pipeline.train_events import EVENTS_FILE
 
 EXPLAINED = {

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.devices import choose_device
+from pipeline.pictures import Pictures
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import ImageCodec, TextEncoder, load_image_codec, load_text_encoder
-from tld_model.sampler import guided, noise_levels, sample
-from tld_model.solver_names import SolverName
+from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
+from tld_model.sampling import USUAL, Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """A denoiser with the encoders that it was trained on."""
+    """A denoiser with the encoders that it was trained on. Calling it draws; its parts are for what draws otherwise."""
 
     denoiser: Denoiser
     text_encoder: TextEncoder
@@ -31,21 +31,37 @@ class Generator:
     def __call__(
         self,
         captions: Sequence[str],
-        steps: int = 20,
-        guidance: float = 4.5,
-        seed: int = 0,
-        solver: SolverName = "dpmpp_2m",
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
-    ) -> NDArray[np.uint8]:
-        """Pictures uint8 [n, h, w, 3]. Picture i depends on caption i, the seed and i alone."""
-        config = self.denoiser.config
-        shape = (len(captions), config.latent_channels, config.latent_size, config.latent_size)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling = USUAL,
+        negative: str = "",
+    ) -> Pictures:
+        """A picture for each caption, all in one batch: uint8 [n, h, w, 3]. Picture i depends on caption i, seed i
+        (without seeds: i) and the sampling alone, up to rounding. Guidance leads away from the negative caption."""
+        noise = self.noise(range(len(captions)) if seeds is None else seeds)
         text = self.text_encoder(captions)
-        denoise = guided(self.denoiser, guidance, guidance_interval)
-        latents = sample(solver, denoise, noise, text, noise_levels(steps))
-        pictures: NDArray[np.uint8] = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
+        latents = sample(sampling.solver, self.guided(sampling, negative), noise, text, noise_levels(sampling.steps))
+        return self.decode(latents)
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """Unit noise [n, c, z, z], each row from a seed of its own, the same on every device."""
+        config = self.denoiser.config
+        shape = (config.latent_channels, config.latent_size, config.latent_size)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows).to(self.device)
+
+    def guided(self, sampling: Sampling, negative: str = "", denoise: DenoiseFn | None = None) -> DenoiseFn:
+        """The denoiser, or what stands for it, with guidance."""
+        away_from = self.text_encoder([negative]) if negative else None
+        return guided(denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from)
+
+    def decode(self, latents: Tensor) -> Pictures:
+        """Scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]"""
+        pictures: Pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         return pictures
+
+    def encode(self, pictures: Pictures) -> Tensor:
+        """uint8 [n, h, w, 3] -> scaled latents [n, c, z, z]"""
+        return self.codec.encode(torch.from_numpy(pictures).permute(0, 3, 1, 2))
 
 
 def load_generator(denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False) -> Generator:

@@ -23,9 +23,10 @@ from flows.serve_app import Service, picture_service
 from flows.serve_card import Card
 from flows.serve_guard import Access, read_access
 from flows.terminal import UserMistake
-from pipeline.dynamic_batches import BeforeStep, PictureRequest, Sampling
+from pipeline.dynamic_batches import BeforeStep, PictureRequest
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
+from tld_model.sampling import Sampling
 
 CARD = Card(
     name="test",

@@ -32,6 +32,7 @@ from tests.support.live import ask
 from tests.support.small import TINY, small
 from tld_model.encoder_names import SHIPPED_ENCODERS
 from tld_model.encoders import EncoderError, load_image_codec, load_text_encoder
+from tld_model.sampling import Sampling
 
 PROMPT = "a small red star in the top left on a blue background"
 
@@ -76,8 +77,11 @@ def test_it_draws_what_the_model_draws_and_shows_its_card(site: int, workspace: 
     answer = ask(site, "POST", "/pictures", {"prompt": PROMPT, "seed": 7, "count": 3})
     assert answer.status == 200, answer.body
     first = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][0]["png"])))
-    drawn = generator(workspace[1])([PROMPT], answer.json["steps"], answer.json["guidance"], seed=7)[0]
-    assert np.abs(np.asarray(first).astype(int) - drawn).max() <= 1
+    sampling = Sampling(answer.json["steps"], answer.json["guidance"])
+    drawn = generator(workspace[1])([PROMPT] * 2, [7, 9], sampling)
+    assert np.abs(np.asarray(first).astype(int) - drawn[0]).max() <= 1
+    third = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][2]["png"])))
+    assert np.abs(np.asarray(third).astype(int) - drawn[1]).max() <= 1
     card = ask(site, "GET", "/card").json
     assert card["encoders"] == {"vae": "shapes-vae", "clip": "shapes-clip"}
     assert card["model"]["training steps"] == 12

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from flows.serve_app import picture_service
 from flows.serve_card import Card
 from flows.serve_guard import Access
-from pipeline.dynamic_batches import BeforeStep, PictureRequest, Sampling
+from pipeline.dynamic_batches import BeforeStep, PictureRequest
 from pipeline.picture_requests import draw_with
 from tests.support.live import ask, ask_on, live
 from tests.support.untrained import untrained_generator
+from tld_model.sampling import Sampling
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make install")
 hypothesis = pytest.importorskip("hypothesis")

@@ -17,11 +17,11 @@ from pipeline.dynamic_batches import (
     Finished,
     PictureRequest,
     QueueFull,
-    Sampling,
     ShuttingDown,
     Step,
     Told,
 )
+from tld_model.sampling import Sampling
 
 STEPS = 3
 

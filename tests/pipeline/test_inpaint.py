@@ -10,7 +10,9 @@ from pipeline.sample import Generator
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import load_image_codec, load_text_encoder
+from tld_model.sampling import Sampling
 
+SAMPLING = Sampling(steps=2)
 MODEL = DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=1, noise_embed_dim=16, inpainting=True)
 
 
@@ -28,16 +30,16 @@ def test_only_what_is_to_be_painted_changes_and_the_seed_says_how() -> None:
     generate, paint = generator_of(MODEL), np.zeros((64, 64), np.bool_)
     paint[10:30, 20:50] = True
     given = picture()
-    painted = inpaint(generate, ["a small red star", "a large blue circle"], given, paint, steps=2, seed=3)
+    painted = inpaint(generate, ["a small red star", "a large blue circle"], given, paint, [3, 4], SAMPLING)
     assert painted.shape == (2, 64, 64, 3)
     assert painted.dtype == np.uint8
     for one in painted:
         np.testing.assert_array_equal(one[~paint], given[~paint])
         assert (one[paint] != given[paint]).mean() > 0.5
     assert (painted[0] != painted[1]).any()
-    again = inpaint(generate, ["a small red star", "a large blue circle"], given, paint, steps=2, seed=3)
+    again = inpaint(generate, ["a small red star", "a large blue circle"], given, paint, [3, 4], SAMPLING)
     np.testing.assert_array_equal(painted, again)
-    assert (inpaint(generate, ["a small red star"], given, paint, steps=2, seed=4)[0] != painted[0]).any()
+    assert (inpaint(generate, ["a small red star"], given, paint, [4], SAMPLING)[0] != painted[0]).any()
 
 
 def test_the_known_part_reaches_the_model() -> None:
@@ -46,7 +48,7 @@ def test_the_known_part_reaches_the_model() -> None:
     paint[:, :32] = True
     one, other = picture(), picture()
     other[:, 40:] = 255 - other[:, 40:]
-    ends = [inpaint(generate, ["a star"], given, paint, steps=2)[0, :, :32] for given in (one, other)]
+    ends = [inpaint(generate, ["a star"], given, paint, None, SAMPLING)[0, :, :32] for given in (one, other)]
     assert (ends[0] != ends[1]).any(), "what is painted follows from what is known"
 
 

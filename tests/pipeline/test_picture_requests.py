@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.dynamic_batches import PictureRequest, Sampling
+from pipeline.dynamic_batches import PictureRequest
 from pipeline.picture_requests import draw_with
 from pipeline.sample import Generator
 from tests.support.untrained import untrained_generator
+from tld_model.sampling import Sampling
 
 SAMPLING = Sampling(steps=4, guidance=3.0)
 STAR = PictureRequest("a small red star", seed=7, count=2, sampling=SAMPLING)

@@ -14,7 +14,7 @@ from tld_model.denoiser import Denoiser
 from tld_model.published import export_published, import_published
 from tld_model.published_layouts import LAYOUTS, Layout, to_layout
 from tld_model.sampler import guided, noise_levels, sample
-from tld_model.solver_names import SolverName
+from tld_model.sampling import SolverName
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fixtures/published_checkpoints"
 BOTH: tuple[Layout, ...] = ("main", "legacy")

@@ -22,8 +22,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/tld run conf/tiny.yaml
 
+# A file of tests is one process's; most tests wait for processes of their own, so one thread each is plenty.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 check: install
 	$(BIN)/ruff check .

@@ -1,11 +1,13 @@
 # make demo    install what is missing, then run the whole line on the built-in data set
 # make test    the whole suite            make check   lint, types, layers
 # make ui      look at the demo's runs    make install only install
+# make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
+# make serve   there, the trained model     make down     stop it, keep the data
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check ui
+.PHONY: install demo test check ui up serve down
 install: .venv/installed
 
 # img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
@@ -34,3 +36,12 @@ check: install
 
 ui: install
 	$(BIN)/tld ui conf/tiny.yaml
+
+up:
+	docker/up.sh
+
+serve:
+	docker compose --file docker/compose.yaml up --detach --wait serve
+
+down:
+	docker compose --file docker/compose.yaml --profile serve down

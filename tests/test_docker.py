@@ -1,0 +1,90 @@
+"""The files of docker/ keep the rules of their trade, and each other's word. No container engine runs here."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TRY_INSTALL = runpy.run_path(str(ROOT / "docker/try_install.py"))  # `docker` is also the name of a library
+stages, context = TRY_INSTALL["stages"], TRY_INSTALL["context"]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+BIN = Path(sys.executable).parent
+
+
+def test_the_dockerfile_has_no_fault_that_hadolint_knows() -> None:
+    subprocess.run([BIN / "hadolint", ROOT / "docker/Dockerfile"], check=True)
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
+def test_compose_files_are_valid(name: str) -> None:
+    schema = ["--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([BIN / "check-jsonschema", *schema, ROOT / "docker" / name], check=True)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_an_image_runs_as_nobody_special_from_a_given_base_without_build_tools(target: str) -> None:
+    dockerfile = (ROOT / "docker/Dockerfile").read_text()
+    final = stages(dockerfile)[target]
+    assert "USER 10001" in final
+    assert any(line.startswith("HEALTHCHECK") for line in final)
+    assert not any(tool in line for line in final for tool in ("apt-get", "pip install", "build-essential"))
+    assert "FROM ${BASE} AS runtime" in dockerfile
+    assert "ARG BASE\n" in dockerfile, "a base without a default cannot be a moving one"
+
+
+def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
+    seen = {path.as_posix() for path in context()}
+    assert {"requirements.lock", "flows/serve.html", "conf/tiny.yaml", "docker/entrypoint.sh"} <= seen
+    assert not any(path.startswith(("tests/", "docs/", "docker/secrets")) for path in seen)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_watched_and_open_on_loopback_alone(name: str) -> None:
+    service = SERVICES[name]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    once = "setup" in service.get("profiles", [])
+    assert once or service["restart"] == "unless-stopped"
+    ours = service["image"].startswith("tld:")
+    assert once or "healthcheck" in service or ours, "our image has a health check of its own"
+    for volume in service.get("volumes", []):
+        assert volume.partition(":")[0] in COMPOSE["volumes"], "named volumes, no folders of the host"
+    for secret in service.get("secrets", []):
+        assert COMPOSE["secrets"][secret]["file"] == f"secrets/{secret}"
+    environment = service.get("environment", {})
+    assert not [key for key in environment if key.endswith(("PASSWORD", "SECRET_ACCESS_KEY", "TOKEN"))]
+    needed = {value.rpartition("/")[2] for value in environment.values() if value.startswith("/run/secrets/")}
+    assert needed <= set(service.get("secrets", []))
+
+
+def test_secrets_of_the_host_are_in_no_commit() -> None:
+    ignored = subprocess.run(
+        ["git", "check-ignore", "docker/secrets/postgres_password", "docker/.env"], cwd=ROOT, capture_output=True
+    )
+    if ignored.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert len(ignored.stdout.splitlines()) == 2
+
+
+def test_secrets_reach_the_command_as_variables_and_not_as_arguments(tmp_path: Path) -> None:
+    entrypoint = (ROOT / "docker/entrypoint.sh").read_text().replace("/run/secrets/", f"{tmp_path}/")
+    entrypoint = entrypoint.replace(r"\/run\/secrets\/", str(tmp_path).replace("/", r"\/") + r"\/")
+    (tmp_path / "password").write_text("pa ss$word\n")
+    told = subprocess.run(
+        ["sh", "-c", entrypoint, "entrypoint", sys.executable, "-c", "import os, sys; print(os.environ, sys.argv)"],
+        env={**os.environ, "POSTGRES_PASSWORD_FILE": f"{tmp_path}/password", "MLFLOW_DATABASE": "postgres/mlflow"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "'POSTGRES_PASSWORD': 'pa ss$word'" in told
+    assert "'MLFLOW_BACKEND_STORE_URI': 'postgresql://tld:pa ss$word@postgres/mlflow'" in told
+    assert told.rstrip().endswith("['-c']")

@@ -6,11 +6,13 @@ One file or a folder of them, on this disk or behind any fsspec URL. Knows nothi
 from __future__ import annotations
 
 import lzma
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 import pyarrow as pa
@@ -20,6 +22,7 @@ from fsspec.registry import known_implementations
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
 BLOCK_BYTES = 4 << 20
+_SECRET = re.compile(r"sig(nature)?$|token|secret|password|credential|api.?key", re.IGNORECASE)
 
 
 class UrlTableError(ValueError):
@@ -85,6 +88,15 @@ def table_files(source: str) -> tuple[TableFile, ...]:
     if not files:
         raise UrlTableError(f"URL table {source} is a folder without a table in it; known: {', '.join(FORMATS)}")
     return files
+
+
+def secret_in(url: str) -> str | None:
+    """What in a URL only its owner should see, by name: settings are recorded, and shown to others."""
+    parts = urlsplit(url)
+    if parts.password:
+        return "a password"
+    named = (name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    return next((f"a {name!r} in its query" for name in named if _SECRET.search(name)), None)
 
 
 def _locate(source: str) -> tuple[Any, str]:

@@ -25,12 +25,15 @@ def serve_ui(config: RunConfig, port: int) -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.mlflow_database.resolve()}"
     if uri.startswith("sqlite") and not workspace.mlflow_database.exists():
         raise StageFailed(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
+    if uri.startswith("http"):
+        raise StageFailed("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
     workspace.prefect_home.mkdir(parents=True, exist_ok=True)
-    mlflow = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1",
-              "--port", str(port), "--workers", "1"]  # fmt: skip
+    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     if uri.startswith("sqlite"):
         mlflow += ["--default-artifact-root", workspace.mlflow_artifacts.resolve().as_uri()]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    # The store as a variable: it may hold a password, and arguments show in the list of processes.
+    quiet = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+             "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
     prefect_environment = server_environment(workspace.prefect_home, port + 1, ui=True)
     with (
         _running("MLflow", mlflow, {**os.environ, **quiet}, port),

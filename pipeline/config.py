@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from data_catalog.duplicates import MOST_BITS
 from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources
+from data_catalog.table_files import secret_in
 from data_catalog.urls import RowRules, TableColumns
 from tld_model.config import DenoiserConfig, TextForm
 from tld_model.sampling import Sampling, SolverName
@@ -25,6 +27,8 @@ SCORES = (
     *("diversity", "held_out_loss", "latency_s"),
 )
 
+
+_UNSPEAKABLE = "unspeakable"  # type of a problem whose value no message repeats
 
 _Decays = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], ...],
@@ -102,6 +106,18 @@ class DownloadConfig(_Section):
     """Processes. Changes speed only."""
     threads: int = Field(32, ge=1)
     """Connections of each process. Changes speed only."""
+
+    @field_validator("urls")
+    @classmethod
+    def _urls_hold_no_secret(cls, urls: str) -> str:
+        if secret := secret_in(urls):
+            raise PydanticCustomError(
+                _UNSPEAKABLE,
+                "the URL holds {secret}, and settings are recorded for others to see; put it where fsspec looks for "
+                "it (environment variables like AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
+                {"secret": secret},
+            )
+        return urls
 
     @field_validator("allowed_networks")
     @classmethod
@@ -462,7 +478,9 @@ def _describe(problem: dict[str, Any]) -> str:
     if not location:
         return str(message)
     given = problem["input"]
-    return f"{where}: {message}" if isinstance(given, dict) else f"{where}: {message}, got {given!r}"
+    if isinstance(given, dict) or problem["type"] == _UNSPEAKABLE:
+        return f"{where}: {message}"
+    return f"{where}: {message}, got {given!r}"
 
 
 def _settings_at(location: tuple[str | int, ...]) -> list[str]:

@@ -28,6 +28,15 @@ def test_each_library_is_named_where_it_belongs() -> None:
     assert users_of("transformers") == {"tld_model/encoders.py", recipe}
 
 
+def test_no_file_can_run_code_by_being_loaded() -> None:
+    for name, text in sources().items():
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call, name
+        assert not re.search(r"allow_pickle=True|pickle\.loads?\(|yaml\.(unsafe_)?load\(|joblib|cloudpickle", text), (
+            name
+        )
+
+
 def test_every_module_opens_with_what_it_is() -> None:
     for name, text in sources().items():
         if text.strip():

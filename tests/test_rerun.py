@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.support.command import REPOSITORY, descendants, snapshot, start, tld
+from tests.support.command import CANARY, REPOSITORY, descendants, snapshot, start, tld
 from tests.support.small import TINY, small
 
 
@@ -29,6 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "prompt_accuracy" in done.stdout
     assert "report.html" in done.stdout
     assert "Try next:" in done.stdout
+    assert CANARY not in done.stdout + done.stderr
     return root
 
 
@@ -51,6 +52,12 @@ def test_everything_lies_where_the_readme_says(finished: Path) -> None:
     assert "https://" not in page
     (model,) = (finished / "03_model").glob("*/denoiser.safetensors")
     assert model.stat().st_size > 0
+
+
+def test_no_secret_of_the_environment_is_in_any_file(finished: Path) -> None:
+    files = [path for path in finished.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "prefect.db", "report.html", "MLmodel"} <= {path.name for path in files}
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
 def test_the_encodings_open_as_the_readme_shows(finished: Path) -> None:

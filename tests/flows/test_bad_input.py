@@ -19,6 +19,7 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
     assert done.returncode == 2, told
     assert says in told
     assert "Traceback" not in told
+    assert "canary" not in told
     assert not root.exists(), "no work before the message"
 
 
@@ -32,6 +33,8 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
         ("model.latent_size=16", "model.latent_size: is 16, but the encoders will make 8"),
         ("model.text_dim=768", "set model.text_dim=64"),
         ("download.urls=/no/such/table.csv", "no URL table at /no/such/table.csv"),
+        ("download.urls=https://me:canary@host/table.csv", "download.urls: the URL holds a password, and settings are"),
+        ("download.urls=s3://host/table.csv?X-Amz-Signature=canary", "the URL holds a 'X-Amz-Signature' in its query"),
         ("encode.vae=/no/such/vae", "'/no/such/vae' is neither a folder, nor"),
         ("download.image_size=60", "not a multiple of 8"),
         ("train.device=cuda:9", "no device 'cuda:9' on this machine"),

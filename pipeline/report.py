@@ -75,7 +75,7 @@ def spread_evenly(count: int, wanted: int) -> list[int]:
 def render_report(report: Report) -> str:
     """The page as HTML."""
     history = _history(report.model.folder / EVENTS_FILE)
-    ancestors = list(_ancestors(report.encodings, report.model))
+    lineage = list(ancestors(report.encodings, report.model))
     by_score = report.judged.clip_score.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(by_score) // 2)
     bins = {name.rpartition("/")[2]: value for name, value in report.losses.items() if "/" in name}
@@ -103,10 +103,10 @@ def render_report(report: Report) -> str:
             ("split", "to train on", report.model.figures["train_pairs"]),
             ("split", "held out", report.model.figures["held_out_pairs"]),
         ],
-        ancestors=ancestors,
+        ancestors=lineage,
         machine=hardware(),
         settings={
-            **{manifest.stage: _as_yaml(manifest.settings) for manifest in ancestors},
+            **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},
             "evaluate": _as_yaml(report.config.model_dump(mode="json")),
         },
     )
@@ -146,7 +146,7 @@ def _bin_curve(history: dict[str, Points]) -> str:
     return curves(lines, "held-out loss") if lines else ""
 
 
-def _ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
+def ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
     """What the report was made from, in order of the journey; the images where they are in the same workspace."""
     for path in sorted(Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")):
         try:

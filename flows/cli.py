@@ -16,6 +16,7 @@ from rich.table import Table
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.compare import compare
+from flows.promote import promote
 from flows.sample import sample
 from flows.serve_command import serve
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
@@ -44,6 +45,7 @@ app.command(catalog)
 app.command(import_checkpoint)
 app.command(export_checkpoint)
 app.command(compare)
+app.command(promote)
 app.command(sample)
 app.command(serve)
 

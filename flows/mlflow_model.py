@@ -1,19 +1,31 @@
-"""How MLflow loads a denoiser: mlflow.pyfunc.load_model("models:/…").predict(["a small red star …"])."""
+"""A denoiser in MLflow: how it is put there, and how MLflow loads it in an environment that has tld:
+
+model = mlflow.pyfunc.load_model("models:/tiny@champion")
+model.predict(pd.DataFrame({"prompt": ["a small red star …"]}), params={"seed": 7})
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from data_catalog.manifest import Manifest
+from pipeline.pictures import Pictures
 from pipeline.sample import Generator, load_generator
-from pipeline.train_events import MODEL_FILE
+from pipeline.train_events import MODEL_FILE, average_file
 from tld_model.sampling import Sampling
+
+DETAILS_FILE = "model.json"  # encoders, and how the run draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +33,69 @@ class TextToImage:
     """A denoiser with its encoders, as MLflow calls it."""
 
     generator: Generator
+    usual: Sampling
 
-    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> NDArray[np.uint8]:
-        """Pictures uint8 [n, h, w, 3] of n captions: a list, or the first column of a data frame.
-        `params` may give steps, guidance and seed; picture i has the noise of seed + i."""
-        captions: Sequence[str] = (
-            list(model_input.iloc[:, 0]) if hasattr(model_input, "iloc") else [str(caption) for caption in model_input]
-        )
-        given = dict(params or {})
-        seed = int(given.pop("seed", 0))
-        return self.generator(captions, range(seed, seed + len(captions)), Sampling(**given))
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Pictures:
+        """Pictures uint8 [n, h, w, 3] of n prompts, those of the column `prompt`. Params: steps, guidance, negative
+        (a prompt to lead away from), seed; picture i has the noise of seed + i."""
+        given = params or {}
+        sampling = replace(self.usual, **{name: given[name] for name in ("steps", "guidance") if name in given})
+        prompts = [str(prompt) for prompt in model_input["prompt"]]
+        seed = int(given.get("seed", 0))
+        return self.generator(prompts, range(seed, seed + len(prompts)), sampling, given.get("negative", ""))
 
 
 def _load_pyfunc(path: str) -> TextToImage:
     """Called by MLflow with the folder of the model's files."""
     folder = Path(path)
-    encoders = json.loads((folder / "encoders.json").read_text())
-    return TextToImage(load_generator(folder / MODEL_FILE, encoders["vae"], encoders["clip"], "auto"))
+    details = json.loads((folder / DETAILS_FILE).read_text())
+    generator = load_generator(folder / MODEL_FILE, details["vae"], details["clip"], "auto", safetensors_only=True)
+    usual = details["sampling"]
+    return TextToImage(generator, Sampling(**{**usual, "guidance_interval": tuple(usual["guidance_interval"])}))
+
+
+def log_model(
+    client: MlflowClient,
+    experiment_id: str,
+    run_id: str,
+    model: Manifest,
+    encodings: Manifest,
+    average: int,
+    usual: Sampling,
+) -> LoggedModel:
+    """Put one average of a trained denoiser into MLflow, unless it is there, drawing as the run does."""
+    tags = {
+        "tld.fingerprint": model.fingerprint,
+        "tld.average": str(average),
+        "tld.sampling": json.dumps(asdict(usual)),
+    }
+    query = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    for there in client.search_logged_models([experiment_id], filter_string=query):
+        if there.status == "READY":
+            return there
+    params = {name: str(value) for name, value in model.settings["model"].items()}
+    logged = client.create_logged_model(experiment_id, name="denoiser", source_run_id=run_id, params=params, tags=tags)
+    details = {**encodings.figures["encoders"], "sampling": asdict(usual)}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / MODEL_FILE).symlink_to(model.file(average_file(average)).resolve())
+        (folder / DETAILS_FILE).write_text(json.dumps(details))
+        described = Model(model_id=logged.model_id, run_id=run_id, signature=_signature(usual))
+        described.add_flavor("python_function", loader_module="flows.mlflow_model")
+        described.save(folder / "MLmodel")
+        client.log_model_artifacts(logged.model_id, str(folder))
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _signature(usual: Sampling) -> ModelSignature:
+    usually: dict[str, tuple[str, object]] = {
+        "steps": ("long", usual.steps),
+        "guidance": ("double", usual.guidance),
+        "negative": ("string", ""),
+        "seed": ("long", 0),
+    }
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "prompt")]),
+        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+        params=ParamSchema([ParamSpec(name, kind, default) for name, (kind, default) in usually.items()]),
+    )

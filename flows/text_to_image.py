@@ -84,7 +84,7 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
         )
         run.finished(track, manifest)
         if manifest.made_by == track.run_id:
-            run.log_model(track, manifest, encodings)
+            run.log_model(track, config, manifest, encodings)
     return manifest
 
 
@@ -106,6 +106,8 @@ def evaluate_task(
             lambda out: evaluate(encodings, model, config.evaluate, out, track),
         )
         run.finished(track, manifest)
+        if config.evaluate.require:
+            run.pass_gate(track, config, encodings, model, manifest)
     return manifest
 
 

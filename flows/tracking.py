@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,6 @@ from data_catalog.workspace import Workspace
 from flows.progress import Progress
 from pipeline.config import RunConfig
 from pipeline.stage import STAGES
-from pipeline.train_events import MODEL_FILE
 
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -134,34 +132,34 @@ class PipelineTracking:
                 tracker.artifact(manifest.file("grid.png"))
             self.client.log_artifact(self.run_id, str(manifest.file("grid.png")))
 
-    def log_model(self, tracker: StageTracker, model: Manifest, encodings: Manifest) -> None:
-        """Store the denoiser as a model that MLflow can find and load (see flows/mlflow_model.py)."""
-        from mlflow.models import Model
+    def log_model(self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest) -> None:
+        """Store the denoiser as a model that MLflow can find and load."""
+        from flows.mlflow_model import log_model
 
-        logged = self.client.create_logged_model(
-            self.experiment_id,
-            name="denoiser",
-            source_run_id=tracker.run_id,
-            params={name: str(value) for name, value in model.settings["model"].items()},
-            tags={"tld.fingerprint": model.fingerprint},
-        )
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            (folder / MODEL_FILE).symlink_to(model.file(MODEL_FILE).resolve())
-            (folder / "encoders.json").write_text(json.dumps(encodings.figures["encoders"]))
-            described = Model(model_id=logged.model_id, run_id=tracker.run_id)
-            described.add_flavor("python_function", loader_module="flows.mlflow_model")
-            described.save(folder / "MLmodel")
-            self.client.log_model_artifacts(logged.model_id, str(folder))
-        self.client.finalize_logged_model(logged.model_id, "READY")
+        where = self.client, self.experiment_id, tracker.run_id
+        logged = log_model(*where, model, encodings, 0, config.evaluate.sampling)
         self.client.log_outputs(tracker.run_id, [LoggedModelOutput(logged.model_id, step=model.figures["steps"])])
+
+    def pass_gate(
+        self, tracker: StageTracker, config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest
+    ) -> None:
+        """Register a model that reached what its run demands; crown it where it beats the champion."""
+        from flows.registry import Candidate, champion, contest, crown, register
+
+        candidate = Candidate(config, encodings, model, report)
+        registered = register(self.client, self.experiment_id, candidate)
+        verdict = contest(registered, champion(self.client, registered.name))
+        if verdict.wins:
+            crown(self.client, registered)
+        told = f"models:/{registered.name}/{registered.version}"
+        tracker.show.finish(f"{told} {'is now the champion' if verdict.wins else 'registered'}: {verdict.reason}")
 
 
 @contextlib.contextmanager
 def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     """The parent run of a pipeline run, in the experiment of the run's name."""
     client = MlflowClient(tracking_uri=tracking_uri(config.root))
-    experiment_id = _experiment(client, config)
+    experiment_id = experiment_of(client, config)
     _close_abandoned(client, experiment_id)
     tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
     run_id = client.create_run(experiment_id, tags=tags).info.run_id
@@ -175,7 +173,8 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Workspace(root).mlflow_database.resolve()}"
 
 
-def _experiment(client: MlflowClient, config: RunConfig) -> str:
+def experiment_of(client: MlflowClient, config: RunConfig) -> str:
+    """The experiment of the run's name, made where there is none."""
     found = client.get_experiment_by_name(config.name)
     if found:
         return str(found.experiment_id)

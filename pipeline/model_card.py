@@ -43,8 +43,8 @@ class Usage:
 OWN_USAGE = Usage(
     "tld",
     "With the project that made it, and its MLflow:",
-    'import mlflow\n\nmodel = mlflow.pyfunc.load_model("models:/…")  # as it is registered\n'
-    'pictures = model.predict(["what the picture shows"])  # uint8 [n, h, w, 3]',
+    'import mlflow\nimport pandas as pd\n\nmodel = mlflow.pyfunc.load_model("models:/…")  # as it is registered\n'
+    'pictures = model.predict(pd.DataFrame({"prompt": ["what the picture shows"]}))  # uint8 [n, h, w, 3]',
 )
 
 

@@ -132,17 +132,12 @@ def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_line
     assert train.inputs.dataset_inputs[0].dataset.name == "encodings"
 
 
-def test_the_model_loads_from_mlflow_and_draws(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mlflow
-
-    uri = f"sqlite:///{finished / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    (experiment,) = MlflowClient(uri).search_experiments(filter_string="name = 'tiny'")
-    logged = MlflowClient(uri).search_logged_models([experiment.experiment_id])
-    assert {model.status.value for model in logged} == {"READY"}
-    model = mlflow.pyfunc.load_model(f"models:/{logged[0].model_id}")
-    pictures = model.predict(["a small red star in the top left on a blue background"] * 2, params=None)
-    assert pictures.shape == (2, 64, 64, 3)
+def test_the_model_is_in_mlflow(finished: Path) -> None:
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
+    (logged,) = client.search_logged_models([experiment.experiment_id])
+    assert logged.status.value == "READY"
+    assert not client.search_registered_models(), "without a demand there is no gate"
 
 
 def test_samples_follow_the_seed(finished: Path, tmp_path: Path) -> None:

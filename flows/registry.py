@@ -1,0 +1,176 @@
+"""MLflow's registry: which trained models are fit for use, and which of them is the champion.
+
+A model is registered under the name of its run, by its report: once for each report, whatever is rerun. One that
+reached what evaluate.require demands is registered by itself, and becomes the champion where it beats the one before
+by more than chance explains. `tld promote` does both by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from data_catalog.manifest import Manifest
+from flows.mlflow_model import DETAILS_FILE, log_model
+from pipeline.config import RunConfig
+from pipeline.model_card import model_card
+from pipeline.train_events import MODEL_FILE
+
+CHAMPION = "champion"
+# What decides, the first that both have.
+_DECIDES = ("prompt_accuracy", "clip_score")
+_REPORT, _SCORES, _REFERENCE = "tld.report", "tld.scores", "tld.reference"
+
+# It says that it waits for a version that is there at once.
+logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trained and evaluated model of a run."""
+
+    config: RunConfig
+    encodings: Manifest
+    model: Manifest
+    report: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A version of a registered model, and its scores: each with the low and high end of its interval."""
+
+    name: str
+    version: str
+    scores: Mapping[str, Sequence[float]]
+    reference: str  # what it was judged on
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a model should be the champion, and why."""
+
+    wins: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFiles:
+    """A registered model on this disk: its denoiser, and the encoders that it works with."""
+
+    denoiser: Path
+    vae: str
+    clip: str
+
+
+def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> Registered:
+    """Register the model of a report with its card, unless it is; a run that was killed on the way is completed."""
+    config, model, report = candidate.config, candidate.model, candidate.report
+    name = config.name
+    try:
+        client.create_registered_model(name, description="Made and scored by tld; see the cards of its versions.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    for version in _versions(client, name):
+        if version.tags.get(_REPORT) == report.fingerprint and version.tags.get("tld.digest") == report.digest:
+            return _told(version)
+    usual = config.evaluate
+    logged = log_model(client, experiment_id, model.made_by, model, candidate.encodings, usual.ema, usual.sampling)
+    mlflow.set_tracking_uri(client.tracking_uri)  # a store on this disk resolves models:/ by MLflow's own setting
+    card = model_card(candidate.encodings, model, report, name, source=config.download.source)
+    made = client.create_model_version(
+        name,
+        f"models:/{logged.model_id}",
+        run_id=report.made_by,
+        tags={
+            _REPORT: report.fingerprint,
+            "tld.digest": report.digest,
+            "tld.model": model.fingerprint,
+            _REFERENCE: _reference(candidate),
+            _SCORES: json.dumps(_scores(report)),
+        },
+        description=card,
+        model_id=logged.model_id,
+    )
+    return _told(made)
+
+
+def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> Registered | None:
+    """The version that has the alias, where there is one."""
+    try:
+        return _told(client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def contest(challenger: Registered, present: Registered | None) -> Verdict:
+    """Whether a challenger beats the present champion by more than the interval of their difference, which two
+    independent intervals give: its half width is the root of the sum of their squares."""
+    if present is None:
+        return Verdict(True, "there was no champion")
+    if present.version == challenger.version:
+        return Verdict(False, "it is the champion")
+    if present.reference != challenger.reference:
+        return Verdict(False, "the champion was judged on other held-out pictures: compare them, then tld promote")
+    name = next((name for name in _DECIDES if name in present.scores and name in challenger.scores), None)
+    if name is None:
+        return Verdict(False, f"no score of both decides: neither {' nor '.join(_DECIDES)}")
+    (new, *new_ends), (old, *old_ends) = challenger.scores[name], present.scores[name]
+    half = math.hypot(*((high - low) / 2 for low, high in (new_ends, old_ends)))
+    told = f"{name} {new:.4g} against {old:.4g}, a difference of {new - old:+.3g} ± {half:.2g}"
+    return Verdict(new - old > half, told)
+
+
+def crown(client: MlflowClient, winner: Registered, alias: str = CHAMPION) -> None:
+    """Give a version the alias."""
+    client.set_registered_model_alias(winner.name, alias, winner.version)
+
+
+def registered_files(uri: str, tracking: str) -> RegisteredFiles:
+    """The files of `models:/NAME/VERSION`, `models:/NAME@ALIAS` (also `models:/NAME/ALIAS`) or `runs:/…`, fetched where
+    they are not on this disk. Raises MlflowException where there is no such model, or none of ours."""
+    from mlflow.artifacts import download_artifacts
+
+    kind, _, rest = uri.partition(":/")
+    name, slash, version = rest.strip("/").partition("/")
+    if kind == "models" and slash and not version.isdigit() and "@" not in rest:
+        uri = f"models:/{name}@{version}"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    folder = Path(download_artifacts(uri, tracking_uri=tracking, registry_uri=tracking))
+    if not (folder / DETAILS_FILE).is_file():
+        raise MlflowException(f"{uri} is no model of tld: it has no {DETAILS_FILE}")
+    details = json.loads((folder / DETAILS_FILE).read_text())
+    return RegisteredFiles(folder / MODEL_FILE, details["vae"], details["clip"])
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    return list(client.search_model_versions(f"name='{name}'", max_results=1000))
+
+
+def _reference(candidate: Candidate) -> str:
+    """What its scores are judged on: the held-out pictures, and how many of them."""
+    held_out = candidate.model.settings.get("held_out_fraction")
+    return f"{candidate.encodings.digest[:12]} {held_out} {candidate.report.rows}"
+
+
+def _scores(report: Manifest) -> dict[str, list[float]]:
+    """Score -> value and the ends of its interval."""
+    scores, intervals = report.figures["scores"], report.figures["intervals"]
+    return {name: [scores[name], *intervals[name]] for name in scores if name in intervals and "/" not in name}
+
+
+def _told(version: ModelVersion) -> Registered:
+    tags = version.tags
+    return Registered(version.name, str(version.version), json.loads(tags.get(_SCORES, "{}")), tags.get(_REFERENCE, ""))

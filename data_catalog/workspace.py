@@ -37,6 +37,10 @@ class Workspace:
         return self.root / "comparisons"
 
     @property
+    def sweeps(self) -> Path:
+        return self.root / "sweeps"
+
+    @property
     def mlflow_database(self) -> Path:
         return self.root / "mlflow.db"
 

@@ -19,6 +19,7 @@ from flows.compare import compare
 from flows.promote import promote
 from flows.sample import sample
 from flows.serve_command import serve
+from flows.sweep import sweep
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ app.command(compare)
 app.command(promote)
 app.command(sample)
 app.command(serve)
+app.command(sweep)
 
 
 @app.command

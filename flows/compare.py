@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,6 @@ from flows.terminal import UserMistake, console, load
 
 if TYPE_CHECKING:
     from data_catalog.manifest import Manifest
-    from flows.progress import Progress
     from pipeline.comparison_page import Row
     from pipeline.config import RunConfig
 
@@ -38,7 +36,7 @@ def compare(
         raise UserMistake(f"{out} is a file; --out takes a folder")
     trained = _trained([run_a, run_b], overrides)
 
-    from flows.progress import Progress
+    from flows.progress import Progress, Shown
     from pipeline.compare import ComparisonError
     from pipeline.compare import compare as compare_runs
     from pipeline.comparison_page import Run
@@ -46,7 +44,7 @@ def compare(
     first, second = (Run(*told) for told in trained)
     try:
         with Progress("compare") as show:
-            found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, _Shown(show))
+            found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, Shown(show))
     except ComparisonError as error:
         raise UserMistake(str(error)) from error
     console.print(_table(found.rows))
@@ -56,16 +54,6 @@ def compare(
         f"  page      {found.folder / 'comparison.html'}\n  pictures  {found.folder / 'comparison.png'}",
         markup=False,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """Progress without a run to track."""
-
-    show: Progress
-
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        self.show.update(done, total, note)
 
 
 _Trained = tuple[str, "RunConfig", "Manifest", "Manifest"]  # as it was typed, settings, encodings, model

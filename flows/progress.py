@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -52,3 +53,13 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._bars:
             self._bars.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a stage tells of its progress, shown and not recorded."""
+
+    show: Progress
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        self.show.update(done, total, note)

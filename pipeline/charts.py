@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
 _SMOOTHED_FROM = 100  # points: a noisy curve of so many is drawn faint, its running mean over it
+_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tld", "font.family": "sans-serif", "font.size": 11}
 _WITHOUT_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def curves(lines: Mapping[str, Points], ylabel: str) -> str:
     """Named curves over training steps, on a logarithmic scale, as a data URI; equal numbers give equal bytes."""
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tld", "font.family": "sans-serif", "font.size": 11}):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+    with drawn(figsize=(5.4, 3.3)) as figure:
         axes = figure.subplots()
         for number, (name, points) in enumerate(lines.items()):
             steps, values = zip(*points, strict=True)
@@ -29,7 +30,20 @@ def curves(lines: Mapping[str, Points], ylabel: str) -> str:
         axes.set(xlabel="step", ylabel=ylabel, yscale="log")
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         axes.grid(alpha=0.3, which="both")
-        buffer = io.BytesIO()
+    return svg_uri(figure)
+
+
+@contextlib.contextmanager
+def drawn(figsize: tuple[float, float]) -> Iterator[Figure]:
+    """An empty figure, inches, to draw in within the block."""
+    with mpl.rc_context(_STYLE):
+        yield Figure(figsize=figsize, layout="constrained")
+
+
+def svg_uri(figure: Figure) -> str:
+    """A figure as a data URI."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
         figure.savefig(buffer, format="svg", metadata=_WITHOUT_METADATA)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 

@@ -97,7 +97,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     spreads = diversity_of_prompts(models, held, config, track)
     estimates["diversity"] = bootstrap(mean_of(spreads), len(spreads))
     losses = held_out_loss(models.denoiser, pairs, split, models.device)
-    timing["latency_s"] = _latency_s(models, held, config, track)
+    timing["latency_s"] = latency_s(models, held, config, track)
 
     shown = spread_evenly(len(samples), config.grid)
     real = decode_held_out(models, held, shown[:_BESIDE], config.batch_size)
@@ -191,7 +191,7 @@ def diversity_of_prompts(
     return of_each
 
 
-def _latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
+def latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
     """How long a person waits for one picture, seconds: the median of a few."""
     one = hold(held.pairs, held.numbers[:1], held.captions[:1])
     took = []

@@ -1,0 +1,129 @@
+"""Quality against time: which point is chosen, what is drawn again, what the page shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_catalog.manifest import Manifest
+from pipeline.config import RunConfig
+from pipeline.intervals import bootstrap
+from pipeline.metrics import mean_of
+from pipeline.stage import survey
+from pipeline.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
+from pipeline.sweep_page import write_sweep
+from tests.support.browser import needs_browser
+from tests.support.command import tld
+from tests.support.offline_page import DESK, PHONE, opened
+from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
+from tests.support.workspace import make_workspace, overrides
+from tld_model.sampling import Sampling
+
+
+def point(steps: int, latency_s: float, right: int, of: int = 200) -> Point:
+    """So many of the pictures are right: always the first, so that points differ in the same prompts."""
+    rows = (np.arange(of) < right).astype(float)
+    return Point(Way(Sampling(steps), 0), latency_s, rows, bootstrap(mean_of(rows), of))
+
+
+def test_the_fastest_that_chance_cannot_tell_from_the_best_is_recommended() -> None:
+    best, nearly, worse = point(20, 2.0, 180), point(10, 1.0, 178), point(5, 0.5, 150)
+    assert fastest_of_the_best([best, nearly, worse]) is nearly
+    assert fastest_of_the_best([best, worse]) is best
+    swept = Sweep("prompt_accuracy", [best, nearly, worse, point(10, 3.0, 179)], best.way, nearly)
+    assert swept.front == [worse, nearly, best]
+
+
+def test_every_combination_is_a_way_and_the_runs_own_is_among_them(workspace: RunConfig) -> None:
+    made = ways(workspace.evaluate, (1, 2), (4, 5), ("heun", "dpmpp_2m"), (0,))
+    assert len(made) == 8
+    assert made[0].sampling == workspace.evaluate.sampling == Sampling(4, 2.0)
+    assert len(ways(workspace.evaluate, (1,), (5,), ("heun",), (0,))) == 2
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return make_workspace(tmp_path_factory.mktemp("sweep") / "data")
+
+
+def outputs(config: RunConfig) -> tuple[Manifest, Manifest]:
+    statuses = survey(config)
+    encodings, model = statuses["encode"].manifest, statuses["train"].manifest
+    assert encodings
+    assert model
+    return encodings, model
+
+
+@pytest.fixture(scope="module")
+def swept(workspace: RunConfig) -> Sweep:
+    encodings, model = outputs(workspace)
+    wanted = ways(workspace.evaluate, (1, 2), (2, 4), ("dpmpp_2m",), (0,))
+    return sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
+
+
+def test_what_was_drawn_once_is_not_drawn_again(
+    workspace: RunConfig, swept: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encodings, model = outputs(workspace)
+    wanted = [point.way for point in swept.points]
+    drawn: list[int] = []
+
+    def never(*_: object) -> None:
+        drawn.append(1)
+        raise AssertionError
+
+    monkeypatch.setattr("pipeline.sweep.sample_held_out", never)
+    again = sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
+    assert [(p.way, p.latency_s, p.quality) for p in again.points] == [
+        (p.way, p.latency_s, p.quality) for p in swept.points
+    ]
+    new = replace(wanted[0], sampling=replace(wanted[0].sampling, steps=9))
+    with pytest.raises(AssertionError):
+        sweep(workspace, encodings, model, [*wanted, new], 6, RememberingTracker())
+    assert drawn == [1]
+
+
+def test_guidance_and_steps_reach_the_pictures(workspace: RunConfig, swept: Sweep) -> None:
+    _, model = outputs(workspace)
+    kept = {path.read_bytes() for path in sweep_folder(workspace, model).glob("*.safetensors")}
+    assert len(kept) == len(swept.points) == 4
+    assert all(point.quality.n == 6 and point.latency_s > 0 for point in swept.points)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_the_page_shows_the_plot_and_marks_the_chosen(
+    workspace: RunConfig, swept: Sweep, width: int, tmp_path: Path
+) -> None:
+    _, model = outputs(workspace)
+    folder = sweep_folder(workspace, model)
+    write_sweep(folder, "tiny", model, swept)
+    told = json.loads((folder / "sweep.json").read_text())
+    assert [p["chosen"] for p in told["points"]] == [True, False, False, False]
+    assert sum(p["best"] for p in told["points"]) == 1
+    with opened(folder / "sweep.html", width, tmp_path) as page:
+        assert page.get_by_role("row").count() == 1 + len(swept.points)
+        assert page.get_by_text("of the config").count() == 1
+
+
+def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(workspace: RunConfig) -> None:
+    given = overrides(workspace.root)
+    done = tld("sweep", TINY, *given, "--guidance", "0.5", "2", "--steps", "0", "--ema", "3", "--prompts", "1")
+    assert done.returncode == 2
+    for says in (
+        "--guidance must be at least 1, got 0.5",
+        "--steps must be at least 1, got 0",
+        "--ema: there is no average 3; train.ema_decay has 1",
+        "--prompts must be at least 2, got 1",
+    ):
+        assert says in done.stderr
+    assert tld("sweep", TINY, *given, "train.seed=9").returncode == 2, "no such model"
+    done = tld("sweep", TINY, *given, "--guidance", "1", "2", "--steps", "2", "4", "--prompts", "6")
+    assert done.returncode == 0, done.stderr
+    assert "evaluate.guidance=" in done.stdout
+    assert "sweep.html" in done.stdout

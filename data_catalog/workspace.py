@@ -36,9 +36,9 @@ class Workspace:
     def comparisons(self) -> Path:
         return self.root / "comparisons"
 
-    @property
-    def sweeps(self) -> Path:
-        return self.root / "sweeps"
+    def sweep(self, model: str) -> Path:
+        """What was measured of ways to sample the model of a fingerprint."""
+        return self.root / "sweeps" / model[:12]
 
     @property
     def mlflow_database(self) -> Path:

@@ -32,7 +32,7 @@ from pipeline.intervals import bootstrap, bootstrap_difference
 from pipeline.judge import Judged, estimate_differences, estimate_scores, judge
 from pipeline.metrics import mean_of
 
-_NOT_OF_SAMPLING = {"prompts", "seed", "grid", "require", "device", "batch_size"}
+_NOT_OF_SAMPLING = {"prompts", "seed", "grid", "require", "price_per_hour", "device", "batch_size"}
 
 
 class ComparisonError(ValueError):

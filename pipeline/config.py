@@ -364,6 +364,8 @@ class EvaluateConfig(_Section):
     require: dict[str, float] = {}
     """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses, distances and latency_s (seconds of one
     picture), the most they may be."""
+    price_per_hour: float | None = Field(None, ge=0)
+    """What an hour of this machine costs you; the report then tells the price of the run. Changes nothing else."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1)

@@ -38,7 +38,7 @@ from pipeline.metrics import diversity, mean_of
 from pipeline.pictures import Pictures, picture_grid
 from pipeline.report import Report, render_report, spread_evenly
 from pipeline.stage import Output, StageFailed, Tracker
-from pipeline.train import held_out_loss
+from pipeline.train import held_out_losses
 from pipeline.train_events import average_file
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
@@ -96,7 +96,8 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     estimates = estimate_scores(judged, reference)
     spreads = diversity_of_prompts(models, held, config, track)
     estimates["diversity"] = bootstrap(mean_of(spreads), len(spreads))
-    losses = held_out_loss(models.denoiser, pairs, split, models.device)
+    for name, losses in held_out_losses(models.denoiser, pairs, split, models.device).items():
+        estimates[name] = bootstrap(mean_of(losses.numpy()), len(losses))
     timing["latency_s"] = latency_s(models, held, config, track)
 
     shown = spread_evenly(len(samples), config.grid)
@@ -111,7 +112,6 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
         shown=shown,
         real=real,
         estimates=estimates,
-        losses=losses,
         timing=timing,
         made_by=track.run_id,
         seconds=time.monotonic() - started,
@@ -205,9 +205,8 @@ def latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsPr
 def _finish(report: Report, out: Path, track: Tracker) -> Output:
     """Write the files, tell the scores, demand what the run demands. The digest covers what follows from the
     settings, which the time it took does not."""
-    scores = {name: told.value for name, told in report.estimates.items()} | report.losses
+    scores = {name: told.value for name, told in report.estimates.items()}
     told = {name: asdict(told) for name, told in report.estimates.items()}
-    told |= {name: {"value": value} for name, value in report.losses.items()}
     write_atomically(out / "metrics.json", json.dumps(told, indent=2) + "\n")
     _grid(report).save(out / "grid.png")
     write_atomically(out / "report.html", render_report(report))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from data_catalog import shapes
 from data_catalog.manifest import Manifest, ManifestError, read_manifest_alone
@@ -21,7 +22,7 @@ from pipeline.download_report import account_rows
 from pipeline.hardware import hardware
 from pipeline.intervals import Estimate
 from pipeline.judge import Judged
-from pipeline.pages import picture_uri, render_page
+from pipeline.pages import data_uri, picture_uri, render_page
 from pipeline.pictures import Pictures
 from pipeline.train_events import EVENTS_FILE
 
@@ -51,7 +52,6 @@ class Report:
     shown: list[int]  # samples of the grid, spread evenly
     real: Pictures  # the held-out pictures of the first of `shown`
     estimates: dict[str, Estimate]
-    losses: dict[str, float]  # held out: of all noise levels, and of bins of them
     timing: dict[str, float]
     made_by: str
     seconds: float  # so far
@@ -78,7 +78,11 @@ def render_report(report: Report) -> str:
     lineage = list(ancestors(report.encodings, report.model))
     by_score = report.judged.clip_score.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(by_score) // 2)
-    bins = {name.rpartition("/")[2]: value for name, value in report.losses.items() if "/" in name}
+    bins = {
+        name.rpartition("/")[2]: told for name, told in report.estimates.items() if name.startswith("held_out_loss/")
+    }
+    made = [*(manifest.seconds for manifest in lineage), report.seconds]
+    sweep = Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
     return render_page(
         "report.html.j2",
         report=report,
@@ -105,6 +109,8 @@ def render_report(report: Report) -> str:
         ],
         ancestors=lineage,
         machine=hardware(),
+        sweep=data_uri(Image.open(sweep)) if sweep.exists() else "",
+        hours=sum(made) / 3600,
         settings={
             **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},
             "evaluate": _as_yaml(report.config.model_dump(mode="json")),

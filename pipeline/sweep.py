@@ -132,7 +132,7 @@ def sweep(
 
 def sweep_folder(config: RunConfig, model: Manifest) -> Path:
     """Where all sweeps of a model lie."""
-    return Workspace(config.root).sweeps / model.fingerprint[:12]
+    return Workspace(config.root).sweep(model.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

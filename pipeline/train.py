@@ -118,15 +118,23 @@ def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
     return norm
 
 
-@torch.no_grad()
 def held_out_loss(
     denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
 ) -> dict[str, float]:
-    """Mean squared error of x0 on held-out pairs, plain, at the same noise every time: over all noise
-    levels ("held_out_loss") and in equal bins of them ("held_out_loss/0.0-0.2", …)."""
+    """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in equal bins of them
+    ("held_out_loss/0.0-0.2", …)."""
+    return {name: losses.mean().item() for name, losses in held_out_losses(denoiser, pairs, split, device).items()}
+
+
+@torch.no_grad()
+def held_out_losses(
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+) -> dict[str, Tensor]:
+    """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every time: float64 [n],
+    by the names of `held_out_loss`."""
     numbers = split.held_out[:_HELD_OUT_PAIRS]
     chance = torch.Generator().manual_seed(0)
-    sums = torch.zeros(NOISE_BINS, dtype=torch.float64)
+    losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)
     for start in range(0, len(numbers), 128):
         batch = pairs.take(numbers[start : start + 128], device)
         for index in range(NOISE_BINS):
@@ -134,7 +142,7 @@ def held_out_loss(
             noise = torch.randn(batch.latents.shape, generator=chance)
             clean, noise, sigma, text = (x.to(device) for x in (batch.latents, noise, sigma, batch.text))
             predicted = denoiser(add_noise(clean, noise, sigma), sigma, text)
-            sums[index] += denoising_loss(predicted, clean, sigma, max_weight=1).double().sum().cpu()
-    means = (sums / len(numbers)).tolist()
-    bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": mean for i, mean in enumerate(means)}
-    return {"held_out_loss": sum(means) / NOISE_BINS, **bins}
+            of_each = denoising_loss(predicted, clean, sigma, max_weight=1)
+            losses[index, start : start + len(of_each)] = of_each.double().cpu()
+    bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": row for i, row in enumerate(losses)}
+    return {"held_out_loss": losses.mean(dim=0), **bins}

@@ -49,7 +49,7 @@ def test_there_is_no_drawer_for_odds_and_ends() -> None:
 
 def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    others = "run sample compare promote import-checkpoint export-checkpoint serve status config catalog bench ui"
+    others = "run sample sweep compare promote import-checkpoint export-checkpoint serve status config catalog bench ui"
     for command in (*STAGES, *others.split()):
         assert f"tld {command}" in readme
     for path in re.findall(r"`((?:data_catalog|tld_model|pipeline|flows)/\w+\.py)`", readme):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from data_catalog.manifest import Manifest
+from data_catalog.workspace import Workspace
 from pipeline.config import SCORES, RunConfig
 from pipeline.evaluate import evaluate
 from pipeline.hardware import hardware
@@ -47,6 +49,11 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: 
     for name in set(SCORES) - {"held_out_loss", "latency_s"}:
         assert told[name]["low"] <= told[name]["value"] <= told[name]["high"], name
         assert told[name]["n"] == 12
+    bins = [name for name in told if name.startswith("held_out_loss/")]
+    assert len(bins) == 5
+    for name in ("held_out_loss", *bins):
+        assert 0 < told[name]["low"] < told[name]["value"] < told[name]["high"], name
+        assert told[name]["n"] == 24, "all held-out pairs"
     assert told["clip_score"]["low"] < told["clip_score"]["value"] < told["clip_score"]["high"]
     assert told["reference/prompt_accuracy"]["value"] > 0.9
     assert report.figures["scores"] == {name: value["value"] for name, value in told.items()}
@@ -101,3 +108,22 @@ def test_a_browser_without_network_shows_the_whole_page(report: Manifest, tmp_pa
         told = page.locator("h2:text('Best by CLIP score') + .tiles figcaption .note").all_inner_texts()
         scores = [float(text.split()[-1]) for text in told]
         assert scores == sorted(scores, reverse=True)
+
+
+def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: RunConfig, report: Manifest) -> None:
+    page = report.file("report.html").read_text()
+    assert "In all " in page
+    assert "an\nhour" not in page
+    assert "Ways to sample" not in page
+    model = survey(config)["train"].manifest
+    assert model
+    folder = Workspace(config.root).sweep(model.fingerprint)
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "sweep.png")
+    priced = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"price_per_hour": 3600.0})})
+    assert survey(priced)["evaluate"].state == "fresh", "a price changes no score"
+    again = report_of(priced, force=True)
+    assert again.digest == report.digest
+    page = again.file("report.html").read_text()
+    assert "at 3600.0 an\nhour " in page
+    assert "Ways to sample this model" in page

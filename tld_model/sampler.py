@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from tld_model.solver_names import SolverName
+from tld_model.sampling import SolverName
 
 # (noisy [b, c, z, z], noise levels [b], text [b, t] or [b, l, t]) -> clean [b, c, z, z]
 DenoiseFn = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -34,11 +35,14 @@ def noise_levels(steps: int) -> list[float]:
     return [first, *(1 - i / steps for i in range(1, steps))]
 
 
-def guided(denoise: DenoiseFn, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> DenoiseFn:
+def guided(
+    denoise: DenoiseFn, scale: float, interval: tuple[float, float] = (0.0, 1.0), negative: Tensor | None = None
+) -> DenoiseFn:
     """Classifier-free guidance (Ho and Salimans, 2022, eq. 6) on the predicted clean latent:
     unconditional + scale * (conditional - unconditional), both halves in one batch, at noise levels in
     (low, high] of the interval (Kynkäänniemi et al., 2024). Outside, and everywhere at scale 1, the model runs on
-    the conditional half alone. All rows of a batch are taken to be at one level."""
+    the conditional half alone. All rows of a batch are taken to be at one level. A negative text [1, t] or
+    [1, l, t] takes the place of no condition: guidance leads away from it."""
     if scale == 1:
         return denoise
     low, high = interval
@@ -47,11 +51,22 @@ def guided(denoise: DenoiseFn, scale: float, interval: tuple[float, float] = (0.
         # Looking at a level waits for the device, so it is looked at only where that decides something.
         if interval != (0.0, 1.0) and not bool(((low < sigma) & (sigma <= high)).all()):
             return denoise(noisy, sigma, text)
-        both = denoise(torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), torch.cat([text, torch.zeros_like(text)]))
+        both = denoise(torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), _with_opposite(text, negative))
         conditional, unconditional = both.chunk(2)
         return unconditional + scale * (conditional - unconditional)
 
     return denoise_guided
+
+
+def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
+    """Texts [b, t] or [b, l, t], then for each what guidance leads away from: [2b, t] or [2b, l, t]; a text of fewer
+    tokens is padded with zeros."""
+    if negative is None:
+        return torch.cat([text, torch.zeros_like(text)])
+    if text.dim() == 3:
+        length = max(text.shape[1], negative.shape[1])
+        text, negative = (F.pad(x, (0, 0, 0, length - x.shape[1])) for x in (text, negative))
+    return torch.cat([text, negative.expand_as(text)])
 
 
 @torch.no_grad()

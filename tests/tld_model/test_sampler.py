@@ -14,7 +14,7 @@ from diffusers import (
 from torch import Tensor
 
 from tld_model.sampler import SOLVERS, guided, noise_levels, sample
-from tld_model.solver_names import SolverName
+from tld_model.sampling import SolverName
 
 ALL: tuple[SolverName, ...] = get_args(SolverName)
 STEPS = 12
@@ -174,3 +174,16 @@ def test_noise_levels_fall_from_just_below_one() -> None:
         assert all(level > following for level, following in pairwise(levels))
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         noise_levels(0)
+
+
+@pytest.mark.parametrize(("length", "negative_length"), [(None, None), (3, 5), (5, 3)])
+def test_guidance_leads_away_from_a_negative_text(length: int | None, negative_length: int | None) -> None:
+    def told(_noisy: Tensor, _sigma: Tensor, text: Tensor) -> Tensor:
+        return text.flatten(1).sum(dim=1)  # what the model says is the sum of its text
+
+    shape, negative_shape = ((2, n, 4) if n else (2, 4) for n in (length, negative_length))
+    text, negative = torch.rand(shape), torch.rand(negative_shape)[:1]
+    noisy, sigma = torch.zeros(2, 1, 2, 2), torch.ones(2)
+    guided_away = guided(told, 3.0, negative=negative)(noisy, sigma, text)
+    opposite = negative.sum()
+    torch.testing.assert_close(guided_away, opposite + 3 * (text.flatten(1).sum(dim=1) - opposite))

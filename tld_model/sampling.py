@@ -1,0 +1,21 @@
+"""How pictures are sampled: the settings of sampler.py and their names. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SolverName = Literal["dpmpp_2m", "heun", "euler", "ddim"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """From noise to a picture. Pictures that agree in this can share a batch."""
+
+    steps: int = 20
+    guidance: float = 4.5  # guidance scale; 1 is none
+    solver: SolverName = "dpmpp_2m"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels, low and high, between which guidance applies
+
+
+USUAL = Sampling()

@@ -16,6 +16,7 @@ from rich.table import Table
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.compare import compare
+from flows.export import export
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
 from tld_model.solver_names import SolverName
 
@@ -44,6 +45,7 @@ app.command(catalog)
 app.command(import_checkpoint)
 app.command(export_checkpoint)
 app.command(compare)
+app.command(export)
 
 
 @app.command

@@ -29,7 +29,7 @@ def export(
     """Write the trained model as a folder that loads without this project, with its model card as README.md.
 
     Format diffusers: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True) loads it. The same seed gives
-    the same pictures as here.
+    the same pictures as here, up to rounding.
     """
     settings, out = load(config, overrides), out.expanduser()
     which = which_model(config, overrides, settings, model)
@@ -39,7 +39,7 @@ def export(
     try:
         check_target(out)
         generate = which.load("cpu")
-        card = _card_of_weights(which, generate, model) if model else _card_of_run(config, overrides, settings)
+        card = _card_of_weights(which, generate) if model else _card_of_run(config, overrides, settings)
         prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the picture shows"
         export_diffusers(generate, settings.evaluate, card, prompt, out)
     except ExportError as error:
@@ -64,10 +64,10 @@ def _card_of_run(config: Path, overrides: Sequence[str], settings: RunConfig) ->
     return lambda usage: model_card(encodings, trained, report, settings.name, source=source, usage=usage)
 
 
-def _card_of_weights(which: WhichModel, generate: Generator, model: Path) -> Callable[[Usage], str]:
+def _card_of_weights(which: WhichModel, generate: Generator) -> Callable[[Usage], str]:
     from pipeline.model_card import card_of_weights
 
     denoiser, encoders = generate.denoiser, {"vae": which.vae, "clip": which.clip}
     parameters = sum(weight.numel() for weight in denoiser.parameters())
-    name = (model.parent if model.suffix else model).resolve().name
+    name = which.denoiser.resolve().parent.name
     return lambda usage: card_of_weights(denoiser.config, parameters, encoders, name, usage)

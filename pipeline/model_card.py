@@ -129,7 +129,8 @@ def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage)
     }
     if source and source.homepage.startswith(_HUB_DATASETS):
         front["datasets"] = [source.homepage.removeprefix(_HUB_DATASETS)]
-    metrics = [{"type": score.name, "value": score.value, "name": score.meaning} for score in scores]
+    of_the_model = [score for score in scores if not score.name.endswith("_reference")]
+    metrics = [{"type": score.name, "value": score.value, "name": score.meaning} for score in of_the_model]
     if metrics:
         known = source.name if source else "own-table"
         result = {

@@ -40,7 +40,7 @@ def other_generator() -> Generator:
     base = untrained_generator()
     torch.manual_seed(1)
     text_encoder = load_text_encoder("shapes-clip", "cpu", "tokens")
-    options: dict[str, Any] = {"text": "tokens", "predicts": "v", "qk_norm": True, "inpainting": True}
+    options: dict[str, Any] = {"text": "tokens", "predicts": "v", "qk_norm": True, "inpainting": True, "norm": "post"}
     denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=text_encoder.dim, width=64, layers=1, **options)).eval()
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)

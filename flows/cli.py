@@ -16,6 +16,7 @@ from rich.table import Table
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.compare import compare
+from flows.export import export
 from flows.promote import promote
 from flows.sample import sample
 from flows.serve_command import serve
@@ -50,6 +51,7 @@ app.command(promote)
 app.command(sample)
 app.command(serve)
 app.command(sweep)
+app.command(export)
 
 
 @app.command

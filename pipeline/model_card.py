@@ -7,7 +7,7 @@ of paths and URLs it tells the last part.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from data_catalog.sources import Source, known_sources
 from pipeline.download_report import account_rows
 from pipeline.pages import render_page
 from pipeline.report import EXPLAINED, ancestors
+from tld_model.config import DenoiserConfig
 
 CARD_FILE = "README.md"
 _TAGS = ["text-to-image", "latent-diffusion", "diffusion-transformer", "rectified-flow"]
@@ -75,16 +76,16 @@ def model_card(
     training = model.settings
     return render_page(
         "model_card.md.j2",
-        front=yaml.safe_dump(_front(name, data, scores, usage), sort_keys=False, allow_unicode=True, width=120),
+        front=_as_yaml(_front(name, data, scores, usage)),
         name=name,
         usage=usage,
         model=model,
+        parameters=model.figures["parameters"],
         shape=training["model"],
         encodings=encodings,
         report=report,
         source=data,
         scores=scores,
-        latent="×".join(map(str, encodings.figures["latent_shape"])),
         encoders={kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")},
         picture_size=images.settings["image_size"] if images else None,
         split_column=images.settings.get("split_column") if images else None,
@@ -92,6 +93,23 @@ def model_card(
         epochs=training["steps"] * training["batch_size"] / max(1, model.figures["train_pairs"]),
         settings=[(key, _as_told(training[key])) for key in _TOLD if training.get(key) is not None],
         lineage=lineage,
+    )
+
+
+def card_of_weights(
+    shape: DenoiserConfig, parameters: int, encoders: Mapping[str, str], name: str, usage: Usage
+) -> str:
+    """The card of a denoiser that came without its history, as an imported one; its encoders are vae and clip."""
+    return render_page(
+        "model_card.md.j2",
+        front=_as_yaml(_front(name, None, [], usage)),
+        name=name,
+        usage=usage,
+        model=None,
+        parameters=parameters,
+        shape=shape.model_dump(mode="json"),
+        encoders={kind: public_name(encoder) for kind, encoder in encoders.items()},
+        picture_size=None,
     )
 
 
@@ -111,7 +129,8 @@ def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage)
     }
     if source and source.homepage.startswith(_HUB_DATASETS):
         front["datasets"] = [source.homepage.removeprefix(_HUB_DATASETS)]
-    metrics = [{"type": score.name, "value": score.value, "name": score.meaning} for score in scores]
+    of_the_model = [score for score in scores if not score.name.endswith("_reference")]
+    metrics = [{"type": score.name, "value": score.value, "name": score.meaning} for score in of_the_model]
     if metrics:
         known = source.name if source else "own-table"
         result = {
@@ -121,6 +140,10 @@ def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage)
         }
         front["model-index"] = [{"name": name, "results": [result]}]
     return front
+
+
+def _as_yaml(front: dict[str, Any]) -> str:
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _scores(report: Manifest | None) -> Iterator[_Score]:

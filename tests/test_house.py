@@ -24,8 +24,13 @@ def users_of(library: str) -> set[str]:
 def test_each_library_is_named_where_it_belongs() -> None:
     recipe = "pipeline/demo_encoders.py"  # builds untrained models, which no stage does
     assert users_of("img2dataset") == {"pipeline/download.py"}
-    assert users_of("diffusers") == {"tld_model/encoders.py", recipe}
-    assert users_of("transformers") == {"tld_model/encoders.py", recipe}
+    carried = {
+        "pipeline/diffusers_pipeline.py",
+        "pipeline/diffusers_transformer.py",
+    }  # by exports, which diffusers runs
+    example = "pipeline/export_diffusers.py"  # in the text of the card
+    assert users_of("diffusers") == {"tld_model/encoders.py", recipe, example, *carried}
+    assert users_of("transformers") == {"tld_model/encoders.py", recipe, "pipeline/diffusers_pipeline.py"}
 
 
 def test_no_file_can_run_code_by_being_loaded() -> None:
@@ -49,8 +54,8 @@ def test_there_is_no_drawer_for_odds_and_ends() -> None:
 
 def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    others = "run sample sweep compare promote import-checkpoint export-checkpoint serve status config catalog bench ui"
-    for command in (*STAGES, *others.split()):
+    drawing = "sample sweep compare promote export import-checkpoint export-checkpoint serve"
+    for command in (*STAGES, *drawing.split(), *"run status config catalog bench ui".split()):
         assert f"tld {command}" in readme
     for path in re.findall(r"`((?:data_catalog|tld_model|pipeline|flows)/\w+\.py)`", readme):
         assert (REPOSITORY / path).exists(), path

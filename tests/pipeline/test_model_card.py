@@ -26,7 +26,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Manifes
 def report(trained: tuple[Manifest, Manifest]) -> Manifest:
     """As evaluate leaves it; made up, since what it takes is a model that has learned."""
     figures = {
-        "scores": {"clip_score": 93.5, "cmmd": 0.0123, "held_out_loss": 0.04, "frechet_distance": float("nan")},
+        "scores": {
+            "clip_score": 93.5,
+            "clip_score_reference": 94,
+            "cmmd": 0.0123,
+            "held_out_loss": 0.04,
+            "frechet_distance": float("nan"),
+        },
         "intervals": {"clip_score": [93.1, 93.9], "cmmd": [0.01, 0.015]},
     }
     settings = {"steps": 20, "guidance": 2.0, "seed": 0, "solver": "heun"}
@@ -45,7 +51,7 @@ def test_the_hub_reads_it(trained: tuple[Manifest, Manifest], report: Manifest) 
     assert card.data["model_name"] == "my-model"
     results: list[EvalResult] = card.data["eval_results"]
     values = {result.metric_type: result.metric_value for result in results}
-    assert values == {"clip_score": 93.5, "cmmd": 0.0123, "held_out_loss": 0.04}  # and what is no number is left out
+    assert values == {"clip_score": 93.5, "cmmd": 0.0123, "held_out_loss": 0.04}  # of the model, where it is a number
     assert {result.dataset_split for result in results} == {"held_out"}
 
 
@@ -59,6 +65,7 @@ def test_it_says_what_was_made_from_what(trained: tuple[Manifest, Manifest], rep
     assert encodings.parents["download"] in text
     assert model.digest in text
     assert "| `clip_score` | 93.5 | 93.1 to 93.9 |" in text
+    assert "| `clip_score_reference` | 94 |" in text
     assert "20 steps of `heun` at guidance scale 2.0" in text
     assert "| `lr` | 0.001 |" in text
     assert "&#" not in text  # Markdown, not HTML

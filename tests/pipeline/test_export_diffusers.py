@@ -1,0 +1,204 @@
+"""Exports for diffusers, loaded by diffusers in a process that cannot import this project: the same pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.config import EvaluateConfig
+from pipeline.export_diffusers import ExportError, check_target, export_diffusers
+from pipeline.model_card import Usage, card_of_weights
+from pipeline.one_file import one_file
+from pipeline.sample import Generator
+from tests.support import load_exports
+from tests.support.untrained import untrained_generator
+from tld_model.config import DenoiserConfig
+from tld_model.denoiser import Denoiser
+from tld_model.encoders import load_text_encoder
+from tld_model.sampler import guided, noise_levels, sample
+from tld_model.sampling import Sampling
+
+PROMPTS = ["a small red star", "a large blue circle in the top left on a yellow background"]
+SEEDS = [7, 11]
+USUAL = EvaluateConfig(steps=3, guidance=2.0, guidance_interval=(0.2, 0.9))
+
+
+def other_generator() -> Generator:
+    """By token, predicts v, for inpainting, and of another scale of latents, as imported ones are."""
+    base = untrained_generator()
+    torch.manual_seed(1)
+    text_encoder = load_text_encoder("shapes-clip", "cpu", "tokens")
+    options: dict[str, Any] = {"text": "tokens", "predicts": "v", "qk_norm": True, "inpainting": True, "norm": "post"}
+    denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=text_encoder.dim, width=64, layers=1, **options)).eval()
+    for weight in denoiser.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return Generator(denoiser, text_encoder, replace(base.codec, scaling_factor=0.125, shift=0.5), "cpu")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Two exports, what drew them here, and what diffusers made of them elsewhere."""
+
+    pooled: Generator
+    tokens: Generator
+    folder: Path
+    made: dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    root = tmp_path_factory.mktemp("exports")
+    pooled, tokens = untrained_generator(), other_generator()
+    for name, generate in (("pooled", pooled), ("tokens", tokens)):
+        export_diffusers(generate, USUAL, card_of(generate), PROMPTS[0], root / name)
+    jobs: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[int]]] = {
+        "usual": ("pooled", {}, {"prompt": PROMPTS}, SEEDS),
+        "by token": ("tokens", {"custom_pipeline": str(root / "tokens")}, {"prompt": PROMPTS}, SEEDS),
+        "negative": ("tokens", {}, {"prompt": PROMPTS, "negative_prompt": "a large green square, and more"}, SEEDS),
+        "asked": ("pooled", {}, ASKED | {"prompt": PROMPTS[0], "num_images_per_prompt": 2, "height": 64}, SEEDS),
+        "half": ("pooled", {"dtype": "bfloat16"}, {"prompt": PROMPTS}, SEEDS),
+        "wrong": ("pooled", {}, {"prompt": PROMPTS, "width": 512, "solver": "magic"}, SEEDS[:1]),
+    }
+    listed = [
+        {"folder": str(root / name), "load": load, "call": call, "seeds": seeds, "out": str(root / f"{job}.npy")}
+        for job, (name, load, call, seeds) in jobs.items()
+    ]
+    run_elsewhere(listed, root)
+    return Exported(pooled, tokens, root, {job: np.load(root / f"{job}.npy") for job in jobs})
+
+
+ASKED = {"num_inference_steps": 4, "guidance_scale": 1.5, "solver": "heun", "guidance_interval": [0.0, 1.0]}
+
+
+def card_of(generate: Generator) -> Any:
+    encoders = {"vae": "shapes-vae", "clip": "shapes-clip"}
+    return lambda usage: card_of_weights(generate.denoiser.config, 1, encoders, "untrained", usage)
+
+
+def run_elsewhere(jobs: list[dict[str, Any]], root: Path) -> None:
+    (root / "jobs.json").write_text(json.dumps(jobs))
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(root / "modules")}
+    command = [sys.executable, "-I", load_exports.__file__, str(root / "jobs.json")]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def drawn_here(
+    generate: Generator,
+    sampling: Sampling,
+    prompts: Sequence[str],
+    negative: str = "",
+    seeds: Sequence[int] = SEEDS,
+) -> NDArray[Any]:
+    """A picture for each prompt, from noise of a seed of its own."""
+    shape = generate.denoiser.config
+    noise = torch.stack(
+        [
+            torch.randn(
+                (shape.latent_channels, shape.latent_size, shape.latent_size),
+                generator=torch.Generator().manual_seed(seed),
+            )
+            for seed in seeds
+        ]
+    )
+    away_from = generate.text_encoder([negative]) if negative else None
+    denoise = guided(generate.denoiser, sampling.guidance, sampling.guidance_interval, away_from)
+    text = generate.text_encoder(prompts)
+    latents = sample(sampling.solver, denoise, noise, text, noise_levels(sampling.steps))
+    pictures: NDArray[Any] = generate.codec.decode(latents).permute(0, 2, 3, 1).numpy()
+    return pictures
+
+
+def here(usual: EvaluateConfig = USUAL) -> Sampling:
+    return Sampling(usual.steps, usual.guidance, usual.solver, usual.guidance_interval)
+
+
+def test_the_same_seed_gives_the_same_picture(exported: Exported) -> None:
+    expected = drawn_here(exported.pooled, here(), PROMPTS)
+    assert expected.std() > 10
+    assert np.array_equal(exported.made["usual"], expected)
+
+
+def test_so_do_models_of_another_kind(exported: Exported) -> None:
+    """Text by token, v, another scale of latents: both exports are loaded by one process, one after the other."""
+    assert np.array_equal(exported.made["by token"], drawn_here(exported.tokens, here(), PROMPTS))
+    negative = drawn_here(exported.tokens, here(), PROMPTS, "a large green square, and more")
+    assert np.array_equal(exported.made["negative"], negative)
+    assert not np.array_equal(exported.made["negative"], exported.made["by token"])
+
+
+def test_a_call_says_how_to_sample(exported: Exported) -> None:
+    expected = drawn_here(exported.pooled, Sampling(4, 1.5, "heun"), PROMPTS[:1] * 2)
+    assert np.array_equal(exported.made["asked"], expected)
+
+
+def test_half_precision_draws_nearly_the_same(exported: Exported) -> None:
+    difference = np.abs(exported.made["half"].astype(int) - exported.made["usual"].astype(int))
+    assert difference.mean() < 12  # of 255, of weights at random that amplify everything
+    assert difference.max() > 0
+
+
+def test_what_cannot_be_drawn_is_told_at_once(exported: Exported) -> None:
+    told = str(exported.made["wrong"])
+    assert "width 512: this model draws 64x64" in told
+    assert "1 generators for 2 pictures" in told
+    assert "'magic'; known are dpmpp_2m" in told
+
+
+def test_the_example_of_the_card_runs(exported: Exported) -> None:
+    """It ran in the folder of the last job: four pictures, of which it saves that of seed 0."""
+    expected = drawn_here(exported.pooled, here(), PROMPTS[:1] * 4, seeds=range(4))
+    with Image.open(exported.folder / "pooled" / "picture.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected[0])
+
+
+def test_the_code_is_ours_and_needs_none_of_ours() -> None:
+    for module in ("pipeline.diffusers_pipeline", "pipeline.diffusers_transformer"):
+        text = one_file(module)
+        compile(text, module, "exec")
+        assert "\nfrom tld_model" not in text
+        assert "\nfrom pipeline" not in text
+    assert "def solve_dpmpp_2m(" in one_file("pipeline.diffusers_pipeline")
+
+
+def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
+    generate, out = untrained_generator(), tmp_path / "export"
+    out.mkdir()  # an empty one is as good as none
+    export_diffusers(generate, USUAL, card_of(generate), "first", out)
+    export_diffusers(generate, USUAL, card_of(generate), "second", out)
+    assert '"second"' in (out / "README.md").read_text()
+    (out / ".git").mkdir()
+    with pytest.raises(ExportError, match=r"holds \.git, which no export wrote"):
+        check_target(out)
+    other = tmp_path / "other"
+    (other / "vae").mkdir(parents=True)
+    with pytest.raises(ExportError, match="something else than an export"):
+        check_target(other)
+    with pytest.raises(ExportError, match="is a file"):
+        check_target(out / "README.md")
+    with pytest.raises(ExportError, match="there is no folder"):
+        check_target(tmp_path / "nowhere" / "export")
+
+
+def test_an_export_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
+    def no_card(_usage: Usage) -> str:
+        raise RuntimeError("no card")
+
+    generate, out = untrained_generator(), tmp_path / "export"
+    export_diffusers(generate, USUAL, card_of(generate), "first", out)
+    with pytest.raises(RuntimeError, match="no card"):
+        export_diffusers(generate, USUAL, no_card, "second", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert '"first"' in (out / "README.md").read_text()

@@ -15,11 +15,13 @@ from rich.table import Table
 
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
+from flows.clean import clean
 from flows.compare import compare
 from flows.export import export
 from flows.promote import promote
 from flows.sample import sample
 from flows.serve_command import serve
+from flows.status import status
 from flows.sweep import sweep
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
 
@@ -44,6 +46,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(catalog)
+app.command(clean)
+app.command(status)
 app.command(import_checkpoint)
 app.command(export_checkpoint)
 app.command(compare)
@@ -206,38 +210,6 @@ def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) 
         one_stage(settings, stage, force, parents)
     if stage == "evaluate":
         _closing_words(config, overrides, settings, survey(settings)["evaluate"])
-
-
-@app.command
-def status(
-    config: Config,
-    *overrides: str,
-    as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
-) -> None:
-    """Which stages are fresh, stale, missing or interrupted, and where their outputs are."""
-    from pipeline.stage import survey
-
-    statuses = survey(load(config, overrides))
-    rows = [
-        {
-            "stage": status.stage,
-            "state": status.state,
-            "rows": status.manifest.rows if status.manifest else None,
-            "made_by": status.manifest.made_by if status.manifest else None,
-            "folder": str(status.folder) if status.folder else None,
-        }
-        for status in statuses.values()
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    console.print(table)
-    for status in statuses.values():
-        if status.problem:
-            console.print(status.problem, markup=False)
 
 
 @app.command(name="config")

@@ -35,6 +35,7 @@ from tld_model.encoder_names import encoder_identity
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+LOCK_NAME = ".lock"  # in an output folder: who holds it works there
 _PATIENCE_S = 30.0  # with a process that is ending
 State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
 
@@ -251,7 +252,7 @@ def run_stage(
 def _alone_in(folder: Path) -> Iterator[None]:
     """One process at a time in an output folder. Raises StageFailed."""
     try:
-        with held(folder / ".lock", _PATIENCE_S):
+        with held(folder / LOCK_NAME, _PATIENCE_S):
             yield
     except StillHeld as error:
         raise StageFailed(str(error)) from None

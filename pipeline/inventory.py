@@ -1,0 +1,119 @@
+"""All that lies in a workspace: every output of every stage, what it was made from, what it weighs; and how what no run
+needs any more goes. Knows nothing of what a stage does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data_catalog.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from data_catalog.workspace import Workspace
+from pipeline.config import RunConfig
+from pipeline.locks import StillHeld, held
+from pipeline.stage import LOCK_NAME, STAGES, survey
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One output folder."""
+
+    stage: str
+    folder: Path
+    state: Literal["finished", "interrupted", "damaged"]
+    manifest: Manifest | None  # where it is finished
+    bytes: int  # of all its files; some may be linked from other outputs too
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """What no run that is kept needs."""
+
+    path: Path
+    why: str
+    bytes: int  # that become free, where all waste goes
+    output: Path  # the output folder that it is, or lies in: whose lock guards it
+
+
+def stored(root: Path) -> list[Stored]:
+    """Every output, in order of the stages and of time."""
+    workspace = Workspace(root)
+    found = []
+    for stage in STAGES:
+        folders = [path for path in workspace.outputs(stage).glob("*") if path.is_dir()]
+        outputs = [_stored(stage, folder) for folder in folders]
+        found += sorted(outputs, key=lambda output: output.manifest.made_at if output.manifest else "~")
+    return found
+
+
+def parents_of(output: Stored, among: Iterable[Stored]) -> dict[str, Stored | None]:
+    """Stage -> the output that it was made from; None where that is gone."""
+    told = output.manifest.parents if output.manifest else {}
+    by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
+    return {stage: by_digest.get((stage, digest)) for stage, digest in told.items()}
+
+
+def find_waste(configs: Sequence[RunConfig]) -> list[Waste]:
+    """What none of these runs, which share a workspace, needs: outputs that are not theirs, checkpoints of trainings
+    that are finished, sweeps of models that go."""
+    root = configs[0].root
+    kept = {status.folder for config in configs for status in survey(config).values()}
+    outputs = stored(root)
+    unwanted = [output for output in outputs if output.folder not in kept]
+    done = [o.folder / CHECKPOINTS for o in outputs if o.folder in kept and o.stage == "train" and o.manifest]
+    models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
+    sweeps = [Workspace(root).sweep(model.fingerprint) for model in models]
+    told = [
+        *((output.folder, f"{output.state}, of other settings", output.folder) for output in unwanted),
+        *((path, "of a training that is finished", path.parent) for path in done if path.is_dir()),
+        *((path, "of a model that goes", path) for path in sweeps if path.is_dir()),
+    ]
+    freed = _freed([path for path, _, _ in told])
+    return [Waste(path, why, size, output) for (path, why, output), size in zip(told, freed, strict=True)]
+
+
+def remove(waste: Waste) -> bool:
+    """Delete it, or return False where a process works in its output. An output loses its manifest first: a kill on
+    the way leaves one that is interrupted, not a damaged one."""
+    try:
+        with held(waste.output / LOCK_NAME, patience_s=0):
+            if waste.path == waste.output:
+                (waste.path / MANIFEST_NAME).unlink(missing_ok=True)
+            shutil.rmtree(waste.path)
+    except StillHeld:
+        return False
+    return True
+
+
+def _stored(stage: str, folder: Path) -> Stored:
+    size = sum(status.st_size for status in _files(folder))
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError:
+        return Stored(stage, folder, "damaged", None, size)
+    return Stored(stage, folder, "finished" if manifest else "interrupted", manifest, size)
+
+
+def _freed(paths: Sequence[Path]) -> list[int]:
+    """Bytes that each gives back where all go: of a file that several link to, at the last of them, where no other
+    path links to it."""
+    links = Counter[tuple[int, int]]()
+    freed = []
+    for path in paths:
+        size = 0
+        for status in _files(path):
+            inode = (status.st_dev, status.st_ino)
+            links[inode] += 1
+            size += status.st_size if links[inode] == status.st_nlink else 0
+        freed.append(size)
+    return freed
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    return (path.lstat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+StageName = Literal["download", "encode", "train", "evaluate"]
 OUTPUT_FOLDERS = {
     "download": "01_images",
     "encode": "02_encodings",

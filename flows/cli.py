@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.table import Table
 
+from data_catalog.workspace import StageName
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.clean import clean
 from flows.compare import compare
+from flows.deploy import deploy
 from flows.export import export
 from flows.promote import promote
 from flows.sample import sample
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.stage import StageStatus
 
-Stage = Literal["download", "encode", "train", "evaluate"]
 Part = Literal["encode", "load", "train", "denoise", "decode"]
 Overrides = Annotated[
     tuple[str, ...], Parameter(help="Settings to change, as section.key=value: train.lr=3e-4 evaluate.prompts=64.")
@@ -51,6 +52,7 @@ app.command(status)
 app.command(import_checkpoint)
 app.command(export_checkpoint)
 app.command(compare)
+app.command(deploy)
 app.command(promote)
 app.command(sample)
 app.command(serve)
@@ -62,9 +64,9 @@ app.command(export)
 def run(
     config: Config,
     *overrides: Annotated[str, Parameter(help="Settings to change, as section.key=value.")],
-    until: Annotated[Stage, Parameter(help="Stop after this stage.")] = "evaluate",
+    until: Annotated[StageName, Parameter(help="Stop after this stage.")] = "evaluate",
     force: Annotated[
-        tuple[Stage, ...], Parameter(negative="", help="Do this stage again even where it is fresh.")
+        tuple[StageName, ...], Parameter(negative="", help="Do this stage again even where it is fresh.")
     ] = (),
 ) -> None:
     """All stages: download, encode, train, evaluate; only what is not fresh."""
@@ -149,7 +151,7 @@ def _retry_failed(config: Path, settings: RunConfig) -> None:
     with with_prefect(settings):
         from flows.text_to_image import one_stage
 
-        after = one_stage(settings, "download", False, {}, retry_failed=True)
+        after = one_stage(settings, "download", retry_failed=True)
     table = Table("", "before", "after", box=None, header_style="bold", pad_edge=False)
     told = [manifest.figures["account"] for manifest in (before, after)]
     table.add_row("downloaded", *(str(account["downloaded"]) for account in told))
@@ -185,7 +187,7 @@ def evaluate(config: Config, *overrides: str, force: Force = False) -> None:
     _run_one("evaluate", config, overrides, force)
 
 
-def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) -> None:
+def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bool) -> None:
     from pipeline.preflight import check_run
     from pipeline.stage import STAGES, survey
 
@@ -199,7 +201,6 @@ def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) 
             f"which are {first.state}; make them with\n"
             f"  tld run {config} {joined(overrides)}--until {lacking[-1]}"
         )
-    parents = {name: manifest for name in STAGES[stage].parents if (manifest := statuses[name].manifest)}
     check_run(settings)
     if statuses[stage].state == "fresh" and not force:
         console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
@@ -207,7 +208,7 @@ def _run_one(stage: Stage, config: Path, overrides: Sequence[str], force: bool) 
     with with_prefect(settings):
         from flows.text_to_image import one_stage
 
-        one_stage(settings, stage, force, parents)
+        one_stage(settings, stage, force)
     if stage == "evaluate":
         _closing_words(config, overrides, settings, survey(settings)["evaluate"])
 

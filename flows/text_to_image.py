@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import Task
+from prefect.tasks import Task, exponential_backoff
+from requests import ConnectionError as RequestsConnectionError
 
 from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
 from data_catalog.manifest import Manifest
+from data_catalog.workspace import StageName
+from flows.run_page import run_page
 from flows.tracking import PipelineTracking, pipeline_run
+from flows.webhook import tell_webhook
 from pipeline.config import RunConfig
 from pipeline.pool import ShardPool, WorkerDied, as_finished
-from pipeline.stage import STAGES, run_stage
+from pipeline.stage import STAGES, StageFailed, run_stage, survey
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+GPU = "gpu"  # tag of the stages that want one; a server may limit how many run at once
+P = ParamSpec("P")
 
-# Prefect types its own runner as another than it asks for, hence the ignores below.
-_THREADS: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=64)
+_QUIETLY: dict[str, Any] = {"persist_result": False, "task_runner": ThreadPoolTaskRunner(max_workers=64)}
 
 # The manifest decides what is fresh: Prefect keeps no results and no cache.
 
 
-@task(name="download", cache_policy=NO_CACHE, persist_result=False)
+def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Whether a stage failed for a cause that may be gone soon: a server that could not be reached. What a user has to
+    change is not tried again."""
+    error: object = state.result(raise_on_failure=False)
+    while isinstance(error, BaseException):
+        if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P, Result]]:
+    return task(
+        name=name,
+        tags=tags,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(10),
+        retry_condition_fn=_may_pass,
+    )
+
+
+@_stage_task("download")
 def download_task(
     run: PipelineTracking, config: RunConfig, force: frozenset[str], retry_failed: bool = False
 ) -> Manifest:
@@ -48,7 +77,7 @@ def download_task(
     return manifest
 
 
-@task(name="encode", cache_policy=NO_CACHE, persist_result=False)
+@_stage_task("encode", GPU)
 def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], images: Manifest) -> Manifest:
     """images -> encodings"""
     from pipeline.encode import encode
@@ -67,7 +96,7 @@ def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str],
     return manifest
 
 
-@task(name="train", cache_policy=NO_CACHE, persist_result=False)
+@_stage_task("train", GPU)
 def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest) -> Manifest:
     """encodings -> model"""
     from pipeline.train_process import train
@@ -88,7 +117,7 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
     return manifest
 
 
-@task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
+@_stage_task("evaluate", GPU)
 def evaluate_task(
     run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest, model: Manifest
 ) -> Manifest:
@@ -111,8 +140,10 @@ def evaluate_task(
     return manifest
 
 
-@flow(name="text-to-image", persist_result=False, task_runner=_THREADS)  # type: ignore[arg-type]
-def text_to_image(config: RunConfig, force: frozenset[str] = frozenset(), until: str = "evaluate") -> Manifest:
+@flow(name="text-to-image", on_failure=[tell_webhook], on_crashed=[tell_webhook], **_QUIETLY)
+def text_to_image(
+    config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
+) -> Manifest:
     """From URLs to a report, or until a stage; what is fresh is not made again."""
     with pipeline_run(config) as run:
         made = images = download_task(run, config, force)
@@ -122,14 +153,17 @@ def text_to_image(config: RunConfig, force: frozenset[str] = frozenset(), until:
             made = model = train_task(run, config, force, encodings)
         if until == "evaluate":
             made = evaluate_task(run, config, force, encodings, model)
+    create_markdown_artifact(run_page(config), key="run", description=f"Where {config.name} stands")
     return made
 
 
-@flow(name="one-stage", persist_result=False, task_runner=_THREADS)  # type: ignore[arg-type]
-def one_stage(
-    config: RunConfig, stage: str, force: bool, parents: dict[str, Manifest], retry_failed: bool = False
-) -> Manifest:
-    """One stage alone, on outputs that are there."""
+@flow(name="one-stage", on_failure=[tell_webhook], on_crashed=[tell_webhook], **_QUIETLY)
+def one_stage(config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False) -> Manifest:
+    """One stage alone, on the fresh outputs of those before it."""
+    statuses = survey(config)
+    parents = {name: statuses[name].manifest for name in STAGES[stage].parents}
+    if lacking := [name for name, manifest in parents.items() if manifest is None]:
+        raise StageFailed(f"{stage} needs the output of {lacking[0]} first, which is {statuses[lacking[0]].state}")
     tasks: dict[str, Task[..., Manifest]] = {
         "download": download_task,
         "encode": encode_task,
@@ -140,7 +174,9 @@ def one_stage(
         forced = frozenset({stage} if force else ())
         if retry_failed:
             return download_task(run, config, forced, retry_failed)
-        return tasks[stage](run, config, forced, *(parents[name] for name in STAGES[stage].parents))
+        made = tasks[stage](run, config, forced, *parents.values())
+    create_markdown_artifact(run_page(config), key="run", description=f"Where {config.name} stands")
+    return made
 
 
 def _adopt(stage: str, force: frozenset[str]) -> Adopt:

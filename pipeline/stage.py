@@ -26,7 +26,7 @@ from data_catalog.manifest import (
     write_manifest,
 )
 from data_catalog.urls import url_table_digest
-from data_catalog.workspace import Workspace
+from data_catalog.workspace import StageName, Workspace
 from pipeline.config import ConfigError, RunConfig
 from pipeline.hardware import hardware
 from pipeline.locks import StillHeld, held
@@ -88,7 +88,7 @@ class StageFailed(RuntimeError):
 class StageSpec:
     """One row of the DAG."""
 
-    name: str
+    name: StageName
     version: int  # raised by hand when the code changes what the output means
     parents: tuple[str, ...]
     speed_only: frozenset[str]  # settings of its section that cannot change the output

@@ -23,7 +23,7 @@ from data_catalog.manifest import (
     read_manifest_alone,
     receipt_path,
 )
-from data_catalog.workspace import Workspace
+from data_catalog.workspace import StageName, Workspace
 from pipeline.config import RunConfig
 from pipeline.stage import STAGES, fingerprint
 
@@ -49,9 +49,10 @@ class Verified:
     damages: tuple[Damage, ...]
 
     @property
-    def last_damaged_stage(self) -> str | None:
+    def last_damaged_stage(self) -> StageName | None:
         """The stage up to which the run must be made again."""
-        return max((damage.stage for damage in self.damages), key=list(STAGES).index, default=None)
+        damaged = {damage.stage for damage in self.damages}
+        return next((spec.name for spec in reversed(STAGES.values()) if spec.name in damaged), None)
 
 
 def verify(config: RunConfig) -> Verified:

@@ -1,0 +1,137 @@
+"""`tld deploy`: the run as deployments of a Prefect server, for its workers, schedules and forms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from flows.terminal import Config, UserMistake, console, load
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.deployments.runner import RunnerDeployment
+
+    from pipeline.config import RunConfig
+
+
+def deploy(
+    config: Config,
+    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    pool: Annotated[str, Parameter(help="Work pool whose workers do it; made where there is none.")] = "tld",
+    pool_type: Annotated[
+        Literal["process", "docker"], Parameter(help="Of a new pool: processes of the worker's machine, or containers.")
+    ] = "process",
+    cron: Annotated[str | None, Parameter(help="When the whole run starts by itself, as '0 1 * * *'.")] = None,
+    nightly: Annotated[str, Parameter(help="When the trained model is evaluated again.")] = "0 3 * * *",
+    gpus: Annotated[
+        int, Parameter(help="How many of the stages encode, train and evaluate may run at once, over all runs.")
+    ] = 1,
+) -> None:
+    """Register this run with the Prefect server of PREFECT_API_URL: all of it, each stage, an evaluation every night.
+
+    Then start workers where the work shall be done, and runs from Prefect's page, with other settings where you like:
+    prefect worker start --pool tld
+    prefect deployment run text-to-image/tiny
+    """
+    settings = load(config, overrides)
+    server = _server()
+    problems = [f"--gpus must be at least 1, got {gpus}"] if gpus < 1 else []
+    for option, given in (("--cron", cron), ("--nightly", nightly)):
+        problems += [f"{option}: {problem}" for problem in _bad(given)]
+    if problems:
+        raise UserMistake("\n".join(problems))
+
+    from prefect.client.orchestration import get_client
+
+    from flows.text_to_image import GPU
+
+    with Console(stderr=True).status("talking to Prefect …"):
+        with get_client(sync_client=True) as client:
+            _make_pool(client, pool, pool_type)
+            client.create_concurrency_limit(tag=GPU, concurrency_limit=gpus)
+        names = [_apply(deployment) for deployment in _deployments(_rooted(settings), pool, cron, nightly)]
+    console.print(
+        "\n".join(f"  {name}" for name in names) + f"\nregistered with {server}\n\nStart a worker, then a run:\n"
+        f"  prefect worker start --pool {pool}\n  prefect deployment run {names[0]}",
+        markup=False,
+    )
+
+
+def _server() -> str:
+    """The address of the server, which answers. Raises UserMistake."""
+    import httpx
+
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        raise UserMistake(
+            "deployments need a Prefect server that stays: start one with\n  prefect server start\n"
+            "and say where it is with\n  export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise UserMistake(f"no Prefect server answers at PREFECT_API_URL={url}: {error}") from None
+    return url
+
+
+def _bad(cron: str | None) -> list[str]:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        if cron is not None:
+            CronSchedule(cron=cron)
+    except ValueError:
+        return [f"{cron!r} is no schedule in cron's format: minute hour day month weekday, as '0 3 * * *'"]
+    return []
+
+
+def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind))
+
+
+def _rooted(settings: RunConfig) -> dict[str, Any]:
+    """The settings with paths that mean the same in whatever folder a worker starts."""
+    told = settings.model_dump(mode="json")
+    told["root"] = str(settings.root.resolve())
+    for section, name in (("download", "urls"), ("encode", "vae"), ("encode", "clip"), ("train", "init_from")):
+        value = told[section][name]
+        if value and "://" not in value and Path(value).expanduser().exists():
+            told[section][name] = str(Path(value).expanduser().resolve())
+    return told
+
+
+def _deployments(config: dict[str, Any], pool: str, cron: str | None, nightly: str) -> Sequence[RunnerDeployment]:
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.text_to_image import one_stage, text_to_image
+    from pipeline.stage import STAGES
+
+    name = config["name"]
+    # A module of the worker's environment: the project is installed there, no code is sent.
+    where: dict[str, Any] = {
+        "work_pool_name": pool,
+        "entrypoint_type": EntrypointType.MODULE_PATH,
+        "tags": [name],
+    }
+    made: list[Any] = [text_to_image.to_deployment(name, parameters={"config": config}, cron=cron, **where)]
+    for stage in STAGES:
+        parameters = {"config": config, "stage": stage}
+        made.append(one_stage.to_deployment(f"{name}-{stage}", parameters=parameters, **where))
+    again = {"config": config, "stage": "evaluate", "force": True}
+    return [*made, one_stage.to_deployment(f"{name}-nightly", parameters=again, cron=nightly, **where)]
+
+
+def _apply(deployment: RunnerDeployment) -> str:
+    deployment.apply()
+    return f"{deployment.flow_name}/{deployment.name}"

@@ -1,0 +1,32 @@
+"""Word to the outside where a flow fails: a POST to the URL in TLD_WEBHOOK, which no log or message shows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import urllib.request
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_UI_URL
+
+_PATIENCE_S = 10
+
+
+def tell_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+    """A hook of flows that failed or crashed: {"flow", "run", "state", "message", "url"} as JSON. A URL that does not
+    answer changes nothing."""
+    url = os.environ.get("TLD_WEBHOOK")
+    if not url:
+        return
+    told = {
+        "flow": flow.name,
+        "run": flow_run.name,
+        "state": state.name,
+        "message": state.message or "",
+        "url": f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}",
+    }
+    request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})
+    with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=_PATIENCE_S):
+        pass

@@ -50,16 +50,22 @@ def encoder_problem(name: str) -> str | None:
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
     """Compare the model with encoders on this disk; those on a hub are checked once they are there."""
     if (vae := _encoder_config(config.encode.vae)) is not None:
-        levels: list[int] = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or []
-        factor = 2 ** (len(levels) - 1)
-        if levels and config.download.image_size % factor:
+        factor = vae_downscale(config.encode.vae)
+        if factor and config.download.image_size % factor:
             yield f"download.image_size: {config.download.image_size} is not a multiple of {factor}, as the VAE needs"
-        elif levels:
+        elif factor:
             yield from _differs(config, "latent_size", config.download.image_size // factor)
         yield from _differs(config, "latent_channels", vae.get("latent_channels"))
     if (clip := _encoder_config(config.encode.clip)) is not None:
         tokens = clip.get("text_config", {}).get("hidden_size")
         yield from _differs(config, "text_dim", clip.get("projection_dim") if config.model.text == "pooled" else tokens)
+
+
+def vae_downscale(name: str) -> int | None:
+    """Pixels of a VAE's latent, each way, where its config is on this disk."""
+    vae = _encoder_config(name) or {}
+    levels: list[int] = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or []
+    return 2 ** (len(levels) - 1) if levels else None
 
 
 def _captions(config: RunConfig) -> Iterator[str]:

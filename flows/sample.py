@@ -27,7 +27,8 @@ def sample(
         Parameter(help="What to draw: a prompt in quotes, or several; and settings to change, as section.key=value."),
     ],
     prompts: Annotated[
-        Path | None, Parameter(help="Text file with a prompt a line; - reads them from standard input.")
+        Path | None,
+        Parameter(help="Text file with a prompt a line; - reads standard input.", allow_leading_hyphen=True),
     ] = None,
     count: Annotated[
         int | None, Parameter(help="Pictures of each prompt; without it 16 of a single one, 1 of each of several.")
@@ -123,6 +124,10 @@ def sample(
     artist = Artist(chosen.load(settings.evaluate.device), identity)
     try:
         with Progress("sample") as show:
+            if before and before.device != artist.device:
+                show.finish(
+                    f"{like} was drawn on a {before.device}, and this is a {artist.device}, which rounds otherwise"
+                )
             tell = partial(_tell, show, len(drawing.captions))
             if folder:
                 artist.to_folder(drawing, out, tell)

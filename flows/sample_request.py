@@ -118,8 +118,12 @@ def size_misfit(drawing: Drawing, chosen: WhichModel) -> list[str]:
 
 def is_folder(out: Path, problems: list[str]) -> bool:
     """Whether pictures go into a folder, each as a file of its own."""
+    from pipeline.preflight import can_write
+
     if not out.absolute().parent.is_dir():
         problems.append(f"--out: there is no folder {out.parent} to write {out.name} into")
+    elif not can_write(out if out.is_dir() else out.absolute().parent):
+        problems.append(f"--out: cannot write to {out if out.is_dir() else out.parent}; choose another folder")
     if out.is_dir() or not out.suffix:
         if out.exists() and not out.is_dir():
             problems.append(f"--out: {out} is a file; a picture ends in .png, a folder is one")

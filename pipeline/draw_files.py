@@ -6,13 +6,12 @@ import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.drawing import Drawing, DrawnBy, PictureSettings
+from pipeline.drawing import Device, Drawing, DrawnBy, Layout, PictureSettings
 from pipeline.picture_file import write_picture
 from pipeline.pictures import picture_grid
 from pipeline.sample import Generator
@@ -28,6 +27,11 @@ class Artist:
     generate: Generator
     by: DrawnBy
 
+    @property
+    def device(self) -> Device:
+        """What it draws on, as far as it decides how sums are rounded."""
+        return "cpu" if self.generate.device == "cpu" else "gpu"
+
     def to_folder(self, drawing: Drawing, folder: Path, tell: Tell) -> None:
         """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the third prompt.
         Raises SizeError or PictureFileError."""
@@ -38,7 +42,7 @@ class Artist:
             path = folder / f"{number // drawing.count:04}-seed{one.seed}.png"
             self._write(Image.fromarray(picture), one, picture.shape, "picture", path)
 
-    def to_file(self, drawing: Drawing, path: Path, layout: Literal["picture", "grid"], tell: Tell) -> None:
+    def to_file(self, drawing: Drawing, path: Path, layout: Layout, tell: Tell) -> None:
         """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises SizeError or
         PictureFileError."""
         pictures = list(self._pictures(drawing, tell))
@@ -65,14 +69,14 @@ class Artist:
         image: Image.Image,
         drawing: Drawing,
         shape: tuple[int, ...],
-        layout: Literal["picture", "grid"],
+        layout: Layout,
         path: Path,
     ) -> None:
         told = PictureSettings(
             drawing=drawing.model_copy(update={"size": (shape[1], shape[0])}),
             layout=layout,
             model=self.by,
-            device="cpu" if self.generate.device == "cpu" else "gpu",
+            device=self.device,
             tld=importlib.metadata.version("tld"),
         )
         write_picture(image, told.model_dump(mode="json"), path)

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tld_model.sampling import Sampling, SolverName
 
+Layout = Literal["picture", "grid"]
+Device = Literal["cpu", "gpu"]
 MOST_PICTURES = 4096
 
 
@@ -112,10 +114,10 @@ class PictureSettings(_Told):
     """All that a PNG of `tld sample` tells."""
 
     drawing: Drawing
-    layout: Literal["picture", "grid"]
+    layout: Layout
     """One picture as it is, or several over their captions."""
     model: DrawnBy
-    device: Literal["cpu", "gpu"]
+    device: Device
     """Another kind rounds otherwise."""
     tld: Annotated[str, Field(max_length=50)]
     """Version of this project."""

@@ -103,11 +103,11 @@ def _root_is_writable(config: RunConfig) -> Iterator[str]:
     existing = next(path for path in (config.root, *config.root.absolute().parents) if path.exists())
     if not existing.is_dir():
         yield f"root: {existing} is a file, not a folder"
-    elif not _can_write(existing):
+    elif not can_write(existing):
         yield f"root: cannot write to {existing}; choose another folder with root=…"
 
 
-def _can_write(folder: Path) -> bool:
+def can_write(folder: Path) -> bool:
     """Try it: permission bits do not know of read-only file systems or of root."""
     probe = folder / f".tld-{os.getpid()}"
     try:

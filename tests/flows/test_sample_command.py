@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flows.terminal import UserMistake
 from pipeline.picture_file import read_settings, write_picture
 from pipeline.pictures import picture_grid
 from pipeline.sample import load_generator
-from tests.support.command import tld
+from tests.support.command import ENVIRONMENT, REPOSITORY, command, tld
 from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
 from tests.support.workspace import make_workspace, overrides
@@ -149,6 +150,22 @@ def test_what_a_strangers_picture_tells_is_checked(
     assert not (tmp_path / "again.png").exists()
 
 
+def test_standard_input_is_read_in_a_shell(model: str, tmp_path: Path) -> None:
+    described = [str(TINY), "--prompts", "-", f"root={tmp_path / 'none'}", *QUICK, "--model", model]
+    asked = [*described, "--out", str(tmp_path / "a.png")]
+    done = subprocess.run(
+        command("sample", *asked),
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        input=f"{STAR}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_settings(tmp_path / "a.png")["drawing"]["prompts"] == [STAR]
+
+
 def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path, model: str) -> None:
     (tmp_path / "d.safetensors").write_bytes(b"no model")
     options = ("--size", "10x", "--steps", "0", "--seed", "-1", "--prompts", tmp_path / "gone.txt")
@@ -167,6 +184,8 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
         sample(TINY, STAR, model=model, size="100x64")
     with pytest.raises(UserMistake, match="does nothing at guidance 1"):
         sample(TINY, STAR, model=model, negative="a circle", guidance=1)
+    with pytest.raises(UserMistake, match="--out: cannot write to /proc"):
+        sample(TINY, STAR, model=model, out=Path("/proc/star.png"))
     assert not (tmp_path / "none").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.drawing import DrawnBy, Encoder
     from pipeline.sample import Generator
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/")
+_IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
     str | None,
     Parameter(
@@ -70,7 +72,7 @@ def which_model(
         return _of_the_run(config, overrides, settings, ema)
     if ema is not None:
         raise UserMistake("--ema chooses among the averages of a run; with --model name the file of one")
-    return _registered(model) if _SCHEME.match(model) else _named(Path(model), settings)
+    return _registered(model, settings) if _IN_MLFLOW.match(model) else _named(Path(model), settings)
 
 
 def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> WhichModel:
@@ -85,9 +87,37 @@ def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema
     return WhichModel(path, encoders["vae"], encoders["clip"], source)
 
 
-def _registered(uri: str) -> WhichModel:
-    """A model of MLflow, with the encoders that are kept beside it."""
-    raise UserMistake(f"--model {uri}: models of MLflow cannot be drawn with yet")
+def _registered(uri: str, settings: RunConfig) -> WhichModel:
+    """A model of MLflow, with the encoders that are named beside it."""
+    from pipeline.train_events import MODEL_FILE
+
+    folder = _registered_files(uri, settings)
+    try:
+        encoders = json.loads((folder / "encoders.json").read_text())
+    except FileNotFoundError:
+        raise UserMistake(f"--model {uri}: holds no encoders.json; it is no model of `tld run`") from None
+    return WhichModel(folder / MODEL_FILE, encoders["vae"], encoders["clip"], uri)
+
+
+def _registered_files(uri: str, settings: RunConfig) -> Path:
+    """The folder of a model's files, fetched where MLflow keeps them elsewhere. An alias may stand where MLflow wants
+    a version: models:/tld/champion is models:/tld@champion."""
+    from data_catalog.workspace import Workspace
+    from flows.tracking import tracking_uri
+
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.root).mlflow_database.exists():
+        raise UserMistake(f"--model {uri}: no run was recorded in {settings.root} yet; set root or MLFLOW_TRACKING_URI")
+
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    asked = re.sub(r"^(models:/[^/@]+)/([^/@]*[^/@0-9][^/@]*)$", r"\1@\2", uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(settings.root)  # what it fetches with takes it from here alone
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=asked))
+    except (MlflowException, OSError) as error:
+        raise UserMistake(f"--model {uri}: MLflow says: {error}") from error
 
 
 def trained_run(

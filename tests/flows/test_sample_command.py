@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from flows.sample import sample
@@ -50,7 +51,7 @@ def draw(model: str, tmp_path: Path) -> Any:
 
     def run(*words: str, **options: Any) -> Path:
         out: Path = options.setdefault("out", tmp_path / "out.png")
-        sample(TINY, *words, f"root={tmp_path / 'none'}", *QUICK, **{"model": model, **options})
+        sample(TINY, f"root={tmp_path / 'none'}", *words, *QUICK, **{"model": model, **options})
         return out
 
     return run
@@ -119,6 +120,36 @@ def test_of_a_run_any_average_draws(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "a.png")["model"]["source"] == f"tiny, {folder.name}/denoiser.safetensors"
     with pytest.raises(UserMistake, match="--ema 2: there is no such average"):
         sample(TINY, STAR, *described, ema=2, out=tmp_path / "b.png")
+
+
+def test_a_model_of_mlflow_draws_by_alias_and_version(
+    draw: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserMistake, match="no run was recorded in"):
+        draw(STAR, model="models:/tld@champion")
+    root = tmp_path / "mlflow"
+    root.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    client = MlflowClient()
+    experiment = client.create_experiment("tiny", (root / "artifacts").as_uri())
+    logged = client.create_logged_model(experiment, name="denoiser")
+    client.log_model_artifact(logged.model_id, model)
+    (tmp_path / "encoders.json").write_text(json.dumps({"vae": "shapes-vae", "clip": "shapes-clip"}))
+    client.log_model_artifact(logged.model_id, str(tmp_path / "encoders.json"))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.create_registered_model("tld")
+    client.create_model_version("tld", f"models:/{logged.model_id}", model_id=logged.model_id)
+    client.set_registered_model_alias("tld", "champion", "1")
+
+    expected = pixels(draw(STAR, count=1, out=tmp_path / "expected.png"))
+    for uri in ("models:/tld@champion", "models:/tld/champion", "models:/tld/1", f"models:/{logged.model_id}"):
+        drawn = draw(STAR, f"root={root}", count=1, model=uri)
+        np.testing.assert_array_equal(pixels(drawn), expected)
+        assert read_settings(drawn)["model"]["source"] == uri
+        assert draw(f"root={root}", like=tmp_path / "expected.png", model=uri)
+    for uri in ("models:/tld@gone", "models:/other/1", "runs:/0123/denoiser"):
+        with pytest.raises(UserMistake, match="MLflow says"):
+            draw(STAR, f"root={root}", model=uri)
 
 
 @pytest.mark.parametrize(

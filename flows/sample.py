@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -16,8 +16,11 @@ from tld_model.sampling import SolverName
 
 if TYPE_CHECKING:
     from flows.progress import Progress
+    from pipeline.drawing import Drawing, DrawnBy, PictureSettings
+    from pipeline.sample import Generator
 
 _SETTING = re.compile(r"[A-Za-z0-9_.]+=")
+_MOST_IN_A_GRID = 400
 
 
 def sample(
@@ -84,50 +87,63 @@ def sample(
     settings = load(config, overrides)
     problems: list[str] = []
     said = [word for word in words if not _SETTING.match(word)]
-    given: dict[str, Any] = {
+    given = {
         "prompts": read_prompts(said, prompts, problems) or None,
-        "size": read_size(size, problems),
-    }
-    given |= {
         "negative": negative,
         "count": count,
         "seed": seed,
+        "size": read_size(size, problems),
         "steps": steps,
         "guidance": guidance,
         "solver": solver,
     }
     before = read_picture(like, problems)
     drawing = put_together(given, before, settings, problems) if before or not like else None
-    folder = is_folder(out, problems)
-    chosen = None
+    folder, chosen = is_folder(out, problems), None
+    if drawing and not folder and len(drawing.captions) > _MOST_IN_A_GRID:
+        problems.append(
+            f"--out: a grid holds up to {_MOST_IN_A_GRID} pictures, not {len(drawing.captions)}; name a folder"
+        )
     try:
         chosen = which_model(config, overrides, settings, model, ema)
         problems += size_misfit(drawing, chosen) if drawing else []
     except UserMistake as mistake:
-        problems.append(str(mistake))
+        problems.append(str(mistake).removeprefix("cannot draw:").strip())
     if problems or not chosen or not drawing:
         raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
 
+    identity = chosen.identity()
+    if before and not other_model:
+        _check_model(before.model, identity)
+    _draw(drawing, chosen.load(settings.evaluate.device), identity, before, out, folder)
+    console.print(f"{len(drawing.captions)} samples: {out}", markup=False)
+
+
+def _check_model(before: DrawnBy, identity: DrawnBy) -> None:
+    """Raise UserMistake where a picture was drawn with another model."""
+    if differences := before.differences(identity):
+        raise UserMistake(
+            "the picture was drawn with another model:\n"
+            + "\n".join(f"  {difference}" for difference in differences)
+            + "\nName that one by CONFIG and its settings, --ema or --model; or draw with this one: --other-model"
+        )
+
+
+def _draw(
+    drawing: Drawing, generate: Generator, by: DrawnBy, before: PictureSettings | None, out: Path, folder: bool
+) -> None:
+    """Draw and write; like a picture that was no grid, a single one is none either."""
     from flows.progress import Progress
     from pipeline.draw_files import Artist
     from pipeline.picture_file import PictureFileError
     from pipeline.sample import SizeError
 
-    identity = chosen.identity()
-    if before and not other_model and (differences := before.model.differences(identity)):
-        raise UserMistake(
-            f"{like} was drawn with another model:\n"
-            + "\n".join(f"  {difference}" for difference in differences)
-            + "\nName that one by CONFIG and its settings, --ema or --model; or draw with this one: --other-model"
-        )
+    artist = Artist(generate, by)
     plain = before is not None and before.layout == "picture" and len(drawing.captions) == 1
-    artist = Artist(chosen.load(settings.evaluate.device), identity)
     try:
         with Progress("sample") as show:
             if before and before.device != artist.device:
-                show.finish(
-                    f"{like} was drawn on a {before.device}, and this is a {artist.device}, which rounds otherwise"
-                )
+                show.finish(f"the picture was drawn on a {before.device}; this {artist.device} rounds otherwise")
             tell = partial(_tell, show, len(drawing.captions))
             if folder:
                 artist.to_folder(drawing, out, tell)
@@ -135,7 +151,6 @@ def sample(
                 artist.to_file(drawing, out, "picture" if plain else "grid", tell)
     except (SizeError, PictureFileError) as error:
         raise UserMistake(str(error)) from error
-    console.print(f"{len(drawing.captions)} samples: {out}", markup=False)
 
 
 def _tell(show: Progress, pictures: int, calls: int, of_calls: int, drawn: int) -> None:

@@ -94,9 +94,11 @@ def _registered(uri: str, settings: RunConfig) -> WhichModel:
     folder = _registered_files(uri, settings)
     try:
         encoders = json.loads((folder / "encoders.json").read_text())
-    except FileNotFoundError:
-        raise UserMistake(f"--model {uri}: holds no encoders.json; it is no model of `tld run`") from None
-    return WhichModel(folder / MODEL_FILE, encoders["vae"], encoders["clip"], uri)
+        return WhichModel(folder / MODEL_FILE, encoders["vae"], encoders["clip"], uri)
+    except (FileNotFoundError, ValueError, KeyError):
+        raise UserMistake(
+            f"--model {uri}: has no encoders.json that names vae and clip, as `tld run` logs it"
+        ) from None
 
 
 def _registered_files(uri: str, settings: RunConfig) -> Path:

@@ -215,6 +215,8 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
         sample(TINY, STAR, model=model, size="100x64")
     with pytest.raises(UserMistake, match="does nothing at guidance 1"):
         sample(TINY, STAR, model=model, negative="a circle", guidance=1)
+    with pytest.raises(UserMistake, match="a grid holds up to 400 pictures, not 401; name a folder"):
+        sample(TINY, STAR, model=model, count=401)
     with pytest.raises(UserMistake, match="--out: cannot write to /proc"):
         sample(TINY, STAR, model=model, out=Path("/proc/star.png"))
     assert not (tmp_path / "none").exists()

@@ -17,7 +17,7 @@ from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig, TextForm
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import load_text_encoder
-from tld_model.sampling import Sampling
+from tld_model.sampling import Sampling, SolverName
 
 PROMPTS = ["a star", "a large green circle in the bottom right on a white background", "红"]
 SAMPLING = Sampling(steps=3, guidance=3.0)
@@ -34,23 +34,29 @@ def generator(form: TextForm) -> Generator:
 
 
 @pytest.mark.parametrize("form", ["pooled", "tokens"])
-def test_a_picture_does_not_depend_on_the_others_to_the_bit(form: TextForm) -> None:
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_picture_does_not_depend_on_the_others_to_the_bit(
+    form: TextForm, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sample._TOGETHER_ON_CPU", together)
     generate = generator(form)
     alone = np.concatenate([generate([prompt], [seed], SAMPLING) for seed, prompt in enumerate(PROMPTS)])
     assert len(np.unique(alone.reshape(3, -1), axis=0)) == 3
     np.testing.assert_array_equal(generate(PROMPTS, None, SAMPLING), alone)
-    np.testing.assert_array_equal(
-        generate(PROMPTS[::-1] * 2, [2, 1, 0] * 2, SAMPLING), np.tile(alone[::-1], (2, 1, 1, 1))
-    )
+    backwards = generate(PROMPTS[::-1] * 2, [2, 1, 0] * 2, SAMPLING)
+    np.testing.assert_array_equal(backwards, np.tile(alone[::-1], (2, 1, 1, 1)))
 
 
-@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun"])
-def test_the_calls_of_the_model_are_counted(solver: str) -> None:
-    sampling, calls = Sampling(3, 2.0, "heun" if solver == "heun" else "dpmpp_2m"), []
+@pytest.mark.parametrize(("solver", "calls_of_each"), [("dpmpp_2m", 3), ("heun", 5)])
+def test_the_calls_of_the_model_are_counted(
+    solver: SolverName, calls_of_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sample._TOGETHER_ON_CPU", 2)
+    sampling, calls = Sampling(3, 2.0, solver), []
     parts = list(untrained_generator().draw(PROMPTS, None, sampling, after_call=lambda: calls.append(1)))
     assert [len(part) for part in parts] == [2, 1]
-    assert len(calls) == 2 * sampling.model_calls
-    assert sampling.model_calls == {"dpmpp_2m": 3, "heun": 5}[solver]
+    assert sampling.model_calls == calls_of_each
+    assert len(calls) == 2 * calls_of_each
 
 
 def test_pictures_wider_higher_and_larger_than_the_training() -> None:

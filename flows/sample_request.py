@@ -86,7 +86,8 @@ def put_together(
         base = {"count": _COUNT if one else 1, "seed": 0, **asdict(settings.evaluate.sampling)}
     told = base | changed
     if "prompts" not in told:
-        problems.append("no prompt: say what the pictures show, in quotes, or with --prompts FILE")
+        if not any(problem.startswith("--prompts") for problem in problems):
+            problems.append("no prompt: say what the pictures show, in quotes, or with --prompts FILE")
         told["prompts"] = ("nothing",)  # for the sake of the other problems
     try:
         return Drawing.model_validate(told)

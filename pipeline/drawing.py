@@ -22,8 +22,15 @@ def _shows_something(prompt: str) -> str:
     return prompt
 
 
+def _is_not_empty(prompts: tuple[str, ...]) -> tuple[str, ...]:
+    if not prompts:
+        raise ValueError("there is no prompt")
+    return prompts
+
+
 _Text = Annotated[str, Field(max_length=2000)]
 _Prompt = Annotated[str, Field(max_length=2000), AfterValidator(_shows_something)]
+_Prompts = Annotated[tuple[_Prompt, ...], Field(max_length=1000), AfterValidator(_is_not_empty)]
 _Name = Annotated[str, Field(max_length=300)]
 _Digest = Annotated[str, Field(max_length=300)]
 _Side = Annotated[int, Field(ge=1, le=16_384)]
@@ -37,7 +44,7 @@ class _Told(BaseModel):
 class Drawing(_Told):
     """Pictures of some prompts. Picture i of each has the noise of seed + i."""
 
-    prompts: tuple[_Prompt, ...] = Field(min_length=1, max_length=1000)
+    prompts: _Prompts
     negative: _Text = ""
     """What guidance leads away from."""
     count: int = Field(ge=1, le=MOST_PICTURES)

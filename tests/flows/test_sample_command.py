@@ -159,6 +159,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
         ({"prompts": ["x" * 3000]}, "drawing.prompts.0: String should have at most 2000 characters"),
         ({"prompts": ["a"] * 900, "count": 900}, "900 prompts × 900 are 810000 pictures; at most 4096"),
         ({"guidance": "NaN"}, "drawing.guidance"),
+        ({"prompts": []}, "drawing.prompts: there is no prompt"),
         ({"size": [10**6, 64]}, "drawing.size.0"),
         ({"device\x1b]0;gone": 1}, r"drawing.device?]0;gone: Extra inputs are not permitted"),
         (None, "was made otherwise than by tld sample"),
@@ -203,6 +204,8 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
     more = ("--ema", "1", "--out", tmp_path / "x.jpg", "--model", tmp_path / "d.safetensors")
     done = tld("sample", TINY, " ", f"root={tmp_path / 'none'}", *options, *more)
     assert done.returncode == 2, done.stderr
+    assert "no prompt" not in done.stderr
+    assert len(done.stderr.splitlines()) == 8
     for says in (
         *("--size: looks like 128x64", "--steps: Input should be greater than or equal to 1, got 0", "--seed: "),
         *("--prompts: cannot read", "prompt 1: the prompt is empty", "--ema chooses among the averages of a run"),

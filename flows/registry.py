@@ -148,7 +148,8 @@ def registered_files(uri: str, tracking: str) -> RegisteredFiles:
     if kind == "models" and slash and not version.isdigit() and "@" not in rest:
         uri = f"models:/{name}@{version}"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    folder = Path(download_artifacts(uri, tracking_uri=tracking, registry_uri=tracking))
+    mlflow.set_tracking_uri(tracking)  # what it fetches with looks there alone
+    folder = Path(download_artifacts(uri))
     if not (folder / DETAILS_FILE).is_file():
         raise MlflowException(f"{uri} is no model of tld: it has no {DETAILS_FILE}")
     details = json.loads((folder / DETAILS_FILE).read_text())

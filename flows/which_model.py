@@ -1,7 +1,9 @@
-"""Which model a command draws with: the one that a run has trained, or one that is named."""
+"""Which model a command draws with: the one that a run has trained, or one that is named, on disk or in MLflow."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +16,28 @@ from flows.terminal import UserMistake, joined
 if TYPE_CHECKING:
     from data_catalog.manifest import Manifest
     from pipeline.config import RunConfig
+    from pipeline.drawing import DrawnBy, Encoder
     from pipeline.sample import Generator
 
+_IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
-    Path | None,
+    str | None,
     Parameter(
         help="Draw with this denoiser.safetensors, or that of this folder, as `tld import-checkpoint` makes it, "
-        "and the encoders of encode.vae and encode.clip; without it with the model that this run has trained."
+        "and the encoders of encode.vae and encode.clip; or with a model of MLflow, like models:/tld@champion, "
+        "models:/tld/3 or runs:/…, and its own encoders. Without it with the model that this run has trained."
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class WhichModel:
-    """A denoiser's file, and the encoders that it works with."""
+    """A denoiser's file, the encoders that it works with, and where it is from, for people elsewhere."""
 
     denoiser: Path
     vae: str
     clip: str
+    source: str
 
     def load(self, device: str) -> Generator:
         """Raises CheckpointError or EncoderError."""
@@ -39,16 +45,63 @@ class WhichModel:
 
         return load_generator(self.denoiser, self.vae, self.clip, device)
 
+    def identity(self) -> DrawnBy:
+        """What tells it apart from other models, without any path of this machine. Reads all its files."""
+        from data_catalog.manifest import file_digest
+        from pipeline.drawing import DrawnBy
 
-def which_model(config: Path, overrides: Sequence[str], settings: RunConfig, model: Path | None) -> WhichModel:
-    """The named model, or that of the run. Raises UserMistake where there is none."""
-    if model is not None:
-        return _named(model, settings)
+        vae, clip = _encoder(self.vae), _encoder(self.clip)
+        return DrawnBy(source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip)
+
+
+def _encoder(name: str) -> Encoder:
+    from pipeline.drawing import Encoder
+    from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
+
+    is_path = name not in SHIPPED_ENCODERS and encoder_folder(name)
+    return Encoder(name=Path(name).name if is_path else name, identity=encoder_identity(name))
+
+
+def which_model(
+    config: Path, overrides: Sequence[str], settings: RunConfig, model: str | None, ema: int | None = None
+) -> WhichModel:
+    """The named model, or that of the run; of its averages that of evaluate.ema, or another. Raises UserMistake
+    where there is none."""
+    if model is None:
+        return _of_the_run(config, overrides, settings, ema)
+    if ema is not None:
+        raise UserMistake("--ema chooses among the averages of a run; with --model name the file of one")
+    return _registered(model, settings) if _IN_MLFLOW.match(model) else _named(Path(model), settings)
+
+
+def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> WhichModel:
     from pipeline.train_events import average_file
 
+    kept, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
+    if not 0 <= number < len(kept):
+        raise UserMistake(f"--ema {number}: there is no such average; train.ema_decay has {len(kept)}, from 0")
     encodings, trained, _ = trained_run(config, overrides, settings)
-    encoders = encodings.figures["encoders"]
-    return WhichModel(trained.file(average_file(settings.evaluate.ema)), encoders["vae"], encoders["clip"])
+    encoders, path = encodings.figures["encoders"], trained.file(average_file(number))
+    source = f"{settings.name}, {path.parent.name}/{path.name}"
+    return WhichModel(path, encoders["vae"], encoders["clip"], source)
+
+
+def _registered(uri: str, settings: RunConfig) -> WhichModel:
+    """A model of MLflow, with the encoders that are named beside it."""
+    from data_catalog.workspace import Workspace
+    from flows.tracking import tracking_uri
+
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.root).mlflow_database.exists():
+        raise UserMistake(f"--model {uri}: no run was recorded in {settings.root} yet; set root or MLFLOW_TRACKING_URI")
+    from mlflow.exceptions import MlflowException
+
+    from flows.registry import registered_files
+
+    try:
+        found = registered_files(uri, tracking_uri(settings.root))
+    except (MlflowException, OSError) as error:
+        raise UserMistake(f"--model {uri}: MLflow says: {error}") from error
+    return WhichModel(found.denoiser, found.vae, found.clip, uri)
 
 
 def trained_run(
@@ -81,4 +134,4 @@ def _named(model: Path, settings: RunConfig) -> WhichModel:
         problems.append(f"--model: there is no file {path}; tld import-checkpoint makes one")
     if problems:
         raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return WhichModel(path, encode.vae, encode.clip)
+    return WhichModel(path, encode.vae, encode.clip, path.name)

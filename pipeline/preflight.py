@@ -50,16 +50,22 @@ def encoder_problem(name: str) -> str | None:
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
     """Compare the model with encoders on this disk; those on a hub are checked once they are there."""
     if (vae := _encoder_config(config.encode.vae)) is not None:
-        levels: list[int] = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or []
-        factor = 2 ** (len(levels) - 1)
-        if levels and config.download.image_size % factor:
+        factor = vae_downscale(config.encode.vae)
+        if factor and config.download.image_size % factor:
             yield f"download.image_size: {config.download.image_size} is not a multiple of {factor}, as the VAE needs"
-        elif levels:
+        elif factor:
             yield from _differs(config, "latent_size", config.download.image_size // factor)
         yield from _differs(config, "latent_channels", vae.get("latent_channels"))
     if (clip := _encoder_config(config.encode.clip)) is not None:
         tokens = clip.get("text_config", {}).get("hidden_size")
         yield from _differs(config, "text_dim", clip.get("projection_dim") if config.model.text == "pooled" else tokens)
+
+
+def vae_downscale(name: str) -> int | None:
+    """Pixels of a VAE's latent, each way, where its config is on this disk."""
+    vae = _encoder_config(name) or {}
+    levels: list[int] = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or []
+    return 2 ** (len(levels) - 1) if levels else None
 
 
 def _captions(config: RunConfig) -> Iterator[str]:
@@ -97,11 +103,11 @@ def _root_is_writable(config: RunConfig) -> Iterator[str]:
     existing = next(path for path in (config.root, *config.root.absolute().parents) if path.exists())
     if not existing.is_dir():
         yield f"root: {existing} is a file, not a folder"
-    elif not _can_write(existing):
+    elif not can_write(existing):
         yield f"root: cannot write to {existing}; choose another folder with root=…"
 
 
-def _can_write(folder: Path) -> bool:
+def can_write(folder: Path) -> bool:
     """Try it: permission bits do not know of read-only file systems or of root."""
     probe = folder / f".tld-{os.getpid()}"
     try:

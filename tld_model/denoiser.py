@@ -1,7 +1,7 @@
 """The denoiser: noisy latent + noise level + text -> clean latent. It knows neither noise schedules nor data.
 
-b batch   c latent channels   z latent size   n tokens   d width   p patch size   t text width   l text tokens
-s side of the token square
+b batch   c latent channels   y, x latent height and width   n tokens   d width   p patch size   t text width
+l text tokens   r rows of tokens   s tokens in a row
 """
 
 from __future__ import annotations
@@ -47,22 +47,24 @@ class Denoiser(nn.Module):
             nn.init.zeros_(self.patchify_known.weight)
 
     def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor, known: Tensor | None = None) -> Tensor:
-        """Predict clean latents [b, c, z, z] from noisy ones [b, c, z, z], noise levels [b] in [0, 1]
+        """Predict clean latents [b, c, y, x] from noisy ones [b, c, y, x], noise levels [b] in [0, 1]
         and pooled text embeddings [b, t], or token-level ones [b, l, t]; an inpainting model also from the known part
-        of the picture [b, c+1, z, z] (inpainting.known_part), of which None is nothing known."""
+        of the picture [b, c+1, y, x] (inpainting.known_part), of which None is nothing known. Latents of another
+        height or width than the model was trained on get interpolated positions; p divides both."""
+        rows = noisy.shape[2] // self.config.patch_size
         tokens, mask = self._text_tokens(text)  # [b, l, d], [b, 1 + l]
         condition = torch.cat([self.noise_embedding(sigma)[:, None], tokens], dim=1)  # [b, 1 + l, d]
         condition = self.condition_norm(condition)  # [b, 1 + l, d]
 
-        x = self.patchify(noisy)  # [b, c*p*p, s, s]
+        x = self.patchify(noisy)  # [b, c*p*p, r, s]
         if known is not None:
-            x = x + self.patchify_known(known)  # [b, c*p*p, s, s]
+            x = x + self.patchify_known(known)  # [b, c*p*p, r, s]
         x = self.embed(x.flatten(2).transpose(1, 2))  # [b, n, d]
         if self.position is not None:
-            x = x + self.position  # [b, n, d]
+            x = x + resize_positions(self.position, rows, x.shape[1] // rows)  # [b, n, d]
         for block in self.blocks:
-            x = block(x, condition, mask)  # [b, n, d]
-        out = self._unpatchify(self.head(x))  # [b, c, z, z]
+            x = block(x, condition, mask, rows)  # [b, n, d]
+        out = self._unpatchify(self.head(x), rows)  # [b, c, y, x]
         if self.config.predicts == "v":
             return noisy - sigma[:, None, None, None].to(noisy.dtype) * out  # x0 = x_sigma - sigma v
         return out
@@ -80,10 +82,19 @@ class Denoiser(nn.Module):
         there = text.any(dim=2)  # [b, l]
         return self.text_projection(text), F.pad(there, (1, 0), value=True)  # the noise level always is
 
-    def _unpatchify(self, x: Tensor) -> Tensor:
-        """[b, n, c*p*p] -> [b, c, z, z]"""
+    def _unpatchify(self, x: Tensor, rows: int) -> Tensor:
+        """[b, n, c*p*p] -> [b, c, y, x]"""
         c, p = self.config.latent_channels, self.config.patch_size
-        side = math.isqrt(x.shape[1])
 
-        x = x.unflatten(2, (c, p, p)).unflatten(1, (side, side))  # [b, s, s, c, p, p]
-        return x.permute(0, 3, 1, 4, 2, 5).reshape(x.shape[0], c, side * p, side * p)
+        x = x.unflatten(2, (c, p, p)).unflatten(1, (rows, -1))  # [b, r, s, c, p, p]
+        return x.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+def resize_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
+    """Learned positions [n, d] of a square -> [r*s, d], bicubic (Dosovitskiy et al., 2021, section 3.2, interpolate so
+    where images grow)."""
+    side = math.isqrt(len(positions))
+    if (rows, columns) == (side, side):
+        return positions
+    square = positions.T.unflatten(1, (side, side))[None]  # [1, d, side, side]
+    return F.interpolate(square, (rows, columns), mode="bicubic").flatten(2)[0].T

@@ -103,9 +103,14 @@ class TextEncoder:
         config = self.model.config
         return int(config.projection_dim if self.form == "pooled" else config.hidden_size)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest caption; what is longer is cut."""
+        return int(self.model.config.max_position_embeddings)
+
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Tensor:
-        tokens = _tokenize(self.tokenizer, captions, self.model.config.max_position_embeddings)
+        tokens = _tokenize(self.tokenizer, captions, self.longest)
         tokens = tokens.to(self.model.device)
         made = self.model(**tokens)
         if self.form == "pooled":

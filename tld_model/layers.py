@@ -1,6 +1,6 @@
 """The parts of the denoiser: attention, feed-forward with a depthwise convolution, noise embedding.
 
-b batch   n tokens   m condition tokens   d width   h heads   k width of a head   s side of the token square
+b batch   n tokens   m condition tokens   d width   h heads   k width of a head   r rows of tokens   s tokens in a row
 """
 
 from __future__ import annotations
@@ -86,19 +86,20 @@ class FeedForward(nn.Module):
         self.depthwise = nn.Conv2d(hidden, hidden, kernel_size=3, padding=1, groups=hidden)
         self.contract = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        side = math.isqrt(x.shape[1])
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        rows = rows or math.isqrt(x.shape[1])  # a square
 
         x = self.expand(x)  # [b, n, hidden]
-        x = x.transpose(1, 2).unflatten(2, (side, side))  # [b, hidden, s, s]
-        x = F.gelu(self.depthwise(x))  # [b, hidden, s, s]
+        x = x.transpose(1, 2).unflatten(2, (rows, -1))  # [b, hidden, r, s]
+        x = F.gelu(self.depthwise(x))  # [b, hidden, r, s]
         x = x.flatten(2).transpose(1, 2)  # [b, n, hidden]
         out: Tensor = self.contract(x)  # [b, n, d]
         return out
 
 
 class Block(nn.Module):
-    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or after each sum."""
+    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or after each sum.
+    Tokens are those of a square, or of so many rows."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -109,18 +110,18 @@ class Block(nn.Module):
         self.cross_attention = CrossAttention(width, config.cross_attention_heads, config.qk_norm)
         self.feed_forward = FeedForward(width, config.mlp_multiplier)
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None, rows: int | None = None) -> Tensor:
         if not self.norm_first:
-            return self._norm_last(x, condition, mask)
+            return self._norm_last(x, condition, mask, rows)
         x = x + self.self_attention(self.norm1(x))  # [b, n, d]
         x = x + self.cross_attention(self.norm2(x), condition, mask)  # [b, n, d]
-        x = x + self.feed_forward(self.norm3(x))  # [b, n, d]
+        x = x + self.feed_forward(self.norm3(x), rows)  # [b, n, d]
         return x
 
-    def _norm_last(self, x: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor:
+    def _norm_last(self, x: Tensor, condition: Tensor, mask: Tensor | None, rows: int | None) -> Tensor:
         x = self.norm1(x + self.self_attention(x))  # [b, n, d]
         x = self.norm2(x + self.cross_attention(x, condition, mask))  # [b, n, d]
-        x = self.norm3(x + self.feed_forward(x))  # [b, n, d]
+        x = self.norm3(x + self.feed_forward(x, rows))  # [b, n, d]
         return x
 
 

@@ -17,5 +17,10 @@ class Sampling:
     solver: SolverName = "dpmpp_2m"
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels, low and high, between which guidance applies
 
+    @property
+    def model_calls(self) -> int:
+        """How often a picture asks the model."""
+        return 2 * self.steps - 1 if self.solver == "heun" else self.steps
+
 
 USUAL = Sampling()

@@ -6,11 +6,9 @@ Knows nothing of files.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from tld_model.config import DenoiserConfig
-from tld_model.denoiser import Denoiser
+from tld_model.denoiser import Denoiser, resize_positions
 
 
 def unfit(base: DenoiserConfig, config: DenoiserConfig) -> list[str]:
@@ -30,15 +28,6 @@ def carry_over(base: Denoiser, denoiser: Denoiser) -> None:
     interpolated; what inpainting adds stays at zero, so that the predictions are the base's."""
     weights = {**denoiser.state_dict(), **base.state_dict()}
     if denoiser.position is not None:
-        weights["position"] = resize_positions(weights["position"], denoiser.config.tokens)
+        side = denoiser.config.latent_size // denoiser.config.patch_size
+        weights["position"] = resize_positions(weights["position"], side, side)
     denoiser.load_state_dict(weights)
-
-
-def resize_positions(positions: Tensor, tokens: int) -> Tensor:
-    """Learned positions [n, d] of a square -> [m, d], bicubic (Dosovitskiy et al., 2021, section 3.2, interpolate so
-    where images grow)."""
-    if len(positions) == tokens:
-        return positions
-    before, after = round(len(positions) ** 0.5), round(tokens**0.5)
-    square = positions.T.unflatten(1, (before, before))[None]  # [1, d, s, s]
-    return F.interpolate(square, (after, after), mode="bicubic").flatten(2)[0].T

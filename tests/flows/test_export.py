@@ -45,7 +45,7 @@ def test_an_imported_model_keeps_its_scale_of_latents(tmp_path: Path) -> None:
     save_denoiser(
         tmp_path / "imported" / "denoiser.safetensors", Denoiser(config).state_dict(), config, latent_scaling=0.125
     )
-    export(TINY, out=tmp_path / "out", model=tmp_path / "imported")
+    export(TINY, out=tmp_path / "out", model=str(tmp_path / "imported"))
     index = json.loads((tmp_path / "out" / "model_index.json").read_text())
     assert index["latents"] == {"scale": 0.125, "shift": 0.0}
     card = ModelCard.load(tmp_path / "out" / "README.md").text

@@ -144,3 +144,22 @@ def test_both_forms_of_text_have_the_same_weights() -> None:
     assert {name: w.shape for name, w in Denoiser(BY_TOKEN).state_dict().items()} == {
         name: w.shape for name, w in Denoiser(SMALL).state_dict().items()
     }
+
+
+def test_latents_need_not_be_square() -> None:
+    """A wide latent is a high one lying on its side, for a model that lies on its side too."""
+    torch.manual_seed(0)
+    config = SMALL.model_copy(update={"patch_size": 1})
+    upright, lying = Denoiser(config), Denoiser(config)
+    weights = {
+        name: weight.transpose(2, 3) if "depthwise.weight" in name else weight
+        for name, weight in upright.state_dict().items()
+    }
+    weights["position"] = weights["position"].unflatten(0, (8, 8)).transpose(0, 1).flatten(0, 1)
+    lying.load_state_dict(weights)
+    noisy, sigma, text = torch.randn(2, 4, 12, 6), torch.tensor([0.2, 0.9]), torch.randn(2, 16)
+    out = upright(noisy, sigma, text)
+    assert out.shape == noisy.shape
+    torch.testing.assert_close(lying(noisy.transpose(2, 3), sigma, text), out.transpose(2, 3))
+    wide = Denoiser(SMALL)
+    assert wide(torch.randn(2, 4, 8, 20), sigma, text).shape == (2, 4, 8, 20), "patches of 2"

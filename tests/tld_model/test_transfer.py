@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tld_model.config import DenoiserConfig
-from tld_model.denoiser import Denoiser
-from tld_model.transfer import carry_over, resize_positions, unfit
+from tld_model.denoiser import Denoiser, resize_positions
+from tld_model.transfer import carry_over, unfit
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)
 
@@ -22,14 +22,14 @@ def test_weights_carried_over_give_the_same_predictions() -> None:
 def test_positions_are_interpolated_to_larger_latents() -> None:
     rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     positions = torch.stack([rows, columns, torch.full_like(rows, 3)], dim=-1).flatten(0, 1)  # [64, 3]
-    larger = resize_positions(positions, 256).unflatten(0, (16, 16))
+    larger = resize_positions(positions, 16, 16).unflatten(0, (16, 16))
 
     place = (torch.arange(16) + 0.5) / 2 - 0.5  # of the new in the old, whose outermost have no neighbours
     middle = slice(4, 12)
     torch.testing.assert_close(larger[middle, 7, 0], place[middle], rtol=0, atol=0.1)
     torch.testing.assert_close(larger[7, middle, 1], place[middle], rtol=0, atol=0.1)
     torch.testing.assert_close(larger[..., 2], torch.full((16, 16), 3.0))
-    assert torch.equal(resize_positions(positions, 64), positions)
+    assert torch.equal(resize_positions(positions, 8, 8), positions)
 
 
 def test_a_denoiser_starts_from_one_of_smaller_pictures() -> None:

@@ -1,0 +1,143 @@
+"""What a picture follows from: as a user asks for it, and as a PNG tells it. Imports no torch.
+
+A PNG may be a stranger's, so every field has bounds, and none of them names a file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tld_model.sampling import Sampling, SolverName
+
+Layout = Literal["picture", "grid"]
+Device = Literal["cpu", "gpu"]
+MOST_PICTURES = 4096
+
+
+def _shows_something(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; say what the picture should show")
+    return prompt
+
+
+def _is_not_empty(prompts: tuple[str, ...]) -> tuple[str, ...]:
+    if not prompts:
+        raise ValueError("there is no prompt")
+    return prompts
+
+
+_Text = Annotated[str, Field(max_length=2000)]
+_Prompt = Annotated[str, Field(max_length=2000), AfterValidator(_shows_something)]
+_Prompts = Annotated[tuple[_Prompt, ...], Field(max_length=1000), AfterValidator(_is_not_empty)]
+_Name = Annotated[str, Field(max_length=300)]
+_Digest = Annotated[str, Field(max_length=300)]
+_Side = Annotated[int, Field(ge=1, le=16_384)]
+_Level = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Drawing(_Told):
+    """Pictures of some prompts. Picture i of each has the noise of seed + i."""
+
+    prompts: _Prompts
+    negative: _Text = ""
+    """What guidance leads away from."""
+    count: int = Field(ge=1, le=MOST_PICTURES)
+    """Pictures of each prompt."""
+    seed: int = Field(ge=0, lt=2**63)
+    steps: int = Field(ge=1, le=1000)
+    guidance: float = Field(ge=1, le=1000, allow_inf_nan=False)
+    solver: SolverName
+    guidance_interval: tuple[_Level, _Level]
+    size: tuple[_Side, _Side] | None = None
+    """Width and height, pixels; without it those of the model's training."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.steps, self.guidance, self.solver, self.guidance_interval)
+
+    @property
+    def captions(self) -> list[str]:
+        """The prompt of each picture."""
+        return [prompt for prompt in self.prompts for _ in range(self.count)]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each picture."""
+        return [self.seed + i for _ in self.prompts for i in range(self.count)]
+
+    @model_validator(mode="after")
+    def _pictures_fit(self) -> Drawing:
+        if (pictures := len(self.prompts) * self.count) > MOST_PICTURES:
+            raise ValueError(
+                f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most {MOST_PICTURES}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _negative_leads(self) -> Drawing:
+        if self.negative and self.guidance == 1:
+            raise ValueError("a negative prompt does nothing at guidance 1, which is none; raise the guidance")
+        return self
+
+
+class Encoder(_Told):
+    """A VAE or CLIP."""
+
+    name: _Name
+    identity: _Digest
+
+
+class DrawnBy(_Told):
+    """The model of a picture. `source` is for people."""
+
+    source: _Name
+    digest: _Digest
+    vae: Encoder
+    clip: Encoder
+
+    def differences(self, other: DrawnBy) -> list[str]:
+        """What is not the same here and there, for people."""
+        told = [
+            ("model", self.source, self.digest, other.source, other.digest),
+            *(
+                (what, mine.name, mine.identity, theirs.name, theirs.identity)
+                for what, mine, theirs in (("VAE", self.vae, other.vae), ("CLIP", self.clip, other.clip))
+            ),
+        ]
+        return [
+            f"{what} {mine!r} ({identity[:12]}), and here it is {theirs!r} ({other_identity[:12]})"
+            for what, mine, identity, theirs, other_identity in told
+            if identity != other_identity
+        ]
+
+
+class PictureSettings(_Told):
+    """All that a PNG of `tld sample` tells."""
+
+    drawing: Drawing
+    layout: Layout
+    """One picture as it is, or several over their captions."""
+    model: DrawnBy
+    device: Device
+    """Another kind rounds otherwise."""
+    tld: Annotated[str, Field(max_length=50)]
+    """Version of this project."""
+
+
+def problems_of(error: ValidationError) -> list[tuple[str, str]]:
+    """Each wrong field, dotted, and what is wrong with it."""
+    return [(".".join(map(str, told["loc"])), _message(dict(told))) for told in error.errors()]
+
+
+def _message(told: dict[str, Any]) -> str:
+    message = str(told["msg"]).removeprefix("Value error, ")
+    if told["type"] == "missing" or isinstance(told["input"], dict):
+        return message
+    given = repr(told["input"])
+    return f"{message}, got {given if len(given) <= 60 else given[:60] + ' …'}"

@@ -1,0 +1,106 @@
+"""A picture depends on what it is asked for, and on nothing else; sizes; the README's Python."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.sample import Generator, SizeError
+from tests.support.untrained import untrained_generator
+from tld_model.checkpoint import save_denoiser
+from tld_model.config import DenoiserConfig, TextForm
+from tld_model.denoiser import Denoiser
+from tld_model.encoders import load_text_encoder
+from tld_model.sampling import Sampling, SolverName
+
+PROMPTS = ["a star", "a large green circle in the bottom right on a white background", "红"]
+SAMPLING = Sampling(steps=3, guidance=3.0)
+
+
+def generator(form: TextForm) -> Generator:
+    generate = untrained_generator()
+    if form == "pooled":
+        return generate
+    text_encoder = load_text_encoder("shapes-clip", "cpu", "tokens")
+    torch.manual_seed(0)
+    config = DenoiserConfig(latent_size=8, text="tokens", text_dim=text_encoder.dim, width=64, layers=2)
+    return replace(generate, denoiser=Denoiser(config).eval(), text_encoder=text_encoder)
+
+
+@pytest.mark.parametrize("form", ["pooled", "tokens"])
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_picture_does_not_depend_on_the_others_to_the_bit(
+    form: TextForm, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sample._TOGETHER_ON_CPU", together)
+    generate = generator(form)
+    alone = np.concatenate([generate([prompt], [seed], SAMPLING) for seed, prompt in enumerate(PROMPTS)])
+    assert len(np.unique(alone.reshape(3, -1), axis=0)) == 3
+    np.testing.assert_array_equal(generate(PROMPTS, None, SAMPLING), alone)
+    backwards = generate(PROMPTS[::-1] * 2, [2, 1, 0] * 2, SAMPLING)
+    np.testing.assert_array_equal(backwards, np.tile(alone[::-1], (2, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(("solver", "calls_of_each"), [("dpmpp_2m", 3), ("heun", 5)])
+def test_the_calls_of_the_model_are_counted(
+    solver: SolverName, calls_of_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sample._TOGETHER_ON_CPU", 2)
+    sampling, calls = Sampling(3, 2.0, solver), []
+    parts = list(untrained_generator().draw(PROMPTS, None, sampling, after_call=lambda: calls.append(1)))
+    assert [len(part) for part in parts] == [2, 1]
+    assert sampling.model_calls == calls_of_each
+    assert len(calls) == 2 * calls_of_each
+
+
+def test_pictures_wider_higher_and_larger_than_the_training() -> None:
+    generate = untrained_generator()
+    for width, height in ((96, 64), (64, 128), (128, 128)):
+        drawn = generate(PROMPTS[:1], [1], SAMPLING, size=(width, height))
+        assert drawn.shape == (1, height, width, 3)
+    np.testing.assert_array_equal(generate(PROMPTS, None, SAMPLING, size=(64, 64)), generate(PROMPTS, None, SAMPLING))
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((100, 64), "100x64: this model draws in steps of 16 pixels; nearest are 96x64 and 112x64"),
+        ((8, 8), "nearest are 16x16 and 16x16"),
+        ((0, 64), "nearest are 16x64 and 16x64"),
+        ((2048, 2064), "is 16512 tokens of this model; 16384 are the most, as 2048x2048"),
+    ],
+)
+def test_sizes_that_cannot_be_drawn(size: tuple[int, int], says: str) -> None:
+    with pytest.raises(SizeError, match=re.escape(says)):
+        untrained_generator()(["a star"], size=size)
+
+
+def test_guidance_leads_away_from_a_negative_prompt() -> None:
+    generate = untrained_generator()
+    plain, away = (generate(["a star"], [1], SAMPLING, negative=negative) for negative in ("", "a circle"))
+    assert (plain != away).any()
+
+
+def test_seeds_are_as_many_as_captions() -> None:
+    with pytest.raises(ValueError, match="3 captions need as many seeds, got 2"):
+        untrained_generator()(PROMPTS, [1, 2])
+
+
+def test_the_python_of_the_readme_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "load_generator" in block]
+    folder = tmp_path / "data/03_model/0123"
+    folder.mkdir(parents=True)
+    config = untrained_generator().denoiser.config
+    save_denoiser(folder / "denoiser.safetensors", untrained_generator().denoiser.state_dict(), config)
+    monkeypatch.chdir(tmp_path)
+    assert code.count("03_model/…") == 1
+    exec(compile(code.replace("03_model/…", "03_model/0123"), "README.md", "exec"), {})
+    with Image.open("star.png") as drawn:
+        assert drawn.size == (128, 64)

@@ -16,6 +16,9 @@ from rich.table import Table
 from flows.catalog import catalog
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.compare import compare
+from flows.edit import edit
+from flows.interpolate import interpolate
+from flows.panorama import panorama
 from flows.sample import sample
 from flows.serve_command import serve
 from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
@@ -45,6 +48,9 @@ app.command(import_checkpoint)
 app.command(export_checkpoint)
 app.command(compare)
 app.command(sample)
+app.command(interpolate)
+app.command(edit)
+app.command(panorama)
 app.command(serve)
 
 
@@ -335,12 +341,23 @@ def _explain(error: Exception) -> int:
 def _mistakes_of_torch_rooms() -> list[type[Exception]]:
     from pipeline.batches import SplitError
     from pipeline.devices import DeviceError
+    from pipeline.image_to_image import PictureError
+    from pipeline.picture_file import PictureFileError
     from pipeline.scratch_data import NoRoom
     from pipeline.train_process import ModelMismatch
     from tld_model.checkpoint import CheckpointError
     from tld_model.encoders import EncoderError
 
-    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError, NoRoom]
+    return [
+        SplitError,
+        DeviceError,
+        ModelMismatch,
+        CheckpointError,
+        EncoderError,
+        NoRoom,
+        PictureError,
+        PictureFileError,
+    ]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from pipeline.sample import Generator
 from tld_model.inpainting import held_to, known_part, latent_mask, with_known
 from tld_model.sampler import sample
 from tld_model.sampling import USUAL, Sampling
+
+_AGAIN_FROM = 0.7  # noise level
+_OTHER_NOISE = 1 << 32  # from a seed to one that no picture beside it has
 
 
 @torch.no_grad()
@@ -30,24 +34,33 @@ def inpaint(
 ) -> Pictures:
     """A picture [h, w, 3] whose pixels are painted where `paint` [h, w] is true, for each caption: uint8 [n, h, w, 3].
 
-    Every other pixel stays as it is. An inpainting model (model.inpainting) is told of the known part; any model is
-    held to it. What is under the paint plays no part, unless the strength is below 1: then painting
+    Every other pixel stays as it is. An inpainting model (model.inpainting) is told of the known part; any other is
+    held to it, and paints twice. What is under the paint plays no part, unless the strength is below 1: then painting
     starts from it, as in image_to_image. Raises PictureError.
     """
     check_picture(generate, picture, paint)
-    levels = levels_from(strength, sampling.steps)
-    clean = generate.encode((_continued(picture, paint) if strength == 1 else picture)[None])
-    mask = latent_mask(torch.from_numpy(paint), generate.denoiser.config.latent_size).to(clean)
+    seeds = range(len(captions)) if seeds is None else seeds
+    text, guided = generate.text_encoder(captions), partial(generate.guided, sampling, negative)
+    mask = latent_mask(torch.from_numpy(paint), generate.denoiser.config.latent_size).to(generate.device)
+    mask = mask.expand(len(captions), -1, -1, -1)
 
-    denoise = None
-    if generate.denoiser.config.inpainting:
-        denoise = with_known(generate.denoiser, known_part(clean, mask).repeat(len(captions), 1, 1, 1))
-    denoise = held_to(generate.guided(sampling, negative, denoise), clean, mask)
-    noise = generate.noise(range(len(captions)) if seeds is None else seeds)
-    amount = torch.where(mask.bool(), levels[0], strength)  # strength 1 starts from noise alone, at a level below 1
-    start = (1 - amount) * clean + amount * noise
-    latents = sample(sampling.solver, denoise, start, generate.text_encoder(captions), levels)
-    return np.where(paint[None, :, :, None], generate.decode(latents), picture[None])
+    def solve(start: Pictures, strength: float, seeds: Sequence[int]) -> Pictures:
+        clean = generate.encode(start).expand(len(captions), -1, -1, -1)
+        if generate.denoiser.config.inpainting:
+            denoise = guided(denoise=with_known(generate.denoiser, known_part(clean, mask)))
+        else:
+            denoise = held_to(guided(), clean, mask)
+        levels = levels_from(strength, sampling.steps)
+        amount = torch.where(mask.bool(), levels[0], strength)  # strength 1 starts from noise alone, at a level below 1
+        noisy = (1 - amount) * clean + amount * generate.noise(seeds)
+        latents = sample(sampling.solver, denoise, noisy, text, levels)
+        return np.where(paint[None, :, :, None], generate.decode(latents), picture[None])
+
+    painted = solve((_continued(picture, paint) if strength == 1 else picture)[None], strength, seeds)
+    if not generate.denoiser.config.inpainting:
+        # Latents do not show what the mask's edge cuts off, the picture put together does: encode it, and solve again.
+        painted = solve(painted, min(strength, _AGAIN_FROM), [seed + _OTHER_NOISE for seed in seeds])
+    return painted
 
 
 def _continued(picture: NDArray[np.uint8], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:

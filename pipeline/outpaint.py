@@ -71,11 +71,11 @@ def panorama(
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A wide picture, painted on to the right, a window for each caption: what there is of it, uint8 [h, w, 3], after
-    each. With a picture [h, w, 3] of the model's size that is the first window, and the first caption is not drawn.
-    Raises PictureError."""
+    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises PictureError."""
     edge = edge_of(generate)
     _check_overlap(overlap, edge)
-    windows = [Window(0, number * (edge - overlap)) for number in range(len(captions))]
+    first = 0 if picture is None else 1
+    windows = [Window(0, (first + number) * (edge - overlap)) for number in range(len(captions))]
     canvas = np.zeros((edge, windows[-1].left + edge, 3), np.uint8)
     known = np.zeros(canvas.shape[:2], np.bool_)
     if picture is not None:
@@ -84,6 +84,11 @@ def panorama(
     painted = paint_windows(generate, captions, canvas, known, windows, seed, sampling, negative)
     for window, whole in zip(windows, painted, strict=True):
         yield whole[:, : window.left + edge]
+
+
+def usual_overlap(generate: Generator) -> int:
+    """Pixels, 3/8 of a window: room enough for something new, which half cuts off more often."""
+    return edge_of(generate) * 3 // 8
 
 
 def paint_windows(

@@ -1,0 +1,75 @@
+"""PNG files that tell how they were made: JSON in the text entry `tld`. Knows nothing of what the settings mean.
+
+A picture may come from a stranger, so reading decodes no pixels, and what it gives is to be checked by who knows it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+ENTRY = "tld"
+_MOST_CHARS = 1_000_000
+
+
+class PictureFileError(ValueError):
+    """A picture that cannot be written, or that does not tell how it was made."""
+
+
+def write_picture(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG with settings that JSON can say; by rename, so that the file is whole or absent. Equal pictures with
+    equal settings are equal files. Raises PictureFileError."""
+    told = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    if len(told) > _MOST_CHARS:
+        raise PictureFileError(f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most")
+    entries, png = PngImagePlugin.PngInfo(), io.BytesIO()
+    entries.add_itxt(ENTRY, told)
+    image.save(png, format="PNG", pnginfo=entries)
+
+    unfinished = path.with_name(path.name + ".partial")
+    try:
+        unfinished.write_bytes(png.getbuffer())
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise PictureFileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a PNG tells of how it was made; a stranger may have written it. Raises PictureFileError."""
+    told = _entry(path)
+    if len(told) > _MOST_CHARS:
+        raise PictureFileError(f"{path} tells its settings in {len(told)} characters; {_MOST_CHARS} are the most")
+    try:
+        settings = json.loads(told)
+    except (ValueError, RecursionError) as error:
+        raise PictureFileError(f"{path}: its text entry {ENTRY!r} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise PictureFileError(f"{path}: its text entry {ENTRY!r} holds no settings, but {type(settings).__name__}")
+    return settings
+
+
+def _entry(path: Path) -> str:
+    """The text entry of a PNG, from before its pixels, which are not decoded."""
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path, formats=["PNG"]) as image,
+        ):
+            told = image.info.get(ENTRY)
+    except FileNotFoundError:
+        raise PictureFileError(f"there is no file {path}") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureFileError(f"{path} is not a readable PNG: {error}") from error
+    if not isinstance(told, str):
+        raise PictureFileError(
+            f"{path} does not tell how it was made: it has no text entry {ENTRY!r}; `tld sample` writes one, and "
+            "programs that save a picture anew drop it"
+        )
+    return told

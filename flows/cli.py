@@ -19,7 +19,10 @@ from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.clean import clean
 from flows.compare import compare
 from flows.deploy import deploy
+from flows.edit import edit
 from flows.export import export
+from flows.interpolate import interpolate
+from flows.panorama import panorama
 from flows.promote import promote
 from flows.sample import sample
 from flows.serve_command import serve
@@ -55,6 +58,9 @@ app.command(compare)
 app.command(deploy)
 app.command(promote)
 app.command(sample)
+app.command(interpolate)
+app.command(edit)
+app.command(panorama)
 app.command(serve)
 app.command(sweep)
 app.command(export)
@@ -314,12 +320,23 @@ def _explain(error: Exception) -> int:
 def _mistakes_of_torch_rooms() -> list[type[Exception]]:
     from pipeline.batches import SplitError
     from pipeline.devices import DeviceError
+    from pipeline.image_to_image import PictureError
+    from pipeline.picture_file import PictureFileError
     from pipeline.scratch_data import NoRoom
     from pipeline.train_process import ModelMismatch
     from tld_model.checkpoint import CheckpointError
     from tld_model.encoders import EncoderError
 
-    return [SplitError, DeviceError, ModelMismatch, CheckpointError, EncoderError, NoRoom]
+    return [
+        SplitError,
+        DeviceError,
+        ModelMismatch,
+        CheckpointError,
+        EncoderError,
+        NoRoom,
+        PictureError,
+        PictureFileError,
+    ]
 
 
 if __name__ == "__main__":

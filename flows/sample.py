@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.sample_request import is_folder, put_together, read_picture, read_prompts, read_size, size_misfit
-from flows.terminal import Config, UserMistake, console, load
+from flows.terminal import Config, UserMistake, console, load, prompts_and_overrides
 from flows.which_model import Model, which_model
 from tld_model.sampling import SolverName
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.drawing import Drawing, DrawnBy, PictureSettings
     from pipeline.sample import Generator
 
-_SETTING = re.compile(r"[A-Za-z0-9_.]+=")
 _MOST_IN_A_GRID = 400
 
 
@@ -83,10 +81,9 @@ def sample(
 
     tld sample conf/tiny.yaml --like star.png --steps 50 --out slower.png
     """
-    overrides = [word for word in words if _SETTING.match(word)]
+    said, overrides = prompts_and_overrides(words)
     settings = load(config, overrides)
     problems: list[str] = []
-    said = [word for word in words if not _SETTING.match(word)]
     given = {
         "prompts": read_prompts(said, prompts, problems) or None,
         "negative": negative,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
+_OVERRIDE = re.compile(r"\w+(\.\w+)*=")
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -27,6 +29,12 @@ def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     from pipeline.config import load_config
 
     return load_config(config, overrides)
+
+
+def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a command line that are prompts, and those that change a setting, section.key=value."""
+    overrides = [word for word in words if _OVERRIDE.match(word)]
+    return [word for word in words if not _OVERRIDE.match(word)], overrides
 
 
 def joined(overrides: Sequence[str]) -> str:

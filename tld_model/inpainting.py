@@ -1,4 +1,5 @@
-"""Pictures of which a part is known: masks to train on, and the denoiser with the known part tied to it.
+"""Pictures of which a part is known: masks to train on, the denoiser with the known part tied to it, and how any
+denoiser is held to a known part without training.
 
 A mask is 1 where the latent is known. It has a channel of its own, because a blanked latent is 0, which is an
 ordinary value of a latent too: c noisy channels, c known ones and the mask are 2c+1 inputs, as in Stable Diffusion's
@@ -60,3 +61,19 @@ def with_known(denoiser: Denoiser, known: Tensor) -> DenoiseFn:
         return clean
 
     return denoise
+
+
+def held_to(denoise: DenoiseFn, clean: Tensor, mask: Tensor) -> DenoiseFn:
+    """Any denoiser, whose predicted clean latents are the given ones [b, c, z, z] where the mask [b, 1, z, z] is 1.
+
+    RePaint (Lugmayr et al., 2022, eq. 8) and blended diffusion (Avrahami et al., 2022, algorithm 1) put the known part,
+    noised to each level, into x before each step. On the straight path, with one noise, this does the same. Let
+    x_s = (1 - s) x0 + s noise where x0 is known, at the first level. With x0 as the prediction the slope
+    (x_s - x0) / s = noise - x0 is the same at every level, so that a step of any solver, of whatever order, is exact
+    there: x_r = (1 - r) x0 + r noise. The last prediction is the result, in which the known part is x0 itself.
+    """
+
+    def denoise_held(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        return torch.where(mask.bool(), clean, denoise(noisy, sigma, text))
+
+    return denoise_held

@@ -10,10 +10,12 @@ from tld_model.denoiser import Denoiser
 from tld_model.encoders import load_image_codec, load_text_encoder
 
 
-def untrained_generator() -> Generator:
+def untrained_generator(**changed: object) -> Generator:
     """With the shipped encoders, and every weight at random."""
     torch.manual_seed(0)
-    denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=2)).eval()
+    config = DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=2).model_dump() | changed
+    denoiser = Denoiser(DenoiserConfig.model_validate(config)).eval()
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    return Generator(denoiser, load_text_encoder("shapes-clip", "cpu"), load_image_codec("shapes-vae", "cpu"), "cpu")
+    text_encoder = load_text_encoder("shapes-clip", "cpu", denoiser.config.text)
+    return Generator(denoiser, text_encoder, load_image_codec("shapes-vae", "cpu"), "cpu")

@@ -1,13 +1,16 @@
 from functools import partial
+from typing import get_args
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise
-from tld_model.inpainting import draw_masks, known_part, latent_mask, with_known
+from tld_model.inpainting import draw_masks, held_to, known_part, latent_mask, with_known
 from tld_model.sampler import guided, noise_levels, sample
+from tld_model.sampling import SolverName
 from tld_model.transfer import carry_over
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)
@@ -99,3 +102,29 @@ def test_guidance_and_the_solver_see_the_known_part_of_each_picture() -> None:
 
     both = painted(slice(0, 2))
     torch.testing.assert_close(both, torch.cat([painted(slice(0, 1)), painted(slice(1, 2))]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("solver", get_args(SolverName))
+def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(solver: SolverName, guidance: float) -> None:
+    """As RePaint and blended diffusion do it, with one noise: x = (1 - s) x0 + s noise where x0 is known."""
+    torch.manual_seed(0)
+    denoiser, (clean, noise) = Denoiser(BASE).eval(), torch.randn(2, 2, 4, 8, 8, dtype=torch.float64)
+    mask, text, levels = draw_masks(2, 8, seeded(2)), torch.randn(2, 16), noise_levels(5)
+    known = mask.bool().expand_as(clean)
+    assert known.any()
+    assert not known.all()
+    asked: list[float] = []
+
+    def watched(noisy: torch.Tensor, sigma: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        s = float(sigma[0])
+        asked.append(s)
+        torch.testing.assert_close(noisy[:2][known], ((1 - s) * clean + s * noise)[known], rtol=0, atol=1e-6)
+        made: torch.Tensor = denoiser(noisy.float(), sigma, text)
+        return made.double()
+
+    start = torch.where(known, (1 - levels[0]) * clean + levels[0] * noise, noise)
+    painted = sample(solver, held_to(guided(watched, guidance), clean, mask), start, text, levels)
+    assert sorted({round(s, 5) for s in asked}, reverse=True) == [round(s, 5) for s in levels]
+    assert torch.equal(painted[known], clean[known])
+    assert (painted != clean)[~known].all()

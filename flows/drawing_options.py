@@ -1,0 +1,80 @@
+"""What the commands share that draw from more than a prompt: how to sample, with which model, into which file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from flows.terminal import UserMistake
+from flows.which_model import Model, WhichModel
+from tld_model.sampling import Sampling, SolverName
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingOptions:
+    """How to sample, and with which model."""
+
+    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = None
+    guidance: Annotated[float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")] = None
+    solver: Annotated[SolverName | None, Parameter(help="evaluate.solver without it.")] = None
+    negative: Annotated[str, Parameter(help="A prompt that guidance leads away from.")] = ""
+    model: Model = None
+
+    def sampling(self, settings: RunConfig) -> Sampling:
+        usual = settings.evaluate.sampling
+        steps, guidance, solver = (
+            self.steps or usual.steps,
+            self.guidance or usual.guidance,
+            self.solver or usual.solver,
+        )
+        return replace(usual, steps=steps, guidance=guidance, solver=solver)
+
+    def problems(self) -> list[str]:
+        """What is out of bounds."""
+        least = (("--steps", self.steps), ("--guidance", self.guidance))
+        return [
+            f"{name} must be at least 1, got {value}" for name, value in least if value is not None and not value >= 1
+        ]
+
+    def told(self, settings: RunConfig, chosen: WhichModel) -> dict[str, Any]:
+        """For the settings in a PNG, which may go to strangers: the model by its digest, not its path."""
+        from data_catalog.manifest import file_digest
+
+        return {**asdict(self.sampling(settings)), "negative": self.negative, "model": file_digest(chosen.denoiser)}
+
+
+AS_USUAL = DrawingOptions()
+Drawing = Annotated[DrawingOptions, Parameter(name="*")]
+
+
+def prompt_problems(prompts: Sequence[str]) -> list[str]:
+    """What keeps prompts from being drawn."""
+    return [] if all(prompt.strip() for prompt in prompts) else ["a prompt is empty; say what the picture should show"]
+
+
+def lacking_files(*paths: Path | None) -> list[str]:
+    """Which of the given files are not there."""
+    return [f"there is no file {path}" for path in paths if path is not None and not path.is_file()]
+
+
+def file_problems(out: Path, endings: Sequence[str] = (".png",)) -> list[str]:
+    """What keeps a file from being written."""
+    problems = []
+    if out.suffix.lower() not in endings:
+        problems.append(f"--out must end in {' or '.join(endings)}, got {out.name}")
+    if not out.parent.is_dir():
+        problems.append(f"--out: there is no folder {out.parent} to write {out.name} into")
+    return problems
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise UserMistake with all of them, if any."""
+    if problems:
+        raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))

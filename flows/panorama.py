@@ -1,0 +1,73 @@
+"""`tld panorama`: a wide picture, painted on window by window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.drawing_options import (
+    AS_USUAL,
+    Drawing,
+    file_problems,
+    lacking_files,
+    prompt_problems,
+    refuse,
+)
+from flows.edit import Overlap, file_told, last_of
+from flows.terminal import Config, console, load, prompts_and_overrides
+from flows.which_model import which_model
+
+_WINDOWS = 4
+
+
+def panorama(
+    config: Config,
+    prompt: Annotated[str, Parameter(help="What it shows.")],
+    *words: Annotated[
+        str,
+        Parameter(help="Prompts of further windows, the last for all that follow; and settings, as section.key=value."),
+    ],
+    windows: Annotated[
+        int | None, Parameter(help=f"How many to paint; without it one for each prompt, {_WINDOWS} of a single one.")
+    ] = None,
+    overlap: Overlap = None,
+    picture: Annotated[Path | None, Parameter(help="Go on to the right of this picture.")] = None,
+    seed: Annotated[int, Parameter(help="Of the noise: window i has that of seed + i.")] = 0,
+    out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("panorama.png"),
+    drawing: Drawing = AS_USUAL,
+) -> None:
+    """Draw a wide picture: each window holds the part that it shares with the last one and paints on to the right.
+
+    For example: tld panorama conf/tiny.yaml "a small red star in the bottom right on a blue background" --windows 6
+    """
+    more, overrides = prompts_and_overrides(words)
+    prompts = [prompt, *more]
+    windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
+    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out), *lacking_files(picture)]
+    if windows < len(prompts):
+        problems.append(f"--windows must be at least 1 and leave none of {len(prompts)} prompts out, got {windows}")
+    refuse(problems)
+    settings = load(config, overrides)
+    chosen = which_model(config, overrides, settings, drawing.model)
+    generate = chosen.load(settings.evaluate.device)
+
+    from PIL import Image
+
+    from pipeline.given_picture import read_picture
+    from pipeline.image_to_image import edge_of
+    from pipeline.outpaint import panorama as paint_on
+    from pipeline.outpaint import usual_overlap
+    from pipeline.picture_file import write_picture
+
+    given = read_picture(picture, None, edge_of(generate)) if picture else None
+    if given and given.fitting:
+        console.print(given.fitting, markup=False)
+    captions = prompts + prompts[-1:] * (windows - len(prompts))
+    overlap = overlap if overlap is not None else usual_overlap(generate)
+    start = given.pixels if given else None
+    drawn = last_of(paint_on(generate, captions, overlap, start, seed, drawing.sampling(settings), drawing.negative))
+    told = {"command": "panorama", "prompts": captions, "overlap": overlap, "seed": seed, "picture": file_told(picture)}
+    write_picture(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
+    console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}", markup=False)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.given_picture import read_picture
+from pipeline.image_to_image import PictureError
+
+
+def png(pixels: NDArray[np.uint8]) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file
+
+
+def gradient(height: int, width: int) -> NDArray[np.uint8]:
+    rows = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
+    return np.broadcast_to(rows, (height, width, 3)).copy()
+
+
+def test_a_picture_of_the_models_size_comes_as_it_is() -> None:
+    pixels = gradient(64, 64)
+    given = read_picture(png(pixels), None, 64)
+    np.testing.assert_array_equal(given.pixels, pixels)
+    assert given.pixels.flags.writeable
+    assert given.paint is None
+    assert given.fitting == ""
+
+
+def test_another_is_cropped_to_its_middle_and_resized_with_its_mask() -> None:
+    mask = np.zeros((128, 256), np.uint8)
+    mask[:10, :128] = 255  # its left half lies outside the middle
+    given = read_picture(png(gradient(128, 256)), png(mask), 64)
+    assert given.pixels.shape == (64, 64, 3)
+    assert given.pixels[:, 0].mean() == pytest.approx(64, abs=4)
+    assert given.paint is not None
+    assert given.paint[:5, :32].all()
+    assert given.paint.sum() == 5 * 32
+    assert "256 x 128 pixels was cropped to the square in its middle and resized to 64 x 64" in given.fitting
+
+
+def test_what_is_transparent_is_painted_unless_a_mask_says_otherwise() -> None:
+    alpha = np.full((64, 64, 1), 255, np.uint8)
+    opaque = np.concatenate([gradient(64, 64), alpha], axis=2)
+    assert read_picture(png(opaque), None, 64).paint is None
+    alpha[:8] = 0
+    transparent = np.concatenate([gradient(64, 64), alpha], axis=2)
+    paint = read_picture(png(transparent), None, 64).paint
+    assert paint is not None
+    np.testing.assert_array_equal(paint, alpha[:, :, 0] == 0)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[32:] = 255
+    paint = read_picture(png(transparent), png(mask), 64).paint
+    assert paint is not None
+    np.testing.assert_array_equal(paint, mask == 255)
+
+
+def test_a_photo_that_was_taken_sideways_stands_up() -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray(gradient(64, 64)).save(file, format="PNG", exif=exif)
+    pixels = read_picture(file, None, 64).pixels
+    assert pixels[0].mean() < 10
+    assert pixels[-1].mean() > 245
+
+
+def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    picture, nothing = png(gradient(64, 64)), np.zeros((64, 64), np.uint8)
+    with pytest.raises(PictureError, match="mask has 32 x 64 pixels and the picture 64 x 64"):
+        read_picture(picture, png(nothing[:, :32]), 64)
+    with pytest.raises(PictureError, match="the mask paints nothing"):
+        read_picture(picture, png(nothing), 64)
+    with pytest.raises(PictureError, match=r"there is no picture .*gone\.png"):
+        read_picture(tmp_path / "gone.png", None, 64)
+    with pytest.raises(PictureError, match="the picture is of no kind"):
+        read_picture(io.BytesIO(b"hello"), None, 64)
+    with pytest.raises(PictureError, match="the picture cannot be read"):
+        read_picture(io.BytesIO(png(noise).getvalue()[:2000]), None, 64)
+    aside = np.zeros((64, 192), np.uint8)
+    aside[:, :8] = 255
+    with pytest.raises(PictureError, match="outside the square in the picture's middle"):
+        read_picture(png(gradient(64, 192)), png(aside), 64)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flows.cli import app
-from flows.drawing_options import prompts_and_overrides
-from flows.terminal import UserMistake
+from flows.terminal import UserMistake, prompts_and_overrides
 from pipeline.image_to_image import PictureError
 from pipeline.picture_file import read_settings
 from tests.support.command import tld

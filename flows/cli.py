@@ -324,6 +324,7 @@ def _mistakes_of_torch_rooms() -> list[type[Exception]]:
     from pipeline.picture_file import PictureFileError
     from pipeline.scratch_data import NoRoom
     from pipeline.train_process import ModelMismatch
+    from pipeline.windows import WindowError
     from tld_model.checkpoint import CheckpointError
     from tld_model.encoders import EncoderError
 
@@ -335,6 +336,7 @@ def _mistakes_of_torch_rooms() -> list[type[Exception]]:
         EncoderError,
         NoRoom,
         PictureError,
+        WindowError,
         PictureFileError,
     ]
 

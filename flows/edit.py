@@ -78,9 +78,9 @@ def edit(
     from pipeline.given_picture import read_picture
     from pipeline.image_to_image import USUAL_STRENGTH, edge_of, image_to_image
     from pipeline.inpaint import inpaint
-    from pipeline.outpaint import Border, usual_overlap
     from pipeline.outpaint import outpaint as paint_on
     from pipeline.picture_file import write_picture
+    from pipeline.windows import Border, usual_overlap
 
     given = read_picture(picture, mask, edge_of(generate))
     if given.fitting:
@@ -89,7 +89,7 @@ def edit(
     if sides and given.paint is not None:
         raise UserMistake(f"{picture} is transparent in places: first paint those, without --outpaint")
     if sides:
-        overlap = overlap if overlap is not None else usual_overlap(generate)
+        overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
         grown = paint_on(generate, prompt, given.pixels, Border(**sides), overlap, seed, *how)
         drawn = last_of(grown)
     elif given.paint is not None:

@@ -58,14 +58,14 @@ def panorama(
     from pipeline.given_picture import read_picture
     from pipeline.image_to_image import edge_of
     from pipeline.outpaint import panorama as paint_on
-    from pipeline.outpaint import usual_overlap
     from pipeline.picture_file import write_picture
+    from pipeline.windows import usual_overlap
 
     given = read_picture(picture, None, edge_of(generate)) if picture else None
     if given and given.fitting:
         console.print(given.fitting, markup=False)
     captions = prompts + prompts[-1:] * (windows - len(prompts))
-    overlap = overlap if overlap is not None else usual_overlap(generate)
+    overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
     start = given.pixels if given else None
     drawn = last_of(paint_on(generate, captions, overlap, start, seed, drawing.sampling(settings), drawing.negative))
     told = {"command": "panorama", "prompts": captions, "overlap": overlap, "seed": seed, "picture": file_told(picture)}

@@ -19,7 +19,7 @@ from flows.serve_card import run_card
 from flows.serve_guard import Access
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
-from pipeline.dynamic_batches import PictureRequest
+from pipeline.drawing_requests import PictureRequest
 from pipeline.picture_requests import draw_with
 from pipeline.sample import load_generator
 from pipeline.train_events import average_file

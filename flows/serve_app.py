@@ -10,7 +10,9 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
@@ -25,18 +27,22 @@ from flows.serve_messages import (
     PROBLEMS,
     STREAM,
     DrawnPictures,
+    InterpolationWanted,
+    OutpaintingWanted,
     PicturesWanted,
     answer,
     drawn_pictures,
+    interpolation_request,
+    outpainting_request,
     picture_request,
 )
 from flows.serve_metrics import ServiceMetrics
+from pipeline.drawing_requests import DrawingRequest
 from pipeline.dynamic_batches import (
     DrawFn,
     DynamicBatches,
     Failed,
     Finished,
-    PictureRequest,
     QueueFull,
     ShuttingDown,
     Step,
@@ -66,7 +72,7 @@ def picture_service(draw: DrawFn, card: Card, own: Sampling, access: Access, mos
     batches = DynamicBatches(draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.drawn)
     metrics.watch(lambda: batches.waiting)
     app = FastAPI(title=f"tld: {card.name}", summary="Pictures from text.", docs_url=None, redoc_url=None)
-    _add_drawing(app, batches, own, metrics)
+    _add_drawing(app, batches, own, card.edge, metrics)
     _add_looking(app, batches, card, metrics)
     _add_problems(app)
     paths = [str(path) for route in app.routes if (path := getattr(route, "path", None))]
@@ -74,24 +80,62 @@ def picture_service(draw: DrawFn, card: Card, own: Sampling, access: Access, mos
     return Service(app, batches)
 
 
-def _add_drawing(app: FastAPI, batches: DynamicBatches, own: Sampling, metrics: ServiceMetrics) -> None:
-    @app.post("/pictures", dependencies=_TOKEN, responses={200: {"model": DrawnPictures}, **PROBLEMS})
+def _add_drawing(app: FastAPI, batches: DynamicBatches, own: Sampling, edge: int, metrics: ServiceMetrics) -> None:
+    answers: dict[str, Any] = {
+        "dependencies": _TOKEN,
+        "responses": {200: {"model": DrawnPictures}, **PROBLEMS},
+    }
+    streams: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
+    drawn, told = partial(_drawn, batches, metrics), partial(_told, batches, metrics)
+
+    @app.post("/pictures", **answers)
     async def draw_pictures(wanted: PicturesWanted, request: Request) -> Response:
         """Draw pictures, and answer when all are there. A client that leaves is not drawn for."""
-        asked = _Asked(batches, picture_request(wanted, own))
-        async with contextlib.aclosing(asked.follow(request.receive)) as events:
-            last = [told async for told in events][-1]
-        if isinstance(last, Finished):
-            return Response(await asyncio.to_thread(answer, asked.request, last), media_type="application/json")
-        if isinstance(last, Failed):
-            raise last.error
-        metrics.left()
-        return Response(status_code=CLIENT_LEFT)
+        return await drawn(picture_request(wanted, own), request)
 
-    @app.post("/pictures/stream", dependencies=_TOKEN, responses={**PROBLEMS, 200: STREAM})
+    @app.post("/pictures/stream", **streams)
     async def draw_pictures_and_tell(wanted: PicturesWanted) -> Response:
         """Draw pictures, and tell how far they are meanwhile, as lines of JSON."""
-        return _Lines(_Asked(batches, picture_request(wanted, own)), metrics)
+        return told(picture_request(wanted, own))
+
+    @app.post("/interpolations", **answers)
+    async def interpolate(wanted: InterpolationWanted, request: Request) -> Response:
+        """Draw frames from one prompt and seed to others."""
+        return await drawn(interpolation_request(wanted, own), request)
+
+    @app.post("/interpolations/stream", **streams)
+    async def interpolate_and_tell(wanted: InterpolationWanted) -> Response:
+        """Draw frames, and tell how far they are meanwhile, as lines of JSON."""
+        return told(interpolation_request(wanted, own))
+
+    @app.post("/outpaintings", **answers)
+    async def outpaint(wanted: OutpaintingWanted, request: Request) -> Response:
+        """Paint a picture on at its sides, window by window. The picture itself stays as it is."""
+        return await drawn(await asyncio.to_thread(outpainting_request, wanted, own, edge), request)
+
+    @app.post("/outpaintings/stream", **streams)
+    async def outpaint_and_tell(wanted: OutpaintingWanted) -> Response:
+        """Paint a picture on, and tell how far it is meanwhile, as lines of JSON: a step is a window."""
+        return told(await asyncio.to_thread(outpainting_request, wanted, own, edge))
+
+
+async def _drawn(
+    batches: DynamicBatches, metrics: ServiceMetrics, wanted: DrawingRequest, request: Request
+) -> Response:
+    """The answer to a request, once all is there."""
+    asked = _Asked(batches, wanted)
+    async with contextlib.aclosing(asked.follow(request.receive)) as events:
+        last = [told async for told in events][-1]
+    if isinstance(last, Finished):
+        return Response(await asyncio.to_thread(answer, asked.request, last), media_type="application/json")
+    if isinstance(last, Failed):
+        raise last.error
+    metrics.left()
+    return Response(status_code=CLIENT_LEFT)
+
+
+def _told(batches: DynamicBatches, metrics: ServiceMetrics, wanted: DrawingRequest) -> Response:
+    return _Lines(_Asked(batches, wanted), metrics)
 
 
 def _add_looking(app: FastAPI, batches: DynamicBatches, card: Card, metrics: ServiceMetrics) -> None:
@@ -137,7 +181,7 @@ def _add_problems(app: FastAPI) -> None:
 class _Asked:
     """A client's request in the queue. What the device's thread tells arrives on the event loop."""
 
-    def __init__(self, batches: DynamicBatches, request: PictureRequest) -> None:
+    def __init__(self, batches: DynamicBatches, request: DrawingRequest) -> None:
         loop = asyncio.get_running_loop()
 
         def listen(told: Told) -> None:
@@ -189,7 +233,7 @@ class _Lines(Response):
             async for told in events:
                 match told:
                     case Step(done):
-                        await tell("step", done=done, steps=request.sampling.steps)
+                        await tell("step", done=done, steps=request.steps)
                     case Finished():
                         for picture in await asyncio.to_thread(drawn_pictures, request, told):
                             await tell("picture", **picture.model_dump())

@@ -23,6 +23,8 @@ class Card(BaseModel):
     """What is used where a request does not say."""
     scores: dict[str, float]
     """Of the run's evaluation with these settings; empty where it was not evaluated."""
+    edge: int
+    """Height and width of its pictures, pixels."""
     example: str
     """A prompt to begin with."""
 
@@ -54,6 +56,7 @@ def run_card(config: RunConfig, encodings: Manifest, model: Manifest, report: Ma
             "guidance": config.evaluate.guidance,
         },
         scores=_scores(report.figures["scores"]) if report else {},
+        edge=config.download.image_size,
         example="a small red star in the top left on a blue background" if built_in else "",
     )
 

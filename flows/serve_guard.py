@@ -19,12 +19,14 @@ from urllib.parse import urlsplit
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.serve_messages import LARGEST_PICTURE
 from flows.terminal import UserMistake
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 _SHORTEST_TOKEN = 16
 _LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
+_LARGEST_WITH_PICTURE = LARGEST_PICTURE + _LARGEST_BODY
 _BODY_DEADLINE_S = 10
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -121,7 +123,7 @@ class Guard:
 
         try:
             self._admit(scope)
-            body = await _read_body(receive)
+            body = await _read_body(receive, _largest_body(scope))
             await self.app(scope, _replayed(body, receive), guarded_send)
         except _Refused as refused:
             await refused.answer(scope, receive, guarded_send)
@@ -143,8 +145,8 @@ class Guard:
         if is_guarded and not self.access.knows(headers.get(b"authorization", "")):
             said = "a valid token is needed: Authorization: Bearer TOKEN"
             raise _Refused(401, said, **{"WWW-Authenticate": "Bearer"})
-        if int(headers.get(b"content-length", 0)) > _LARGEST_BODY:
-            raise _Refused(413, f"the body is larger than {_LARGEST_BODY} bytes")
+        if int(headers.get(b"content-length", 0)) > _largest_body(scope):
+            raise _Refused(413, f"the body is larger than {_largest_body(scope)} bytes")
 
 
 def log_failure(what: str) -> str:
@@ -162,21 +164,26 @@ def _host_name(host: str) -> str:
         return ""
 
 
-async def _read_body(receive: Receive) -> bytes:
-    """The whole body, which must be small and come soon."""
-    body, more = b"", True
+def _largest_body(scope: Scope) -> int:
+    return _LARGEST_WITH_PICTURE if scope["path"].startswith("/outpaintings") else _LARGEST_BODY
+
+
+async def _read_body(receive: Receive, most: int) -> bytes:
+    """The whole body, of at most so many bytes, which must come soon."""
+    body, more = bytearray(), True
     try:
         async with asyncio.timeout(_BODY_DEADLINE_S):
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     break
-                body, more = body + message.get("body", b""), message.get("more_body", False)
-                if len(body) > _LARGEST_BODY:
-                    raise _Refused(413, f"the body is larger than {_LARGEST_BODY} bytes")
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) > most:
+                    raise _Refused(413, f"the body is larger than {most} bytes")
     except TimeoutError:
         raise _Refused(408, f"the body did not come within {_BODY_DEADLINE_S} s") from None
-    return body
+    return bytes(body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -9,42 +9,90 @@ import base64
 import io
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
+from fastapi.exceptions import RequestValidationError
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.dynamic_batches import Finished, PictureRequest
+from pipeline.drawing_requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
+from pipeline.dynamic_batches import Finished
+from pipeline.windows import Border
 from tld_model.sampling import Sampling
 
 MAX_COUNT = 16
+LARGEST_PICTURE = 6_000_000  # characters
 
 
-class PicturesWanted(BaseModel):
-    """What a client asks for."""
+_STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+_STAR = "a small red star in the top left on a blue background"
+_Prompt = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
+_Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        use_attribute_docstrings=True,
-        json_schema_extra={
-            "examples": [
-                {"prompt": "a small red star in the top left on a blue background"},
-                {"prompt": "a lighthouse at dusk", "count": 4, "seed": 7, "steps": 30, "guidance": 3.5},
-            ]
-        },
-    )
 
-    prompt: str = Field(min_length=1, max_length=1000, pattern=r"\S")
-    """What the pictures show."""
-    count: int = Field(1, ge=1, le=MAX_COUNT)
-    """How many pictures."""
-    seed: int = Field(0, ge=0, le=2**32 - 1)
+class _Wanted(BaseModel):
+    model_config = _STRICT
+
+    prompt: _Prompt
+    """What is shown."""
+    seed: _Seed = 0
     """Of the noise: picture i has that of seed + i. The same seed gives the same picture."""
     steps: int | None = Field(None, ge=1, le=200)
     """Sampling steps; the run's own where it is not given."""
     guidance: float | None = Field(None, ge=1, le=30)
     """Guidance scale, 1 is none; the run's own where it is not given."""
+
+
+class PicturesWanted(_Wanted):
+    """Pictures of a prompt."""
+
+    model_config = _STRICT | ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": _STAR},
+                {"prompt": "a lighthouse at dusk", "count": 4, "seed": 7, "steps": 30, "guidance": 3.5},
+            ]
+        },
+    )
+
+    count: int = Field(1, ge=1, le=MAX_COUNT)
+    """How many pictures."""
+
+
+class InterpolationWanted(_Wanted):
+    """Frames from one prompt and seed to others."""
+
+    model_config = _STRICT | ConfigDict(
+        json_schema_extra={"examples": [{"prompt": _STAR, "to_prompt": _STAR.replace("red", "green"), "frames": 8}]}
+    )
+
+    to_prompt: _Prompt | None = None
+    """What the last frame shows; the same where it is not given."""
+    to_seed: _Seed | None = None
+    """Of the last frame's noise; the same where it is not given."""
+    frames: int = Field(8, ge=2, le=MAX_COUNT)
+    """How many, both ends among them."""
+
+
+class OutpaintingWanted(_Wanted):
+    """A picture that is painted on at its sides."""
+
+    model_config = _STRICT | ConfigDict(
+        json_schema_extra={"examples": [{"prompt": _STAR, "picture": "…", "right": 64}]}
+    )
+
+    picture: str = Field(max_length=LARGEST_PICTURE)
+    """Base64 of a PNG file, RGB, of the size that the model draws (`/card` tells `edge`)."""
+    left: int = Field(0, ge=0, le=4096)
+    """Pixels to add at this side."""
+    right: int = Field(0, ge=0, le=4096)
+    """Pixels to add at this side."""
+    top: int = Field(0, ge=0, le=4096)
+    """Pixels to add at this side."""
+    bottom: int = Field(0, ge=0, le=4096)
+    """Pixels to add at this side."""
 
 
 class DrawnPicture(BaseModel):
@@ -91,15 +139,56 @@ STREAM: dict[str, Any] = {
 
 def picture_request(wanted: PicturesWanted, own: Sampling) -> PictureRequest:
     """What is drawn: `own` settings of sampling where the client gave none."""
-    sampling = replace(
+    return PictureRequest(wanted.prompt, wanted.seed, wanted.count, _sampling(wanted, own))
+
+
+def interpolation_request(wanted: InterpolationWanted, own: Sampling) -> InterpolationRequest:
+    """The frames that are drawn."""
+    prompts = wanted.prompt, wanted.prompt if wanted.to_prompt is None else wanted.to_prompt
+    seeds = wanted.seed, wanted.seed if wanted.to_seed is None else wanted.to_seed
+    return InterpolationRequest(*prompts, *seeds, wanted.frames, _sampling(wanted, own))
+
+
+def outpainting_request(wanted: OutpaintingWanted, own: Sampling, edge: int) -> OutpaintingRequest:
+    """The picture that is painted on. Raises RequestValidationError where it is none that the model takes, or grows
+    by nothing or by too much."""
+    picture = _read_png(wanted.picture, edge)
+    border = Border(wanted.left, wanted.right, wanted.top, wanted.bottom)
+    asked = OutpaintingRequest(wanted.prompt, picture, border, wanted.seed, _sampling(wanted, own))
+    if asked.count == 0:
+        raise wrong("right", "say by how many pixels at one side at least")
+    if asked.count > MAX_COUNT:
+        raise wrong("right", f"these borders take {asked.count} windows of {edge} pixels; {MAX_COUNT} are the most")
+    return asked
+
+
+def wrong(field: str, message: str) -> RequestValidationError:
+    """A field that cannot be as it is."""
+    return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
+
+
+def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
+    """Pixels [edge, edge, 3]. Of a file of another kind or size no more than the header is read."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(given, validate=True)), formats=["PNG"]) as image:
+            if image.size != (edge, edge):
+                raise wrong("picture", f"must be of {edge} x {edge} pixels, is of {image.width} x {image.height}")
+            return np.asarray(image.convert("RGB"))
+    except RequestValidationError:
+        raise
+    except Exception as error:  # Pillow has many ways to say so
+        raise wrong("picture", "is no PNG file in base64") from error
+
+
+def _sampling(wanted: _Wanted, own: Sampling) -> Sampling:
+    return replace(
         own,
         steps=own.steps if wanted.steps is None else wanted.steps,
         guidance=own.guidance if wanted.guidance is None else float(wanted.guidance),
     )
-    return PictureRequest(wanted.prompt, wanted.seed, wanted.count, sampling)
 
 
-def answer(request: PictureRequest, finished: Finished) -> bytes:
+def answer(request: DrawingRequest, finished: Finished) -> bytes:
     """DrawnPictures as JSON."""
     drawn = DrawnPictures(
         prompt=request.prompt,
@@ -110,12 +199,17 @@ def answer(request: PictureRequest, finished: Finished) -> bytes:
     return drawn.model_dump_json().encode()
 
 
-def drawn_pictures(request: PictureRequest, finished: Finished) -> list[DrawnPicture]:
+def drawn_pictures(request: DrawingRequest, finished: Finished) -> list[DrawnPicture]:
     """Pictures as PNG files that say how they were made."""
     drawn: list[DrawnPicture] = []
-    for seed, picture in enumerate(finished.pictures, request.seed):
-        told = PngImagePlugin.PngInfo()
-        settings = {"prompt": request.prompt, "seed": seed, "steps": request.sampling.steps}
+    for number, picture in enumerate(finished.pictures):
+        seed, told = request.seed, PngImagePlugin.PngInfo()
+        settings: dict[str, Any] = {"prompt": request.prompt, "steps": request.sampling.steps}
+        if isinstance(request, PictureRequest):
+            seed += number
+        if isinstance(request, InterpolationRequest):
+            settings |= {"to_prompt": request.to_prompt, "to_seed": request.to_seed, "frame": number}
+        settings["seed"] = seed
         told.add_text("tld", json.dumps(settings | {"guidance": request.sampling.guidance}))
         file = io.BytesIO()
         Image.fromarray(picture).save(file, format="PNG", pnginfo=told)

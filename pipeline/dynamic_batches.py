@@ -1,6 +1,6 @@
 """Requests for pictures, drawn together: a bounded queue, and one thread that owns the device.
 
-Requests with the same settings of sampling share a batch, oldest first, up to a number of pictures. Who stops
+Requests that can share a batch do, oldest first, up to a number of pictures. Who stops
 waiting drops out: of the queue at once, of a batch before its next step. Knows the model as a callable, and no web.
 """
 
@@ -15,21 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tld_model.sampling import Sampling
+from pipeline.drawing_requests import DrawingRequest, share_a_batch
 
 _GATHER_S = 0.01  # how long the first request of a batch waits for others: clients answered together come back together
 _MEMORY = 0.8  # of the running mean of seconds a picture
 _LONGEST_RETRY_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class PictureRequest:
-    """Some pictures of one prompt. Picture i has noise of its own, that of seed + i."""
-
-    prompt: str
-    seed: int
-    count: int
-    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ Told = Step | Finished | Failed
 # Called before each step with the number of steps done: for each request, whether somebody still waits for it.
 BeforeStep = Callable[[int], Sequence[bool]]
 # The requests of one batch -> the pictures of each, uint8 [count, h, w, 3].
-DrawFn = Callable[[Sequence[PictureRequest], BeforeStep], Sequence[NDArray[np.uint8]]]
+DrawFn = Callable[[Sequence[DrawingRequest], BeforeStep], Sequence[NDArray[np.uint8]]]
 
 
 class QueueFull(RuntimeError):
@@ -81,7 +71,7 @@ class Ticket:
     """A request in the queue or in a batch. `listen` is called on the device's thread: it must neither block nor
     raise. The last thing it hears is Finished or Failed."""
 
-    request: PictureRequest
+    request: DrawingRequest
     listen: Callable[[Told], None]
     ahead: int
     """Pictures that were to be drawn before these when the request came."""
@@ -121,7 +111,7 @@ class DynamicBatches:
         with self._changed:
             return _pictures(self._queue)
 
-    def submit(self, request: PictureRequest, listen: Callable[[Told], None]) -> Ticket:
+    def submit(self, request: DrawingRequest, listen: Callable[[Told], None]) -> Ticket:
         """Put a request into the queue. Raises QueueFull or ShuttingDown."""
         if request.count > self._most_at_once:
             raise ValueError(f"{request.count} pictures are more than a batch, {self._most_at_once}")
@@ -199,7 +189,7 @@ class DynamicBatches:
         batch: list[Ticket] = []
         for ticket in self._queue:
             fits = _pictures(batch) + ticket.request.count <= self._most_at_once
-            if fits and ticket.request.sampling == self._queue[0].request.sampling:
+            if fits and share_a_batch(ticket.request, self._queue[0].request):
                 batch.append(ticket)
         return batch
 

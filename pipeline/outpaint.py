@@ -9,33 +9,15 @@ paints the rest. Knows nothing of files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.image_to_image import PictureError, check_picture, edge_of
+from pipeline.image_to_image import check_picture, edge_of
 from pipeline.inpaint import inpaint
 from pipeline.sample import Generator
+from pipeline.windows import Border, Window, check_overlap, windows_around
 from tld_model.sampling import USUAL, Sampling
-
-
-@dataclass(frozen=True, slots=True)
-class Border:
-    """Pixels to add at each side of a picture."""
-
-    left: int = 0
-    right: int = 0
-    top: int = 0
-    bottom: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A square of the model's size on a canvas: its first row and column, in pixels."""
-
-    top: int
-    left: int
 
 
 def outpaint(
@@ -49,15 +31,13 @@ def outpaint(
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h + bottom,
-    left + w + right, 3] after each window. The picture itself stays as it is. Raises PictureError."""
+    left + w + right, 3] after each window. The picture itself stays as it is. Raises PictureError or WindowError."""
     check_picture(generate, picture)
     edge = edge_of(generate)
-    rows = _outwards(border.top, border.bottom, edge, overlap)
-    columns = _outwards(border.left, border.right, edge, overlap)
+    windows = windows_around(edge, border, overlap)
     inside = ((border.top, border.bottom), (border.left, border.right))
     canvas = np.pad(picture, (*inside, (0, 0)))
     known = np.pad(np.ones((edge, edge), np.bool_), inside)
-    windows = [Window(row, column) for row in rows for column in columns][1:]
     yield from paint_windows(generate, [caption] * len(windows), canvas, known, windows, seed, sampling, negative)
 
 
@@ -71,9 +51,10 @@ def panorama(
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A wide picture, painted on to the right, a window for each caption: what there is of it, uint8 [h, w, 3], after
-    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises PictureError."""
+    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises PictureError or
+    WindowError."""
     edge = edge_of(generate)
-    _check_overlap(overlap, edge)
+    check_overlap(overlap, edge)
     first = 0 if picture is None else 1
     windows = [Window(0, (first + number) * (edge - overlap)) for number in range(len(captions))]
     canvas = np.zeros((edge, windows[-1].left + edge, 3), np.uint8)
@@ -84,11 +65,6 @@ def panorama(
     painted = paint_windows(generate, captions, canvas, known, windows, seed, sampling, negative)
     for window, whole in zip(windows, painted, strict=True):
         yield whole[:, : window.left + edge]
-
-
-def usual_overlap(generate: Generator) -> int:
-    """Pixels, 3/8 of a window: room enough for something new, which half cuts off more often."""
-    return edge_of(generate) * 3 // 8
 
 
 def paint_windows(
@@ -113,19 +89,3 @@ def paint_windows(
             canvas[place] = inpaint(generate, [caption], canvas[place], paint, [seed + number], sampling, negative)[0]
         known[place] = True
         yield canvas.copy()
-
-
-def _outwards(before: int, after: int, edge: int, overlap: int) -> list[int]:
-    """Where windows begin along one side: at the picture itself, then step by step to the end, then to the start."""
-    _check_overlap(overlap, edge)
-    if before < 0 or after < 0:
-        raise PictureError(f"a picture is painted on by 0 pixels or more, got {min(before, after)}")
-    step = edge - overlap
-    onwards = [before + min(moved, after) for moved in range(step, after + step, step)]
-    back = [max(before - moved, 0) for moved in range(step, before + step, step)]
-    return [before, *onwards, *back]
-
-
-def _check_overlap(overlap: int, edge: int) -> None:
-    if not 0 < overlap < edge:
-        raise PictureError(f"windows of {edge} pixels overlap by 1 to {edge - 1}, got {overlap}")

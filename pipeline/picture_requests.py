@@ -5,22 +5,81 @@ b pictures of the batch   c latent channels   z latent size   t text width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.dynamic_batches import BeforeStep, DrawFn, PictureRequest
+from pipeline.drawing_requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
+from pipeline.dynamic_batches import BeforeStep, DrawFn
+from pipeline.interpolate import interpolate
+from pipeline.outpaint import outpaint
 from pipeline.sample import Generator
+from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn, noise_levels, sample
 
 
 def draw_with(generator: Generator) -> DrawFn:
     """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone: what shares
     its batch, and who leaves it, changes no more than rounding."""
+    draw_pictures = _pictures_with(generator)
 
+    def draw(requests: Sequence[DrawingRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
+        match requests:
+            case [InterpolationRequest() as one]:
+                return [_interpolated(generator, one, before_step)]
+            case [OutpaintingRequest() as one]:
+                return [_outpainted(generator, one, before_step)]
+            case _:
+                return draw_pictures(
+                    [request for request in requests if isinstance(request, PictureRequest)], before_step
+                )
+
+    return draw
+
+
+def _interpolated(generator: Generator, asked: InterpolationRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+    """The frames, uint8 [count, h, w, 3]."""
+    calls = itertools.count()
+
+    def before_call(*_: object) -> None:
+        before_step(min(next(calls), asked.steps))
+
+    with _before_calls(generator.denoiser, before_call):
+        prompts, seeds = (asked.prompt, asked.to_prompt), (asked.seed, asked.to_seed)
+        frames = interpolate(generator, prompts, seeds, asked.count, asked.sampling)
+    before_step(asked.steps)
+    return frames
+
+
+@contextlib.contextmanager
+def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[None]:
+    """`tell` before each call of the denoiser in the block."""
+    hook = denoiser.register_forward_pre_hook(tell)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _outpainted(generator: Generator, asked: OutpaintingRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+    """The one picture, uint8 [1, h, w, 3]. Who leaves is noticed between windows."""
+    canvas = asked.picture
+    before_step(0)
+    grown = outpaint(generator, asked.prompt, canvas, asked.border, asked.overlap, asked.seed, asked.sampling)
+    for done, larger in enumerate(grown, 1):
+        canvas = larger
+        before_step(done)
+    return canvas[None]
+
+
+def _pictures_with(
+    generator: Generator,
+) -> Callable[[Sequence[PictureRequest], BeforeStep], list[NDArray[np.uint8]]]:
     def draw(requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         sampling = requests[0].sampling
         counts = torch.tensor([request.count for request in requests])

@@ -11,8 +11,8 @@ from PIL import Image
 
 from flows.cli import app
 from flows.terminal import UserMistake, prompts_and_overrides
-from pipeline.image_to_image import PictureError
 from pipeline.picture_file import read_settings
+from pipeline.windows import WindowError
 from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
@@ -113,7 +113,7 @@ def test_what_cannot_be_drawn_is_told_all_at_once(folder: Path) -> None:
         ("leave none of 2 prompts out, got 1", "panorama", TINY, "a", "b", "--windows", "1"),
     ]
     for says, *words in mistakes:
-        with pytest.raises((UserMistake, PictureError)) as refused:
+        with pytest.raises((UserMistake, WindowError)) as refused:
             run(*words)
         assert all(part in str(refused.value) for part in says.split("|")), refused.value
 

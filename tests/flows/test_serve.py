@@ -23,7 +23,8 @@ from flows.serve_app import Service, picture_service
 from flows.serve_card import Card
 from flows.serve_guard import Access, read_access
 from flows.terminal import UserMistake
-from pipeline.dynamic_batches import BeforeStep, PictureRequest
+from pipeline.drawing_requests import DrawingRequest
+from pipeline.dynamic_batches import BeforeStep
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
 from tld_model.sampling import Sampling
@@ -35,6 +36,7 @@ CARD = Card(
     encoders={},
     sampling={"steps": 3, "guidance": 2.0},
     scores={},
+    edge=8,
     example="a star",
 )
 TOKEN = "a-token-that-nobody-guesses"
@@ -50,7 +52,7 @@ class Studio:
         self.batches: list[list[int]] = []
         self.service: Service = picture_service(self.draw, CARD, Sampling(STEPS, 2.0), access or Access(), 16)
 
-    def draw(self, requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+    def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         for done in range(requests[0].sampling.steps):
             assert self.permits.acquire(timeout=30)
             before_step(done)
@@ -334,3 +336,48 @@ def test_openapi_teaches_by_examples(open_port: int) -> None:
     assert wanted["examples"][1]["count"] == 4
     assert all("description" in field for field in wanted["properties"].values())
     assert {"200", "401", "413", "422", "429", "500", "503"} <= set(told["paths"]["/pictures"]["post"]["responses"])
+
+
+def png(width: int, height: int) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"picture": "cGljdHVyZQ==", "right": 8}, "is no PNG file in base64"),
+        ({"picture": "§", "right": 8}, "is no PNG file in base64"),
+        ({"picture": png(8, 9), "right": 8}, "must be of 8 x 8 pixels, is of 8 x 9"),
+        ({"picture": png(8, 8)}, "say by how many pixels at one side at least"),
+        ({"picture": png(8, 8), "right": 100, "bottom": 100}, "windows of 8 pixels; 16 are the most"),
+        ({"picture": "A" * 6_000_001, "right": 8}, "at most 6000000 characters"),
+    ],
+)
+def test_a_picture_that_cannot_be_painted_on_is_told(open_port: int, body: dict[str, object], says: str) -> None:
+    answer = ask(open_port, "POST", "/outpaintings", {"prompt": "a star", **body})
+    assert answer.status == 422, answer.body
+    assert says in answer.json["detail"][0]["msg"]
+    assert answer.json["detail"][0]["loc"][0] == "body"
+
+
+def test_only_pictures_may_be_large(open_port: int) -> None:
+    assert ask(open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": "A" * 7_000_000}).status == 413
+    assert ask(open_port, "POST", "/interpolations", {"prompt": "a star", "to_prompt": "A" * 20_000}).status == 413
+
+
+def test_an_interpolation_answers_with_its_frames(open_port: int) -> None:
+    answer = ask(
+        open_port, "POST", "/interpolations", {"prompt": "a star", "to_prompt": "a ring", "frames": 3, "seed": 5}
+    )
+    assert answer.status == 200
+    pictures = [Image.open(io.BytesIO(base64.b64decode(told["png"]))) for told in answer.json["pictures"]]
+    assert [json.loads(picture.info["tld"])["frame"] for picture in pictures] == [0, 1, 2]
+    assert json.loads(pictures[2].info["tld"])["to_prompt"] == "a ring"
+
+
+def test_painting_on_answers_with_one_picture(open_port: int) -> None:
+    answer = ask(open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": png(8, 8), "left": 3})
+    assert answer.status == 200, answer.body
+    assert len(answer.json["pictures"]) == 1

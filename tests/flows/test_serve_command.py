@@ -122,7 +122,19 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         page.locator("article .tile").first.click()
         expect(page.get_by_role("link", name="Download")).to_be_visible()
         page.screenshot(path=screenshots / "serve-large.png")
-        page.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Paint on").click()
+        expect(page.get_by_label("Right, pixels")).to_have_value("40")
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("article").first.locator("img")).to_have_count(1)
+        assert page.locator("article img").first.evaluate("img => [img.naturalWidth, img.naturalHeight]") == [104, 64]
+
+        page.get_by_role("tab", name="Between two").click()
+        page.get_by_label("To", exact=True).fill("a large blue circle in the center on a white background")
+        page.get_by_label("Frames").fill("5")
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("article").first.locator("img")).to_have_count(5)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing to scroll sideways"
+        page.screenshot(path=screenshots / "serve-tabs.png", full_page=True)
         assert not wrong
 
 

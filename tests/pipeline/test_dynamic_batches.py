@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.drawing_requests import DrawingRequest, PictureRequest
 from pipeline.dynamic_batches import (
     BeforeStep,
     DynamicBatches,
     Failed,
     Finished,
-    PictureRequest,
     QueueFull,
     ShuttingDown,
     Step,
@@ -37,7 +37,7 @@ class Studio:
         self.told_sizes: list[int] = []
         self.queue = DynamicBatches(self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures))
 
-    def draw(self, requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+    def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         prompts = [request.prompt for request in requests]
         self.begun.put(prompts)
         for done in range(STEPS):

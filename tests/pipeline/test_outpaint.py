@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.image_to_image import PictureError
-from pipeline.outpaint import Border, outpaint, panorama
+from pipeline.outpaint import outpaint, panorama
 from pipeline.sample import Generator
+from pipeline.windows import Border, WindowError
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 
@@ -60,9 +60,9 @@ def test_each_window_of_a_panorama_holds_the_last_one(generate: Generator) -> No
 
 def test_an_overlap_or_a_border_that_cannot_be_is_refused(generate: Generator) -> None:
     for overlap in (0, 64, 90):
-        with pytest.raises(PictureError, match=f"overlap by 1 to 63, got {overlap}"):
+        with pytest.raises(WindowError, match=f"overlap by 1 to 63, got {overlap}"):
             list(panorama(generate, ["a star"], overlap))
-        with pytest.raises(PictureError, match=f"overlap by 1 to 63, got {overlap}"):
+        with pytest.raises(WindowError, match=f"overlap by 1 to 63, got {overlap}"):
             list(outpaint(generate, "a star", picture(), Border(right=8), overlap))
-    with pytest.raises(PictureError, match="0 pixels or more, got -8"):
+    with pytest.raises(WindowError, match="0 pixels or more, got -8"):
         list(outpaint(generate, "a star", picture(), Border(top=-8), 32))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.dynamic_batches import PictureRequest
+from pipeline.drawing_requests import InterpolationRequest, OutpaintingRequest, PictureRequest, share_a_batch
+from pipeline.interpolate import interpolate
 from pipeline.picture_requests import draw_with
 from pipeline.sample import Generator
+from pipeline.windows import Border
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 
@@ -60,3 +64,41 @@ def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothi
     assert difference(alone, staying) <= 1
     assert steps == [0, 1, 2, 3, 4]
     assert rows == [8, 6, 4, 4], "with guidance each picture is two rows"
+
+
+def test_an_interpolation_is_drawn_alone_and_tells_its_steps(generator: Generator) -> None:
+    asked = InterpolationRequest("a small red star", "a large blue ring", 7, 8, 3, SAMPLING)
+    assert not share_a_batch(asked, dataclasses.replace(asked))
+    steps: list[int] = []
+
+    def before_step(done: int) -> list[bool]:
+        steps.append(done)
+        return [True]
+
+    (frames,) = draw_with(generator)([asked], before_step)
+    ours = interpolate(generator, ("a small red star", "a large blue ring"), (7, 8), 3, SAMPLING)
+    np.testing.assert_array_equal(frames, ours)
+    assert steps == [0, 1, 2, 3, 4]
+    with pytest.raises(KeyboardInterrupt):
+        draw_with(generator)([asked], left)
+    draw_with(generator)([STAR], lambda _: [True])  # nothing of it stays behind
+
+
+def left(_: int) -> list[bool]:
+    raise KeyboardInterrupt
+
+
+def test_a_picture_is_painted_on_window_by_window(generator: Generator) -> None:
+    (given,) = draw(generator, dataclasses.replace(STAR, count=1))
+    asked = OutpaintingRequest("a large blue ring", given[0], Border(right=64), 3, SAMPLING)
+    assert asked.count == asked.steps == 2
+    steps: list[int] = []
+
+    def before_step(done: int) -> list[bool]:
+        steps.append(done)
+        return [True]
+
+    (painted,) = draw_with(generator)([asked], before_step)
+    assert painted.shape == (1, 64, 128, 3)
+    np.testing.assert_array_equal(painted[0, :, :64], given[0])
+    assert steps == [0, 1, 2]

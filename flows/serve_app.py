@@ -155,8 +155,8 @@ def _add_looking(app: FastAPI, batches: DynamicBatches, card: Card, metrics: Ser
 
     @app.get("/readyz", responses={503: PROBLEMS[503]})
     async def is_ready() -> Response:
-        """Whether a request would be drawn: 200, or 503 while the service shuts down."""
-        return problem(200, "ready") if batches.is_ready else problem(503, "not ready")
+        """Whether a request would be drawn: 200, or 503 while it shuts down, or after several failures."""
+        return problem(200, "ready") if batches.is_well else problem(503, "not ready")
 
     @app.get("/metrics", dependencies=_TOKEN, include_in_schema=False)
     async def the_metrics() -> Response:

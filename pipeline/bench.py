@@ -22,7 +22,7 @@ from data_catalog.urls import count_rows
 from pipeline.batches import Batch, batch_numbers, open_pairs, split_pairs
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device, has_bf16
-from pipeline.scratch_data import soft_pictures, write_encodings, write_image_shard
+from pipeline.scratch_data import LONGEST_CAPTION, soft_pictures, write_encodings, write_image_shard
 from pipeline.shard_encoder import ShardEncoder
 from pipeline.stopwatch import (
     Speed,
@@ -44,7 +44,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 LEAST_PAIRS = 1000
 _LEAST_BATCH = 8  # of training on a CPU, where a large one takes minutes a step
 _ENCODE_S = 2.0  # of the bare encoders in one round
-_TOKENS = 77  # of the longest caption that CLIP takes
+_TOKENS = LONGEST_CAPTION  # of every text: batches are padded to the longest caption of the data set
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _load(config: RunConfig, scratch: Path, pairs: int) -> _Figures:
     before = memory()
     forget_peak()
     started = time.perf_counter()
-    source, split = open_pairs(encodings), split_pairs(encodings, config.train.held_out_fraction)
+    source, split = open_pairs(encodings, config.model.text), split_pairs(encodings, config.train.held_out_fraction)
     batches = batch_numbers(split.train, config.train.batch_size, config.train.seed, first_step=0)
     source.take(next(batches), device)
     start_s = time.perf_counter() - started

@@ -24,7 +24,10 @@ from tld_model.denoiser import Denoiser
 def spread(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) -> None:
     """Make the state one of several ranks' that step together: each with the whole model, gradients averaged
     (Li et al., 2020, PyTorch Distributed), or each with a share of weights, averages and moments (FSDP: Zhao et al.,
-    2023). The state dict is that of the plain denoiser in both."""
+    2023). The state dict is that of the plain denoiser in both.
+
+    Of the parts of a step (train.accumulate) copies average their gradients once, after the last. Shares do after each:
+    whole gradients kept meanwhile would take the memory that sharding saves."""
     if ranks.count == 1:
         return
     if config.sharding == "fsdp":
@@ -33,7 +36,8 @@ def spread(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) ->
         # The depthwise kernel [hidden, 1, 3, 3] has a dimension of one, whose stride is a matter of taste.
         warnings.filterwarnings("ignore", message="Grad strides do not match")
         own = [device] if device.startswith("cuda") else None
-        state.network = DistributedDataParallel(state.denoiser, device_ids=own, forward_sync_buffers=False)
+        network = DistributedDataParallel(state.denoiser, device_ids=own, forward_sync_buffers=False)
+        state.network, state.apart = network, network.no_sync
 
 
 def _shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:

@@ -20,6 +20,7 @@ from pipeline.drawing_requests import DrawingRequest, share_a_batch
 _GATHER_S = 0.01  # how long the first request of a batch waits for others: clients answered together come back together
 _MEMORY = 0.8  # of the running mean of seconds a picture
 _LONGEST_RETRY_S = 60
+_ILL = 3  # failed batches in a row, after which the device is thought broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class DynamicBatches:
         self._drawing: list[Ticket] = []
         self._open = True
         self._seconds_a_picture = 0.0
+        self._failed_in_a_row = 0
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
@@ -104,6 +106,11 @@ class DynamicBatches:
     def is_ready(self) -> bool:
         """Whether a request would be taken and drawn."""
         return self._open and self._thread.is_alive()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether a request would likely be drawn: the last batches did not all fail. One that succeeds mends it."""
+        return self.is_ready and self._failed_in_a_row < _ILL
 
     @property
     def waiting(self) -> int:
@@ -161,6 +168,7 @@ class DynamicBatches:
             seconds = time.monotonic() - started
             with self._changed:
                 self._drawing = []
+                self._failed_in_a_row = self._failed_in_a_row + 1 if _broke(told) else 0
                 latest = seconds / _pictures(batch)
                 before = self._seconds_a_picture or latest
                 self._seconds_a_picture = _MEMORY * before + (1 - _MEMORY) * latest
@@ -208,6 +216,11 @@ class DynamicBatches:
             return [Finished(pictures) for pictures in self._draw([ticket.request for ticket in batch], before_step)]
         except Exception as error:  # of whatever kind: the next batch is drawn all the same
             return [Failed(error)] * len(batch)
+
+
+def _broke(told: Sequence[Finished | Failed]) -> bool:
+    """Whether a batch failed, and not because nobody waited for it any more."""
+    return any(isinstance(last, Failed) and not isinstance(last.error, _Abandoned) for last in told)
 
 
 def _refuse(tickets: Sequence[Ticket]) -> None:

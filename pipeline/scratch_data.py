@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.manifest import Manifest, Shard
 from tld_model.config import DenoiserConfig
 
+LONGEST_CAPTION = 77  # tokens that CLIP takes
+_SHORTEST_CAPTION = 8
 _SHARD_ROWS = 10_000
 
 
@@ -47,9 +50,11 @@ def write_image_shard(path: Path, pictures: np.ndarray[Any, Any], captions: list
 
 
 def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest:
-    """Encodings of random bytes in the model's shapes. Raises NoRoom."""
-    latent = (model.latent_channels, model.latent_size, model.latent_size)
-    needed, free = pairs * (int(np.prod(latent)) + 2 * model.text_dim + 100), shutil.disk_usage(folder).free
+    """Encodings of random bytes in the model's shapes; of token-level text, captions of every length. Raises NoRoom."""
+    latent, by_token = (model.latent_channels, model.latent_size, model.latent_size), model.text == "tokens"
+    states = (LONGEST_CAPTION + _SHORTEST_CAPTION) // 2 if by_token else 0  # of a caption, in the mean
+    needed = pairs * (int(np.prod(latent)) + 2 * (1 + states) * model.text_dim + 100)
+    free = shutil.disk_usage(folder).free
     if needed > 0.9 * free:
         raise NoRoom(
             f"{pairs:,} pairs need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
@@ -59,13 +64,21 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
     sizes = [min(_SHARD_ROWS, pairs - start) for start in range(0, pairs, _SHARD_ROWS)]
     latents = rng.integers(1, 256, (sizes[0], *latent), dtype=np.uint8)
     text = rng.standard_normal((sizes[0], model.text_dim), dtype=np.float32).astype(np.float16)
+    lengths = rng.integers(_SHORTEST_CAPTION, LONGEST_CAPTION + 1, sizes[0])
+    starts = np.cumsum([0, *lengths])
+    tokens = (
+        rng.standard_normal((starts[-1], model.text_dim), dtype=np.float32).astype(np.float16) if by_token else None
+    )
     for number, n in enumerate(sizes):
         keys = [f"{number:05d}{row:04d}" for row in range(n)]
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
         rows |= {"key": keys, "url": keys, "sha256": keys, "split": [""] * n}
         rows |= {"caption": [f"made-up caption number {key} of a set that means nothing" for key in keys]}
         arrays = EncodedArrays(latents[:n], text[:n], np.array(keys, np.bytes_))
+        if tokens is not None:
+            arrays = replace(arrays, tokens=tokens[: starts[n]], token_start=starts[: n + 1])
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
+    told = {"token_dim": model.text_dim, "longest_caption": LONGEST_CAPTION} if by_token else {}
     shards = tuple(Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes))
     return Manifest(
         stage="encode",
@@ -74,7 +87,7 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
         digest="",
         rows=pairs,
         shards=shards,
-        figures={"quantization": {"clip": 5.0}},
+        figures={"quantization": {"clip": 5.0}, **told},
         settings={},
         parents={},
         made_by="",

@@ -7,6 +7,7 @@ exactly as one that was never stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,6 +40,7 @@ class TrainState:
     optimizer: Optimizers
     step: int
     network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
+    apart: Callable[[], AbstractContextManager[None]] = nullcontext  # in it gradients of ranks are not yet averaged
 
     @property
     def ema(self) -> Denoiser:
@@ -89,10 +91,12 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str
     choices = draw_choices(config, model, len(batch.latents), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=device)
-    for part in _parts(rows, config.accumulate):
+    parts = _parts(rows, config.accumulate)
+    for part in parts:
         pairs = Batch(batch.latents[part], batch.text[part])
-        share = pair_losses(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
-        share.backward()
+        with nullcontext() if part is parts[-1] else state.apart():
+            share = pair_losses(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
+            share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)
     gradient_norm = _update(state, lr, config)

@@ -55,7 +55,11 @@ def test_there_is_no_drawer_for_odds_and_ends() -> None:
 def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     drawing = "sample sweep compare promote export import-checkpoint export-checkpoint serve"
-    for command in (*STAGES, *drawing.split(), *["run", "status", "clean", "config", "catalog", "bench", "ui"]):
+    for command in (
+        *STAGES,
+        *drawing.split(),
+        *["run", "status", "clean", "deploy", "config", "catalog", "bench", "ui"],
+    ):
         assert f"tld {command}" in readme
     for path in re.findall(r"`((?:data_catalog|tld_model|pipeline|flows)/\w+\.py)`", readme):
         assert (REPOSITORY / path).exists(), path

@@ -381,3 +381,13 @@ def test_painting_on_answers_with_one_picture(open_port: int) -> None:
     answer = ask(open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": png(8, 8), "left": 3})
     assert answer.status == 200, answer.body
     assert len(answer.json["pictures"]) == 1
+
+
+def test_a_device_that_fails_every_batch_is_not_ready_until_one_succeeds(studio: Studio) -> None:
+    studio.go_on()
+    for _ in range(3):
+        assert ask(studio.port, "GET", "/readyz").status == 200
+        assert draw(studio.port, "broken").status == 500
+    assert ask(studio.port, "GET", "/readyz").status == 503
+    assert draw(studio.port).status == 200
+    assert ask(studio.port, "GET", "/readyz").status == 200

@@ -174,12 +174,12 @@ def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
     assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_pairs(clean).keys(numbers)
 
 
-@pytest.mark.parametrize("settings", [{"processes": 2}, {"processes": 2, "sharding": "fsdp"}])
+@pytest.mark.parametrize("more", [{}, {"accumulate": 2}, {"sharding": "fsdp"}])
 def test_two_processes_make_the_curve_of_one(
-    folder: Path, undisturbed: tuple[Output, RememberingTracker], settings: dict[str, Any]
+    folder: Path, undisturbed: tuple[Output, RememberingTracker], more: dict[str, Any]
 ) -> None:
     track = RememberingTracker()
-    output = train_in(folder, track, **settings)
+    output = train_in(folder, track, processes=2, **more)
     for name in ("loss", "gradient_norm", "held_out_loss", "held_out_loss/0.4-0.6"):
         assert curve(track, name) == pytest.approx(curve(undisturbed[1], name), abs=1e-5)
     assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)

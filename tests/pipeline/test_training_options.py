@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.averages import warmed_up
 from pipeline.batches import Batch
 from pipeline.checkpoints import resume, save_checkpoint
 from pipeline.config import TrainConfig, load_config
+from pipeline.distributed import spread
 from pipeline.optimizers import hidden_matrices
+from pipeline.ranks import Ranks
 from pipeline.step_loss import caption_differs, draw_choices, pair_losses
 from pipeline.train import TrainState, initial_state, train_step
 from tld_model.config import DenoiserConfig
@@ -105,6 +109,29 @@ def test_parts_of_a_batch_add_up_to_the_whole(contrastive: float, model: Denoise
         ends[accumulate] = step.loss, step.gradient_norm, gradient
     for accumulate in (2, 4):
         torch.testing.assert_close(ends[accumulate], ends[1], rtol=1e-4, atol=1e-6)
+
+
+def test_ranks_average_their_gradients_once_a_step_whatever_its_parts(tmp_path: Path) -> None:
+    averaged: list[int] = []
+
+    def count(bucket: Any) -> torch.futures.Future[Tensor]:
+        averaged.append(bucket.index())
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        config = config_with(accumulate=4)
+        state = initial_state(config, MODEL, "cpu")
+        spread(state, config, Ranks(0, 2), "cpu")
+        assert isinstance(state.network, DistributedDataParallel)
+        state.network.register_comm_hook(None, lambda _, bucket: count(bucket))
+        train_step(state, batch_of(0), config, "cpu")
+    finally:
+        dist.destroy_process_group()
+    assert averaged
+    assert len(averaged) == len(set(averaged)), "each bucket once"
 
 
 def test_choices_are_those_of_the_whole_batch_whichever_part_asks() -> None:

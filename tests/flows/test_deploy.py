@@ -1,0 +1,169 @@
+"""A run as deployments of a real Prefect server: registered, then started and cancelled through its API in a worker."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from flows.prefect_server import free_port, server_command, server_environment
+from tests.support.command import ENVIRONMENT, REPOSITORY, command
+from tests.support.small import TINY, small
+
+_PATIENCE_S = 120
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    give_up = time.monotonic() + _PATIENCE_S
+    while not (found := what()):
+        assert time.monotonic() < give_up
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A webhook, and what it was told."""
+    posted: list[dict[str, str]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/token-of-the-hook", posted
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, object]) -> Iterator[dict[str, str]]:
+    """Of a client of a Prefect server that stays, with a worker of the pool `tld`."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    environment = {
+        **ENVIRONMENT,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PYTHONPATH": str(REPOSITORY),
+        "TLD_WEBHOOK": told[0],
+    }
+    server = subprocess.Popen(server_command(port), env=server_environment(home, port, ui=False))
+    worker = None
+    try:
+        wait_for(lambda: healthy(environment["PREFECT_API_URL"]))
+        start = [str(Path(sys.executable).parent / "prefect"), "worker", "start", "--pool", "tld", "--type", "process"]
+        with (home / "worker.log").open("w") as log:
+            worker = subprocess.Popen(start, env=environment, cwd=home, stdout=log, stderr=log)
+        yield environment
+    finally:
+        for process in (worker, server):
+            if process:
+                process.terminate()
+                process.wait(30)
+
+
+def healthy(api: str) -> bool:
+    try:
+        return httpx.get(f"{api}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def deployed(environment: dict[str, str], *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command("deploy", *words), cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+class Api:
+    """What Prefect's own page asks its server."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    def get(self, path: str) -> Any:
+        return self.client.get(path).raise_for_status().json()
+
+    def start(self, deployment: str, **changed: Any) -> UUID:
+        found = self.get(f"/deployments/name/{deployment}")
+        parameters = {**found["parameters"], **changed}
+        made = self.client.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+        return UUID(made.raise_for_status().json()["id"])
+
+    def state(self, run: UUID) -> str:
+        return str(self.get(f"/flow_runs/{run}")["state"]["type"])
+
+    def end(self, run: UUID) -> str:
+        ends = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        return str(wait_for(lambda: state if (state := self.state(run)) in ends else None))
+
+
+def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
+    nowhere = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
+    assert "start one with\n  prefect server start" in deployed(nowhere, TINY).stderr
+    gone = deployed({**environment, "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}, TINY)
+    assert gone.returncode == 2
+    assert "no Prefect server answers at PREFECT_API_URL" in gone.stderr
+    wrong = deployed(environment, TINY, "--cron", "often", "--gpus", "0")
+    assert wrong.returncode == 2
+    assert "--gpus must be at least 1, got 0" in wrong.stderr
+    assert "--cron: 'often' is no schedule" in wrong.stderr
+
+
+def test_a_run_is_started_cancelled_and_resumed_from_prefect(
+    environment: dict[str, str], tmp_path: Path, told: tuple[str, list[dict[str, str]]]
+) -> None:
+    root = tmp_path / "data"
+    settings = small(root, download__limit=60, evaluate__prompts=4)
+    done = deployed(environment, TINY, *settings, "train.steps=20000", "train.checkpoint_every=10")
+    assert done.returncode == 0, done.stderr
+    assert "text-to-image/tiny" in done.stdout
+    assert "one-stage/tiny-nightly" in done.stdout
+    api = Api(environment["PREFECT_API_URL"])
+    form = api.get("/deployments/name/text-to-image/tiny")["parameter_openapi_schema"]
+    assert form["properties"]["until"]["enum"] == ["download", "encode", "train", "evaluate"]
+    assert form["definitions"]["TrainConfig"]["properties"]["lr"]["description"]
+    assert api.get("/deployments/name/one-stage/tiny-nightly")["schedules"][0]["schedule"]["cron"] == "0 3 * * *"
+    assert api.get("/concurrency_limits/tag/gpu")["concurrency_limit"] == 1
+
+    run = api.start("text-to-image/tiny")
+    wait_for(lambda: list(root.glob("03_model/*/checkpoints/*")))
+    answer = api.client.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}, "force": True})
+    answer.raise_for_status()
+    asked = time.monotonic()
+    assert api.end(run) == "CANCELLED"
+    assert time.monotonic() - asked < 30
+    kept = sorted(root.glob("03_model/*/checkpoints/*"))
+    assert kept
+
+    config = api.get("/deployments/name/text-to-image/tiny")["parameters"]["config"]
+    reached = int(kept[-1].stem.partition("-")[2])
+    broken = {**config, "evaluate": {**config["evaluate"], "require": {"diversity": 1e9}}}
+    shorter = {**broken, "train": {**config["train"], "steps": 40}}
+    assert reached
+    assert api.end(api.start("text-to-image/tiny", config=shorter)) == "FAILED"
+    (message,) = wait_for(lambda: told[1])
+    assert message["state"] == "Failed"
+    assert "misses what evaluate.require demands" in message["message"]
+
+    shorter["evaluate"]["require"] = {}
+    assert api.end(api.start("one-stage/tiny-evaluate", config=shorter, stage="evaluate")) == "COMPLETED"
+    (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
+    assert "| evaluate | fresh | 4 |" in page["data"]
+    assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()

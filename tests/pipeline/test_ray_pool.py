@@ -108,42 +108,6 @@ class StuckAt:
         return stop_or_work
 
 
-def make(config: RunConfig, download_shards: MapShards, encode_shards: MapShards) -> tuple[Manifest, Manifest]:
-    """The first two stages, their shards mapped in these ways."""
-    track = RememberingTracker()
-    images = run_stage(
-        "download", config, {}, False, track, lambda out: download(config.download, out, track, download_shards)
-    )
-    return images, run_stage(
-        "encode",
-        config,
-        {"download": images},
-        False,
-        track,
-        lambda out: encode(images, config.encode, out, track, encode_shards),
-    )
-
-
-@dataclass
-class StuckAt:
-    """A worker that on one node comes to a stop in its first shard, and says so."""
-
-    make_worker: Callable[[], Callable[[Any], Any]]
-    node: str
-    mark: Path
-
-    def __call__(self) -> Callable[[Any], Any]:
-        work = self.make_worker()
-        return lambda item: self._stop() or work(item)
-
-    def _stop(self) -> None:
-        import ray
-
-        if ray.get_runtime_context().get_node_id() == self.node:
-            self.mark.touch()
-            time.sleep(600)
-
-
 def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed_in_mid_encode(
     cluster: Cluster, engine: EngineConfig, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import flow, task
@@ -20,7 +21,7 @@ from flows.run_page import run_page
 from flows.tracking import PipelineTracking, pipeline_run
 from flows.webhook import tell_webhook
 from pipeline.config import RunConfig
-from pipeline.pool import ShardPool, WorkerDied, as_finished
+from pipeline.pool import OpenPool, Pool, WorkerDied, as_finished, pool_on
 from pipeline.stage import STAGES, StageFailed, run_stage, survey
 
 Item = TypeVar("Item")
@@ -70,7 +71,14 @@ def download_task(
             {},
             "download" in force,
             track,
-            lambda out: download(config.download, out, track, map_shards, retry_failed, _adopt("download", force)),
+            lambda out: download(
+                config.download,
+                out,
+                track,
+                partial(map_shards, pool_on(config.engine)),
+                retry_failed,
+                _adopt("download", force),
+            ),
             reopen=retry_failed,
         )
         run.finished(track, manifest)
@@ -90,7 +98,14 @@ def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str],
             parents,
             "encode" in force,
             track,
-            lambda out: encode(images, config.encode, out, track, map_shards, _adopt("encode", force)),
+            lambda out: encode(
+                images,
+                config.encode,
+                out,
+                track,
+                partial(map_shards, pool_on(config.engine, config.engine.gpus_per_worker)),
+                _adopt("encode", force),
+            ),
         )
         run.finished(track, manifest)
     return manifest
@@ -196,17 +211,18 @@ def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) 
     retry_condition_fn=_worker_died,
     log_prints=False,
 )
-def _shard_task(pool: ShardPool[Item, Result], item: Item) -> Result:
+def _shard_task(pool: Pool[Item, Result], item: Item) -> Result:
     return pool.run(item)
 
 
 def map_shards(
+    open_pool: OpenPool,
     make_worker: Callable[[], Callable[[Item], Result]],
     items: Iterable[Item],
     workers: int,
     deadline_s: float | None = None,
 ) -> Iterator[Result]:
-    """Each shard a Prefect task in a thread, which hands it to a pool of processes with loaded models."""
-    with ShardPool(make_worker, workers, deadline_s) as pool:
+    """Each shard a Prefect task in a thread, which hands it to a pool of workers with loaded models."""
+    with open_pool(make_worker, workers, deadline_s) as pool:
         for future in as_finished(lambda item: _shard_task.submit(pool, item), items, 2 * workers):
             yield future.result()

@@ -40,6 +40,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class EngineConfig(_Section):
+    """Where downloads and encodings are worked on. Changes speed only."""
+
+    kind: Literal["local", "ray"] = "local"
+    """'local': processes of this machine. 'ray': actors of a Ray cluster, on whose nodes this project is installed and
+    the workspace lies under the same path; needs `pip install '.[ray]'`."""
+    workers: int | None = Field(None, ge=1)
+    """Workers of each stage that says no number of its own (download.workers, encode.workers)."""
+    address: str | None = Field(None, pattern=r"^(auto|[^/\s]+:\d+)$")
+    """Of the Ray cluster: host:port, or 'auto' on one of its nodes; null starts Ray on this machine for a stage's
+    time."""
+    gpus_per_worker: float = Field(0, ge=0)
+    """GPUs of the Ray cluster that each encoding worker has for itself; 0.5 lets two share one."""
+
+
 class DownloadConfig(_Section):
     """urls -> images"""
 
@@ -398,11 +413,21 @@ class RunConfig(_Section):
     """Name of the run, and of its experiment in MLflow."""
     root: Path = Path("data")
     """Workspace: all that the run makes lies here."""
+    engine: EngineConfig = EngineConfig()
     download: DownloadConfig
     encode: EncodeConfig = EncodeConfig()
     model: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _workers_of_the_engine(self) -> RunConfig:
+        for stage in ("download", "encode"):
+            section = getattr(self, stage)
+            if self.engine.workers and "workers" not in section.model_fields_set:
+                # While it is made, a frozen model may still be changed.
+                object.__setattr__(self, stage, section.model_copy(update={"workers": self.engine.workers}))
+        return self
 
     @model_validator(mode="after")
     def _the_average_exists(self) -> RunConfig:

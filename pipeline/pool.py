@@ -1,4 +1,5 @@
-"""Workers that load their models once: spawned processes behind one interface. Knows nothing of stages.
+"""Workers that load their models once: spawned processes behind one interface, which ray_pool.py shares. Knows nothing
+of stages.
 
 A worker that dies, or outlasts the deadline of its shard, is replaced and the shard tried again; workers end
 when this process does.
@@ -16,10 +17,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.config import EngineConfig
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,6 +38,44 @@ class PoolClosed(RuntimeError):
     """An item came to a pool that is being closed."""
 
 
+class Pool(Protocol[Item, Result]):
+    """Workers, wherever they live, for as long as it is entered."""
+
+    def run(self, item: Item) -> Result:
+        """Work on one item in whichever worker is free. Raises what the worker raised, or WorkerDied."""
+
+    def __enter__(self) -> Pool[Item, Result]: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None, /
+    ) -> None: ...
+
+
+class OpenPool(Protocol):
+    """Make a pool of at most `workers` workers, each of which calls `make_worker()` once and then works on items."""
+
+    def __call__(
+        self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
+    ) -> Pool[Item, Result]: ...
+
+
+@dataclass(slots=True)
+class Answering(Generic[Item, Result]):
+    """What a worker does with its items: makes itself ready at the first of them, and answers with an error or a
+    result."""
+
+    make_worker: Callable[[], Callable[[Item], Result]]
+    work: Callable[[Item], Result] | None = None
+
+    def __call__(self, item: Item) -> tuple[Exception | None, Result | None]:
+        try:
+            self.work = self.work or self.make_worker()
+            return None, self.work(item)
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            return error, None
+
+
 @dataclass(frozen=True, slots=True)
 class _Worker:
     process: SpawnProcess
@@ -41,7 +83,7 @@ class _Worker:
 
 
 class ShardPool(Generic[Item, Result]):
-    """At most `workers` processes, each of which calls `make_worker()` once and then works on items."""
+    """Processes of this machine; see OpenPool."""
 
     def __init__(
         self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
@@ -149,9 +191,10 @@ def map_in_pool(
     items: Iterable[Item],
     workers: int,
     deadline_s: float | None = None,
+    open_pool: OpenPool = ShardPool,
 ) -> Iterator[Result]:
     """Results as they finish, in any order. A dead worker costs a second try, an error ends the map."""
-    with ShardPool(make_worker, workers, deadline_s) as pool, ThreadPoolExecutor(workers) as threads:
+    with open_pool(make_worker, workers, deadline_s) as pool, ThreadPoolExecutor(workers) as threads:
         try:
             for future in as_finished(lambda item: threads.submit(_run_with_retries, pool, item), items, 2 * workers):
                 yield future.result()
@@ -159,7 +202,16 @@ def map_in_pool(
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_with_retries(pool: ShardPool[Item, Result], item: Item) -> Result:
+def pool_on(engine: EngineConfig, gpus: float = 0) -> OpenPool:
+    """How an engine makes a pool; `gpus` of a cluster belong to each worker."""
+    if engine.kind == "local":
+        return ShardPool
+    from pipeline.ray_pool import RayPool
+
+    return partial(RayPool, address=engine.address, gpus=gpus)
+
+
+def _run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
     for left in reversed(range(TRIES)):
         try:
             return pool.run(item)
@@ -177,19 +229,13 @@ def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], par
     """The life of a worker process: errors travel back, the parent's end is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     end_with_parent(parent, grace_s=0)
-    work: Callable[[Any], Any] | None = None
+    answer = Answering(make_worker)
     while True:
         try:
             item = pipe.recv()
         except EOFError:
             return
-        try:
-            work = work or make_worker()
-            answer: tuple[Exception | None, Any] = (None, work(item))
-        except Exception as error:
-            error.add_note(traceback.format_exc())
-            answer = (error, None)
-        pipe.send(answer)
+        pipe.send(answer(item))
 
 
 def end_with_parent(parent: int, grace_s: float, then: Callable[[], None] = lambda: None) -> None:

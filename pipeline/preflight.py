@@ -137,8 +137,16 @@ def _starting_point(config: RunConfig) -> Iterator[str]:
         yield f"train.init_from: model.{name} is {have}, that of {path} is {theirs}; set model.{name}={theirs}"
 
 
+def _engine(config: RunConfig) -> Iterator[str]:
+    if config.engine.kind == "ray":
+        from pipeline.ray_pool import ray_problems
+
+        yield from ray_problems(config.engine, config.encode.device)
+
+
 def _devices(config: RunConfig) -> Iterator[str]:
-    wanted = {(name, getattr(config, name).device) for name in ("encode", "train", "evaluate")}
+    here = ("train", "evaluate") if config.engine.kind == "ray" else ("encode", "train", "evaluate")
+    wanted = {(name, getattr(config, name).device) for name in here}
     unusual = sorted((name, device) for name, device in wanted if device not in ("auto", "cpu"))
     if unusual:
         from pipeline.devices import DeviceError, choose_device
@@ -172,6 +180,7 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _captions,
     _shapes_size,
     _root_is_writable,
+    _engine,
     _starting_point,
     _devices,
     _a_gpu_a_process,

@@ -1,0 +1,134 @@
+"""How an engine scales, and what it costs to drive: encoding with one worker and two, and a plan of shards in which
+there is nothing to do; on a machine that is else idle:
+
+python -m tests.load_engine encode local ray                 # images/s by workers, in turns
+python -m tests.load_engine plan local ray --shards 10000    # shards/s, and the driver's memory on the way
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import EncodeConfig, EngineConfig
+from pipeline.encode import encode
+from pipeline.pool import map_in_pool, pool_on
+from tests.support.image_shards import make_images
+from tests.support.tracker import RememberingTracker
+
+_ROUNDS = 3
+
+
+def do_nothing() -> Callable[[int], int]:
+    """A worker with nothing to do."""
+    return _nothing
+
+
+def _nothing(number: int) -> int:
+    return number
+
+
+def print_encode(kinds: Sequence[str], shards: int, pictures: int) -> None:
+    """Images/s with 1 and 2 workers, in turns. Counted from the first results to the last, so without the loading of
+    models."""
+    speeds: dict[tuple[str, int], list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="tld-engine-") as scratch:
+        images = make_images(Path(scratch) / "images", [pictures] * shards)
+        for turn in range(_ROUNDS):
+            for kind, workers in [(kind, workers) for kind in kinds for workers in (1, 2)]:
+                config = EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu", workers=workers)
+                finished: list[float] = []
+                out = Path(scratch) / f"{kind}{workers}.{turn}"
+                encode(images, config, out, RememberingTracker(), partial(_map_timed, kind, finished))
+                per_s = (shards - workers) * pictures / (finished[-1] - finished[workers - 1])
+                speeds.setdefault((kind, workers), []).append(per_s)
+    for (kind, workers), found in speeds.items():
+        spread = f"{min(found):.0f} to {max(found):.0f}"
+        print(f"{kind:5} {workers} workers: {statistics.median(found):6.0f} images/s ({spread} in {_ROUNDS} turns)")
+
+
+def _map_timed(
+    kind: str,
+    finished: list[float],
+    make_worker: Callable[[], Callable[[Any], Any]],
+    items: Iterable[Any],
+    workers: int,
+    deadline_s: float | None = None,
+) -> Iterator[Any]:
+    for result in map_in_pool(make_worker, items, workers, deadline_s, pool_on(_engine(kind))):
+        finished.append(time.perf_counter())
+        yield result
+
+
+def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
+    """Shards/s through the pool alone, and through the flow as a run drives it, with the driver's resident memory."""
+    for kind in kinds:
+        started = time.perf_counter()
+        alone = map_in_pool(do_nothing, range(shards), workers, open_pool=pool_on(_engine(kind)))
+        next(alone)
+        begun = time.perf_counter()
+        rest = sum(1 for _ in alone)
+        took = time.perf_counter() - begun
+        print(
+            f"{kind:5} pool alone: first shard after {begun - started:.1f} s, then {1e3 * took / rest:.2f} ms a shard"
+        )
+    with tempfile.TemporaryDirectory(prefix="tld-engine-") as home:
+        from flows.prefect_server import prefect_server
+
+        with prefect_server(Path(home)):
+            for kind in kinds:
+                _drive(kind, shards, workers)
+
+
+def _drive(kind: str, shards: int, workers: int) -> None:
+    from prefect import flow
+
+    from flows.text_to_image import map_shards
+
+    @flow(name="load-engine", persist_result=False)
+    def drive() -> None:
+        began = time.perf_counter()
+        for done, _ in enumerate(map_shards(pool_on(_engine(kind)), do_nothing, range(shards), workers)):
+            if done == 0:
+                began = time.perf_counter()  # the workers are there
+            elif done % max(1, shards // 10) == 0 or done == shards - 1:
+                per_s = done / (time.perf_counter() - began)
+                print(
+                    f"{kind:5} flow: {done:6} shards, {per_s:4.0f} shards/s, driver {_resident_mb():.0f} MB", flush=True
+                )
+
+    drive()
+
+
+def _resident_mb() -> float:
+    """Of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def _engine(kind: str) -> EngineConfig:
+    return EngineConfig.model_validate({"kind": kind})
+
+
+def main() -> None:
+    """Print the figures of a part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["encode", "plan"])
+    parser.add_argument("kinds", nargs="+", choices=["local", "ray"])
+    parser.add_argument("--shards", type=int)
+    parser.add_argument("--pictures", type=int, default=200, help="of an encoded shard")
+    parser.add_argument("--workers", type=int, default=2, help="of the plan")
+    given = parser.parse_args()
+    if given.part == "encode":
+        print_encode(given.kinds, given.shards or 12, given.pictures)
+    else:
+        print_plan(given.kinds, given.shards or 10_000, given.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Downloads and encodings on a Ray cluster of two nodes: the bytes of the local engine, and nodes that die."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from data_catalog.manifest import Manifest
+from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
+from pipeline.download import download
+from pipeline.encode import encode
+from pipeline.pool import WorkerDied, map_in_pool, pool_on
+from pipeline.preflight import check_run
+from pipeline.stage import MapShards, run_stage
+from tests.pipeline.test_pool import always_dies, dies_once, hangs_once, square
+from tests.support.mapping import map_here
+from tests.support.small import TINY, small
+from tests.support.tracker import RememberingTracker
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+else:
+    Cluster = pytest.importorskip("ray.cluster_utils", reason="ray is not installed").Cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head and a node, a CPU each."""
+    small_store = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**small_store, "include_dashboard": False})
+    cluster.add_node(**small_store)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def engine(cluster: Cluster) -> EngineConfig:
+    return EngineConfig(kind="ray", address=cluster.address)
+
+
+def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(engine: EngineConfig) -> None:
+    with pool_on(engine)(square, 2) as pool:
+        worked = [pool.run(number) for number in range(4)]
+        with pytest.raises(ValueError, match="-1 is negative") as told:
+            pool.run(-1)
+        assert "in _square" in told.value.__notes__[0]
+    assert [value for value, _ in worked] == [0, 1, 4, 9]
+    give_up = time.monotonic() + 10
+    while running := [pid for _, pid in worked if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < give_up, running
+        time.sleep(0.1)
+    assert os.getpid() not in {pid for _, pid in worked}
+
+
+def test_an_actor_that_dies_or_hangs_costs_a_second_try(engine: EngineConfig, tmp_path: Path) -> None:
+    ray = pool_on(engine)
+    assert sorted(map_in_pool(partial(dies_once, tmp_path / "died"), range(5), 2, None, ray)) == [0, 1, 2, 3, 4]
+    assert (tmp_path / "died").exists()
+    assert list(map_in_pool(partial(hangs_once, tmp_path / "hung"), [7], 1, 2, ray)) == [7]
+    with pytest.raises(WorkerDied, match="an actor was lost"):
+        list(map_in_pool(always_dies, [1], 1, None, ray))
+
+
+def make(config: RunConfig, download_shards: MapShards, encode_shards: MapShards) -> tuple[Manifest, Manifest]:
+    """The first two stages, their shards mapped in these ways."""
+    track = RememberingTracker()
+    images = run_stage(
+        "download", config, {}, False, track, lambda out: download(config.download, out, track, download_shards)
+    )
+    return images, run_stage(
+        "encode",
+        config,
+        {"download": images},
+        False,
+        track,
+        lambda out: encode(images, config.encode, out, track, encode_shards),
+    )
+
+
+@dataclass
+class StuckAt:
+    """A worker that on one node comes to a stop in its first shard, and says so."""
+
+    make_worker: Callable[[], Callable[[Any], Any]]
+    node: str
+    mark: Path
+
+    def __call__(self) -> Callable[[Any], Any]:
+        import ray
+
+        work = self.make_worker()
+        stuck = ray.get_runtime_context().get_node_id() == self.node
+
+        def stop_or_work(item: Any) -> Any:
+            if stuck:
+                self.mark.touch()
+                time.sleep(600)
+            return work(item)
+
+        return stop_or_work
+
+
+def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed_in_mid_encode(
+    cluster: Cluster, engine: EngineConfig, tmp_path: Path
+) -> None:
+    doomed, mark = cluster.list_all_nodes()[-1], tmp_path / "stuck"
+
+    def kill() -> None:
+        while not mark.exists():
+            time.sleep(0.1)
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    def on_ray(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
+        return map_in_pool(make_worker, items, workers, deadline_s, pool_on(engine))
+
+    def with_one_stuck(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
+        return on_ray(StuckAt(make_worker, doomed.node_id, mark), items, workers, deadline_s)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    root = Path(os.path.relpath(tmp_path / "there"))  # relative, as in most configs
+    there = make(load_config(TINY, [*small(root), "engine.workers=2"]), on_ray, with_one_stuck)
+    assert not killer.is_alive(), "the node is gone"
+    here = make(load_config(TINY, small(tmp_path / "here")), map_here, map_here)
+    for made_there, made_here in zip(there, here, strict=True):
+        assert made_there.fingerprint == made_here.fingerprint
+        assert made_there.digest == made_here.digest
+
+
+def test_what_the_cluster_has_not_is_said_before_work(engine: EngineConfig, tmp_path: Path) -> None:
+    there = [f"engine.address={engine.address}", "engine.kind=ray", "engine.gpus_per_worker=2"]
+    with pytest.raises(ConfigError, match="gpus_per_worker: 2, but no node of the cluster has more than 0"):
+        check_run(load_config(TINY, [*small(tmp_path), *there]))

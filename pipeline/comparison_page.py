@@ -17,7 +17,7 @@ from pipeline.intervals import Estimate
 from pipeline.judge import HIGHER_IS_BETTER, Judged
 from pipeline.pages import picture_uri, render_page
 from pipeline.pictures import Pictures, picture_grid
-from pipeline.report import EXPLAINED, spread_evenly
+from pipeline.report import EXPLAINED
 
 _EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most
 _SHOWN = 12
@@ -85,7 +85,7 @@ def write_comparison(
     gains = second.judged.clip_score - first.judged.clip_score
     order = gains.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(order) // 2)
-    shown = spread_evenly(len(order), _SHOWN)
+    shown = _spread_evenly(len(order), _SHOWN)
 
     def prompt(i: int) -> _Prompt:
         pictures = [picture_uri(pictures[i]) for pictures in (first.samples, second.samples, real)]
@@ -126,3 +126,8 @@ def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{name}.")
         else:
             yield above + name, value
+
+
+def _spread_evenly(count: int, wanted: int) -> list[int]:
+    """At most `wanted` numbers, spread evenly over `count`."""
+    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]

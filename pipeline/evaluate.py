@@ -36,7 +36,7 @@ from pipeline.judge import (
 )
 from pipeline.metrics import diversity, mean_of
 from pipeline.pictures import Pictures, picture_grid
-from pipeline.report import Report, render_report, spread_evenly
+from pipeline.report import Report, render_report
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_losses
 from pipeline.train_events import average_file
@@ -100,7 +100,7 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
         estimates[name] = bootstrap(mean_of(losses.numpy()), len(losses))
     timing["latency_s"] = latency_s(models, held, config, track)
 
-    shown = spread_evenly(len(samples), config.grid)
+    shown = np.random.default_rng(config.seed).permutation(len(samples))[: config.grid].tolist()
     real = decode_held_out(models, held, shown[:_BESIDE], config.batch_size)
     report = Report(
         encodings=encodings,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from PIL import Image
 
@@ -49,7 +48,7 @@ class Report:
     captions: list[str]
     samples: Pictures  # one for each caption
     judged: Judged  # the samples
-    shown: list[int]  # samples of the grid, spread evenly
+    shown: list[int]  # samples of the grid, at random
     real: Pictures  # the held-out pictures of the first of `shown`
     estimates: dict[str, Estimate]
     timing: dict[str, float]
@@ -65,11 +64,6 @@ class Tile:
     caption: str
     note: str
     right: bool | None  # whether all that the caption says is in it, where that is known
-
-
-def spread_evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` numbers, spread evenly over `count`."""
-    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]
 
 
 def render_report(report: Report) -> str:
@@ -95,7 +89,7 @@ def render_report(report: Report) -> str:
             for name in shapes.ATTRIBUTE_NAMES
             if f"accuracy/{name}" in report.estimates
         ],
-        spread=[_tile(report, number) for number in report.shown],
+        random=[_tile(report, number) for number in report.shown],
         best=[_tile(report, number) for number in by_score[:extremes]],
         worst=[_tile(report, number) for number in by_score[::-1][:extremes]],
         beside=_beside(report),

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from data_catalog.manifest import Manifest, digest_of, write_atomically
 from data_catalog.workspace import Workspace
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.config import EvaluateConfig, RunConfig
+from pipeline.devices import choose_device
 from pipeline.evaluate import Held, Models, ShowsProgress, hold, latency_s, load_models, sample_held_out
 from pipeline.hardware import hardware
 from pipeline.intervals import Estimate, bootstrap, bootstrap_difference
@@ -90,7 +92,11 @@ def problems(config: RunConfig, guidance: Sequence[float], steps: Sequence[int],
     """What is wrong with the values to sweep over, all of it."""
     kept = len(config.train.ema_decay)
     return [
-        *(f"--guidance must be at least 1, got {value:g}" for value in guidance if not value >= 1),
+        *(
+            f"--guidance must be a finite number of at least 1, got {value:g}"
+            for value in guidance
+            if not 1 <= value < inf
+        ),
         *(f"--steps must be at least 1, got {value}" for value in steps if value < 1),
         *(
             f"--ema: there is no average {value}; train.ema_decay has {kept}, numbered from 0"
@@ -107,16 +113,26 @@ def sweep(
     held = _held(config, encodings, model, prompts)
     folder = sweep_folder(config, model)
     judged, latencies = [], []
-    models: Models | None = None
+    loaded: dict[int, Models] = {}  # the average that is in memory: one at a time
     for number, way in enumerate(wanted):
         settings = config.evaluate.model_copy(update={**_sampling(way.sampling), "ema": way.ema})
-        name = digest_of([_VERSION, encodings.digest, held.numbers.tolist(), settings.seed, repr(way)])[:12]
+        name = digest_of(
+            [
+                _VERSION,
+                encodings.digest,
+                model.digest,
+                choose_device(settings.device),
+                held.numbers.tolist(),
+                settings.seed,
+                repr(way),
+            ]
+        )[:12]
         note = _Counted(track, number, len(wanted))
         known = _known(folder / name)
         if known is None:
-            if models is None or way.ema != wanted[number - 1].ema:
-                models = load_models(encodings, model, settings)
-            known = _draw(models, held, settings, note)
+            if way.ema not in loaded:
+                loaded = {way.ema: load_models(encodings, model, settings)}
+            known = _draw(loaded[way.ema], held, settings, note)
             _keep(folder / name, *known)
         judged.append(known[0])
         latencies.append(known[1])

@@ -1,5 +1,6 @@
 # make demo    install what is missing, then run the whole line on the built-in data set
-# make test    the whole suite            make check   lint, types, layers
+# make test    the whole suite            make check   lint, types, layers, known faults of what is locked
+# make sbom    a bill of what is installed, as CycloneDX
 # make ui      look at the demo's runs    make install only install
 # make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
 # make serve   there, the trained model     make down     stop it, keep the data
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check ui up serve down
+.PHONY: install demo test check sbom ui up serve down
 install: .venv/installed
 
 # img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
@@ -33,6 +34,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.audit_lock
+
+# What is installed, for those who must know: CycloneDX
+sbom: install
+	$(BIN)/cyclonedx-py environment .venv --output-file sbom.json
 
 ui: install
 	$(BIN)/tld ui conf/tiny.yaml

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from rich.table import Table
 
 from data_catalog.workspace import StageName
@@ -49,24 +49,20 @@ app = App(
     version_flags=[],
     suppress_keyboard_interrupt=False,
 )
+_MAKE, _DRAW, _JUDGE, _SHARE, _KEEP = map(Group.create_ordered, ("Make", "Draw", "Judge", "Share", "Look after"))
+for _group, _commands in {
+    _DRAW: (sample, interpolate, edit, panorama, serve),
+    _JUDGE: (compare, sweep),
+    _SHARE: (promote, export, import_checkpoint, export_checkpoint),
+    _KEEP: (status, clean, deploy),
+}.items():
+    for _command in _commands:
+        app.command(_command, group=_group)
+catalog.group = (_KEEP,)
 app.command(catalog)
-app.command(clean)
-app.command(status)
-app.command(import_checkpoint)
-app.command(export_checkpoint)
-app.command(compare)
-app.command(deploy)
-app.command(promote)
-app.command(sample)
-app.command(interpolate)
-app.command(edit)
-app.command(panorama)
-app.command(serve)
-app.command(sweep)
-app.command(export)
 
 
-@app.command
+@app.command(group=_MAKE)
 def run(
     config: Config,
     *overrides: Annotated[str, Parameter(help="Settings to change, as section.key=value.")],
@@ -121,7 +117,7 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
     )
 
 
-@app.command
+@app.command(group=_MAKE)
 def download(
     config: Config,
     *overrides: str,
@@ -175,19 +171,19 @@ def _show_plan(settings: RunConfig) -> None:
     console.print(plan_page(settings, plan_download(settings, TableProgress())), markup=False)
 
 
-@app.command
+@app.command(group=_MAKE)
 def encode(config: Config, *overrides: str, force: Force = False) -> None:
     """Stage 2: encode images and captions once, into Parquet + NPZ shards."""
     _run_one("encode", config, overrides, force)
 
 
-@app.command
+@app.command(group=_MAKE)
 def train(config: Config, *overrides: str, force: Force = False) -> None:
     """Stage 3: train the denoiser on the encodings."""
     _run_one("train", config, overrides, force)
 
 
-@app.command
+@app.command(group=_MAKE)
 def evaluate(config: Config, *overrides: str, force: Force = False) -> None:
     """Stage 4: sample held-out captions, score the samples, write the report."""
     _run_one("evaluate", config, overrides, force)
@@ -219,7 +215,7 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
         _closing_words(config, overrides, settings, survey(settings)["evaluate"])
 
 
-@app.command(name="config")
+@app.command(name="config", group=_KEEP)
 def show_config(config: Config, *overrides: str) -> None:
     """Print the resolved run, every setting with its value, and stop."""
     import yaml
@@ -227,7 +223,7 @@ def show_config(config: Config, *overrides: str) -> None:
     print(yaml.safe_dump(load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
 
 
-@app.command
+@app.command(group=_JUDGE)
 def bench(
     config: Config,
     *overrides: str,
@@ -255,7 +251,7 @@ def bench(
     console.print(lines, markup=False)
 
 
-@app.command
+@app.command(group=_KEEP)
 def ui(
     config: Annotated[Path, Parameter(help="The run whose workspace to look at.")] = Path("conf/tiny.yaml"),
     *overrides: str,

@@ -37,8 +37,9 @@ def interpolate(
     ),
     drawing: Drawing = AS_USUAL,
 ) -> None:
-    """Draw pictures on the way from one prompt to another, from one seed to another, or both. For example:
+    """Draw pictures on the way from one prompt to another, from one seed to another, or both.
 
+    For example:
     tld interpolate conf/tiny.yaml "a small red star" "a large blue circle" --out morph.gif
     """
     more, overrides = prompts_and_overrides(words)

@@ -18,6 +18,7 @@ from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
 from data_catalog.manifest import Manifest
 from data_catalog.workspace import StageName
 from flows.run_page import run_page
+from flows.terminal import UserMistake
 from flows.tracking import PipelineTracking, pipeline_run
 from flows.webhook import tell_webhook
 from pipeline.config import RunConfig
@@ -39,6 +40,8 @@ def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> 
     change is not tried again."""
     error: object = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
+        if isinstance(error, UserMistake | StageFailed):
+            return False
         if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
             return True
         error = error.__cause__ or error.__context__
@@ -127,8 +130,7 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
             lambda out: train(encodings, config.train, config.model, out, track),
         )
         run.finished(track, manifest)
-        if manifest.made_by == track.run_id:
-            run.log_model(track, config, manifest, encodings)
+        run.log_model(track, config, manifest, encodings)
     return manifest
 
 

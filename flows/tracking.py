@@ -14,18 +14,25 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from data_catalog.manifest import MANIFEST_NAME, Manifest
 from data_catalog.workspace import Workspace
+from flows.outbox import Outbox, is_away
 from flows.progress import Progress
+from flows.terminal import UserMistake
 from pipeline.config import RunConfig
 from pipeline.stage import STAGES
 
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# The outbox tries again; MLflow's own seven times would hold a stage up for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -37,6 +44,7 @@ from mlflow.entities import (
     Param,
     RunTag,
 )
+from mlflow.exceptions import MlflowException
 
 # The making of a database is no news to a user.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -44,6 +52,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _BATCH = 500  # metrics a request
 _BATCH_AGE_S = 2.0
+_PATIENCE_S = 60.0  # at the end of a stage, with a server that is away
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 
 
@@ -54,6 +63,7 @@ class StageTracker:
     client: MlflowClient
     run_id: str
     show: Progress
+    outbox: Outbox
     _metrics: list[Metric] = field(default_factory=list)
     _sent_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -67,22 +77,29 @@ class StageTracker:
             self.flush()
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        self.client.log_artifact(self.run_id, str(path), folder or None)
+        self.flush()
+        self.outbox.put(lambda: self.client.log_artifact(self.run_id, str(path), folder or None))
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.show.update(done, total, note)
 
     def warning(self, text: str) -> None:
         self.show.finish(f"warning: {text}")
-        self.client.set_tag(self.run_id, "tld.warning", text)
+        self.outbox.put(lambda: self.client.set_tag(self.run_id, "tld.warning", text))
 
     def flush(self) -> None:
-        """Send what is buffered."""
+        """Send what is buffered, or keep it while MLflow is away."""
         with self._lock:
             batch, self._metrics = self._metrics, []
             self._sent_at = time.monotonic()
         for start in range(0, len(batch), _BATCH):
-            self.client.log_batch(self.run_id, metrics=batch[start : start + _BATCH])
+            self.outbox.put(partial(self.client.log_batch, self.run_id, metrics=batch[start : start + _BATCH]))
+
+    def close(self) -> None:
+        """The last of it. Where MLflow stays away, say how much it does not know."""
+        self.flush()
+        if unsent := self.outbox.drain(_PATIENCE_S):
+            self.show.finish(f"warning: MLflow did not come back: {unsent} messages to it are lost, no output is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +121,8 @@ class PipelineTracking:
         if parents:
             self.client.log_inputs(run_id, [_dataset(manifest) for manifest in parents.values()])
         with Progress(name) as show:
-            tracker = StageTracker(self.client, run_id, show)
-            with _closing(self.client, run_id, before=tracker.flush):
+            tracker = StageTracker(self.client, run_id, show, Outbox(lambda text: show.finish(text)))
+            with _closing(self.client, run_id, before=tracker.close):
                 yield tracker
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:
@@ -133,9 +150,12 @@ class PipelineTracking:
             self.client.log_artifact(self.run_id, str(manifest.file("grid.png")))
 
     def log_model(self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest) -> None:
-        """Store the denoiser as a model that MLflow can find and load."""
+        """Store the denoiser as a model that MLflow can find and load, unless it is."""
         from flows.mlflow_model import log_model
 
+        query = f"tags.`tld.fingerprint` = '{model.fingerprint}'"
+        if any(there.status == "READY" for there in self.client.search_logged_models([self.experiment_id], query)):
+            return
         where = self.client, self.experiment_id, tracker.run_id
         logged = log_model(*where, model, encodings, 0, config.evaluate.sampling)
         self.client.log_outputs(tracker.run_id, [LoggedModelOutput(logged.model_id, step=model.figures["steps"])])
@@ -159,7 +179,14 @@ class PipelineTracking:
 def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     """The parent run of a pipeline run, in the experiment of the run's name."""
     client = MlflowClient(tracking_uri=tracking_uri(config.root))
-    experiment_id = experiment_of(client, config)
+    try:
+        experiment_id = experiment_of(client, config)
+    except MlflowException as error:
+        if not is_away(error):
+            raise
+        raise UserMistake(
+            f"no MLflow answers at MLFLOW_TRACKING_URI={client.tracking_uri}; start it, or unset this"
+        ) from None
     _close_abandoned(client, experiment_id)
     tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
     run_id = client.create_run(experiment_id, tags=tags).info.run_id
@@ -170,7 +197,17 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
 
 def tracking_uri(root: Path) -> str:
     """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Workspace(root).mlflow_database.resolve()}"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given:
+        return f"sqlite:///{Workspace(root).mlflow_database.resolve()}"
+    parts = urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.username:
+        return given
+    # Errors tell the address: the password goes where MLflow looks for it too.
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return os.environ["MLFLOW_TRACKING_URI"]
 
 
 def experiment_of(client: MlflowClient, config: RunConfig) -> str:
@@ -195,10 +232,15 @@ def _closing(client: MlflowClient, run_id: str, before: Any = lambda: None) -> I
             client.set_terminated(run_id, "FAILED")
         raise
     except BaseException:
-        client.set_terminated(run_id, "KILLED")
+        with contextlib.suppress(Exception):
+            client.set_terminated(run_id, "KILLED")
         raise
     before()
-    client.set_terminated(run_id, "FINISHED")
+    try:
+        client.set_terminated(run_id, "FINISHED")
+    except MlflowException as error:
+        if not is_away(error):
+            raise
 
 
 def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:

@@ -24,7 +24,8 @@ def clean(
     """Free what this run does not need: outputs of other settings, and checkpoints of finished trainings.
 
     Shows what it would delete, and how much that frees. Kept are the outputs of this run, finished or not, and of those
-    that --keep names. What is deleted is made again where a run asks for it.
+    that --keep names; and all of a stage while one before it is not finished. What is deleted is made again where a
+    run asks for it.
     """
     from pipeline.inventory import find_waste, remove
 

@@ -32,7 +32,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # The outbox tries again; MLflow's own seven times would hold a stage up for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -138,21 +138,27 @@ class PipelineTracking:
             tracker.show.finish(f"fresh: {manifest.folder}")
         else:
             tracker.show.finish(f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}")
-        self.client.log_batch(tracker.run_id, tags=tags)
-        self.client.log_artifact(tracker.run_id, str(manifest.file(MANIFEST_NAME)))
+        tracker.outbox.put(lambda: self.client.log_batch(tracker.run_id, tags=tags))
+        tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
             tracker.metrics(manifest.figures["scores"], step=0)
             now = int(time.time() * 1000)
             scores = [Metric(name, value, now, 0) for name, value in manifest.figures["scores"].items()]
-            self.client.log_batch(self.run_id, metrics=scores)
+            tracker.outbox.put(lambda: self.client.log_batch(self.run_id, metrics=scores))
             if fresh:
                 tracker.artifact(manifest.file("grid.png"))
-            self.client.log_artifact(self.run_id, str(manifest.file("grid.png")))
+            tracker.outbox.put(lambda: self.client.log_artifact(self.run_id, str(manifest.file("grid.png"))))
 
     def log_model(self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest) -> None:
         """Store the denoiser as a model that MLflow can find and load, unless it is."""
         from flows.mlflow_model import log_model
 
+        tracker.flush()
+        if tracker.outbox.drain(_PATIENCE_S):
+            tracker.show.finish(
+                "warning: MLflow does not answer: the model is not in it; a rerun of this stage puts it there"
+            )
+            return
         query = f"tags.`tld.fingerprint` = '{model.fingerprint}'"
         if any(there.status == "READY" for there in self.client.search_logged_models([self.experiment_id], query)):
             return
@@ -166,6 +172,11 @@ class PipelineTracking:
         """Register a model that reached what its run demands; crown it where it beats the champion."""
         from flows.registry import Candidate, champion, contest, crown, register
 
+        if tracker.outbox.drain(_PATIENCE_S):
+            tracker.show.finish(
+                "warning: MLflow does not answer: the model is not registered; tld promote does it later"
+            )
+            return
         candidate = Candidate(config, encodings, model, report)
         registered = register(self.client, self.experiment_id, candidate)
         verdict = contest(registered, champion(self.client, registered.name))

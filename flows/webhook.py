@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import urllib.request
@@ -28,5 +29,8 @@ def tell_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         "url": f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}",
     }
     request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})
-    with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=_PATIENCE_S):
+    with (
+        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+        urllib.request.urlopen(request, timeout=_PATIENCE_S),
+    ):
         pass

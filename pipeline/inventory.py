@@ -61,11 +61,14 @@ def parents_of(output: Stored, among: Iterable[Stored]) -> dict[str, Stored | No
 
 def find_waste(configs: Sequence[RunConfig]) -> list[Waste]:
     """What none of these runs, which share a workspace, needs: outputs that are not theirs, checkpoints of trainings
-    that are finished, sweeps of models that go."""
+    that are finished, sweeps of models that go. While a stage of theirs is not finished, nobody can say which outputs
+    of the stages after it are theirs: all of these are kept."""
     root = configs[0].root
-    kept = {status.folder for config in configs for status in survey(config).values()}
+    statuses = [status for config in configs for status in survey(config).values()]
+    kept = {status.folder for status in statuses}
+    unsure = {status.stage for status in statuses if status.folder is None}
     outputs = stored(root)
-    unwanted = [output for output in outputs if output.folder not in kept]
+    unwanted = [output for output in outputs if output.folder not in kept and output.stage not in unsure]
     done = [o.folder / CHECKPOINTS for o in outputs if o.folder in kept and o.stage == "train" and o.manifest]
     models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
     sweeps = [Workspace(root).sweep(model.fingerprint) for model in models]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data_catalog.manifest import MANIFEST_NAME
 from pipeline.config import RunConfig
 from pipeline.inventory import find_waste, remove
 from pipeline.locks import held
@@ -90,3 +91,13 @@ def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> Non
     (encodings / "linked.bin").hardlink_to(half)
     (linked,) = (item.bytes for item in find_waste([run]) if "interrupted" in item.why)
     assert whole - linked == 3_000_000
+
+
+def test_while_a_stage_is_unfinished_nothing_of_those_after_it_goes(run: RunConfig) -> None:
+    """As in the middle of a download that is done again: its manifest is gone, and comes back with the same digest."""
+    folder = survey(run)["download"].folder
+    assert folder
+    (folder / MANIFEST_NAME).rename(folder / "kept")
+    assert [item.why for item in find_waste([run])] == []
+    (folder / "kept").rename(folder / MANIFEST_NAME)
+    assert len(find_waste([run])) == 3

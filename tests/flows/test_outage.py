@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from data_catalog.manifest import Manifest, write_manifest
 from flows import tracking
 from flows.outbox import Outbox
 from flows.prefect_server import free_port
 from flows.tracking import pipeline_run, tracking_uri
 from pipeline.config import RunConfig, load_config
 from tests.support.command import ENVIRONMENT, tld
+from tests.support.manifests import encodings_manifest
 from tests.support.small import TINY, small
 
 
@@ -53,6 +55,13 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     process.wait()
+
+
+def manifest(folder: Path) -> Manifest:
+    """Of an output that lies in a folder."""
+    made = encodings_manifest(folder, [3], {})
+    write_manifest(made)
+    return made
 
 
 @pytest.fixture
@@ -102,7 +111,9 @@ def test_a_server_that_stays_away_costs_its_records_and_no_stage(
     ):
         kill(server)
         track.metrics({"loss": 1.0}, step=1)
-    assert "MLflow did not come back: 1 messages to it are lost, no output is" in capsys.readouterr().err
+        run.finished(track, manifest(tmp_path))
+        run.log_model(track, config, manifest(tmp_path), manifest(tmp_path))
+    assert "MLflow did not come back: 3 messages to it are lost, no output is" in capsys.readouterr().err
 
 
 def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_catalog.adoption import adopt_nothing
 from pipeline.config import EncodeConfig, EngineConfig
 from pipeline.encode import encode
 from pipeline.pool import map_in_pool, pool_on
@@ -45,7 +46,8 @@ def print_encode(kinds: Sequence[str], shards: int, pictures: int) -> None:
                 config = EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu", workers=workers)
                 finished: list[float] = []
                 out = Path(scratch) / f"{kind}{workers}.{turn}"
-                encode(images, config, out, RememberingTracker(), partial(_map_timed, kind, finished))
+                out.mkdir()
+                encode(images, config, out, RememberingTracker(), partial(_map_timed, kind, finished), adopt_nothing)
                 per_s = (shards - workers) * pictures / (finished[-1] - finished[workers - 1])
                 speeds.setdefault((kind, workers), []).append(per_s)
     for (kind, workers), found in speeds.items():

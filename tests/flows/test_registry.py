@@ -64,7 +64,8 @@ def test_the_champion_loads_in_mlflow_and_draws_what_our_own_call_draws(uri: str
 def test_what_is_no_model_of_ours_is_told(uri: str) -> None:
     with pytest.raises(MlflowException, match="nobody"):
         registered_files("models:/nobody@champion", uri)
-    run = MlflowClient(uri).create_run("0").info.run_id
+    (experiment,) = MlflowClient(uri).search_experiments(filter_string="name = 'tiny'")
+    run = MlflowClient(uri).create_run(experiment.experiment_id).info.run_id
     MlflowClient(uri).log_text(run, "a note", "notes/note.txt")
     with pytest.raises(MlflowException, match="no model of tld"):
         registered_files(f"runs:/{run}/notes", uri)

@@ -79,7 +79,8 @@ def run(
     check_run(settings)
     statuses = survey(settings)
     wanted = list(STAGES)[: list(STAGES).index(until) + 1]
-    if force or any(statuses[stage].state != "fresh" for stage in wanted):
+    stale = any(statuses[stage].state != "fresh" for stage in wanted)
+    if force or stale or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"])):
         with with_prefect(settings):
             from flows.text_to_image import text_to_image
 
@@ -90,6 +91,15 @@ def run(
             console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
     if until == "evaluate":
         _closing_words(config, overrides, settings, statuses["evaluate"])
+
+
+def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
+    """Whether a fresh report has also been to MLflow's registry: a kill may have come between."""
+    if not settings.evaluate.require or not report.manifest:
+        return True
+    from flows.tracking import gate_is_passed
+
+    return gate_is_passed(settings, report.manifest)
 
 
 def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, report: StageStatus) -> None:
@@ -204,7 +214,8 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
             f"  tld run {config} {joined(overrides)}--until {lacking[-1]}"
         )
     check_run(settings)
-    if statuses[stage].state == "fresh" and not force:
+    gate = stage != "evaluate" or _gate_is_passed(settings, statuses[stage])
+    if statuses[stage].state == "fresh" and not force and gate:
         console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
         return
     with with_prefect(settings):

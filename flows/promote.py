@@ -36,12 +36,13 @@ def promote(
         )
     from mlflow import MlflowClient
 
-    from flows.registry import Candidate, champion, crown, register
+    from flows.registry import Candidate, champion, crown, register, settle
     from flows.tracking import experiment_of, tracking_uri
 
     client = MlflowClient(tracking_uri=tracking_uri(settings.root))
     before = champion(client, settings.name, alias)
     registered = register(client, experiment_of(client, settings), Candidate(settings, encodings, model, report))
+    settle(client, registered)
     if before and before.version == registered.version:
         console.print(f"models:/{registered.name}@{alias} is version {registered.version} already", markup=False)
         return

@@ -29,7 +29,8 @@ from pipeline.train_events import MODEL_FILE
 CHAMPION = "champion"
 # What decides, the first that both have.
 _DECIDES = ("prompt_accuracy", "clip_score")
-_REPORT, _SCORES, _REFERENCE = "tld.report", "tld.scores", "tld.reference"
+_REPORT, _DIGEST, _SETTLED = "tld.report", "tld.digest", "tld.settled"
+_SCORES, _REFERENCE = "tld.scores", "tld.reference"
 
 # It says that it waits for a version that is there at once.
 logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
@@ -53,6 +54,7 @@ class Registered:
     version: str
     scores: Mapping[str, Sequence[float]]
     reference: str  # what it was judged on
+    settled: bool = False  # it has met the champion, or somebody has decided: a rerun changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,8 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    for version in _versions(client, name):
-        if version.tags.get(_REPORT) == report.fingerprint and version.tags.get("tld.digest") == report.digest:
-            return _told(version)
+    if there := _version_of(client, name, report):
+        return there
     usual = config.evaluate
     logged = log_model(client, experiment_id, model.made_by, model, candidate.encodings, usual.ema, usual.sampling)
     mlflow.set_tracking_uri(client.tracking_uri)  # a store on this disk resolves models:/ by MLflow's own setting
@@ -94,7 +95,7 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
         run_id=report.made_by,
         tags={
             _REPORT: report.fingerprint,
-            "tld.digest": report.digest,
+            _DIGEST: report.digest,
             "tld.model": model.fingerprint,
             _REFERENCE: _reference(candidate),
             _SCORES: json.dumps(_scores(report)),
@@ -103,6 +104,17 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
         model_id=logged.model_id,
     )
     return _told(made)
+
+
+def is_settled(client: MlflowClient, name: str, report: Manifest) -> bool:
+    """Whether the model of a report is registered and has met the champion; not so where a kill came between."""
+    there = _version_of(client, name, report)
+    return there is not None and there.settled
+
+
+def settle(client: MlflowClient, registered: Registered) -> None:
+    """Note that it has met the champion, after the alias was given: what somebody promotes later stands."""
+    client.set_model_version_tag(registered.name, registered.version, _SETTLED, "true")
 
 
 def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> Registered | None:
@@ -156,8 +168,12 @@ def registered_files(uri: str, tracking: str) -> RegisteredFiles:
     return RegisteredFiles(folder / MODEL_FILE, details["vae"], details["clip"])
 
 
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    return list(client.search_model_versions(f"name='{name}'", max_results=1000))
+def _version_of(client: MlflowClient, name: str, report: Manifest) -> Registered | None:
+    """The version that was registered by this report, where one was."""
+    for version in client.search_model_versions(f"name='{name}'", max_results=1000):
+        if version.tags.get(_REPORT) == report.fingerprint and version.tags.get(_DIGEST) == report.digest:
+            return _told(version)
+    return None
 
 
 def _reference(candidate: Candidate) -> str:
@@ -174,4 +190,5 @@ def _scores(report: Manifest) -> dict[str, list[float]]:
 
 def _told(version: ModelVersion) -> Registered:
     tags = version.tags
-    return Registered(version.name, str(version.version), json.loads(tags.get(_SCORES, "{}")), tags.get(_REFERENCE, ""))
+    scores, reference = json.loads(tags.get(_SCORES, "{}")), tags.get(_REFERENCE, "")
+    return Registered(version.name, str(version.version), scores, reference, _SETTLED in tags)

@@ -170,18 +170,19 @@ class PipelineTracking:
         self, tracker: StageTracker, config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest
     ) -> None:
         """Register a model that reached what its run demands; crown it where it beats the champion."""
-        from flows.registry import Candidate, champion, contest, crown, register
+        from flows.registry import Candidate, champion, contest, crown, register, settle
 
         if tracker.outbox.drain(_PATIENCE_S):
-            tracker.show.finish(
-                "warning: MLflow does not answer: the model is not registered; tld promote does it later"
-            )
+            tracker.show.finish("warning: MLflow does not answer: the model is not registered; a rerun does it")
             return
         candidate = Candidate(config, encodings, model, report)
         registered = register(self.client, self.experiment_id, candidate)
+        if registered.settled:
+            return
         verdict = contest(registered, champion(self.client, registered.name))
         if verdict.wins:
             crown(self.client, registered)
+        settle(self.client, registered)
         told = f"models:/{registered.name}/{registered.version}"
         tracker.show.finish(f"{told} {'is now the champion' if verdict.wins else 'registered'}: {verdict.reason}")
 
@@ -219,6 +220,20 @@ def tracking_uri(root: Path) -> str:
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
     os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return os.environ["MLFLOW_TRACKING_URI"]
+
+
+def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
+    """Whether nothing is left to do in MLflow's registry for a report. False where no MLflow answers."""
+    from flows.registry import is_settled
+
+    if not config.evaluate.require:
+        return True
+    try:
+        return is_settled(MlflowClient(tracking_uri=tracking_uri(config.root)), config.name, report)
+    except MlflowException as error:
+        if not is_away(error):
+            raise
+        return False
 
 
 def experiment_of(client: MlflowClient, config: RunConfig) -> str:

@@ -104,3 +104,21 @@ def test_a_champion_is_beaten_by_more_than_chance_explains() -> None:
     assert "other held-out pictures" in elsewhere.reason
     by_clip = Registered("m", "2", {"clip_score": (33, 32, 34)}, "held out")
     assert contest(by_clip, present).wins, "what both have decides"
+
+
+def test_a_gate_missed_by_a_kill_is_passed_by_a_rerun_and_what_was_promoted_by_hand_stands(
+    root: Path, uri: str
+) -> None:
+    client = MlflowClient(uri)
+    client.delete_registered_model("tiny")  # as if killed between the report and the registry
+    assert tld("evaluate", TINY, *small(root), GATE).returncode == 0
+    (first,) = client.search_model_versions("name='tiny'")
+    client.delete_model_version_tag("tiny", first.version, "tld.settled")
+    client.delete_registered_model_alias("tiny", "champion")  # as if killed between the version and its alias
+    assert tld("run", TINY, *small(root), GATE).returncode == 0
+    assert client.get_model_version_by_alias("tiny", "champion").version == first.version
+    assert len(client.search_model_versions("name='tiny'")) == 1
+
+    client.delete_registered_model_alias("tiny", "champion")  # as somebody decides
+    assert tld("evaluate", TINY, *small(root), GATE).returncode == 0
+    assert not client.get_registered_model("tiny").aliases

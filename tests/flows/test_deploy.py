@@ -94,8 +94,8 @@ def deployed(environment: dict[str, str], *words: str | Path) -> subprocess.Comp
 class Api:
     """What Prefect's own page asks its server."""
 
-    def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=url, timeout=30)
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
 
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()
@@ -114,6 +114,12 @@ class Api:
         return str(wait_for(lambda: state if (state := self.state(run)) in ends else None))
 
 
+@pytest.fixture
+def api(environment: dict[str, str]) -> Iterator[Api]:
+    with httpx.Client(base_url=environment["PREFECT_API_URL"], timeout=30) as client:
+        yield Api(client)
+
+
 def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
     nowhere = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
     assert "start one with\n  prefect server start" in deployed(nowhere, TINY).stderr
@@ -127,15 +133,15 @@ def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
 
 
 def test_a_run_is_started_cancelled_and_resumed_from_prefect(
-    environment: dict[str, str], tmp_path: Path, told: tuple[str, list[dict[str, str]]]
+    environment: dict[str, str], api: Api, tmp_path: Path, told: tuple[str, list[dict[str, str]]]
 ) -> None:
     root = tmp_path / "data"
-    settings = small(root, download__limit=60, evaluate__prompts=4)
-    done = deployed(environment, TINY, *settings, "train.steps=20000", "train.checkpoint_every=10")
+    training = {"train__steps": 3000, "train__checkpoint_every": 50, "train__validate_every": 3000}
+    settings = small(root, download__limit=60, evaluate__prompts=4, train__sample_every=3000, **training)
+    done = deployed(environment, TINY, *settings, "evaluate.require={diversity: 1e9}")
     assert done.returncode == 0, done.stderr
     assert "text-to-image/tiny" in done.stdout
     assert "one-stage/tiny-nightly" in done.stdout
-    api = Api(environment["PREFECT_API_URL"])
     form = api.get("/deployments/name/text-to-image/tiny")["parameter_openapi_schema"]
     assert form["properties"]["until"]["enum"] == ["download", "encode", "train", "evaluate"]
     assert form["definitions"]["TrainConfig"]["properties"]["lr"]["description"]
@@ -152,18 +158,18 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
     kept = sorted(root.glob("03_model/*/checkpoints/*"))
     assert kept
 
-    config = api.get("/deployments/name/text-to-image/tiny")["parameters"]["config"]
     reached = int(kept[-1].stem.partition("-")[2])
-    broken = {**config, "evaluate": {**config["evaluate"], "require": {"diversity": 1e9}}}
-    shorter = {**broken, "train": {**config["train"], "steps": 40}}
-    assert reached
-    assert api.end(api.start("text-to-image/tiny", config=shorter)) == "FAILED"
+    assert api.end(api.start("text-to-image/tiny")) == "FAILED"
+    (events,) = root.glob("03_model/*/events.jsonl")
+    told_now = map(json.loads, events.read_text().splitlines())
+    assert min(event["done"] for event in told_now if event["kind"] == "progress") > reached, "it went on from there"
     (message,) = wait_for(lambda: told[1])
     assert message["state"] == "Failed"
     assert "misses what evaluate.require demands" in message["message"]
 
-    shorter["evaluate"]["require"] = {}
-    assert api.end(api.start("one-stage/tiny-evaluate", config=shorter, stage="evaluate")) == "COMPLETED"
+    config = api.get("/deployments/name/text-to-image/tiny")["parameters"]["config"]
+    config["evaluate"]["require"] = {}
+    assert api.end(api.start("one-stage/tiny-evaluate", config=config)) == "COMPLETED"
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert "| evaluate | fresh | 4 |" in page["data"]
     assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()

@@ -59,8 +59,7 @@ def _card_of_run(config: Path, overrides: Sequence[str], settings: RunConfig) ->
     from pipeline.model_card import model_card
 
     encodings, trained, report = trained_run(config, overrides, settings)
-    built_in = settings.download.urls == "shapes"
-    source = "shapes" if built_in else settings.download.source
+    source = settings.download.known_source
     return lambda usage: model_card(encodings, trained, report, settings.name, source=source, usage=usage)
 
 

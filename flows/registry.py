@@ -88,7 +88,7 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
     usual = config.evaluate
     logged = log_model(client, experiment_id, model.made_by, model, candidate.encodings, usual.ema, usual.sampling)
     mlflow.set_tracking_uri(client.tracking_uri)  # a store on this disk resolves models:/ by MLflow's own setting
-    card = model_card(candidate.encodings, model, report, name, source=config.download.source)
+    card = model_card(candidate.encodings, model, report, name, source=config.download.known_source)
     made = client.create_model_version(
         name,
         f"models:/{logged.model_id}",

@@ -155,9 +155,7 @@ class PipelineTracking:
 
         tracker.flush()
         if tracker.outbox.drain(_PATIENCE_S):
-            tracker.show.finish(
-                "warning: MLflow does not answer: the model is not in it; a rerun of this stage puts it there"
-            )
+            tracker.show.finish("warning: MLflow does not answer: the model is not in it; tld promote puts it there")
             return
         query = f"tags.`tld.fingerprint` = '{model.fingerprint}'"
         if any(there.status == "READY" for there in self.client.search_logged_models([self.experiment_id], query)):

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from data_catalog.duplicates import MOST_BITS
 from data_catalog.shapes import ATTRIBUTE_NAMES
-from data_catalog.sources import known_sources
+from data_catalog.sources import known_sources, source_at
 from data_catalog.table_files import secret_in
 from data_catalog.urls import RowRules, TableColumns
 from tld_model.config import DenoiserConfig, TextForm
@@ -149,6 +149,12 @@ class DownloadConfig(_Section):
         if twice := [name for name, count in Counter(self.caption_columns).items() if count > 1]:
             raise ValueError(f"caption_column and more_caption_columns name a column twice: {', '.join(twice)}")
         return self
+
+    @property
+    def known_source(self) -> str | None:
+        """The data set of the catalog that this is, named or by where its table lies."""
+        there = source_at(self.urls)
+        return self.source or (there.name if there else None)
 
     @property
     def columns(self) -> TableColumns:

@@ -44,6 +44,7 @@ def test_a_met_demand_registers_the_model_with_its_card(root: Path, uri: str) ->
     assert version.version in (1, "1")
     assert version.description
     assert "prompt_accuracy" in version.description
+    assert "held-out pairs of shapes" in version.description
     assert str(root) not in version.description
     (report,) = root.glob("04_report/*")
     assert version.tags["tld.report"].startswith(report.name)

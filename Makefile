@@ -1,5 +1,6 @@
 # make demo    install what is missing, then run the whole line on the built-in data set
 # make test    the whole suite            make check   lint, types, layers, known faults of what is locked
+# make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, a minute
 # make sbom    a bill of what is installed, as CycloneDX
 # make ui      look at the demo's runs    make install only install
 # make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
@@ -8,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check sbom ui up serve down
+.PHONY: install demo test stack-test check sbom ui up serve down
 install: .venv/installed
 
 # img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
@@ -28,6 +29,9 @@ demo: install
 # A file of tests is one process's; most tests wait for processes of their own, so one thread each is plenty.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
+stack-test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/stack.py
 
 check: install
 	$(BIN)/ruff check .

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.support.compose import TRY_INSTALL, compose_file, entrypoint
 
 ROOT = Path(__file__).parents[1]
-TRY_INSTALL = runpy.run_path(str(ROOT / "docker/try_install.py"))  # `docker` is also the name of a library
 stages, context = TRY_INSTALL["stages"], TRY_INSTALL["context"]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
+COMPOSE = compose_file({})
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 BIN = Path(sys.executable).parent
 
@@ -75,16 +74,15 @@ def test_secrets_of_the_host_are_in_no_commit() -> None:
 
 
 def test_secrets_reach_the_command_as_variables_and_not_as_arguments(tmp_path: Path) -> None:
-    entrypoint = (ROOT / "docker/entrypoint.sh").read_text().replace("/run/secrets/", f"{tmp_path}/")
-    entrypoint = entrypoint.replace(r"\/run\/secrets\/", str(tmp_path).replace("/", r"\/") + r"\/")
     (tmp_path / "password").write_text("pa ss$word\n")
+    command = [sys.executable, "-c", "import os, sys; print(os.environ, sys.argv)"]
     told = subprocess.run(
-        ["sh", "-c", entrypoint, "entrypoint", sys.executable, "-c", "import os, sys; print(os.environ, sys.argv)"],
+        ["sh", "-c", entrypoint(tmp_path), "entrypoint", *command],
         env={**os.environ, "POSTGRES_PASSWORD_FILE": f"{tmp_path}/password", "MLFLOW_DATABASE": "postgres/mlflow"},
         check=True,
         capture_output=True,
         text=True,
     ).stdout
     assert "'POSTGRES_PASSWORD': 'pa ss$word'" in told
-    assert "'MLFLOW_BACKEND_STORE_URI': 'postgresql://tld:pa ss$word@postgres/mlflow'" in told
+    assert "'MLFLOW_BACKEND_STORE_URI': 'postgresql+psycopg2://tld:pa ss$word@postgres/mlflow'" in told
     assert told.rstrip().endswith("['-c']")

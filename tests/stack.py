@@ -1,0 +1,164 @@
+"""`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run through it all.
+
+PostgreSQL is Debian's, moto's server stands for the object store (its own health check is not asked); all else are the
+commands of compose.yaml. A minute or two, so the suite leaves it out: no name that pytest collects by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import httpx
+import pytest
+import yaml
+
+from pipeline.config import load_config
+from tests.support.compose import Compose, compose, started, wait_until_healthy
+from tests.support.prefect_api import Api, wait_for
+from tests.support.small import TINY, small
+
+_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+pytestmark = pytest.mark.skipif(
+    not _POSTGRES, reason="the stack needs PostgreSQL in /usr/lib/postgresql: apt-get install postgresql"
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """All services but `serve`, in the order of docker/up.sh."""
+    folder = tmp_path_factory.mktemp("stack")
+    made = compose(folder, {"TLD_CONF": "small.yaml"})
+    settings = load_config(TINY, small(Path("unused"))).model_dump(mode="json")
+    (folder / "app/conf/small.yaml").write_text(yaml.safe_dump(settings))
+    with postgres(made), objects(made):
+        made.run("bucket")
+        with made.up("prefect"), made.up("mlflow"), made.up("worker"):
+            assert "text-to-image/tiny" in made.run("deploy")
+            yield made
+
+
+@contextlib.contextmanager
+def postgres(stack: Compose) -> Iterator[None]:
+    """As its image starts it: the user, the first database, then the script of databases. Not as root, who may not."""
+    user = "postgres" if os.geteuid() == 0 else None
+    service = stack.read["services"]["postgres"]
+    told, command = service["environment"], _POSTGRES[-1]
+    folder = Path(tempfile.mkdtemp(prefix="tld-postgres-"))  # pytest's own lets nobody else in
+    try:
+        (folder / "password").write_text(stack.secret("postgres_password"))
+        if user:
+            shutil.chown(folder, user)
+            shutil.chown(folder / "password", user)
+        first = [str(command / "initdb"), "--pgdata=db", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"]
+        first += [f"--username={told['POSTGRES_USER']}", "--pwfile=password", "--no-sync"]
+        subprocess.run(first, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
+        where = ["-D", "db", "-h", stack.address("postgres"), "-p", "5432", "-k", str(folder)]
+        log, environment = stack.log("postgres"), {"PATH": f"{command}:{os.environ['PATH']}", **server(stack)}
+        with started([str(command / "postgres"), *where], environment, folder, log, user) as process:
+            _, check = service["healthcheck"]["test"]
+            wait_until_healthy("postgres", process, ["sh", "-c", check], environment, log)
+            query(stack, "postgres", f"CREATE DATABASE {told['POSTGRES_DB']}")
+            for config in service["configs"]:
+                query(stack, told["POSTGRES_DB"], stack.read["configs"][config["source"]]["content"])
+            yield
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def objects(stack: Compose) -> Iterator[None]:
+    """An S3-compatible server on the address and port of the object store."""
+    address, environment = stack.address("objects"), stack.environment("objects")
+    log = stack.log("objects")
+    with started(["moto_server", "-H", address, "-p", "8333"], environment, stack.folder, log) as process:
+        check = ["python", "-c", f"import urllib.request as u; u.urlopen('http://{address}:8333/', timeout=5)"]
+        wait_until_healthy("objects", process, check, environment, log)
+        yield
+
+
+def server(stack: Compose) -> dict[str, str]:
+    """Where PostgreSQL's own programs look for it."""
+    user = stack.read["services"]["postgres"]["environment"]["POSTGRES_USER"]
+    password = stack.secret("postgres_password")
+    return {"PGHOST": stack.address("postgres"), "PGPORT": "5432", "PGUSER": user, "PGPASSWORD": password}
+
+
+def query(stack: Compose, database: str, sql: str) -> list[str]:
+    """Rows of PostgreSQL, their columns between bars."""
+    words = [
+        str(_POSTGRES[-1] / "psql"),
+        "--no-psqlrc",
+        "--quiet",
+        "--tuples-only",
+        "--no-align",
+        "-v",
+        "ON_ERROR_STOP=1",
+    ]
+    asked = subprocess.run(
+        [*words, "--dbname", database, "--command", sql], env=server(stack), check=True, capture_output=True, text=True
+    )
+    return asked.stdout.splitlines()
+
+
+def artifacts(stack: Compose) -> list[str]:
+    """What lies in MLflow's bucket, below experiment/run/artifacts."""
+    keys = {"key": stack.secret("objects_key_id"), "secret": stack.secret("objects_key")}
+    endpoint = {"endpoint_url": f"http://{stack.address('objects')}:8333"}
+    store: Any = fsspec.filesystem("s3", **keys, client_kwargs=endpoint)
+    return [str(path) for path in store.find("mlflow")]
+
+
+def test_one_run_goes_through_every_service(stack: Compose) -> None:
+    with httpx.Client(base_url=stack.environment("worker")["PREFECT_API_URL"], timeout=30) as client:
+        api = Api(client)
+        run = api.start("text-to-image/tiny")
+        ended = api.end(run)
+        wait_for(lambda: query(stack, "prefect", "select 1 from flow_run where state_type = 'SCHEDULED'"))
+    assert ended == "COMPLETED", stack.log("worker").read_text()[-3000:]
+    assert query(stack, "prefect", f"select state_type from flow_run where id = '{run}'") == ["COMPLETED"]
+
+    (parent,) = query(stack, "mlflow", "select run_uuid from runs where name = 'tiny' and status = 'FINISHED'")
+    children = query(
+        stack,
+        "mlflow",
+        "select stage.value, run_uuid from tags stage join tags parent using (run_uuid) join runs using (run_uuid)"
+        f" where parent.key = 'mlflow.parentRunId' and parent.value = '{parent}' and stage.key = 'tld.stage'"
+        " and runs.status = 'FINISHED'",
+    )
+    stages = dict(row.split("|") for row in children)
+    assert set(stages) == {"download", "encode", "train", "evaluate"}
+    assert query(stack, "mlflow", f"select count(*) from metrics where run_uuid = '{stages['train']}'") != ["0"]
+
+    kept = artifacts(stack)
+    for stage, made in stages.items():
+        assert [path for path in kept if path.endswith(f"{made}/artifacts/manifest.json")], stage
+    assert [path for path in kept if path.endswith(f"{parent}/artifacts/grid.png")]
+    assert [path for path in kept if "/models/" in path and path.endswith(".safetensors")]
+
+    with stack.up("serve"):
+        told = httpx.post(
+            f"http://{stack.address('serve')}:8000/pictures",
+            json={"prompt": "a small red star", "steps": 2},
+            headers={"Authorization": f"Bearer {stack.secret('serve_tokens')}"},
+            timeout=60,
+        )
+    (picture,) = told.raise_for_status().json()["pictures"]
+    assert base64.b64decode(picture["png"]).startswith(_PNG)
+
+
+def test_no_log_of_a_service_tells_a_secret(stack: Compose) -> None:
+    logs = {path.name: path.read_text() for path in (stack.folder / "logs").iterdir()}
+    assert {"prefect.log", "mlflow.log", "worker.log", "deploy.log"} <= set(logs)
+    for secret in ("postgres_password", "objects_key", "serve_tokens"):
+        assert not [name for name, text in logs.items() if stack.secret(secret) in text], secret

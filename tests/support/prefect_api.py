@@ -1,0 +1,44 @@
+"""A Prefect server as its own page asks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+_PATIENCE_S = 180
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """What comes at last."""
+    give_up = time.monotonic() + _PATIENCE_S
+    while not (found := what()):
+        assert time.monotonic() < give_up
+        time.sleep(0.3)
+    return found
+
+
+class Api:
+    """What Prefect's own page asks its server."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+
+    def get(self, path: str) -> Any:
+        return self.client.get(path).raise_for_status().json()
+
+    def start(self, deployment: str, **changed: Any) -> UUID:
+        found = self.get(f"/deployments/name/{deployment}")
+        parameters = {**found["parameters"], **changed}
+        made = self.client.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+        return UUID(made.raise_for_status().json()["id"])
+
+    def state(self, run: UUID) -> str:
+        return str(self.get(f"/flow_runs/{run}")["state"]["type"])
+
+    def end(self, run: UUID) -> str:
+        ends = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        return str(wait_for(lambda: state if (state := self.state(run)) in ends else None))

@@ -8,27 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
 
 from flows.prefect_server import free_port, server_command, server_environment
 from tests.support.command import ENVIRONMENT, REPOSITORY, command
+from tests.support.prefect_api import Api, wait_for
 from tests.support.small import TINY, small
-
-_PATIENCE_S = 120
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    give_up = time.monotonic() + _PATIENCE_S
-    while not (found := what()):
-        assert time.monotonic() < give_up
-        time.sleep(0.3)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -91,29 +80,6 @@ def deployed(environment: dict[str, str], *words: str | Path) -> subprocess.Comp
     )
 
 
-class Api:
-    """What Prefect's own page asks its server."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self.client = client
-
-    def get(self, path: str) -> Any:
-        return self.client.get(path).raise_for_status().json()
-
-    def start(self, deployment: str, **changed: Any) -> UUID:
-        found = self.get(f"/deployments/name/{deployment}")
-        parameters = {**found["parameters"], **changed}
-        made = self.client.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
-        return UUID(made.raise_for_status().json()["id"])
-
-    def state(self, run: UUID) -> str:
-        return str(self.get(f"/flow_runs/{run}")["state"]["type"])
-
-    def end(self, run: UUID) -> str:
-        ends = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        return str(wait_for(lambda: state if (state := self.state(run)) in ends else None))
-
-
 @pytest.fixture
 def api(environment: dict[str, str]) -> Iterator[Api]:
     with httpx.Client(base_url=environment["PREFECT_API_URL"], timeout=30) as client:
@@ -146,6 +112,8 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
     assert form["properties"]["until"]["enum"] == ["download", "encode", "train", "evaluate"]
     assert form["definitions"]["TrainConfig"]["properties"]["lr"]["description"]
     assert api.get("/deployments/name/one-stage/tiny-nightly")["schedules"][0]["schedule"]["cron"] == "0 3 * * *"
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    assert wait_for(lambda: api.client.post("/flow_runs/filter", json=scheduled).raise_for_status().json())
     assert api.get("/concurrency_limits/tag/gpu")["concurrency_limit"] == 1
 
     run = api.start("text-to-image/tiny")

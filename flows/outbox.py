@@ -1,77 +1,155 @@
-"""What is on its way to MLflow: sent in order, kept where the server is away, and tried again later.
+"""What is on its way to MLflow: sent in order by a thread of its own, so that no stage waits for a server.
 
-It is in memory: a kill of this process loses what was not sent. The files of a stage lose nothing by that; of training
-its metrics are in events.jsonl too.
+While the server is away, messages are kept in memory; what is left at the end of a run goes to a file, and the next run
+sends it. A kill of this process loses what was not sent. The files of a stage lose nothing by that; of training its
+metrics are in events.jsonl too.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from mlflow.exceptions import MlflowException
 from requests import RequestException
 
+_RHYTHM_S = 1.0  # metrics of so long go together
+_BATCH = 500  # metrics a request
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
 _MOST_KEPT = 100_000  # then the oldest go
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that a run shall know; its body is in words that JSON has."""
+
+    run_id: str
+    kind: Literal["metrics", "tags", "artifact", "end"]
+    body: Any
+
+
 class Outbox:
-    """Messages to one server. `say` tells a person when it goes away, and when it is back."""
+    """Messages to one server. `deliver` sends one; `say` tells a person when the server goes, and when it is back."""
 
-    say: Callable[[str], None]
-    lost: int = 0
-    _waiting: deque[Callable[[], object]] = field(default_factory=deque)
-    _away: str = ""  # why the last attempt failed
-    _pause_s: float = _FIRST_PAUSE_S
-    _next_at: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, deliver: Callable[[Message], object], kept: Path, say: Callable[[str], None]) -> None:
+        self._deliver, self._kept, self._say = deliver, kept, say
+        self._waiting = deque(_take_back(kept))
+        self._sending: Message | None = None
+        self._lost = 0
+        self._drains = 0  # so far
+        self._draining = False
+        self._closed = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._work, name="outbox", daemon=True).start()
 
-    def put(self, send: Callable[[], object]) -> None:
-        """Send it after all before it: now, or when the server is back. Never raises for a server that is away."""
-        with self._lock:
-            self._waiting.append(send)
-            while len(self._waiting) > _MOST_KEPT:
+    def put(self, message: Message) -> None:
+        """Send it soon, after all before it. Returns at once, and never raises for a server."""
+        with self._changed:
+            self._waiting.append(message)
+            if len(self._waiting) > _MOST_KEPT:
                 self._waiting.popleft()
-                self.lost += 1
-            if time.monotonic() >= self._next_at:
-                self._send()
+                self._lost += 1
+            self._changed.notify_all()
 
-    def drain(self, patience_s: float) -> int:
-        """Send what waits, for so long at most; how many could not be sent."""
-        give_up = time.monotonic() + patience_s
-        with self._lock:
-            while self._waiting and not self._send() and time.monotonic() < give_up:
-                time.sleep(min(self._pause_s, max(0.0, give_up - time.monotonic())))
-            return len(self._waiting) + self.lost
+    def drain(self, patience_s: float) -> bool:
+        """Wait until all is sent, for so long at most; whether it is."""
+        with self._changed:
+            self._drains += 1
+            self._draining = True
+            self._changed.notify_all()
+            sent = self._changed.wait_for(lambda: not self._waiting and not self._sending, patience_s)
+            self._draining = False
+        return sent
 
-    def _send(self) -> bool:
-        """Whether all went."""
+    def close(self, patience_s: float) -> None:
+        """The last of it: what cannot be sent in time is kept for the next run."""
+        self.drain(patience_s)
+        with self._changed:
+            left = [*([self._sending] if self._sending else []), *self._waiting]
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        if self._lost:
+            self._say(f"warning: MLflow was away for long: its oldest {self._lost} messages are lost, no output is")
+        if left:
+            self._keep(left)
+
+    def _keep(self, left: list[Message]) -> None:
+        try:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            with self._kept.open("a") as file:
+                file.writelines(f"{json.dumps(asdict(message))}\n" for message in left)
+        except OSError as error:
+            self._say(f"warning: MLflow did not come back: {len(left)} messages to it are lost, no output is ({error})")
+        else:
+            self._say(f"warning: MLflow did not come back: the next run sends it {len(left)} messages, of {self._kept}")
+
+    def _work(self) -> None:
+        """Send until closed. What the server refuses is not tried again: no run fails of that."""
+        pause_s, was_away, was_refused = _FIRST_PAUSE_S, False, False
+        while message := self._next():
+            error = self._attempt(message)
+            away = is_away(error)
+            refused = error is not None and not away
+            if away and not was_away:
+                self._say("warning: MLflow does not answer; the work goes on, and what it should know is kept")
+            if was_away and not away:
+                self._say("MLflow is back, and is told all that was kept for it")
+            if refused and not was_refused:  # on a full disk it is one after the other
+                self._say(f"warning: MLflow refuses {message.kind} of run {message.run_id}: {str(error)[:500]}")
+            if away:
+                self._put_back(message, pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if away else _FIRST_PAUSE_S
+            was_away, was_refused = away, refused
+
+    def _attempt(self, message: Message) -> Exception | None:
+        try:
+            self._deliver(message)
+        except Exception as error:
+            return error
+        return None
+
+    def _next(self) -> Message | None:
+        """What to send now; None when closed."""
+        with self._changed:
+            self._sending = None
+            self._changed.notify_all()
+            if not self._waiting:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                self._changed.wait_for(lambda: self._draining or self._closed, _RHYTHM_S)
+            if self._closed:
+                return None
+            self._sending = self._batch()
+            return self._sending
+
+    def _batch(self) -> Message:
+        """The first message; of metrics also those of the same run that follow."""
+        first = self._waiting.popleft()
+        if first.kind != "metrics":
+            return first
+        body = list(first.body)
         while self._waiting:
-            try:
-                self._waiting[0]()
-            except (MlflowException, RequestException, OSError) as error:
-                if not is_away(error):
-                    raise
-                self._is_away()
-                return False
-            self._waiting.popleft()
-        if self._away:
-            self._away, self._pause_s = "", _FIRST_PAUSE_S
-            self.say("MLflow is back, and knows all that was kept for it")
-        return True
+            following = self._waiting[0]
+            if (following.run_id, following.kind) != (first.run_id, "metrics") or len(body) >= _BATCH:
+                break
+            body += self._waiting.popleft().body
+        return Message(first.run_id, "metrics", body)
 
-    def _is_away(self) -> None:
-        if not self._away:
-            self._away = "away"
-            self.say("warning: MLflow does not answer; the work goes on, and what it should know is kept for it")
-        self._next_at = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+    def _put_back(self, message: Message, pause_s: float) -> None:
+        """Wait before the next attempt, unless someone waits for all to be sent: then one is made at once."""
+        with self._changed:
+            if self._closed:
+                return
+            self._waiting.appendleft(message)
+            self._sending = None
+            so_far = self._drains
+            self._changed.wait_for(lambda: self._drains > so_far or self._closed, pause_s)
 
 
 def is_away(error: BaseException | None) -> bool:
@@ -81,3 +159,23 @@ def is_away(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _take_back(kept: Path) -> list[Message]:
+    """What an earlier run could not send. Of two runs at once one takes it."""
+    mine = kept.with_name(f"{kept.name}.{os.getpid()}")
+    try:
+        kept.rename(mine)
+    except FileNotFoundError:
+        return []
+    lines = mine.read_text().splitlines()
+    mine.unlink()
+    return [message for line in lines if (message := _read(line))]
+
+
+def _read(line: str) -> Message | None:
+    """A message, or None for what a full disk cut off."""
+    try:
+        return Message(**json.loads(line))
+    except ValueError:
+        return None

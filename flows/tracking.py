@@ -1,27 +1,27 @@
 """MLflow: one parent run a pipeline run, one child run a stage. Stages see a Tracker and no MLflow.
 
-All calls name their run (MLflow's own "active run" is bound to a thread); metrics go in batches.
+All calls name their run (MLflow's own "active run" is bound to a thread). What a stage tells goes through an outbox;
+only what needs an answer waits for one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from data_catalog.manifest import MANIFEST_NAME, Manifest
 from data_catalog.workspace import Workspace
-from flows.outbox import Outbox, is_away
+from flows.outbox import Message, Outbox, is_away
 from flows.progress import Progress
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
@@ -50,56 +50,31 @@ from mlflow.exceptions import MlflowException
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-_BATCH = 500  # metrics a request
-_BATCH_AGE_S = 2.0
-_PATIENCE_S = 60.0  # at the end of a stage, with a server that is away
+_PATIENCE_S = 60.0  # at the end of a run, with a server that is away
+_INTERRUPTED_PATIENCE_S = 5.0
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StageTracker:
-    """The Tracker of one stage: buffers metrics for its run, shows progress."""
+    """The Tracker of one stage: tells its run, shows progress."""
 
-    client: MlflowClient
     run_id: str
     show: Progress
     outbox: Outbox
-    _metrics: list[Metric] = field(default_factory=list)
-    _sent_at: float = field(default_factory=time.monotonic)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        with self._lock:
-            self._metrics += [Metric(name, float(value), now, step) for name, value in values.items()]
-            due = len(self._metrics) >= _BATCH or time.monotonic() - self._sent_at > _BATCH_AGE_S
-        if due:
-            self.flush()
+        self.outbox.put(_metrics(self.run_id, values, step))
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        self.flush()
-        self.outbox.put(lambda: self.client.log_artifact(self.run_id, str(path), folder or None))
+        self.outbox.put(_artifact(self.run_id, path, folder))
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.show.update(done, total, note)
 
     def warning(self, text: str) -> None:
         self.show.finish(f"warning: {text}")
-        self.outbox.put(lambda: self.client.set_tag(self.run_id, "tld.warning", text))
-
-    def flush(self) -> None:
-        """Send what is buffered, or keep it while MLflow is away."""
-        with self._lock:
-            batch, self._metrics = self._metrics, []
-            self._sent_at = time.monotonic()
-        for start in range(0, len(batch), _BATCH):
-            self.outbox.put(partial(self.client.log_batch, self.run_id, metrics=batch[start : start + _BATCH]))
-
-    def close(self) -> None:
-        """The last of it. Where MLflow stays away, say how much it does not know."""
-        self.flush()
-        if unsent := self.outbox.drain(_PATIENCE_S):
-            self.show.finish(f"warning: MLflow did not come back: {unsent} messages to it are lost, no output is")
+        self.outbox.put(Message(self.run_id, "tags", {"tld.warning": text}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +84,7 @@ class PipelineTracking:
     client: MlflowClient
     experiment_id: str
     run_id: str
+    outbox: Outbox
 
     @contextlib.contextmanager
     def stage(self, name: str, config: RunConfig, parents: Mapping[str, Manifest]) -> Iterator[StageTracker]:
@@ -121,40 +97,37 @@ class PipelineTracking:
         if parents:
             self.client.log_inputs(run_id, [_dataset(manifest) for manifest in parents.values()])
         with Progress(name) as show:
-            tracker = StageTracker(self.client, run_id, show, Outbox(lambda text: show.finish(text)))
-            with _closing(self.client, run_id, before=tracker.close):
+            tracker = StageTracker(run_id, show, self.outbox)
+            with _closing(self.outbox, run_id):
                 yield tracker
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:
         """Record a stage's manifest; where the output was fresh already, say so and name the run that made it."""
         fresh = manifest.made_by != tracker.run_id
-        tags = [
-            RunTag("tld.state", "fresh" if fresh else "made"),
-            RunTag("tld.made_by", manifest.made_by),
-            RunTag("tld.folder", str(manifest.folder.resolve())),
-        ]
+        tags = {
+            "tld.state": "fresh" if fresh else "made",
+            "tld.made_by": manifest.made_by,
+            "tld.folder": str(manifest.folder.resolve()),
+        }
         if fresh:
-            tags.append(RunTag("mlflow.runName", f"{manifest.stage} (fresh)"))
+            tags["mlflow.runName"] = f"{manifest.stage} (fresh)"
             tracker.show.finish(f"fresh: {manifest.folder}")
         else:
             tracker.show.finish(f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}")
-        tracker.outbox.put(lambda: self.client.log_batch(tracker.run_id, tags=tags))
+        self.outbox.put(Message(tracker.run_id, "tags", tags))
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
             tracker.metrics(manifest.figures["scores"], step=0)
-            now = int(time.time() * 1000)
-            scores = [Metric(name, value, now, 0) for name, value in manifest.figures["scores"].items()]
-            tracker.outbox.put(lambda: self.client.log_batch(self.run_id, metrics=scores))
+            self.outbox.put(_metrics(self.run_id, manifest.figures["scores"], step=0))
             if fresh:
                 tracker.artifact(manifest.file("grid.png"))
-            tracker.outbox.put(lambda: self.client.log_artifact(self.run_id, str(manifest.file("grid.png"))))
+            self.outbox.put(_artifact(self.run_id, manifest.file("grid.png")))
 
     def log_model(self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest) -> None:
         """Store the denoiser as a model that MLflow can find and load, unless it is."""
         from flows.mlflow_model import log_model
 
-        tracker.flush()
-        if tracker.outbox.drain(_PATIENCE_S):
+        if not self.outbox.drain(_PATIENCE_S):
             tracker.show.finish("warning: MLflow does not answer: the model is not in it; tld promote puts it there")
             return
         query = f"tags.`tld.fingerprint` = '{model.fingerprint}'"
@@ -170,7 +143,7 @@ class PipelineTracking:
         """Register a model that reached what its run demands; crown it where it beats the champion."""
         from flows.registry import Candidate, champion, contest, crown, register, settle
 
-        if tracker.outbox.drain(_PATIENCE_S):
+        if not self.outbox.drain(_PATIENCE_S):
             tracker.show.finish("warning: MLflow does not answer: the model is not registered; a rerun does it")
             return
         candidate = Candidate(config, encodings, model, report)
@@ -201,8 +174,17 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
     run_id = client.create_run(experiment_id, tags=tags).info.run_id
     client.log_dict(run_id, config.model_dump(mode="json"), "config.yaml")
-    with _closing(client, run_id):
-        yield PipelineTracking(client, experiment_id, run_id)
+    outbox = Outbox(partial(_deliver, client), _kept(config.root, client), Progress("mlflow").finish)
+    patience_s = _PATIENCE_S
+    try:
+        with _closing(outbox, run_id):
+            yield PipelineTracking(client, experiment_id, run_id, outbox)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            patience_s = _INTERRUPTED_PATIENCE_S
+        raise
+    finally:
+        outbox.close(patience_s)
 
 
 def tracking_uri(root: Path) -> str:
@@ -245,26 +227,54 @@ def experiment_of(client: MlflowClient, config: RunConfig) -> str:
 
 
 @contextlib.contextmanager
-def _closing(client: MlflowClient, run_id: str, before: Any = lambda: None) -> Iterator[None]:
+def _closing(outbox: Outbox, run_id: str) -> Iterator[None]:
     """End a run as its block ends: FINISHED, FAILED, or KILLED by an interrupt."""
     try:
         yield
     except Exception as error:
-        with contextlib.suppress(Exception):  # MLflow may fail of the same full disk: the stage's own error is the news
-            before()
-            client.set_tag(run_id, "tld.error", str(error)[:5000])
-            client.set_terminated(run_id, "FAILED")
+        outbox.put(Message(run_id, "tags", {"tld.error": str(error)[:5000]}))
+        outbox.put(_end(run_id, "FAILED"))
         raise
     except BaseException:
-        with contextlib.suppress(Exception):
-            client.set_terminated(run_id, "KILLED")
+        outbox.put(_end(run_id, "KILLED"))
         raise
-    before()
-    try:
-        client.set_terminated(run_id, "FINISHED")
-    except MlflowException as error:
-        if not is_away(error):
-            raise
+    outbox.put(_end(run_id, "FINISHED"))
+
+
+def _metrics(run_id: str, values: Mapping[str, float], step: int) -> Message:
+    now = _now()
+    return Message(run_id, "metrics", [[name, float(value), now, step] for name, value in values.items()])
+
+
+def _artifact(run_id: str, path: Path, folder: str = "") -> Message:
+    return Message(run_id, "artifact", [str(path.resolve()), folder or None])
+
+
+def _end(run_id: str, status: str) -> Message:
+    return Message(run_id, "end", [status, _now()])
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _deliver(client: MlflowClient, message: Message) -> None:
+    """Tell MLflow; again does no harm."""
+    match message.kind:
+        case "metrics":
+            client.log_batch(message.run_id, metrics=[Metric(*metric) for metric in message.body])
+        case "tags":
+            client.log_batch(message.run_id, tags=[RunTag(name, value) for name, value in message.body.items()])
+        case "artifact":
+            client.log_artifact(message.run_id, *message.body)
+        case "end":
+            client.set_terminated(message.run_id, *message.body)
+
+
+def _kept(root: Path, client: MlflowClient) -> Path:
+    """The file of what could not be sent to this MLflow."""
+    name = hashlib.sha256(client.tracking_uri.encode()).hexdigest()[:8]
+    return Workspace(root).mlflow_database.with_name(f"mlflow-outbox-{name}.jsonl").resolve()
 
 
 def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:

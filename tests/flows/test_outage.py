@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from data_catalog.manifest import Manifest, write_manifest
 from flows import tracking
-from flows.outbox import Outbox
+from flows.outbox import Message, Outbox
 from flows.prefect_server import free_port
 from flows.tracking import pipeline_run, tracking_uri
 from pipeline.config import RunConfig, load_config
@@ -75,30 +77,43 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     (tmp_path / "sample.png").write_bytes(b"a picture")
-    with mlflow_server(tmp_path, port) as server, contextlib.ExitStack() as stack:
-        run = stack.enter_context(pipeline_run(config))
-        track = stack.enter_context(run.stage("train", config, {}))
+    with (
+        contextlib.ExitStack() as servers,
+        mlflow_server(tmp_path, port) as server,
+        pipeline_run(config) as run,
+        run.stage("train", config, {}) as track,
+    ):
         track.metrics({"loss": 1.0}, step=1)
-        track.flush()
+        assert run.outbox.drain(60)
         kill(server)
         for step in range(2, 40):
             track.metrics({"loss": 1 / step}, step)
-            track.flush()
         track.artifact(tmp_path / "sample.png", "samples")
         track.warning("look at this")
-        stack.enter_context(mlflow_server(tmp_path, port))
-        track.close()
+        told = said(capsys, "MLflow does not answer; the work goes on")
+        servers.enter_context(mlflow_server(tmp_path, port))
+        assert run.outbox.drain(60)
         client = MlflowClient(f"http://127.0.0.1:{port}")
         history = client.get_metric_history(track.run_id, "loss")
         assert [metric.step for metric in history] == list(range(1, 40))
         assert [file.path for file in client.list_artifacts(track.run_id, "samples")] == ["samples/sample.png"]
         assert client.get_run(track.run_id).data.tags["tld.warning"] == "look at this"
-    told = capsys.readouterr().err
+    told += capsys.readouterr().err
     assert told.count("MLflow does not answer; the work goes on") == 1
     assert told.count("MLflow is back") == 1
 
 
-def test_a_server_that_stays_away_costs_its_records_and_no_stage(
+def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
+    """All that was said until this was."""
+    heard, give_up = "", time.monotonic() + 60
+    while text not in heard:
+        assert time.monotonic() < give_up
+        heard += capsys.readouterr().err
+        time.sleep(0.1)
+    return heard
+
+
+def test_what_a_server_that_stays_away_missed_is_told_to_it_by_the_next_run(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
@@ -113,7 +128,66 @@ def test_a_server_that_stays_away_costs_its_records_and_no_stage(
         track.metrics({"loss": 1.0}, step=1)
         run.finished(track, manifest(tmp_path))
         run.log_model(track, config, manifest(tmp_path), manifest(tmp_path))
-    assert "MLflow did not come back: 3 messages to it are lost, no output is" in capsys.readouterr().err
+    assert "MLflow did not come back: the next run sends it 6 messages" in capsys.readouterr().err
+
+    monkeypatch.undo()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with mlflow_server(tmp_path, port):
+        with pipeline_run(config):
+            """Nothing of its own."""
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        told = client.get_run(track.run_id)
+        assert (told.info.status, told.data.metrics["loss"]) == ("FINISHED", 1.0)
+        assert [file.path for file in client.list_artifacts(track.run_id)] == ["manifest.json"]
+        assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert not list(config.root.glob("mlflow-outbox*"))
+
+
+def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
+    """By the order of events: the caller has gone on before the first message was given up."""
+    happened: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = MlflowClient(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        def deliver(message: Message) -> None:
+            happened.append("sent")
+            try:
+                tracking._deliver(client, message)
+            finally:
+                happened.append("given up")
+
+        outbox = Outbox(deliver, tmp_path / "kept", lambda _: None)
+        for step in range(3):
+            outbox.put(Message("a-run", "metrics", [["loss", 1.0, 0, step]]))
+        asked, _ = silent.accept()
+        with asked:
+            outbox.put(Message("a-run", "tags", {"tld.state": "made"}))
+            happened.append("the caller went on")
+            outbox.close(patience_s=0.0)
+            happened.append("the run ended")
+    assert happened[:3] == ["sent", "the caller went on", "the run ended"]
+
+    again: list[Message] = []
+    outbox = Outbox(again.append, tmp_path / "kept", lambda _: None)
+    assert outbox.drain(60)
+    outbox.close(0)
+    assert [(message.kind, len(message.body)) for message in again] == [("metrics", 3), ("tags", 1)]
+
+
+def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
+    def cancelled() -> None:
+        with pipeline_run(config) as run, run.stage("train", config, {}) as track:
+            track.metrics({"loss": 0.5}, step=7)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cancelled()
+    client = MlflowClient(tracking_uri(config.root))
+    experiment = client.get_experiment_by_name(config.name)
+    assert experiment
+    told, parent = client.search_runs([experiment.experiment_id])
+    assert told.info.status == parent.info.status == "KILLED"
+    assert told.data.metrics["loss"] == 0.5
 
 
 def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +207,19 @@ def test_a_password_in_the_address_moves_to_where_no_error_tells_it(monkeypatch:
     assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "pa ss")
 
 
-def test_an_error_that_is_no_outage_is_not_kept() -> None:
-    def wrong() -> None:
-        raise ValueError("not an outage")
+def test_what_mlflow_refuses_is_told_and_not_kept(tmp_path: Path) -> None:
+    sent: list[str] = []
+    said: list[str] = []
 
-    with pytest.raises(ValueError, match="not an outage"):
-        Outbox(lambda _: None).put(wrong)
+    def deliver(message: Message) -> None:
+        if message.kind == "tags":
+            raise MlflowException("no such run")
+        sent.append(message.kind)
+
+    outbox = Outbox(deliver, tmp_path / "kept", said.append)
+    outbox.put(Message("a-run", "tags", {}))
+    outbox.put(Message("a-run", "end", ["FINISHED", 0]))
+    outbox.close(60)
+    assert sent == ["end"]
+    assert said == ["warning: MLflow refuses tags of run a-run: no such run"]
+    assert not (tmp_path / "kept").exists()

@@ -23,6 +23,7 @@ from data_catalog.manifest import MANIFEST_NAME, Manifest
 from data_catalog.workspace import Workspace
 from flows.outbox import Message, Outbox, is_away
 from flows.progress import Progress
+from flows.system_metrics import watched
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
 from pipeline.stage import STAGES
@@ -98,7 +99,7 @@ class PipelineTracking:
             self.client.log_inputs(run_id, [_dataset(manifest) for manifest in parents.values()])
         with Progress(name) as show:
             tracker = StageTracker(run_id, show, self.outbox)
-            with _closing(self.outbox, run_id):
+            with _closing(self.outbox, run_id), watched(tracker):
                 yield tracker
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:

@@ -188,6 +188,7 @@ def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
     told, parent = client.search_runs([experiment.experiment_id])
     assert told.info.status == parent.info.status == "KILLED"
     assert told.data.metrics["loss"] == 0.5
+    assert told.data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -36,13 +37,15 @@ _QUIETLY: dict[str, Any] = {"persist_result": False, "task_runner": ThreadPoolTa
 
 
 def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    """Whether a stage failed for a cause that may be gone soon: a server that could not be reached. What a user has to
-    change is not tried again."""
+    """Whether a stage failed for a cause that may be gone soon: a server that could not be reached, a name server that
+    was too busy. What a user has to change is not tried again."""
     error: object = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
         if isinstance(error, UserMistake | StageFailed):
             return False
         if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
+            return True
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,0 +1,44 @@
+"""Which failures of a stage are tried again: those that may have passed, and no other."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+from typing import Any, cast
+
+import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from prefect.states import Failed
+
+from flows.terminal import UserMistake
+from flows.text_to_image import _may_pass
+from pipeline.stage import StageFailed
+
+
+def because(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+PASSING = [
+    ConnectionRefusedError("nobody listens"),
+    TimeoutError("no answer"),
+    because(MlflowException("API request failed"), requests.ConnectionError("nobody listens")),
+    socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    because(urllib.error.URLError("no name"), socket.gaierror(socket.EAI_AGAIN, "Temporary failure")),
+]
+STAYING = [
+    ValueError("a bug"),
+    OSError(28, "No space left on device"),
+    socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    MlflowException("INVALID_PARAMETER_VALUE"),
+    because(UserMistake("start it"), ConnectionRefusedError("nobody listens")),
+    because(StageFailed("too few images"), TimeoutError("no answer")),
+]
+
+
+@pytest.mark.parametrize("error", [*PASSING, *STAYING], ids=repr)
+def test_only_what_may_pass_is_tried_again(error: BaseException) -> None:
+    nobody = cast(Any, None)
+    assert _may_pass(nobody, nobody, Failed(data=error)) is (error in PASSING)

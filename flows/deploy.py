@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -63,7 +64,7 @@ def deploy(
 
 
 def _server() -> str:
-    """The address of the server, which answers. Raises UserMistake."""
+    """The address of the server, which answers, without a password. Raises UserMistake."""
     import httpx
 
     url = os.environ.get("PREFECT_API_URL")
@@ -72,11 +73,17 @@ def _server() -> str:
             "deployments need a Prefect server that stays: start one with\n  prefect server start\n"
             "and say where it is with\n  export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
+    parts = urlsplit(url)
+    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+        answer = httpx.get(f"{url}/health", timeout=10)
     except httpx.HTTPError as error:
-        raise UserMistake(f"no Prefect server answers at PREFECT_API_URL={url}: {error}") from None
-    return url
+        raise UserMistake(f"no Prefect server answers at PREFECT_API_URL={shown}: {error}") from None
+    if answer.is_error:
+        raise UserMistake(
+            f"no Prefect server answers at PREFECT_API_URL={shown}: its /health says {answer.status_code}"
+        )
+    return shown
 
 
 def _bad(cron: str | None) -> list[str]:

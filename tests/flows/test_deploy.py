@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from flows.prefect_server import free_port, server_command, server_environment
-from tests.support.command import ENVIRONMENT, REPOSITORY, command
+from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, wait_for
 from tests.support.small import TINY, small
 
@@ -74,6 +74,11 @@ def healthy(api: str) -> bool:
         return False
 
 
+def protected(api: str) -> str:
+    """An address with a password in it."""
+    return api.replace("http://", f"http://me:{CANARY}@")
+
+
 def deployed(environment: dict[str, str], *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command("deploy", *words), cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
@@ -89,9 +94,13 @@ def api(environment: dict[str, str]) -> Iterator[Api]:
 def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
     nowhere = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
     assert "start one with\n  prefect server start" in deployed(nowhere, TINY).stderr
-    gone = deployed({**environment, "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}, TINY)
-    assert gone.returncode == 2
-    assert "no Prefect server answers at PREFECT_API_URL" in gone.stderr
+    there = protected(environment["PREFECT_API_URL"])
+    for address, why in ((f"http://me:{CANARY}@127.0.0.1:{free_port()}/api", "refused"), (f"{there}/no", "says 404")):
+        gone = deployed({**environment, "PREFECT_API_URL": address}, TINY)
+        assert gone.returncode == 2
+        assert "no Prefect server answers at PREFECT_API_URL=http://127.0.0.1:" in gone.stderr
+        assert why in gone.stderr
+        assert CANARY not in gone.stderr
     wrong = deployed(environment, TINY, "--cron", "often", "--gpus", "0")
     assert wrong.returncode == 2
     assert "--gpus must be at least 1, got 0" in wrong.stderr
@@ -104,8 +113,10 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
     root = tmp_path / "data"
     training = {"train__steps": 3000, "train__checkpoint_every": 50, "train__validate_every": 3000}
     settings = small(root, download__limit=60, evaluate__prompts=4, train__sample_every=3000, **training)
-    done = deployed(environment, TINY, *settings, "evaluate.require={diversity: 1e9}")
+    address = {"PREFECT_API_URL": protected(environment["PREFECT_API_URL"])}
+    done = deployed({**environment, **address}, TINY, *settings, "evaluate.require={diversity: 1e9}")
     assert done.returncode == 0, done.stderr
+    assert CANARY not in done.stdout + done.stderr
     assert "text-to-image/tiny" in done.stdout
     assert "one-stage/tiny-nightly" in done.stdout
     form = api.get("/deployments/name/text-to-image/tiny")["parameter_openapi_schema"]

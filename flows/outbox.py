@@ -68,17 +68,19 @@ class Outbox:
         return sent
 
     def close(self, patience_s: float) -> None:
-        """The last of it: what cannot be sent in time is kept for the next run."""
-        self.drain(patience_s)
-        with self._changed:
-            left = [*([self._sending] if self._sending else []), *self._waiting]
-            self._closed = True
-            self._waiting.clear()
-            self._changed.notify_all()
-        if self._lost:
-            self._say(f"warning: MLflow was away for long: its oldest {self._lost} messages are lost, no output is")
-        if left:
-            self._keep(left)
+        """The last of it: what cannot be sent in time, or until an interrupt, is kept for the next run."""
+        try:
+            self.drain(patience_s)
+        finally:
+            with self._changed:
+                left = [*([self._sending] if self._sending else []), *self._waiting]
+                self._closed = True
+                self._waiting.clear()
+                self._changed.notify_all()
+            if self._lost:
+                self._say(f"warning: MLflow was away for long: its oldest {self._lost} messages are lost, no output is")
+            if left:
+                self._keep(left)
 
     def _keep(self, left: list[Message]) -> None:
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -172,6 +174,25 @@ def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
     assert outbox.drain(60)
     outbox.close(0)
     assert [(message.kind, len(message.body)) for message in again] == [("metrics", 3), ("tags", 1)]
+
+
+def test_who_does_not_wait_for_the_end_loses_nothing(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of the last attempts."""
+    interrupted: list[bool] = []
+
+    def deliver(_: Message) -> None:
+        while not interrupted and not outbox._draining:
+            time.sleep(0.001)
+        if not interrupted:
+            interrupted.append(True)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        raise ConnectionRefusedError
+
+    outbox = Outbox(deliver, tmp_path / "kept", lambda _: None)
+    outbox.put(Message("a-run", "end", ["FINISHED", 0]))
+    with pytest.raises(KeyboardInterrupt):
+        outbox.close(patience_s=60)
+    assert len((tmp_path / "kept").read_text().splitlines()) == 1
 
 
 def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:

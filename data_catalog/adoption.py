@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_catalog.manifest import Shard, read_receipt, receipt_path, write_receipt
+from data_catalog.stored import is_there, local
 
 Adopt = Callable[[Path, str, str], Shard | None]
 """(folder, shard's name, recipe) -> the shard, finished in the folder now; or None"""
@@ -22,9 +23,9 @@ def adopt_shard(folder: Path, name: str, recipe: str) -> Shard | None:
     for receipt in sorted(folder.parent.glob(f"*/{receipt_path(folder, name).name}")):
         other = receipt.parent
         shard = read_receipt(other, name) if other != folder else None
-        if shard and shard.recipe == recipe and all((other / file).exists() for file in shard.files):
+        if shard and shard.recipe == recipe and all(is_there(other / file) for file in shard.files):
             for file in shard.files:
-                _link(other / file, folder / file)
+                _link(local(other / file), folder / file)
             write_receipt(folder, shard)
             return shard
     return None

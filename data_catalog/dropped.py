@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
+from data_catalog.stored import local
+
 SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string()), ("reason", pa.string())])
 
 
@@ -28,7 +30,7 @@ def write_dropped(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> Pa
 
 def read_dropped(folder: Path, name: str) -> Iterator[dict[str, str]]:
     """The dropped rows of a shard: key, url, caption, reason."""
-    path = dropped_file(folder, name)
+    path = local(dropped_file(folder, name))
     if path.exists():
         yield from parquet.read_table(path).to_pylist()
 

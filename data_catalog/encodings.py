@@ -17,6 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from data_catalog.stored import local
+
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -102,7 +104,7 @@ def unmap_pages(arrays: EncodedArrays) -> None:
 
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:
     """The rows of a shard as people read them."""
-    return parquet.read_table(folder / f"{name}.parquet", columns=columns)
+    return parquet.read_table(local(folder / f"{name}.parquet"), columns=columns)
 
 
 def _write_table(table: pa.Table, path: Path) -> None:

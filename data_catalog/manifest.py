@@ -16,6 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data_catalog.stored import discard, is_away, local
+
 MANIFEST_NAME = "manifest.json"
 _RECEIPT_SUFFIX = "_stats.json"
 _RELEASED_SUFFIX = ".released"
@@ -77,8 +79,8 @@ class Manifest(BaseModel):
     folder: Path
 
     def file(self, name: str) -> Path:
-        """The path of one of the files."""
-        return self.folder / name
+        """The path of one of the files, which is fetched where it is away in object storage."""
+        return local(self.folder / name)
 
 
 def content_digest(shards: Iterable[Shard]) -> str:
@@ -162,8 +164,7 @@ def forget(folder: Path) -> None:
     """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it all
     again; finished files stay until they are replaced."""
     receipts, marks = folder.glob("*" + _RECEIPT_SUFFIX), folder.glob("*" + _RELEASED_SUFFIX)
-    for path in [folder / MANIFEST_NAME, *receipts, *marks]:
-        path.unlink(missing_ok=True)
+    discard([folder / MANIFEST_NAME, *receipts, *marks])
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -171,23 +172,24 @@ def forget(folder: Path) -> None:
 
 def forget_shard(folder: Path, shard: Shard) -> None:
     """Remove manifest and one shard's receipt, so that the stage does this shard again and no other."""
-    for path in [
-        folder / MANIFEST_NAME,
-        receipt_path(folder, shard.name),
-        *(_release_mark(folder, name) for name in shard.files),
-    ]:
-        path.unlink(missing_ok=True)
+    marks = (_release_mark(folder, name) for name in shard.files)
+    discard([folder / MANIFEST_NAME, receipt_path(folder, shard.name), *marks])
 
 
 def release(folder: Path, name: str) -> None:
     """Delete a file on purpose: it is marked first, so that its output counts as whole without it."""
     _release_mark(folder, name).touch()
-    (folder / name).unlink(missing_ok=True)
+    discard([folder / name])
 
 
 def is_released(folder: Path, name: str) -> bool:
     """Whether a file was deleted on purpose."""
     return _release_mark(folder, name).exists() and not (folder / name).exists()
+
+
+def is_account(path: Path) -> bool:
+    """Whether a file tells of others: a receipt, or the mark of one deleted on purpose."""
+    return path.name.endswith((_RECEIPT_SUFFIX, _RELEASED_SUFFIX))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -206,7 +208,7 @@ def _damage(folder: Path, shard: Shard) -> str | None:
         try:
             found = (folder / name).stat().st_size
         except FileNotFoundError:
-            if is_released(folder, name):
+            if is_released(folder, name) or is_away(folder / name, record.bytes):
                 continue
             return f"{name} is missing"
         if found != record.bytes:

@@ -79,7 +79,7 @@ def verify(
     settings = load(config, overrides)
     found = outputs.verify(settings)
     if not found.outputs and not found.damages:
-        raise UserMistake(f"nothing to verify: no stage of {config} is finished in {settings.root}")
+        raise UserMistake(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
     for damage in found.damages:
         console.print(f"damaged: {damage.path} {damage.problem}", markup=False)
     let_go = f", {found.released} let go on purpose" if found.released else ""

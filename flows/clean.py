@@ -33,15 +33,15 @@ def clean(
     for text in keep:
         words = shlex.split(text) or [""]
         configs.append(load(Path(words[0]), words[1:]))
-    if elsewhere := {str(other.root) for other in configs if other.root.resolve() != configs[0].root.resolve()}:
-        raise UserMistake(f"--keep: {', '.join(elsewhere)} is another workspace than {configs[0].root}")
+    if elsewhere := {str(other.folder) for other in configs if other.folder.resolve() != configs[0].folder.resolve()}:
+        raise UserMistake(f"--keep: {', '.join(elsewhere)} is another workspace than {configs[0].folder}")
     waste = find_waste(configs)
     if not waste:
-        console.print(f"nothing to free in {configs[0].root}", markup=False)
+        console.print(f"nothing to free in {configs[0].folder}", markup=False)
         return
     table = Table("MB", "what", "why", box=None, header_style="bold", pad_edge=False)
     for item in waste:
-        gone = remove(item) if yes else True
+        gone = remove(item, configs[0]) if yes else True
         why = item.why if gone else "kept: a process works in it"
         table.add_row(f"{item.bytes / 1e6:,.1f}", str(item.path), why)
     console.print(table)

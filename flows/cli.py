@@ -305,6 +305,7 @@ def _stop(_signal: int, _frame: object) -> None:
 def _explain(error: Exception) -> int:
     """Print what a person needs of an error; the exit code."""
     from data_catalog.manifest import ManifestError
+    from data_catalog.stored import ObjectStorageError
     from data_catalog.urls import UrlTableError
     from pipeline.config import ConfigError
     from pipeline.stage import StageFailed
@@ -315,7 +316,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, tuple(mistakes)):
         print(f"tld: {error}", file=sys.stderr)
         return 2
-    if isinstance(error, StageFailed):
+    if isinstance(error, StageFailed | ObjectStorageError):
         print(f"tld: {error}", file=sys.stderr)
         return 1
     if os.environ.get("TLD_TRACEBACK"):

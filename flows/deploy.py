@@ -110,7 +110,8 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 def _rooted(settings: RunConfig) -> dict[str, Any]:
     """The settings with paths that mean the same in whatever folder a worker starts."""
     told = settings.model_dump(mode="json")
-    told["root"] = str(settings.root.resolve())
+    if "://" not in settings.root:
+        told["root"] = str(settings.folder.resolve())
     for section, name in (("download", "urls"), ("encode", "vae"), ("encode", "clip"), ("train", "init_from")):
         value = told[section][name]
         if value and "://" not in value and Path(value).expanduser().exists():

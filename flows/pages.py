@@ -50,7 +50,7 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
         *(("", f"{count:>12,}  {count / account.usable:6.1%}  {host}") for host, count in plan.hosts.top()),
         ("images", f"about {_size(plan.image_bytes)} as {wanted.image_size} px {wanted.image_format}, {answered}"),
         ("encodings", f"about {_size(plan.encoding_bytes)}"),
-        ("disk", f"{_size(plan.disk_free)} free at {settings.root}"),
+        ("disk", f"{_size(plan.disk_free)} free at {settings.folder}"),
         (
             "time",
             f"about {plan.hours:.2f} hours for what is missing, at {plan.urls_per_s:g} URLs a second: an assumption "

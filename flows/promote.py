@@ -39,7 +39,7 @@ def promote(
     from flows.registry import Candidate, champion, crown, register, settle
     from flows.tracking import experiment_of, tracking_uri
 
-    client = MlflowClient(tracking_uri=tracking_uri(settings.root))
+    client = MlflowClient(tracking_uri=tracking_uri(settings.folder))
     before = champion(client, settings.name, alias)
     registered = register(client, experiment_of(client, settings), Candidate(settings, encodings, model, report))
     settle(client, registered)

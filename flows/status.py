@@ -38,12 +38,12 @@ def status(
         for status in statuses.values()
     ]
     if every:
-        rows = _every(settings.root, {str(row["folder"]): str(row["state"]) for row in rows})
+        rows = _every(settings.folder, {str(row["folder"]): str(row["state"]) for row in rows})
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        console.print(f"nothing in {settings.root} yet", markup=False)
+        console.print(f"nothing in {settings.folder} yet", markup=False)
         return
     table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
     for row in rows:

@@ -50,5 +50,5 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         with Console(stderr=True).status("starting Prefect and MLflow …"):
-            stack.enter_context(prefect_server(Workspace(settings.root).prefect_home))
+            stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home))
         yield

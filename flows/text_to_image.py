@@ -23,6 +23,7 @@ from flows.terminal import UserMistake
 from flows.tracking import PipelineTracking, pipeline_run
 from flows.webhook import tell_webhook
 from pipeline.config import RunConfig
+from pipeline.object_root import brought
 from pipeline.pool import OpenPool, Pool, WorkerDied, as_finished, pool_on
 from pipeline.stage import STAGES, StageFailed, run_stage, survey
 
@@ -130,7 +131,7 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
             parents,
             "train" in force,
             track,
-            lambda out: train(encodings, config.train, config.model, out, track),
+            lambda out: train(brought(encodings, config, track), config.train, config.model, out, track),
         )
         run.finished(track, manifest)
         run.log_model(track, config, manifest, encodings)
@@ -152,7 +153,7 @@ def evaluate_task(
             parents,
             "evaluate" in force,
             track,
-            lambda out: evaluate(encodings, model, config.evaluate, out, track),
+            lambda out: evaluate(brought(encodings, config, track), model, config.evaluate, out, track),
         )
         run.finished(track, manifest)
         if config.evaluate.require:

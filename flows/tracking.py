@@ -162,7 +162,7 @@ class PipelineTracking:
 @contextlib.contextmanager
 def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     """The parent run of a pipeline run, in the experiment of the run's name."""
-    client = MlflowClient(tracking_uri=tracking_uri(config.root))
+    client = MlflowClient(tracking_uri=tracking_uri(config.folder))
     try:
         experiment_id = experiment_of(client, config)
     except MlflowException as error:
@@ -175,7 +175,7 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
     run_id = client.create_run(experiment_id, tags=tags).info.run_id
     client.log_dict(run_id, config.model_dump(mode="json"), "config.yaml")
-    outbox = Outbox(partial(_deliver, client), _kept(config.root, client), Progress("mlflow").finish)
+    outbox = Outbox(partial(_deliver, client), _kept(config.folder, client), Progress("mlflow").finish)
     patience_s = _PATIENCE_S
     try:
         with _closing(outbox, run_id):
@@ -210,7 +210,7 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
     if not config.evaluate.require:
         return True
     try:
-        return is_settled(MlflowClient(tracking_uri=tracking_uri(config.root)), config.name, report)
+        return is_settled(MlflowClient(tracking_uri=tracking_uri(config.folder)), config.name, report)
     except MlflowException as error:
         if not is_away(error):
             raise
@@ -223,7 +223,7 @@ def experiment_of(client: MlflowClient, config: RunConfig) -> str:
     if found:
         return str(found.experiment_id)
     local = not os.environ.get("MLFLOW_TRACKING_URI")
-    artifacts = Workspace(config.root).mlflow_artifacts.resolve().as_uri() if local else None
+    artifacts = Workspace(config.folder).mlflow_artifacts.resolve().as_uri() if local else None
     return str(client.create_experiment(config.name, artifact_location=artifacts))
 
 

@@ -21,7 +21,7 @@ from pipeline.stage import StageFailed
 
 def serve_ui(config: RunConfig, port: int) -> None:
     """Serve both UIs on loopback until Ctrl-C."""
-    workspace = Workspace(config.root)
+    workspace = Workspace(config.folder)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.mlflow_database.resolve()}"
     if uri.startswith("sqlite") and not workspace.mlflow_database.exists():
         raise StageFailed(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")

@@ -91,14 +91,16 @@ def _registered(uri: str, settings: RunConfig) -> WhichModel:
     from data_catalog.workspace import Workspace
     from flows.tracking import tracking_uri
 
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.root).mlflow_database.exists():
-        raise UserMistake(f"--model {uri}: no run was recorded in {settings.root} yet; set root or MLFLOW_TRACKING_URI")
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():
+        raise UserMistake(
+            f"--model {uri}: no run was recorded in {settings.folder} yet; set root or MLFLOW_TRACKING_URI"
+        )
     from mlflow.exceptions import MlflowException
 
     from flows.registry import registered_files
 
     try:
-        found = registered_files(uri, tracking_uri(settings.root))
+        found = registered_files(uri, tracking_uri(settings.folder))
     except (MlflowException, OSError) as error:
         raise UserMistake(f"--model {uri}: MLflow says: {error}") from error
     return WhichModel(found.denoiser, found.vae, found.clip, uri)

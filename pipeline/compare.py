@@ -55,14 +55,14 @@ def compare(first: Run, second: Run, prompts: int, out: Path | None, track: Show
     models = load_models(first.encodings, first.model, first.config.evaluate)
     drawn = _draw(models, held_first, first.config.evaluate, track)
     batch_size = first.config.evaluate.batch_size
-    reference = judged_reference(models, held_first, first.encodings, batch_size, Workspace(first.config.root))
+    reference = judged_reference(models, held_first, first.encodings, batch_size, Workspace(first.config.folder))
     real = decode_held_out(models, held_first, list(range(len(held_first.captions))), batch_size)
 
     del models  # two large models need not fit the device at once
     settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
     other = _draw(load_models(second.encodings, second.model, settings), held_second, settings, track)
     rows = _rows(drawn, other, reference)
-    folder = out or Workspace(first.config.root).comparisons / _identity(first, second, prompts)
+    folder = out or Workspace(first.config.folder).comparisons / _identity(first, second, prompts)
     folder.mkdir(parents=True, exist_ok=True)
     write_comparison(folder, (first, second), held_first.captions, (drawn, other), real, rows)
     return Comparison(rows, len(held_first.captions), folder)

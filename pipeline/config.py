@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from data_catalog.duplicates import MOST_BITS
+from data_catalog.object_store import is_url
 from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources, source_at
 from data_catalog.table_files import secret_in
@@ -36,6 +39,17 @@ _Decays = Annotated[
 ]
 
 
+def _without_secret(url: str) -> str:
+    if secret := secret_in(url):
+        raise PydanticCustomError(
+            _UNSPEAKABLE,
+            "the URL holds {secret}, and settings are recorded for others to see; put it where fsspec looks for "
+            "it (environment variables like AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
+            {"secret": secret},
+        )
+    return url
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -53,6 +67,16 @@ class EngineConfig(_Section):
     time."""
     gpus_per_worker: float = Field(0, ge=0)
     """GPUs of the Ray cluster that each encoding worker has for itself; 0.5 lets two share one."""
+
+
+class CacheConfig(_Section):
+    """Where root is in object storage: this machine's copies of what it uses. Changes speed only."""
+
+    folder: Path = Path("~/.cache/tld")
+    """For copies, and for what one machine alone knows (the record of runs, without MLFLOW_TRACKING_URI). With
+    engine.kind=ray it must be on a disk that all nodes see."""
+    max_gb: float = Field(100, gt=0)
+    """Copies go when they take more, those longest out of use first; but for those in use."""
 
 
 class DownloadConfig(_Section):
@@ -125,14 +149,7 @@ class DownloadConfig(_Section):
     @field_validator("urls")
     @classmethod
     def _urls_hold_no_secret(cls, urls: str) -> str:
-        if secret := secret_in(urls):
-            raise PydanticCustomError(
-                _UNSPEAKABLE,
-                "the URL holds {secret}, and settings are recorded for others to see; put it where fsspec looks for "
-                "it (environment variables like AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
-                {"secret": secret},
-            )
-        return urls
+        return _without_secret(urls)
 
     @field_validator("allowed_networks")
     @classmethod
@@ -417,14 +434,30 @@ class RunConfig(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run, and of its experiment in MLflow."""
-    root: Path = Path("data")
-    """Workspace: all that the run makes lies here."""
+    root: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "data"
+    """Workspace: all that the run makes lies here. A folder, or a place in object storage as s3://bucket/laion."""
+    cache: CacheConfig = CacheConfig()
     engine: EngineConfig = EngineConfig()
     download: DownloadConfig
     encode: EncodeConfig = EncodeConfig()
     model: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def folder(self) -> Path:
+        """The workspace on this machine: root itself, or the folder of its copies."""
+        if not is_url(self.root):
+            return Path(self.root)
+        name = re.sub(r"[^A-Za-z0-9]+", "-", self.root).strip("-")
+        return self.cache.folder.expanduser() / f"{name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
+
+    @field_validator("root")
+    @classmethod
+    def _root_is_a_place(cls, root: str) -> str:
+        if not root:
+            raise ValueError("is empty; give a folder, or a place in object storage as s3://bucket/laion")
+        return _without_secret(root).rstrip("/") if is_url(root) else root
 
     @model_validator(mode="after")
     def _workers_of_the_engine(self) -> RunConfig:

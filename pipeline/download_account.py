@@ -22,6 +22,7 @@ from data_catalog.dropped import dropped_file, write_dropped
 from data_catalog.duplicates import Hashes, find_duplicates
 from data_catalog.manifest import Shard, file_digest, file_records, finished_shards
 from data_catalog.row_rules import MORE_CAPTIONS
+from data_catalog.stored import local
 from data_catalog.urls import UrlShard
 from pipeline.safe_http import is_transient
 from pipeline.stage import Tracker
@@ -50,7 +51,7 @@ def tally(out: Path, receipts: Iterable[Shard]) -> Tally:
     told, last_try = Tally(), last_tries(out, receipts)
     for receipt in receipts:
         rows = parquet.read_table(
-            out / f"{receipt.name}.parquet",
+            local(out / f"{receipt.name}.parquet"),
             columns=["row", "url", "status", "error_message", "original_width", "original_height"],
         )
         if last_try:
@@ -86,11 +87,11 @@ def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
 
 def failed_for_now(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
     """Rows that failed, at their last try, for a cause that may pass: as new shards behind all others."""
-    told = parquet.read_schema(out / f"{names[0]}.parquet").names
+    told = parquet.read_schema(local(out / f"{names[0]}.parquet")).names
     pair = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in told else _PAIR
     waiting: dict[int, dict[str, Any]] = {}
     for name in names:
-        rows = parquet.read_table(out / f"{name}.parquet", columns=[*pair, "status", "error_message"])
+        rows = parquet.read_table(local(out / f"{name}.parquet"), columns=[*pair, "status", "error_message"])
         for row in rows.to_pylist():
             if row["status"] != "success" and is_transient(row["error_message"]):
                 waiting[row["row"]] = {column: row[column] for column in pair}
@@ -107,7 +108,7 @@ def last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
     """Row -> the last shard that asked for it, for the rows that were asked for again."""
     seen_to, last = -1, dict[int, str]()
     for receipt in receipts:
-        rows = parquet.read_table(out / f"{receipt.name}.parquet", columns=["row"])["row"].to_numpy()
+        rows = parquet.read_table(local(out / f"{receipt.name}.parquet"), columns=["row"])["row"].to_numpy()
         if len(rows) and rows.min() <= seen_to:  # the table's own shards only ever go on
             last |= dict.fromkeys(rows.tolist(), receipt.name)
         elif len(rows):
@@ -152,7 +153,7 @@ def drop_duplicates(
 
 def _pictures(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
     """Some columns of the rows of a shard that became pictures."""
-    rows = parquet.read_table(out / f"{receipt.name}.parquet", columns=[*columns, "status"])
+    rows = parquet.read_table(local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"])
     return rows.filter(pc.equal(rows["status"], "success")).select(columns)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_catalog.images import sample_image_pairs
 from data_catalog.manifest import Shard, write_atomically
+from data_catalog.stored import is_there, local
 from pipeline.config import DownloadConfig
 from pipeline.download_account import SIDES, Tally
 from pipeline.pages import data_uri, render_page
@@ -61,9 +62,9 @@ def _range(number: int) -> str:
 def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
     """Random pictures with their captions, from a few random shards, as a data URI."""
     chance = random.Random(0)
-    tars = [tar for shard in shards if shard.rows and (tar := out / f"{shard.name}.tar").exists()]
+    tars = [tar for shard in shards if shard.rows and is_there(tar := out / f"{shard.name}.tar")]
     chosen = chance.sample(tars, min(_SHARDS_LOOKED_INTO, len(tars)))
-    pairs = [pair for tar in chosen for pair in sample_image_pairs(tar, -(-_THUMBNAILS // len(chosen)), chance)]
+    pairs = [pair for tar in chosen for pair in sample_image_pairs(local(tar), -(-_THUMBNAILS // len(chosen)), chance)]
     if not pairs:
         return ""  # all were let go once they were encoded
     pairs = pairs[:_THUMBNAILS]

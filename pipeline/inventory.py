@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from data_catalog.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from data_catalog.stored import away_bytes, discard, marked
 from data_catalog.workspace import Workspace
 from pipeline.config import RunConfig
-from pipeline.locks import StillHeld, held
-from pipeline.stage import LOCK_NAME, STAGES, survey
+from pipeline.keeper import HeldElsewhere
+from pipeline.locks import LOCK_NAME, StillHeld, held
+from pipeline.object_root import alone_in_storage
+from pipeline.stage import STAGES, survey
 
 CHECKPOINTS = "checkpoints"
 
@@ -63,7 +66,7 @@ def find_waste(configs: Sequence[RunConfig]) -> list[Waste]:
     """What none of these runs, which share a workspace, needs: outputs that are not theirs, checkpoints of trainings
     that are finished, sweeps of models that go. While a stage of theirs is not finished, nobody can say which outputs
     of the stages after it are theirs: all of these are kept."""
-    root = configs[0].root
+    root = configs[0].folder
     statuses = [status for config in configs for status in survey(config).values()]
     kept = {status.folder for status in statuses}
     unsure = {status.stage for status in statuses if status.folder is None}
@@ -81,21 +84,22 @@ def find_waste(configs: Sequence[RunConfig]) -> list[Waste]:
     return [Waste(path, why, size, output) for (path, why, output), size in zip(told, freed, strict=True)]
 
 
-def remove(waste: Waste) -> bool:
-    """Delete it, or return False where a process works in its output. An output loses its manifest first: a kill on
-    the way leaves one that is interrupted, not a damaged one."""
+def remove(waste: Waste, config: RunConfig) -> bool:
+    """Delete it, here and in object storage where it lies there, or return False where a process works in its output.
+    An output loses its manifest first: a kill on the way leaves one that is interrupted, not a damaged one."""
     try:
-        with held(waste.output / LOCK_NAME, patience_s=0):
+        with held(waste.output / LOCK_NAME, patience_s=0), alone_in_storage(config, waste.output):
             if waste.path == waste.output:
-                (waste.path / MANIFEST_NAME).unlink(missing_ok=True)
+                discard([waste.path / MANIFEST_NAME])
+            discard(marked(waste.path))
             shutil.rmtree(waste.path)
-    except StillHeld:
+    except (StillHeld, HeldElsewhere):
         return False
     return True
 
 
 def _stored(stage: str, folder: Path) -> Stored:
-    size = sum(status.st_size for status in _files(folder))
+    size = sum(status.st_size for status in _files(folder)) + away_bytes(folder)
     try:
         manifest = read_manifest(folder)
     except ManifestError:
@@ -109,7 +113,7 @@ def _freed(paths: Sequence[Path]) -> list[int]:
     links = Counter[tuple[int, int]]()
     freed = []
     for path in paths:
-        size = 0
+        size = away_bytes(path)
         for status in _files(path):
             inode = (status.st_dev, status.st_ino)
             links[inode] += 1

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LOCK_NAME = ".lock"  # in an output folder: who holds it works there
 
 
 class StillHeld(RuntimeError):
@@ -25,6 +29,15 @@ def held(path: Path, patience_s: float) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise StillHeld(f"another process still holds {path}; wait for it, or stop it") from None
+                    raise StillHeld(f"another process still holds {path}{_by(path)}; wait for it, or stop it") from None
                 time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"{socket.gethostname()}, process {os.getpid()}")
+        file.flush()
         yield file.fileno()
+
+
+def _by(path: Path) -> str:
+    """Who holds a lock, where the holder has said so: a disk may be shared by machines."""
+    holder = path.read_text()
+    return f" ({holder})" if holder else ""

@@ -20,6 +20,7 @@ from data_catalog.sources import known_sources
 from data_catalog.urls import TableAccount, open_url_table, rows_known
 from data_catalog.workspace import Workspace
 from pipeline.config import RunConfig
+from pipeline.object_root import look_up
 from pipeline.stage import STAGES, fingerprint
 
 # Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at 256 px and
@@ -87,7 +88,8 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     total = rows_known(wanted.urls)
     if total and wanted.limit:
         total = min(total, wanted.limit)
-    folder = Workspace(config.root).output("download", fingerprint(STAGES["download"], config, {}))
+    look_up(config, "download", accounts=True)
+    folder = Workspace(config.folder).output("download", fingerprint(STAGES["download"], config, {}))
     account, hosts, shards, finished = TableAccount(), HeavyHosts(), 0, 0
     for shard in table.shards(wanted.shard_size, account):
         hosts.add(shard.pairs["url"])
@@ -95,7 +97,7 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
         finished += read_receipt(folder, shard.name) is not None
         report(account.rows, total)
 
-    existing = next(path for path in (config.root, *config.root.absolute().parents) if path.exists())
+    existing = next(path for path in (config.folder, *config.folder.absolute().parents) if path.exists())
     success = known_sources()[wanted.source].success if wanted.source else 1.0
     pictures = account.usable * success
     picture_bytes = wanted.image_size**2 * BYTES_PER_PIXEL[wanted.image_format] + ROW_BYTES

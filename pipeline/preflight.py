@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog import shapes
+from data_catalog.object_store import check_object_root, is_url
+from data_catalog.stored import ObjectStorageError
 from data_catalog.urls import UrlTableError, open_url_table
 from pipeline.caption_draw import wrong_weights
 from pipeline.config import ConfigError, RunConfig
@@ -100,11 +102,18 @@ def _shapes_size(config: RunConfig) -> Iterator[str]:
 
 
 def _root_is_writable(config: RunConfig) -> Iterator[str]:
-    existing = next(path for path in (config.root, *config.root.absolute().parents) if path.exists())
+    name = "root"
+    if is_url(config.root):
+        name = "cache.folder"
+        try:
+            check_object_root(config.root)
+        except ObjectStorageError as error:
+            yield f"root: {error}"
+    existing = next(path for path in (config.folder, *config.folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        yield f"root: {existing} is a file, not a folder"
+        yield f"{name}: {existing} is a file, not a folder"
     elif not can_write(existing):
-        yield f"root: cannot write to {existing}; choose another folder with root=…"
+        yield f"{name}: cannot write to {existing}; choose another folder with {name}=…"
 
 
 def can_write(folder: Path) -> bool:

@@ -68,7 +68,7 @@ class Tile:
 
 def render_report(report: Report) -> str:
     """The page as HTML."""
-    history = _history(report.model.folder / EVENTS_FILE)
+    history = _history(report.model.file(EVENTS_FILE))
     lineage = list(ancestors(report.encodings, report.model))
     by_score = report.judged.clip_score.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(by_score) // 2)

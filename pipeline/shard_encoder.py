@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from data_catalog.dropped import dropped_keys, write_dropped
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.manifest import Shard, file_digest, file_records, write_receipt
+from data_catalog.stored import local
 from pipeline.config import EncodeConfig
 from pipeline.devices import choose_device, torch_threads
 from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
@@ -69,7 +70,7 @@ class ShardEncoder:
 
     def __call__(self, name: str) -> Shard:
         dropped = dropped_keys(self.images, name)  # duplicates: nothing is computed for them
-        tar, size = self.images / f"{name}.tar", self.config.batch_size
+        tar, size = local(self.images / f"{name}.tar"), self.config.batch_size
         packed = packed_batches(tar, size, lambda pair: pair.key not in dropped)
         return self._write(name, *self._without_poor_matches(self._joined(list(self._encoded(packed)))))
 

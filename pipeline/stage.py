@@ -25,17 +25,19 @@ from data_catalog.manifest import (
     read_manifest,
     write_manifest,
 )
+from data_catalog.stored import ObjectStorageError, discard
 from data_catalog.urls import url_table_digest
 from data_catalog.workspace import StageName, Workspace
 from pipeline.config import ConfigError, RunConfig
 from pipeline.hardware import hardware
-from pipeline.locks import StillHeld, held
+from pipeline.keeper import HeldElsewhere
+from pipeline.locks import LOCK_NAME, StillHeld, held
+from pipeline.object_root import is_kept, look_up, written_alone
 from pipeline.train_events import model_file
 from tld_model.encoder_names import encoder_identity
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-LOCK_NAME = ".lock"  # in an output folder: who holds it works there
 _PATIENCE_S = 30.0  # with a process that is ending
 State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
 
@@ -174,7 +176,8 @@ def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manife
 
 def survey(config: RunConfig) -> dict[str, StageStatus]:
     """The state of each stage, without changing anything."""
-    workspace = Workspace(config.root)
+    look_up(config)
+    workspace = Workspace(config.folder)
     statuses: dict[str, StageStatus] = {}
     for spec in STAGES.values():
         parents = {name: statuses[name].manifest for name in spec.parents}
@@ -195,7 +198,7 @@ def _status(
         manifest = read_manifest(folder)
     except ManifestError as error:
         return StageStatus(spec.name, "damaged", folder=folder, problem=str(error))
-    if manifest:
+    if manifest and is_kept(config, folder):
         return StageStatus(spec.name, "fresh", manifest, folder)
     return StageStatus(spec.name, "interrupted" if folder.is_dir() else otherwise, folder=folder)
 
@@ -213,38 +216,61 @@ def run_stage(
     the output is fresh, unless it is to be made again (`force`) or added to (`reopen`)."""
     spec = STAGES[stage]
     identity = fingerprint(spec, config, parents)
-    folder = Workspace(config.root).output(stage, identity)
+    folder = Workspace(config.folder).output(stage, identity)
     folder.mkdir(parents=True, exist_ok=True)
+    look_up(config, stage, accounts=True)
+    again = force or reopen
     with _alone_in(folder):
-        try:
-            manifest = read_manifest(folder)
-        except ManifestError:  # shards whose files are as their receipts say are not made again
-            manifest = None
-        if manifest and not force and not reopen:
-            return manifest
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        if force:
-            forget(folder)
+        if not again and is_kept(config, folder) and (ready := _ready(folder)):
+            return ready
+        with _kept(config, folder, track):
+            if not again and (ready := _ready(folder)):
+                return ready
+            return _make(spec, config, parents, identity, folder, force, track, work)
 
-        started = time.monotonic()
-        output = work(folder)
-        manifest = Manifest(
-            stage=stage,
-            version=spec.version,
-            fingerprint=identity,
-            digest=content_digest(output.shards),
-            rows=sum(shard.rows for shard in output.shards),
-            shards=output.shards,
-            figures=output.figures,
-            settings=settings_that_matter(spec, config),
-            parents={name: parents[name].digest for name in spec.parents},
-            made_by=track.run_id,
-            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - started, 1),
-            hardware=hardware(),
-            folder=folder,
-        )
-        write_manifest(manifest)
+
+def _ready(folder: Path) -> Manifest | None:
+    """The manifest of a whole output. Of a damaged one, shards whose files are as their receipts say are not made
+    again."""
+    try:
+        return read_manifest(folder)
+    except ManifestError:
+        return None
+
+
+def _make(
+    spec: StageSpec,
+    config: RunConfig,
+    parents: Mapping[str, Manifest],
+    identity: str,
+    folder: Path,
+    force: bool,
+    track: Tracker,
+    work: Callable[[Path], Output],
+) -> Manifest:
+    discard([folder / MANIFEST_NAME])
+    if force:
+        forget(folder)
+
+    started = time.monotonic()
+    output = work(folder)
+    manifest = Manifest(
+        stage=spec.name,
+        version=spec.version,
+        fingerprint=identity,
+        digest=content_digest(output.shards),
+        rows=sum(shard.rows for shard in output.shards),
+        shards=output.shards,
+        figures=output.figures,
+        settings=settings_that_matter(spec, config),
+        parents={name: parents[name].digest for name in spec.parents},
+        made_by=track.run_id,
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - started, 1),
+        hardware=hardware(),
+        folder=folder,
+    )
+    write_manifest(manifest)
     return manifest
 
 
@@ -256,3 +282,15 @@ def _alone_in(folder: Path) -> Iterator[None]:
             yield
     except StillHeld as error:
         raise StageFailed(str(error)) from None
+
+
+@contextmanager
+def _kept(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None]:
+    """Keep what is made in object storage, where root lies there. Raises StageFailed."""
+    try:
+        with written_alone(config, folder, track):
+            yield
+    except HeldElsewhere as error:
+        raise StageFailed(str(error)) from None
+    except ObjectStorageError as error:
+        raise StageFailed(f"{error}\nWhat was made is kept in {folder}: the same command goes on from it") from error

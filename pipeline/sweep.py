@@ -148,7 +148,7 @@ def sweep(
 
 def sweep_folder(config: RunConfig, model: Manifest) -> Path:
     """Where all sweeps of a model lie."""
-    return Workspace(config.root).sweep(model.fingerprint)
+    return Workspace(config.folder).sweep(model.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog.manifest import write_atomically
+from data_catalog.stored import local
 
 MODEL_FILE = "denoiser.safetensors"
 EVENTS_FILE = "events.jsonl"
@@ -23,7 +24,7 @@ def average_file(number: int) -> str:
 def model_file(path: Path) -> Path:
     """A denoiser's file, which is this path or lies in this folder."""
     path = path.expanduser()
-    return path / MODEL_FILE if path.is_dir() else path
+    return local(path / MODEL_FILE if path.is_dir() else path)
 
 
 def set_events_aside(out: Path) -> None:

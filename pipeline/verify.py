@@ -23,8 +23,10 @@ from data_catalog.manifest import (
     read_manifest_alone,
     receipt_path,
 )
+from data_catalog.stored import discard, renew
 from data_catalog.workspace import StageName, Workspace
 from pipeline.config import RunConfig
+from pipeline.object_root import look_up
 from pipeline.stage import STAGES, fingerprint
 
 
@@ -57,12 +59,13 @@ class Verified:
 
 def verify(config: RunConfig) -> Verified:
     """Read all that this run's finished stages made. A stage that is not finished has nothing to verify."""
+    look_up(config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
     for spec in STAGES.values():
         if not all(parent in outputs for parent in spec.parents):
             continue
-        folder = Workspace(config.root).output(spec.name, fingerprint(spec, config, outputs))
+        folder = Workspace(config.folder).output(spec.name, fingerprint(spec, config, outputs))
         try:
             manifest = read_manifest_alone(folder)
             if manifest and content_digest(manifest.shards) != manifest.digest:
@@ -86,7 +89,9 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
         if receipt.exists() and not _says(receipt, shard):
             yield Damage(manifest.stage, receipt, "is not the receipt that the manifest holds", shard)
         for name, record in shard.files.items():
-            if not is_released(manifest.folder, name) and (problem := _problem(manifest.file(name), record)):
+            if is_released(manifest.folder, name) or not (problem := _problem(manifest.file(name), record)):
+                continue
+            if not renew(manifest.file(name)) or (problem := _problem(manifest.file(name), record)):
                 yield Damage(manifest.stage, manifest.file(name), problem, shard)
 
 
@@ -116,7 +121,7 @@ def forget_damaged(verified: Verified) -> None:
     go once they were encoded are forgotten too where their encodings need them again."""
     for damage in verified.damages:
         if damage.shard is None:
-            damage.path.unlink()
+            discard([damage.path])
             continue
         forget_shard(damage.path.parent, damage.shard)
         if damage.stage == "encode":

@@ -10,8 +10,8 @@ import pytest
 from data_catalog.manifest import MANIFEST_NAME
 from pipeline.config import RunConfig
 from pipeline.inventory import find_waste, remove
-from pipeline.locks import held
-from pipeline.stage import LOCK_NAME, survey
+from pipeline.locks import LOCK_NAME, held
+from pipeline.stage import survey
 from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
@@ -36,7 +36,7 @@ def states(config: RunConfig) -> list[str]:
 
 
 def test_status_all_shows_every_output_and_what_it_was_made_from(run: RunConfig) -> None:
-    done = tld("status", TINY, *overrides(run.root), "--all", "--json")
+    done = tld("status", TINY, *overrides(run.folder), "--all", "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [(row["stage"], row["state"]) for row in rows] == [
@@ -53,7 +53,7 @@ def test_status_all_shows_every_output_and_what_it_was_made_from(run: RunConfig)
 
 def test_clean_says_what_it_would_free_then_frees_it_and_keeps_the_run(run: RunConfig) -> None:
     before = states(run)
-    asked = tld("clean", TINY, *overrides(run.root))
+    asked = tld("clean", TINY, *overrides(run.folder))
     assert asked.returncode == 0, asked.stderr
     assert "of a training that is finished" in asked.stdout
     assert "interrupted, of other settings" in asked.stdout
@@ -62,14 +62,14 @@ def test_clean_says_what_it_would_free_then_frees_it_and_keeps_the_run(run: RunC
     assert tld(*again[1:]).returncode == 0, "the command that it suggests"
     assert find_waste([run]) == []
     assert states(run) == before == ["fresh", "fresh", "fresh", "missing"]
-    assert "nothing to free" in tld("clean", TINY, *overrides(run.root)).stdout
+    assert "nothing to free" in tld("clean", TINY, *overrides(run.folder)).stdout
 
 
 def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(run: RunConfig, tmp_path: Path) -> None:
-    other = " ".join(map(str, [TINY, *overrides(run.root), "train.seed=1"]))
-    kept = tld("clean", TINY, *overrides(run.root), "--keep", other)
+    other = " ".join(map(str, [TINY, *overrides(run.folder), "train.seed=1"]))
+    kept = tld("clean", TINY, *overrides(run.folder), "--keep", other)
     assert "finished, of other settings" not in kept.stdout
-    elsewhere = tld("clean", TINY, *overrides(run.root), "--keep", f"{TINY} root={tmp_path / 'other'}")
+    elsewhere = tld("clean", TINY, *overrides(run.folder), "--keep", f"{TINY} root={tmp_path / 'other'}")
     assert elsewhere.returncode == 2
     assert "is another workspace than" in elsewhere.stderr
 
@@ -77,9 +77,9 @@ def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(r
 def test_what_a_process_works_in_stays(run: RunConfig) -> None:
     working = next(item for item in find_waste([run]) if "interrupted" in item.why)
     with held(working.path / LOCK_NAME, patience_s=0):
-        assert not remove(working)
+        assert not remove(working, run)
         assert (working.path / "half.bin").exists()
-    assert remove(working)
+    assert remove(working, run)
     assert not working.path.exists()
 
 

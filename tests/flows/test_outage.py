@@ -142,7 +142,7 @@ def test_what_a_server_that_stays_away_missed_is_told_to_it_by_the_next_run(
         assert (told.info.status, told.data.metrics["loss"]) == ("FINISHED", 1.0)
         assert [file.path for file in client.list_artifacts(track.run_id)] == ["manifest.json"]
         assert client.get_run(run.run_id).info.status == "FINISHED"
-    assert not list(config.root.glob("mlflow-outbox*"))
+    assert not list(config.folder.glob("mlflow-outbox*"))
 
 
 def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         cancelled()
-    client = MlflowClient(tracking_uri(config.root))
+    client = MlflowClient(tracking_uri(config.folder))
     experiment = client.get_experiment_by_name(config.name)
     assert experiment
     told, parent = client.search_runs([experiment.experiment_id])

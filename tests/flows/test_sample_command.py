@@ -111,7 +111,7 @@ def test_another_model_is_refused_unless_it_is_wanted(draw: Any, tmp_path: Path)
 def test_of_a_run_any_average_draws(tmp_path: Path) -> None:
     described = overrides(tmp_path / "data", train__ema_decay="[0.9, 0.99]")
     config = make_workspace(tmp_path / "data", train__ema_decay="[0.9, 0.99]")
-    (folder,) = (path.parent for path in config.root.glob("03_model/*/denoiser.safetensors"))
+    (folder,) = (path.parent for path in config.folder.glob("03_model/*/denoiser.safetensors"))
     save_model(folder / "denoiser-ema1.safetensors", 3)
     drawn = []
     for ema in (None, 0):

@@ -20,7 +20,7 @@ def test_the_configs_that_ship_are_valid(name: str) -> None:
 def test_overrides_change_single_settings() -> None:
     config = load_config(CONF / "tiny.yaml", ["train.lr=3e-4", "download.limit=7", "encode.vae=a/b", "root=elsewhere"])
     assert (config.train.lr, config.download.limit, config.encode.vae) == (3e-4, 7, "a/b")
-    assert config.root == Path("elsewhere")
+    assert config.folder == Path("elsewhere")
     assert config.train.batch_size == load_config(CONF / "tiny.yaml").train.batch_size
 
 

@@ -64,7 +64,7 @@ def test_time_is_told_but_a_rerun_makes_the_same_output(config: RunConfig, repor
     assert report.figures["timing"]["latency_s"] > 0
     assert "latency_s" not in report.file("metrics.json").read_text()
     assert report.hardware == hardware()
-    (kept,) = (config.root / "references").glob("*.safetensors")
+    (kept,) = (config.folder / "references").glob("*.safetensors")
     kept.write_bytes(kept.read_bytes()[:100])  # damaged, it is judged anew
     assert report_of(config, force=True).digest == report.digest
 
@@ -73,7 +73,7 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(config: Ru
     demands = {"clip_score_reference": 9.0, "latency_s": 0.0, "diversity": 300.0, "kernel_distance": -1e9}
     changed = config.evaluate.model_copy(update={"prompts": 2, "require": demands})
     demanding = config.model_copy(update={"evaluate": changed})
-    before = set((config.root / "references").iterdir())
+    before = set((config.folder / "references").iterdir())
     assert report.rows != 2
     with pytest.raises(StageFailed, match="at least 300 is demanded") as failed:
         report_of(demanding)
@@ -82,7 +82,7 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(config: Ru
     assert "at most -1e+09 is demanded" in str(failed.value)
     assert "clip_score_reference" not in str(failed.value)
 
-    (kept,) = set((config.root / "references").iterdir()) - before  # another choice of pairs is another file
+    (kept,) = set((config.folder / "references").iterdir()) - before  # another choice of pairs is another file
     judged = load_judged(kept)
     assert judged
     save_judged(dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), kept)
@@ -117,7 +117,7 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: R
     assert "Ways to sample" not in page
     model = survey(config)["train"].manifest
     assert model
-    folder = Workspace(config.root).sweep(model.fingerprint)
+    folder = Workspace(config.folder).sweep(model.fingerprint)
     folder.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "sweep.png")
     priced = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"price_per_hour": 3600.0})})

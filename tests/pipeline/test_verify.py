@@ -100,8 +100,8 @@ def test_damage_is_found_and_just_its_shard_is_made_again(
     workspace: RunConfig, file: str, harm: Callable[[Path], None], problem: str
 ) -> None:
     before = verify(workspace)
-    (path,) = workspace.root.glob(file)
-    others = {p: p.stat().st_mtime_ns for p in workspace.root.rglob("0*.*") if p.name[:5] != path.name[:5]}
+    (path,) = workspace.folder.glob(file)
+    others = {p: p.stat().st_mtime_ns for p in workspace.folder.rglob("0*.*") if p.name[:5] != path.name[:5]}
     harm(path)
     found = verify(workspace)
     (damage,) = found.damages
@@ -118,7 +118,7 @@ def test_damage_is_found_and_just_its_shard_is_made_again(
 
 
 def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> None:
-    (path,) = workspace.root.glob("02_encodings/*/00000.parquet")
+    (path,) = workspace.folder.glob("02_encodings/*/00000.parquet")
     content = path.read_bytes()
     flip_a_byte(path)
     found = verify(workspace)
@@ -131,8 +131,8 @@ def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> N
 @pytest.mark.parametrize("file", ["01_images/*/00001.tar", "02_encodings/*/00001.npz"])
 def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(workspace: RunConfig, file: str) -> None:
     before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
-    (path,) = workspace.root.glob(file)
-    others = {p: p.stat().st_mtime_ns for p in workspace.root.rglob("00000.*")}
+    (path,) = workspace.folder.glob(file)
+    others = {p: p.stat().st_mtime_ns for p in workspace.folder.rglob("00000.*")}
     delete(path)
     assert {stage: manifest.digest for stage, manifest in run(workspace).items()} == before
     assert {p: p.stat().st_mtime_ns for p in others} == others
@@ -141,7 +141,7 @@ def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(workspace: Run
 @pytest.mark.parametrize("file", ["02_encodings/*/manifest.json", "01_images/*/00000_stats.json"])
 def test_a_damaged_manifest_or_receipt_is_made_again(workspace: RunConfig, file: str) -> None:
     before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
-    (path,) = workspace.root.glob(file)
+    (path,) = workspace.folder.glob(file)
     truncate(path)
     found = verify(workspace)
     assert [damage.path for damage in found.damages] == [path]

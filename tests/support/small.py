@@ -7,7 +7,7 @@ from pathlib import Path
 TINY = Path(__file__).parents[2] / "conf/tiny.yaml"
 
 
-def small(root: Path, **changed: object) -> list[str]:
+def small(root: Path | str, **changed: object) -> list[str]:
     """Overrides that make conf/tiny.yaml small."""
     settings: dict[str, object] = {
         "root": root,

@@ -21,18 +21,23 @@ from tld_model.checkpoint import save_denoiser
 _SIZES = (24, 16)
 
 
-def overrides(root: Path, **changed: object) -> list[str]:
+def overrides(root: Path | str, **changed: object) -> list[str]:
     """What describes such a run, beside conf/tiny.yaml."""
     return small(root, train__held_out_fraction=0.5, evaluate__device="cpu", **changed)
 
 
-def make_workspace(root: Path, **changed: object) -> RunConfig:
+def make_workspace(root: Path | str, **changed: object) -> RunConfig:
     """Download, encode and train, as far as they are not fresh."""
     config = load_config(TINY, overrides(root, **changed))
-    images = _run(config, "download", {}, _images)
+    images = make_images_of(config)
     encodings = _run(config, "encode", {"download": images}, partial(_encodings, images, config))
     _run(config, "train", {"encode": encodings}, partial(_model, encodings, config))
     return config
+
+
+def make_images_of(config: RunConfig) -> Manifest:
+    """Download, as far as it is not fresh."""
+    return _run(config, "download", {}, _images)
 
 
 def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: object) -> Manifest:

@@ -1,0 +1,123 @@
+"""A workspace in object storage, and its copy in a folder of this machine: outputs are looked up, pushed, and let go.
+
+After `refresh` the folder is as the storage has it: small files are there, the others marked. Knows files, not what
+they say; who may write is decided elsewhere (pipeline/keeper.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_catalog.manifest import MANIFEST_NAME, is_account
+from data_catalog.stored import (
+    Mark,
+    fetch,
+    filesystem_of,
+    is_copy,
+    mark_path,
+    marked,
+    read_mark,
+    telling,
+    version_of,
+    write_mark,
+)
+
+_IN_USE_S = 60  # a copy that was of use so lately stays
+
+
+def is_url(root: str) -> bool:
+    """Whether a workspace lies in object storage."""
+    return "://" in root
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStore:
+    """A workspace's place in object storage, and the folder of its copy."""
+
+    url: str
+    root: Path
+
+    def url_of(self, path: Path) -> str:
+        """The object of a file in the workspace."""
+        return f"{self.url.rstrip('/')}/{path.relative_to(self.root).as_posix()}"
+
+    def listed(self, folder: Path) -> dict[Path, Mark]:
+        """Every object below a folder of the workspace, by the path of its copy. Raises ObjectStorageError."""
+        url = self.url_of(folder)
+        with telling(url):
+            filesystem = filesystem_of(url)
+            base = filesystem._strip_protocol(self.url).rstrip("/") + "/"
+            objects: dict[str, dict[str, Any]] = filesystem.find(url, detail=True) if filesystem.exists(url) else {}
+        named = ((path.removeprefix(base), told) for path, told in objects.items())
+        return {
+            self.root / name: Mark(f"{self.url.rstrip('/')}/{name}", told["size"], version_of(told))
+            for name, told in named
+            if not any(part.startswith(".") for part in name.split("/"))
+        }
+
+    def refresh(self, folder: Path, found: dict[Path, Mark], accounts: bool = False, everything: bool = False) -> None:
+        """Make an output's folder as these objects, all of its: the manifest is fetched, of an unfinished output, or
+        with `accounts`, receipts too, with `everything` all files; the others are marked. What was not pushed yet
+        stays, and what the storage has lost whole. Raises ObjectStorageError."""
+        for path in [path for path in marked(folder) if path not in found]:
+            if found and is_copy(path) and is_account(path):
+                path.unlink()  # another machine took it back
+            mark_path(path).unlink()
+        for path, mark in found.items():
+            if read_mark(path) != mark:
+                path.unlink(missing_ok=True)
+                write_mark(path, mark, None)
+        accounts = accounts or folder / MANIFEST_NAME not in found
+        wanted = {path: everything or path.name == MANIFEST_NAME or (accounts and is_account(path)) for path in found}
+        fetch([(path, found[path]) for path in found if wanted[path] and not path.exists()])
+
+    def push(self, path: Path) -> None:
+        """Copy a file into the storage. Raises ObjectStorageError."""
+        url = self.url_of(path)
+        with telling(url):
+            at = path.stat().st_mtime_ns  # what is written from now on is pushed again
+            filesystem = filesystem_of(url)
+            filesystem.put_file(str(path), url)
+            write_mark(path, self._mark(filesystem, url), at)
+
+    def push_new(self, path: Path) -> None:
+        """Copy a file into the storage where there is none yet. Raises FileExistsError, or ObjectStorageError."""
+        url = self.url_of(path)
+        with telling(url):
+            at = path.stat().st_mtime_ns
+            filesystem = filesystem_of(url)
+            filesystem.pipe_file(url, path.read_bytes(), mode="create")
+            write_mark(path, self._mark(filesystem, url), at)
+
+    def let_go(self, most_bytes: int) -> int:
+        """Delete copies, those longest out of use first, until the rest takes less. Returns how many bytes the copies
+        take then: those in use stay."""
+        copies = [
+            (path, path.stat())
+            for path in marked(self.root)
+            if path.name != MANIFEST_NAME and not is_account(path) and is_copy(path)
+        ]
+        total = sum(status.st_size for _, status in copies)
+        for path, status in sorted(copies, key=lambda copy: copy[1].st_atime_ns):
+            if total <= most_bytes or status.st_atime > time.time() - _IN_USE_S:
+                break
+            path.unlink(missing_ok=True)
+            total -= status.st_size
+        return total
+
+    def _mark(self, filesystem: Any, url: str) -> Mark:
+        told = filesystem.info(url)
+        return Mark(url, told["size"], version_of(told))
+
+
+def check_object_root(url: str) -> None:
+    """Try that objects can be made and deleted below a URL. Raises ObjectStorageError."""
+    probe = f"{url.rstrip('/')}/.probe-{os.getpid()}"
+    with telling(url):
+        filesystem = filesystem_of(url)
+        filesystem.pipe_file(probe, b"")
+        filesystem.rm_file(probe)

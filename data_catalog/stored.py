@@ -1,0 +1,183 @@
+"""A file of an output whose truth lies in object storage: the file here is a copy, fetched when it is asked for, and
+may go again. A mark beside it (.stored/NAME) says which object it is a copy of.
+
+Where nothing is marked, this is an ordinary folder. Knows objects one by one; object_store.py knows all of a workspace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+MARKS = ".stored"
+_AT_A_TIME = 16
+
+
+class ObjectStorageError(RuntimeError):
+    """Object storage that does not answer, or not as it should; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Which object a file is a copy of."""
+
+    url: str
+    bytes: int
+    version: str  # of the content, as the storage tells it: an ETag
+
+
+def mark_path(path: Path) -> Path:
+    """Where the mark of a file lies."""
+    return path.parent / MARKS / path.name
+
+
+def read_mark(path: Path) -> Mark | None:
+    """The mark of a file, or None where it is an ordinary one."""
+    try:
+        return Mark(**json.loads(mark_path(path).read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write_mark(path: Path, mark: Mark, copied_at_ns: int | None) -> None:
+    """Say that the file as it was at that time (its mtime) is a copy; None where there is no copy yet."""
+    where = mark_path(path)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = where.with_name(f"{where.name}.{_own_suffix()}")
+    unfinished.write_text(json.dumps(asdict(mark)))
+    os.utime(unfinished, ns=(0, copied_at_ns or 0))
+    os.replace(unfinished, where)
+
+
+def is_copy(path: Path) -> bool:
+    """Whether the file is here, and as it is in the storage."""
+    try:
+        return path.stat().st_mtime_ns == mark_path(path).stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
+def is_away(path: Path, size: int) -> bool:
+    """Whether the file is not here but in the storage, with this many bytes."""
+    mark = None if path.exists() else read_mark(path)
+    return mark is not None and mark.bytes == size
+
+
+def local(path: Path) -> Path:
+    """The path of a file that is about to be read: fetched where it is away. Raises ObjectStorageError."""
+    mark = read_mark(path)
+    if mark is None:
+        return path
+    try:
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # when it was last of use
+    except FileNotFoundError:
+        fetch([(path, mark)])
+    return path
+
+
+def marked(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that has a mark, here or away."""
+    for parent, _, names in os.walk(folder):
+        if Path(parent).name == MARKS:
+            yield from (Path(parent).parent / name for name in names if not name.endswith(".partial"))
+
+
+def away_bytes(folder: Path) -> int:
+    """Of all files below a folder that are in the storage alone."""
+    marks = (read_mark(path) for path in marked(folder) if not path.exists())
+    return sum(mark.bytes for mark in marks if mark)
+
+
+def is_there(path: Path) -> bool:
+    """Whether the file is here or away."""
+    return path.exists() or read_mark(path) is not None
+
+
+def renew(path: Path) -> bool:
+    """Fetch a copy again, whatever became of it; False where it is none. Raises ObjectStorageError."""
+    mark = read_mark(path)
+    if mark:
+        fetch([(path, mark)])
+    return mark is not None
+
+
+def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
+    """Copy objects here, many at a time, each by rename. Raises ObjectStorageError."""
+    if not wanted:
+        return
+    with telling(wanted[0][1].url):
+        filesystem = filesystem_of(wanted[0][1].url)
+        unfinished = [mark_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted]
+        for path in unfinished:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        filesystem.get([mark.url for _, mark in wanted], [str(path) for path in unfinished])
+        for part, (path, mark) in zip(unfinished, wanted, strict=True):
+            found = part.stat()
+            if found.st_size != mark.bytes:
+                part.unlink()
+                raise ObjectStorageError(f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again")
+            os.replace(part, path)
+            write_mark(path, mark, found.st_mtime_ns)
+
+
+def discard(paths: Iterable[Path]) -> None:
+    """Delete files here and in the storage. Raises ObjectStorageError."""
+    copies = []
+    for path in paths:
+        if mark := read_mark(path):
+            copies.append((path, mark))
+        path.unlink(missing_ok=True)
+    if copies:
+        with telling(copies[0][1].url):
+            _remove_objects([mark.url for _, mark in copies])
+        for path, _ in copies:
+            mark_path(path).unlink(missing_ok=True)
+
+
+def _remove_objects(urls: Sequence[str]) -> None:
+    """Delete objects, many at a time; another machine may have been faster."""
+
+    def remove(url: str) -> None:
+        with suppress(FileNotFoundError):
+            filesystem_of(url).rm_file(url)
+
+    with ThreadPoolExecutor(_AT_A_TIME) as threads:
+        list(threads.map(remove, urls))
+
+
+def filesystem_of(url: str) -> Any:
+    """fsspec's file system of a URL, which always looks at the storage itself: others change it too."""
+    return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
+
+
+def version_of(told: dict[str, Any]) -> str:
+    """What changes when an object does, of what a listing tells."""
+    names = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified")
+    return str(next((told[name] for name in names if told.get(name)), told.get("size")))
+
+
+@contextmanager
+def telling(url: str) -> Iterator[None]:
+    """Name the place in what goes wrong: each remote file system has errors of its own."""
+    try:
+        yield
+    except (ObjectStorageError, FileExistsError):
+        raise
+    except ImportError as error:
+        raise ObjectStorageError(f"{url} needs a package that is not installed: {error}") from error
+    except Exception as error:
+        raise ObjectStorageError(f"object storage failed at {url}: {type(error).__name__}: {error}") from error
+
+
+def _own_suffix() -> str:
+    return f"{os.getpid()}-{threading.get_ident()}.partial"

@@ -1,0 +1,240 @@
+"""An output that is made here and kept in object storage: what is finished is pushed while the work goes on, and no
+other machine works on it meanwhile.
+
+Who may is the newest of numbered leases beside the output, made by an exclusive write; its holder touches it. One that
+stays untouched has lost its holder: the next number follows, and should the holder wake it finds itself outrun. No
+clock is compared. Knows nothing of what the work is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_catalog.manifest import MANIFEST_NAME, is_account
+from data_catalog.object_store import ObjectStore
+from data_catalog.stored import ObjectStorageError, discard, filesystem_of, is_copy, mark_path, telling
+
+BEAT_S = 10.0
+SILENCE_S = 45.0  # of a holder that is gone
+_LAST_TRIES_S = (0.0, 5.0, 20.0, 60.0)  # to push what is finished, at the end
+_LEASES = ".leases"
+_LOCAL_ONLY = {"train.lock", "job.json", "train.log"}
+_AT_A_TIME = 8
+
+
+class HeldElsewhere(RuntimeError):
+    """Another machine works on this output."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to write an output."""
+
+    url: str  # of the leases
+    number: int
+    folder: Path
+    since: str
+    _beats: int = 0
+
+    def touch(self) -> None:
+        """Show that the holder lives. Raises HeldElsewhere where another has taken over, or ObjectStorageError."""
+        numbers = [number for number, _ in _leases(self.url)]
+        if self.number not in numbers or max(numbers) != self.number:
+            raise HeldElsewhere(f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on")
+        self._beats += 1
+        with telling(self.url):
+            filesystem_of(self.url).pipe_file(
+                _lease(self.url, self.number), _told(self.folder, self.since, self._beats)
+            )
+
+    def release(self) -> None:
+        """Let others write."""
+        with suppress(FileNotFoundError), telling(self.url):
+            filesystem_of(self.url).rm_file(_lease(self.url, self.number))
+
+
+def claim(output: str, folder: Path) -> Lease:
+    """Become the one who writes an output (its URL) from a folder, which is locked against other processes of this
+    machine. Raises HeldElsewhere, or ObjectStorageError."""
+    url = f"{output}/{_LEASES}"
+    leases = _leases(url)
+    number, told = leases[-1] if leases else (0, {})
+    if leases and not _was_ours(told, folder):
+        _wait_for_silence(url, number, told)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    with telling(url):
+        filesystem = filesystem_of(url)
+        try:
+            filesystem.pipe_file(_lease(url, number + 1), _told(folder, since, 0), mode="create")
+        except FileExistsError:
+            raise HeldElsewhere(f"{output} is being made by another machine, which was faster; wait for it") from None
+        for old, _ in leases:
+            filesystem.rm_file(_lease(url, old))
+    return Lease(url, number + 1, folder, since)
+
+
+def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
+    """Return once the holder of the newest lease is gone. Raises HeldElsewhere as soon as it shows that it lives."""
+    give_up = time.monotonic() + SILENCE_S
+    while time.monotonic() < give_up:
+        time.sleep(min(1.0, SILENCE_S / 4))
+        leases = _leases(url)
+        if not leases:
+            return
+        if leases[-1] != (number, told):
+            by = leases[-1][1]
+            raise HeldElsewhere(
+                f"{url.rpartition('/')[0]} is being made by {by['host']} (process {by['process']}, "
+                f"since {by['since']}); wait for it, or stop it"
+            )
+
+
+def _was_ours(told: dict[str, Any], folder: Path) -> bool:
+    """Whether the holder was a process of this machine, which has ended: we hold its folder's lock."""
+    return _holder(folder).items() <= told.items()
+
+
+def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
+    """Numbers of the leases, the newest last, and what the newest says; that of the others is left out."""
+    with telling(url):
+        filesystem = filesystem_of(url)
+        try:
+            names = sorted(str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False))
+            if not names:
+                return []
+            newest = json.loads(filesystem.cat_file(_lease(url, int(names[-1]))))
+        except FileNotFoundError:
+            return []  # none, or just released
+    return [*((int(name), {}) for name in names[:-1]), (int(names[-1]), newest)]
+
+
+def _lease(url: str, number: int) -> str:
+    return f"{url}/{number:08d}"
+
+
+def _told(folder: Path, since: str, beats: int) -> bytes:
+    return json.dumps({**_holder(folder), "process": os.getpid(), "since": since, "beats": beats}).encode()
+
+
+def _holder(folder: Path) -> dict[str, str]:
+    """What no two machines have in common."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    started = boot.read_text().strip() if boot.exists() else ""
+    return {"host": socket.gethostname(), "started": started, "folder": str(folder.resolve())}
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Pushes what is finished of one output, from a thread of its own."""
+
+    store: ObjectStore
+    lease: Lease
+    most_bytes: int  # of copies in the whole workspace
+    warn: Callable[[str], None]
+    _seen: set[Path] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _outrun: HeldElsewhere | None = None
+    _warned: bool = False
+
+    def follow(self) -> None:
+        """Push every few seconds, until stopped. A storage that does not answer is asked again."""
+        while not self._stop.wait(BEAT_S):
+            try:
+                self.lease.touch()
+                self.push()
+                self.store.let_go(self.most_bytes)
+            except HeldElsewhere as error:
+                self._outrun = error
+                self.warn(str(error))
+                return
+            except ObjectStorageError as error:
+                if not self._warned:
+                    self.warn(f"{error}; the work goes on, what is finished is kept here and pushed later")
+                self._warned = True
+
+    def push(self) -> None:
+        """Push what is new: receipts after the files that they name; and delete in the storage what the stage deleted
+        here. Raises ObjectStorageError."""
+        accounts = [path for path in self._files() if is_account(path)]
+        others = [path for path in self._files() if not is_account(path)]
+        here = {*accounts, *others}
+        discard(path for path in self._seen - here if mark_path(path).exists())
+        for part in (others, accounts):
+            with ThreadPoolExecutor(_AT_A_TIME) as threads:
+                list(threads.map(self._push_one, part))
+        self._seen = here
+
+    def _push_one(self, path: Path) -> None:
+        with suppress(FileNotFoundError):  # the stage deleted it meanwhile
+            if not is_copy(path):
+                self.store.push(path)
+
+    def _files(self) -> list[Path]:
+        """The finished files of the output. The manifest is written apart."""
+        files = []
+        for parent, folders, names in os.walk(self.lease.folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files += [
+                Path(parent) / name
+                for name in names
+                if not name.startswith(".") and not name.endswith(".partial") and name not in _LOCAL_ONLY
+            ]
+        return [path for path in files if path.name != MANIFEST_NAME]
+
+    def finish(self, tries: int = len(_LAST_TRIES_S)) -> None:
+        """Push the rest, then the manifest where it was written, which no other may have done meanwhile.
+        Raises HeldElsewhere, or ObjectStorageError."""
+        if self._outrun:
+            raise self._outrun
+        for pause in _LAST_TRIES_S[1:tries]:
+            with suppress(ObjectStorageError):
+                return self._finish()
+            time.sleep(pause)
+        return self._finish()
+
+    def _finish(self) -> None:
+        self.lease.touch()
+        self.push()
+        manifest = self.lease.folder / MANIFEST_NAME
+        try:
+            if manifest.exists() and not is_copy(manifest):
+                self.store.push_new(manifest)
+        except FileExistsError:
+            raise HeldElsewhere(f"{self.store.url_of(manifest)} was written by another machine meanwhile") from None
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+@contextmanager
+def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]) -> Iterator[None]:
+    """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it has finished."""
+    keeper = Keeper(store, lease, most_bytes, warn)
+    thread = threading.Thread(target=keeper.follow, name="keeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        keeper.stop()
+        thread.join()
+        with suppress(HeldElsewhere, ObjectStorageError):
+            keeper.finish(tries=1)
+        raise
+    else:
+        keeper.stop()
+        thread.join()
+        keeper.finish()
+    finally:
+        with suppress(ObjectStorageError):
+            lease.release()

@@ -1,0 +1,273 @@
+"""A workspace in object storage, as two machines type it: a folder of copies for each, one S3 server for both."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from data_catalog.manifest import Manifest
+from data_catalog.object_store import ObjectStore
+from data_catalog.stored import ObjectStorageError, is_away, local
+from flows.prefect_server import free_port
+from pipeline import keeper
+from pipeline.config import RunConfig, load_config
+from pipeline.encode import encode
+from pipeline.inventory import find_waste, remove
+from pipeline.keeper import HeldElsewhere, claim
+from pipeline.object_root import NoRoomForCopies, brought, look_up
+from pipeline.stage import run_stage, survey
+from tests.support import command
+from tests.support.command import tld
+from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
+from tests.support.workspace import make_images_of, make_workspace, overrides
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # aiobotocore's connections
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bucket() -> Iterator[str]:
+    """An S3 server of its own, and where to find it: as the environment of a user says it."""
+    port = free_port()
+    server = subprocess.Popen(
+        [Path(sys.executable).with_name("moto_server"), "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    told = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": command.CANARY,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(name, value)
+            patch.setitem(command.ENVIRONMENT, name, value)
+        files = fsspec.filesystem("s3", use_listings_cache=False)
+        for _ in range(100):
+            try:
+                files.mkdir("tld")
+                break
+            except Exception:
+                time.sleep(0.2)
+        yield "s3://tld"
+    server.kill()
+    server.wait()
+
+
+def on(machine: Path, root: str, **changed: object) -> list[str]:
+    """What describes a run on one machine."""
+    return overrides(root, cache__folder=machine, **changed)
+
+
+def made_on(machine: Path, root: str, **changed: object) -> RunConfig:
+    return make_workspace(root, cache__folder=machine, **changed)
+
+
+def objects(root: str) -> list[str]:
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    return sorted(str(name).removeprefix(root.removeprefix("s3://")) for name in files.find(root))
+
+
+def digests(config: RunConfig) -> list[str]:
+    return [status.manifest.digest for status in survey(config).values() if status.manifest]
+
+
+@pytest.fixture(scope="module")
+def config(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run of which one machine made all but the report."""
+    return made_on(tmp_path_factory.mktemp("first"), f"{bucket}/shared")
+
+
+@pytest.fixture
+def first(config: RunConfig) -> list[str]:
+    """What that machine types."""
+    return on(config.cache.folder, config.root)
+
+
+def test_all_that_a_run_makes_lies_in_the_storage(config: RunConfig, tmp_path: Path) -> None:
+    there = objects(config.root)
+    stages = [name.split("/")[1] for name in there if name.endswith("/manifest.json")]
+    assert sorted(stages) == ["01_images", "02_encodings", "03_model"]
+    assert any(name.endswith("/00001.npz") for name in there)
+    assert not [name for name in there if ".partial" in name or "/." in name], "leases are given back"
+    files = fsspec.filesystem("s3")
+    assert not [name for name in there if command.CANARY.encode() in files.cat_file(config.root + name)]
+    assert digests(make_workspace(tmp_path / "data")) == digests(config)
+
+
+def test_another_machine_computes_nothing_again_and_fetches_what_it_reads(config: RunConfig, tmp_path: Path) -> None:
+    typed, before = on(tmp_path, config.root), objects(config.root)
+    rows = json.loads(tld("status", TINY, *typed, "--json").stdout)
+    assert [row["state"] for row in rows] == ["fresh", "fresh", "fresh", "missing"]
+    made_on(tmp_path, config.root)
+    assert objects(config.root) == before
+    assert not list(tmp_path.glob("*/0*/*/0*.*z")), "nobody read them"
+    assert not list(tmp_path.glob("*/0*/*/*.tar"))
+    drawn = tld(
+        "sample", TINY, "a small red star in the center", *typed, "--count", "1", "--out", tmp_path / "star.png"
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert list(tmp_path.glob("*/03_model/*/denoiser.safetensors"))
+    assert not list(tmp_path.glob("*/0*/*/*.tar"))
+
+
+def die_while_encoding(root: str, machine: Path) -> None:
+    """In a process of its own: encode one shard, wait until it is in the storage, and be killed."""
+    keeper.BEAT_S = 0.1
+    config = load_config(TINY, on(machine, root))
+    images = survey(config)["download"].manifest
+    assert images
+
+    def one_alone(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
+        del workers, deadline_s
+        yield make_worker()(next(iter(items)))
+        while not any("02_encodings" in name and name.endswith("_stats.json") for name in objects(root)):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    track = RememberingTracker()
+    parents = {"download": images}
+    run_stage("encode", config, parents, False, track, lambda out: encode(images, config.encode, out, track, one_alone))
+
+
+def test_a_machine_goes_on_where_another_was_killed(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, machine, heir = f"{bucket}/killed", tmp_path / "a", tmp_path / "b"
+    config = load_config(TINY, on(machine, root))
+    make_images_of(config)
+    dying = multiprocessing.get_context("spawn").Process(target=die_while_encoding, args=(root, machine))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == -signal.SIGKILL
+    (left,) = [name for name in objects(root) if name.endswith("00000_stats.json") and "02_enc" in name]
+    version = fsspec.filesystem("s3", use_listings_cache=False).info(root + left)["ETag"]
+
+    monkeypatch.setattr(keeper, "SILENCE_S", 0.5)
+    made = made_on(heir, root)
+    assert fsspec.filesystem("s3", use_listings_cache=False).info(root + left)["ETag"] == version
+    assert not list(heir.glob("*/02_encodings/*/00000.npz")), "encoded by the other, and not read yet"
+    assert digests(made) == digests(make_workspace(tmp_path / "data"))
+
+
+def test_two_machines_do_not_write_one_output(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = f"{bucket}/two/02_encodings/abc"
+    mine = claim(output, tmp_path / "a")
+    stop = threading.Event()
+
+    def live() -> None:
+        while not stop.wait(0.05):
+            mine.touch()
+
+    alive = threading.Thread(target=live)
+    alive.start()
+    with pytest.raises(HeldElsewhere, match=r"is being made by .* \(process \d+, since 20"):
+        claim(output, tmp_path / "b")
+    stop.set()
+    alive.join()
+
+    monkeypatch.setattr(keeper, "SILENCE_S", 0.5)
+    heir = claim(output, tmp_path / "b")  # it fell silent
+    with pytest.raises(HeldElsewhere, match="was taken over"):
+        mine.touch()
+    heir.touch()
+    monkeypatch.setattr(keeper, "SILENCE_S", 600)
+    claim(output, tmp_path / "b").release()  # of our own folder, whose lock we hold: at once
+
+
+def test_a_manifest_is_never_written_over_another(config: RunConfig) -> None:
+    (path,) = config.folder.glob("02_encodings/*/manifest.json")
+    with pytest.raises(FileExistsError):
+        ObjectStore(config.root, config.folder).push_new(path)
+
+
+def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(config: RunConfig) -> None:
+    store = ObjectStore(config.root, config.folder)
+    (path,) = config.folder.glob("02_encodings/*/00000.npz")
+    content = path.read_bytes()
+    assert store.let_go(0) > 0, "those in use stay"
+    assert path.exists()
+    for copy in config.folder.glob("0*/*/*"):
+        if copy.is_file():
+            os.utime(copy, ns=(0, copy.stat().st_mtime_ns))
+    assert store.let_go(0) == 0
+    assert is_away(path, len(content))
+    assert survey(config)["encode"].state == "fresh"
+    assert local(path).read_bytes() == content
+    manifest = survey(config)["encode"].manifest
+    assert isinstance(manifest, Manifest)
+    tight = config.model_copy(update={"cache": config.cache.model_copy(update={"max_gb": 1e-6})})
+    with pytest.raises(NoRoomForCopies, match=r"cache\.max_gb=1e-06 is too little"):
+        brought(manifest, tight, RememberingTracker())
+    assert brought(manifest, config, RememberingTracker()) is manifest
+
+
+def test_a_damaged_copy_is_fetched_anew(first: list[str], config: RunConfig) -> None:
+    (path,) = config.folder.glob("02_encodings/*/00001.npz")
+    whole = local(path).read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = tld("catalog", "verify", TINY, *first)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert path.read_bytes() == whole
+
+
+def test_what_no_run_needs_goes_from_the_storage(bucket: str, tmp_path: Path) -> None:
+    kept = made_on(tmp_path, f"{bucket}/cleaned")
+    made_on(tmp_path, kept.root, encode__latent_clip=3.0)
+    before = objects(kept.root)
+    waste = find_waste([kept])
+    assert {item.output.parent.name for item in waste} == {"02_encodings", "03_model"}
+    assert all(remove(item, kept) for item in waste)
+    after = objects(kept.root)
+    assert len([name for name in after if name.endswith("/manifest.json")]) == 3
+    assert set(after) < set(before)
+    assert [status.state for status in survey(kept).values()][:3] == ["fresh"] * 3
+
+
+def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path) -> None:
+    nowhere = tld("run", TINY, *on(tmp_path, "s3://no-such-bucket/x"))
+    assert nowhere.returncode == 2, nowhere.stderr
+    assert "root: object storage failed at s3://no-such-bucket/x" in nowhere.stderr
+    unknown = tld("run", TINY, *on(tmp_path, "s4://bucket/x"))
+    assert unknown.returncode == 2
+    assert "s4" in unknown.stderr
+    secret = tld("run", TINY, *on(tmp_path, f"s3://me:{command.CANARY}@{bucket[5:]}/x"))
+    assert secret.returncode == 2
+    assert command.CANARY not in secret.stderr
+
+
+def test_a_url_table_may_lie_there_too(bucket: str, tmp_path: Path) -> None:
+    files = fsspec.filesystem("s3")
+    with files.open(f"{bucket}/tables/urls.parquet", "wb") as file:
+        parquet.write_table(pa.table({"url": ["https://a.example/1.jpg"] * 3, "caption": ["a", "b", "c"]}), file)
+    plan = tld("download", TINY, *overrides(tmp_path), f"download.urls={bucket}/tables/urls.parquet", "--plan")
+    assert plan.returncode == 0, plan.stderr
+    assert "3" in plan.stdout
+
+
+def test_storage_that_is_away_for_a_while_costs_nothing(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    fsspec.filesystem("s3").clear_instance_cache()
+    monkeypatch.setattr(keeper, "BEAT_S", 0.1)
+    try:
+        with pytest.raises(ObjectStorageError, match="object storage failed at s3://tld/shared"):
+            look_up(config)
+    finally:
+        fsspec.filesystem("s3").clear_instance_cache()
+    assert len(list(config.folder.glob("*/*/manifest.json"))) >= 3

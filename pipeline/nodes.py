@@ -227,7 +227,7 @@ def joined_nodes(launch: LaunchConfig, meeting: Meeting, leads: bool) -> Iterato
 
 
 def how_it_failed(error: Exception) -> str:
-    """An error as a node tells it to the others."""
+    """An error as a node tells it to the others: a line."""
     return f"failed: {str(error).partition(chr(10))[0]}"
 
 

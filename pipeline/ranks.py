@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
+from pipeline.child import STOPPED
 from pipeline.config import LaunchConfig
 from pipeline.nodes import Meeting
 
@@ -122,8 +123,14 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         torch.cuda.set_device(device)
     backend = "nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, init_method="env://", timeout=_PATIENCE)
-    yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
-    dist.destroy_process_group()  # after a failure it could wait for ranks that are gone
+    try:
+        yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
+    except SystemExit as end:
+        if end.code != STOPPED:  # after a failure ending the group could wait for ranks that are gone
+            raise
+        dist.destroy_process_group()  # else its threads may abort the exit
+        raise
+    dist.destroy_process_group()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from pipeline.nodes import meeting_of
 from pipeline.preflight import check_run
 from pipeline.ranks import rank_environments
 from pipeline.stage import Output, StageFailed
-from tests.support.command import descendants
+from tests.support.command import descendants, is_running
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.training import SETTINGS, start_training, train_in, write_encodings
@@ -58,13 +58,6 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> Non
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < give_up
         time.sleep(0.005)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def curve(track: RememberingTracker, name: str = "loss") -> dict[int, float]:

@@ -22,6 +22,7 @@ from flows.deploy import deploy
 from flows.edit import edit
 from flows.export import export
 from flows.interpolate import interpolate
+from flows.nodes import on_all_nodes
 from flows.panorama import panorama
 from flows.promote import promote
 from flows.sample import sample
@@ -81,10 +82,15 @@ def run(
     wanted = list(STAGES)[: list(STAGES).index(until) + 1]
     stale = any(statuses[stage].state != "fresh" for stage in wanted)
     if force or stale or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"])):
-        with with_prefect(settings):
-            from flows.text_to_image import text_to_image
 
-            text_to_image(settings, frozenset(force), until)
+        def lead() -> None:
+            with with_prefect(settings):
+                from flows.text_to_image import text_to_image
+
+                text_to_image(settings, frozenset(force), until)
+
+        if not on_all_nodes(settings, lead):
+            return
         statuses = survey(settings)
     else:
         for stage in wanted:
@@ -218,10 +224,17 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
     if statuses[stage].state == "fresh" and not force and gate:
         console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
         return
-    with with_prefect(settings):
-        from flows.text_to_image import one_stage
 
-        one_stage(settings, stage, force)
+    def lead() -> None:
+        with with_prefect(settings):
+            from flows.text_to_image import one_stage
+
+            one_stage(settings, stage, force)
+
+    if stage == "train":
+        on_all_nodes(settings, lead)
+    else:
+        lead()
     if stage == "evaluate":
         _closing_words(config, overrides, settings, survey(settings)["evaluate"])
 

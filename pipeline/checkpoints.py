@@ -43,7 +43,7 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
     if not ranks.leads:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{state.step:08d}.pt"
+    path = _path(folder, state.step)
     unfinished = path.with_suffix(".partial")
     try:
         _write(content, unfinished)
@@ -64,6 +64,10 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
 
 
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
+
+
 def step_of(checkpoint: Path) -> int:
     """How many steps were done when it was written."""
     return int(checkpoint.stem.removeprefix("step-"))
@@ -73,26 +77,32 @@ def resume(
     state: TrainState, folder: Path, device: str, ranks: Ranks = ALONE, warn: Callable[[str], None] = lambda _: None
 ) -> None:
     """Put the state where the newest whole checkpoint left it; without one it stays at step 0. Damaged ones are set
-    aside, with a warning that says what was lost. The same device and rank count are not needed."""
+    aside, with a warning that says what was lost. The same device and rank count are not needed.
+
+    The leading rank chooses: on a disk that several machines share, their lists of its files may differ for a while."""
     damage: dict[Path, str] = {}
-    for path in reversed(checkpoints(folder)):
+    for path in reversed(checkpoints(folder)) if ranks.leads else ():
         try:
-            content = _read(path, device)
+            _load(state, _read(path, device))
+            break
         except _Damaged as error:
             damage[path] = str(error)
-            continue
-        state.denoiser.load_state_dict(content["denoiser"])
-        for average in state.averages:
-            average.denoiser.load_state_dict(content["averages"][str(average.decay)])
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.step = int(content["step"])
-        break
-    ranks.any(False)  # wait until all have read
-    for path, why in damage.items() if ranks.leads else ():
+    chosen = ranks.as_leader(state.step)
+    if chosen != state.step:
+        _load(state, _read(_path(folder, chosen), device))
+    for path, why in damage.items():
         lost = step_of(path) - state.step
         onward = f"going on from step {state.step}" if state.step else "starting again"
         os.replace(path, path.with_suffix(".damaged"))
         warn(f"{path.name} is damaged ({why}): {onward}; {lost} steps are done again")
+
+
+def _load(state: TrainState, content: dict[str, Any]) -> None:
+    state.denoiser.load_state_dict(content["denoiser"])
+    for average in state.averages:
+        average.denoiser.load_state_dict(content["averages"][str(average.decay)])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.step = int(content["step"])
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:

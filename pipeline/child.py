@@ -1,6 +1,6 @@
 """A long step as a child process, or several that work together: their crash is an error here, our end is theirs.
 
-The first of them writes events, a JSON object a line, to a file that is followed from here: unlike a pipe, a file
+The first of them may write events, a JSON object a line, to a file that is followed from here: unlike a pipe, a file
 does not break when this process is killed. Knows nothing of training.
 """
 
@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +22,7 @@ Event = dict[str, Any]
 _GRACE_S = 20.0  # from the polite signal to the other one
 _GRACE_OF_THE_REST_S = 5.0  # to end by themselves, once one of several has failed
 _TAIL_LINES = 15
+STOPPED = 128 + signal.SIGTERM  # exit code of a child that ended because it was asked to
 
 
 class ChildFailed(RuntimeError):
@@ -42,38 +44,64 @@ class _Child:
 def run_child(
     module: str,
     arguments: list[str],
-    events: Path,
     log: Path,
-    on_event: Callable[[Event], None],
-    lock: int,
-    environments: Sequence[Mapping[str, str]] = ({},),
+    environments: Mapping[int, Mapping[str, str]],
+    count: int,
+    meanwhile: Callable[[], str],
+    locks: Sequence[int] = (),
 ) -> None:
-    """Run `python -m module`, once for each of the environments, each in a process group of its own, and hand on
-    events until all have ended. When one fails, the others are ended. All inherit the lock (locks.held).
+    """Run `python -m module`, once for each of the environments, each in a process group of its own, until all have
+    ended. They are these numbers of `count` that work together, here or on other machines; all inherit the locks
+    (locks.held).
 
-    Events that were in the file before are handed on first: a resumed step tells its whole story.
-    Raises ChildFailed.
+    `meanwhile` is called again and again, and returns why they wait in vain, or nothing. When one fails, or they wait
+    in vain, those that do not end by themselves are ended. Raises ChildFailed.
     """
-    events.touch()
     command = [sys.executable, "-m", module, *arguments]
     children: list[_Child] = []
-    with events.open() as told:
-        try:
-            for number, environment in enumerate(environments):
-                children.append(_start(command, environment, log, number, len(environments), lock))
-            while any(child.process.poll() is None for child in children) and not any(c.failed for c in children):
-                _hand_on(told, on_event)
-                time.sleep(0.1)
-            _wait(children, _GRACE_OF_THE_REST_S if any(child.failed for child in children) else 0)
-            culprits = sorted((child for child in children if child.failed), key=_guilt)
-        finally:
-            _end(children)
-        _hand_on(told, on_event)
+    in_vain = ""
+    try:
+        for number, environment in environments.items():
+            children.append(_start(command, environment, log, number, count, locks))
+        while _some_run(children) and not any(child.failed for child in children) and not (in_vain := meanwhile()):
+            time.sleep(0.1)
+        codes = {child.process.returncode for child in children if child.failed}
+        _wait(children, _GRACE_OF_THE_REST_S if codes - {STOPPED} else _GRACE_S)
+        culprits = sorted((child for child in children if child.failed), key=_guilt)
+        unfinished = _some_run(children)
+    except BaseException:
+        _end(children, (signal.SIGTERM, signal.SIGKILL))  # we are being cancelled
+        raise
+    _end(children, (signal.SIGKILL,))  # they wait for one that is gone
     if culprits:
         raise ChildFailed(_describe(culprits[0]))
+    if unfinished:
+        raise ChildFailed(in_vain)
 
 
-def _start(command: list[str], environment: Mapping[str, str], log: Path, number: int, count: int, lock: int) -> _Child:
+@contextmanager
+def followed(events: Path, on_event: Callable[[Event], None]) -> Iterator[Callable[[], None]]:
+    """A function that hands on what is new among the events, as the end of the block does.
+
+    Events that were in the file before are handed on first: a resumed step tells its whole story.
+    """
+    events.touch()
+    with events.open() as told:
+
+        def hand_on() -> None:
+            _hand_on(told, on_event)
+
+        try:
+            yield hand_on
+        except ChildFailed:
+            hand_on()
+            raise
+        hand_on()
+
+
+def _start(
+    command: list[str], environment: Mapping[str, str], log: Path, number: int, count: int, locks: Sequence[int]
+) -> _Child:
     log = log.with_suffix(f".{number}{log.suffix}") if number else log
     name = f"process {number + 1} of {count}" if count > 1 else "it"
     with log.open("ab") as output:
@@ -85,7 +113,7 @@ def _start(command: list[str], environment: Mapping[str, str], log: Path, number
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-            pass_fds=(lock,),
+            pass_fds=locks,
         )
     return _Child(process, log, begins_at, name)
 
@@ -105,10 +133,9 @@ def _hand_on(told: TextIO, on_event: Callable[[Event], None]) -> None:
         on_event(event)
 
 
-def _end(children: Sequence[_Child]) -> None:
-    """End the whole group of each child that still runs: we are being cancelled, or one has failed."""
-    polite = not any(child.failed for child in children)  # else the others wait for one that is gone
-    for how in (signal.SIGTERM, signal.SIGKILL) if polite else (signal.SIGKILL,):
+def _end(children: Sequence[_Child], hows: Sequence[signal.Signals]) -> None:
+    """End the whole group of each child that still runs, by one signal after the other."""
+    for how in hows:
         for child in children:
             if child.process.poll() is None:
                 os.killpg(child.process.pid, how)
@@ -117,8 +144,12 @@ def _end(children: Sequence[_Child]) -> None:
 
 def _wait(children: Sequence[_Child], patience_s: float) -> None:
     give_up = time.monotonic() + patience_s
-    while any(child.process.poll() is None for child in children) and time.monotonic() < give_up:
+    while _some_run(children) and time.monotonic() < give_up:
         time.sleep(0.05)
+
+
+def _some_run(children: Sequence[_Child]) -> bool:
+    return any(child.process.poll() is None for child in children)
 
 
 def _guilt(child: _Child) -> tuple[bool, bool, int]:
@@ -139,4 +170,6 @@ def _describe(child: _Child) -> str:
 def _why(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed: most likely out of memory"
+    if code == STOPPED:
+        return "was asked to stop, and did"
     return f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -242,6 +242,44 @@ class EncodeConfig(_Section):
     """Processes, each with models of its own. Changes speed only."""
 
 
+class LaunchConfig(_Section):
+    """On what a training runs. Changes speed only, up to rounding: gradients are added in another order."""
+
+    nodes: int = Field(1, ge=1)
+    """Machines that train together. The same command is typed on each of them; the workspace lies on a disk that all
+    of them see under the same path."""
+    processes: int = Field(1, ge=1)
+    """Processes of each machine, each on a GPU of its own; every batch is shared among those of all machines."""
+    rendezvous: str | None = None
+    """host:port at which several nodes meet: one of them, under the name or address by which the others reach it, and a
+    free port there. That node leads: it alone writes and reports."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes of all nodes."""
+        return self.nodes * self.processes
+
+    @property
+    def meeting_place(self) -> tuple[str, int]:
+        """Host and port of the rendezvous; any free port of this machine where nodes need none."""
+        host, _, port = (self.rendezvous or "127.0.0.1:0").rpartition(":")
+        return host, int(port)
+
+    @field_validator("rendezvous")
+    @classmethod
+    def _is_host_and_port(cls, rendezvous: str | None) -> str | None:
+        told = re.fullmatch(r"[^/\s:]+:(\d{1,5})", rendezvous) if rendezvous is not None else None
+        if rendezvous is not None and not (told and 0 < int(told[1]) < 1 << 16):
+            raise ValueError("give host:port, as host0:29400")
+        return rendezvous
+
+    @model_validator(mode="after")
+    def _nodes_can_meet(self) -> LaunchConfig:
+        if self.nodes > 1 and not self.rendezvous:
+            raise ValueError(f"{self.nodes} nodes need a rendezvous, host:port of one of them")
+        return self
+
+
 class TrainConfig(_Section):
     """encodings -> model"""
 
@@ -326,9 +364,8 @@ class TrainConfig(_Section):
     deterministic: bool = False
     """Only algorithms that give the same bits every time, so that a run that was killed ends with the same weights on
     a GPU too, as on a CPU it does anyway. Slower."""
-    processes: int = Field(1, ge=1)
-    """Processes, each on a GPU of its own, that share every batch. Changes speed only, up to rounding: gradients are
-    added in another order."""
+    launch: LaunchConfig = LaunchConfig()
+    """Machines, and processes of each."""
     sharding: Literal["none", "fsdp"] = "none"
     """With several processes: each holds the whole model, or its share of it (FSDP), for models that outgrow one GPU.
     Changes speed only, up to rounding."""
@@ -349,20 +386,21 @@ class TrainConfig(_Section):
 
     def _disagreements(self) -> Iterator[tuple[bool, str]]:
         of_normal = (self.noise_location, self.noise_scale) != (0, 1)
-        pieces = self.accumulate * self.processes * (2 if self.contrastive else 1)
+        launch = self.launch
+        pieces = self.accumulate * launch.ranks * (2 if self.contrastive else 1)
         of_pairs = " of an even number of pairs, which contrastive needs" if self.contrastive else ""
         yield (
             self.batch_size % pieces != 0,
-            f"batch_size {self.batch_size} does not divide into {self.accumulate} (accumulate) × {self.processes} "
-            f"(processes) equal parts{of_pairs}",
+            f"batch_size {self.batch_size} does not divide into {self.accumulate} (accumulate) × {launch.nodes} "
+            f"(nodes) × {launch.processes} (processes) equal parts{of_pairs}",
         )
         yield (
-            self.processes > 1 and ":" in self.device,
-            f"device {self.device!r} is one device, for processes {self.processes}; say 'cuda'",
+            launch.processes > 1 and ":" in self.device,
+            f"device {self.device!r} is one device, for launch.processes {launch.processes}; say 'cuda'",
         )
         yield (
-            self.processes == 1 and self.sharding != "none",
-            f"sharding {self.sharding!r} needs processes of 2 or more",
+            launch.ranks == 1 and self.sharding != "none",
+            f"sharding {self.sharding!r} needs launch.processes or launch.nodes of 2 or more",
         )
         yield (
             self.sharding == "fsdp" and self.optimizer == "muon",
@@ -533,7 +571,9 @@ def _describe(problem: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _settings_at(location[:-1])
+        within = [f"{name}.{inner}" for name in known for inner in _settings_at((*location[:-1], name))]
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        close = close or difflib.get_close_matches(str(location[-1]), within, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"{where}: no such setting; {hint}"
     if location == ("download", "urls") and problem["type"] == "missing":
@@ -553,7 +593,7 @@ def _settings_at(location: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = RunConfig
     for part in location:
         annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []  # a value
         model = annotation
     return list(model.model_fields)

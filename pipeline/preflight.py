@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,12 +169,34 @@ def _devices(config: RunConfig) -> Iterator[str]:
 
 
 def _a_gpu_a_process(config: RunConfig) -> Iterator[str]:
-    if config.train.processes > 1 and config.train.device != "cpu":
+    wanted = config.train.launch.processes
+    if wanted > 1 and config.train.device != "cpu":
         import torch
 
-        have, wanted = torch.cuda.device_count(), config.train.processes
+        have = torch.cuda.device_count()
         if 0 < have < wanted:
-            yield f"train.processes: {wanted}, but this machine has {have} CUDA devices; set train.processes={have}"
+            yield (
+                f"train.launch.processes: {wanted}, but this machine has {have} CUDA devices; "
+                f"set train.launch.processes={have}"
+            )
+
+
+def _rendezvous(config: RunConfig) -> Iterator[str]:
+    """A name that means another machine on each machine, as Debian gives 127.0.1.1 to that of its own."""
+    launch = config.train.launch
+    if launch.nodes == 1:
+        return
+    host, _ = launch.meeting_place
+    try:
+        address = socket.gethostbyname(host)
+    except OSError as error:
+        yield f"train.launch.rendezvous: this machine does not know the host {host!r}: {error.strerror}"
+        return
+    if address.startswith("127.") and host not in ("localhost", address):
+        yield (
+            f"train.launch.rendezvous: on this machine {host!r} is {address}, which no other reaches; "
+            "give the address by which they do"
+        )
 
 
 def _compiler(config: RunConfig) -> Iterator[str]:
@@ -193,5 +216,6 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _starting_point,
     _devices,
     _a_gpu_a_process,
+    _rendezvous,
     _compiler,
 )

@@ -5,12 +5,15 @@ Knows nothing of models; distributed.py spreads a model over them.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -18,6 +21,11 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
+from pipeline.child import STOPPED
+from pipeline.config import LaunchConfig
+from pipeline.nodes import Meeting
+
+_SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
 # A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only how long the
 # others wait while the first one writes a checkpoint or decodes samples.
 _PATIENCE = timedelta(hours=2)
@@ -57,38 +65,72 @@ class Ranks:
         dist.all_reduce(total)
         return total / self.count
 
+    def as_leader(self, number: int) -> int:
+        """The leading rank's number, in all of them. Every rank must ask."""
+        if self.count == 1:
+            return number
+        told = torch.tensor(number)
+        dist.broadcast(told, src=0, group=self.agreements)
+        return int(told)
+
 
 ALONE = Ranks()
 
 
-def rank_environment(rank: int, count: int) -> dict[str, str]:
-    """What a process must find in its environment to be one of `count` ranks on this machine: torchrun's names."""
-    threads = max(1, (os.cpu_count() or 1) // count)
-    shared = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": str(threads)} if count > 1 else {}
+def rank_environments(launch: LaunchConfig, node: int, meeting: Meeting) -> dict[int, dict[str, str]]:
+    """What the processes of a node must find in their environments to be ranks of a training: torchrun's names."""
+    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))} if launch.processes > 1 else {}
+    if launch.ranks > 1 and (interface := _interface_towards(meeting.host)):
+        shared["GLOO_SOCKET_IFNAME"] = interface
     return {
-        **{name: value for name, value in shared.items() if name not in os.environ},
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(count),
+        node * launch.processes + local: {
+            **{name: value for name, value in shared.items() if name not in os.environ},
+            "RANK": str(node * launch.processes + local),
+            "LOCAL_RANK": str(local),
+            "WORLD_SIZE": str(launch.ranks),
+            "MASTER_ADDR": meeting.host,
+            "MASTER_PORT": str(meeting.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is hosted already
+        }
+        for local in range(launch.processes)
     }
 
 
+def _interface_towards(host: str) -> str | None:
+    """The network interface over which a host is reached: gloo would take that of this machine's own name, which on
+    many is a loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        own = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an address
+                told = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(told[20:24]) == own:
+                    return name
+    return None
+
+
 @contextmanager
-def joined_ranks(device: str, rendezvous: Path) -> Iterator[tuple[Ranks, str]]:
-    """Meet the other ranks through a file that none has made before; which rank this is, and its own device."""
+def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Meet the other ranks where the environment says (rank_environments, or torchrun); which rank this is, and its
+    own device."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count == 1:
         yield ALONE, device
         return
     if device == "cuda":
-        device = f"cuda:{rank}"
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(
-        backend, init_method=f"file://{rendezvous.absolute()}", rank=rank, world_size=count, timeout=_PATIENCE
-    )
-    yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
-    dist.destroy_process_group()  # after a failure it could wait for ranks that are gone
+    dist.init_process_group(backend, init_method="env://", timeout=_PATIENCE)
+    try:
+        yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
+    except SystemExit as end:
+        if end.code != STOPPED:  # after a failure ending the group could wait for ranks that are gone
+            raise
+        dist.destroy_process_group()  # else its threads may abort the exit
+        raise
+    dist.destroy_process_group()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ _SPEED_ONLY_IN_DOWNLOAD = frozenset(
 )
 _SPEED_ONLY_IN_TRAINING = frozenset(
     {
-        *("device", "compile", "deterministic", "processes", "sharding", "accumulate"),
+        *("device", "compile", "deterministic", "launch", "sharding", "accumulate"),
         *("checkpoint_every", "validate_every", "sample_every", "log_every"),
     }
 )

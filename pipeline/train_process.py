@@ -1,31 +1,44 @@
 """Stage 3 as processes of its own: `train` starts them and follows what they tell; train_rank.py is one of them.
 
-Knows the job and the files, nothing of steps.
+Where several machines train together, one of them does so, and `train_along` starts the processes of another: these
+write nothing but their logs. Knows the job and the files, nothing of steps.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, write_atomically
+from data_catalog.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Shard,
+    digest_of,
+    file_digest,
+    file_records,
+    write_atomically,
+)
 from pipeline.checkpoints import checkpoints
-from pipeline.child import ChildFailed, Event, run_child
-from pipeline.config import TrainConfig
-from pipeline.devices import DETERMINISTIC_ENVIRONMENT
+from pipeline.child import ChildFailed, Event, followed, run_child
+from pipeline.config import ConfigError, RunConfig, TrainConfig
+from pipeline.devices import DETERMINISTIC_ENVIRONMENT, choose_device
 from pipeline.locks import held
-from pipeline.ranks import rank_environment
-from pipeline.stage import Output, StageFailed, Tracker
+from pipeline.nodes import Meeting, Nodes, NodesApart, how_it_failed, joined_nodes, meeting_of
+from pipeline.ranks import rank_environments
+from pipeline.stage import Output, StageFailed, Tracker, survey
 from pipeline.train_events import EVENTS_FILE, average_file, set_events_aside
 from tld_model.config import DenoiserConfig
 
+_JOB_FILE = "job.json"
 _LEAST_FREE_BYTES = 1 << 20
 _PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
+_DISK_PATIENCE_S = 60.0  # until a shared disk shows what another machine wrote
 
 
 class ModelMismatch(ValueError):
@@ -41,18 +54,21 @@ class TrainJob(BaseModel):
     out: Path
     config: TrainConfig
     model: DenoiserConfig
-    parent: int
-
-    @property
-    def rendezvous(self) -> Path:
-        """Through which the processes meet."""
-        return self.out / ".rendezvous"
+    device: str
+    """'cuda' or 'cpu', not 'auto': the processes of all machines must choose the same."""
 
 
 def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker) -> Output:
-    """Train a denoiser in child processes, or resume where one was stopped."""
+    """Train a denoiser in child processes, or resume where one was stopped. With several nodes this is the one that
+    leads; the others train along (train_along)."""
     check_fit(encodings, model)
-    job = TrainJob(encodings=encodings.folder, out=out, config=config, model=model, parent=os.getpid())
+    job = TrainJob(
+        encodings=encodings.folder.absolute(),
+        out=out.absolute(),
+        config=config,
+        model=model,
+        device=choose_device(config.device),
+    )
     told: dict[str, Any] = {}
 
     def on_event(event: Event) -> None:
@@ -69,9 +85,13 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
                 told[event["kind"]] = event["values"]
 
     try:
-        with held(out / "train.lock", _PATIENCE_S) as lock:
-            _run(job, on_event, lock)
-    except ChildFailed as error:
+        with (
+            held(out / "train.lock", _PATIENCE_S) as lock,
+            meeting_of(config.launch) as meeting,
+            joined_nodes(config.launch, meeting, leads=True) as nodes,
+        ):
+            _lead(job, nodes, on_event, track, lock)
+    except (ChildFailed, NodesApart) as error:
         why = told.get("failed") or _how_to_go_on(error, out)
         raise StageFailed(f"train: the training process failed; {why}") from error
     paths = [out / average_file(number) for number in range(len(config.ema_decay))]
@@ -82,18 +102,99 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
     return Output((shard,), figures)
 
 
-def _run(job: TrainJob, on_event: Callable[[Event], None], lock: int) -> None:
-    job_file = job.out / "job.json"
+def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int) -> None:
+    job_file = job.out / _JOB_FILE
     write_atomically(job_file, job.model_dump_json(indent=2))
     set_events_aside(job.out)
-    job.rendezvous.unlink(missing_ok=True)
+
+    def waiting(missing: int) -> None:
+        track.progress(0, job.config.steps, f"waits for {missing} more of {nodes.launch.nodes} nodes")
+
+    nodes.share(str(job_file), waiting)
+    with followed(job.out / EVENTS_FILE, on_event) as hand_on:
+
+        def meanwhile() -> str:
+            hand_on()
+            return nodes.lost()
+
+        _run_ranks(job, nodes, meanwhile, [lock])
+
+
+def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks: Sequence[int] = ()) -> None:
+    """This node's processes, to their end. Raises ChildFailed, which also tells what became of other nodes."""
     common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
-    ranks = [{**common, **rank_environment(rank, job.config.processes)} for rank in range(job.config.processes)]
-    events, log = job.out / EVENTS_FILE, job.out / "train.log"
-    run_child("pipeline.train_rank", [str(job_file)], events, log, on_event, lock, ranks)
+    environments = {
+        rank: {**common, **names}
+        for rank, names in rank_environments(job.config.launch, nodes.number, nodes.meeting).items()
+    }
+    arguments, log = [str(job.out / _JOB_FILE), str(os.getpid())], job.out / "train.log"
+    try:
+        run_child("pipeline.train_rank", arguments, log, environments, job.config.launch.ranks, meanwhile, locks)
+    except ChildFailed as error:
+        others = nodes.end(how_it_failed(error))
+        if not others or others == str(error):
+            raise
+        raise ChildFailed(f"{others}\nHere {error}") from error
 
 
-def _how_to_go_on(error: ChildFailed, out: Path) -> str:
+def train_along(config: RunConfig, meeting: Meeting, say: Callable[[str], None]) -> None:
+    """Take part in the training of the node that leads, from another one, until its manifest is there. Returns too
+    where the model became fresh without a training. Raises StageFailed, ConfigError, DeviceError."""
+    launch = config.train.launch
+    try:
+        with joined_nodes(launch, meeting, leads=False) as nodes:
+            say(f"node {nodes.number + 1} of {launch.nodes}; the one at {meeting} leads and reports")
+            try:
+                job_file = Path(nodes.job())
+            except NodesApart:
+                if survey(config)["train"].state == "fresh":
+                    return
+                raise
+            job = _job_of_the_leader(job_file, config)
+            say(f"trains along: {job.out}")
+            nodes.ready()
+            _run_ranks(job, nodes, nodes.lost)
+    except ChildFailed as error:
+        raise StageFailed(f"train: the training failed; {_how_to_go_on(error, job.out)}") from error
+    except NodesApart as error:
+        raise StageFailed(f"train: {error}") from error
+    if not _appears(job.out / MANIFEST_NAME):
+        raise StageFailed(f"train: the training ended, but the node at {meeting} wrote no manifest; see what it says")
+
+
+def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
+    """What the leading node wants done, which must be what this one was told. Raises ConfigError."""
+    if not _appears(job_file):
+        raise ConfigError(
+            f"this node sees no {job_file}, which the leading one wrote: the workspace must lie on a disk that all see "
+            "under the same path"
+        )
+    job = TrainJob.model_validate_json(job_file.read_text())
+    place = {"launch": {"rendezvous"}}  # two names of one place, since both are there
+    ours, theirs = config.train.model_dump(exclude=place), job.config.model_dump(exclude=place)
+    differ = [
+        f"  train.{name} is {ours[name]} here, {theirs[name]} there" for name in ours if ours[name] != theirs[name]
+    ]
+    folder = survey(config)["train"].folder
+    if not differ and (folder is None or folder.name != job.out.name):
+        differ = [f"  it trains {job.out}, and these settings are those of {folder}"]
+    if differ:
+        raise ConfigError("the leading node was given other settings:\n" + "\n".join(differ))
+    choose_device(job.device)
+    return job
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file of another machine is there, or will be soon."""
+    give_up = time.monotonic() + _DISK_PATIENCE_S
+    while not path.exists():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _how_to_go_on(error: Exception, out: Path) -> str:
     kept = checkpoints(out / "checkpoints")
     full = shutil.disk_usage(out).free < _LEAST_FREE_BYTES
     return (

@@ -7,6 +7,7 @@ MLflow: it tells events.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from torch import Tensor
 from data_catalog.manifest import read_manifest
 from pipeline.batches import EncodedPairs, Split, batch_numbers, open_pairs, split_pairs
 from pipeline.checkpoints import CheckpointNotWritten, checkpoints, resume, save_checkpoint, step_of, whole_weights
+from pipeline.child import STOPPED
 from pipeline.devices import choose_device, use_deterministic_algorithms
 from pipeline.distributed import spread
 from pipeline.loss_watch import Diverged, LossWatch, check_weights, describe_batch
@@ -36,7 +38,6 @@ _SAMPLES = 16
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 3.0
 _BATCH_FILE = "bad_batch.txt"
-_STOPPED = 128 + signal.SIGTERM
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -104,9 +105,9 @@ class Training:
                 check_weights(state, self.ranks)
                 save_checkpoint(state, self.checkpoints, self.ranks)
             if stopping:
-                raise SystemExit(_STOPPED)
+                raise SystemExit(STOPPED)
         if self.ranks.any(self.stop.asked):
-            raise SystemExit(_STOPPED)
+            raise SystemExit(STOPPED)
         self._finish(state)
 
     @property
@@ -191,14 +192,14 @@ class Training:
         )
 
 
-def main(job_file: Path) -> None:
-    """A child: one rank of a training."""
+def main(job_file: Path, parent: int) -> None:
+    """A child: one rank of a training, which ends with its parent. The environment says which, as torchrun's does."""
     job = TrainJob.model_validate_json(job_file.read_text())
     stop = Stop()
-    stop.listen(job.parent)
+    stop.listen(parent)
     if job.config.deterministic:
         use_deterministic_algorithms()
-    with joined_ranks(choose_device(job.config.device), job.rendezvous) as (ranks, device):
+    with joined_ranks(choose_device(job.device)) as (ranks, device):
         training = _prepare(job, ranks, device, stop)
         try:
             training.run()
@@ -222,4 +223,4 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid())

@@ -67,7 +67,7 @@ def test_the_default_recipe_is_that_of_the_published_model() -> None:
 
 def test_options_that_make_no_sense_together_are_told() -> None:
     wrong = {
-        "train.accumulate=3": "train: batch_size 64 does not divide into 3 (accumulate) × 1 (processes) equal parts",
+        "train.accumulate=3": "train: batch_size 64 does not divide into 3 (accumulate) × 1 (nodes) × 1 (processes)",
         "train.noise_scale=2": "train: noise_location and noise_scale belong to noise_levels=logit_normal",
         "train.loss_weight=snr": None,  # conf/tiny.yaml has a bound
         "train.ema_decay=[0.9, 0.9]": "train.ema_decay: give one decay, or several that differ",

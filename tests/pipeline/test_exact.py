@@ -17,12 +17,13 @@ import torch
 
 from pipeline.batches import batch_numbers, open_pairs, split_pairs
 from pipeline.child import ChildFailed, run_child
-from pipeline.config import ConfigError, TrainConfig, load_config
+from pipeline.config import ConfigError, LaunchConfig, TrainConfig, load_config
 from pipeline.locks import held
+from pipeline.nodes import meeting_of
 from pipeline.preflight import check_run
-from pipeline.ranks import rank_environment
+from pipeline.ranks import rank_environments
 from pipeline.stage import Output, StageFailed
-from tests.support.command import descendants
+from tests.support.command import descendants, is_running
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.training import SETTINGS, start_training, train_in, write_encodings
@@ -59,13 +60,6 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> Non
         time.sleep(0.005)
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def curve(track: RememberingTracker, name: str = "loss") -> dict[int, float]:
     return {step: values[name] for step, values in track.heard if name in values}
 
@@ -93,7 +87,7 @@ def test_kill_9_at_random_steps_leaves_no_trace(folder: Path, undisturbed: tuple
 def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     folder: Path, undisturbed: tuple[Output, RememberingTracker], processes: int
 ) -> None:
-    process = start_training(folder, checkpoint_every=1000, sample_every=2, processes=processes)
+    process = start_training(folder, checkpoint_every=1000, sample_every=2, launch={"processes": processes})
     wait_until(lambda: len(told_steps(folder)) >= 3, process)
     os.kill(descendants(process.pid)[-1], signal.SIGTERM)  # one rank of two: they agree on the step
     _, told = process.communicate(timeout=WAIT_S)
@@ -101,7 +95,7 @@ def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     (kept,) = (folder / "model/checkpoints").glob("step-*.pt")
     assert f"The checkpoint {kept.name} is kept: the same command goes on from it." in told
     track = RememberingTracker()
-    output = train_in(folder, track, sample_every=2, processes=processes)
+    output = train_in(folder, track, sample_every=2, launch={"processes": processes})
     assert len(track.artifacts) == 10, "also the grid that was cut short"
     assert len(set(curve(track))) == 10
     if processes == 1:
@@ -179,7 +173,7 @@ def test_two_processes_make_the_curve_of_one(
     folder: Path, undisturbed: tuple[Output, RememberingTracker], more: dict[str, Any]
 ) -> None:
     track = RememberingTracker()
-    output = train_in(folder, track, processes=2, **more)
+    output = train_in(folder, track, launch={"processes": 2}, **more)
     for name in ("loss", "gradient_norm", "held_out_loss", "held_out_loss/0.4-0.6"):
         assert curve(track, name) == pytest.approx(curve(undisturbed[1], name), abs=1e-5)
     assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)
@@ -189,7 +183,7 @@ def test_two_processes_make_the_curve_of_one(
 def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     folder: Path, undisturbed: tuple[Output, RememberingTracker]
 ) -> None:
-    process = start_training(folder, processes=2, sharding="fsdp")
+    process = start_training(folder, launch={"processes": 2}, sharding="fsdp")
     wait_until(lambda: bool(told_steps(folder)), process)
     ranks = descendants(process.pid)
     assert len(ranks) == 2
@@ -203,7 +197,7 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
 
 
 def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) -> None:
-    process = start_training(folder, processes=2)
+    process = start_training(folder, launch={"processes": 2})
     wait_until(lambda: (folder / "model/checkpoints/step-00000004.pt").exists(), process)
     ranks = descendants(process.pid)
     os.kill(ranks[1], signal.SIGKILL)
@@ -211,21 +205,15 @@ def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) 
     assert "process 2 of 2 was killed" in told
     assert "is kept: the same command goes on from it." in told
     assert not any(is_running(pid) for pid in ranks)
-    assert train_in(folder, RememberingTracker(), processes=2).figures["steps"] == 20
+    assert train_in(folder, RememberingTracker(), launch={"processes": 2}).figures["steps"] == 20
 
 
 def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> None:
-    environments = [rank_environment(rank, 2) for rank in range(2)]
-    with held(tmp_path / "lock", patience_s=0) as lock, pytest.raises(ChildFailed) as failed:
-        run_child(
-            "tests.support.failing_ranks",
-            [str(tmp_path / "meet")],
-            tmp_path / "events",
-            tmp_path / "train.log",
-            lambda _: None,
-            lock,
-            environments,
-        )
+    launch = LaunchConfig(processes=2)
+    with meeting_of(launch) as meeting:
+        environments = rank_environments(launch, 0, meeting)
+        with pytest.raises(ChildFailed) as failed:
+            run_child("tests.support.failing_ranks", [], tmp_path / "train.log", environments, 2, lambda: "")
     told = str(failed.value)
     assert told.startswith("process 2 of 2 ended with exit code 1")
     assert "ValueError: the second rank cannot go on" in told
@@ -233,19 +221,19 @@ def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> 
 
 
 def test_what_processes_cannot_share_is_told_all_at_once() -> None:
-    told = r"batch_size 9 does not divide into 1 \(accumulate\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
+    told = r"batch_size 9 does not divide into .* × 1 \(nodes\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
     with pytest.raises(ValueError, match=told):
-        TrainConfig(batch_size=9, processes=2, device="cuda:1")
-    with pytest.raises(ValueError, match="sharding 'fsdp' needs processes of 2 or more"):
+        TrainConfig(batch_size=9, launch={"processes": 2}, device="cuda:1")
+    with pytest.raises(ValueError, match=r"sharding 'fsdp' needs launch\.processes or launch\.nodes of 2 or more"):
         TrainConfig(sharding="fsdp")
 
 
 def test_more_processes_than_gpus_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    config = load_config(TINY, ["train.processes=4"])
+    config = load_config(TINY, ["train.launch.processes=4"])
     with pytest.raises(ConfigError, match="processes: 4, but this machine has 2 CUDA devices"):
         check_run(config)
-    check_run(load_config(TINY, ["train.processes=4", "train.device=cpu"]))
+    check_run(load_config(TINY, ["train.launch.processes=4", "train.device=cpu"]))
 
 
 def test_the_deterministic_mode_reaches_the_process_and_changes_nothing_on_a_cpu(

@@ -22,7 +22,7 @@ from tld_model.encoders import load_image_codec
 def training(tmp_path: Path) -> Training:
     encodings = write_encodings(tmp_path / "encodings")
     config = TrainConfig(**SETTINGS)
-    job = TrainJob(encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, parent=0)
+    job = TrainJob(encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, device="cpu")
     pairs, split = open_pairs(encodings), split_pairs(encodings, config.held_out_fraction)
     encoders, codec = encodings.figures["encoders"], load_image_codec("shapes-vae", "cpu")
     return Training(job, ALONE, "cpu", Stop(), Story(tmp_path, 20, 8), encoders, pairs, split, codec)

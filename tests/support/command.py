@@ -45,6 +45,14 @@ def descendants(pid: int) -> list[int]:
     return direct + [below for child in direct for below in descendants(child)]
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder with its time and size."""
     files = (path for path in folder.rglob("*") if path.is_file())

@@ -1,19 +1,14 @@
-"""Two ranks that meet; then the second one fails while the first waits for it.
-
-python -m tests.support.failing_ranks RENDEZVOUS
-"""
+"""Two ranks that meet; then the second one fails while the first waits for it."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 from pipeline.ranks import joined_ranks
 
 
 def main() -> None:
-    with joined_ranks("cpu", Path(sys.argv[1])) as (ranks, _):
+    with joined_ranks("cpu") as (ranks, _):
         if os.environ["RANK"] == "1":
             raise ValueError("the second rank cannot go on")
         ranks.any(False)

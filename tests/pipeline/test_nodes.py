@@ -1,0 +1,141 @@
+"""Nodes that meet in one process: who leads, who is refused, and what each hears of the others."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import ConfigError, LaunchConfig, load_config
+from pipeline.nodes import Meeting, Nodes, NodesApart, joined_nodes, meeting_of
+from pipeline.preflight import check_run
+from pipeline.train_process import TrainJob, train_along
+from tests.support.small import TINY, small
+
+WAIT_S = 20
+
+
+@pytest.fixture
+def launch() -> LaunchConfig:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return LaunchConfig(nodes=2, rendezvous=f"127.0.0.1:{listener.getsockname()[1]}")
+
+
+@pytest.fixture
+def meeting(launch: LaunchConfig) -> Iterator[Meeting]:
+    with meeting_of(launch) as meeting:
+        yield meeting
+
+
+def aside(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def heard_by(nodes: Nodes, silence_s: float = 30) -> str:
+    """What a node hears of the others, once it is something."""
+    give_up = time.monotonic() + WAIT_S
+    while not (lost := nodes.lost(silence_s)):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return lost
+
+
+def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(launch: LaunchConfig, meeting: Meeting) -> None:
+    told: list[str] = []
+    waited: list[int] = []
+
+    def take_part() -> None:
+        with meeting_of(launch) as again, joined_nodes(launch, again, leads=False) as other:
+            told.append(f"{again.hosted_here} {other.number} {other.job()}")
+            other.ready()
+
+    with joined_nodes(launch, meeting, leads=True) as leader:
+        assert meeting.hosted_here
+        taking_part = aside(take_part)
+        leader.share("job.json", waited.append)
+        assert leader.end("") == ""
+    taking_part.join(WAIT_S)
+    assert told == ["False 1 job.json"]
+    assert set(waited) == {1}
+
+
+def test_who_is_one_too_many_or_would_lead_too_is_refused(launch: LaunchConfig, meeting: Meeting) -> None:
+    with joined_nodes(launch, meeting, leads=False) as other:
+        with pytest.raises(NodesApart, match=r"2 nodes are at 127\.0\.0\.1:\d+ already"):
+            joined_nodes(launch, meeting, leads=False).__enter__()
+        assert other.store
+        other.store.set("leader", "elsewhere/1")
+        with pytest.raises(NodesApart, match="another training is led at"):
+            joined_nodes(launch, meeting, leads=True).__enter__()
+
+
+def test_a_failure_is_heard_of(launch: LaunchConfig, meeting: Meeting) -> None:
+    def fail() -> None:
+        with pytest.raises(ValueError, match="no disk"), joined_nodes(launch, meeting, leads=False):
+            raise ValueError("no disk\nand more")
+
+    with joined_nodes(launch, meeting, leads=True) as leader:
+        failing = aside(fail)
+        with pytest.raises(NodesApart, match=rf"^node 2 of 2 \({socket.gethostname()}\) failed: no disk$"):
+            leader.share("job.json", lambda _: None)
+    failing.join(WAIT_S)
+    assert not failing.is_alive()
+
+
+def test_silence_is_noticed(launch: LaunchConfig, meeting: Meeting) -> None:
+    with joined_nodes(launch, meeting, leads=False) as other, joined_nodes(launch, meeting, leads=True) as leader:
+        other.leave()  # without a word
+        assert "is gone: its command was killed, or its machine or network is down" in heard_by(leader, silence_s=1)
+
+
+def test_the_end_of_the_command_that_would_lead_is_noticed(launch: LaunchConfig) -> None:
+    with meeting_of(launch) as meeting:
+        joining = joined_nodes(launch, meeting, leads=False)
+        other = joining.__enter__()
+    with pytest.raises(NodesApart, match=f"the command that leads at {meeting} ended"):
+        other.job()
+    joining.__exit__(None, None, None)
+
+
+def test_a_node_that_was_told_something_else_ends_the_training(
+    launch: LaunchConfig, meeting: Meeting, tmp_path: Path
+) -> None:
+    config = load_config(TINY, [*small(tmp_path), f"train.launch.rendezvous={meeting}", "train.launch.nodes=2"])
+    theirs = config.train.model_copy(update={"lr": 0.5})
+    job = TrainJob(encodings=tmp_path, out=tmp_path, config=theirs, model=config.model, device="cpu")
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    told: list[str] = []
+
+    def train_with_another_rate() -> None:
+        with pytest.raises(ConfigError, match=r"other settings:\n  train.lr is 0.001 here, 0.5 there$"):
+            train_along(config, meeting, told.append)
+
+    with joined_nodes(launch, meeting, leads=True) as leader:
+        training = aside(train_with_another_rate)
+        with pytest.raises(NodesApart, match="failed: the leading node was given other settings"):
+            leader.share(str(tmp_path / "job.json"), lambda _: None)
+    training.join(WAIT_S)
+    assert told == [f"node 2 of 2; the one at {meeting} leads and reports"]
+
+
+def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="2 nodes need a rendezvous, host:port of one of them"):
+        load_config(TINY, ["train.launch.nodes=2"])
+    for wrong in ("host0", "host0:0", "host0:70000", "http://host0:1", "29400"):
+        with pytest.raises(ConfigError, match=r"train\.launch\.rendezvous: "):
+            load_config(TINY, ["train.launch.nodes=2", f"train.launch.rendezvous={wrong}"])
+    config = load_config(TINY, ["train.launch.nodes=2", "train.launch.rendezvous=host0:29400"])
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")
+    with pytest.raises(ConfigError, match=r"'host0' is 127\.0\.1\.1, which no other reaches"):
+        check_run(config)
+
+
+def test_a_setting_that_lies_deeper_is_found() -> None:
+    with pytest.raises(ConfigError, match=r"train\.processes: no such setting; did you mean 'launch\.processes'\?"):
+        load_config(TINY, ["train.processes=2"])

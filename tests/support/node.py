@@ -1,0 +1,35 @@
+"""One of several nodes that train in a workspace: what `tld train` does there, without Prefect and MLflow.
+
+python -m tests.support.node OVERRIDE …
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from flows.nodes import on_all_nodes
+from pipeline.config import load_config
+from pipeline.stage import StageFailed, run_stage, survey
+from pipeline.train_process import train
+from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
+
+
+def main() -> None:
+    config, track = load_config(TINY, sys.argv[1:]), RememberingTracker()
+    encodings = survey(config)["encode"].manifest
+    assert encodings
+
+    def lead() -> None:
+        work = partial(train, encodings, config.train, config.model, track=track)
+        run_stage("train", config, {"encode": encodings}, False, track, work)
+
+    try:
+        on_all_nodes(config, lead)
+    except StageFailed as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -105,7 +105,7 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     assert sum("node 2 of 2; the one at 127.0.0.1" in words for words in said) == 1
     assert survey(config)["train"].state == "fresh"
 
-    client = MlflowClient(f"sqlite:///{config.root / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{config.folder / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
     trained = client.search_runs([experiment.experiment_id], "tags.`tld.stage` = 'train'")
     assert len(trained) == 1, "one of the nodes reports"

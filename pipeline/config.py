@@ -230,8 +230,8 @@ class LaunchConfig(_Section):
     """On what a training runs. Changes speed only, up to rounding: gradients are added in another order."""
 
     nodes: int = Field(1, ge=1)
-    """Machines that train together. The same command is typed on each of them; the workspace lies on a disk that all
-    of them see under the same path."""
+    """Machines that train together. The same command is typed on each of them, or with engine.kind=ray on one; the
+    workspace lies on a disk that all of them see under the same path."""
     processes: int = Field(1, ge=1)
     """Processes of each machine, each on a GPU of its own; every batch is shared among those of all machines."""
     rendezvous: str | None = None

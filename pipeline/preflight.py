@@ -142,7 +142,7 @@ def _engine(config: RunConfig) -> Iterator[str]:
     if config.engine.kind == "ray":
         from pipeline.ray_pool import ray_problems
 
-        yield from ray_problems(config.engine, config.encode.device)
+        yield from ray_problems(config.engine, config.encode.device, config.train.launch.nodes)
 
 
 def _devices(config: RunConfig) -> Iterator[str]:

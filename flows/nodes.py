@@ -1,12 +1,15 @@
-"""The same command on several machines: one leads, with Prefect and MLflow; the others train along."""
+"""Several machines: one leads, with Prefect and MLflow; the others train along, by the same command or on Ray."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
+from data_catalog.manifest import Manifest
 from pipeline.config import RunConfig
-from pipeline.stage import StageFailed
+from pipeline.stage import Output, StageFailed, Tracker
 
 
 def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
@@ -27,3 +30,15 @@ def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
             return meeting.hosted_here
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error
+
+
+def train_on_nodes(encodings: Manifest, config: RunConfig, track: Tracker, out: Path) -> Output:
+    """Train as the node that leads; where the engine is a Ray cluster, the other nodes are some of its own."""
+    from pipeline.train_process import train
+
+    with ExitStack() as stack:
+        if config.engine.kind == "ray" and config.train.launch.nodes > 1:
+            from pipeline.ray_nodes import nodes_of_the_cluster
+
+            stack.enter_context(nodes_of_the_cluster(config))
+        return train(encodings, config.train, config.model, out, track)

@@ -18,6 +18,7 @@ from requests import ConnectionError as RequestsConnectionError
 from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
 from data_catalog.manifest import Manifest
 from data_catalog.workspace import StageName
+from flows.nodes import train_on_nodes
 from flows.run_page import run_page
 from flows.terminal import UserMistake
 from flows.tracking import PipelineTracking, pipeline_run
@@ -121,8 +122,6 @@ def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str],
 @_stage_task("train", GPU)
 def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest) -> Manifest:
     """encodings -> model"""
-    from pipeline.train_process import train
-
     parents = {"encode": encodings}
     with run.stage("train", config, parents) as track:
         manifest = run_stage(
@@ -131,7 +130,7 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
             parents,
             "train" in force,
             track,
-            lambda out: train(brought(encodings, config, track), config.train, config.model, out, track),
+            lambda out: train_on_nodes(brought(encodings, config, track), config, track, out),
         )
         run.finished(track, manifest)
         run.log_model(track, config, manifest, encodings)

@@ -73,8 +73,7 @@ class CacheConfig(_Section):
     """Where root is in object storage: this machine's copies of what it uses. Changes speed only."""
 
     folder: Path = Path("~/.cache/tld")
-    """For copies, and for what one machine alone knows (the record of runs, without MLFLOW_TRACKING_URI). With
-    engine.kind=ray it must be on a disk that all nodes see."""
+    """For copies, and for what one machine alone knows: the record of runs, without MLFLOW_TRACKING_URI."""
     max_gb: float = Field(100, gt=0)
     """Copies go when they take more, those longest out of use first; but for those in use."""
 
@@ -246,8 +245,8 @@ class LaunchConfig(_Section):
     """On what a training runs. Changes speed only, up to rounding: gradients are added in another order."""
 
     nodes: int = Field(1, ge=1)
-    """Machines that train together. The same command is typed on each of them; the workspace lies on a disk that all of
-    them see under the same path."""
+    """Machines that train together. The same command is typed on each of them, or with engine.kind=ray on one; the
+    workspace lies on a disk that all of them see under the same path."""
     processes: int = Field(1, ge=1)
     """Processes of each machine, each on a GPU of its own; every batch is shared among those of all machines."""
     rendezvous: str | None = None

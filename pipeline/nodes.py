@@ -105,6 +105,7 @@ class Nodes:
     store: TCPStore | None = None
     _mine: _Note = field(default_factory=lambda: _Note(name=socket.gethostname()))
     _others: dict[int, _Heard] = field(default_factory=dict)  # never changed, but replaced: a thread does it
+    _answered_at: float = field(default_factory=time.monotonic)  # by the store
     _cut_off: bool = False
     _leaving: threading.Event = field(default_factory=threading.Event)
 
@@ -145,8 +146,8 @@ class Nodes:
                 lines.append(f"{name} {other.note.end}")
             elif other.note.end is None and self._is_gone(number, other, silence_s):
                 lines.append(f"{name} is gone: its command was killed, or its machine or network is down")
-        if self._cut_off and 0 not in self._others:
-            lines.append(f"the command that leads at {self.meeting} ended")
+        if 0 not in self._others and (self._cut_off or time.monotonic() - self._answered_at > silence_s):
+            lines.append(f"the command that leads at {self.meeting} ended, or its machine or network is down")
         return "\n".join(lines)
 
     def _is_gone(self, number: int, other: _Heard, silence_s: float) -> bool:
@@ -190,6 +191,7 @@ class Nodes:
                     note = _Note.model_validate_json(self.store.get(f"node/{number}"))
                     if number not in self._others or note != self._others[number].note:
                         self._others = {**self._others, number: _Heard(note, time.monotonic())}
+            self._answered_at = time.monotonic()
         except RuntimeError:  # of many kinds: the store is where the leading node's command was
             self._cut_off = True
 

@@ -151,7 +151,7 @@ def _engine(config: RunConfig) -> Iterator[str]:
     if config.engine.kind == "ray":
         from pipeline.ray_pool import ray_problems
 
-        yield from ray_problems(config.engine, config.encode.device)
+        yield from ray_problems(config.engine, config.encode.device, config.train.launch.nodes)
 
 
 def _devices(config: RunConfig) -> Iterator[str]:
@@ -199,6 +199,17 @@ def _rendezvous(config: RunConfig) -> Iterator[str]:
         )
 
 
+def _one_folder(config: RunConfig) -> Iterator[str]:
+    """Machines that work on one output together need one folder for it; copies of object storage are a machine's own."""
+    if not is_url(config.root):
+        return
+    way_out = "for object storage all must be on one machine; or set root to a folder that all see"
+    if config.train.launch.nodes > 1:
+        yield f"train.launch.nodes: {config.train.launch.nodes} machines would train, but root is {config.root}; {way_out}"
+    if config.engine.address:
+        yield f"engine.address: nodes of a cluster would work, but root is {config.root}; {way_out}"
+
+
 def _compiler(config: RunConfig) -> Iterator[str]:
     name = os.environ.get("CXX", "g++")
     if config.train.compile and not shutil.which(name):
@@ -217,5 +228,6 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _devices,
     _a_gpu_a_process,
     _rendezvous,
+    _one_folder,
     _compiler,
 )

@@ -1,6 +1,6 @@
 """The interface of pool.py on the actors of a Ray cluster, or of Ray on this machine. Knows nothing of stages.
 
-The only file that names Ray, which is optional: it is imported where it is used. Ray places the actors, notices that a
+Ray is optional, and imported where it is used: here and in ray_nodes.py. Ray places the actors, notices that a
 node is gone, and ends them with this process; a shard whose actor is lost is the caller's to try again.
 """
 
@@ -121,7 +121,7 @@ class RayPool(Generic[Item, Result]):
         with self._lock:
             if self._closed or not self._ready.empty() or len(self._alive) == self._workers:
                 return
-            make = ray.remote(num_cpus=1, num_gpus=self._gpus, scheduling_strategy="SPREAD")(_Actor)
+            make = ray.remote(num_cpus=1, num_gpus=self._gpus, scheduling_strategy="SPREAD")(Actor)
             actor = make.remote(self._make_worker, str(Path.cwd()))
             self._alive.add(actor)
         actor.begin.remote().future().add_done_callback(lambda begun: self._ready.put((actor, begun.exception())))
@@ -136,7 +136,7 @@ class RayPool(Generic[Item, Result]):
                 ray.kill(actor)
 
     def __enter__(self) -> RayPool[Item, Result]:
-        self._connected_here = _connect(self._address, self._workers)
+        self._connected_here = connect(self._address, self._workers)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -152,7 +152,7 @@ class RayPool(Generic[Item, Result]):
             ray.shutdown()
 
 
-class _Actor:
+class Actor:
     """A worker on some node."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]], folder: str) -> None:
@@ -174,7 +174,7 @@ class _Actor:
         return self._answer(item)
 
 
-def _connect(address: str | None, workers: int) -> bool:
+def connect(address: str | None, workers: int) -> bool:
     """Join the cluster, quietly; whether that was not so before. Raises ConfigError."""
     os.environ.update(_QUIET)
     import ray
@@ -194,7 +194,7 @@ def _connect(address: str | None, workers: int) -> bool:
     return True
 
 
-def ray_problems(engine: EngineConfig, encode_device: str) -> Iterator[str]:
+def ray_problems(engine: EngineConfig, encode_device: str, nodes_of_training: int) -> Iterator[str]:
     """Why a run could not work on this engine, where that can be known before."""
     if not importlib.util.find_spec("ray"):
         yield "engine.kind: ray is not installed; install it with: pip install '.[ray]', or set engine.kind=local"
@@ -202,12 +202,16 @@ def ray_problems(engine: EngineConfig, encode_device: str) -> Iterator[str]:
     if encode_device.startswith("cuda") and not engine.gpus_per_worker:
         yield f"encode.device: {encode_device}, but engine.gpus_per_worker is 0; set engine.gpus_per_worker=1"
     if engine.address is None:
+        if nodes_of_training > 1:
+            yield f"train.launch.nodes: {nodes_of_training}, and without engine.address Ray is on this machine alone"
         return
     try:
         nodes = _nodes(engine.address)
     except ConfigError as error:
         yield str(error)
         return
+    if len(nodes) < nodes_of_training:
+        yield f"train.launch.nodes: {nodes_of_training}, but the Ray cluster has {len(nodes)}"
     most = max(node.get("GPU", 0) for node in nodes)
     if most < engine.gpus_per_worker:
         yield f"engine.gpus_per_worker: {engine.gpus_per_worker:g}, but no node of the cluster has more than {most:g}"

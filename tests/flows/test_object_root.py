@@ -244,6 +244,11 @@ def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path)
     nowhere = tld("run", TINY, *on(tmp_path, "s3://no-such-bucket/x"))
     assert nowhere.returncode == 2, nowhere.stderr
     assert "root: object storage failed at s3://no-such-bucket/x" in nowhere.stderr
+    several = ("train.launch.nodes=2", "train.launch.rendezvous=127.0.0.1:1", "engine.kind=ray", "engine.address=h:1")
+    apart = tld("run", TINY, *on(tmp_path, f"{bucket}/x"), *several)
+    assert apart.returncode == 2
+    assert "train.launch.nodes: 2 machines would train, but root is s3://tld/x" in apart.stderr
+    assert "engine.address: nodes of a cluster" in apart.stderr
     unknown = tld("run", TINY, *on(tmp_path, "s4://bucket/x"))
     assert unknown.returncode == 2
     assert "s4" in unknown.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data_catalog.manifest import Manifest
+from flows.nodes import train_on_nodes
 from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode
 from pipeline.pool import WorkerDied, map_in_pool, pool_on
 from pipeline.preflight import check_run
-from pipeline.stage import MapShards, run_stage
+from pipeline.stage import MapShards, run_stage, survey
 from tests.pipeline.test_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
+from tests.support.workspace import make_workspace, overrides
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -67,6 +70,24 @@ def test_an_actor_that_dies_or_hangs_costs_a_second_try(engine: EngineConfig, tm
     assert list(map_in_pool(partial(hangs_once, tmp_path / "hung"), [7], 1, 2, ray)) == [7]
     with pytest.raises(WorkerDied, match="an actor was lost"):
         list(map_in_pool(always_dies, [1], 1, None, ray))
+
+
+def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    launch = {"train.launch.nodes": 2, "train.launch.rendezvous": f"127.0.0.1:{port}"}
+    there = {"engine.kind": "ray", "engine.address": engine.address, "train__device": "cpu", "train__lr": 2e-3}
+    config = load_config(TINY, overrides(tmp_path, **there, **launch))
+    encodings = survey(config)["encode"].manifest
+    assert encodings
+    track = RememberingTracker()
+    work = partial(train_on_nodes, encodings, config, track)
+    manifest = run_stage("train", config, {"encode": encodings}, False, track, work)
+    assert manifest.figures["steps"] == 12
+    assert manifest.file("train.1.log").exists(), "the second rank was another node's"
+    with pytest.raises(ConfigError, match=r"train\.launch\.nodes: 4, but the Ray cluster has 2"):
+        check_run(load_config(TINY, overrides(tmp_path, **there, **launch | {"train.launch.nodes": 4})))
 
 
 def make(config: RunConfig, download_shards: MapShards, encode_shards: MapShards) -> tuple[Manifest, Manifest]:

@@ -1,6 +1,7 @@
 # make demo    install what is missing, then run the whole line on the built-in data set
 # make test    the whole suite            make check   lint, types, layers, known faults of what is locked
 # make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, a minute
+# make chaos   kill, fill, damage and race a small run in every stage, and compare what comes out (a quarter of an hour)
 # make sbom    a bill of what is installed, as CycloneDX
 # make ui      look at the demo's runs    make install only install
 # make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test stack-test check sbom ui up serve down
+.PHONY: install demo test stack-test chaos check sbom ui up serve down
 install: .venv/installed
 
 # img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
@@ -32,6 +33,10 @@ test: install
 
 stack-test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/stack.py
+
+# Faults, with a table of what each looks like; full and read-only disks need root, else they are skipped.
+chaos: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos/faults_*.py --numprocesses=2 --dist=worksteal
 
 check: install
 	$(BIN)/ruff check .

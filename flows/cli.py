@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -291,6 +292,7 @@ def main() -> None:
     """Run a command; exit 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when
     stopped by Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _stop)
+    logging.raiseExceptions = False  # a log that no server takes is no news to a user
     try:
         app(exit_on_error=False, print_error=True)
     except CycloptsError:
@@ -320,6 +322,7 @@ def _explain(error: Exception) -> int:
     from data_catalog.manifest import ManifestError
     from data_catalog.stored import ObjectStorageError
     from data_catalog.urls import UrlTableError
+    from flows.causes import cause_outside
     from pipeline.config import ConfigError
     from pipeline.stage import StageFailed
 
@@ -334,6 +337,9 @@ def _explain(error: Exception) -> int:
         return 1
     if os.environ.get("TLD_TRACEBACK"):
         raise error
+    if cause := cause_outside(error):
+        print(f"tld: {cause}", file=sys.stderr)
+        return 1
     print(f"tld: unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)", file=sys.stderr)
     return 1
 

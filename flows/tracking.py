@@ -47,8 +47,8 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-# The making of a database is no news to a user.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+# The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _PATIENCE_S = 60.0  # at the end of a run, with a server that is away

@@ -14,7 +14,7 @@ import tarfile
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -240,7 +240,9 @@ class ShardDownloader:
             user_agent_token=USER_AGENT_TOKEN,
             disallowed_header_directives=None,
         )  # time-outs, second tries and opt-outs are the opener's
-        work.download_shard((shard.number, str(feather)))
+        # It prints a traceback for each picture that a full disk does not take; counting finds that some are lost.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            work.download_shard((shard.number, str(feather)))
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
         """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory."""

@@ -38,7 +38,8 @@ def encode(
     }
     missing = [shard.name for shard in images.shards if shard.name not in done]
     _check_that_none_was_let_go(images, missing)
-    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, _caption_columns(images))
+    tars = {shard.name: shard.files[_tar(shard.name)] for shard in images.shards}
+    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, _caption_columns(images), tars)
     _report(track, done, len(images.shards))
     _let_go(images, done, config)
     for receipt in map_shards(make_worker, missing, config.workers):

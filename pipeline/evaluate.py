@@ -40,6 +40,7 @@ from pipeline.report import Report, render_report
 from pipeline.stage import Output, StageFailed, Tracker
 from pipeline.train import held_out_losses
 from pipeline.train_events import average_file
+from pipeline.verify import refuse_damaged
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
@@ -120,10 +121,12 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
 
 
 def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) -> Models:
-    """The denoiser with the encoders that it was trained on. Raises CheckpointError or EncoderError."""
+    """The denoiser with the encoders that it was trained on. Raises CheckpointError, EncoderError or ManifestError."""
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
     denoiser = model.file(average_file(config.ema))
+    for record in (shard.files[denoiser.name] for shard in model.shards if denoiser.name in shard.files):
+        refuse_damaged(denoiser, record)
     check_encoders(denoiser, encoders["vae"], encoders["clip"])
     return Models(
         load_denoiser(denoiser, device),

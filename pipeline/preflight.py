@@ -203,9 +203,9 @@ def _one_folder(config: RunConfig) -> Iterator[str]:
     """Machines that work on one output together need one folder for it; copies of object storage are a machine's own."""
     if not is_url(config.root):
         return
-    way_out = "for object storage all must be on one machine; or set root to a folder that all see"
-    if config.train.launch.nodes > 1:
-        yield f"train.launch.nodes: {config.train.launch.nodes} machines would train, but root is {config.root}; {way_out}"
+    way_out = "set root to a folder that all of them see"
+    if (nodes := config.train.launch.nodes) > 1:
+        yield f"train.launch.nodes: {nodes} machines would train, but root is {config.root}; {way_out}"
     if config.engine.address:
         yield f"engine.address: nodes of a cluster would work, but root is {config.root}; {way_out}"
 

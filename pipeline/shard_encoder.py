@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from torch.nn import functional as F
 
 from data_catalog.dropped import dropped_keys, write_dropped
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
-from data_catalog.manifest import Shard, file_digest, file_records, write_receipt
+from data_catalog.manifest import FileRecord, Shard, file_digest, file_records, write_receipt
 from data_catalog.stored import local
 from pipeline.config import EncodeConfig
 from pipeline.devices import choose_device, torch_threads
 from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
 from pipeline.latent_figures import figures_from, measure, sums_of
+from pipeline.verify import refuse_damaged
 from tld_model.encoders import Clip, EncodedText, EncoderError, ImageCodec, load_clip, load_image_codec
 from tld_model.quantize import Quantization, quantize
 
@@ -52,6 +54,7 @@ class ShardEncoder:
     out: Path
     recipes: Mapping[str, str] = field(default_factory=dict)
     caption_columns: Sequence[str] = ("caption",)
+    tars: Mapping[str, FileRecord] = field(default_factory=dict)  # as they were when they were finished
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
 
@@ -72,7 +75,12 @@ class ShardEncoder:
         dropped = dropped_keys(self.images, name)  # duplicates: nothing is computed for them
         tar, size = local(self.images / f"{name}.tar"), self.config.batch_size
         packed = packed_batches(tar, size, lambda pair: pair.key not in dropped)
-        return self._write(name, *self._without_poor_matches(self._joined(list(self._encoded(packed)))))
+        with ThreadPoolExecutor(1) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
+            whole = beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
+            encoded = self._joined(list(self._encoded(packed)))
+            if whole:
+                whole.result()
+        return self._write(name, *self._without_poor_matches(encoded))
 
     def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
         """Batches of a shard through the encoders, in order."""

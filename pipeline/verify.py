@@ -116,6 +116,13 @@ def _problem(path: Path, record: FileRecord) -> str | None:
         return f"cannot be read: {error.strerror}"
 
 
+def refuse_damaged(path: Path, record: FileRecord) -> None:
+    """Raise ManifestError where a file is not what it was when it was finished, to the last bit: what is made of it
+    would be wrong, and would count as whole."""
+    if problem := _problem(path, record):
+        raise ManifestError(f"{path} {problem}; mend it with `tld catalog verify … --repair`")
+
+
 def forget_damaged(verified: Verified) -> None:
     """Forget the damaged shards and no others: the stages, run again, make just those. Pictures that were let
     go once they were encoded are forgotten too where their encodings need them again."""

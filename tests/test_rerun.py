@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tests.support.command import CANARY, REPOSITORY, descendants, snapshot, start, tld
+from tests.support.command import CANARY, REPOSITORY, descendants, snapshot, start, tld, wait_until
 from tests.support.small import TINY, small
 
 
@@ -175,11 +174,7 @@ def test_a_crash_of_training_is_one_failed_stage_and_its_checkpoint_is_kept(fini
 def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
     """Start a command and kill its whole tree, whatever sessions its parts are in, once `ready`."""
     process = start(*arguments)
-    give_up = time.monotonic() + 180
-    while not ready():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    wait_until(ready, process)
     for pid in [process.pid, *descendants(process.pid)]:
         try:
             os.kill(pid, signal.SIGKILL)

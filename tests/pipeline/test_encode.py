@@ -116,6 +116,18 @@ def test_a_damaged_tar_is_refused_with_the_way_out(images: Manifest, tmp_path: P
         ShardEncoder(tmp_path, config_with(), tmp_path)("00000")
 
 
+def test_a_flipped_bit_that_decoders_pass_over_is_refused(images: Manifest, tmp_path: Path) -> None:
+    """A letter of a caption: else its encodings would count as whole, and stay wrong when the tar is mended."""
+    tar = tmp_path / "00000.tar"
+    content = bytearray(images.file(tar.name).read_bytes())
+    content[content.index(b"background")] ^= 1
+    tar.write_bytes(content)
+    record = images.shards[0].files[tar.name]
+    with pytest.raises(ManifestError, match=r"00000\.tar has other content .*catalog verify"):
+        ShardEncoder(tmp_path, config_with(), tmp_path, tars={"00000": record})("00000")
+    assert not list(tmp_path.glob("*_stats.json"))
+
+
 def test_a_picture_that_is_none_any_more_is_refused_by_name(images: Manifest, tmp_path: Path) -> None:
     whole = images.file("00000.tar").read_bytes()
     start = whole.index(b"\x89PNG")

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data_catalog.manifest import Manifest
+from data_catalog.manifest import Manifest, ManifestError
 from data_catalog.workspace import Workspace
 from pipeline.config import SCORES, RunConfig
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import evaluate, load_models
 from pipeline.hardware import hardware
 from pipeline.judge import load_judged, save_judged
 from pipeline.stage import StageFailed, run_stage, survey
@@ -58,6 +58,21 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: 
     assert told["reference/prompt_accuracy"]["value"] > 0.9
     assert report.figures["scores"] == {name: value["value"] for name, value in told.items()}
     assert report.figures["intervals"]["cmmd"] == [told["cmmd"]["low"], told["cmmd"]["high"]]
+
+
+def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:
+    statuses = survey(config)
+    encodings, model = statuses["encode"].manifest, statuses["train"].manifest
+    assert encodings
+    assert model
+    path = model.file("denoiser.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        with pytest.raises(ManifestError, match=r"denoiser\.safetensors has other content .*catalog verify"):
+            load_models(encodings, model, config.evaluate)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_time_is_told_but_a_rerun_makes_the_same_output(config: RunConfig, report: Manifest) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,17 +23,26 @@ def tld(*arguments: str | Path, cwd: Path = REPOSITORY) -> subprocess.CompletedP
     return subprocess.run(command(*arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.Popen[str]:
     """Start a command in a session of its own, so that its whole tree can be killed."""
     return subprocess.Popen(
         command(*arguments),
         cwd=REPOSITORY,
-        env=ENVIRONMENT,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+
+
+def wait_until(ready: Callable[[], object], process: subprocess.Popen[str], patience_s: float = 180) -> None:
+    """Wait for something that a running command brings about."""
+    give_up = time.monotonic() + patience_s
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def command(*arguments: str | Path) -> list[str]:

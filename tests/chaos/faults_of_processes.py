@@ -1,0 +1,120 @@
+"""kill -9 of each process that a run consists of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flows.prefect_server import free_port
+from tests.flows.test_outage import kill as kill_server
+from tests.flows.test_outage import mlflow_server
+from tests.support.command import snapshot
+from tests.support.faults import PREFECT, TRAINING, WORKER, Tell, Victim, ended, kill, kill_driver
+
+
+def assert_kept(victim: Victim, before: dict[str, tuple[int, int]]) -> None:
+    """No finished shard was made again."""
+    after = snapshot(victim.root)
+    assert {path: after[path] for path in before} == before
+
+
+def first_step(victim: Victim) -> int:
+    """The first step of which the last training process told."""
+    (events,) = victim.root.glob("03_model/*/events.jsonl")
+    told = map(json.loads, events.read_text().splitlines())
+    return next(int(event["done"]) for event in told if event["kind"] == "progress")
+
+
+def test_prefect_server(victim: Victim, undisturbed: Victim, tell: Tell) -> None:
+    victim.copy_from(undisturbed, "encode")
+    process = victim.begin_until("encode")
+    kept = victim.finished()
+    kill(process, PREFECT)
+    seen = ended(process)
+    tell("kill -9 of the Prefect server in encode", seen, f"{seen.seconds:.0f} s; no shard")
+    seen.ended_with(1, "the Prefect server does not answer any more")
+    victim.run().ended_with(0)
+    assert_kept(victim, kept)
+    assert victim.digests() == undisturbed.digests()
+
+
+def test_mlflow_server_that_stays_away(victim: Victim, undisturbed: Victim, tell: Tell, tmp_path: Path) -> None:
+    victim.copy_from(undisturbed, "evaluate")
+    port = free_port()
+    with mlflow_server(tmp_path, port) as server:
+        process = victim.begin_until("evaluate", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+        kill_server(server)
+        seen = ended(process)
+    tell("kill -9 of the MLflow server, which stays away", seen, "a minute's wait at the end; no output")
+    seen.ended_with(0, "MLflow did not come back")
+    assert victim.digests() == undisturbed.digests()
+
+
+def test_mlflow_server_that_comes_back(victim: Victim, undisturbed: Victim, tell: Tell, tmp_path: Path) -> None:
+    victim.copy_from(undisturbed, "train")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with mlflow_server(tmp_path, port) as server:
+        process = victim.begin_until("train", MLFLOW_TRACKING_URI=address)
+        kill_server(server)
+    with mlflow_server(tmp_path, port):
+        seen = ended(process)
+        client = MlflowClient(address)
+        (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
+        runs = client.search_runs([experiment.experiment_id], "tags.`tld.stage` = 'train'")
+        steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, "loss")]
+    tell("kill -9 of the MLflow server, which comes back", seen, "nothing, and MLflow has the whole curve")
+    seen.ended_with(0, "MLflow does not answer; the work goes on")
+    assert steps == [2, 4, 6, 8, 10, 12]
+    assert victim.digests() == undisturbed.digests()
+
+
+@pytest.mark.parametrize("stage", ["download", "encode"])
+def test_worker(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> None:
+    victim.copy_from(undisturbed, stage)
+    process = victim.begin_until(stage)
+    kept = victim.finished()
+    kill(process, WORKER)
+    seen = ended(process)
+    tell(f"kill -9 of a worker in {stage}", seen, "the shard that it was at")
+    seen.ended_with(0)
+    assert_kept(victim, kept)
+    assert victim.digests() == undisturbed.digests()
+
+
+_UNFINISHED = {
+    "download": "the shards that were being fetched",
+    "encode": "the shards that were being encoded",
+    "train": "the steps since the last checkpoint",
+    "evaluate": "the report",
+}
+
+
+@pytest.mark.parametrize("stage", list(_UNFINISHED))
+def test_driver(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> None:
+    victim.copy_from(undisturbed, stage)
+    process = victim.begin_until(stage)
+    kept = victim.finished()
+    seen = kill_driver(process)
+    tell(f"kill -9 of tld run in {stage}", seen, _UNFINISHED[stage])
+    seen.ended_with(-9)
+    victim.run().ended_with(0)
+    assert_kept(victim, kept)
+    assert stage != "train" or first_step(victim) > 2
+    assert victim.digests() == undisturbed.digests()
+
+
+def test_training_process(victim: Victim, undisturbed: Victim, tell: Tell) -> None:
+    victim.copy_from(undisturbed, "train")
+    process = victim.begin_until("train")
+    kill(process, TRAINING)
+    seen = ended(process)
+    tell("kill -9 of the training process", seen, _UNFINISHED["train"])
+    seen.ended_with(1, "train: the training process failed; it was killed: most likely out of memory")
+    assert "is kept: the same command goes on from it" in seen.told
+    victim.run().ended_with(0)
+    assert first_step(victim) > 2
+    assert victim.digests() == undisturbed.digests()

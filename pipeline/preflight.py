@@ -200,7 +200,7 @@ def _rendezvous(config: RunConfig) -> Iterator[str]:
 
 
 def _one_folder(config: RunConfig) -> Iterator[str]:
-    """Machines that work on one output together need one folder for it; copies of object storage are a machine's own."""
+    """Machines that work on one output together need one folder for it; of objects each has copies of its own."""
     if not is_url(config.root):
         return
     way_out = "set root to a folder that all of them see"

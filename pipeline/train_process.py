@@ -33,6 +33,7 @@ from pipeline.nodes import Meeting, Nodes, NodesApart, how_it_failed, joined_nod
 from pipeline.ranks import rank_environments
 from pipeline.stage import Output, StageFailed, Tracker, survey
 from pipeline.train_events import EVENTS_FILE, average_file, set_events_aside
+from pipeline.verify import refuse_damaged
 from tld_model.config import DenoiserConfig
 
 _JOB_FILE = "job.json"
@@ -62,6 +63,7 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
     """Train a denoiser in child processes, or resume where one was stopped. With several nodes this is the one that
     leads; the others train along (train_along)."""
     check_fit(encodings, model)
+    _check_bytes(encodings, track)
     job = TrainJob(
         encodings=encodings.folder.absolute(),
         out=out.absolute(),
@@ -100,6 +102,14 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
     figures = told["result"]
     shard = Shard(name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths))
     return Output((shard,), figures)
+
+
+def _check_bytes(encodings: Manifest, track: Tracker) -> None:
+    """Read all that will be trained on: a flipped bit would go into the model unseen. Raises ManifestError."""
+    records = {name: record for shard in encodings.shards for name, record in shard.files.items()}
+    for done, (name, record) in enumerate(records.items()):
+        track.progress(done, len(records), "files of encodings compared with their digests")
+        refuse_damaged(encodings.file(name), record)
 
 
 def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int) -> None:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.manifest import Manifest, is_released
+from data_catalog.manifest import Manifest, ManifestError, is_released
 from pipeline.config import DownloadConfig, EncodeConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode
 from pipeline.stage import run_stage, survey
+from pipeline.train_process import train
 from pipeline.verify import changed_stages, forget_damaged, verify
 from tests.support.command import tld
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
+from tld_model.config import DenoiserConfig
 
 
 def config_for(root: Path, keep_images: bool = True) -> RunConfig:
@@ -185,3 +187,12 @@ def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None
     assert mended.returncode == 0, mended.stderr
     assert "repaired: every file is what its stage made" in mended.stdout
     assert path.read_bytes() == content
+
+
+def test_a_training_refuses_encodings_with_a_flipped_bit(workspace: RunConfig, track: RememberingTracker) -> None:
+    encodings = survey(workspace)["encode"].manifest
+    assert encodings
+    flip_a_byte(encodings.file("00001.npz"))
+    shape = DenoiserConfig(latent_channels=4, latent_size=8, text_dim=64, width=64, layers=1)
+    with pytest.raises(ManifestError, match=r"00001\.npz has other content .*catalog verify"):
+        train(encodings, workspace.train, shape, workspace.folder / "model", track)

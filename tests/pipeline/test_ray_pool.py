@@ -124,6 +124,9 @@ class StuckAt:
             if stuck:
                 self.mark.touch()
                 time.sleep(600)
+            give_up = time.monotonic() + 120
+            while not self.mark.exists() and time.monotonic() < give_up:
+                time.sleep(0.1)  # or all would be done before the doomed node has taken one
             return work(item)
 
         return stop_or_work

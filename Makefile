@@ -27,9 +27,10 @@ install: .venv/installed
 demo: install
 	$(BIN)/tld run conf/tiny.yaml
 
-# A file of tests is one process's; most tests wait for processes of their own, so one thread each is plenty.
+# A file of tests is one process's, those of few but long tests not the last; most wait for processes of their own, so one
+# thread each is plenty.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 stack-test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/stack.py

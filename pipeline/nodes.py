@@ -146,7 +146,8 @@ class Nodes:
                 lines.append(f"{name} {other.note.end}")
             elif other.note.end is None and self._is_gone(number, other, silence_s):
                 lines.append(f"{name} is gone: its command was killed, or its machine or network is down")
-        if 0 not in self._others and (self._cut_off or time.monotonic() - self._answered_at > silence_s):
+        silent = self.number > 0 and time.monotonic() - self._answered_at > silence_s
+        if 0 not in self._others and (self._cut_off or silent):
             lines.append(f"the command that leads at {self.meeting} ended, or its machine or network is down")
         return "\n".join(lines)
 

@@ -139,3 +139,10 @@ def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(monkeypatch: p
 def test_a_setting_that_lies_deeper_is_found() -> None:
     with pytest.raises(ConfigError, match=r"train\.processes: no such setting; did you mean 'launch\.processes'\?"):
         load_config(TINY, ["train.processes=2"])
+
+
+def test_a_node_alone_loses_nobody_however_long_it_takes() -> None:
+    launch = LaunchConfig()
+    with meeting_of(launch) as meeting, joined_nodes(launch, meeting, leads=True) as nodes:
+        nodes._answered_at -= 3600
+        assert nodes.lost() == ""

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.stored import discard, is_away, local
+from data_catalog.stored import discard, is_away, local, push_beside
 
 MANIFEST_NAME = "manifest.json"
 _RECEIPT_SUFFIX = "_stats.json"
@@ -178,7 +178,9 @@ def forget_shard(folder: Path, shard: Shard) -> None:
 
 def release(folder: Path, name: str) -> None:
     """Delete a file on purpose: it is marked first, so that its output counts as whole without it."""
-    _release_mark(folder, name).touch()
+    mark = _release_mark(folder, name)
+    mark.touch()
+    push_beside(mark, folder / name)
     discard([folder / name])
 
 
@@ -190,6 +192,11 @@ def is_released(folder: Path, name: str) -> bool:
 def is_account(path: Path) -> bool:
     """Whether a file tells of others: a receipt, or the mark of one deleted on purpose."""
     return path.name.endswith((_RECEIPT_SUFFIX, _RELEASED_SUFFIX))
+
+
+def is_release(path: Path) -> bool:
+    """Whether a file is the mark of one deleted on purpose: without it an output would count as damaged."""
+    return path.name.endswith(_RELEASED_SUFFIX)
 
 
 def write_atomically(path: Path, text: str) -> None:

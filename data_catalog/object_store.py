@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_catalog.manifest import MANIFEST_NAME, is_account
+from data_catalog.manifest import MANIFEST_NAME, is_account, is_release
 from data_catalog.stored import (
     Mark,
     fetch,
@@ -25,6 +25,7 @@ from data_catalog.stored import (
     version_of,
     write_mark,
 )
+from data_catalog.workspace import OUTPUT_FOLDERS
 
 _IN_USE_S = 60  # a copy that was of use so lately stays
 
@@ -60,9 +61,9 @@ class ObjectStore:
         }
 
     def refresh(self, folder: Path, found: dict[Path, Mark], accounts: bool = False, everything: bool = False) -> None:
-        """Make an output's folder as these objects, all of its: the manifest is fetched, of an unfinished output, or
-        with `accounts`, receipts too, with `everything` all files; the others are marked. What was not pushed yet
-        stays, and what the storage has lost whole. Raises ObjectStorageError."""
+        """Make an output's folder as these objects, all of its: the manifest and marks of release are fetched; of an
+        unfinished output, or with `accounts`, receipts too; with `everything` all files; the others are marked. What
+        was not pushed yet stays, and what the storage has lost whole. Raises ObjectStorageError."""
         for path in [path for path in marked(folder) if path not in found]:
             if found and is_copy(path) and is_account(path):
                 path.unlink()  # another machine took it back
@@ -72,33 +73,20 @@ class ObjectStore:
                 path.unlink(missing_ok=True)
                 write_mark(path, mark, None)
         accounts = accounts or folder / MANIFEST_NAME not in found
-        wanted = {path: everything or path.name == MANIFEST_NAME or (accounts and is_account(path)) for path in found}
-        fetch([(path, found[path]) for path in found if wanted[path] and not path.exists()])
-
-    def push(self, path: Path) -> None:
-        """Copy a file into the storage. Raises ObjectStorageError."""
-        url = self.url_of(path)
-        with telling(url):
-            at = path.stat().st_mtime_ns  # what is written from now on is pushed again
-            filesystem = filesystem_of(url)
-            filesystem.put_file(str(path), url)
-            write_mark(path, self._mark(filesystem, url), at)
-
-    def push_new(self, path: Path) -> None:
-        """Copy a file into the storage where there is none yet. Raises FileExistsError, or ObjectStorageError."""
-        url = self.url_of(path)
-        with telling(url):
-            at = path.stat().st_mtime_ns
-            filesystem = filesystem_of(url)
-            filesystem.pipe_file(url, path.read_bytes(), mode="create")
-            write_mark(path, self._mark(filesystem, url), at)
+        wanted = [
+            path
+            for path in found
+            if everything or path.name == MANIFEST_NAME or is_release(path) or (accounts and is_account(path))
+        ]
+        fetch([(path, found[path]) for path in wanted if not path.exists()])
 
     def let_go(self, most_bytes: int) -> int:
-        """Delete copies, those longest out of use first, until the rest takes less. Returns how many bytes the copies
-        take then: those in use stay."""
+        """Delete copies of shards, those longest out of use first, until the rest takes less. Returns how many bytes
+        they take then: those in use stay. Models and reports are small, and may be being written."""
         copies = [
             (path, path.stat())
-            for path in marked(self.root)
+            for stage in ("download", "encode")
+            for path in marked(self.root / OUTPUT_FOLDERS[stage])
             if path.name != MANIFEST_NAME and not is_account(path) and is_copy(path)
         ]
         total = sum(status.st_size for _, status in copies)
@@ -108,10 +96,6 @@ class ObjectStore:
             path.unlink(missing_ok=True)
             total -= status.st_size
         return total
-
-    def _mark(self, filesystem: Any, url: str) -> Mark:
-        told = filesystem.info(url)
-        return Mark(url, told["size"], version_of(told))
 
 
 def check_object_root(url: str) -> None:

@@ -130,6 +130,26 @@ def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
             write_mark(path, mark, found.st_mtime_ns)
 
 
+def push(path: Path, url: str, new: bool = False) -> None:
+    """Copy a file to an object; a new one only where there is none yet. Raises FileExistsError, or
+    ObjectStorageError."""
+    with telling(url):
+        at = path.stat().st_mtime_ns  # what is written from now on is pushed again
+        filesystem = filesystem_of(url)
+        if new:
+            filesystem.pipe_file(url, path.read_bytes(), mode="create")
+        else:
+            filesystem.put_file(str(path), url)
+        told = filesystem.info(url)
+        write_mark(path, Mark(url, told["size"], version_of(told)), at)
+
+
+def push_beside(path: Path, other: Path) -> None:
+    """Copy a file to where another of its folder is kept, if that is in storage. Raises ObjectStorageError."""
+    if mark := read_mark(other):
+        push(path, f"{mark.url.rpartition('/')[0]}/{path.name}")
+
+
 def discard(paths: Iterable[Path]) -> None:
     """Delete files here and in the storage. Raises ObjectStorageError."""
     copies = []

@@ -22,7 +22,7 @@ from data_catalog.dropped import dropped_file, write_dropped
 from data_catalog.duplicates import Hashes, find_duplicates
 from data_catalog.manifest import Shard, file_digest, file_records, finished_shards
 from data_catalog.row_rules import MORE_CAPTIONS
-from data_catalog.stored import local
+from data_catalog.stored import discard, local
 from data_catalog.urls import UrlShard
 from pipeline.safe_http import is_transient
 from pipeline.stage import Tracker
@@ -162,7 +162,7 @@ def _first_64_bits(digests: pa.ChunkedArray) -> Hashes:
 
 
 def _undropped(out: Path, receipt: Shard) -> Shard:
-    dropped_file(out, receipt.name).unlink(missing_ok=True)
+    discard([dropped_file(out, receipt.name)])
     return receipt
 
 

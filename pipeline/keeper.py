@@ -23,11 +23,11 @@ from typing import Any
 
 from data_catalog.manifest import MANIFEST_NAME, is_account
 from data_catalog.object_store import ObjectStore
-from data_catalog.stored import ObjectStorageError, discard, filesystem_of, is_copy, mark_path, telling
+from data_catalog.stored import ObjectStorageError, discard, filesystem_of, is_copy, push, telling
 
 BEAT_S = 10.0
 SILENCE_S = 45.0  # of a holder that is gone
-_LAST_TRIES_S = (0.0, 5.0, 20.0, 60.0)  # to push what is finished, at the end
+_PAUSES_S = (5.0, 20.0, 60.0)  # between tries to push what is finished, at the end
 _LEASES = ".leases"
 _LOCAL_ONLY = {"train.lock", "job.json", "train.log"}
 _AT_A_TIME = 8
@@ -80,7 +80,8 @@ def claim(output: str, folder: Path) -> Lease:
         except FileExistsError:
             raise HeldElsewhere(f"{output} is being made by another machine, which was faster; wait for it") from None
         for old, _ in leases:
-            filesystem.rm_file(_lease(url, old))
+            with suppress(FileNotFoundError):
+                filesystem.rm_file(_lease(url, old))
     return Lease(url, number + 1, folder, since)
 
 
@@ -164,12 +165,13 @@ class Keeper:
                 self._warned = True
 
     def push(self) -> None:
-        """Push what is new: receipts after the files that they name; and delete in the storage what the stage deleted
-        here. Raises ObjectStorageError."""
+        """Push what is new: receipts after the files that they name. Files of subfolders (checkpoints) that the stage
+        deleted go from the storage too; one of the folder itself may be gone for want of room. Raises
+        ObjectStorageError."""
         accounts = [path for path in self._files() if is_account(path)]
         others = [path for path in self._files() if not is_account(path)]
         here = {*accounts, *others}
-        discard(path for path in self._seen - here if mark_path(path).exists())
+        discard(path for path in self._seen - here if path.parent != self.lease.folder)
         for part in (others, accounts):
             with ThreadPoolExecutor(_AT_A_TIME) as threads:
                 list(threads.map(self._push_one, part))
@@ -178,7 +180,7 @@ class Keeper:
     def _push_one(self, path: Path) -> None:
         with suppress(FileNotFoundError):  # the stage deleted it meanwhile
             if not is_copy(path):
-                self.store.push(path)
+                push(path, self.store.url_of(path))
 
     def _files(self) -> list[Path]:
         """The finished files of the output. The manifest is written apart."""
@@ -192,12 +194,12 @@ class Keeper:
             ]
         return [path for path in files if path.name != MANIFEST_NAME]
 
-    def finish(self, tries: int = len(_LAST_TRIES_S)) -> None:
+    def finish(self, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
         """Push the rest, then the manifest where it was written, which no other may have done meanwhile.
         Raises HeldElsewhere, or ObjectStorageError."""
         if self._outrun:
             raise self._outrun
-        for pause in _LAST_TRIES_S[1:tries]:
+        for pause in pauses_s:
             with suppress(ObjectStorageError):
                 return self._finish()
             time.sleep(pause)
@@ -209,7 +211,7 @@ class Keeper:
         manifest = self.lease.folder / MANIFEST_NAME
         try:
             if manifest.exists() and not is_copy(manifest):
-                self.store.push_new(manifest)
+                push(manifest, self.store.url_of(manifest), new=True)
         except FileExistsError:
             raise HeldElsewhere(f"{self.store.url_of(manifest)} was written by another machine meanwhile") from None
 
@@ -229,7 +231,7 @@ def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[s
         keeper.stop()
         thread.join()
         with suppress(HeldElsewhere, ObjectStorageError):
-            keeper.finish(tries=1)
+            keeper.finish(pauses_s=())
         raise
     else:
         keeper.stop()

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK_NAME = ".lock"  # in an output folder: who holds it works there
@@ -31,9 +31,9 @@ def held(path: Path, patience_s: float) -> Iterator[int]:
                 if time.monotonic() > give_up:
                     raise StillHeld(f"another process still holds {path}{_by(path)}; wait for it, or stop it") from None
                 time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"{socket.gethostname()}, process {os.getpid()}")
-        file.flush()
+        with suppress(OSError):  # a full disk must not keep anyone from making room
+            file.truncate(0)
+            os.write(file.fileno(), f"{socket.gethostname()}, process {os.getpid()}".encode())
         yield file.fileno()
 
 

@@ -7,17 +7,10 @@ import subprocess
 import pytest
 
 from tests.support.command import snapshot
-from tests.support.faults import Tell, Victim, ended, fill, small_disk
-
-_UNFINISHED = {
-    "download": "the shards that were being fetched",
-    "encode": "the shards that were being encoded",
-    "train": "the steps since the last checkpoint",
-    "evaluate": "the report",
-}
+from tests.support.faults import UNFINISHED, Tell, Victim, ended, fill, small_disk
 
 
-@pytest.mark.parametrize("stage", list(_UNFINISHED))
+@pytest.mark.parametrize("stage", list(UNFINISHED))
 def test_full_disk(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> None:
     """The whole workspace is on it, with the databases of Prefect and MLflow."""
     with small_disk(victim.root, megabytes=64):
@@ -26,7 +19,7 @@ def test_full_disk(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) 
         kept = victim.finished()
         make_room = fill(victim.root)
         seen = ended(process)
-        tell(f"full disk in {stage}", seen, _UNFINISHED[stage])
+        tell(f"full disk in {stage}", seen, UNFINISHED[stage])
         seen.ended_with(1, "No space left on device")
         make_room()
         victim.run().ended_with(0)
@@ -51,7 +44,7 @@ def test_artifact_store_that_takes_nothing(victim: Victim, undisturbed: Victim, 
         remount("ro")
         seen = ended(process)
         when = "at the start" if stage == "download" else f"in {stage}"
-        tell(f"read-only artifact store {when}", seen, "nothing" if stage == "download" else _UNFINISHED[stage])
+        tell(f"read-only artifact store {when}", seen, "nothing" if stage == "download" else UNFINISHED[stage])
         seen.ended_with(seen.code, "Read-only file system")
         remount("rw")
         victim.run().ended_with(0)

@@ -12,7 +12,7 @@ from flows.prefect_server import free_port
 from tests.flows.test_outage import kill as kill_server
 from tests.flows.test_outage import mlflow_server
 from tests.support.command import snapshot
-from tests.support.faults import PREFECT, TRAINING, WORKER, Tell, Victim, ended, kill, kill_driver
+from tests.support.faults import PREFECT, TRAINING, UNFINISHED, WORKER, Tell, Victim, ended, kill, kill_driver
 
 
 def assert_kept(victim: Victim, before: dict[str, tuple[int, int]]) -> None:
@@ -85,21 +85,13 @@ def test_worker(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> 
     assert victim.digests() == undisturbed.digests()
 
 
-_UNFINISHED = {
-    "download": "the shards that were being fetched",
-    "encode": "the shards that were being encoded",
-    "train": "the steps since the last checkpoint",
-    "evaluate": "the report",
-}
-
-
-@pytest.mark.parametrize("stage", list(_UNFINISHED))
+@pytest.mark.parametrize("stage", list(UNFINISHED))
 def test_driver(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> None:
     victim.copy_from(undisturbed, stage)
     process = victim.begin_until(stage)
     kept = victim.finished()
     seen = kill_driver(process)
-    tell(f"kill -9 of tld run in {stage}", seen, _UNFINISHED[stage])
+    tell(f"kill -9 of tld run in {stage}", seen, UNFINISHED[stage])
     seen.ended_with(-9)
     victim.run().ended_with(0)
     assert_kept(victim, kept)
@@ -112,7 +104,7 @@ def test_training_process(victim: Victim, undisturbed: Victim, tell: Tell) -> No
     process = victim.begin_until("train")
     kill(process, TRAINING)
     seen = ended(process)
-    tell("kill -9 of the training process", seen, _UNFINISHED["train"])
+    tell("kill -9 of the training process", seen, UNFINISHED["train"])
     seen.ended_with(1, "train: the training process failed; it was killed: most likely out of memory")
     assert "is kept: the same command goes on from it" in seen.told
     victim.run().ended_with(0)

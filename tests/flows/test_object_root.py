@@ -21,14 +21,14 @@ from pyarrow import parquet
 
 from data_catalog.manifest import Manifest
 from data_catalog.object_store import ObjectStore
-from data_catalog.stored import ObjectStorageError, is_away, local
+from data_catalog.stored import ObjectStorageError, is_away, local, push
 from flows.prefect_server import free_port
 from pipeline import keeper
 from pipeline.config import RunConfig, load_config
 from pipeline.encode import encode
 from pipeline.inventory import find_waste, remove
-from pipeline.keeper import HeldElsewhere, claim
-from pipeline.object_root import NoRoomForCopies, brought, look_up
+from pipeline.keeper import HeldElsewhere, Keeper, claim
+from pipeline.object_root import NoRoomForCopies, brought, look_up, written_alone
 from pipeline.stage import run_stage, survey
 from tests.support import command
 from tests.support.command import tld
@@ -194,7 +194,7 @@ def test_two_machines_do_not_write_one_output(bucket: str, tmp_path: Path, monke
 def test_a_manifest_is_never_written_over_another(config: RunConfig) -> None:
     (path,) = config.folder.glob("02_encodings/*/manifest.json")
     with pytest.raises(FileExistsError):
-        ObjectStore(config.root, config.folder).push_new(path)
+        push(path, ObjectStore(config.root, config.folder).url_of(path), new=True)
 
 
 def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(config: RunConfig) -> None:
@@ -266,13 +266,46 @@ def test_a_url_table_may_lie_there_too(bucket: str, tmp_path: Path) -> None:
     assert "3" in plan.stdout
 
 
-def test_storage_that_is_away_for_a_while_costs_nothing(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    fsspec.filesystem("s3").clear_instance_cache()
+def test_a_shard_that_was_let_go_stays_in_the_storage_and_a_deleted_checkpoint_does_not(
+    bucket: str, tmp_path: Path
+) -> None:
+    store = ObjectStore(f"{bucket}/room", tmp_path)
+    folder = tmp_path / "02_encodings" / "abc"
+    shard, checkpoint = folder / "00000.npz", folder / "checkpoints" / "step-1.pt"
+    checkpoint.parent.mkdir(parents=True)
+    for path in (shard, checkpoint):
+        path.write_bytes(b"content")
+    keeping = Keeper(store, claim(store.url_of(folder), folder), 0, print)
+    keeping.push()
+    os.utime(shard, ns=(0, shard.stat().st_mtime_ns))
+    assert store.let_go(0) <= len(b"content")
+    assert not shard.exists()
+    checkpoint.unlink()
+    keeping.push()
+    assert objects(store.url) == ["/02_encodings/abc/.leases/00000001", "/02_encodings/abc/00000.npz"]
+    assert local(shard).read_bytes() == b"content"
+
+
+def test_pictures_that_were_let_go_on_purpose_are_so_for_another_machine_too(bucket: str, tmp_path: Path) -> None:
+    kept = made_on(tmp_path / "a", f"{bucket}/released", encode__keep_images="false")
+    assert not [name for name in objects(kept.root) if name.endswith(".tar")]
+    other = load_config(TINY, on(tmp_path / "b", kept.root, encode__keep_images="false"))
+    assert [status.state for status in survey(other).values()][:3] == ["fresh"] * 3
+
+
+def test_storage_that_is_away_for_a_while_costs_a_warning(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "BEAT_S", 0.1)
-    try:
-        with pytest.raises(ObjectStorageError, match="object storage failed at s3://tld/shared"):
-            look_up(config)
-    finally:
+    folder, track = config.folder / "02_encodings" / "away", RememberingTracker()
+    folder.mkdir()
+    with written_alone(config, folder, track):
+        with pytest.MonkeyPatch.context() as away:
+            away.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+            fsspec.filesystem("s3").clear_instance_cache()
+            (folder / "00000.npz").write_bytes(b"content")
+            with pytest.raises(ObjectStorageError, match="object storage failed at s3://tld/shared"):
+                look_up(config)
+            while not track.warnings:
+                time.sleep(0.1)
         fsspec.filesystem("s3").clear_instance_cache()
-    assert len(list(config.folder.glob("*/*/manifest.json"))) >= 3
+    assert "the work goes on" in track.warnings[0]
+    assert [name for name in objects(config.root) if "/away/" in name] == ["/02_encodings/away/00000.npz"]

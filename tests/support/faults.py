@@ -29,6 +29,12 @@ FIRST_OF = {
     "train": "03_model/*/checkpoints/step-*.pt",
     "evaluate": "references/*.safetensors",
 }
+UNFINISHED = {
+    "download": "the shards that were being fetched",
+    "encode": "the shards that were being encoded",
+    "train": "the steps since the last checkpoint",
+    "evaluate": "the report",
+}
 WORKER, TRAINING, PREFECT = "spawn_main", "pipeline.train_rank", "prefect.server.api.server"  # in their command lines
 _PATIENCE_S = 400
 

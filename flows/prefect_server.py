@@ -12,19 +12,27 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from flows.progress import Progress
+from pipeline.locks import StillHeld, held
 
 _START_LIMIT_S = 90
 _DRAIN_LIMIT_S = 20.0
 _INTERRUPTED_DRAIN_LIMIT_S = 1.0
+_WATCH_S = 0.5
+_MOST_STARTS = 5
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
     # Errors are told once, by the command line; Prefect's own log goes to its server.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
 }
 
 
@@ -71,28 +79,64 @@ def prefect_server(home: Path) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
-    with (home / "server.log").open("ab") as log:
-        # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.
-        server = subprocess.Popen(
-            server_command(port),
-            env=server_environment(home, port, ui=False),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    with (home / "server.log").open("ab") as log, _running(home, port, log), _configured(api):
+        limit_s = _DRAIN_LIMIT_S
         try:
-            _wait_until_healthy(server, api, home / "server.log")
-            with _configured(api):
-                limit_s = _DRAIN_LIMIT_S
-                try:
-                    yield api
-                except KeyboardInterrupt:
-                    limit_s = _INTERRUPTED_DRAIN_LIMIT_S
-                    raise
-                finally:
-                    _drain(api, limit_s)  # also of a failed flow: left undone, it is tried at exit, for a minute
+            yield api
+        except KeyboardInterrupt:
+            limit_s = _INTERRUPTED_DRAIN_LIMIT_S
+            raise
         finally:
+            _drain(api, limit_s)  # also of a failed flow: left undone, it is tried at exit, for a minute
+
+
+@contextlib.contextmanager
+def _running(home: Path, port: int, log: BinaryIO) -> Iterator[None]:
+    """The server for the length of the block. Where it ends before, it is started again at the same port: its clients
+    ask for a minute before they give up, and all that they told it is in its database."""
+
+    def start() -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.
+        environment = server_environment(home, port, ui=False)
+        return subprocess.Popen(server_command(port), env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    with _first_in(home):
+        server = start()
+        try:
+            _wait_until_healthy(server, f"http://127.0.0.1:{port}/api", home / "server.log")
+        except BaseException:
             _stop(server)
+            raise
+    servers, ending = [server], threading.Event()
+    watch = threading.Thread(target=_watch, args=(servers, ending, start), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        watch.join()
+        _stop(servers[-1])
+
+
+def _watch(
+    servers: list[subprocess.Popen[bytes]], ending: threading.Event, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    """Start the last server's successor when it has ended."""
+    while not ending.wait(_WATCH_S) and len(servers) < _MOST_STARTS:
+        code = servers[-1].poll()
+        if code is not None:
+            servers.append(start())
+            Progress("prefect").finish(f"warning: the Prefect server ended with exit code {code}; it is started again")
+
+
+@contextlib.contextmanager
+def _first_in(home: Path) -> Iterator[None]:
+    """Two servers that start at once would both make the database: one after the other. Raises PrefectServerError."""
+    try:
+        with held(home / "start.lock", _START_LIMIT_S):
+            yield
+    except StillHeld as error:
+        raise PrefectServerError(str(error)) from None
 
 
 def free_port() -> int:

@@ -26,7 +26,8 @@ from flows.progress import Progress
 from flows.system_metrics import watched
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
-from pipeline.stage import STAGES
+from pipeline.locks import StillHeld, held
+from pipeline.stage import STAGES, StageFailed
 
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -53,6 +54,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _PATIENCE_S = 60.0  # at the end of a run, with a server that is away
 _INTERRUPTED_PATIENCE_S = 5.0
+_OTHERS_OPEN_S = 120.0
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 
 
@@ -162,14 +164,13 @@ class PipelineTracking:
 @contextlib.contextmanager
 def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     """The parent run of a pipeline run, in the experiment of the run's name."""
-    client = MlflowClient(tracking_uri=tracking_uri(config.folder))
     try:
-        experiment_id = experiment_of(client, config)
+        client, experiment_id = _opened(config)
     except MlflowException as error:
         if not is_away(error):
             raise
         raise UserMistake(
-            f"no MLflow answers at MLFLOW_TRACKING_URI={client.tracking_uri}; start it, or unset this"
+            f"no MLflow answers at MLFLOW_TRACKING_URI={tracking_uri(config.folder)}; start it, or unset this"
         ) from None
     _close_abandoned(client, experiment_id)
     tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
@@ -217,14 +218,29 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
         return False
 
 
+def _opened(config: RunConfig) -> tuple[MlflowClient, str]:
+    """MLflow and the run's experiment. Runs that begin at the same moment take turns: each would make the database."""
+    config.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(Workspace(config.folder).mlflow_database.with_suffix(".lock"), _OTHERS_OPEN_S):
+            client = MlflowClient(tracking_uri=tracking_uri(config.folder))
+            return client, experiment_of(client, config)
+    except StillHeld as error:
+        raise StageFailed(str(error)) from None
+
+
 def experiment_of(client: MlflowClient, config: RunConfig) -> str:
     """The experiment of the run's name, made where there is none."""
-    found = client.get_experiment_by_name(config.name)
-    if found:
-        return str(found.experiment_id)
     local = not os.environ.get("MLFLOW_TRACKING_URI")
     artifacts = Workspace(config.folder).mlflow_artifacts.resolve().as_uri() if local else None
-    return str(client.create_experiment(config.name, artifact_location=artifacts))
+    if found := client.get_experiment_by_name(config.name):
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(config.name, artifact_location=artifacts))
+    except MlflowException:
+        if made_meanwhile := client.get_experiment_by_name(config.name):
+            return str(made_meanwhile.experiment_id)
+        raise
 
 
 @contextlib.contextmanager

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
 from requests import ConnectionError as RequestsConnectionError
 
@@ -20,20 +19,18 @@ from data_catalog.manifest import Manifest
 from data_catalog.workspace import StageName
 from flows.nodes import train_on_nodes
 from flows.run_page import run_page
+from flows.shards import map_shards
 from flows.terminal import UserMistake
 from flows.tracking import PipelineTracking, pipeline_run
 from flows.webhook import tell_webhook
 from pipeline.config import RunConfig
 from pipeline.object_root import brought
-from pipeline.pool import OpenPool, Pool, WorkerDied, as_finished, pool_on
+from pipeline.pool import pool_on
 from pipeline.stage import STAGES, StageFailed, run_stage, survey
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
-GPU = "gpu"  # tag of the stages that want one; a server may limit how many run at once
 P = ParamSpec("P")
-
-_QUIETLY: dict[str, Any] = {"persist_result": False, "task_runner": ThreadPoolTaskRunner(max_workers=64)}
+GPU = "gpu"  # tag of the stages that want one; a server may limit how many run at once
 
 # The manifest decides what is fresh: Prefect keeps no results and no cache.
 
@@ -160,7 +157,7 @@ def evaluate_task(
     return manifest
 
 
-@flow(name="text-to-image", on_failure=[tell_webhook], on_crashed=[tell_webhook], **_QUIETLY)
+@flow(name="text-to-image", on_failure=[tell_webhook], on_crashed=[tell_webhook], persist_result=False)
 def text_to_image(
     config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
 ) -> Manifest:
@@ -177,7 +174,7 @@ def text_to_image(
     return made
 
 
-@flow(name="one-stage", on_failure=[tell_webhook], on_crashed=[tell_webhook], **_QUIETLY)
+@flow(name="one-stage", on_failure=[tell_webhook], on_crashed=[tell_webhook], persist_result=False)
 def one_stage(config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False) -> Manifest:
     """One stage alone, on the fresh outputs of those before it."""
     statuses = survey(config)
@@ -202,32 +199,3 @@ def one_stage(config: RunConfig, stage: StageName, force: bool = False, retry_fa
 def _adopt(stage: str, force: frozenset[str]) -> Adopt:
     """A forced stage makes every shard itself."""
     return adopt_nothing if stage in force else adopt_shard
-
-
-def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    return isinstance(state.result(raise_on_failure=False), WorkerDied)
-
-
-@task(
-    name="shard",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_condition_fn=_worker_died,
-    log_prints=False,
-)
-def _shard_task(pool: Pool[Item, Result], item: Item) -> Result:
-    return pool.run(item)
-
-
-def map_shards(
-    open_pool: OpenPool,
-    make_worker: Callable[[], Callable[[Item], Result]],
-    items: Iterable[Item],
-    workers: int,
-    deadline_s: float | None = None,
-) -> Iterator[Result]:
-    """Each shard a Prefect task in a thread, which hands it to a pool of workers with loaded models."""
-    with open_pool(make_worker, workers, deadline_s) as pool:
-        for future in as_finished(lambda item: _shard_task.submit(pool, item), items, 2 * workers):
-            yield future.result()

@@ -11,11 +11,14 @@ import multiprocessing as mp
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -57,6 +60,12 @@ class OpenPool(Protocol):
     def __call__(
         self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
     ) -> Pool[Item, Result]: ...
+
+
+class Run(Protocol):
+    """Have an item worked on by a pool."""
+
+    def __call__(self, pool: Pool[Item, Result], item: Item, /) -> Result: ...
 
 
 @dataclass(slots=True)
@@ -186,17 +195,35 @@ def as_finished(submit: Callable[[Item], Submitted], items: Iterable[Item], most
         yield finished.get()
 
 
+def run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
+    """Work on an item; a worker that dies of it costs another try. Raises what `Pool.run` does."""
+    for left in reversed(range(TRIES)):
+        try:
+            return pool.run(item)
+        except WorkerDied:
+            if not left:
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
 def map_in_pool(
     make_worker: Callable[[], Callable[[Item], Result]],
     items: Iterable[Item],
     workers: int,
     deadline_s: float | None = None,
     open_pool: OpenPool = ShardPool,
+    run: Run = run_with_retries,
 ) -> Iterator[Result]:
-    """Results as they finish, in any order. A dead worker costs a second try, an error ends the map."""
-    with open_pool(make_worker, workers, deadline_s) as pool, ThreadPoolExecutor(workers) as threads:
+    """Results as they finish, in any order, each of a call of `run` in a thread and the caller's context. An error ends
+    the map."""
+    # The pool closes first, so that no thread is waited for that waits for a worker.
+    with ThreadPoolExecutor(workers) as threads, open_pool(make_worker, workers, deadline_s) as pool:
+
+        def submit(item: Item) -> Future[Result]:
+            return threads.submit(copy_context().run, run, pool, item)
+
         try:
-            for future in as_finished(lambda item: threads.submit(_run_with_retries, pool, item), items, 2 * workers):
+            for future in as_finished(submit, items, 2 * workers):
                 yield future.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -211,16 +238,6 @@ def pool_on(engine: EngineConfig, gpus: float = 0) -> OpenPool:
     return partial(RayPool, address=engine.address, gpus=gpus)
 
 
-def _run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
-    for left in reversed(range(TRIES)):
-        try:
-            return pool.run(item)
-        except WorkerDied:
-            if not left:
-                raise
-    raise AssertionError("unreachable: the last try returns or raises")
-
-
 def _why(code: int | None) -> str:
     return " (killed: most likely out of memory)" if code == -signal.SIGKILL else ""
 
@@ -229,13 +246,12 @@ def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], par
     """The life of a worker process: errors travel back, the parent's end is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     end_with_parent(parent, grace_s=0)
+    if not os.environ.get("TLD_TRACEBACK"):
+        sys.unraisablehook = lambda _: None  # destructors that fail of a full disk, of which the error tells already
     answer = Answering(make_worker)
-    while True:
-        try:
-            item = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(answer(item))
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            pipe.send(answer(pipe.recv()))
 
 
 def end_with_parent(parent: int, grace_s: float, then: Callable[[], None] = lambda: None) -> None:

@@ -91,7 +91,7 @@ def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
 def _drive(kind: str, shards: int, workers: int) -> None:
     from prefect import flow
 
-    from flows.text_to_image import map_shards
+    from flows.shards import map_shards
 
     @flow(name="load-engine", persist_result=False)
     def drive() -> None:

@@ -1,0 +1,63 @@
+"""Each shard a Prefect task, tried again where its worker died. Knows no stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.events.worker import EventsWorker
+from prefect.tasks import Task
+
+from pipeline.pool import TRIES, OpenPool, Pool, WorkerDied, map_in_pool
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_MOST_EVENTS = 1000  # that Prefect's server has not taken; a shard makes four
+_WAIT_S = 10.0
+
+
+def map_shards(
+    open_pool: OpenPool,
+    make_worker: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    deadline_s: float | None = None,
+) -> Iterator[Result]:
+    """Each shard a Prefect task in a thread, which hands it to a pool of workers with loaded models."""
+    return map_in_pool(make_worker, items, workers, deadline_s, open_pool, _run_as_task)
+
+
+def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    return isinstance(state.result(raise_on_failure=False), WorkerDied)
+
+
+@task(
+    name="shard",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=TRIES - 1,
+    retry_condition_fn=_worker_died,
+    log_prints=False,
+)
+def _shard_task(work: Callable[[], None]) -> None:
+    """Returns nothing: Prefect would keep what every shard returns until the flow ends."""
+    work()
+
+
+def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
+    results: list[Result] = []
+    _shard_task(lambda: results.append(pool.run(item)))
+    _wait_for_prefect()
+    return results[0]
+
+
+def _wait_for_prefect() -> None:
+    """Prefect's client keeps events until its server has taken them, without bound: shards that come faster wait here,
+    but not for a server that hangs."""
+    give_up = time.monotonic() + _WAIT_S
+    while EventsWorker.instance()._queue.qsize() > _MOST_EVENTS and time.monotonic() < give_up:
+        time.sleep(0.01)

@@ -77,9 +77,11 @@ class ShardEncoder:
         packed = packed_batches(tar, size, lambda pair: pair.key not in dropped)
         with ThreadPoolExecutor(1) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
             whole = beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
-            encoded = self._joined(list(self._encoded(packed)))
-            if whole:
-                whole.result()
+            try:
+                encoded = self._joined(list(self._encoded(packed)))
+            finally:  # whatever a damaged file led to, its damage is what is told
+                if whole:
+                    whole.result()
         return self._write(name, *self._without_poor_matches(encoded))
 
     def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:

@@ -116,11 +116,13 @@ def test_a_damaged_tar_is_refused_with_the_way_out(images: Manifest, tmp_path: P
         ShardEncoder(tmp_path, config_with(), tmp_path)("00000")
 
 
-def test_a_flipped_bit_that_decoders_pass_over_is_refused(images: Manifest, tmp_path: Path) -> None:
-    """A letter of a caption: else its encodings would count as whole, and stay wrong when the tar is mended."""
+@pytest.mark.parametrize("where", [b"background", b"0000000.txt"])
+def test_a_flipped_bit_is_refused_whatever_it_leads_to(images: Manifest, tmp_path: Path, where: bytes) -> None:
+    """A letter of a caption: else its encodings would count as whole, and stay wrong when the tar is mended. Or of a
+    name in the tar, at which its reading ends in the middle of a pair."""
     tar = tmp_path / "00000.tar"
     content = bytearray(images.file(tar.name).read_bytes())
-    content[content.index(b"background")] ^= 1
+    content[content.index(where)] ^= 1
     tar.write_bytes(content)
     record = images.shards[0].files[tar.name]
     with pytest.raises(ManifestError, match=r"00000\.tar has other content .*catalog verify"):

@@ -49,9 +49,10 @@ class Seen:
 
     @property
     def message(self) -> str:
-        """The first line that tells of trouble, without its prefix; "" where all looks well."""
-        for line in self.told.splitlines():
-            for mark in ("tld: ", "warning: ", "damaged: "):
+        """The line that tells of trouble, without its prefix: the first one of why the command ended, else the first
+        one of something on the way; "" where all looks well."""
+        for mark in ("tld: ", "warning: ", "damaged: "):
+            for line in self.told.splitlines():
                 if mark in line:
                     return line.partition(mark)[2]
         return ""

@@ -137,11 +137,23 @@ def push(path: Path, url: str, new: bool = False) -> None:
         at = path.stat().st_mtime_ns  # what is written from now on is pushed again
         filesystem = filesystem_of(url)
         if new:
-            filesystem.pipe_file(url, path.read_bytes(), mode="create")
+            create(filesystem, url, path.read_bytes())
         else:
             filesystem.put_file(str(path), url)
         told = filesystem.info(url)
         write_mark(path, Mark(url, told["size"], version_of(told)), at)
+
+
+def create(filesystem: Any, url: str, content: bytes) -> None:
+    """Write an object where there is none. Raises FileExistsError, or what the file system raises."""
+    try:
+        filesystem.pipe_file(url, content, mode="create")
+    except OSError as error:
+        # Servers other than Amazon's do not say which condition failed, and s3fs makes an EINVAL of that.
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") == "PreconditionFailed":
+            raise FileExistsError(url) from error
+        raise
 
 
 def push_beside(path: Path, other: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from data_catalog.manifest import MANIFEST_NAME, is_account
 from data_catalog.object_store import ObjectStore
-from data_catalog.stored import ObjectStorageError, discard, filesystem_of, is_copy, push, telling
+from data_catalog.stored import ObjectStorageError, create, discard, filesystem_of, is_copy, push, telling
 
 BEAT_S = 10.0
 SILENCE_S = 45.0  # of a holder that is gone
@@ -76,7 +76,7 @@ def claim(output: str, folder: Path) -> Lease:
     with telling(url):
         filesystem = filesystem_of(url)
         try:
-            filesystem.pipe_file(_lease(url, number + 1), _told(folder, since, 0), mode="create")
+            create(filesystem, _lease(url, number + 1), _told(folder, since, 0))
         except FileExistsError:
             raise HeldElsewhere(f"{output} is being made by another machine, which was faster; wait for it") from None
         for old, _ in leases:
@@ -111,7 +111,8 @@ def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
     with telling(url):
         filesystem = filesystem_of(url)
         try:
-            names = sorted(str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False))
+            listed = (str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False))
+            names = sorted(name for name in listed if name.isdigit())  # some list the folder too
             if not names:
                 return []
             newest = json.loads(filesystem.cat_file(_lease(url, int(names[-1]))))

@@ -1,7 +1,7 @@
 """`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run through it all.
 
-PostgreSQL is Debian's, moto's server stands for the object store (its own health check is not asked); all else are the
-commands of compose.yaml. A minute or two, so the suite leaves it out: no name that pytest collects by itself.
+PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml. A minute or two, so the
+suite leaves it out: no name that pytest collects by itself.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ def postgres(stack: Compose) -> Iterator[None]:
 
 @contextlib.contextmanager
 def objects(stack: Compose) -> Iterator[None]:
-    """An S3-compatible server on the address and port of the object store."""
-    address, environment = stack.address("objects"), stack.environment("objects")
-    log = stack.log("objects")
-    with started(["moto_server", "-H", address, "-p", "8333"], environment, stack.folder, log) as process:
-        check = ["python", "-c", f"import urllib.request as u; u.urlopen('http://{address}:8333/', timeout=5)"]
-        wait_until_healthy("objects", process, check, environment, log)
+    """The object store, as the entry point of its image starts it."""
+    address, environment, log = stack.address("objects"), stack.environment("objects"), stack.log("objects")
+    words = stack.words("objects")
+    with started(["weed", *words, f"-ip={address}"], environment, stack.folder, log) as process:
+        _, check = stack.read["services"]["objects"]["healthcheck"]["test"]
+        command = ["sh", "-c", check.replace("127.0.0.1", address)]
+        wait_until_healthy("objects", process, command, environment, log)
         yield
 
 

@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +30,7 @@ from pipeline.object_root import NoRoomForCopies, brought, look_up, written_alon
 from pipeline.stage import run_stage, survey
 from tests.support import command
 from tests.support.command import tld
+from tests.support.object_server import object_server
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_images_of, make_workspace, overrides
@@ -40,34 +39,23 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # aiobotocor
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bucket() -> Iterator[str]:
-    """An S3 server of its own, and where to find it: as the environment of a user says it."""
-    port = free_port()
-    server = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    told = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": command.CANARY,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """On an S3 server of its own, which is told of as the environment of a user tells it."""
+    with (
+        object_server(tmp_path_factory.mktemp("server"), "tld", "key", command.CANARY) as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        told = {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": command.CANARY,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
         for name, value in told.items():
             patch.setenv(name, value)
             patch.setitem(command.ENVIRONMENT, name, value)
-        files = fsspec.filesystem("s3", use_listings_cache=False)
-        for _ in range(100):
-            try:
-                files.mkdir("tld")
-                break
-            except Exception:
-                time.sleep(0.2)
+        fsspec.filesystem("s3", use_listings_cache=False).mkdir("tld")
         yield "s3://tld"
-    server.kill()
-    server.wait()
 
 
 def on(machine: Path, root: str, **changed: object) -> list[str]:

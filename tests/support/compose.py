@@ -73,14 +73,17 @@ class Compose:
 
     def command(self, service: str) -> list[str]:
         """Its process: the image's entry point with the service's command."""
+        return ["sh", "-c", entrypoint(self.folder / "docker/secrets"), "entrypoint", *self.words(service)]
+
+    def words(self, service: str) -> list[str]:
+        """Its command, for what lies elsewhere here."""
         told = self.read["services"][service]
         mounted = {config["target"]: config["source"] for config in told.get("configs", [])}
         words = [
             str(DOCKER / self.read["configs"][mounted[word]]["file"]) if word in mounted else self._here(word)
             for word in told["command"]
         ]
-        words = [word.replace("0.0.0.0", self.address(service)) for word in words]
-        return ["sh", "-c", entrypoint(self.folder / "docker/secrets"), "entrypoint", *words]
+        return [word.replace("0.0.0.0", self.address(service)) for word in words]
 
     def secret(self, name: str) -> str:
         return (self.folder / "docker/secrets" / name).read_text()

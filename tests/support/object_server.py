@@ -1,0 +1,51 @@
+"""SeaweedFS: an S3 server of its own, in one process, on free ports of loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.prefect_server import free_port
+
+WEED = str(Path(sys.executable).with_name("weed"))
+_PATIENCE_S = 60
+
+
+@contextlib.contextmanager
+def object_server(folder: Path, bucket: str, key: str, secret: str) -> Iterator[str]:
+    """The address of a server whose objects lie in a folder; who has the keys may use a bucket, and no other."""
+    identities, data = folder / "identities.json", folder / "objects"
+    may = [f"{what}:{bucket}" for what in ("Admin", "Read", "Write", "List", "Tagging")]
+    who = {"name": "tld", "actions": may, "credentials": [{"accessKey": key, "secretKey": secret}]}
+    identities.write_text(json.dumps({"identities": [who]}))
+    data.mkdir()
+    parts = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    ports = {part: free_port() for part in parts}
+    command = [WEED, "server", f"-dir={data}", "-ip=127.0.0.1", "-master.telemetry=false"]
+    command += ["-s3", f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += [f"-{part}={port}" for part, port in ports.items()]
+    with (folder / "objects.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{ports['s3.port']}"
+        _wait_until_healthy(process, f"{address}/status", folder / "objects.log")
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], status: str, log: Path) -> None:
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(status, timeout=2):
+            return
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < give_up, log.read_text()[-3000:]
+        time.sleep(0.1)

@@ -1,4 +1,5 @@
-"""Runs that begin at the same moment on a workspace that is not there yet: one of them makes its databases."""
+"""Runs that begin at the same moment on a workspace that is not there yet: one of them makes MLflow's database. For
+whole runs see tests/chaos."""
 
 from __future__ import annotations
 
@@ -15,19 +16,18 @@ from tests.support.small import TINY, small
 RUNS = 2
 _BEGIN = """
 import pathlib, sys
-from flows.prefect_server import prefect_server
 from flows.tracking import pipeline_run
 from pipeline.config import load_config
 config = load_config(pathlib.Path(sys.argv[1]), sys.argv[2:])
 print("ready", flush=True)
 input()
-with pipeline_run(config), prefect_server(config.folder / "prefect"):
+with pipeline_run(config):
     print("under way", flush=True)
     input()
 """
 
 
-def test_runs_that_begin_at_once_make_one_database_of_a_kind(tmp_path: Path) -> None:
+def test_runs_that_begin_at_once_make_one_database(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _BEGIN, str(TINY), *small(tmp_path / "data")]
     pipe = subprocess.PIPE
     runs = [

@@ -1,6 +1,6 @@
 """`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run through it all.
 
-PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml. A minute or two, so the
+PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml. Some minutes, so the
 suite leaves it out: no name that pytest collects by itself.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """All services but `serve`, in the order of docker/up.sh."""
     folder = tmp_path_factory.mktemp("stack")
     made = compose(folder, {"TLD_CONF": "small.yaml"})
-    settings = load_config(TINY, small(Path("unused"))).model_dump(mode="json")
+    long = {"train__steps": 2000, "train__checkpoint_every": 50, "train__validate_every": 2000}
+    few = {"download__limit": 60, "evaluate__prompts": 4, "train__sample_every": 2000}
+    settings = load_config(TINY, small(Path("unused"), **long, **few)).model_dump(mode="json")
     (folder / "app/conf/small.yaml").write_text(yaml.safe_dump(settings))
     with postgres(made), objects(made):
         made.run("bucket")
@@ -81,7 +85,8 @@ def objects(stack: Compose) -> Iterator[None]:
     """The object store, as the entry point of its image starts it."""
     address, environment, log = stack.address("objects"), stack.environment("objects"), stack.log("objects")
     words = stack.words("objects")
-    with started(["weed", *words, f"-ip={address}"], environment, stack.folder, log) as process:
+    here = [f"-ip={address}", "-volume.preStopSeconds=1"]
+    with started(["weed", *words, *here], environment, stack.folder, log) as process:
         _, check = stack.read["services"]["objects"]["healthcheck"]["test"]
         command = ["sh", "-c", check.replace("127.0.0.1", address)]
         wait_until_healthy("objects", process, command, environment, log)
@@ -120,14 +125,34 @@ def artifacts(stack: Compose) -> list[str]:
     return [str(path) for path in store.find("mlflow")]
 
 
-def test_one_run_goes_through_every_service(stack: Compose) -> None:
+def cancelled_in_training(stack: Compose, api: Api) -> int:
+    """Start a run and cancel it as Prefect's page does; the step from which another goes on."""
+    model = stack.folder / "data/workspace/03_model"
+    run = api.start("text-to-image/tiny")
+    wait_for(lambda: list(model.glob("*/checkpoints/step-*.pt")))
+    answer = api.client.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}, "force": True})
+    answer.raise_for_status()
+    asked = time.monotonic()
+    assert api.end(run) == "CANCELLED"
+    assert time.monotonic() - asked < 30
+    *_, kept = sorted(model.glob("*/checkpoints/step-*.pt"))
+    return int(kept.stem.partition("-")[2])
+
+
+def test_a_run_that_was_cancelled_is_resumed_and_goes_through_every_service(stack: Compose) -> None:
     with httpx.Client(base_url=stack.environment("worker")["PREFECT_API_URL"], timeout=30) as client:
         api = Api(client)
+        reached = cancelled_in_training(stack, api)
         run = api.start("text-to-image/tiny")
         ended = api.end(run)
         wait_for(lambda: query(stack, "prefect", "select 1 from flow_run where state_type = 'SCHEDULED'"))
+        (page, *_) = client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert ended == "COMPLETED", stack.log("worker").read_text()[-3000:]
     assert query(stack, "prefect", f"select state_type from flow_run where id = '{run}'") == ["COMPLETED"]
+    assert "| evaluate | fresh | 4 |" in page["data"]
+    (events,) = (stack.folder / "data/workspace/03_model").glob("*/events.jsonl")
+    told_now = map(json.loads, events.read_text().splitlines())
+    assert min(event["done"] for event in told_now if event["kind"] == "progress") > reached, "it went on from there"
 
     (parent,) = query(stack, "mlflow", "select run_uuid from runs where name = 'tiny' and status = 'FINISHED'")
     children = query(

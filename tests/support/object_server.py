@@ -39,6 +39,9 @@ def object_server(folder: Path, bucket: str, key: str, secret: str) -> Iterator[
     finally:
         process.kill()
         process.wait()
+        for port in ports.values():  # it talks with itself through files too
+            for file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                file.unlink()
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], status: str, log: Path) -> None:

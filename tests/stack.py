@@ -1,7 +1,7 @@
 """`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run through it all.
 
-PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml. A minute or two, so the
-suite leaves it out: no name that pytest collects by itself.
+PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml. A minute or two, so
+the suite leaves it out: no name that pytest collects by itself.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 # make sbom    a bill of what is installed, as CycloneDX
 # make ui      look at the demo's runs    make install only install
 # make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
-# make serve   there, the trained model     make down     stop it, keep the data
+# make serve   there, the trained model, with the same TLD_TARGET     make down     stop it, keep the data
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,7 +57,8 @@ up:
 	docker/up.sh
 
 serve:
-	docker compose --file docker/compose.yaml up --detach --wait serve
+	docker compose --file docker/compose.yaml $(if $(filter cuda,$(TLD_TARGET)),--file docker/compose.gpu.yaml) \
+	  up --detach --wait serve
 
 down:
 	docker compose --file docker/compose.yaml --profile serve down

@@ -25,8 +25,8 @@ if ! grep -q '^BASE=' .env; then
   echo "BASE=$base@$digest" >>.env
 fi
 export TLD_TARGET=${TLD_TARGET:-cpu}
-files=(--file compose.yaml)
-if [ "$TLD_TARGET" = cuda ]; then files+=(--file compose.gpu.yaml); fi
+files=(--file compose.yaml) same=""
+if [ "$TLD_TARGET" = cuda ]; then files+=(--file compose.gpu.yaml) same="TLD_TARGET=cuda "; fi
 
 docker build --file Dockerfile --target "$TLD_TARGET" --build-arg "$(grep '^BASE=' .env)" --tag "tld:$TLD_TARGET" ..
 docker compose "${files[@]}" run --rm bucket
@@ -37,7 +37,7 @@ cat <<END
 
   Prefect   http://127.0.0.1:${PREFECT_PORT:-4200}   runs, schedules; start one: Deployments > text-to-image > Run
   MLflow    http://127.0.0.1:${MLFLOW_PORT:-5000}   scores, curves, models
-  tld       make serve, once a run has trained a model: http://127.0.0.1:${SERVE_PORT:-8000}
+  tld       ${same}make serve, once a run has trained a model: http://127.0.0.1:${SERVE_PORT:-8000}
             its token is in docker/secrets/serve_tokens
 
   docker compose --file docker/compose.yaml logs --follow worker

@@ -27,8 +27,8 @@ def deploy(
     pool_type: Annotated[
         Literal["process", "docker"], Parameter(help="Of a new pool: processes of the worker's machine, or containers.")
     ] = "process",
-    cron: Annotated[str | None, Parameter(help="When the whole run starts by itself, as '0 1 * * *'.")] = None,
-    nightly: Annotated[str, Parameter(help="When the trained model is evaluated again.")] = "0 3 * * *",
+    cron: Annotated[str | None, Parameter(help="When the whole run starts by itself, in UTC: '0 1 * * *'.")] = None,
+    nightly: Annotated[str, Parameter(help="When the trained model is evaluated again, in UTC.")] = "0 3 * * *",
     gpus: Annotated[
         int, Parameter(help="How many of the stages encode, train and evaluate may run at once, over all runs.")
     ] = 1,

@@ -22,7 +22,7 @@ def status(
     ] = False,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Which stages are fresh, stale, missing or interrupted, and where their outputs are."""
+    """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs are."""
     from pipeline.stage import survey
 
     settings = load(config, overrides)

@@ -46,6 +46,12 @@ def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
     assert not any(path.startswith(("tests/", "docs/", "docker/secrets")) for path in seen)
 
 
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_make_serve_takes_gpus_where_make_up_did(target: str) -> None:
+    told = subprocess.check_output(["make", "-n", "serve", f"TLD_TARGET={target}"], cwd=ROOT, text=True)
+    assert ("--file docker/compose.gpu.yaml" in told) == (target == "cuda")
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_watched_and_open_on_loopback_alone(name: str) -> None:
     service = SERVICES[name]

@@ -228,5 +228,5 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
 
 def test_its_help_teaches() -> None:
     told = tld("sample", "--help").stdout
-    for part in ("--like", "--size", "--negative", "FILE.png", "models:/tld@champion", "captions.txt"):
+    for part in ("--like", "--size", "--negative", "FILE.png", "models:/tiny@champion", "captions.txt"):
         assert part in told

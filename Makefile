@@ -1,6 +1,6 @@
 # make demo    install what is missing, then run the whole line on the built-in data set
 # make test    the whole suite            make check   lint, types, layers, known faults of what is locked
-# make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, a minute
+# make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, two minutes
 # make chaos   kill, fill, damage and race a small run in every stage, and compare what comes out
 # make sbom    a bill of what is installed, as CycloneDX
 # make ui      look at the demo's runs    make install only install

@@ -41,8 +41,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """All services but `serve`, in the order of docker/up.sh."""
     folder = tmp_path_factory.mktemp("stack")
     made = compose(folder, {"TLD_CONF": "small.yaml"})
-    long = {"train__steps": 2000, "train__checkpoint_every": 50, "train__validate_every": 2000}
-    few = {"download__limit": 60, "evaluate__prompts": 4, "train__sample_every": 2000}
+    long = {"train__steps": 1200, "train__checkpoint_every": 50, "train__validate_every": 1200}
+    few = {"download__limit": 60, "evaluate__prompts": 4, "train__sample_every": 1200}
     settings = load_config(TINY, small(Path("unused"), **long, **few)).model_dump(mode="json")
     (folder / "app/conf/small.yaml").write_text(yaml.safe_dump(settings))
     with postgres(made), objects(made):

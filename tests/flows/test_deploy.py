@@ -10,11 +10,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Failed
 
 from flows.prefect_server import free_port, server_command, server_environment
+from flows.text_to_image import text_to_image
+from flows.webhook import tell_webhook
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, wait_for
 from tests.support.small import TINY, small
@@ -152,3 +157,10 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert "| evaluate | fresh | 4 |" in page["data"]
     assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()
+
+
+def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect logs what a hook raises."""
+    monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
+    run = FlowRun.model_construct(id=uuid4(), name="mauve-fox")
+    tell_webhook(text_to_image, run, Failed(message="why"))

@@ -68,11 +68,11 @@ def find_waste(configs: Sequence[RunConfig]) -> list[Waste]:
     of the stages after it are theirs: all of these are kept."""
     root = configs[0].folder
     statuses = [status for config in configs for status in survey(config).values()]
-    kept = {status.folder for status in statuses}
+    kept = {status.folder.resolve() for status in statuses if status.folder}  # each run spells its root in its own way
     unsure = {status.stage for status in statuses if status.folder is None}
     outputs = stored(root)
-    unwanted = [output for output in outputs if output.folder not in kept and output.stage not in unsure]
-    done = [o.folder / CHECKPOINTS for o in outputs if o.folder in kept and o.stage == "train" and o.manifest]
+    unwanted = [output for output in outputs if output.folder.resolve() not in kept and output.stage not in unsure]
+    done = [o.folder / CHECKPOINTS for o in outputs if o.folder.resolve() in kept and o.stage == "train" and o.manifest]
     models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
     sweeps = [Workspace(root).sweep(model.fingerprint) for model in models]
     told = [

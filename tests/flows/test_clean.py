@@ -74,6 +74,15 @@ def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(r
     assert "is another workspace than" in elsewhere.stderr
 
 
+def test_a_run_that_is_named_is_kept_however_its_workspace_is_spelled(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = run.model_copy(update={"train": run.train.model_copy(update={"seed": 1})})
+    waste = find_waste([run.model_copy(update={"root": "data"}), other])
+    assert [item.why for item in waste] == ["interrupted, of other settings", "of a training that is finished"]
+
+
 def test_what_a_process_works_in_stays(run: RunConfig) -> None:
     working = next(item for item in find_waste([run]) if "interrupted" in item.why)
     with held(working.path / LOCK_NAME, patience_s=0):

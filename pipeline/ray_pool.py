@@ -98,7 +98,7 @@ class RayPool(Generic[Item, Result]):
             if not isinstance(error, RayActorError) or error.actor_init_failed:
                 why = error.cause if isinstance(error, RayTaskError) else error
                 raise ConfigError(f"engine: a node of the Ray cluster cannot work on this run: {why}")
-            if self._failed_starts == _STARTS_IN_A_ROW:
+            if self._failed_starts >= _STARTS_IN_A_ROW:
                 raise WorkerDied(f"{_STARTS_IN_A_ROW} actors in a row could not start: {_first_line(error)}")
 
     def _ask(self, actor: Any, item: Item) -> tuple[Exception | None, Any]:

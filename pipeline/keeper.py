@@ -49,8 +49,8 @@ class Lease:
 
     def touch(self) -> None:
         """Show that the holder lives. Raises HeldElsewhere where another has taken over, or ObjectStorageError."""
-        numbers = [number for number, _ in _leases(self.url)]
-        if self.number not in numbers or max(numbers) != self.number:
+        newest = _leases(self.url)[-1:]
+        if not any(number == self.number and self._is_mine(told) for number, told in newest):
             raise HeldElsewhere(f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on")
         self._beats += 1
         with telling(self.url):
@@ -60,8 +60,14 @@ class Lease:
 
     def release(self) -> None:
         """Let others write."""
-        with suppress(FileNotFoundError), telling(self.url):
-            filesystem_of(self.url).rm_file(_lease(self.url, self.number))
+        mine = _lease(self.url, self.number)
+        with telling(self.url), suppress(FileNotFoundError):
+            if self._is_mine(json.loads(filesystem_of(self.url).cat_file(mine))):
+                filesystem_of(self.url).rm_file(mine)
+
+    def _is_mine(self, told: dict[str, Any]) -> bool:
+        """Whether a lease of this number is this one: numbers begin anew where all were given back."""
+        return _identity(self.folder, self.since).items() <= told.items()
 
 
 def claim(output: str, folder: Path) -> Lease:
@@ -126,7 +132,11 @@ def _lease(url: str, number: int) -> str:
 
 
 def _told(folder: Path, since: str, beats: int) -> bytes:
-    return json.dumps({**_holder(folder), "process": os.getpid(), "since": since, "beats": beats}).encode()
+    return json.dumps({**_identity(folder, since), "beats": beats}).encode()
+
+
+def _identity(folder: Path, since: str) -> dict[str, str | int]:
+    return {**_holder(folder), "process": os.getpid(), "since": since}
 
 
 def _holder(folder: Path) -> dict[str, str]:

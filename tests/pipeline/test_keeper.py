@@ -1,0 +1,44 @@
+"""Who writes an output in object storage, and what of it is there: on fsspec's storage in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from data_catalog.object_store import ObjectStore
+from pipeline import keeper
+from pipeline.keeper import HeldElsewhere, Keeper, claim
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(f"memory://{uuid4()}", tmp_path)
+
+
+@pytest.fixture
+def folder(store: ObjectStore) -> Path:
+    folder = store.root / "02_encodings" / "abc"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def keeping(store: ObjectStore, folder: Path) -> Keeper:
+    return Keeper(store, claim(store.url_of(folder), folder), 0, print)
+
+
+def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
+    store: ObjectStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "SILENCE_S", 0.2)
+    url = store.url_of(folder)
+    asleep = claim(url, folder)
+    claim(url, tmp_path / "heir").release()
+    third = claim(url, tmp_path / "third")
+    assert third.number == asleep.number
+    with pytest.raises(HeldElsewhere, match="was taken over"):
+        asleep.touch()
+    asleep.release()
+    third.touch()

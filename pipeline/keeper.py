@@ -91,6 +91,28 @@ def claim(output: str, folder: Path) -> Lease:
     return Lease(url, number + 1, folder, since)
 
 
+@contextmanager
+def leased(output: str, folder: Path) -> Iterator[Lease]:
+    """Claim an output for the length of the block, and show that the holder lives, however long it fetches or pushes.
+    Raises HeldElsewhere, or ObjectStorageError."""
+    lease, ended = claim(output, folder), threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(BEAT_S):
+            with suppress(HeldElsewhere, ObjectStorageError):  # who is outrun learns it before the next push
+                lease.touch()
+
+    thread = threading.Thread(target=touch, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(ObjectStorageError):
+            lease.release()
+
+
 def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
     """Return once the holder of the newest lease is gone. Raises HeldElsewhere as soon as it shows that it lives."""
     give_up = time.monotonic() + SILENCE_S
@@ -248,6 +270,3 @@ def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[s
         keeper.stop()
         thread.join()
         keeper.finish()
-    finally:
-        with suppress(ObjectStorageError):
-            lease.release()

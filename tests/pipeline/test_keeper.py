@@ -9,7 +9,11 @@ import pytest
 
 from data_catalog.object_store import ObjectStore
 from pipeline import keeper
+from pipeline.config import load_config
 from pipeline.keeper import HeldElsewhere, Keeper, claim
+from pipeline.object_root import written_alone
+from tests.support.small import TINY, small
+from tests.support.tracker import RememberingTracker
 
 
 @pytest.fixture
@@ -42,3 +46,22 @@ def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
         asleep.touch()
     asleep.release()
     third.touch()
+
+
+def test_a_lease_is_touched_however_long_its_holder_fetches_or_pushes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "SILENCE_S", 0.4)
+    monkeypatch.setattr(keeper, "BEAT_S", 0.05)
+    config = load_config(TINY, small(f"memory://{uuid4()}", cache__folder=tmp_path))
+    folder = config.folder / "03_model" / "abc"
+    folder.mkdir(parents=True)
+
+    def others_come(*_: object, **__: object) -> None:
+        with pytest.raises(HeldElsewhere, match="is being made by"):
+            claim(f"{config.root}/03_model/abc", tmp_path / "other")
+
+    monkeypatch.setattr(ObjectStore, "refresh", others_come)
+    monkeypatch.setattr(keeper, "push", others_come)
+    with written_alone(config, folder, RememberingTracker()):
+        (folder / "checkpoint.pt").touch()

@@ -145,15 +145,17 @@ def push(path: Path, url: str, new: bool = False) -> None:
 
 
 def create(filesystem: Any, url: str, content: bytes) -> None:
-    """Write an object where there is none. Raises FileExistsError, or what the file system raises."""
+    """Write an object where there is none. One of the same content is what was written here, and not confirmed. Raises
+    FileExistsError, or what the file system raises."""
     try:
         filesystem.pipe_file(url, content, mode="create")
     except OSError as error:
         # Servers other than Amazon's do not say which condition failed, and s3fs makes an EINVAL of that.
         answer = getattr(error.__cause__, "response", {})
-        if answer.get("Error", {}).get("Code") == "PreconditionFailed":
+        if not isinstance(error, FileExistsError) and answer.get("Error", {}).get("Code") != "PreconditionFailed":
+            raise
+        if filesystem.cat_file(url) != content:
             raise FileExistsError(url) from error
-        raise
 
 
 def push_beside(path: Path, other: Path) -> None:

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from data_catalog import stored
+from data_catalog.manifest import MANIFEST_NAME
 from data_catalog.object_store import ObjectStore
 from pipeline import keeper
 from pipeline.config import load_config
@@ -65,3 +67,17 @@ def test_a_lease_is_touched_however_long_its_holder_fetches_or_pushes(
     monkeypatch.setattr(keeper, "push", others_come)
     with written_alone(config, folder, RememberingTracker()):
         (folder / "checkpoint.pt").touch()
+
+
+def test_a_manifest_whose_writing_was_not_confirmed_is_ours(
+    keeping: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / MANIFEST_NAME).write_text("{}")
+
+    def lost(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        raise OSError("the network is down")
+
+    monkeypatch.setattr(stored, "version_of", lost)
+    keeping.finish(pauses_s=(0,))
+    assert stored.is_copy(folder / MANIFEST_NAME)

@@ -211,9 +211,13 @@ class Keeper:
         self._seen = here
 
     def _push_one(self, path: Path) -> None:
-        with suppress(FileNotFoundError):  # the stage deleted it meanwhile
-            if not is_copy(path):
-                push(path, self.store.url_of(path))
+        if is_copy(path):
+            return
+        try:
+            push(path, self.store.url_of(path))
+        except ObjectStorageError:
+            if path.exists():  # else the stage deleted it meanwhile
+                raise
 
     def _files(self) -> list[Path]:
         """The finished files of the output. The manifest is written apart."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import uuid4
 
+import fsspec
 import pytest
 
-from data_catalog import stored
+from data_catalog import object_store, stored
 from data_catalog.manifest import MANIFEST_NAME
 from data_catalog.object_store import ObjectStore
+from data_catalog.stored import push
 from pipeline import keeper
 from pipeline.config import load_config
 from pipeline.keeper import HeldElsewhere, Keeper, claim
@@ -81,3 +83,34 @@ def test_a_manifest_whose_writing_was_not_confirmed_is_ours(
     monkeypatch.setattr(stored, "version_of", lost)
     keeping.finish(pauses_s=(0,))
     assert stored.is_copy(folder / MANIFEST_NAME)
+
+
+def test_a_file_that_its_stage_deletes_while_it_is_pushed_is_no_failure(
+    keeping: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "checkpoint.pt").write_bytes(b"old")
+    (folder / "00000_stats.json").write_text("{}")
+    put = keeper.push
+
+    def late(path: Path, url: str, new: bool = False) -> None:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        put(path, url, new)
+
+    monkeypatch.setattr(keeper, "push", late)
+    keeping.push()
+    assert fsspec.filesystem("memory").exists(keeping.store.url_of(folder / "00000_stats.json"))
+
+
+def test_a_copy_that_goes_while_copies_are_counted_is_none(
+    store: ObjectStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("00000.npz", "00001.npz"):
+        (folder / name).write_bytes(b"content")
+        push(folder / name, store.url_of(folder / name))
+
+    def gone_now(path: Path) -> bool:
+        (folder / "00000.npz").unlink(missing_ok=True)
+        return True
+
+    monkeypatch.setattr(object_store, "is_copy", gone_now)
+    assert store.let_go(100) == len(b"content")

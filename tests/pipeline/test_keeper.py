@@ -11,7 +11,7 @@ import pytest
 from data_catalog import object_store, stored
 from data_catalog.manifest import MANIFEST_NAME
 from data_catalog.object_store import ObjectStore
-from data_catalog.stored import push
+from data_catalog.stored import Mark, ObjectStorageError, fetch, push
 from pipeline import keeper
 from pipeline.config import load_config
 from pipeline.keeper import HeldElsewhere, Keeper, claim
@@ -90,11 +90,10 @@ def test_a_file_that_its_stage_deletes_while_it_is_pushed_is_no_failure(
 ) -> None:
     (folder / "checkpoint.pt").write_bytes(b"old")
     (folder / "00000_stats.json").write_text("{}")
-    put = keeper.push
 
     def late(path: Path, url: str, new: bool = False) -> None:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
-        put(path, url, new)
+        push(path, url, new)
 
     monkeypatch.setattr(keeper, "push", late)
     keeping.push()
@@ -108,9 +107,19 @@ def test_a_copy_that_goes_while_copies_are_counted_is_none(
         (folder / name).write_bytes(b"content")
         push(folder / name, store.url_of(folder / name))
 
-    def gone_now(path: Path) -> bool:
+    def gone_now(_path: Path) -> bool:
         (folder / "00000.npz").unlink(missing_ok=True)
         return True
 
     monkeypatch.setattr(object_store, "is_copy", gone_now)
     assert store.let_go(100) == len(b"content")
+
+
+def test_what_could_not_be_fetched_leaves_nothing_on_a_full_disk(store: ObjectStore, folder: Path) -> None:
+    (folder / "00000.npz").write_bytes(b"content")
+    there = store.url_of(folder / "00000.npz")
+    push(folder / "00000.npz", there)
+    wanted = [(folder / name, Mark(url, 7, "")) for name, url in (("a", there), ("b", f"{there}.not-there"))]
+    with pytest.raises(ObjectStorageError):
+        fetch(wanted)
+    assert [path.name for path in (folder / stored.MARKS).iterdir()] == ["00000.npz"]

@@ -162,5 +162,5 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
 def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefect logs what a hook raises."""
     monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
-    run = FlowRun.model_construct(id=uuid4(), name="mauve-fox")
+    run = FlowRun(flow_id=uuid4(), name="mauve-fox")
     tell_webhook(text_to_image, run, Failed(message="why"))

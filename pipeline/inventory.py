@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,10 +93,22 @@ def remove(waste: Waste, config: RunConfig) -> bool:
             if waste.path == waste.output:
                 discard([waste.path / MANIFEST_NAME])
             discard(marked(waste.path))
-            shutil.rmtree(waste.path)
+            _delete(waste.path)
     except (StillHeld, HeldElsewhere):
         return False
     return True
+
+
+def _delete(folder: Path) -> None:
+    """The lock last, so that who comes meanwhile waits, and finds nothing of what goes."""
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_NAME:
+            path.unlink()
+    (folder / LOCK_NAME).unlink(missing_ok=True)
+    with suppress(OSError):  # who waited has begun there anew
+        folder.rmdir()
 
 
 def _stored(stage: str, folder: Path) -> Stored:

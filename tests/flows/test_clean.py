@@ -10,7 +10,7 @@ import pytest
 from data_catalog.manifest import MANIFEST_NAME
 from pipeline.config import RunConfig
 from pipeline.inventory import find_waste, remove
-from pipeline.locks import LOCK_NAME, held
+from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.stage import survey
 from tests.support.command import tld
 from tests.support.small import TINY
@@ -90,6 +90,24 @@ def test_what_a_process_works_in_stays(run: RunConfig) -> None:
         assert (working.path / "half.bin").exists()
     assert remove(working, run)
     assert not working.path.exists()
+
+
+def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    going = next(item for item in find_waste([run]) if "interrupted" in item.why)
+    (going.path / "checkpoints").mkdir()
+    unlink = Path.unlink
+
+    def unlink_while_another_comes(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == going.path:
+            with pytest.raises(StillHeld), held(going.path / LOCK_NAME, patience_s=0):
+                """Nobody else works in half an output."""
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_while_another_comes)
+    assert remove(going, run)
+    assert not going.path.exists()
+    assert remove(going, run), "as by another `tld clean` at the same time"
+    assert not going.path.exists()
 
 
 def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> None:

@@ -109,12 +109,17 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 
 def _rooted(settings: RunConfig) -> dict[str, Any]:
     """The settings with paths that mean the same in whatever folder a worker starts."""
-    told = settings.model_dump(mode="json")
+    from data_catalog import shapes
+    from tld_model.encoder_names import SHIPPED_ENCODERS
+
+    told, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)
     if "://" not in settings.root:
         told["root"] = str(settings.folder.resolve())
+    if not told["cache"]["folder"].startswith("~"):  # the worker's own home
+        told["cache"]["folder"] = str(settings.cache.folder.resolve())
     for section, name in (("download", "urls"), ("encode", "vae"), ("encode", "clip"), ("train", "init_from")):
         value = told[section][name]
-        if value and "://" not in value and Path(value).expanduser().exists():
+        if value and "://" not in value and value not in built_in and Path(value).expanduser().exists():
             told[section][name] = str(Path(value).expanduser().resolve())
     return told
 

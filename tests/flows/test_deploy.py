@@ -17,9 +17,11 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Failed
 
+from flows.deploy import _rooted
 from flows.prefect_server import free_port, server_command, server_environment
 from flows.text_to_image import text_to_image
 from flows.webhook import tell_webhook
+from pipeline.config import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, wait_for
 from tests.support.small import TINY, small
@@ -157,6 +159,19 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert "| evaluate | fresh | 4 |" in page["data"]
     assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()
+
+
+def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes", "shapes-vae", "clip"):
+        Path(name).mkdir()
+    told = _rooted(load_config(TINY, ["root=s3://bucket/run", "cache.folder=copies", "encode.clip=clip"]))
+    assert told["cache"]["folder"] == str(tmp_path / "copies")
+    assert told["encode"]["clip"] == str(tmp_path / "clip")
+    assert (told["download"]["urls"], told["encode"]["vae"]) == ("shapes", "shapes-vae")
+    assert _rooted(load_config(TINY, ["root=data"]))["cache"]["folder"] == "~/.cache/tld"
 
 
 def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch: pytest.MonkeyPatch) -> None:

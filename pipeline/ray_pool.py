@@ -87,12 +87,12 @@ class RayPool(Generic[Item, Result]):
         while True:
             self._start_one()
             actor, error = self._ready.get()
+            if self._closed:  # Ray would begin anew for whoever asks an actor after its end
+                self._ready.put((actor, error))  # for the next who waits
+                raise PoolClosed("the pool is closed: the stage is being stopped")
             if error is None:
                 self._failed_starts = 0
                 return actor
-            if self._closed:
-                self._ready.put((actor, error))  # for the next who waits
-                raise error
             self._forget(actor)
             self._failed_starts += 1
             if not isinstance(error, RayActorError) or error.actor_init_failed:
@@ -147,7 +147,7 @@ class RayPool(Generic[Item, Result]):
             alive = list(self._alive)
         for actor in alive:
             ray.kill(actor)
-        self._ready.put((None, PoolClosed("the pool is closed: the stage is being stopped")))
+        self._ready.put((None, None))  # who waits shall see that it is closed
         if self._connected_here:
             ray.shutdown()
 

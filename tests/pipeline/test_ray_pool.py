@@ -19,7 +19,7 @@ from flows.nodes import train_on_nodes
 from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode
-from pipeline.pool import WorkerDied, map_in_pool, pool_on, run_with_retries
+from pipeline.pool import PoolClosed, WorkerDied, map_in_pool, pool_on, run_with_retries
 from pipeline.preflight import check_run
 from pipeline.ray_pool import RayPool
 from pipeline.stage import MapShards, run_stage, survey
@@ -92,6 +92,15 @@ class NothingStarts(RayPool[int, int]):
 def test_where_no_actor_starts_a_shard_is_not_tried_for_ever() -> None:
     with pytest.raises(WorkerDied, match="10 actors in a row could not start"):
         run_with_retries(NothingStarts(always_dies, 1), 1)
+
+
+def test_no_actor_of_a_closed_pool_is_asked() -> None:
+    pool = RayPool(square, 2)
+    pool._ready.put(("idle", None))
+    pool.__exit__(None, None, None)
+    for number in range(3):
+        with pytest.raises(PoolClosed):
+            pool.run(number)
 
 
 def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_path: Path) -> None:

@@ -139,13 +139,16 @@ def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
     with telling(url):
         filesystem = filesystem_of(url)
         try:
-            listed = (str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False))
-            names = sorted(name for name in listed if name.isdigit())  # some list the folder too
-            if not names:
-                return []
+            listed = [str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False)]
+        except FileNotFoundError:
+            return []
+        names = sorted(name for name in listed if name.isdigit())  # some list the folder too
+        if not names:
+            return []
+        try:
             newest = json.loads(filesystem.cat_file(_lease(url, int(names[-1]))))
         except FileNotFoundError:
-            return []  # none, or just released
+            return _leases(url)  # just released, or followed by another
     return [*((int(name), {}) for name in names[:-1]), (int(names[-1]), newest)]
 
 

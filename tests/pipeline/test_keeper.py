@@ -52,6 +52,24 @@ def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
     third.touch()
 
 
+def test_a_lease_that_is_followed_while_it_is_read_is_not_taken_for_none(
+    store: ObjectStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "SILENCE_S", 0.2)
+    url = store.url_of(folder)
+    claim(url, folder)
+    memory = type(fsspec.filesystem("memory"))
+    cat = memory.cat_file
+
+    def late(self: object, path: str) -> object:
+        monkeypatch.setattr(memory, "cat_file", cat)
+        assert claim(url, folder).number == 2
+        return cat(self, path)
+
+    monkeypatch.setattr(memory, "cat_file", late)
+    assert claim(url, tmp_path / "another").number == 3, "once the second was silent"
+
+
 def test_a_lease_is_touched_however_long_its_holder_fetches_or_pushes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,10 +74,10 @@ def prefect_server(home: Path) -> Iterator[str]:
     configured = os.environ.get("PREFECT_API_URL")
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
+    home.mkdir(parents=True, exist_ok=True)  # else Prefect warns that it cannot
     if configured:
         yield configured
         return
-    home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("ab") as log, _running(home, port, log), _configured(api):

@@ -58,3 +58,15 @@ def test_a_server_that_is_killed_while_it_answers_fails_no_run_that_ended_well()
 
         threading.Thread(target=answer_in_part).start()
         _drain(f"http://127.0.0.1:{listener.getsockname()[1]}/api", limit_s=1)
+
+
+def test_beside_a_server_that_is_given_prefect_has_its_home_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it warns that it cannot make it."""
+    monkeypatch.setenv("PREFECT_HOME", "")
+    monkeypatch.delenv("PREFECT_HOME")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    with prefect_server(tmp_path / "data" / "prefect") as api:
+        assert api == os.environ["PREFECT_API_URL"]
+        assert Path(os.environ["PREFECT_HOME"]).is_dir()

@@ -87,6 +87,10 @@ def test_what_a_process_works_in_stays(run: RunConfig) -> None:
     working = next(item for item in find_waste([run]) if "interrupted" in item.why)
     with held(working.path / LOCK_NAME, patience_s=0):
         assert not remove(working, run)
+        whole = sum(item.bytes for item in find_waste([run]) if item.path != working.path)
+        told = tld("clean", TINY, *overrides(run.folder), "--yes").stdout
+        assert "kept: a process works in it" in told
+        assert f"{whole / 1e6:,.1f} MB freed" in told
         assert (working.path / "half.bin").exists()
     assert remove(working, run)
     assert not working.path.exists()

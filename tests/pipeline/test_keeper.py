@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from data_catalog import object_store, stored
-from data_catalog.manifest import MANIFEST_NAME
+from data_catalog.manifest import MANIFEST_NAME, forget
 from data_catalog.object_store import ObjectStore
 from data_catalog.stored import Mark, ObjectStorageError, fetch, push
 from pipeline import keeper
@@ -141,3 +141,17 @@ def test_what_could_not_be_fetched_leaves_nothing_on_a_full_disk(store: ObjectSt
     with pytest.raises(ObjectStorageError):
         fetch(wanted)
     assert [path.name for path in (folder / stored.MARKS).iterdir()] == ["00000.npz"]
+
+
+def test_what_a_forced_stage_forgets_does_not_come_back_from_the_storage(
+    keeping: Keeper, store: ObjectStore, folder: Path
+) -> None:
+    checkpoint, model = folder / "checkpoints" / "step-00000009.pt", folder / "denoiser.safetensors"
+    checkpoint.parent.mkdir()
+    for path in (checkpoint, model):
+        path.write_bytes(b"content")
+    keeping.push()
+    forget(folder)
+    store.refresh(folder, store.listed(folder), everything=True)
+    assert not checkpoint.exists(), "the training would go on from there"
+    assert model.exists(), "until it is replaced"

@@ -16,7 +16,7 @@ _REMEDIES = {
     "attempt to write a readonly database": "the disk takes nothing: make it writable",
 }
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
 
 
 def without_secrets(text: str) -> str:

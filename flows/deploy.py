@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from cyclopts import Parameter
 from rich.console import Console
 
+from flows.causes import without_secrets
 from flows.terminal import Config, UserMistake, console, load
 
 if TYPE_CHECKING:
@@ -73,11 +73,10 @@ def _server() -> str:
             "deployments need a Prefect server that stays: start one with\n  prefect server start\n"
             "and say where it is with\n  export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
-    parts = urlsplit(url)
-    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    shown = without_secrets(url)
     try:
         answer = httpx.get(f"{url}/health", timeout=10)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserMistake(f"no Prefect server answers at PREFECT_API_URL={shown}: {error}") from None
     if answer.is_error:
         raise UserMistake(

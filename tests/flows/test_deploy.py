@@ -17,8 +17,9 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Failed
 
-from flows.deploy import _rooted
+from flows.deploy import _rooted, _server
 from flows.prefect_server import free_port, server_command, server_environment
+from flows.terminal import UserMistake
 from flows.text_to_image import text_to_image
 from flows.webhook import tell_webhook
 from pipeline.config import load_config
@@ -159,6 +160,14 @@ def test_a_run_is_started_cancelled_and_resumed_from_prefect(
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert "| evaluate | fresh | 4 |" in page["data"]
     assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:4200,/api", "[::1/api", "127.0.0.1:1/api"])
+def test_an_address_that_is_none_is_the_users_mistake(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://me:{CANARY}@{CANARY}@{place}")
+    with pytest.raises(UserMistake, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]") as told:
+        _server()
+    assert CANARY not in str(told.value)
 
 
 def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(

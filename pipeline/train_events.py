@@ -35,14 +35,15 @@ def set_events_aside(out: Path) -> None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out."""
+    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out, as is one that
+    a failing disk changed."""
     events = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if event["kind"] in ("metrics", "artifact"):
+        if event.get("kind") in ("metrics", "artifact") and "step" in event:
             events.append(event)
     return events
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.stored import discard, is_away, local, push_beside
+from data_catalog.stored import MARKS, discard, is_away, local, marked, push_beside
 
 MANIFEST_NAME = "manifest.json"
 _RECEIPT_SUFFIX = "_stats.json"
@@ -167,6 +167,8 @@ def forget(folder: Path) -> None:
     discard([folder / MANIFEST_NAME, *receipts, *marks])
     for path in folder.iterdir():
         if path.is_dir():
+            if path.name != MARKS:  # those are of the finished files
+                discard(marked(path))
             shutil.rmtree(path)
 
 

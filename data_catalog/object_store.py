@@ -84,10 +84,10 @@ class ObjectStore:
         """Delete copies of shards, those longest out of use first, until the rest takes less. Returns how many bytes
         they take then: those in use stay. Models and reports are small, and may be being written."""
         copies = [
-            (path, path.stat())
+            (path, status)
             for stage in ("download", "encode")
             for path in marked(self.root / OUTPUT_FOLDERS[stage])
-            if path.name != MANIFEST_NAME and not is_account(path) and is_copy(path)
+            if path.name != MANIFEST_NAME and not is_account(path) and is_copy(path) and (status := _status(path))
         ]
         total = sum(status.st_size for _, status in copies)
         for path, status in sorted(copies, key=lambda copy: copy[1].st_atime_ns):
@@ -96,6 +96,14 @@ class ObjectStore:
             path.unlink(missing_ok=True)
             total -= status.st_size
         return total
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None where another process was faster to delete it."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def check_object_root(url: str) -> None:

@@ -120,14 +120,17 @@ def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
         unfinished = [mark_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted]
         for path in unfinished:
             path.parent.mkdir(parents=True, exist_ok=True)
-        filesystem.get([mark.url for _, mark in wanted], [str(path) for path in unfinished])
-        for part, (path, mark) in zip(unfinished, wanted, strict=True):
-            found = part.stat()
-            if found.st_size != mark.bytes:
-                part.unlink()
-                raise ObjectStorageError(f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again")
-            os.replace(part, path)
-            write_mark(path, mark, found.st_mtime_ns)
+        try:
+            filesystem.get([mark.url for _, mark in wanted], [str(path) for path in unfinished])
+            for part, (path, mark) in zip(unfinished, wanted, strict=True):
+                found = part.stat()
+                if found.st_size != mark.bytes:
+                    raise ObjectStorageError(f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again")
+                os.replace(part, path)
+                write_mark(path, mark, found.st_mtime_ns)
+        finally:
+            for part in unfinished:  # of a fetch that failed: another process would never find it
+                part.unlink(missing_ok=True)
 
 
 def push(path: Path, url: str, new: bool = False) -> None:
@@ -145,15 +148,17 @@ def push(path: Path, url: str, new: bool = False) -> None:
 
 
 def create(filesystem: Any, url: str, content: bytes) -> None:
-    """Write an object where there is none. Raises FileExistsError, or what the file system raises."""
+    """Write an object where there is none. One of the same content is what was written here, and not confirmed. Raises
+    FileExistsError, or what the file system raises."""
     try:
         filesystem.pipe_file(url, content, mode="create")
     except OSError as error:
         # Servers other than Amazon's do not say which condition failed, and s3fs makes an EINVAL of that.
         answer = getattr(error.__cause__, "response", {})
-        if answer.get("Error", {}).get("Code") == "PreconditionFailed":
+        if not isinstance(error, FileExistsError) and answer.get("Error", {}).get("Code") != "PreconditionFailed":
+            raise
+        if filesystem.cat_file(url) != content:
             raise FileExistsError(url) from error
-        raise
 
 
 def push_beside(path: Path, other: Path) -> None:

@@ -4,6 +4,7 @@ that is gone. Imports neither Prefect nor MLflow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 _ONWARD = "What is finished is kept: the same command goes on from it."
@@ -14,6 +15,13 @@ _REMEDIES = {
     "Read-only file system": "the disk takes nothing: make it writable",
     "attempt to write a readonly database": "the disk takes nothing: make it writable",
 }
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses tell no user and no password: clients tell in their errors what they asked."""
+    return _CREDENTIALS.sub("", text)
 
 
 def cause_outside(error: BaseException) -> str | None:

@@ -40,12 +40,14 @@ def clean(
         console.print(f"nothing to free in {configs[0].folder}", markup=False)
         return
     table = Table("MB", "what", "why", box=None, header_style="bold", pad_edge=False)
+    freed = 0
     for item in waste:
         gone = remove(item, configs[0]) if yes else True
+        freed += item.bytes if gone else 0
         why = item.why if gone else "kept: a process works in it"
         table.add_row(f"{item.bytes / 1e6:,.1f}", str(item.path), why)
     console.print(table)
-    total = f"{sum(item.bytes for item in waste) / 1e6:,.1f} MB"
+    total = f"{freed / 1e6:,.1f} MB"
     kept = "".join(f"--keep {shlex.quote(text)} " for text in keep)
     again = f"tld clean {config} {joined(overrides)}{kept}--yes"
     console.print(f"\n{total} freed" if yes else f"\n{total} would be free: {again}", markup=False)

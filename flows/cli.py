@@ -322,25 +322,28 @@ def _explain(error: Exception) -> int:
     from data_catalog.manifest import ManifestError
     from data_catalog.stored import ObjectStorageError
     from data_catalog.urls import UrlTableError
-    from flows.causes import cause_outside
+    from flows.causes import cause_outside, without_secrets
     from pipeline.config import ConfigError
     from pipeline.stage import StageFailed
+
+    def tell(what: object) -> None:
+        print(without_secrets(f"tld: {what}"), file=sys.stderr)
 
     mistakes: list[type[Exception]] = [UserMistake, ConfigError, UrlTableError, ManifestError]
     if "torch" in sys.modules:
         mistakes += _mistakes_of_torch_rooms()
     if isinstance(error, tuple(mistakes)):
-        print(f"tld: {error}", file=sys.stderr)
+        tell(error)
         return 2
     if isinstance(error, StageFailed | ObjectStorageError):
-        print(f"tld: {error}", file=sys.stderr)
+        tell(error)
         return 1
     if os.environ.get("TLD_TRACEBACK"):
         raise error
     if cause := cause_outside(error):
-        print(f"tld: {cause}", file=sys.stderr)
+        tell(cause)
         return 1
-    print(f"tld: unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)", file=sys.stderr)
+    tell(f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)")
     return 1
 
 

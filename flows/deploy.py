@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from cyclopts import Parameter
 from rich.console import Console
 
+from flows.causes import without_secrets
 from flows.terminal import Config, UserMistake, console, load
 
 if TYPE_CHECKING:
@@ -73,11 +73,10 @@ def _server() -> str:
             "deployments need a Prefect server that stays: start one with\n  prefect server start\n"
             "and say where it is with\n  export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
-    parts = urlsplit(url)
-    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    shown = without_secrets(url)
     try:
         answer = httpx.get(f"{url}/health", timeout=10)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserMistake(f"no Prefect server answers at PREFECT_API_URL={shown}: {error}") from None
     if answer.is_error:
         raise UserMistake(
@@ -109,12 +108,17 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 
 def _rooted(settings: RunConfig) -> dict[str, Any]:
     """The settings with paths that mean the same in whatever folder a worker starts."""
-    told = settings.model_dump(mode="json")
+    from data_catalog import shapes
+    from tld_model.encoder_names import SHIPPED_ENCODERS
+
+    told, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)
     if "://" not in settings.root:
         told["root"] = str(settings.folder.resolve())
+    if not told["cache"]["folder"].startswith("~"):  # the worker's own home
+        told["cache"]["folder"] = str(settings.cache.folder.resolve())
     for section, name in (("download", "urls"), ("encode", "vae"), ("encode", "clip"), ("train", "init_from")):
         value = told[section][name]
-        if value and "://" not in value and Path(value).expanduser().exists():
+        if value and "://" not in value and value not in built_in and Path(value).expanduser().exists():
             told[section][name] = str(Path(value).expanduser().resolve())
     return told
 

@@ -170,14 +170,14 @@ def _take_back(kept: Path) -> list[Message]:
         kept.rename(mine)
     except FileNotFoundError:
         return []
-    lines = mine.read_text().splitlines()
+    lines = mine.read_text(errors="replace").splitlines()
     mine.unlink()
     return [message for line in lines if (message := _read(line))]
 
 
 def _read(line: str) -> Message | None:
-    """A message, or None for what a full disk cut off."""
+    """A message, or None for what a full disk cut off or a failing one changed."""
     try:
         return Message(**json.loads(line))
-    except ValueError:
+    except (ValueError, TypeError):
         return None

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from data_catalog.manifest import MANIFEST_NAME, Manifest
 from data_catalog.workspace import Workspace
+from flows.causes import without_secrets
 from flows.outbox import Message, Outbox, is_away
 from flows.progress import Progress
 from flows.system_metrics import watched
@@ -249,7 +250,7 @@ def _closing(outbox: Outbox, run_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        outbox.put(Message(run_id, "tags", {"tld.error": str(error)[:5000]}))
+        outbox.put(Message(run_id, "tags", {"tld.error": without_secrets(str(error))[:5000]}))
         outbox.put(_end(run_id, "FAILED"))
         raise
     except BaseException:

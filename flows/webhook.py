@@ -28,9 +28,6 @@ def tell_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         "message": state.message or "",
         "url": f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}",
     }
-    request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})
-    with (
-        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
-        urllib.request.urlopen(request, timeout=_PATIENCE_S),
-    ):
-        pass
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=_PATIENCE_S).close()

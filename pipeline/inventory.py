@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,11 +69,11 @@ def find_waste(configs: Sequence[RunConfig]) -> list[Waste]:
     of the stages after it are theirs: all of these are kept."""
     root = configs[0].folder
     statuses = [status for config in configs for status in survey(config).values()]
-    kept = {status.folder for status in statuses}
+    kept = {status.folder.resolve() for status in statuses if status.folder}  # each run spells its root in its own way
     unsure = {status.stage for status in statuses if status.folder is None}
     outputs = stored(root)
-    unwanted = [output for output in outputs if output.folder not in kept and output.stage not in unsure]
-    done = [o.folder / CHECKPOINTS for o in outputs if o.folder in kept and o.stage == "train" and o.manifest]
+    unwanted = [output for output in outputs if output.folder.resolve() not in kept and output.stage not in unsure]
+    done = [o.folder / CHECKPOINTS for o in outputs if o.folder.resolve() in kept and o.stage == "train" and o.manifest]
     models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
     sweeps = [Workspace(root).sweep(model.fingerprint) for model in models]
     told = [
@@ -92,10 +93,22 @@ def remove(waste: Waste, config: RunConfig) -> bool:
             if waste.path == waste.output:
                 discard([waste.path / MANIFEST_NAME])
             discard(marked(waste.path))
-            shutil.rmtree(waste.path)
+            _delete(waste.path)
     except (StillHeld, HeldElsewhere):
         return False
     return True
+
+
+def _delete(folder: Path) -> None:
+    """The lock last, so that who comes meanwhile waits, and finds nothing of what goes."""
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_NAME:
+            path.unlink()
+    (folder / LOCK_NAME).unlink(missing_ok=True)
+    with suppress(OSError):  # who waited has begun there anew
+        folder.rmdir()
 
 
 def _stored(stage: str, folder: Path) -> Stored:

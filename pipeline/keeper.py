@@ -49,8 +49,8 @@ class Lease:
 
     def touch(self) -> None:
         """Show that the holder lives. Raises HeldElsewhere where another has taken over, or ObjectStorageError."""
-        numbers = [number for number, _ in _leases(self.url)]
-        if self.number not in numbers or max(numbers) != self.number:
+        newest = _leases(self.url)[-1:]
+        if not any(number == self.number and self._is_mine(told) for number, told in newest):
             raise HeldElsewhere(f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on")
         self._beats += 1
         with telling(self.url):
@@ -60,8 +60,14 @@ class Lease:
 
     def release(self) -> None:
         """Let others write."""
-        with suppress(FileNotFoundError), telling(self.url):
-            filesystem_of(self.url).rm_file(_lease(self.url, self.number))
+        mine = _lease(self.url, self.number)
+        with telling(self.url), suppress(FileNotFoundError):
+            if self._is_mine(json.loads(filesystem_of(self.url).cat_file(mine))):
+                filesystem_of(self.url).rm_file(mine)
+
+    def _is_mine(self, told: dict[str, Any]) -> bool:
+        """Whether a lease of this number is this one: numbers begin anew where all were given back."""
+        return _identity(self.folder, self.since).items() <= told.items()
 
 
 def claim(output: str, folder: Path) -> Lease:
@@ -83,6 +89,28 @@ def claim(output: str, folder: Path) -> Lease:
             with suppress(FileNotFoundError):
                 filesystem.rm_file(_lease(url, old))
     return Lease(url, number + 1, folder, since)
+
+
+@contextmanager
+def leased(output: str, folder: Path) -> Iterator[Lease]:
+    """Claim an output for the length of the block, and show that the holder lives, however long it fetches or pushes.
+    Raises HeldElsewhere, or ObjectStorageError."""
+    lease, ended = claim(output, folder), threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(BEAT_S):
+            with suppress(HeldElsewhere, ObjectStorageError):  # who is outrun learns it before the next push
+                lease.touch()
+
+    thread = threading.Thread(target=touch, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(ObjectStorageError):
+            lease.release()
 
 
 def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
@@ -111,13 +139,16 @@ def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
     with telling(url):
         filesystem = filesystem_of(url)
         try:
-            listed = (str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False))
-            names = sorted(name for name in listed if name.isdigit())  # some list the folder too
-            if not names:
-                return []
+            listed = [str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False)]
+        except FileNotFoundError:
+            return []
+        names = sorted(name for name in listed if name.isdigit())  # some list the folder too
+        if not names:
+            return []
+        try:
             newest = json.loads(filesystem.cat_file(_lease(url, int(names[-1]))))
         except FileNotFoundError:
-            return []  # none, or just released
+            return _leases(url)  # just released, or followed by another
     return [*((int(name), {}) for name in names[:-1]), (int(names[-1]), newest)]
 
 
@@ -126,7 +157,11 @@ def _lease(url: str, number: int) -> str:
 
 
 def _told(folder: Path, since: str, beats: int) -> bytes:
-    return json.dumps({**_holder(folder), "process": os.getpid(), "since": since, "beats": beats}).encode()
+    return json.dumps({**_identity(folder, since), "beats": beats}).encode()
+
+
+def _identity(folder: Path, since: str) -> dict[str, str | int]:
+    return {**_holder(folder), "process": os.getpid(), "since": since}
 
 
 def _holder(folder: Path) -> dict[str, str]:
@@ -179,9 +214,13 @@ class Keeper:
         self._seen = here
 
     def _push_one(self, path: Path) -> None:
-        with suppress(FileNotFoundError):  # the stage deleted it meanwhile
-            if not is_copy(path):
-                push(path, self.store.url_of(path))
+        if is_copy(path):
+            return
+        try:
+            push(path, self.store.url_of(path))
+        except ObjectStorageError:
+            if path.exists():  # else the stage deleted it meanwhile
+                raise
 
     def _files(self) -> list[Path]:
         """The finished files of the output. The manifest is written apart."""
@@ -238,6 +277,3 @@ def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[s
         keeper.stop()
         thread.join()
         keeper.finish()
-    finally:
-        with suppress(ObjectStorageError):
-            lease.release()

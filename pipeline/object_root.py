@@ -15,7 +15,7 @@ from data_catalog.object_store import ObjectStore, is_url
 from data_catalog.stored import Mark, fetch, is_copy, read_mark
 from data_catalog.workspace import OUTPUT_FOLDERS, Workspace
 from pipeline.config import ConfigError, RunConfig
-from pipeline.keeper import claim, kept_in
+from pipeline.keeper import kept_in, leased
 from pipeline.locks import LOCK_NAME, StillHeld, held
 
 _PATIENCE_S = 2.0  # with another command that looks; a stage at work knows its own folder best
@@ -63,11 +63,8 @@ def alone_in_storage(config: RunConfig, folder: Path) -> Iterator[None]:
     if not (store := store_of(config)):
         yield
         return
-    lease = claim(store.url_of(folder), folder)
-    try:
+    with leased(store.url_of(folder), folder):
         yield
-    finally:
-        lease.release()
 
 
 @contextmanager
@@ -78,10 +75,10 @@ def written_alone(config: RunConfig, folder: Path, reporter: Reporter) -> Iterat
     if not store:
         yield
         return
-    lease = claim(store.url_of(folder), folder)
-    store.refresh(folder, store.listed(folder), accounts=True, everything=folder.parent.name in _WHOLE)
-    with kept_in(store, lease, round(config.cache.max_gb * 1e9), reporter.warning):
-        yield
+    with leased(store.url_of(folder), folder) as lease:
+        store.refresh(folder, store.listed(folder), accounts=True, everything=folder.parent.name in _WHOLE)
+        with kept_in(store, lease, round(config.cache.max_gb * 1e9), reporter.warning):
+            yield
 
 
 class NoRoomForCopies(ConfigError):

@@ -87,18 +87,18 @@ class RayPool(Generic[Item, Result]):
         while True:
             self._start_one()
             actor, error = self._ready.get()
+            if self._closed:  # Ray would begin anew for whoever asks an actor after its end
+                self._ready.put((actor, error))  # for the next who waits
+                raise PoolClosed("the pool is closed: the stage is being stopped")
             if error is None:
                 self._failed_starts = 0
                 return actor
-            if self._closed:
-                self._ready.put((actor, error))  # for the next who waits
-                raise error
             self._forget(actor)
             self._failed_starts += 1
             if not isinstance(error, RayActorError) or error.actor_init_failed:
                 why = error.cause if isinstance(error, RayTaskError) else error
                 raise ConfigError(f"engine: a node of the Ray cluster cannot work on this run: {why}")
-            if self._failed_starts == _STARTS_IN_A_ROW:
+            if self._failed_starts >= _STARTS_IN_A_ROW:
                 raise WorkerDied(f"{_STARTS_IN_A_ROW} actors in a row could not start: {_first_line(error)}")
 
     def _ask(self, actor: Any, item: Item) -> tuple[Exception | None, Any]:
@@ -147,7 +147,7 @@ class RayPool(Generic[Item, Result]):
             alive = list(self._alive)
         for actor in alive:
             ray.kill(actor)
-        self._ready.put((None, PoolClosed("the pool is closed: the stage is being stopped")))
+        self._ready.put((None, None))  # who waits shall see that it is closed
         if self._connected_here:
             ray.shutdown()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pipeline.intervals import Estimate
 from pipeline.judge import Judged
 from pipeline.pages import data_uri, picture_uri, render_page
 from pipeline.pictures import Pictures
-from pipeline.train_events import EVENTS_FILE
+from pipeline.train_events import EVENTS_FILE, read_events
 
 EXPLAINED = {
     "prompt_accuracy": "share of samples in which all attributes of the caption are read back from the pixels",
@@ -127,7 +126,7 @@ def _beside(report: Report) -> list[tuple[Tile, str]]:
 def _history(events: Path) -> dict[str, Points]:
     """The metrics that training told: name -> (step, value), in order."""
     told: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for event in map(json.loads, events.read_text().splitlines() if events.exists() else []):
+    for event in read_events(events):
         if event["kind"] == "metrics":
             for name, value in event["values"].items():
                 told[name].append((event["step"], value))

@@ -29,20 +29,21 @@ def model_file(path: Path) -> Path:
 
 def set_events_aside(out: Path) -> None:
     """Keep what earlier processes told, the later of two that told the same, and begin a new file."""
-    told = {_about(event): event for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE) for event in _read(out / name)}
+    told = {_about(event): event for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE) for event in read_events(out / name)}
     write_atomically(out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in told.values()))
     (out / EVENTS_FILE).unlink(missing_ok=True)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out."""
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out, as is one that
+    a failing disk changed."""
     events = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if event["kind"] in ("metrics", "artifact"):
+        if event.get("kind") in ("metrics", "artifact") and "step" in event:
             events.append(event)
     return events
 
@@ -67,7 +68,7 @@ class Story:
     def begin_at(self, step: int) -> None:
         """Tell again what earlier processes told of the steps that need not be done again."""
         self._first_step = step
-        for event in _read(self.out / _EARLIER_EVENTS_FILE):
+        for event in read_events(self.out / _EARLIER_EVENTS_FILE):
             if event["step"] <= step:
                 self.tell(**event)
                 self._told |= {(event["step"], what) for what in (*event.get("values", ()), event.get("path", ""))}

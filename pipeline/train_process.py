@@ -28,7 +28,7 @@ from pipeline.checkpoints import checkpoints
 from pipeline.child import ChildFailed, Event, followed, run_child
 from pipeline.config import ConfigError, RunConfig, TrainConfig
 from pipeline.devices import DETERMINISTIC_ENVIRONMENT, choose_device
-from pipeline.locks import held
+from pipeline.locks import StillHeld, held
 from pipeline.nodes import Meeting, Nodes, NodesApart, how_it_failed, joined_nodes, meeting_of
 from pipeline.ranks import rank_environments
 from pipeline.stage import Output, StageFailed, Tracker, survey
@@ -93,6 +93,8 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
             joined_nodes(config.launch, meeting, leads=True) as nodes,
         ):
             _lead(job, nodes, on_event, track, lock)
+    except StillHeld as error:
+        raise StageFailed(f"train: {error}") from None
     except (ChildFailed, NodesApart) as error:
         why = told.get("failed") or _how_to_go_on(error, out)
         raise StageFailed(f"train: the training process failed; {why}") from error

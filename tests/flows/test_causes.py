@@ -9,7 +9,11 @@ import httpx
 import pytest
 
 from flows.causes import cause_outside
+from flows.cli import _explain
+from flows.outbox import Message, Outbox
 from flows.prefect_server import PrefectServerError, free_port
+from flows.tracking import _closing
+from tests.support.command import CANARY
 from tests.support.faults import fill, small_disk
 
 
@@ -46,3 +50,15 @@ def test_a_server_that_is_gone_is_told() -> None:
 
 def test_an_error_of_ours_stays_unexpected() -> None:
     assert cause_outside(KeyError("steps")) is None
+
+
+def test_an_error_that_tells_an_address_tells_no_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = httpx.Request("GET", f"http://me:{CANARY}@prefect.example/api/health")
+    told: list[Message] = []
+    outbox = Outbox(told.append, tmp_path / "kept", print)
+    with pytest.raises(httpx.HTTPStatusError) as refused, _closing(outbox, "a-run"):
+        httpx.Response(401, request=asked).raise_for_status()
+    outbox.close(60)
+    assert "for url 'http://prefect.example/api/health'" in told[0].body["tld.error"]
+    assert _explain(refused.value) == 1
+    assert "for url 'http://prefect.example/api/health'" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from data_catalog.manifest import MANIFEST_NAME
 from pipeline.config import RunConfig
 from pipeline.inventory import find_waste, remove
-from pipeline.locks import LOCK_NAME, held
+from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.stage import survey
 from tests.support.command import tld
 from tests.support.small import TINY
@@ -74,13 +74,44 @@ def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(r
     assert "is another workspace than" in elsewhere.stderr
 
 
+def test_a_run_that_is_named_is_kept_however_its_workspace_is_spelled(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = run.model_copy(update={"train": run.train.model_copy(update={"seed": 1})})
+    waste = find_waste([run.model_copy(update={"root": "data"}), other])
+    assert [item.why for item in waste] == ["interrupted, of other settings", "of a training that is finished"]
+
+
 def test_what_a_process_works_in_stays(run: RunConfig) -> None:
     working = next(item for item in find_waste([run]) if "interrupted" in item.why)
     with held(working.path / LOCK_NAME, patience_s=0):
         assert not remove(working, run)
+        whole = sum(item.bytes for item in find_waste([run]) if item.path != working.path)
+        told = tld("clean", TINY, *overrides(run.folder), "--yes").stdout
+        assert "kept: a process works in it" in told
+        assert f"{whole / 1e6:,.1f} MB freed" in told
         assert (working.path / "half.bin").exists()
     assert remove(working, run)
     assert not working.path.exists()
+
+
+def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    going = next(item for item in find_waste([run]) if "interrupted" in item.why)
+    (going.path / "checkpoints").mkdir()
+    unlink = Path.unlink
+
+    def unlink_while_another_comes(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == going.path:
+            with pytest.raises(StillHeld), held(going.path / LOCK_NAME, patience_s=0):
+                """Nobody else works in half an output."""
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_while_another_comes)
+    assert remove(going, run)
+    assert not going.path.exists()
+    assert remove(going, run), "as by another `tld clean` at the same time"
+    assert not going.path.exists()
 
 
 def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> None:

@@ -9,11 +9,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Failed
 
+from flows.deploy import _rooted, _server
 from flows.prefect_server import free_port, server_command, server_environment
+from flows.terminal import UserMistake
+from flows.text_to_image import text_to_image
+from flows.webhook import tell_webhook
+from pipeline.config import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, wait_for
 from tests.support.small import TINY, small
@@ -132,3 +140,31 @@ def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert "| download | fresh | 60 |" in page["data"]
     assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:4200,/api", "[::1/api", "127.0.0.1:1/api"])
+def test_an_address_that_is_none_is_the_users_mistake(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://me:{CANARY}@{CANARY}@{place}")
+    with pytest.raises(UserMistake, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]") as told:
+        _server()
+    assert CANARY not in str(told.value)
+
+
+def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes", "shapes-vae", "clip"):
+        Path(name).mkdir()
+    told = _rooted(load_config(TINY, ["root=s3://bucket/run", "cache.folder=copies", "encode.clip=clip"]))
+    assert told["cache"]["folder"] == str(tmp_path / "copies")
+    assert told["encode"]["clip"] == str(tmp_path / "clip")
+    assert (told["download"]["urls"], told["encode"]["vae"]) == ("shapes", "shapes-vae")
+    assert _rooted(load_config(TINY, ["root=data"]))["cache"]["folder"] == "~/.cache/tld"
+
+
+def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect logs what a hook raises."""
+    monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
+    run = FlowRun(flow_id=uuid4(), name="mauve-fox")
+    tell_webhook(text_to_image, run, Failed(message="why"))

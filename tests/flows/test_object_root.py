@@ -179,10 +179,13 @@ def test_two_machines_do_not_write_one_output(bucket: str, tmp_path: Path, monke
     claim(output, tmp_path / "b").release()  # of our own folder, whose lock we hold: at once
 
 
-def test_a_manifest_is_never_written_over_another(config: RunConfig) -> None:
+def test_a_manifest_is_never_written_over_another(config: RunConfig, tmp_path: Path) -> None:
     (path,) = config.folder.glob("02_encodings/*/manifest.json")
+    url, other = ObjectStore(config.root, config.folder).url_of(path), tmp_path / path.name
+    push(path, url, new=True)  # again, where the answer was lost
+    other.write_text("another")
     with pytest.raises(FileExistsError):
-        push(path, ObjectStore(config.root, config.folder).url_of(path), new=True)
+        push(other, url, new=True)
 
 
 def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(config: RunConfig) -> None:

@@ -141,6 +141,16 @@ def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
     assert [(message.kind, len(message.body)) for message in again] == [("metrics", 3), ("tags", 1)]
 
 
+def test_damage_to_what_was_kept_loses_a_line_and_stops_no_run(tmp_path: Path) -> None:
+    whole = b'{"run_id": "a-run", "kind": "tags", "body": {}}\n'
+    damaged = [whole.replace(b"a-run", b"a-\xf2un"), whole.replace(b'"kind"', b'"oind"'), whole[:9] + b"\n"]
+    (tmp_path / "kept").write_bytes(b"".join([*damaged, whole]))
+    told: list[Message] = []
+    Outbox(told.append, tmp_path / "kept", lambda _: None).close(60)
+    assert told[-1] == Message("a-run", "tags", {})
+    assert {message.run_id for message in told} == {"a-run", "a-\N{REPLACEMENT CHARACTER}un"}
+
+
 def test_who_does_not_wait_for_the_end_loses_nothing(tmp_path: Path) -> None:
     """Ctrl-C in the middle of the last attempts."""
     interrupted: list[bool] = []

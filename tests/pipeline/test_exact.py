@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline import train_process
 from pipeline.batches import batch_numbers, open_pairs, split_pairs
 from pipeline.child import ChildFailed, run_child
 from pipeline.config import ConfigError, LaunchConfig, TrainConfig, load_config
@@ -194,6 +195,15 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     assert not any(is_running(pid) for pid in ranks)
     assert curve(track) == pytest.approx(curve(undisturbed[1]), abs=1e-5)
     assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)
+
+
+def test_processes_of_a_killed_parent_that_do_not_end_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_process, "_PATIENCE_S", 0)
+    with (
+        held(folder / "model/train.lock", patience_s=0),
+        pytest.raises(StageFailed, match=r"train: another process still holds .*train\.lock .*; wait for it, or stop"),
+    ):
+        train_in(folder, RememberingTracker())
 
 
 def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) -> None:

@@ -19,8 +19,9 @@ from flows.nodes import train_on_nodes
 from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode
-from pipeline.pool import WorkerDied, map_in_pool, pool_on
+from pipeline.pool import PoolClosed, WorkerDied, map_in_pool, pool_on, run_with_retries
 from pipeline.preflight import check_run
+from pipeline.ray_pool import RayPool
 from pipeline.stage import MapShards, run_stage, survey
 from tests.pipeline.test_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
@@ -70,6 +71,36 @@ def test_an_actor_that_dies_or_hangs_costs_a_second_try(engine: EngineConfig, tm
     assert list(map_in_pool(partial(hangs_once, tmp_path / "hung"), [7], 1, 2, ray)) == [7]
     with pytest.raises(WorkerDied, match="an actor was lost"):
         list(map_in_pool(always_dies, [1], 1, None, ray))
+
+
+class NothingStarts(RayPool[int, int]):
+    """A cluster whose actors all go away before they are ready."""
+
+    started = 0
+
+    def _start_one(self) -> None:
+        from ray.exceptions import ActorDiedError
+
+        self.started += 1
+        assert self.started < 100, "for ever"
+        self._ready.put((object(), ActorDiedError()))
+
+    def _forget(self, actor: object) -> None:
+        """It is gone."""
+
+
+def test_where_no_actor_starts_a_shard_is_not_tried_for_ever() -> None:
+    with pytest.raises(WorkerDied, match="10 actors in a row could not start"):
+        run_with_retries(NothingStarts(always_dies, 1), 1)
+
+
+def test_no_actor_of_a_closed_pool_is_asked() -> None:
+    pool = RayPool(square, 2)
+    pool._ready.put(("idle", None))
+    pool.__exit__(None, None, None)
+    for number in range(3):
+        with pytest.raises(PoolClosed):
+            pool.run(number)
 
 
 def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_path: Path) -> None:

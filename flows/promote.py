@@ -36,8 +36,8 @@ def promote(
         )
     from mlflow import MlflowClient
 
+    from flows.mlflow_store import experiment_of, tracking_uri
     from flows.registry import Candidate, champion, crown, register, settle
-    from flows.tracking import experiment_of, tracking_uri
 
     client = MlflowClient(tracking_uri=tracking_uri(settings.folder))
     before = champion(client, settings.name, alias)

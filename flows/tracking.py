@@ -9,33 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
-import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-from data_catalog.manifest import MANIFEST_NAME, Manifest
-from data_catalog.workspace import Workspace
-from flows.causes import without_secrets
-from flows.outbox import Message, Outbox, is_away
-from flows.progress import Progress
-from flows.system_metrics import watched
-from flows.terminal import UserMistake
-from pipeline.config import RunConfig
-from pipeline.locks import StillHeld, held
-from pipeline.stage import STAGES, StageFailed
-
-os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The outbox tries again; MLflow's own seven times would hold a stage up for minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -49,13 +27,18 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-# The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-logging.getLogger("alembic").setLevel(logging.WARNING)
+from data_catalog.manifest import MANIFEST_NAME, Manifest
+from data_catalog.workspace import Workspace
+from flows.causes import without_secrets
+from flows.mlflow_store import open_store, process_tags, tracking_uri
+from flows.outbox import Message, Outbox, is_away
+from flows.progress import Progress
+from flows.system_metrics import watched
+from pipeline.config import RunConfig
+from pipeline.stage import STAGES
 
 _PATIENCE_S = 60.0  # at the end of a run, with a server that is away
 _INTERRUPTED_PATIENCE_S = 5.0
-_OTHERS_OPEN_S = 120.0
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 
 
@@ -93,7 +76,7 @@ class PipelineTracking:
     @contextlib.contextmanager
     def stage(self, name: str, config: RunConfig, parents: Mapping[str, Manifest]) -> Iterator[StageTracker]:
         """The child run of a stage: its settings as params, its inputs with the runs that made them."""
-        tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": name, "tld.stage": name, **_process_tags()}
+        tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": name, "tld.stage": name, **process_tags()}
         for parent, manifest in parents.items():
             tags[f"tld.input.{parent}"] = manifest.made_by
         run_id = self.client.create_run(self.experiment_id, tags=tags).info.run_id
@@ -165,16 +148,8 @@ class PipelineTracking:
 @contextlib.contextmanager
 def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     """The parent run of a pipeline run, in the experiment of the run's name."""
-    try:
-        client, experiment_id = _opened(config)
-    except MlflowException as error:
-        if not is_away(error):
-            raise
-        raise UserMistake(
-            f"no MLflow answers at MLFLOW_TRACKING_URI={tracking_uri(config.folder)}; start it, or unset this"
-        ) from None
-    _close_abandoned(client, experiment_id)
-    tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **_process_tags()}
+    client, experiment_id = open_store(config)
+    tags = {"mlflow.runName": config.name, "tld.stage": "pipeline", **process_tags()}
     run_id = client.create_run(experiment_id, tags=tags).info.run_id
     client.log_dict(run_id, config.model_dump(mode="json"), "config.yaml")
     outbox = Outbox(partial(_deliver, client), _kept(config.folder, client), Progress("mlflow").finish)
@@ -190,21 +165,6 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
         outbox.close(patience_s)
 
 
-def tracking_uri(root: Path) -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
-        return f"sqlite:///{Workspace(root).mlflow_database.resolve()}"
-    parts = urlsplit(given)
-    if parts.scheme not in ("http", "https") or not parts.username:
-        return given
-    # Errors tell the address: the password goes where MLflow looks for it too.
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return os.environ["MLFLOW_TRACKING_URI"]
-
-
 def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
     """Whether nothing is left to do in MLflow's registry for a report. False where no MLflow answers."""
     from flows.registry import is_settled
@@ -217,31 +177,6 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
         if not is_away(error):
             raise
         return False
-
-
-def _opened(config: RunConfig) -> tuple[MlflowClient, str]:
-    """MLflow and the run's experiment. Runs that begin at the same moment take turns: each would make the database."""
-    config.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with held(Workspace(config.folder).mlflow_database.with_suffix(".lock"), _OTHERS_OPEN_S):
-            client = MlflowClient(tracking_uri=tracking_uri(config.folder))
-            return client, experiment_of(client, config)
-    except StillHeld as error:
-        raise StageFailed(str(error)) from None
-
-
-def experiment_of(client: MlflowClient, config: RunConfig) -> str:
-    """The experiment of the run's name, made where there is none."""
-    local = not os.environ.get("MLFLOW_TRACKING_URI")
-    artifacts = Workspace(config.folder).mlflow_artifacts.resolve().as_uri() if local else None
-    if found := client.get_experiment_by_name(config.name):
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(config.name, artifact_location=artifacts))
-    except MlflowException:
-        if made_meanwhile := client.get_experiment_by_name(config.name):
-            return str(made_meanwhile.experiment_id)
-        raise
 
 
 @contextlib.contextmanager
@@ -293,28 +228,6 @@ def _kept(root: Path, client: MlflowClient) -> Path:
     """The file of what could not be sent to this MLflow."""
     name = hashlib.sha256(client.tracking_uri.encode()).hexdigest()[:8]
     return Workspace(root).mlflow_database.with_name(f"mlflow-outbox-{name}.jsonl").resolve()
-
-
-def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
-    """End runs that a killed process of this machine left RUNNING."""
-    running = client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'")
-    for run in running:
-        if run.data.tags.get("tld.host") == socket.gethostname() and not _is_alive(run.data.tags.get("tld.pid", "")):
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _process_tags() -> dict[str, str]:
-    return {"tld.host": socket.gethostname(), "tld.pid": str(os.getpid())}
 
 
 def _params(config: RunConfig, stage: str) -> list[Param]:

@@ -89,7 +89,7 @@ def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema
 def _registered(uri: str, settings: RunConfig) -> WhichModel:
     """A model of MLflow, with the encoders that are named beside it."""
     from data_catalog.workspace import Workspace
-    from flows.tracking import tracking_uri
+    from flows.mlflow_store import tracking_uri
 
     if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():
         raise UserMistake(

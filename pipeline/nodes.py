@@ -211,7 +211,10 @@ def joined_nodes(launch: LaunchConfig, meeting: Meeting, leads: bool) -> Iterato
         )
     number = 0 if leads else store.add("nodes", 1)
     if number >= launch.nodes:
-        raise NodesApart(f"{launch.nodes} nodes are at {meeting} already; end one of them, or its whole training")
+        raise NodesApart(
+            f"{launch.nodes} nodes are at {meeting} already; end one of them, or "
+            "where one was killed, stop the command that leads and type all of them again: what is finished is kept"
+        )
     nodes = Nodes(number, launch, meeting, store)
     talk = threading.Thread(target=nodes.keep_in_touch, daemon=True)
     talk.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from flows.tracking import tracking_uri
+from flows.mlflow_store import tracking_uri
 from tests.support.command import ENVIRONMENT, REPOSITORY
 from tests.support.small import TINY, small
 

@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from data_catalog.manifest import Manifest, write_manifest
 from flows import tracking
+from flows.mlflow_store import tracking_uri
 from flows.outbox import Message, Outbox
 from flows.prefect_server import free_port
-from flows.tracking import pipeline_run, tracking_uri
+from flows.tracking import pipeline_run
 from pipeline.config import RunConfig, load_config
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.manifests import encodings_manifest

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from data_catalog.workspace import Workspace
-from flows.outbox import is_away
+from flows.outbox import is_alive, is_away
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
 from pipeline.locks import StillHeld, held
@@ -82,15 +82,5 @@ def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
     """End runs that a killed process of this machine left RUNNING."""
     running = client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'")
     for run in running:
-        if run.data.tags.get("tld.host") == socket.gethostname() and not _is_alive(run.data.tags.get("tld.pid", "")):
+        if run.data.tags.get("tld.host") == socket.gethostname() and not is_alive(run.data.tags.get("tld.pid", "")):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True

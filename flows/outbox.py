@@ -1,8 +1,8 @@
 """What is on its way to MLflow: sent in order by a thread of its own, so that no stage waits for a server.
 
 While the server is away, messages are kept in memory; what is left at the end of a run goes to a file, and the next run
-sends it. A kill of this process loses what was not sent. The files of a stage lose nothing by that; of training its
-metrics are in events.jsonl too.
+sends it. A kill of this process loses what it had not sent of its own. The files of a stage lose nothing by that; of
+training its metrics are in events.jsonl too.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil  # type: ignore[import-untyped]
 from requests import RequestException
 
 _RHYTHM_S = 1.0  # metrics of so long go together
@@ -39,7 +41,8 @@ class Outbox:
 
     def __init__(self, deliver: Callable[[Message], object], kept: Path, say: Callable[[str], None]) -> None:
         self._deliver, self._kept, self._say = deliver, kept, say
-        self._waiting = deque(_take_back(kept))
+        self._taken = _take_back(kept)
+        self._waiting = deque(message for path in self._taken for message in _read(path))
         self._sending: Message | None = None
         self._lost = 0
         self._drains = 0  # so far
@@ -81,6 +84,8 @@ class Outbox:
                 self._say(f"warning: MLflow was away for long: its oldest {self._lost} messages are lost, no output is")
             if left:
                 self._keep(left)
+            for path in self._taken:  # not before: a kill must not lose what an earlier run had kept
+                path.unlink(missing_ok=True)
 
     def _keep(self, left: list[Message]) -> None:
         try:
@@ -163,21 +168,22 @@ def is_away(error: BaseException | None) -> bool:
     return False
 
 
-def _take_back(kept: Path) -> list[Message]:
-    """What an earlier run could not send. Of two runs at once one takes it."""
+def _take_back(kept: Path) -> list[Path]:
+    """The files of what earlier runs could not send; of two runs at once one takes them. Also those that a run had
+    taken when it was killed."""
     mine = kept.with_name(f"{kept.name}.{os.getpid()}")
-    try:
+    with suppress(FileNotFoundError):
         kept.rename(mine)
-    except FileNotFoundError:
-        return []
-    lines = mine.read_text(errors="replace").splitlines()
-    mine.unlink()
-    return [message for line in lines if (message := _read(line))]
+    return [path for path in kept.parent.glob(f"{kept.name}.*") if path == mine or not is_alive(path.suffix[1:])]
 
 
-def _read(line: str) -> Message | None:
-    """A message, or None for what a full disk cut off or a failing one changed."""
-    try:
-        return Message(**json.loads(line))
-    except (ValueError, TypeError):
-        return None
+def is_alive(pid: str) -> bool:
+    """Whether a process of this machine runs, by its number as it was written down."""
+    return pid.isdigit() and psutil.pid_exists(int(pid))
+
+
+def _read(path: Path) -> Iterator[Message]:
+    """The messages of a file, but for what a full disk cut off or a failing one changed."""
+    for line in path.read_text(errors="replace").splitlines():
+        with suppress(ValueError, TypeError):
+            yield Message(**json.loads(line))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -140,6 +143,23 @@ def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
     assert outbox.drain(60)
     outbox.close(0)
     assert [(message.kind, len(message.body)) for message in again] == [("metrics", 3), ("tags", 1)]
+
+
+def test_a_kill_loses_nothing_that_an_earlier_run_had_kept(tmp_path: Path) -> None:
+    """Of a run that had taken it up; while that one runs, it is its own."""
+    with subprocess.Popen(["sleep", "60"]) as taker:
+        for number, name in enumerate(("kept", f"kept.{taker.pid}")):
+            (tmp_path / name).write_text(json.dumps(asdict(Message("a-run", "tags", {"number": number}))))
+        for expected in (0, 1):
+            told: list[Message] = []
+            outbox = Outbox(told.append, tmp_path / "kept", lambda _: None)
+            assert outbox.drain(60)
+            assert len(list(tmp_path.iterdir())) == 2 - expected, "it is kept until the end"
+            outbox.close(0)
+            assert [message.body["number"] for message in told] == [expected]
+            taker.kill()
+            taker.wait()
+    assert not list(tmp_path.iterdir())
 
 
 def test_damage_to_what_was_kept_loses_a_line_and_stops_no_run(tmp_path: Path) -> None:

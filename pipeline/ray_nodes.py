@@ -1,6 +1,9 @@
 """The other nodes of a training, on those of a Ray cluster: an actor each does what the command typed there would do.
 
 Ray places the actors and ends them with this process; how the nodes meet and hear of each other is that of nodes.py.
+
+This is not Ray Train: its workers would be all of the ranks, with its own checkpoints and restarts, and none of them
+the command that leads, which trains too, and alone knows Prefect and MLflow.
 """
 
 from __future__ import annotations

@@ -42,10 +42,11 @@ def mark_path(path: Path) -> Path:
 
 
 def read_mark(path: Path) -> Mark | None:
-    """The mark of a file, or None where it is an ordinary one."""
+    """The mark of a file, or None where it is an ordinary one, or a failing disk changed the mark: the next look at the
+    storage writes it anew."""
     try:
         return Mark(**json.loads(mark_path(path).read_text()))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
 
 

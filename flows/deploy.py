@@ -109,10 +109,11 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 def _rooted(settings: RunConfig) -> dict[str, Any]:
     """The settings with paths that mean the same in whatever folder a worker starts."""
     from data_catalog import shapes
+    from data_catalog.object_store import is_url
     from tld_model.encoder_names import SHIPPED_ENCODERS
 
     told, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)
-    if "://" not in settings.root:
+    if not is_url(settings.root):
         told["root"] = str(settings.folder.resolve())
     if not told["cache"]["folder"].startswith("~"):  # the worker's own home
         told["cache"]["folder"] = str(settings.cache.folder.resolve())

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from data_catalog.workspace import Workspace
-from flows.outbox import is_alive, is_away
+from flows.outbox import is_away
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
-from pipeline.locks import StillHeld, held
+from pipeline.locks import StillHeld, held, is_alive
 from pipeline.stage import StageFailed
 
 # The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.

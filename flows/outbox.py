@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil  # type: ignore[import-untyped]
 from requests import RequestException
+
+from pipeline.locks import is_alive
 
 _RHYTHM_S = 1.0  # metrics of so long go together
 _BATCH = 500  # metrics a request
@@ -175,11 +176,6 @@ def _take_back(kept: Path) -> list[Path]:
     with suppress(FileNotFoundError):
         kept.rename(mine)
     return [path for path in kept.parent.glob(f"{kept.name}.*") if path == mine or not is_alive(path.suffix[1:])]
-
-
-def is_alive(pid: str) -> bool:
-    """Whether a process of this machine runs, by its number as it was written down."""
-    return pid.isdigit() and psutil.pid_exists(int(pid))
 
 
 def _read(path: Path) -> Iterator[Message]:

@@ -94,7 +94,7 @@ def prefect_server(home: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def _running(home: Path, port: int, log: BinaryIO) -> Iterator[None]:
     """The server for the length of the block. Where it ends before, it is started again at the same port: its clients
-    ask for a minute before they give up, and all that they told it is in its database."""
+    ask for a minute before they give up, and what it has recorded is in its database."""
 
     def start() -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+import psutil  # type: ignore[import-untyped]
+
 LOCK_NAME = ".lock"  # in an output folder: who holds it works there
 
 
@@ -28,6 +30,11 @@ def held(path: Path, patience_s: float) -> Iterator[int]:
             file.truncate(0)
             os.write(file.fileno(), f"{socket.gethostname()}, process {os.getpid()}".encode())
         yield file.fileno()
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process of this machine runs, by its number as it was written down."""
+    return pid.isdigit() and psutil.pid_exists(int(pid))
 
 
 def _locked(path: Path, patience_s: float) -> TextIO:

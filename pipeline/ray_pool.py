@@ -236,9 +236,16 @@ def _nodes(address: str) -> list[dict[str, float]]:
     except subprocess.TimeoutExpired:
         raise ConfigError(_unreachable(address, f"no answer of a Ray cluster within {_PROBE_S:g} s")) from None
     if asked.returncode:
-        raise ConfigError(_unreachable(address, (asked.stderr.strip() or "no reason given").splitlines()[-1]))
+        raise ConfigError(_unreachable(address, _why(asked.stderr)))
     nodes: list[dict[str, float]] = json.loads(asked.stdout.splitlines()[-1])
     return nodes
+
+
+def _why(said: str) -> str:
+    """What Ray said of a cluster that it could not join, in a line. Of a missing token it speaks only on the way."""
+    if "InvalidAuthToken" in said:
+        return "it wants a token; set RAY_AUTH_MODE=token here, and have the head's ~/.ray/auth_token here too"
+    return (said.strip() or "no reason given").splitlines()[-1]
 
 
 def _unreachable(address: str | None, why: str) -> str:

@@ -155,3 +155,14 @@ def test_what_a_forced_stage_forgets_does_not_come_back_from_the_storage(
     store.refresh(folder, store.listed(folder), everything=True)
     assert not checkpoint.exists(), "the training would go on from there"
     assert model.exists(), "until it is replaced"
+
+
+def test_a_mark_that_a_failing_disk_changed_is_written_anew(store: ObjectStore, folder: Path) -> None:
+    path = folder / "00000.npz"
+    path.write_bytes(b"latents")
+    push(path, store.url_of(path))
+    stored.mark_path(path).write_bytes(b'{"url\xff')
+    assert stored.read_mark(path) is None
+    store.refresh(folder, store.listed(folder))
+    assert stored.read_mark(path) == store.listed(folder)[path]
+    assert stored.local(path).read_bytes() == b"latents"

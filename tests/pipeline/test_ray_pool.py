@@ -16,6 +16,7 @@ import pytest
 
 from data_catalog.manifest import Manifest
 from flows.nodes import train_on_nodes
+from pipeline import ray_pool
 from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode
@@ -194,3 +195,13 @@ def test_what_the_cluster_has_not_is_said_before_work(engine: EngineConfig, tmp_
     there = [f"engine.address={engine.address}", "engine.kind=ray", "engine.gpus_per_worker=2"]
     with pytest.raises(ConfigError, match="gpus_per_worker: 2, but no node of the cluster has more than 0"):
         check_run(load_config(TINY, [*small(tmp_path), *there]))
+
+
+def test_a_missing_token_is_told_though_ray_speaks_of_it_only_on_the_way() -> None:
+    said = (
+        "gcs_client.cc:210: Failed to get cluster ID from GCS server: Unauthenticated: RPC error: InvalidAuthToken\n"
+        "ConnectionError: Failed to connect to Ray cluster at 192.0.2.2:6399"
+    )
+    assert "set RAY_AUTH_MODE=token here" in ray_pool._why(said)
+    assert ray_pool._why("Traceback\nConnectionError: no") == "ConnectionError: no"
+    assert ray_pool._why("") == "no reason given"

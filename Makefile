@@ -1,5 +1,6 @@
 # make demo    install what is missing, then run the whole line on the built-in data set
-# make test    the whole suite            make check   lint, types, layers, known faults of what is locked
+# make test    the suite but its long tests (make test-slow: those)
+# make check   lint, types, layers, known faults of what is locked
 # make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, two minutes
 # make chaos   kill, fill, damage and race a small run in every stage, and compare what comes out
 # make sbom    a bill of what is installed, as CycloneDX
@@ -10,7 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test stack-test chaos check sbom ui up serve down
+.PHONY: install demo test test-slow stack-test chaos check sbom ui up serve down
 install: .venv/installed
 
 # img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
@@ -29,8 +30,14 @@ demo: install
 
 # A file of tests is one process's, those of few but long tests not the last; most wait for processes of their own, so one
 # thread each is plenty.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+  --no-loadscope-reorder
+
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
 
 stack-test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/stack.py

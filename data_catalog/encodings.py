@@ -42,6 +42,8 @@ MORE_CAPTIONS = pa.field("more_captions", pa.list_(pa.string()))
 class EncodingsError(ValueError):
     """An encoded shard that is damaged or of another shape than expected."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedArrays:

@@ -26,6 +26,8 @@ _RELEASED_SUFFIX = ".released"
 class ManifestError(ValueError):
     """An output that is missing, unfinished or damaged; the message says what to run."""
 
+    exit_code = 2
+
 
 class FileRecord(BaseModel):
     """What a file was when it was finished."""

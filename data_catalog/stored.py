@@ -26,6 +26,8 @@ _AT_A_TIME = 16
 class ObjectStorageError(RuntimeError):
     """Object storage that does not answer, or not as it should; the message says where."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:

@@ -28,6 +28,8 @@ _SECRET = re.compile(r"sig(nature)?$|token|secret|password|credential|api.?key",
 class UrlTableError(ValueError):
     """A URL table that cannot be used; the message says why."""
 
+    exit_code = 2
+
 
 class TableMissing(UrlTableError):
     """There is nothing at the path."""

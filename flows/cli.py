@@ -318,57 +318,26 @@ def _stop(_signal: int, _frame: object) -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print what a person needs of an error; the exit code."""
-    from data_catalog.manifest import ManifestError
-    from data_catalog.stored import ObjectStorageError
-    from data_catalog.urls import UrlTableError
-    from flows.causes import cause_outside, without_secrets
-    from pipeline.config import ConfigError
-    from pipeline.stage import StageFailed
+    """Print what a person needs of an error; the exit code.
 
-    def tell(what: object) -> None:
+    An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a stage that failed.
+    """
+    from flows.causes import cause_outside, without_secrets
+
+    def print_error(what: object) -> None:
         print(without_secrets(f"tld: {what}"), file=sys.stderr)
 
-    mistakes: list[type[Exception]] = [UserMistake, ConfigError, UrlTableError, ManifestError]
-    if "torch" in sys.modules:
-        mistakes += _mistakes_of_torch_rooms()
-    if isinstance(error, tuple(mistakes)):
-        tell(error)
-        return 2
-    if isinstance(error, StageFailed | ObjectStorageError):
-        tell(error)
-        return 1
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        print_error(error)
+        return code
     if os.environ.get("TLD_TRACEBACK"):
         raise error
     if cause := cause_outside(error):
-        tell(cause)
+        print_error(cause)
         return 1
-    tell(f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)")
+    print_error(f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)")
     return 1
-
-
-def _mistakes_of_torch_rooms() -> list[type[Exception]]:
-    from pipeline.batches import SplitError
-    from pipeline.devices import DeviceError
-    from pipeline.image_to_image import PictureError
-    from pipeline.picture_file import PictureFileError
-    from pipeline.scratch_data import NoRoom
-    from pipeline.train_process import ModelMismatch
-    from pipeline.windows import WindowError
-    from tld_model.checkpoint import CheckpointError
-    from tld_model.encoders import EncoderError
-
-    return [
-        SplitError,
-        DeviceError,
-        ModelMismatch,
-        CheckpointError,
-        EncoderError,
-        NoRoom,
-        PictureError,
-        WindowError,
-        PictureFileError,
-    ]
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ console = Console(highlight=False, soft_wrap=True)
 class UserMistake(ValueError):
     """Something to be done differently; the message says how."""
 
+    exit_code = 2
+
 
 def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     """A run from its file and overrides. Raises ConfigError."""

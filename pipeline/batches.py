@@ -29,6 +29,8 @@ _DECIDED = 2.0  # above every hash: the split column has decided
 class SplitError(ValueError):
     """Encodings that leave nothing to train on, or nothing held out."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

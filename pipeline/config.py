@@ -516,6 +516,8 @@ class RunConfig(_Section):
 class ConfigError(ValueError):
     """A run that is not described validly; the message lists every problem."""
 
+    exit_code = 2
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at once."""

@@ -14,6 +14,8 @@ DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 class DeviceError(ValueError):
     """A device that this machine does not have."""
 
+    exit_code = 2
+
 
 def choose_device(wanted: str) -> str:
     """'auto' is the GPU where there is one. Raises DeviceError."""

@@ -23,6 +23,8 @@ USUAL_STRENGTH = 0.7
 class PictureError(ValueError):
     """A picture, mask or strength that a model cannot work with; the message says what it takes."""
 
+    exit_code = 2
+
 
 @torch.no_grad()
 def image_to_image(

@@ -22,6 +22,8 @@ _MOST_CHARS = 1_000_000
 class PictureFileError(ValueError):
     """A picture that cannot be written, or that does not tell how it was made."""
 
+    exit_code = 2
+
 
 def write_picture(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
     """Write a PNG with settings that JSON can say; by rename, so that the file is whole or absent. Equal pictures with

@@ -25,6 +25,8 @@ _SHARD_ROWS = 10_000
 class NoRoom(ValueError):
     """A disk too full for what is to be measured."""
 
+    exit_code = 2
+
 
 def soft_pictures(count: int, edge: int) -> np.ndarray[Any, Any]:
     """Colour gradients, which cost a decoder about what photographs do: uint8 [n, edge, edge, 3]"""

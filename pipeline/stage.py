@@ -85,6 +85,8 @@ class Output:
 class StageFailed(RuntimeError):
     """A stage that could not finish; the message says what was kept and how to go on."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:

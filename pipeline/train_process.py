@@ -45,6 +45,8 @@ _DISK_PATIENCE_S = 60.0  # until a shared disk shows what another machine wrote
 class ModelMismatch(ValueError):
     """Encodings whose shape does not fit the model."""
 
+    exit_code = 2
+
 
 class TrainJob(BaseModel):
     """What the processes are asked to do."""

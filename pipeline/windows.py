@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class WindowError(ValueError):
     """Borders or an overlap that give no windows; the message says what would."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Border:

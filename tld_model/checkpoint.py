@@ -24,6 +24,8 @@ _ENTRY = "denoiser"
 class CheckpointError(ValueError):
     """A file that is not a denoiser, or a damaged one."""
 
+    exit_code = 2
+
 
 def save_denoiser(
     path: Path,

@@ -40,6 +40,8 @@ _PIXELS_AT_ONCE = 64 * 256 * 256
 class EncoderError(ValueError):
     """An encoder that cannot be loaded or does not fit; the message says which and what to do."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:

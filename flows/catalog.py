@@ -47,19 +47,23 @@ def dropped(
     reason: Annotated[str, Parameter(help="Only rows whose reason holds this text.")] = "",
     out: Annotated[Path | None, Parameter(help="A csv file to write instead of the terminal.")] = None,
 ) -> None:
-    """Every row of the URL table that is not among the encodings, with its reason, as csv."""
+    """Every row of the URL table that is not among the encodings, with its reason, as csv.
+
+    Control characters are spelled out, and a cell that a spreadsheet would compute begins with an apostrophe.
+    """
+    from flows.escape import csv_cell
     from pipeline.dropped_rows import COLUMNS, dropped_rows
     from pipeline.stage import survey
 
     settings = load(config, overrides)
     rows = dropped_rows(settings.download, survey(settings))
-    with out.open("w", newline="") if out else contextlib.nullcontext(sys.stdout) as target:
+    with out.open("w", newline="", encoding="utf-8") if out else contextlib.nullcontext(sys.stdout) as target:
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
         count = 0
         for row in rows:
             if reason in row["reason"]:
-                writer.writerow(row)
+                writer.writerow({name: csv_cell(value) for name, value in row.items()})
                 count += 1
     if out:
         console.print(f"{count} rows: {out}", markup=False)

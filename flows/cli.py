@@ -29,8 +29,19 @@ from flows.promote import promote
 from flows.sample import sample
 from flows.serve_command import serve
 from flows.status import status
+from flows.streams import abandon_output, fit_streams, output_is_closed
 from flows.sweep import sweep
-from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
+from flows.terminal import (
+    Config,
+    Terminal,
+    UserMistake,
+    console,
+    errors,
+    joined,
+    load,
+    say,
+    with_prefect,
+)
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -49,6 +60,8 @@ app = App(
     "shows samples. Each stage can be rerun alone; what is fresh is not computed again. "
     "A run that was stopped goes on with the same command.",
     version_flags=[],
+    console=Terminal(),
+    error_console=errors,
     suppress_keyboard_interrupt=False,
 )
 _MAKE, _DRAW, _JUDGE, _SHARE, _KEEP = map(Group.create_ordered, ("Make", "Draw", "Judge", "Share", "Look after"))
@@ -267,7 +280,7 @@ def bench(
         raise UserMistake(f"--pairs must be at least {LEAST_PAIRS}, got {pairs}")
     if not only or {"encode", "decode"} & set(only):  # the others need neither a URL table nor encoders
         check_run(settings)
-    told = measure(settings, only or PARTS, pairs, lambda line: print(line, file=sys.stderr))
+    told = measure(settings, only or PARTS, pairs, say)
     if as_json:
         print(json.dumps(told, indent=2))
         return
@@ -290,22 +303,26 @@ def ui(
 
 def main() -> None:
     """Run a command; exit 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when
-    stopped by Ctrl-C or SIGTERM."""
+    stopped by Ctrl-C or SIGTERM, or when whoever read the output has left."""
     signal.signal(signal.SIGTERM, _stop)
+    fit_streams()
     logging.raiseExceptions = False  # a log that no server takes is no news to a user
     try:
         app(exit_on_error=False, print_error=True)
+        if sys.stdout:
+            sys.stdout.flush()
     except CycloptsError:
         code = 2
     except KeyboardInterrupt as stopped:
-        print("\ntld: stopped; the same command goes on from here", file=sys.stderr, flush=True)
+        say("\ntld: stopped; the same command goes on from here")
         # What is kept is on disk and our processes have ended: wait for no library's threads.
         os._exit(128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT))
     except Exception as error:
-        code = _explain(error)
+        # A reader that left early, as `head` does, is no error to explain.
+        code = 128 + signal.SIGPIPE if output_is_closed(error) else _explain(error)
+        abandon_output()
     else:
         code = 0
-    sys.stdout.flush()
     sys.exit(code)
 
 
@@ -325,7 +342,7 @@ def _explain(error: Exception) -> int:
     from flows.causes import cause_outside, without_secrets
 
     def print_error(what: object) -> None:
-        print(without_secrets(f"tld: {what}"), file=sys.stderr)
+        say(without_secrets(f"tld: {what}"))
 
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):

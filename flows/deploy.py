@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from flows.causes import without_secrets
-from flows.terminal import Config, UserMistake, console, load
+from flows.terminal import Config, UserMistake, console, errors, load
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -51,7 +50,7 @@ def deploy(
 
     from flows.text_to_image import GPU
 
-    with Console(stderr=True).status("talking to Prefect …"):
+    with errors.status("talking to Prefect …"):
         with get_client(sync_client=True) as client:
             _make_pool(client, pool, pool_type)
             client.create_concurrency_limit(tag=GPU, concurrency_limit=gpus)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from flows.drawing_options import AS_USUAL, Drawing, file_problems, lacking_files, prompt_problems, refuse
-from flows.terminal import Config, UserMistake, console, load
+from flows.terminal import Config, UserMistake, console, errors, load
 from flows.which_model import which_model
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def edit(
 
 def last_of(canvases: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The last, while the terminal shows how far it is."""
-    with Console(stderr=True).status("window 1 …") as shown:
+    with errors.status("window 1 …") as shown:
         for done, canvas in enumerate(canvases, 1):
             shown.update(f"window {done + 1} …")
             last = canvas

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from data_catalog.manifest import Manifest
+from flows.terminal import say
 from pipeline.config import RunConfig
 from pipeline.stage import Output, StageFailed, Tracker
 
@@ -26,7 +26,7 @@ def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
             if meeting.hosted_here:
                 lead()
             else:
-                train_along(config, meeting, lambda line: print(f"train     {line}", file=sys.stderr, flush=True))
+                train_along(config, meeting, lambda line: say(f"train     {line}"))
             return meeting.hosted_here
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error

@@ -3,13 +3,14 @@ measured. Knows no stage."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+
+from flows.terminal import say
 
 if TYPE_CHECKING:
     from data_catalog.sources import Source
@@ -29,7 +30,7 @@ class TableProgress:
         if time.monotonic() >= self.due:
             self.due = time.monotonic() + _EVERY_S
             of = f" of {total:,}" if total else ""
-            print(f"read {rows:,}{of} rows …", file=sys.stderr, flush=True)
+            say(f"read {rows:,}{of} rows …")
 
 
 def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:

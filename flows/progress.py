@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+
+from flows.escape import visible
+from flows.terminal import Terminal
 
 _QUIET_S = 10.0  # between two lines, where there is no terminal
 
@@ -18,7 +20,7 @@ class Progress:
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Terminal(stderr=True)
         self._bars: Bars | None = None
         self._task: TaskID | None = None
         self._spoke_at = time.monotonic()
@@ -30,7 +32,7 @@ class Progress:
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self._console,
                 transient=True,
             )
@@ -41,14 +43,14 @@ class Progress:
     def update(self, done: int, total: int, note: str) -> None:
         """Show `done` of `total`, with a note."""
         if self._bars and self._task is not None:
-            self._bars.update(self._task, completed=done, total=total, note=note)
+            self._bars.update(self._task, completed=done, total=total, note=visible(note))
         elif time.monotonic() - self._spoke_at > _QUIET_S:
             self._spoke_at = time.monotonic()
-            self._console.print(f"{self._stage:9} {done}/{total}  {note}", soft_wrap=True, markup=False)
+            self._console.print(f"{self._stage:9} {done}/{total}  {note}", soft_wrap=True)
 
     def finish(self, note: str) -> None:
         """Say in one line that stays what came out."""
-        self._console.print(f"{self._stage:9} {note}", soft_wrap=True, markup=False)
+        self._console.print(f"{self._stage:9} {note}", soft_wrap=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._bars:

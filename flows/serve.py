@@ -11,13 +11,12 @@ import sys
 from dataclasses import replace
 
 import uvicorn
-from rich.console import Console
 
 from data_catalog.manifest import Manifest
 from flows.serve_app import Service, picture_service
 from flows.serve_card import run_card
 from flows.serve_guard import Access
-from flows.terminal import UserMistake
+from flows.terminal import UserMistake, errors, say
 from pipeline.config import RunConfig
 from pipeline.drawing_requests import PictureRequest
 from pipeline.picture_requests import draw_with
@@ -39,7 +38,7 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake where the port is taken."""
     with listen(host, port) as listening:
-        with Console(stderr=True).status("loading the model …"):
+        with errors.status("loading the model …"):
             service = _service(config, encodings, model, report, access)
         logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
         settings = uvicorn.Config(
@@ -56,7 +55,7 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
             _Server(settings, service, config.name).run([listening])
     ended = service.batches.join(_LAST_WORDS_S)
-    print("stopped", file=sys.stderr, flush=True)
+    say("stopped")
     if not ended:  # a step that takes longer: it would crash in the midst of Python's own end
         os._exit(0)
 

@@ -1,4 +1,4 @@
-"""What all commands share: reading a run, talking to the user, a Prefect server to run flows with."""
+"""What all commands share: reading a run, the terminal, a Prefect server to run flows with."""
 
 from __future__ import annotations
 
@@ -10,14 +10,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from flows.escape import visible
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
 _OVERRIDE = re.compile(r"\w+(\.\w+)*=")
-console = Console(highlight=False, soft_wrap=True)
+
+
+class Terminal(Console):
+    """Standard output, or standard error: shows text as it is, whoever wrote it.
+
+    No text is markup, and none controls the terminal: a caption or a path may hold `[/b]` or an
+    escape sequence.
+    """
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """All that is shown comes through here: text, tables and what is in their cells, errors."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with 1; `main` knows better. Called where the error is caught."""
+        raise
+
+
+console = Terminal(soft_wrap=True)
+errors = Terminal(stderr=True)
+
+
+def say(text: str) -> None:
+    """A line on standard error, for people: warnings, errors, what is going on."""
+    errors.print(text, soft_wrap=True)
 
 
 class UserMistake(ValueError):
@@ -51,6 +82,6 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     from flows.prefect_server import prefect_server
 
     with contextlib.ExitStack() as stack:
-        with Console(stderr=True).status("starting Prefect and MLflow …"):
+        with errors.status("starting Prefect and MLflow …"):
             stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home))
         yield

@@ -11,10 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
-
 from data_catalog.workspace import Workspace
 from flows.prefect_server import server_command, server_environment
+from flows.terminal import console
 from pipeline.config import RunConfig
 from pipeline.stage import StageFailed
 
@@ -39,7 +38,6 @@ def serve_ui(config: RunConfig, port: int) -> None:
         _running("MLflow", mlflow, {**os.environ, **quiet}, port),
         _running("Prefect", server_command(port + 1), prefect_environment, port + 1),
     ):
-        console = Console(highlight=False)
         console.print(f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning")
         console.print(f"Prefect  http://127.0.0.1:{port + 1}/\nCtrl-C ends both.")
         with contextlib.suppress(KeyboardInterrupt):

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_catalog.text_files import TextFileError, read_text
+
 if TYPE_CHECKING:
     from flows.which_model import WhichModel
     from pipeline.config import RunConfig
@@ -24,9 +26,9 @@ def read_prompts(words: Sequence[str], file: Path | None, problems: list[str]) -
     if file is None:
         return list(words)
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"--prompts: cannot read {file}: {error}")
+        text = sys.stdin.read() if str(file) == "-" else read_text(file)
+    except (TextFileError, UnicodeDecodeError) as error:
+        problems.append(f"--prompts: {error}")
         return list(words)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:

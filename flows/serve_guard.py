@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from data_catalog.text_files import TextFileError, read_text
 from flows.serve_messages import LARGEST_PICTURE
 from flows.terminal import UserMistake
 
@@ -72,9 +73,9 @@ def read_access(host: str, token_file: Path | None) -> Access:
 
 def _read_tokens(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserMistake(f"--token-file {path} cannot be read: {error}") from None
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    except TextFileError as error:
+        raise UserMistake(f"--token-file: {error}") from None
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens:
         raise UserMistake(f"--token-file {path} holds no token; it has one a line")

@@ -10,8 +10,10 @@ import sys
 
 
 def fit_streams() -> None:
-    """Let any text be printed: what is read by a program is UTF-8 whatever the locale says, and
-    what a terminal's encoding cannot say is spelled out."""
+    """Let any text be read and printed: what programs write and read is UTF-8 whatever the locale
+    says, and what a terminal's encoding cannot say is spelled out."""
+    if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty():
+        sys.stdin.reconfigure(encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             encoding = None if stream.isatty() else "utf-8"

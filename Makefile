@@ -3,6 +3,7 @@
 # make check   lint, types, layers, known faults of what is locked
 # make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, two minutes
 # make chaos   kill, fill, damage and race a small run in every stage, and compare what comes out
+# make fuzz    damaged and absurd input of every kind, for some minutes (TLD_FUZZ_EXAMPLES of each)
 # make sbom    a bill of what is installed, as CycloneDX
 # make ui      look at the demo's runs    make install only install
 # make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
@@ -11,7 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow stack-test chaos check sbom ui up serve down
+.PHONY: install demo test test-slow stack-test chaos fuzz check sbom ui up serve down
 install: .venv/installed
 
 # img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
@@ -45,6 +46,12 @@ stack-test: install
 # Faults, with a table of what each looks like; full and read-only disks need root, else they are skipped.
 chaos: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos/faults_*.py --numprocesses=2 --dist=worksteal
+
+# The suite tries a few inputs of each kind; this tries many, new ones each time.
+TLD_FUZZ_EXAMPLES ?= 1500
+fuzz: install
+	OMP_NUM_THREADS=1 TLD_FUZZ_EXAMPLES=$(TLD_FUZZ_EXAMPLES) TLD_FUZZ_BODIES=$(TLD_FUZZ_EXAMPLES) \
+	  $(BIN)/python -m pytest tests/fuzz tests/flows/test_serve_fuzz.py --numprocesses=2 --dist=worksteal --timeout=3600
 
 check: install
 	$(BIN)/ruff check .

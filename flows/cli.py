@@ -301,14 +301,17 @@ def ui(
     serve_ui(load(config, overrides), port)
 
 
-def main() -> None:
-    """Run a command; exit 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when
-    stopped by Ctrl-C or SIGTERM, or when whoever read the output has left."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command of the command line, or of these words.
+
+    Exits with 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when stopped by Ctrl-C or
+    SIGTERM, or when whoever read the output has left.
+    """
     signal.signal(signal.SIGTERM, _stop)
     fit_streams()
     logging.raiseExceptions = False  # a log that no server takes is no news to a user
     try:
-        app(exit_on_error=False, print_error=True)
+        app(sys.argv[1:] if words is None else words, exit_on_error=False, print_error=True)
         if sys.stdout:
             sys.stdout.flush()
     except CycloptsError:

@@ -18,7 +18,7 @@ def test_text_is_read_as_its_editor_saved_it(encoding: str, tmp_path: Path) -> N
     assert read_text(path) == _TEXT
 
 
-@pytest.mark.parametrize("mark, encoding", [(b"\xfe\xff", "utf-16-be"), (b"\x00\x00\xfe\xff", "utf-32-be")])
+@pytest.mark.parametrize(("mark", "encoding"), [(b"\xfe\xff", "utf-16-be"), (b"\x00\x00\xfe\xff", "utf-32-be")])
 def test_big_endian_text_is_read_by_its_mark(mark: bytes, encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(mark + _TEXT.encode(encoding))

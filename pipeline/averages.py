@@ -18,6 +18,7 @@ class Average:
     decay: float
     denoiser: Denoiser
 
+    @torch.no_grad()
     def update(self, denoiser: nn.Module, decay: float) -> None:
         """Move towards a denoiser's weights, keeping `decay` of what was there."""
         averages: list[Tensor] = list(self.denoiser.parameters())

@@ -9,10 +9,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from data_catalog.duplicates import MOST_BITS
@@ -20,7 +28,9 @@ from data_catalog.object_store import is_url
 from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources, source_at
 from data_catalog.table_files import secret_in
+from data_catalog.text_files import TextFileError, read_text
 from data_catalog.urls import RowRules, TableColumns
+from pipeline.yaml_tree import YamlError, read_tree, read_value
 from tld_model.config import DenoiserConfig, TextForm
 from tld_model.sampling import Sampling, SolverName
 
@@ -31,6 +41,9 @@ SCORES = (
 )
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_SHOWN = 200  # characters of a value
+_LARGEST_CONFIG = 1 << 20  # bytes
 _UNSPEAKABLE = "unspeakable"  # type of a problem whose value no message repeats
 
 _Decays = Annotated[
@@ -50,8 +63,42 @@ def _without_secret(url: str) -> str:
     return url
 
 
+def _parts(value: object) -> Iterator[object]:
+    """A value, or those that a list or a mapping holds."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _parts(part)
+    elif isinstance(value, dict):
+        yield from (*value, *value.values())
+    else:
+        yield value
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth(cls, value: object, field: ValidationInfo) -> object:
+        """Python takes true for 1; a setting does not."""
+        annotation = cls.model_fields[str(field.field_name)].annotation
+        kinds = set(get_args(annotation)) or {annotation}
+        if isinstance(value, bool) and kinds & {int, float}:
+            raise ValueError("takes a number, not true or false")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_used(cls, value: object) -> object:
+        """What no setting can mean, whichever it is."""
+        for part in _parts(value):
+            if isinstance(part, int) and not -(2**63) <= part < 2**63:
+                raise ValueError("is beyond 64 bits")
+            if isinstance(part, str) and "\0" in part:
+                raise ValueError("holds a null character")
+            if isinstance(part, str) and _SURROGATE.search(part):
+                raise ValueError("is not valid Unicode text")
+        return value
 
 
 class EngineConfig(_Section):
@@ -60,7 +107,7 @@ class EngineConfig(_Section):
     kind: Literal["local", "ray"] = "local"
     """'local': processes of this machine. 'ray': actors of a Ray cluster, on whose nodes this project is installed and
     the workspace lies under the same path; needs `pip install '.[ray]'`."""
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=1, le=4096)
     """Workers of each stage that says no number of its own (download.workers, encode.workers)."""
     address: str | None = Field(None, pattern=r"^(auto|[^/\s]+:\d+)$")
     """Of the Ray cluster: host:port, or 'auto' on one of its nodes; null starts Ray on this machine for a stage's
@@ -99,7 +146,7 @@ class DownloadConfig(_Section):
     """Use only the first rows of the table."""
     min_caption_chars: int = Field(1, ge=1)
     """Rows with a shorter caption are left out."""
-    max_caption_chars: int = Field(1000, ge=1)
+    max_caption_chars: int = Field(1000, ge=1, le=65_536)
     """Rows with a longer caption are left out."""
     image_size: int = Field(256, ge=16, le=2048)
     """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""
@@ -140,9 +187,9 @@ class DownloadConfig(_Section):
     """Connections to one host at a time, of all workers together. Changes speed only."""
     host_requests_per_s: float | None = Field(20, gt=0)
     """Requests a second to one host, of all workers together; null is no bound. Changes speed only."""
-    workers: int = Field(2, ge=1)
+    workers: int = Field(2, ge=1, le=4096)
     """Processes. Changes speed only."""
-    threads: int = Field(32, ge=1)
+    threads: int = Field(32, ge=1, le=4096)
     """Connections of each process. Changes speed only."""
 
     @field_validator("urls")
@@ -234,20 +281,20 @@ class EncodeConfig(_Section):
     """'false' deletes an image shard once its encoded shard is finished. Does not change the encodings."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=65_536)
     """Pictures at once. Changes speed only, up to rounding: sums in another order may turn the last bit of a few
     stored numbers, which no manifest calls stale."""
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=4096)
     """Processes, each with models of its own. Changes speed only."""
 
 
 class LaunchConfig(_Section):
     """On what a training runs. Changes speed only, up to rounding: gradients are added in another order."""
 
-    nodes: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1, le=4096)
     """Machines that train together. The same command is typed on each of them, or with engine.kind=ray on one; the
     workspace lies on a disk that all of them see under the same path."""
-    processes: int = Field(1, ge=1)
+    processes: int = Field(1, ge=1, le=4096)
     """Processes of each machine, each on a GPU of its own; every batch is shared among those of all machines."""
     rendezvous: str | None = None
     """host:port at which several nodes meet: one of them, under the name or address by which the others reach it, and a
@@ -282,9 +329,9 @@ class LaunchConfig(_Section):
 class TrainConfig(_Section):
     """encodings -> model"""
 
-    steps: int = Field(50_000, ge=1)
+    steps: int = Field(50_000, ge=1, le=10**9)
     """Optimizer steps."""
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1, le=1_048_576)
     """Pairs a step."""
     accumulate: int = Field(1, ge=1)
     """Parts in which a step's batch is computed, one after the other: the same gradient up to rounding, in less memory.
@@ -299,13 +346,13 @@ class TrainConfig(_Section):
     """Highest learning rate."""
     lr_schedule: Literal["cosine", "constant"] = "cosine"
     """What follows the warm-up: a cosine down to zero, or no change."""
-    warmup_steps: int = Field(500, ge=0)
+    warmup_steps: int = Field(500, ge=0, le=10**9)
     """Steps of linear rise of the learning rate."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled (Loshchilov and Hutter, 2019); 0 makes AdamW Adam."""
     beta2: float = Field(0.99, gt=0, lt=1)
     """Of AdamW: memory of the squared gradient."""
-    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False)
+    clip_norm: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     ema_decay: _Decays = (0.999,)
     """Of the averaged weights; several, as [0.999, 0.9999], keep an average each, of which evaluate.ema chooses
@@ -325,17 +372,17 @@ class TrainConfig(_Section):
     """See noise_levels."""
     noise_beta: float = Field(2.5, gt=0)
     """See noise_levels."""
-    noise_location: float = Field(0.0, allow_inf_nan=False)
+    noise_location: float = Field(0.0)
     """See noise_levels; above 0 is more noise."""
-    noise_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    noise_scale: float = Field(1.0, gt=0)
     """See noise_levels."""
-    noise_shift: float = Field(1.0, gt=0, allow_inf_nan=False)
+    noise_shift: float = Field(1.0, gt=0)
     """Move noise levels s of either distribution to shift s / (1 + (shift - 1) s): above 1 is more noise, as larger
     latents need (Esser et al., 2024, eq. 23); 2 for four times the pixels."""
     loss_weight: Literal["velocity", "snr"] = "velocity"
     """Weight of the squared error of x0 at noise level s, up to max_loss_weight: 1/s^2, or ((1 - s)/s)^2, which is
     min-SNR-gamma with gamma = max_loss_weight (Hang et al., 2023)."""
-    max_loss_weight: float | None = Field(None, ge=1, allow_inf_nan=False)
+    max_loss_weight: float | None = Field(None, ge=1)
     """Bound of loss_weight. With 'velocity', 1 is the plain squared error of x0, and no bound that of the velocity.
     Unset: the plain squared error of what the model predicts."""
     contrastive: float = Field(0.0, ge=0, lt=1)
@@ -348,7 +395,7 @@ class TrainConfig(_Section):
     meant for GPUs: on a CPU it gained nothing. Changes speed only, up to rounding."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs kept out of training, by a hash of the key; a split column in the table goes first."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Of initial weights, order of pairs, noise and dropout."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints. A kill costs at most these. Changes speed only."""
@@ -418,19 +465,19 @@ class TrainConfig(_Section):
 class EvaluateConfig(_Section):
     """model -> report"""
 
-    prompts: int = Field(256, ge=1)
+    prompts: int = Field(256, ge=1, le=1_000_000)
     """How many held-out captions to sample, fewer where there are fewer."""
-    steps: int = Field(20, ge=1)
+    steps: int = Field(20, ge=1, le=10_000)
     """Sampling steps."""
     solver: SolverName = "dpmpp_2m"
     """'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun' asks the model
     twice a step; 'euler' and 'ddim' are of first order, and on this path one and the same."""
-    guidance: float = Field(4.5, ge=1, allow_inf_nan=False)
+    guidance: float = Field(4.5, ge=1)
     """Guidance scale; 1 is none, and costs half."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels, low and high of [0, 1], between which guidance applies (Kynkäänniemi et al., 2024, who find that it
     harms at high ones); a step outside costs half."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Of the initial noise."""
     ema: int = Field(0, ge=0)
     """Which average of train.ema_decay to evaluate and sample from; 0 is the first."""
@@ -443,7 +490,7 @@ class EvaluateConfig(_Section):
     """What an hour of this machine costs you; the report then tells the price of the run. Changes nothing else."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=65_536)
     """Samples at once. Changes speed only."""
 
     @property
@@ -469,7 +516,7 @@ class EvaluateConfig(_Section):
 class RunConfig(_Section):
     """A whole run: from URLs to a report."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the run, and of its experiment in MLflow."""
     root: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "data"
     """Workspace: all that the run makes lies here. A folder, or a place in object storage as s3://bucket/laion."""
@@ -521,16 +568,14 @@ class ConfigError(ValueError):
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at once."""
+    if not path.exists() or path.is_dir():
+        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good one to copy")
     try:
-        text = path.read_text()
-    except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good one to copy") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read config file {path}: {error}") from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        tree = read_tree(read_text(path, _LARGEST_CONFIG))
+    except TextFileError as error:
+        raise ConfigError(f"config file: {error}") from None
+    except YamlError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold sections (name, root, download, …), not {type(tree).__name__}")
 
@@ -559,10 +604,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> str | None:
         node = node[section]
         if not isinstance(node, dict):
             return f"{dotted}: {section!r} is a value, not a section"
-    try:
-        node[key] = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        node[key] = raw
+    node[key] = read_value(raw)
     return None
 
 
@@ -585,9 +627,15 @@ def _describe(problem: dict[str, Any]) -> str:
     if not location:
         return str(message)
     given = problem["input"]
+    if problem["type"] == "string_type" and isinstance(given, bool | int | float):
+        return f"{where}: is text; put it in quotes where it looks like a number or like true, got {given!r}"
     if isinstance(given, dict) or problem["type"] == _UNSPEAKABLE:
         return f"{where}: {message}"
-    return f"{where}: {message}, got {given!r}"
+    return f"{where}: {message}, got {_shortened(repr(given))}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _settings_at(location: tuple[str | int, ...]) -> list[str]:

@@ -95,6 +95,16 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         ("a: [", "is not valid YAML"),
         ("- a", "must hold sections"),
         ("name: x", "download: is missing"),
+        ("train:\n  steps: 5\nname: x\ntrain:\n  lr: 1", "line 4: train stands twice, in lines 1 and 4; keep one"),
+        ("train: {lr: 1, steps: 2, lr: 3}", "lr stands twice, in lines 1 and 1"),
+        ("1: x", "line 1: the name of a setting is text; put 1 in quotes"),
+        ("a: &b [1]\nc: *b", "line 2: anchors and aliases are not supported"),
+        ("a: !!python/name:os.system", "line 1: tags, as in !!int, are not supported"),
+        ("[" * 100_000, "line 1: nested more than 20 levels deep"),
+        ("- " * 100_000, "line 1: nested more than 20 levels deep"),
+        ("a: b\nc: d: e", "line 2: mapping values are not allowed here"),
+        ("a: 1\n---\nb: 2", "line 2: but found another document"),
+        ("#" * (1 << 20) + "\n", "is larger than 1 MB"),
     ],
 )
 def test_an_unusable_file_says_why(tmp_path: Path, content: str | None, says: str) -> None:
@@ -103,3 +113,62 @@ def test_an_unusable_file_says_why(tmp_path: Path, content: str | None, says: st
         path.write_text(content)
     with pytest.raises(ConfigError, match=says):
         load_config(path)
+
+
+def test_a_config_is_read_in_the_encoding_that_its_editor_chose(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    text = (CONF / "tiny.yaml").read_text(encoding="utf-8") + "# größer\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert load_config(path) == load_config(CONF / "tiny.yaml")
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"x\.yaml is not UTF-8 text \(byte 0xf6 in line \d+\); save it as UTF-8"):
+        load_config(path)
+
+
+def test_text_is_text_and_numbers_are_numbers(tmp_path: Path) -> None:
+    """YAML 1.1 takes `no` for false, 010 for 8, 12:30:00 for a number and 2024-01-01 for a date."""
+    path = tmp_path / "x.yaml"
+    for name in ("no", "on", "010", "0x10", "2024-01-01", "1_000", "'7'", '"1e3"'):
+        path.write_text(f"name: {name}\ndownload: {{urls: 12:30:00}}", encoding="utf-8")
+        config = load_config(path, [f"root={name}/a #1: b", "train.lr=3e-4", "train.steps=1e3"])
+        assert config.name == name.strip("'\"")
+        assert config.download.urls == "12:30:00"
+        assert (config.train.lr, config.train.steps) == (3e-4, 1000)
+        if name[0] not in "'\"":
+            assert config.root == f"{name}/a #1: b"
+    for name in ("7", "1e3", "true", ".inf"):
+        path.write_text(f"name: {name}\ndownload: {{urls: x}}", encoding="utf-8")
+        with pytest.raises(ConfigError, match="name: is text; put it in quotes"):
+            load_config(path)
+    path.write_text("name: ~\ndownload: {urls: x}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="name: Input should be a valid string, got None"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("train.lr=1e999", "train.lr=.nan", "train.steps=" + "9" * 400, "train.steps=0.5", "train.steps=true"),
+        *("train.seed=-1", f"train.seed={2**63}", "evaluate.prompts=1000000000000", "train.batch_size=1000000000000"),
+        *("download.workers=1000000", "download.timeout_s=.inf", "name=..", "name=a/b", "name=" + "a" * 101),
+        *("root=a\0b", "root=\ud83d", "download.url_column=a\0", "download.more_caption_columns=['a\0b']", "root="),
+        *(
+            "train=1",
+            "a.b.c.d=1",
+            "=1",
+            "train.=1",
+            ".lr=1",
+            "train.lr==1",
+            "name=[",
+            "train.lr=[1]",
+            "name=" + "[" * 9000,
+        ),
+        *("download.urls=null", "train.lr=", "evaluate.require={a: {b: 1}}"),
+    ],
+)
+def test_absurd_settings_are_refused_with_their_name(override: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(CONF / "tiny.yaml", [override])
+    assert override.partition("=")[0].partition(".")[0] in str(refused.value)
+    assert len(str(refused.value)) < 600

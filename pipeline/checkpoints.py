@@ -12,11 +12,12 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.checkpoint_fit import LAYOUT, misfit
 from pipeline.ranks import ALONE, Ranks, whole
 from pipeline.train import TrainState
 
@@ -27,14 +28,36 @@ class CheckpointNotWritten(RuntimeError):
     """The disk did not take a checkpoint; the one before is whole."""
 
 
-class _Damaged(ValueError):
+class CheckpointNotRead(RuntimeError):
+    """A checkpoint that this user may not read: nothing is wrong with it."""
+
+
+class _Unusable(ValueError):
+    """A checkpoint that a training cannot resume from; the message says why."""
+
+    suffix: ClassVar[str]
+    is_what: ClassVar[str]
+
+
+class _Damaged(_Unusable):
     """A checkpoint that is not what was written."""
+
+    suffix = ".damaged"
+    is_what = "is damaged"
+
+
+class _OfAnotherLayout(_Unusable):
+    """A whole checkpoint that does not fit this training: of another version, or of changed settings."""
+
+    suffix = ".unfit"
+    is_what = "does not fit this training"
 
 
 def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> None:
     """Write the state by rename, then drop all but the newest checkpoints. Every rank must call it; one writes.
     Raises CheckpointNotWritten."""
     content = {
+        "layout": LAYOUT,
         "step": state.step,
         "denoiser": whole_weights(state.denoiser),
         "averages": {str(average.decay): whole_weights(average.denoiser) for average in state.averages},
@@ -56,7 +79,8 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
             raise CheckpointNotWritten(_explain(cause, content, folder)) from error
         raise
     for old in [*checkpoints(folder)[:-_KEPT], *folder.glob("*.damaged"), *folder.glob("*.partial")]:
-        old.unlink()
+        if old.is_file():
+            old.unlink()
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -76,28 +100,39 @@ def step_of(checkpoint: Path) -> int:
 def resume(
     state: TrainState, folder: Path, device: str, ranks: Ranks = ALONE, warn: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Put the state where the newest whole checkpoint left it; without one it stays at step 0. Damaged ones are set
-    aside, with a warning that says what was lost. The same device and rank count are not needed.
+    """Put the state where the newest usable checkpoint left it; without one it stays at step 0.
 
-    The leading rank chooses: on a disk that several machines share, their lists of its files may differ for a while."""
-    damage: dict[Path, str] = {}
+    Those that cannot be used are set aside, with a warning that says why and what was lost: damaged ones until the
+    next checkpoint, whole ones that do not fit for good. The same device and rank count are not needed.
+
+    The leading rank chooses: on a disk that several machines share, their lists of its files may differ for a while.
+
+    Raises:
+        CheckpointNotRead: this user may not read one of them.
+    """
+    unusable: dict[Path, _Unusable] = {}
     for path in reversed(checkpoints(folder)) if ranks.leads else ():
         try:
             _load(state, _read(path, device))
             break
-        except _Damaged as error:
-            damage[path] = str(error)
+        except _Unusable as error:
+            unusable[path] = error
     chosen = ranks.as_leader(state.step)
     if chosen != state.step:
         _load(state, _read(_path(folder, chosen), device))
-    for path, why in damage.items():
+    for path, problem in unusable.items():
         lost = step_of(path) - state.step
         onward = f"going on from step {state.step}" if state.step else "starting again"
-        os.replace(path, path.with_suffix(".damaged"))
-        warn(f"{path.name} is damaged ({why}): {onward}; {lost} steps are done again")
+        aside = path.with_suffix(problem.suffix)
+        os.replace(path, aside)
+        where = f", kept as {aside.name}" if isinstance(problem, _OfAnotherLayout) else ""
+        warn(f"{path.name} {problem.is_what} ({problem}){where}: {onward}; {lost} steps are done again")
 
 
 def _load(state: TrainState, content: dict[str, Any]) -> None:
+    """All of it or nothing. Raises _OfAnotherLayout."""
+    if problem := misfit(state, content):
+        raise _OfAnotherLayout(problem)
     state.denoiser.load_state_dict(content["denoiser"])
     for average in state.averages:
         average.denoiser.load_state_dict(content["averages"][str(average.decay)])
@@ -140,6 +175,8 @@ def _read(path: Path, device: str) -> dict[str, Any]:
             if (broken := archive.testzip()) is not None:
                 raise _Damaged(f"its part {broken} is not what was written")
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except PermissionError as error:
+        raise CheckpointNotRead(f"{path} may not be read by this user: {error.strerror}") from error
     except Exception as error:  # flipped bits surface as nearly anything: BadZipFile, KeyError, UnpicklingError, …
         raise error if isinstance(error, _Damaged) else _Damaged(str(error).partition("\n")[0]) from error
     return content

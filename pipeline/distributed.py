@@ -31,7 +31,7 @@ def spread(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) ->
     if ranks.count == 1:
         return
     if config.sharding == "fsdp":
-        _shard(state, config, init_device_mesh(torch.device(device).type, (ranks.count,)))
+        shard(state, config, init_device_mesh(torch.device(device).type, (ranks.count,)))
     else:
         # The depthwise kernel [hidden, 1, 3, 3] has a dimension of one, whose stride is a matter of taste.
         warnings.filterwarnings("ignore", message="Grad strides do not match")
@@ -40,7 +40,7 @@ def spread(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) ->
         state.network, state.apart = network, network.no_sync
 
 
-def _shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:
+def shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:
     """Shard a state that is still on the CPU; what a rank keeps moves to its device."""
     moments = state.optimizer.state_dict()
     for denoiser in (state.denoiser, *(average.denoiser for average in state.averages)):

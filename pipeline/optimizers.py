@@ -13,6 +13,11 @@ from torch.optim import AdamW, Muon, Optimizer
 from pipeline.config import TrainConfig
 from tld_model.denoiser import Denoiser
 
+_REMEMBERED: dict[type[Optimizer], set[str]] = {
+    AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    Muon: {"momentum_buffer"},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Optimizers:
@@ -44,10 +49,21 @@ class Optimizers:
             groups += [{**group, "params": [first + n for n in group["params"]]} for group in own["param_groups"]]
         return {"state": state, "param_groups": groups}
 
+    def remembers(self, number: int) -> set[str]:
+        """Names of what is remembered of a weight between steps, by the weight's number among all."""
+        for part in self.parts:
+            count = sum(len(group["params"]) for group in part.param_groups)
+            if number < count:
+                return _REMEMBERED[type(part)]
+            number -= count
+        raise IndexError(number)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Settings of a group that the state does not have, as that of an older torch, stay as they are."""
         first, groups = 0, list(state["param_groups"])
         for part in self.parts:
             own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
+            own = [{**present, **group} for present, group in zip(part.param_groups, own, strict=True)]
             numbers = [number for group in own for number in group["params"]]
             part.load_state_dict(
                 {

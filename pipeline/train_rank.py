@@ -19,7 +19,15 @@ from torch import Tensor
 
 from data_catalog.manifest import read_manifest
 from pipeline.batches import EncodedPairs, Split, batch_numbers, open_pairs, split_pairs
-from pipeline.checkpoints import CheckpointNotWritten, checkpoints, resume, save_checkpoint, step_of, whole_weights
+from pipeline.checkpoints import (
+    CheckpointNotRead,
+    CheckpointNotWritten,
+    checkpoints,
+    resume,
+    save_checkpoint,
+    step_of,
+    whole_weights,
+)
 from pipeline.child import STOPPED
 from pipeline.devices import choose_device, use_deterministic_algorithms
 from pipeline.distributed import spread
@@ -203,7 +211,7 @@ def main(job_file: Path, parent: int) -> None:
         training = _prepare(job, ranks, device, stop)
         try:
             training.run()
-        except (Diverged, CheckpointNotWritten) as error:
+        except (Diverged, CheckpointNotRead, CheckpointNotWritten) as error:
             if not ranks.leads:
                 raise SystemExit(1) from error
             message = training.explain(error) if isinstance(error, Diverged) else str(error)

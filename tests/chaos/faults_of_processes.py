@@ -105,7 +105,7 @@ def test_training_process(victim: Victim, undisturbed: Victim, tell: Tell) -> No
     seen = ended(process)
     tell("kill -9 of the training process", seen, UNFINISHED["train"])
     seen.ended_with(1, "train: the training process failed; it was killed: most likely out of memory")
-    assert "is kept: the same command goes on from it" in seen.told
+    assert "is kept: the same command resumes from it" in seen.told
     victim.run().ended_with(0)
     assert first_step(victim) > 2
     assert victim.digests() == undisturbed.digests()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
-from pipeline.checkpoints import checkpoints, resume, save_checkpoint
+from pipeline.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
 from pipeline.config import TrainConfig
+from pipeline.distributed import shard
 from pipeline.train import TrainState, initial_state, train_steps
 from tests.support.training import MODEL, SETTINGS, write_encodings
 
@@ -137,3 +140,131 @@ def test_plain_compiled_and_parallel_models_share_checkpoints(
     plain = fresh()
     resume(plain, tmp_path / "wrapped", "cpu")
     assert equal(trained(data, 2, plain), trained(data, 2, state))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing is added in place to its view
+@pytest.mark.parametrize("how", ["alone", "resumed", "ddp", "fsdp"])
+def test_averages_have_no_gradient_and_no_history(tmp_path: Path, data: tuple[EncodedPairs, Split], how: str) -> None:
+    """A history would grow with every step, by all the weights that it was made from."""
+    state = fresh()
+    if how == "resumed":
+        save_checkpoint(trained(data, 1), tmp_path)
+        resume(state, tmp_path, "cpu")
+    if how == "ddp":
+        state.network = DistributedDataParallel(state.denoiser, forward_sync_buffers=False)
+    if how == "fsdp":
+        shard(state, CONFIG, init_device_mesh("cpu", (1,)))
+    trained(data, 2, state)
+    for average in state.averages:
+        for weight in average.denoiser.parameters():
+            assert weight.is_leaf
+            assert weight.grad_fn is None
+            assert not weight.requires_grad
+
+
+def _without_average(content: dict[str, Any]) -> None:
+    del content["averages"]
+
+
+def _with_another_average(content: dict[str, Any]) -> None:
+    content["averages"] = {"0.5": content["averages"].popitem()[1]}
+
+
+def _with_a_renamed_weight(content: dict[str, Any]) -> None:
+    content["denoiser"]["renamed"] = content["denoiser"].pop(next(iter(content["denoiser"])))
+
+
+def _with_a_wider_weight(content: dict[str, Any]) -> None:
+    name, weight = next(iter(content["denoiser"].items()))
+    content["denoiser"][name] = torch.cat([weight, weight])
+
+
+def _with_renamed_moments(content: dict[str, Any]) -> None:
+    content["optimizer"]["state"] = {
+        number: {f"new_{name}": value for name, value in memory.items()}
+        for number, memory in content["optimizer"]["state"].items()
+    }
+
+
+def _with_moments_of_another_shape(content: dict[str, Any]) -> None:
+    content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def _with_fewer_weights_to_optimize(content: dict[str, Any]) -> None:
+    content["optimizer"]["param_groups"][0]["params"].pop()
+
+
+def _without_optimizer(content: dict[str, Any]) -> None:
+    content["optimizer"] = None
+
+
+def _of_a_newer_version(content: dict[str, Any]) -> None:
+    content["layout"] = 99
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (_without_average, "it has no average of decay 0.999"),
+        (_with_another_average, "it has no average of decay 0.999"),
+        (_with_a_renamed_weight, "the weights lack"),
+        (_with_a_wider_weight, "the weights have another shape of"),
+        (_with_renamed_moments, "it is the state of another optimizer"),
+        (_with_moments_of_another_shape, "it is the state of another optimizer"),
+        (_with_fewer_weights_to_optimize, "it is the state of another optimizer"),
+        (_without_optimizer, "it is the state of another optimizer"),
+        (_of_a_newer_version, "its layout is 99, of a newer version of tld"),
+        (dict.clear, "it holds no state of a training"),
+    ],
+)
+def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
+    tmp_path: Path, data: tuple[EncodedPairs, Split], change: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    before = trained(data, 1)
+    save_checkpoint(before, tmp_path)
+    save_checkpoint(trained(data, 3), tmp_path)
+    newest = checkpoints(tmp_path)[1]
+    content = torch.load(newest, weights_only=True)
+    change(content)
+    torch.save(content, newest)
+
+    state, warnings = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=warnings.append)
+    assert equal(state, before)
+    assert f"step-00000003.pt does not fit this training ({why}" in warnings[0]
+    assert "kept as step-00000003.unfit: going on from step 1; 2 steps are done again" in warnings[0]
+    save_checkpoint(trained(data, 3, state), tmp_path)
+    assert (tmp_path / "step-00000003.unfit").exists()
+
+
+def test_a_checkpoint_of_the_first_layout_and_of_another_torch_is_resumed(
+    tmp_path: Path, data: tuple[EncodedPairs, Split]
+) -> None:
+    """The first checkpoints did not say their layout; other versions of torch have other settings of an optimizer."""
+    save_checkpoint(trained(data, 2), tmp_path)
+    path = checkpoints(tmp_path)[0]
+    content = torch.load(path, weights_only=True)
+    del content["layout"]
+    for group in content["optimizer"]["param_groups"]:
+        del group["foreach"]
+    torch.save(content, path)
+    state = fresh()
+    resume(state, tmp_path, "cpu", warn=pytest.fail)
+    assert equal(trained(data, 1, state), trained(data, 3))
+
+
+def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
+    tmp_path: Path, data: tuple[EncodedPairs, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(trained(data, 1), tmp_path)
+
+    def refuse(path: Path) -> None:  # root, as whom tests may run, may read anything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pipeline.checkpoints.zipfile.ZipFile", refuse)
+    with pytest.raises(CheckpointNotRead, match=r"step-00000001\.pt may not be read by this user: Permission denied"):
+        resume(fresh(), tmp_path, "cpu")
+    assert len(checkpoints(tmp_path)) == 1

@@ -94,7 +94,7 @@ def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     _, told = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
     (kept,) = (folder / "model/checkpoints").glob("step-*.pt")
-    assert f"The checkpoint {kept.name} is kept: the same command goes on from it." in told
+    assert f"The checkpoint {kept.name} is kept: the same command resumes from it." in told
     track = RememberingTracker()
     output = train_in(folder, track, sample_every=2, launch={"processes": processes})
     assert len(track.artifacts) == 10, "also the grid that was cut short"
@@ -213,7 +213,7 @@ def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) 
     os.kill(ranks[1], signal.SIGKILL)
     _, told = process.communicate(timeout=WAIT_S)
     assert "process 2 of 2 was killed" in told
-    assert "is kept: the same command goes on from it." in told
+    assert "is kept: the same command resumes from it." in told
     assert not any(is_running(pid) for pid in ranks)
     assert train_in(folder, RememberingTracker(), launch={"processes": 2}).figures["steps"] == 20
 

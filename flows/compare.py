@@ -95,5 +95,5 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         told = row.difference
         values = [f"{estimate.value:.4g}" for estimate in (row.first, row.second, told)]
-        table.add_row(row.name, *values, f"{told.low:.3g} to {told.high:.3g}", row.verdict)
+        table.add_row(row.name, *values, str(told), row.verdict)
     return table

@@ -63,7 +63,7 @@ def sweep(
     best = swept.best
     console.print(
         f"fastest of the best: {swept.measure} {best.quality.value:.3g} "
-        f"({best.quality.low:.3g} to {best.quality.high:.3g}), {best.latency_s:.3g} s a picture\n"
+        f"({best.quality}), {best.latency_s:.3g} s a picture\n"
         f"  {best.way.overrides()}\n  page     {folder / PAGE}\n  picture  {folder / 'sweep.png'}",
         markup=False,
     )

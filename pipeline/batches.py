@@ -144,20 +144,38 @@ def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
     captions.
     """
     names = [shard.name for shard in encodings.shards if shard.rows]
+    if not names:
+        raise SplitError(f"{encodings.folder} holds no pair, so there is nothing to train on")
     parts = [_hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names]
     hashes, held_out = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     held_out |= hashes < held_out_fraction
     undecided = hashes < _DECIDED
     if not held_out.any() and undecided.any() and held_out_fraction > 0 and len(hashes) > 1:
         held_out[hashes.argmin()] = True
-    if not held_out.any():
-        raise SplitError("no pair is held out; raise train.held_out_fraction, or give the table a split column")
-    if held_out.all():
-        raise SplitError(
-            f"all {len(hashes)} pairs are held out, none is left to train on; lower train.held_out_fraction"
-        )
+    if held_out.all() or not held_out.any():
+        raise SplitError(_one_sided(held_out, undecided, held_out_fraction))
     captions = _captions(encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1]))
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), captions)
+
+
+def _one_sided(held_out: NDArray[np.bool_], undecided: NDArray[np.bool_], held_out_fraction: float) -> str:
+    """Why all pairs are held out of training, or none is, and what to change."""
+    pairs = f"all {len(held_out):,} pairs"
+    if len(held_out) == 1:
+        return "there is a single pair, and training takes one to train on and one to hold out"
+    if held_out.all():
+        if undecided.any():
+            return f"{pairs} are held out of training; lower train.held_out_fraction"
+        return f"the split column of the table holds {pairs} out of training; mark some rows 'train'"
+    if undecided.any() and held_out_fraction == 0:
+        return (
+            "no pair is held out of training, since train.held_out_fraction is 0; raise it, to 0.02 perhaps: "
+            "held-out pairs are what the model is judged on"
+        )
+    return (
+        f"the split column of the table keeps {pairs} for training; mark some rows 'held_out', or remove "
+        "download.split_column and let train.held_out_fraction choose"
+    )
 
 
 def _hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -20,7 +20,6 @@ from pipeline.config import EvaluateConfig
 from pipeline.evaluate import (
     Held,
     Models,
-    ShowsProgress,
     decode_held_out,
     diversity_of_prompts,
     hold,
@@ -31,6 +30,8 @@ from pipeline.evaluate import (
 from pipeline.intervals import bootstrap, bootstrap_difference
 from pipeline.judge import Judged, estimate_differences, estimate_scores, judge
 from pipeline.metrics import mean_of
+from pipeline.stage import ShowsProgress
+from pipeline.verify import refuse_damaged_shards
 
 _NOT_OF_SAMPLING = {"prompts", "seed", "grid", "require", "price_per_hour", "device", "batch_size"}
 
@@ -52,6 +53,8 @@ def compare(first: Run, second: Run, prompts: int, out: Path | None, track: Show
     """Sample and judge both on the same prompts; write comparison.html, .png and .json. Raises ComparisonError."""
     check_comparable(first, second)
     held_first, held_second = _common_prompts(first, second, prompts)
+    for encodings in {run.encodings.folder: run.encodings for run in (first, second)}.values():
+        refuse_damaged_shards(encodings, track)
     models = load_models(first.encodings, first.model, first.config.evaluate)
     drawn = _draw(models, held_first, first.config.evaluate, track)
     batch_size = first.config.evaluate.batch_size

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from data_catalog.workspace import Workspace
 from pipeline.batches import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
 from pipeline.devices import choose_device
-from pipeline.intervals import bootstrap
+from pipeline.intervals import Estimate, bootstrap
 from pipeline.judge import (
     HIGHER_IS_BETTER,
     Judged,
@@ -37,10 +36,10 @@ from pipeline.judge import (
 from pipeline.metrics import diversity, mean_of
 from pipeline.pictures import Pictures, picture_grid
 from pipeline.report import Report, render_report
-from pipeline.stage import Output, StageFailed, Tracker
+from pipeline.stage import Output, ShowsProgress, StageFailed, Tracker
 from pipeline.train import held_out_losses
 from pipeline.train_events import average_file
-from pipeline.verify import refuse_damaged
+from pipeline.verify import refuse_damaged, refuse_damaged_shards
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
@@ -52,13 +51,6 @@ _DIVERSITY_SAMPLES = 8  # of each
 _LATENCY_RUNS = 5
 _FILES = ("grid.png", "metrics.json", "report.html")
 _JUDGED = 1  # raised by hand when reference pictures are judged otherwise
-
-
-class ShowsProgress(Protocol):
-    """The part of a Tracker that sampling needs."""
-
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        """How far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +76,7 @@ class Held:
 def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: Path, track: Tracker) -> Output:
     """Sample held-out captions, score the samples, write grid, metrics and report."""
     started = time.monotonic()
+    refuse_damaged_shards(encodings, track)
     models = load_models(encodings, model, config)
     pairs = open_pairs(encodings, models.denoiser.config.text)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
@@ -208,9 +201,9 @@ def latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsPr
 def _finish(report: Report, out: Path, track: Tracker) -> Output:
     """Write the files, tell the scores, demand what the run demands. The digest covers what follows from the
     settings, which the time it took does not."""
-    scores = {name: told.value for name, told in report.estimates.items()}
-    told = {name: asdict(told) for name, told in report.estimates.items()}
-    write_atomically(out / "metrics.json", json.dumps(told, indent=2) + "\n")
+    scores = {name: estimate.value for name, estimate in report.estimates.items()}
+    metrics = {name: _in_json(estimate) for name, estimate in report.estimates.items()}
+    write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _grid(report).save(out / "grid.png")
     write_atomically(out / "report.html", render_report(report))
 
@@ -221,8 +214,14 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     _require(scores | report.timing, report.config.require, out)
     digest = file_digest(out / "metrics.json")
     shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
-    intervals = {name: [told.low, told.high] for name, told in report.estimates.items()}
+    intervals = {name: list(ends) for name, told in report.estimates.items() if (ends := told.interval)}
     return Output((shard,), {"scores": scores, "intervals": intervals, "timing": report.timing})
+
+
+def _in_json(estimate: Estimate) -> dict[str, float | None]:
+    """An estimate as JSON can say it, which knows no infinity."""
+    low, high = estimate.interval or (None, None)
+    return {"value": estimate.value, "low": low, "high": high, "n": estimate.n}
 
 
 def _grid(report: Report) -> Image.Image:

@@ -5,6 +5,7 @@ Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,21 @@ _COVERED = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A score, its 95 % interval, and how many prompts it was computed from."""
+    """A score, its 95 % interval, and how many prompts it was computed from. From a single prompt
+    nothing can be said of its spread: the interval is then without bounds."""
 
     value: float
     low: float
     high: float
     n: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends, or None where a single prompt gives none."""
+        return (self.low, self.high) if self.n > 1 else None
+
+    def __str__(self) -> str:
+        return "{:.3g} to {:.3g}".format(*self.interval) if self.interval else "–"
 
 
 def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Estimate:
@@ -32,6 +42,8 @@ def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Est
     which shifts all of its replicates, while a mean's stay where they are. The draws are the same every time.
     """
     value = float(statistic(np.ones((1, n), np.int64))[0])
+    if n < 2:
+        return Estimate(value, -math.inf, math.inf, n)
     replicated = statistic(_resamplings(n, replicates))
     tail = 50 * (1 - _COVERED)
     low, high = np.percentile(replicated - replicated.mean(), [tail, 100 - tail])

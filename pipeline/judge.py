@@ -113,8 +113,13 @@ def _means(judged: Judged) -> dict[str, Statistic]:
 
 def _distances(samples: Judged, reference: Judged) -> dict[str, Statistic]:
     a, b = samples.features, reference.features
-    of_many = {"kernel_distance": kernel_distance_of(a, b), "frechet_distance": frechet_of(a, b)}
-    return {"cmmd": cmmd_of(a, b)} | (of_many if len(a) > 1 else {})
+    if len(a) < 2:
+        return {}  # a distance of sets needs sets
+    return {
+        "cmmd": cmmd_of(a, b),
+        "kernel_distance": kernel_distance_of(a, b),
+        "frechet_distance": frechet_of(a, b),
+    }
 
 
 def _mean(values: Tensor) -> Statistic:

@@ -78,6 +78,16 @@ def _captions(config: RunConfig) -> Iterator[str]:
         yield f"train.caption_weights: {problem}"
 
 
+def _split(config: RunConfig) -> Iterator[str]:
+    """A split column, which the built-in data set brings, may hold pairs out instead."""
+    by_column = config.download.split_column or config.download.urls == shapes.NAME
+    if config.train.held_out_fraction == 0 and not by_column:
+        yield (
+            "train.held_out_fraction: is 0, and no split column holds pairs out: the model could not be judged; "
+            "raise it, to 0.02 perhaps, or set download.split_column"
+        )
+
+
 def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
     have = getattr(config.model, name)
     if made is not None and have != made:
@@ -221,6 +231,7 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _encoders,
     _shapes_fit,
     _captions,
+    _split,
     _shapes_size,
     _root_is_writable,
     _engine,

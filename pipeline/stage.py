@@ -42,7 +42,14 @@ _PATIENCE_S = 30.0  # with a process that is ending
 State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
 
 
-class Tracker(Protocol):
+class ShowsProgress(Protocol):
+    """The part of a Tracker that shows how far work is."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """How far it is."""
+
+
+class Tracker(ShowsProgress, Protocol):
     """Where a stage reports to while it works."""
 
     @property
@@ -54,9 +61,6 @@ class Tracker(Protocol):
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """A file worth keeping with the run."""
-
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        """How far the stage is."""
 
     def warning(self, text: str) -> None:
         """Something a person should know, although the stage goes on."""

@@ -21,11 +21,13 @@ from data_catalog.workspace import Workspace
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.config import EvaluateConfig, RunConfig
 from pipeline.devices import choose_device
-from pipeline.evaluate import Held, Models, ShowsProgress, hold, latency_s, load_models, sample_held_out
+from pipeline.evaluate import Held, Models, hold, latency_s, load_models, sample_held_out
 from pipeline.hardware import hardware
 from pipeline.intervals import Estimate, bootstrap, bootstrap_difference
 from pipeline.judge import Judged, judge, load_judged, save_judged
 from pipeline.metrics import mean_of
+from pipeline.stage import ShowsProgress
+from pipeline.verify import refuse_damaged_shards
 from tld_model.sampling import Sampling, SolverName
 
 _VERSION = 1  # raised by hand when points are drawn or judged otherwise
@@ -110,7 +112,7 @@ def sweep(
     config: RunConfig, encodings: Manifest, model: Manifest, wanted: Sequence[Way], prompts: int, track: ShowsProgress
 ) -> Sweep:
     """Draw and judge each way that is not known yet."""
-    held = _held(config, encodings, model, prompts)
+    held = _held(config, encodings, model, prompts, track)
     folder = sweep_folder(config, model)
     judged, latencies = [], []
     loaded: dict[int, Models] = {}  # the average that is in memory: one at a time
@@ -163,7 +165,8 @@ class _Counted:
         self.track.progress(self.number, self.of, f"ways to sample; {done} of {total} {note}")
 
 
-def _held(config: RunConfig, encodings: Manifest, model: Manifest, prompts: int) -> Held:
+def _held(config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress) -> Held:
+    refuse_damaged_shards(encodings, track)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
     pairs = open_pairs(encodings, config.model.text)
     return hold(pairs, split.held_out[:prompts], split.held_out_captions[:prompts])

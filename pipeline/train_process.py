@@ -24,6 +24,7 @@ from data_catalog.manifest import (
     file_records,
     write_atomically,
 )
+from pipeline.batches import split_pairs
 from pipeline.checkpoints import checkpoints
 from pipeline.child import ChildFailed, Event, followed, run_child
 from pipeline.config import ConfigError, RunConfig, TrainConfig
@@ -33,7 +34,7 @@ from pipeline.nodes import Meeting, Nodes, NodesApart, how_it_failed, joined_nod
 from pipeline.ranks import rank_environments
 from pipeline.stage import Output, StageFailed, Tracker, survey
 from pipeline.train_events import EVENTS_FILE, average_file, set_events_aside
-from pipeline.verify import refuse_damaged
+from pipeline.verify import refuse_damaged_shards
 from tld_model.config import DenoiserConfig
 
 _JOB_FILE = "job.json"
@@ -65,7 +66,8 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
     """Train a denoiser in child processes, or resume where one was stopped. With several nodes this is the one that
     leads; the others train along (train_along)."""
     check_fit(encodings, model)
-    _check_bytes(encodings, track)
+    refuse_damaged_shards(encodings, track)
+    split_pairs(encodings, config.held_out_fraction)  # says here, not in a traceback, what cannot be split
     job = TrainJob(
         encodings=encodings.folder.absolute(),
         out=out.absolute(),
@@ -106,14 +108,6 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
     figures = told["result"]
     shard = Shard(name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths))
     return Output((shard,), figures)
-
-
-def _check_bytes(encodings: Manifest, track: Tracker) -> None:
-    """Read all that will be trained on: a flipped bit would go into the model unseen. Raises ManifestError."""
-    records = {name: record for shard in encodings.shards for name, record in shard.files.items()}
-    for done, (name, record) in enumerate(records.items()):
-        track.progress(done, len(records), "files of encodings compared with their digests")
-        refuse_damaged(encodings.file(name), record)
 
 
 def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int) -> None:
@@ -215,7 +209,7 @@ def _how_to_go_on(error: Exception, out: Path) -> str:
         f"{error}\n"
         + (f"The disk of {out} is full: make room there. " if full else "")
         + (
-            f"The checkpoint {kept[-1].name} is kept: the same command goes on from it."
+            f"The checkpoint {kept[-1].name} is kept: the same command resumes from it."
             if kept
             else "No checkpoint was written yet: the same command starts again."
         )

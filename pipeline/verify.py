@@ -27,7 +27,7 @@ from data_catalog.stored import discard, renew
 from data_catalog.workspace import StageName, Workspace
 from pipeline.config import RunConfig
 from pipeline.object_root import look_up
-from pipeline.stage import STAGES, fingerprint
+from pipeline.stage import STAGES, ShowsProgress, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,18 @@ def refuse_damaged(path: Path, record: FileRecord) -> None:
     would be wrong, and would count as whole."""
     if problem := _problem(path, record):
         raise ManifestError(f"{path} {problem}; mend it with `tld catalog verify … --repair`")
+
+
+def refuse_damaged_shards(output: Manifest, show: ShowsProgress) -> None:
+    """Read all files of an output: a flipped bit would go unseen into what is made of it.
+
+    Raises:
+        ManifestError: names the first file that is not what it was.
+    """
+    records = {name: record for shard in output.shards for name, record in shard.files.items()}
+    for done, (name, record) in enumerate(records.items()):
+        show.progress(done, len(records), f"checking {output.stage} files")
+        refuse_damaged(output.file(name), record)
 
 
 def forget_damaged(verified: Verified) -> None:

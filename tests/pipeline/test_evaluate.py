@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -142,3 +143,30 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: R
     page = again.file("report.html").read_text()
     assert "at 3600.0 an\nhour " in page
     assert "Ways to sample this model" in page
+
+
+@pytest.mark.parametrize("name", ["00000.npz", "00001.parquet"])
+def test_encodings_with_a_flipped_bit_are_not_judged(config: RunConfig, name: str) -> None:
+    encodings = survey(config)["encode"].manifest
+    assert encodings
+    path = encodings.file(name)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    try:
+        with pytest.raises(ManifestError, match=rf"{name} has other content .*catalog verify"):
+            report_of(config, force=True)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_one_prompt_has_scores_and_no_interval(config: RunConfig) -> None:
+    one = report_of(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"prompts": 1})}))
+    scores = json.loads(one.file("metrics.json").read_text(), parse_constant=pytest.fail)
+    assert scores["clip_score"]["low"] is scores["clip_score"]["high"] is None
+    assert "clip_score" in one.figures["scores"]
+    assert "clip_score" not in one.figures["intervals"]
+    assert "cmmd" not in one.figures["scores"]
+    page = one.file("report.html").read_text()
+    assert "inf" not in re.findall(r"[a-z]+", page)
+    assert "–" in page

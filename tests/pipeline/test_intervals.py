@@ -48,3 +48,12 @@ def test_a_difference_on_the_same_rows_is_surer_than_its_parts() -> None:
     assert 0 < told.low < 0.1 < told.high
     alone = bootstrap(mean_of(first), 200)
     assert told.high - told.low < (alone.high - alone.low) / 4
+
+
+def test_a_single_prompt_gives_no_interval() -> None:
+    estimate = bootstrap(mean_of(np.array([53.7])), 1)
+    assert estimate.value == 53.7
+    assert estimate.interval is None
+    assert str(estimate) == "–"
+    difference = bootstrap_difference(mean_of(np.array([1.0])), mean_of(np.array([2.0])), 1)
+    assert difference.low <= 0 <= difference.high, "nothing is shown by one prompt"

@@ -11,11 +11,11 @@ import pytest
 
 from data_catalog.manifest import Manifest
 from pipeline.config import EvaluateConfig, RunConfig
-from pipeline.evaluate import Held, Models, ShowsProgress, load_models, sample_held_out
+from pipeline.evaluate import Held, Models, load_models, sample_held_out
 from pipeline.intervals import bootstrap
 from pipeline.metrics import mean_of
 from pipeline.pictures import Pictures
-from pipeline.stage import survey
+from pipeline.stage import ShowsProgress, survey
 from pipeline.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
 from pipeline.sweep_page import write_sweep
 from tests.support.browser import needs_browser

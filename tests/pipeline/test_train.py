@@ -29,8 +29,9 @@ from pipeline.checkpoints import checkpoints, resume, save_checkpoint
 from pipeline.config import TrainConfig
 from pipeline.optimizers import learning_rate
 from pipeline.train import held_out_loss, initial_state, train_steps
-from pipeline.train_process import ModelMismatch, check_fit
+from pipeline.train_process import ModelMismatch, check_fit, train
 from tests.support.manifests import encodings_manifest
+from tests.support.tracker import RememberingTracker
 from tld_model.config import DenoiserConfig, TextForm
 
 MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
@@ -213,10 +214,32 @@ def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
     assert a.held_out_captions[0] == f"caption 00000{a.held_out[0]:04d}"
     assert is_held_out("any", "held_out", 0.0)
     assert not is_held_out("any", "train", 0.5)
-    with pytest.raises(SplitError, match="no pair is held out"):
-        split_pairs(make_encodings(tmp_path, split="train"), 0.1)
-    with pytest.raises(SplitError, match="none is left to train on"):
-        split_pairs(make_encodings(tmp_path, split="held_out"), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "split", "fraction", "says"),
+    [
+        ((13, 7), "train", 0.1, "the split column of the table keeps all 20 pairs for training; mark some rows"),
+        ((13, 7), "held_out", 0.1, "the split column of the table holds all 20 pairs out of training; mark some"),
+        ((13, 7), "", 1.0, "all 20 pairs are held out of training; lower train.held_out_fraction"),
+        ((13, 7), "", 0.0, "no pair is held out of training, since train.held_out_fraction is 0; raise it"),
+        ((1,), "", 0.1, "there is a single pair, and training takes one to train on and one to hold out"),
+        ((1,), "train", 0.1, "there is a single pair"),
+        ((), "", 0.1, "holds no pair, so there is nothing to train on"),
+    ],
+)
+def test_a_split_with_nothing_on_one_side_is_refused_before_the_training_starts(
+    tmp_path: Path, track: RememberingTracker, sizes: tuple[int, ...], split: str, fraction: float, says: str
+) -> None:
+    encodings = make_encodings(tmp_path, sizes=sizes, split=split)
+    with pytest.raises(SplitError, match=says):
+        split_pairs(encodings, fraction)
+    if fraction <= 0.5:
+        config = TrainConfig(held_out_fraction=fraction, device="cpu")
+        shape = DenoiserConfig(latent_channels=4, latent_size=4, text_dim=8, width=64, layers=1)
+        with pytest.raises(SplitError, match=says):
+            train(encodings, config, shape, tmp_path / "model", track)
+        assert not (tmp_path / "model").exists()
 
 
 def test_the_split_of_many_shards_is_that_of_its_rows_one_by_one(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Knows strings alone: no files, no network.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -14,19 +15,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from data_catalog.table_rows import LONGEST_CELL
+
 SPLITS = ("train", "held_out")
 USABLE = ""
 NO_URL, NOT_HTTP, NO_PARSE = "no URL", "URL that is not http or https", "URL that cannot be parsed"
+WHITE_SPACE, LONG_URL = "white space in the URL", "URL too long"
 NOT_UTF8 = "text that is not UTF-8"
 NO_CAPTION, TOO_SHORT, TOO_LONG = "empty caption", "caption too short", "caption too long"
 BAD_SPLIT = f"split that is not {' or '.join(SPLITS)}"
 TWICE = "URL that stands in the table twice"
 BAD_ROW = "row that cannot be parsed"
-CAUSES = (USABLE, NO_URL, NOT_UTF8, NOT_HTTP, NO_PARSE, NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW)
+CAUSES = (
+    *(USABLE, NO_URL, NOT_UTF8, LONG_URL, NOT_HTTP, NO_PARSE, WHITE_SPACE),
+    *(NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW),
+)
 MORE_CAPTIONS = "more_captions"  # column of usable rows: JSON text, since img2dataset passes on strings alone
 
 # Nearly every URL: nothing in it that needs a closer look.
 _PLAIN_URL = r"^(?i:https?)://[A-Za-z0-9_-][A-Za-z0-9._-]*(:[0-9]{1,4})?([/?#][!-~]*)?$"
+_HOST_AND_REST = re.compile("([^/]*//[^/?#]*)(.*)", re.DOTALL)
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 Verdicts = NDArray[np.int8]  # index in CAUSES for each row
@@ -37,7 +45,7 @@ class RowRules:
     """What a row must be like."""
 
     min_caption_chars: int = 1
-    max_caption_chars: int = 1000
+    max_caption_chars: int = 1000  # but never more than LONGEST_CELL bytes
 
 
 @dataclass(slots=True)
@@ -73,6 +81,22 @@ class SeenUrls:
             self._runs.append(run)
 
 
+def with_clean_urls(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows whose URLs have no white space around them, and %20 for each space behind the host, as browsers do."""
+    urls = pc.utf8_trim_whitespace(rows["url"])
+    spaced = pc.fill_null(pc.match_substring(urls, " "), False)
+    if pc.any(spaced).as_py():
+        quoted = [_with_quoted_spaces(url) for url in urls.filter(spaced).to_pylist()]
+        urls = pc.replace_with_mask(urls, spaced, pa.array(quoted, pa.string()))
+    return rows.set_column(rows.schema.get_field_index("url"), "url", urls)
+
+
+def _with_quoted_spaces(url: str) -> str:
+    """A URL with %20 for spaces, but for those of its host, which make it none."""
+    parts = _HOST_AND_REST.fullmatch(url)
+    return parts[1] + parts[2].replace(" ", "%20") if parts else url
+
+
 def judge(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> Verdicts:
     """The first cause against each row, in the order of CAUSES; usable URLs are added to `seen`."""
     verdicts = np.zeros(rows.num_rows, np.int8)
@@ -84,15 +108,17 @@ def judge(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> Verdicts:
     url = pc.fill_null(rows["url"], "")
     caption = pc.utf8_trim_whitespace(pc.fill_null(rows["caption"], ""))
     length = pc.utf8_length(caption)
+    too_long = pc.or_(_over_long(caption), pc.greater(length, rules.max_caption_chars))
 
     reject(NO_URL, pc.equal(pc.utf8_trim_whitespace(url), ""))
+    reject(LONG_URL, _over_long(url))
     reject(NOT_UTF8, pc.or_(pc.match_substring(url, _REPLACEMENT), pc.match_substring(caption, _REPLACEMENT)))
     plain = pc.match_substring_regex(url, _PLAIN_URL).to_numpy(zero_copy_only=False)
     odd = np.flatnonzero(~plain & (verdicts == 0))
     verdicts[odd] = [CAUSES.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()]
     reject(NO_CAPTION, pc.equal(length, 0))
     reject(TOO_SHORT, pc.less(length, rules.min_caption_chars))
-    reject(TOO_LONG, pc.greater(length, rules.max_caption_chars))
+    reject(TOO_LONG, too_long)
     reject(BAD_SPLIT, pc.invert(pc.is_in(pc.fill_null(rows["split"], ""), pa.array(["", *SPLITS]))))
 
     usable = np.flatnonzero(verdicts == 0)
@@ -106,7 +132,12 @@ def usable_captions(captions: pa.Array, rules: RowRules) -> pa.Array:
     length = pc.utf8_length(pc.utf8_trim_whitespace(text))
     long_enough = pc.greater_equal(length, rules.min_caption_chars)  # 1 at least
     fits = pc.and_(long_enough, pc.less_equal(length, rules.max_caption_chars))
-    return pc.if_else(pc.and_not(fits, pc.match_substring(text, _REPLACEMENT)), text, None)
+    unfit = pc.or_(_over_long(text), pc.match_substring(text, _REPLACEMENT))
+    return pc.if_else(pc.and_not(fits, unfit), text, None)
+
+
+def _over_long(texts: pa.Array) -> pa.Array:
+    return pc.greater(pc.binary_length(texts), LONGEST_CELL)
 
 
 def _closer_look(url: str) -> str:
@@ -116,6 +147,8 @@ def _closer_look(url: str) -> str:
         host, _port = parts.hostname, parts.port
     except ValueError:
         return NO_PARSE
-    if parts.scheme not in ("http", "https") or not parts.netloc or any(c.isspace() for c in url):
+    if parts.scheme not in ("http", "https") or not parts.netloc:
         return NOT_HTTP
+    if any(c.isspace() for c in url):
+        return WHITE_SPACE
     return USABLE if host and url.isprintable() else NO_PARSE

@@ -8,7 +8,7 @@ from __future__ import annotations
 import lzma
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -21,7 +21,9 @@ from fsspec.registry import known_implementations
 
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
-BLOCK_BYTES = 4 << 20
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
+_PATIENCE_S = 60.0  # with a web server that does not answer
+_BLOCK_BYTES = 4 << 20
 _SECRET = re.compile(r"sig(nature)?$|token|secret|password|credential|api.?key", re.IGNORECASE)
 
 
@@ -33,6 +35,13 @@ class UrlTableError(ValueError):
 
 class TableMissing(UrlTableError):
     """There is nothing at the path."""
+
+
+class NotATable(ValueError):
+    """The bytes of a file are no table; TableFile.open makes a UrlTableError of it."""
+
+
+_DAMAGE = (pa.ArrowException, OSError, EOFError, lzma.LZMAError, NotATable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +57,81 @@ class TableFile:
     def open(self) -> Iterator[IO[bytes]]:
         """Its bytes, unpacked. What goes wrong while they are read becomes a UrlTableError."""
         try:
-            with self.filesystem.open(self.path, "rb") as packed:
-                match self.packing:
-                    case None:
-                        yield packed
-                    case "xz":
-                        with lzma.open(packed) as unpacked:
-                            yield unpacked
-                    case packing:
-                        yield pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), packing)
-        except (pa.ArrowException, OSError, EOFError, lzma.LZMAError) as error:
-            raise UrlTableError(f"URL table {self.path} cannot be parsed as {self.format[1:]}: {error}") from error
+            packing = self._packing()
+            with ExitStack() as stack:
+                stream = stack.enter_context(self.filesystem.open(self.path, "rb"))
+                if packing == "xz":
+                    stream = stack.enter_context(lzma.open(stream))
+                elif packing:
+                    python_file = stack.enter_context(pa.PythonFile(stream, mode="r"))
+                    stream = stack.enter_context(pa.CompressedInputStream(python_file, packing))
+                yield stream
+        except UrlTableError:
+            raise
+        except Exception as error:
+            if not isinstance(error, _DAMAGE) and isinstance(self.filesystem, LocalFileSystem):
+                raise
+            what = "read" if isinstance(error, OSError) and error.errno else f"parsed as {self.format[1:]}"
+            raise UrlTableError(f"URL table {self.path} cannot be {what}: {_cause(error)}") from error
+
+    def _packing(self) -> str | None:
+        """How it is packed by its first bytes, or else by its name: some have lost their .gz."""
+        if self.format == ".parquet":
+            return None
+        with self.filesystem.open(self.path, "rb") as stream:
+            head = stream.read(6)
+        return next((packing for mark, packing in _MAGIC.items() if head.startswith(mark)), self.packing)
 
     def packed_blocks(self) -> Iterator[bytes]:
         """Its bytes as they are stored, some megabytes at a time. Raises UrlTableError."""
         try:
             with self.filesystem.open(self.path, "rb") as stream:
-                while block := stream.read(BLOCK_BYTES):
+                while block := stream.read(_BLOCK_BYTES):
                     yield block
-        except OSError as error:
-            raise UrlTableError(f"URL table {self.path} cannot be read: {error}") from error
+        except Exception as error:
+            if not isinstance(error, OSError) and isinstance(self.filesystem, LocalFileSystem):
+                raise
+            raise UrlTableError(f"URL table {self.path} cannot be read: {_cause(error)}") from error
 
 
 def table_files(source: str) -> tuple[TableFile, ...]:
-    """The files of a table, in order of their names; a folder may hold other files too. Raises UrlTableError."""
-    filesystem, path = _locate(source)
+    """The files of a table, in order of their names; a folder may hold other files too. A link to a file is one.
+
+    Raises UrlTableError.
+    """
     try:
-        there = filesystem.exists(path)
+        filesystem, path = _locate(source)
+        return _files_at(source, filesystem, path)
+    except UrlTableError:
+        raise
     except Exception as error:  # each remote file system has errors of its own
-        raise UrlTableError(f"URL table {source} cannot be reached: {error}") from error
-    if not there:
+        raise UrlTableError(f"URL table {source} cannot be reached: {_cause(error)}") from error
+
+
+def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
+    if not filesystem.exists(path):
         raise TableMissing(f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data set")
-    if not filesystem.isdir(path):
+    is_page = "http" in filesystem.protocol and _is_table(PurePosixPath(path))  # isdir would read all of it
+    if is_page or not filesystem.isdir(path):
         return (_table_file(filesystem, path, filesystem.size(path)),)
     entries = sorted(filesystem.ls(path, detail=True), key=lambda entry: str(entry["name"]))
     files = tuple(
         _table_file(filesystem, entry["name"], entry["size"])
         for entry in entries
-        if entry["type"] == "file" and _is_table(PurePosixPath(entry["name"]))
+        if _is_table(PurePosixPath(entry["name"])) and _is_file(filesystem, entry)
     )
     if not files:
         raise UrlTableError(f"URL table {source} is a folder without a table in it; known: {', '.join(FORMATS)}")
     return files
+
+
+def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
+    """Whether an entry of a folder is a file or a link to one. Raises UrlTableError for a link that leads nowhere."""
+    if entry["type"] == "file" or not entry.get("islink"):
+        return bool(entry["type"] == "file")
+    if not filesystem.exists(entry["name"]):
+        raise UrlTableError(f"URL table {entry['name']} is a link to a file that is not there; fetch it, or remove it")
+    return bool(filesystem.isfile(entry["name"]))
 
 
 def secret_in(url: str) -> str | None:
@@ -107,12 +149,30 @@ def _locate(source: str) -> tuple[Any, str]:
         return LocalFileSystem(), LocalFileSystem._strip_protocol(source)
     protocol = source.partition("://")[0]
     try:
-        return fsspec.core.url_to_fs(source)  # type: ignore[no-any-return]
+        return fsspec.core.url_to_fs(source, **_http_settings(source))  # type: ignore[no-any-return]
     except ImportError as error:
         hint = known_implementations.get(protocol, {}).get("err", str(error))
         raise UrlTableError(f"URL table {source} needs a package that is not installed: {hint}") from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a file system that needs more than its URL
         raise UrlTableError(f"URL table {source}: {error}") from error
+
+
+def _http_settings(source: str) -> dict[str, Any]:
+    """How long to wait for a web server, whichever part of a chained URL names it."""
+    schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in source]
+    if not schemes:
+        return {}
+    import aiohttp
+
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=_PATIENCE_S, sock_read=_PATIENCE_S)
+    return {scheme: {"client_kwargs": {"timeout": patience}} for scheme in schemes}
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, also where the error itself says nothing."""
+    if isinstance(error, TimeoutError) and not error.errno:
+        return f"no answer within {_PATIENCE_S:g} s"
+    return str(error) or type(error).__name__
 
 
 def _is_table(name: PurePosixPath) -> bool:

@@ -25,6 +25,7 @@ from data_catalog.row_rules import (
     Verdicts,
     judge,
     usable_captions,
+    with_clean_urls,
 )
 from data_catalog.sources import source_at
 from data_catalog.table_files import TableFile, TableMissing, UrlTableError, table_files
@@ -34,6 +35,7 @@ from data_catalog.table_formats import (
     RowBatch,
     TableColumns,
     check_columns,
+    is_metadata,
     more_caption_roles,
     read_batches,
     rows_by_footer,
@@ -151,7 +153,8 @@ class UrlTable:
     def _judged(self) -> Iterator[tuple[RowBatch, Verdicts]]:
         seen = SeenUrls()
         for batch in self._batches():
-            yield batch, judge(batch.rows, self.rules, seen)
+            rows = with_clean_urls(batch.rows)
+            yield RowBatch(rows, batch.bad), judge(rows, self.rules, seen)
 
     def _batches(self) -> Iterator[RowBatch]:
         """The rows up to the limit, numbered through all files."""
@@ -159,7 +162,7 @@ class UrlTable:
             yield _up_to(_shapes_rows(), self.limit)
             return
         start = 0
-        for file in table_files(self.source):
+        for file in _find(self.source, self.columns):
             first = start
             for batch in read_batches(file, self.columns):
                 yield _up_to(_shifted(batch, first), self.limit)
@@ -176,9 +179,14 @@ def open_url_table(
     Raises UrlTableError.
     """
     if source != shapes.NAME:
-        files = _find(source)
+        files = _find(source, columns)
         for file in files:
-            check_columns(file, columns)
+            try:
+                check_columns(file, columns)
+            except UrlTableError as error:
+                if len(files) == 1:
+                    raise
+                raise UrlTableError(f"{error}; if it is no part of the table, take it out of {source}") from error
         if not any(_has_rows(file, columns) for file in files):
             raise UrlTableError(f"URL table {source} has columns but no rows")
     return UrlTable(source, columns, limit, rules or RowRules())
@@ -202,7 +210,7 @@ def count_rows(source: str, columns: TableColumns) -> int:
         return shapes.TRAIN_PICTURES + shapes.HELD_OUT_PICTURES
     return sum(
         rows if (rows := rows_by_footer(file)) is not None else sum(batch.size for batch in read_batches(file, columns))
-        for file in _find(source)
+        for file in _find(source, columns)
     )
 
 
@@ -212,14 +220,18 @@ def rows_known(source: str) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _find(source: str) -> tuple[TableFile, ...]:
-    """The files of a table; where a known one is missing, the error says where it comes from."""
+def _find(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
+    """The files of a table, with `columns` less those that hold metadata; where a known table is missing, the error
+    says where it comes from."""
     try:
-        return table_files(source)
+        files = table_files(source)
     except TableMissing as error:
         if known := source_at(source):
             raise UrlTableError(f"{error}\n{known.how_to_get}") from error
         raise
+    if columns is None or len(files) == 1:
+        return files
+    return tuple(file for file in files if not is_metadata(file, columns)) or files
 
 
 def _has_rows(file: TableFile, columns: TableColumns) -> bool:

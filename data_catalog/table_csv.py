@@ -1,0 +1,213 @@
+r"""Rows of csv and tsv files, as Python's csv module reads them, with a rule for quotation marks that are stray.
+
+A quoted value may go over lines. A quotation mark is stray where its value never ends, ends in the middle
+of a cell, goes on for more than 10,000 lines, or covers lines most of which are rows themselves
+(the right number of cells, with a URL in its place). Then:
+
+- where columns are separated by anything but tabs, the line at which the quoted value opens is one row that cannot be
+  parsed, and reading goes on at the next line;
+- where they are separated by tabs, the line is read as if the mark were a letter, since many tsv files do not quote.
+
+A stray mark that stays within its line costs nothing: that line is read as Python reads it. So every line is
+in exactly one row, and a row that has too few cells or too many is counted as one that cannot be parsed.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from data_catalog.table_files import NotATable
+from data_catalog.table_rows import BadRow, RowBatch, TableColumns, as_batch, find_columns, text_array
+from data_catalog.table_text import LONGEST_LINE, Lines
+
+_MOST_LINES = 10_000  # of one row
+_DELIMITERS = (",", "\t", ";", "|")
+_QUOTED = re.compile('"((?:[^"]|"")*)"')
+_END = "end\n"
+csv.field_size_limit(LONGEST_LINE + 1)  # of the process; Python's own is 131,072 characters
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The names of the columns, and what separates them."""
+
+    names: list[str]
+    delimiter: str
+
+
+def read_header(blocks: Iterator[Lines], columns: TableColumns, usual: str) -> tuple[Header, list[str], int]:
+    """The header, the lines behind it that were read already, and how many lines were before these.
+
+    Another delimiter than the usual one is taken where only with it the wanted columns are there. Raises NotATable.
+    """
+    lines, skipped = list[str](), 0
+    for block in blocks:
+        if block.cut:
+            raise NotATable(f"its first line is longer than {LONGEST_LINE >> 20} MB")
+        lines += block.lines
+        while lines and not lines[0].strip("\r\n"):
+            del lines[0]
+            skipped += 1
+        if lines:
+            delimiter = _delimiter(lines[0], columns, usual)
+            reader = csv.reader([*lines[:_MOST_LINES], _END], delimiter=delimiter)
+            names, used = next(reader), reader.line_num
+            if used <= min(len(lines), _MOST_LINES):
+                return Header(names, delimiter), lines[used:], skipped + used
+            if len(lines) >= _MOST_LINES:
+                break
+    if not lines:
+        raise NotATable("it holds no line")
+    raise NotATable(f"a quotation mark of its first line never closes: {lines[0][:200].strip()}")
+
+
+def _delimiter(line: str, columns: TableColumns, usual: str) -> str:
+    for delimiter in (usual, *_DELIMITERS):
+        if not find_columns(columns, next(csv.reader([line], delimiter=delimiter)))[1]:
+            return delimiter
+    return usual
+
+
+def csv_batches(blocks: Iterator[Lines], columns: TableColumns, usual: str) -> Iterator[RowBatch]:
+    """All rows behind the header, some at a time. Raises NotATable."""
+    header, first, before = read_header(blocks, columns, usual)
+    places, missing = find_columns(columns, header.names)
+    if missing:
+        raise NotATable(f"it has no column {missing[0]!r}")
+    cells = {role: header.names.index(place.column) for role, place in places.items()}
+    rows = _Rows(header.delimiter, len(header.names), cells["url"], before)
+    for lines, cut in _and_then(first, blocks):
+        parsed = rows.parse([] if cut else lines, last=cut)
+        if cut:
+            rows.skip_line(lines[0], parsed)
+        yield _batch(parsed, cells)
+    yield _batch(rows.parse([], last=True), cells)
+
+
+def _and_then(first: list[str], blocks: Iterator[Lines]) -> Iterator[Lines]:
+    yield Lines(first)
+    yield from blocks
+
+
+@dataclass(slots=True)
+class _Parsed:
+    """Rows with the right number of cells and their numbers, and those that are bad."""
+
+    rows: list[list[str]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+
+
+def _batch(parsed: _Parsed, cells: dict[str, int]) -> RowBatch:
+    texts = {role: text_array([row[cell] for row in parsed.rows]) for role, cell in cells.items()}
+    return as_batch(texts, parsed.numbers, parsed.bad)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Puts lines together to rows, block by block."""
+
+    delimiter: str
+    width: int  # cells of a row
+    url_cell: int
+    line: int  # lines before the waiting ones
+    row: int = 0  # rows before them
+    waiting: list[str] = field(default_factory=list)  # of a row that may go on in the next block
+
+    def parse(self, more: list[str], last: bool) -> _Parsed:
+        """The rows that end in these lines; with `last`, no line follows."""
+        lines, parsed, place = [*self.waiting, *more], _Parsed(), 0
+        while place < len(lines):
+            place, is_open = self._plain_rows(lines, place, parsed)
+            if place == len(lines) or (is_open and not last and not self._is_too_long(lines[place:])):
+                break
+            self._line_with_stray_mark(lines[place], place, parsed)
+            place += 1
+        self.line += place
+        self.waiting = lines[place:]
+        return parsed
+
+    def skip_line(self, beginning: str, parsed: _Parsed) -> None:
+        """A line that is too long to be read is one bad row."""
+        self._bad(f"line {self.line + 1} is longer than {LONGEST_LINE >> 20} MB", beginning, parsed)
+        self.line += 1
+
+    def _plain_rows(self, lines: list[str], place: int, parsed: _Parsed) -> tuple[int, bool]:
+        """Take rows from `place` on, up to one with a stray quotation mark. The place of that, or the end;
+        and whether it may end in a later block."""
+        begin, width = place, self.width
+        reader = csv.reader(map(lines.__getitem__, range(begin, len(lines))), delimiter=self.delimiter, strict=True)
+        rows, numbers, number, is_open = parsed.rows, parsed.numbers, self.row, False
+        try:
+            for cells in reader:
+                end = begin + reader.line_num
+                if end - place > 1 and self._is_stray(lines[place:end], cells):
+                    break
+                if len(cells) == width:
+                    rows.append(cells)
+                    numbers.append(number)
+                    number += 1
+                elif cells:
+                    self.row = number
+                    self._other_width(lines[place:end], cells, place, parsed)
+                    number = self.row
+                place = end
+        except csv.Error:  # a mark closes in the middle of a cell, or the lines end before it does
+            is_open = begin + reader.line_num == len(lines)
+        self.row = number
+        return place, is_open
+
+    def _is_stray(self, lines: list[str], cells: list[str]) -> bool:
+        """Whether the quotation mark that makes one row of these lines is stray."""
+        if self._is_too_long(lines):
+            return True
+        if self.delimiter == "\t" and len(cells) != self.width and len(self._literal(lines[0])) == self.width:
+            return True
+        return 2 * sum(map(self._is_row, lines)) > len(lines)
+
+    def _is_too_long(self, lines: list[str]) -> bool:
+        return len(lines) > _MOST_LINES or sum(map(len, lines)) > LONGEST_LINE
+
+    def _is_row(self, line: str) -> bool:
+        if "://" not in line:
+            return False
+        cells = self._literal(line) if self.delimiter == "\t" else next(csv.reader([line], delimiter=self.delimiter))
+        url = cells[self.url_cell].strip().lower() if len(cells) == self.width else ""
+        return url.startswith(("http://", "https://"))
+
+    def _other_width(self, lines: list[str], cells: list[str], place: int, parsed: _Parsed) -> None:
+        if self.delimiter == "\t" and len(lines) == 1 and len(literal := self._literal(lines[0])) == self.width:
+            self._good(literal, parsed)
+        else:
+            why = f"line {self.line + place + 1} has {len(cells)} cells instead of {self.width}"
+            self._bad(why, lines[0], parsed)
+
+    def _line_with_stray_mark(self, line: str, place: int, parsed: _Parsed) -> None:
+        if self.delimiter == "\t":
+            cells = self._literal(line)
+        else:
+            cells, *complete = csv.reader([line, _END], delimiter=self.delimiter)
+            if not complete:
+                self._bad(f"quotation mark that never closes, line {self.line + place + 1}", line, parsed)
+                return
+        if len(cells) == self.width:
+            self._good(cells, parsed)
+        else:
+            self._other_width([line], cells, place, parsed)
+
+    def _literal(self, line: str) -> list[str]:
+        """The cells of a line, with quotation marks only around whole cells."""
+        cells = line.rstrip("\r\n").split(self.delimiter)
+        return [quoted[1].replace('""', '"') if (quoted := _QUOTED.fullmatch(cell)) else cell for cell in cells]
+
+    def _good(self, cells: Sequence[str], parsed: _Parsed) -> None:
+        parsed.rows.append(list(cells))
+        parsed.numbers.append(self.row)
+        self.row += 1
+
+    def _bad(self, why: str, text: str, parsed: _Parsed) -> None:
+        parsed.bad.append(BadRow.of(self.row, why, text))
+        self.row += 1

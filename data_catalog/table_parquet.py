@@ -1,0 +1,163 @@
+"""Rows of a Parquet file, in memory that is bounded in bytes and not only in rows.
+
+A dictionary is not unfolded before its values are cut to what a cell may hold, and then some megabytes at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from data_catalog.table_files import NotATable
+from data_catalog.table_rows import LONGEST_CELL, Place, RowBatch, TableColumns, as_batch, find_columns
+
+_BATCH_BYTES = 8 << 20  # of one column, as text
+_PLAUSIBLE_RATIO = 100  # text packs 3 to 20 times
+_SMALL_GROUP_BYTES = 4 << 20
+_UNSUSPICIOUS_BYTES = 64 << 20  # of a column of a row group, whatever its ratio
+
+
+def parquet_batches(stream: IO[bytes], columns: TableColumns, most_rows: int, buffer_bytes: int) -> Iterator[RowBatch]:
+    """All rows, some at a time. Raises pyarrow's errors, and NotATable where a column unpacks to gigabytes."""
+    # Buffered: else a whole column of a row group, which may be the whole table, is read at once.
+    options = {"buffer_size": buffer_bytes, "pre_buffer": False}
+    with parquet.ParquetFile(stream, **options) as plain:
+        places, _missing = find_columns(columns, plain.schema_arrow.names)
+        wanted = {place.column for place in places.values()}
+        chunks = [_chunks(plain.metadata.row_group(group), wanted) for group in range(plain.num_row_groups)]
+        text = {chunk.path_in_schema for group in chunks for chunk in group if chunk.physical_type == "BYTE_ARRAY"}
+        with parquet.ParquetFile(stream, **options, read_dictionary=sorted(text)) as folded:
+            start = 0
+            for group, of_group in enumerate(chunks):
+                file, rows = _way_to_read(plain, folded, group, of_group, most_rows)
+                for batch in file.iter_batches(rows, row_groups=[group], columns=sorted(wanted), use_threads=False):
+                    for part in _parts(batch, places):
+                        numbers = np.arange(start, start + part.num_rows)
+                        yield as_batch({role: _as_text(part[role]) for role in places}, numbers)
+                        start += part.num_rows
+
+
+def _chunks(group: parquet.RowGroupMetaData, wanted: Iterable[str]) -> list[parquet.ColumnChunkMetaData]:
+    """The chunks of a row group that hold the wanted columns, or what is nested in them."""
+    every = (group.column(number) for number in range(group.num_columns))
+    return [chunk for chunk in every if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)]
+
+
+def _way_to_read(
+    plain: parquet.ParquetFile,
+    folded: parquet.ParquetFile,
+    group: int,
+    chunks: list[parquet.ColumnChunkMetaData],
+    most_rows: int,
+) -> tuple[parquet.ParquetFile, int]:
+    """The file to read a row group from, and rows at a time: values of dictionaries stay folded where they are long,
+    or where the group is small; for others that would cost memory and time. Raises NotATable."""
+    for chunk in chunks:
+        unpacked, packed = chunk.total_uncompressed_size, max(chunk.total_compressed_size, 1)
+        if unpacked > max(_UNSUSPICIOUS_BYTES, _PLAUSIBLE_RATIO * packed):
+            raise NotATable(
+                f"its column {chunk.path_in_schema!r} unpacks {packed / 1e6:.1f} MB to {unpacked / 1e6:.0f} MB; "
+                "text does not pack so well, so that it is not read"
+            )
+    largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
+    names = sorted({chunk.path_in_schema for chunk in chunks})
+    longest = 1
+    if any(chunk.has_dictionary_page for chunk in chunks):
+        if largest <= _SMALL_GROUP_BYTES:
+            return folded, most_rows
+        first = next(folded.iter_batches(1, row_groups=[group], columns=names, use_threads=False), None)
+        longest = max([1, *map(_longest, first.columns)]) if first else 1
+        if longest > LONGEST_CELL:
+            return folded, most_rows
+    rows = plain.metadata.row_group(group).num_rows
+    return plain, max(1, min(most_rows, _BATCH_BYTES * rows // max(largest, 1), _BATCH_BYTES // longest))
+
+
+def _longest(column: pa.Array) -> int:
+    """Bytes of the longest value, in a dictionary also of those that are not used."""
+    while pa.types.is_nested(column.type) and not isinstance(column, pa.StructArray):
+        column = column.flatten()
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary
+    return int(_cell_bytes(column).max(initial=0))
+
+
+def _parts(batch: pa.RecordBatch, places: dict[str, Place]) -> Iterator[pa.RecordBatch]:
+    """A batch by roles, in pieces of some megabytes of text."""
+    cells = {role: _short(_scalar_column(batch[place.column], place.element)) for role, place in places.items()}
+    bytes_to = np.zeros(batch.num_rows, np.int64)
+    for array in cells.values():
+        bytes_to = np.maximum(bytes_to, np.cumsum(_cell_bytes(array)))
+    by_role, start = pa.RecordBatch.from_arrays(list(cells.values()), names=list(cells)), 0
+    while start < batch.num_rows:
+        before = bytes_to[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(bytes_to, before + _BATCH_BYTES, side="right")))
+        yield by_role.slice(start, end - start)
+        start = end
+
+
+def _scalar_column(array: pa.Array, element: int) -> pa.Array:
+    """A column without lists: of each list one element, null where it is too short."""
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        return pa.nulls(len(array), pa.string()) if element else array
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = array.offsets.to_numpy()[:-1].astype(np.int64) + element
+    return array.values.take(pa.array(offsets, mask=lengths <= element))
+
+
+def _short(array: pa.Array) -> pa.Array:
+    """A column whose over-long values are cut, but so that they are too long still."""
+    if isinstance(array, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(array.indices, _short(array.dictionary))
+    if not _is_text(array.type):
+        return array
+    too_long = pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_CELL), False)
+    if not pc.any(too_long).as_py():
+        return array
+    cut = [value.as_buffer()[: LONGEST_CELL + 1].to_pybytes() for value in array.filter(too_long)]
+    cut = [value.decode(errors="ignore").encode().ljust(LONGEST_CELL + 1, b".") for value in cut]
+    return pc.replace_with_mask(array.cast(pa.large_binary()), too_long, pa.array(cut, pa.large_binary()))
+
+
+def _cell_bytes(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """How many bytes each value has as text."""
+    if isinstance(array, pa.DictionaryArray):
+        sizes = np.append(_cell_bytes(array.dictionary), 0)
+        indices = pc.fill_null(array.indices, len(sizes) - 1).to_numpy(zero_copy_only=False)
+        return np.asarray(sizes[indices])
+    if not _is_text(array.type):
+        return np.full(len(array), 32, np.int64)
+    return np.asarray(pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _as_text(array: pa.Array) -> pa.Array:
+    """Any column as valid strings: Parquet does not promise that its strings are UTF-8."""
+    if isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_decode()
+    if pa.types.is_nested(array.type):
+        raise pa.ArrowInvalid(f"a column of {array.type} holds no text")
+    if pa.types.is_boolean(array.type):
+        return pa.nulls(len(array), pa.string())
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
+    try:
+        return array.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        raw = array.cast(pa.binary()).to_pylist()
+        return pa.array([value if value is None else value.decode(errors="replace") for value in raw], pa.string())
+    except pa.ArrowNotImplementedError:  # numbers and times can't be cast to bytes
+        return array.cast(pa.string())

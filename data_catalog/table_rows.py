@@ -1,0 +1,136 @@
+"""What the readers of all formats give: some rows of a table at a time, as text, with their numbers.
+
+Knows which columns hold what, and what a value of any type is as text; knows no file formats.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SCHEMA = pa.schema([("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())])
+LONGEST_CELL = 1 << 14  # bytes of a URL or a caption that can be used
+_SHOWN_CHARS = 200  # of a row that cannot be parsed
+_ELEMENT = re.compile(r"(.+)\[(\d+)\]$")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """Which columns of a user's table hold what. Where a column holds lists, its first element counts;
+    `name[1]` is the second one, of the column `name`."""
+
+    url: str = "url"
+    caption: str = "caption"
+    split: str | None = None
+    more_captions: tuple[str, ...] = ()  # further captions of the same picture
+
+    @property
+    def names(self) -> dict[str, str]:
+        """role -> column, of those that are there"""
+        more = zip(more_caption_roles(len(self.more_captions)), self.more_captions, strict=True)
+        return {"url": self.url, "caption": self.caption} | ({"split": self.split} if self.split else {}) | dict(more)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a role's text is found in a file."""
+
+    column: str
+    element: int = 0  # of the column's lists
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be parsed."""
+
+    row: int  # from 0
+    text: str  # what is wrong, and its beginning
+
+    @classmethod
+    def of(cls, row: int, why: str, text: str) -> BadRow:
+        """A bad row that shows only the beginning of its text."""
+        return cls(row, f"{why}: {text[:_SHOWN_CHARS].strip()}")
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Some rows in table order: those that could be parsed, and those in between that could not."""
+
+    rows: pa.RecordBatch  # SCHEMA, and a column for each further caption; url and captions may be null
+    bad: tuple[BadRow, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return int(self.rows.num_rows) + len(self.bad)
+
+
+def more_caption_roles(count: int) -> list[str]:
+    """Names of the columns of further captions: in a RowBatch, and as roles."""
+    return [f"more_caption_{number}" for number in range(1, count + 1)]
+
+
+def find_columns(columns: TableColumns, found: Sequence[str]) -> tuple[dict[str, Place], list[str]]:
+    """Where each role is found among a file's columns, and the names that are not there.
+
+    White space around a column's name does not count, unless two names differ by nothing else.
+    """
+    places, missing = dict[str, Place](), list[str]()
+    trimmed = {name.strip(): name for name in reversed(found)} | {name: name for name in found}
+    for role, name in columns.names.items():
+        element = _ELEMENT.match(name)
+        if name in trimmed:
+            places[role] = Place(trimmed[name])
+        elif element and element[1] in trimmed:
+            places[role] = Place(trimmed[element[1]], int(element[2]))
+        else:
+            missing.append(name)
+    return places, missing
+
+
+def as_batch(
+    texts: Mapping[str, pa.Array], numbers: Sequence[int] | NDArray[np.int64], bad: Iterable[BadRow] = ()
+) -> RowBatch:
+    """A RowBatch from strings by role and numbers of rows; a role without column is ""."""
+    columns = {role: pa.repeat(pa.scalar("", pa.string()), len(numbers)) for role in ("url", "caption", "split")}
+    url, caption, split, *more = (columns | dict(texts)).values()
+    schema = pa.schema([*SCHEMA, *((role, pa.string()) for role in more_caption_roles(len(more)))])
+    arrays = [url, caption, split, pa.array(numbers, pa.int64()), *more]
+    return RowBatch(pa.RecordBatch.from_arrays(arrays, schema=schema), tuple(bad))
+
+
+def text_array(values: list[str | None]) -> pa.Array:
+    """Strings as a column. Half a surrogate pair, which JSON can say and UTF-8 cannot, becomes U+FFFD."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([value and _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for value in values], pa.string())
+
+
+def value_text(value: Any, element: int = 0) -> str | None:
+    """A JSON value as text: a number as Python writes it; null, NaN, an infinity, true and false are no text.
+
+    Of a list the element counts. Raises ValueError for an object, and for a list in a list.
+    """
+    if isinstance(value, list):
+        value = value[element] if element < len(value) else None
+    elif element:
+        return None
+    match value:
+        case str():
+            return value
+        case None | bool():
+            return None
+        case float() if not math.isfinite(value):
+            return None
+        case int() | float():
+            return str(value)
+        case _:
+            raise ValueError(f"a {'list in a list' if isinstance(value, list) else 'JSON object'} is no text")

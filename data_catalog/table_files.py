@@ -22,7 +22,7 @@ from fsspec.registry import known_implementations
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
-_PATIENCE_S = 60.0  # with a web server that does not answer
+_PATIENCE_S = 30.0  # with a web server that does not answer, which is asked twice
 _BLOCK_BYTES = 4 << 20
 _SECRET = re.compile(r"sig(nature)?$|token|secret|password|credential|api.?key", re.IGNORECASE)
 
@@ -109,7 +109,7 @@ def table_files(source: str) -> tuple[TableFile, ...]:
 
 
 def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
-    if not filesystem.exists(path):
+    if not _exists(filesystem, path):
         raise TableMissing(f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data set")
     is_page = "http" in filesystem.protocol and _is_table(PurePosixPath(path))  # isdir would read all of it
     if is_page or not filesystem.isdir(path):
@@ -123,6 +123,19 @@ def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
     if not files:
         raise UrlTableError(f"URL table {source} is a folder without a table in it; known: {', '.join(FORMATS)}")
     return files
+
+
+def _exists(filesystem: Any, path: str) -> bool:
+    """Whether there is something at a path. Of a web server's silence fsspec says that there is not."""
+    if "http" not in getattr(filesystem, "fs", filesystem).protocol:
+        return bool(filesystem.exists(path))
+    try:
+        filesystem.info(path)
+    except FileNotFoundError as error:
+        if error.__cause__ and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        return False
+    return True
 
 
 def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
@@ -170,7 +183,9 @@ def _http_settings(source: str) -> dict[str, Any]:
 
 def _cause(error: BaseException) -> str:
     """What went wrong, also where the error itself says nothing."""
-    if isinstance(error, TimeoutError) and not error.errno:
+    if isinstance(error, FileNotFoundError) and error.__cause__:  # as fsspec says of all that is wrong with the web
+        return _cause(error.__cause__)
+    if isinstance(error, TimeoutError) and not getattr(error, "errno", None):
         return f"no answer within {_PATIENCE_S:g} s"
     return str(error) or type(error).__name__
 

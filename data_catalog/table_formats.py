@@ -74,7 +74,9 @@ def check_columns(file: TableFile, columns: TableColumns) -> None:
     count = Counter(found)
     if twice := [place.column for place in places.values() if count[place.column] > 1]:
         raise UrlTableError(f"URL table {file.path} has {count[twice[0]]} columns {twice[0]!r}; rename all but one")
-    if file.format != ".parquet" and (first := next(read_batches(file, columns), None)):
+    if file.format != ".parquet" and (
+        first := next((batch for batch in read_batches(file, columns) if batch.size), None)
+    ):
         _refuse_mostly_bad(file, first)
 
 

@@ -119,7 +119,7 @@ def _short(array: pa.Array) -> pa.Array:
     too_long = pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_CELL), False)
     if not pc.any(too_long).as_py():
         return array
-    cut = [value.as_buffer()[: LONGEST_CELL + 1].to_pybytes() for value in array.filter(too_long)]
+    cut = [value.as_buffer()[:LONGEST_CELL].to_pybytes() for value in array.filter(too_long)]
     cut = [value.decode(errors="ignore").encode().ljust(LONGEST_CELL + 1, b".") for value in cut]
     return pc.replace_with_mask(array.cast(pa.large_binary()), too_long, pa.array(cut, pa.large_binary()))
 

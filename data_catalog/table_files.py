@@ -69,7 +69,9 @@ class TableFile:
         except UrlTableError:
             raise
         except Exception as error:
-            if not isinstance(error, _DAMAGE) and isinstance(self.filesystem, LocalFileSystem):
+            local = isinstance(self.filesystem, LocalFileSystem)
+            # pyarrow's metadata raise KeyError and UnicodeDecodeError, and remote file systems errors of their own
+            if local and not isinstance(error, (*_DAMAGE, KeyError, UnicodeDecodeError)):
                 raise
             what = "read" if isinstance(error, OSError) and error.errno else f"parsed as {self.format[1:]}"
             raise UrlTableError(f"URL table {self.path} cannot be {what}: {_cause(error)}") from error

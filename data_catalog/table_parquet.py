@@ -5,7 +5,7 @@ A dictionary is not unfolded before its values are cut to what a cell may hold, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
@@ -19,63 +19,63 @@ from data_catalog.table_rows import LONGEST_CELL, Place, RowBatch, TableColumns,
 _BATCH_BYTES = 8 << 20  # of one column, as text
 _PLAUSIBLE_RATIO = 100  # text packs 3 to 20 times
 _SMALL_GROUP_BYTES = 4 << 20
-_UNSUSPICIOUS_BYTES = 64 << 20  # of a column of a row group, whatever its ratio
+_UNSUSPICIOUS_BYTES = 64 << 20  # of a row group, whatever its ratio
 
 
 def parquet_batches(stream: IO[bytes], columns: TableColumns, most_rows: int, buffer_bytes: int) -> Iterator[RowBatch]:
-    """All rows, some at a time. Raises pyarrow's errors, and NotATable where a column unpacks to gigabytes."""
+    """All rows, some at a time. Raises pyarrow's errors, and NotATable where a row group unpacks to gigabytes."""
+    stream.seek(0, 2)
+    file_bytes = stream.tell()
     # Buffered: else a whole column of a row group, which may be the whole table, is read at once.
     options = {"buffer_size": buffer_bytes, "pre_buffer": False}
     with parquet.ParquetFile(stream, **options) as plain:
         places, _missing = find_columns(columns, plain.schema_arrow.names)
-        wanted = {place.column for place in places.values()}
-        chunks = [_chunks(plain.metadata.row_group(group), wanted) for group in range(plain.num_row_groups)]
-        text = {chunk.path_in_schema for group in chunks for chunk in group if chunk.physical_type == "BYTE_ARRAY"}
-        with parquet.ParquetFile(stream, **options, read_dictionary=sorted(text)) as folded:
+        wanted = sorted({place.column for place in places.values()})
+        text = _text_columns(plain.schema, wanted)
+        with parquet.ParquetFile(stream, **options, read_dictionary=text) as folded:
             start = 0
-            for group, of_group in enumerate(chunks):
-                file, rows = _way_to_read(plain, folded, group, of_group, most_rows)
-                for batch in file.iter_batches(rows, row_groups=[group], columns=sorted(wanted), use_threads=False):
+            for group in range(plain.num_row_groups):
+                _refuse_bomb(plain.metadata.row_group(group).total_byte_size, file_bytes)
+                file, rows = _way_to_read(plain, folded, group, wanted, most_rows)
+                for batch in file.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=False):
                     for part in _parts(batch, places):
                         numbers = np.arange(start, start + part.num_rows)
                         yield as_batch({role: _as_text(part[role]) for role in places}, numbers)
                         start += part.num_rows
 
 
-def _chunks(group: parquet.RowGroupMetaData, wanted: Iterable[str]) -> list[parquet.ColumnChunkMetaData]:
-    """The chunks of a row group that hold the wanted columns, or what is nested in them."""
-    every = (group.column(number) for number in range(group.num_columns))
-    return [chunk for chunk in every if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)]
+def _text_columns(schema: parquet.ParquetSchema, wanted: list[str]) -> list[str]:
+    """Paths of the wanted columns of text, and of text that is nested in them."""
+    columns = (schema.column(number) for number in range(len(schema)))
+    paths = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    return [path for path in paths if any(f"{path}.".startswith(f"{name}.") for name in wanted)]
+
+
+def _refuse_bomb(unpacked: int, file_bytes: int) -> None:
+    if unpacked > max(_UNSUSPICIOUS_BYTES, _PLAUSIBLE_RATIO * file_bytes):
+        raise NotATable(
+            f"{file_bytes / 1e6:.1f} MB unpack to {unpacked / 1e6:.0f} MB; text does not pack so well, "
+            "so that it is not read"
+        )
 
 
 def _way_to_read(
-    plain: parquet.ParquetFile,
-    folded: parquet.ParquetFile,
-    group: int,
-    chunks: list[parquet.ColumnChunkMetaData],
-    most_rows: int,
+    plain: parquet.ParquetFile, folded: parquet.ParquetFile, group: int, wanted: list[str], most_rows: int
 ) -> tuple[parquet.ParquetFile, int]:
     """The file to read a row group from, and rows at a time: values of dictionaries stay folded where they are long,
-    or where the group is small; for others that would cost memory and time. Raises NotATable."""
-    for chunk in chunks:
-        unpacked, packed = chunk.total_uncompressed_size, max(chunk.total_compressed_size, 1)
-        if unpacked > max(_UNSUSPICIOUS_BYTES, _PLAUSIBLE_RATIO * packed):
-            raise NotATable(
-                f"its column {chunk.path_in_schema!r} unpacks {packed / 1e6:.1f} MB to {unpacked / 1e6:.0f} MB; "
-                "text does not pack so well, so that it is not read"
-            )
-    largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
-    names = sorted({chunk.path_in_schema for chunk in chunks})
-    longest = 1
-    if any(chunk.has_dictionary_page for chunk in chunks):
-        if largest <= _SMALL_GROUP_BYTES:
-            return folded, most_rows
-        first = next(folded.iter_batches(1, row_groups=[group], columns=names, use_threads=False), None)
-        longest = max([1, *map(_longest, first.columns)]) if first else 1
-        if longest > LONGEST_CELL:
-            return folded, most_rows
-    rows = plain.metadata.row_group(group).num_rows
-    return plain, max(1, min(most_rows, _BATCH_BYTES * rows // max(largest, 1), _BATCH_BYTES // longest))
+    or where the group is small; for others that would cost memory and time.
+
+    Asks for no metadata of columns: pyarrow ends the process where these are damaged.
+    """
+    of_group = plain.metadata.row_group(group)
+    if of_group.total_byte_size <= _SMALL_GROUP_BYTES:
+        return folded, most_rows
+    first = next(folded.iter_batches(1, row_groups=[group], columns=wanted, use_threads=False), None)
+    longest = max([1, *map(_longest, first.columns)]) if first else 1
+    if longest > LONGEST_CELL:
+        return folded, most_rows
+    average = max(1, of_group.total_byte_size // max(of_group.num_rows, 1))
+    return plain, max(1, min(most_rows, _BATCH_BYTES // max(average, longest)))
 
 
 def _longest(column: pa.Array) -> int:
@@ -103,6 +103,8 @@ def _parts(batch: pa.RecordBatch, places: dict[str, Place]) -> Iterator[pa.Recor
 
 def _scalar_column(array: pa.Array, element: int) -> pa.Array:
     """A column without lists: of each list one element, null where it is too short."""
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
     if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
         return pa.nulls(len(array), pa.string()) if element else array
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)

@@ -139,7 +139,8 @@ class DownloadConfig(_Section):
     """Column of the captions."""
     more_caption_columns: tuple[str, ...] = Field((), max_length=255)
     """Columns with further captions of the same picture, which training draws from (train.caption_weights). An empty
-    one, or one of a length that is not wanted, is absent; its row is kept."""
+    one, or one of a length that is not wanted, is absent; its row is kept. Of a column of lists, `caption[1]` is the
+    second element."""
     split_column: str | None = None
     """Column that says 'train' or 'held_out'; without it a hash of the key decides (train.held_out_fraction)."""
     limit: int | None = Field(None, ge=1)
@@ -147,7 +148,7 @@ class DownloadConfig(_Section):
     min_caption_chars: int = Field(1, ge=1)
     """Rows with a shorter caption are left out."""
     max_caption_chars: int = Field(1000, ge=1, le=65_536)
-    """Rows with a longer caption are left out."""
+    """Rows with a longer caption are left out; one of more than 16 KB always is."""
     image_size: int = Field(256, ge=16, le=2048)
     """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"

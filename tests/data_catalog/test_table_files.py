@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import random
 import socket
 import subprocess
 import sys
@@ -280,3 +281,31 @@ def test_a_chained_url_whose_archive_is_not_there_says_so(tmp_path: Path) -> Non
     assert pairs(f"zip://t.csv::{tmp_path}/t.zip") == PAIRS
     with pytest.raises(UrlTableError, match="no URL table at"):
         open_url_table(f"zip://u.csv::{tmp_path}/t.zip", TableColumns())
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.json", "t.csv.gz", "t.csv.zst", "t.parquet"])
+def test_no_damage_ends_in_anything_but_a_message_or_an_account(tmp_path: Path, name: str) -> None:
+    rows = [{"url": f"http://a.test/{number}", "caption": f'c é "{number}"'} for number in range(30)]
+    frame, path, chance = pa.Table.from_pylist(rows).to_pandas(), tmp_path / name, random.Random(0)
+    match path.suffixes[0]:
+        case ".parquet":
+            frame.to_parquet(path)
+        case ".csv" | ".tsv":
+            frame.to_csv(path, index=False, sep="," if path.suffixes[0] == ".csv" else "\t")
+        case _:
+            frame.to_json(path, orient="records", lines=True)
+    whole = path.read_bytes()
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chance.randrange(1, 5)):
+            place = chance.randrange(len(data))
+            added = chance.choice([b"", b'"', b"\n", b"\r", b"\0", b"\xff\xfe", b"[[", bytes([chance.randrange(256)])])
+            data[place : place + chance.randrange(3)] = added
+        path.write_bytes(data if chance.random() < 0.8 else data[: chance.randrange(1, len(data))])
+        account = TableAccount()
+        try:
+            table = open_url_table(str(path), TableColumns())
+            assert sum(shard.pairs.num_rows for shard in table.shards(7, account)) == account.usable
+            assert len(list(table.rejected_rows())) == account.rejected.total()
+        except UrlTableError:
+            pass

@@ -147,7 +147,7 @@ class DownloadConfig(_Section):
     """Use only the first rows of the table."""
     min_caption_chars: int = Field(1, ge=1)
     """Rows with a shorter caption are left out."""
-    max_caption_chars: int = Field(1000, ge=1, le=65_536)
+    max_caption_chars: int = Field(1000, ge=1, le=16_384)
     """Rows with a longer caption are left out; one of more than 16 KB always is."""
     image_size: int = Field(256, ge=16, le=2048)
     """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""

@@ -16,13 +16,22 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from data_catalog.manifest import ManifestError
+from data_catalog.picture_formats import open_picture
 from data_catalog.row_rules import MORE_CAPTIONS
 
 IMAGE_SUFFIXES = ("jpg", "png", "webp")
 _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_MOST_PIXELS = 1 << 26
+NO_PICTURE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
 _WAY_OUT = "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
+
+
+class UnreadablePicture(ManifestError):
+    """A picture of a shard that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +76,44 @@ class PackedPair:
         told: str = json.loads(self.members["json"]).get(MORE_CAPTIONS, "[]")
         return tuple(json.loads(told))
 
-    def unpack(self) -> ImagePair:
-        """Decode the picture; OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile.
-        Raises ManifestError where it is damaged."""
-        suffix = next(name for name in IMAGE_SUFFIXES if name in self.members)
+    @property
+    def picture(self) -> bytes:
+        """The picture file; empty where there is none."""
+        return next((self.members[name] for name in IMAGE_SUFFIXES if name in self.members), b"")
+
+    def unpack(self, edge: int | None = None) -> ImagePair:
+        """Decode the picture, which is a square of this edge where one is given. Raises
+        UnreadablePicture where it is damaged."""
         told: dict[str, Any] = json.loads(self.members["json"])
-        image = cv2.imdecode(np.frombuffer(self.members[suffix], np.uint8), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise ManifestError(f"{self.key}.{suffix} is no picture any more; " + _WAY_OUT)
+        image = decode(self.picture, edge)
+        if isinstance(image, str):
+            suffix = next((name for name in IMAGE_SUFFIXES if name in self.members), "*")
+            raise UnreadablePicture(f"{self.key}.{suffix} is {image}; " + _WAY_OUT)
         return ImagePair(
             key=self.key,
             url=told["url"],
             caption=self.caption,
             split=told["split"],
-            image=np.asarray(image, np.uint8),
+            image=image,
             original_width=told["original_width"],
             original_height=told["original_height"],
             sha256=told["sha256"],
             more_captions=self.more_captions,
         )
+
+
+def decode(picture: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
+    """Pixels [h, w, 3], or why there are none. The header is looked at first, so that nothing large
+    is decoded. OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile."""
+    try:
+        with open_picture(picture, _FORMATS) as header:
+            width, height = header.size
+        if width * height > _MOST_PIXELS or (edge is not None and (width, height) != (edge, edge)):
+            return OTHER_SIZE
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (cv2.error, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return NO_PICTURE
+    return NO_PICTURE if image is None else np.asarray(image, np.uint8)
 
 
 def read_image_pairs(tar: Path) -> Iterator[ImagePair]:

@@ -14,6 +14,9 @@ _REMEDIES = {
     "disk is full": "the disk is full: make room there",  # SQLite, of the workspace's MLflow or Prefect
     "Read-only file system": "the disk takes nothing: make it writable",
     "attempt to write a readonly database": "the disk takes nothing: make it writable",
+    "can't start new thread": "no more threads or processes are allowed: raise `ulimit -u` or the container's limit "
+    "of processes, or lower download.threads and the workers",
+    "Cannot allocate memory": "there is no memory left: end other programs, or lower the workers",
 }
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
@@ -27,13 +30,14 @@ def without_secrets(text: str) -> str:
 def cause_outside(error: BaseException) -> str | None:
     """What an unexpected error comes from, where that is not in our hands, and how to go on; else None."""
     for one in _chain(error):
-        said = str(one).strip()
+        # What a worker raised has its traceback in a note: a library may hide the first error in it.
+        said = "\n".join([str(one), *getattr(one, "__notes__", [])]).strip()
         for words, remedy in _REMEDIES.items():
             if words in said:
                 line = next(line for line in said.splitlines() if words in line)
                 return f"{remedy} ({line.strip()}).\n{_ONWARD}"
         if type(one).__name__ == "PrefectServerError":
-            return f"{said}.\n{_ONWARD}"
+            return f"{one}.\n{_ONWARD}"
         if type(one).__module__.startswith("httpx") and "Connect" in type(one).__name__:
             return f"the Prefect server does not answer any more ({said}).\n{_ONWARD}"
     return None

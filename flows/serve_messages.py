@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_catalog.picture_formats import open_picture
 from pipeline.drawing_requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
 from pipeline.dynamic_batches import Finished
 from pipeline.windows import Border
@@ -170,7 +171,7 @@ def wrong(field: str, message: str) -> RequestValidationError:
 def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
     """Pixels [edge, edge, 3]. Of a file of another kind or size no more than the header is read."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(given, validate=True)), formats=["PNG"]) as image:
+        with open_picture(base64.b64decode(given, validate=True), formats=("PNG",)) as image:
             if image.size != (edge, edge):
                 raise wrong("picture", f"must be of {edge} x {edge} pixels, is of {image.width} x {image.height}")
             return np.asarray(image.convert("RGB"))

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.tasks import Task
 
-from pipeline.pool import TRIES, OpenPool, Pool, WorkerDied, map_in_pool
+from pipeline.pool import TRIES, OpenPool, Pool, WorkerDied, given_up, map_in_pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,7 +50,10 @@ def _shard_task(work: Callable[[], None]) -> None:
 
 def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
     results: list[Result] = []
-    _shard_task(lambda: results.append(pool.run(item)))
+    try:
+        _shard_task(lambda: results.append(pool.run(item)))
+    except WorkerDied as died:
+        raise given_up(item, died) from died
     _wait_for_prefect()
     return results[0]
 

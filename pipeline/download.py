@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import tarfile
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -32,15 +34,20 @@ from pipeline.config import DownloadConfig
 from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
 from pipeline.download_report import REPORT_FILE, write_download_report
 from pipeline.http_messages import USER_AGENT_TOKEN
+from pipeline.isolated import Budget, Isolated, Refused, Shortage
 from pipeline.pixels import Resized, SquareResizer
-from pipeline.safe_http import GuardedOpener, is_transient
+from pipeline.safe_http import NO_TIME_LEFT, GuardedOpener, is_transient
 from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
     "address is not public": " (a server of your own? list its network: download.allowed_networks=['10.0.0.0/8'])",
+    NO_TIME_LEFT: " (raise download.shard_deadline_s or lower download.shard_size; or ask again: --retry-failed)",
     "image too small": " (download.min_image_size allows enlarging)",
 }
 _DIGITS = 5  # of a shard's number
+_DECODE_WITHIN = 0.75  # of a shard's deadline; then what is still to be decoded is given up, and the shard is kept
+_LEAST_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # slow machines, and formats that take the most
+_LEAST_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
 _THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while others use the connections
 
 
@@ -139,12 +146,15 @@ class ShardDownloader:
     out: Path
     proxy: str
     _opener: GuardedOpener = field(init=False)
-    _resizer: SquareResizer = field(init=False)
+    _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
+    _looks: dict[str, str] = field(init=False, default_factory=dict)  # as in SquareResizer, of a shard
+    _decode_until: float = field(init=False, default=math.inf)
+    _shortage: Shortage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         config = self.config
         self._opener = GuardedOpener(config, self.proxy, shapes.HOST)
-        self._resizer = SquareResizer(
+        resizer = SquareResizer(
             edge=config.image_size,
             encode_format=config.image_format,
             quality=config.jpeg_quality,
@@ -153,10 +163,12 @@ class ShardDownloader:
             max_aspect_ratio=config.max_aspect_ratio,
             looks=None if config.near_duplicate_bits is None else {},
         )
+        self._decode = Isolated(resizer.of_body, _budget_of(config))
 
     def __call__(self, shard: UrlShard) -> Shard:
         """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose files do not
         agree is fetched again, once."""
+        self._decode_until = time.monotonic() + _DECODE_WITHIN * self.config.shard_deadline_s
         try:
             return self._fetch(shard)
         except BrokenShard:
@@ -189,9 +201,8 @@ class ShardDownloader:
 
     def _with_looks(self, told: pa.Table) -> pa.Table:
         """img2dataset's table with the perceptual hash of each picture, "" where there is none."""
-        looks = self._resizer.looks or {}
-        hashes = pa.array([looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string())
-        looks.clear()
+        hashes = pa.array([self._looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string())
+        self._looks.clear()
         return told.append_column("look", hashes)
 
     def _finish(self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
@@ -243,10 +254,32 @@ class ShardDownloader:
         # It prints a traceback for each picture that a full disk does not take; counting finds that some are lost.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             work.download_shard((shard.number, str(feather)))
+        if self._shortage:  # which img2dataset would count as lost rows
+            raise StageFailed(f"download: {self._shortage}. Finished shards are kept") from self._shortage
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory."""
+        """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory.
+        Pictures come one at a time."""
         try:
-            return self._resizer(stream)
+            if self._shortage or time.monotonic() > self._decode_until:
+                return _refused(NO_TIME_LEFT)
+            resized, looks = self._decode(stream.getbuffer())
+            self._looks |= looks
+            return resized
+        except Refused as cause:
+            return _refused(str(cause))
+        except Shortage as shortage:
+            self._shortage = shortage
+            return _refused(str(shortage))
         finally:
             self._opener.forget_body(stream.seek(0, io.SEEK_END))
+
+
+def _refused(cause: str) -> Resized:
+    return None, None, None, None, None, cause
+
+
+def _budget_of(config: DownloadConfig) -> Budget:
+    """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside the shard's time."""
+    cpu_s = min(_LEAST_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10)
+    return Budget(cpu_s, _LEAST_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)

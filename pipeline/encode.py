@@ -39,7 +39,8 @@ def encode(
     missing = [shard.name for shard in images.shards if shard.name not in done]
     _check_that_none_was_let_go(images, missing)
     tars = {shard.name: shard.files[_tar(shard.name)] for shard in images.shards}
-    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, _caption_columns(images), tars)
+    columns, edge = _caption_columns(images), images.settings.get("image_size")
+    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, columns, tars, edge)
     _report(track, done, len(images.shards))
     _let_go(images, done, config)
     for receipt in map_shards(make_worker, missing, config.workers):

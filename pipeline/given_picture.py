@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data_catalog.picture_formats import FORMATS, open_picture
 from pipeline.image_to_image import PictureError
+
+_KINDS = ", ".join(FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +56,22 @@ def _open(source: Path | BinaryIO, what: str) -> Image.Image:
     try:
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(source) as image,
+            open_picture(source) as image,
         ):
             upright = ImageOps.exif_transpose(image)
             return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     except FileNotFoundError:
         raise PictureError(f"there is no {name}") from None
     except UnidentifiedImageError:
-        raise PictureError(f"{name} is of no kind of picture that can be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"{name} is of no kind of picture that can be read: {_KINDS}") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        MemoryError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise PictureError(f"{name} cannot be read: {error}") from error
 
 

@@ -60,9 +60,9 @@ def packed_batches(tar: Path, size: int, wanted: Callable[[PackedPair], bool]) -
         yield PackedBatch(pairs, numbers, new)
 
 
-def unpack(packed: PackedBatch, tokenize: Tokenize, pin: bool = False) -> ImageBatch:
-    """Decode a batch; pinned, it reaches a GPU without a halt of its work."""
-    pairs = [pair.unpack() for pair in packed.pairs]
+def unpack(packed: PackedBatch, tokenize: Tokenize, pin: bool = False, edge: int | None = None) -> ImageBatch:
+    """Decode a batch of squares of this edge; pinned, it reaches a GPU without a halt of its work."""
+    pairs = [pair.unpack(edge) for pair in packed.pairs]
     rows = {name: [getattr(pair, name) for pair in pairs] for name in DESCRIPTION}
     rows["height"], rows["width"] = ([pair.image.shape[axis] for pair in pairs] for axis in (0, 1))
     pixels = torch.from_numpy(np.stack([pair.image for pair in pairs]))  # [b, h, w, 3]

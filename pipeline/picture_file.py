@@ -15,6 +15,8 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from data_catalog.picture_formats import open_picture
+
 ENTRY = "tld"
 _MOST_CHARS = 1_000_000
 
@@ -62,7 +64,7 @@ def _entry(path: Path) -> str:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path, formats=["PNG"]) as image,
+            open_picture(path, formats=("PNG",), text=True) as image,
         ):
             told = image.info.get(ENTRY)
     except FileNotFoundError:

@@ -14,16 +14,18 @@ from typing import Any
 
 import imagehash
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-# Decoders that the web needs; not those that call other programs (EPS) or that nobody serves as a photograph.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
+from data_catalog.picture_formats import LARGEST_PROFILE, TooManyScans, open_picture
+from pipeline.isolated import TOO_SLOW
+
 # Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth where that is still large enough:
 # 49 dB from the full Lanczos at twice its speed, and 1.5 times as fast as OpenCV's area filter on the full picture.
 _FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
 _PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _PNG_EFFORT = 6
-_LARGEST_PROFILE = 4 << 20
+_OFF_SRGB = 16  # levels of 255 by which a profile may differ from sRGB and be taken for it
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,11 +58,11 @@ class SquareResizer:
     looks: dict[str, str] | None = None  # if there: is given the perceptual hash of each picture, by its file's SHA-256
 
     def __call__(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """Called by img2dataset from one thread of a process (the warnings' filter belongs to the process)."""
+        """Called from one thread of a process (the warnings' filter belongs to the process). Raises MemoryError."""
         try:
             with warnings.catch_warnings():  # Pillow warns of sizes and of bad metadata: settled here
                 warnings.simplefilter("ignore")
-                with Image.open(stream, formats=FORMATS) as image:
+                with open_picture(stream) as image:
                     square, width, height = self._square(image)
                 if self.looks is not None:
                     self.looks[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(imagehash.phash(square))
@@ -71,9 +73,20 @@ class SquareResizer:
             why = "not an image"
         except Image.DecompressionBombError:
             why = "image area too large"
+        except TooManyScans:
+            why = TOO_SLOW
+        except MemoryError:
+            raise
         except Exception:  # decoders of damaged files raise nearly anything
             why = "truncated or damaged image"
         return None, None, None, None, None, why
+
+    def of_body(self, body: bytes) -> tuple[Resized, dict[str, str]]:
+        """The answer for a file, and its perceptual hash as in `looks`. Raises MemoryError."""
+        if self.looks is None:
+            return self(io.BytesIO(body)), {}
+        self.looks.clear()
+        return self(io.BytesIO(body)), dict(self.looks)
 
     def _square(self, image: Image.Image) -> tuple[Image.Image, int, int]:
         """The square picture, and the upright original's width and height. Raises Unusable."""
@@ -88,6 +101,7 @@ class SquareResizer:
 
         # A JPEG is read whole and decoded small; other formats have no such mode.
         image.draft("RGB", (-(-self.edge * width // short), -(-self.edge * height // short)))
+        _scale_transparency(image)
         image.load()
         turned, profile = _orientation(image), image.info.get("icc_profile")
         small = _to_8_bits(_crop_and_resize(_resizable(image), self.edge))
@@ -105,6 +119,21 @@ class SquareResizer:
         return buffer.getvalue()
 
 
+def _scale_transparency(image: Image.Image) -> None:
+    """The transparent colour of a PNG, which Pillow tells as it is in the file, in the range of its
+    pixels, which Pillow scales to 8 bits. To be called before they are loaded."""
+    clear, raw = image.info.get("transparency"), _raw_mode(image)
+    if isinstance(clear, int) and raw in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if raw == "L;2" else 17)
+    if isinstance(clear, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(level >> 8 for level in clear)
+
+
+def _raw_mode(image: Image.Image) -> str | None:
+    tiles = getattr(image, "tile", None)
+    return tiles[0].args if tiles and isinstance(tiles[0].args, str) else None
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -115,7 +144,10 @@ def _orientation(image: Image.Image) -> int:
 def _resizable(image: Image.Image) -> Image.Image:
     """Any mode -> L, RGB, RGBA, CMYK, I or F, the modes that are resized without loss"""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image)
+        grey = Image.fromarray((values >> 8).astype(np.uint8))
+        clear = image.info.get("transparency")  # of 16 bits, as the pixels
+        return _with_clear(grey, values == clear) if isinstance(clear, int) else grey
     if image.mode == "RGBA":
         return image
     if "transparency" in image.info or image.mode in ("LA", "PA", "RGBa"):
@@ -123,6 +155,13 @@ def _resizable(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB", "CMYK", "I", "F"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _with_clear(grey: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
+    """RGBA of which these pixels are transparent."""
+    picture = grey.convert("RGBA")
+    picture.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    return picture
 
 
 def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
@@ -152,7 +191,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """RGB through the picture's colour profile where it has a usable one; on the small picture, so cheap"""
-    if profile and len(profile) <= _LARGEST_PROFILE:
+    if profile and len(profile) <= LARGEST_PROFILE:
         try:
             if transform := _transform_to_srgb(profile, image.mode):
                 return ImageCms.applyTransform(image, transform) or image
@@ -165,6 +204,18 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 def _transform_to_srgb(profile: bytes, mode: str) -> Any:
     """None where the profile is sRGB already: then the pixels stay as they are"""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower() and _changes_little(transform):
         return None
-    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    return transform
+
+
+def _changes_little(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether greys and primaries stay what they are: a name may say sRGB of a linear profile."""
+    levels = np.arange(0, 256, 15).astype(np.uint8)
+    zeros = np.zeros_like(levels)
+    probes = [(levels, levels, levels), (levels, zeros, zeros), (zeros, levels, zeros), (zeros, zeros, levels)]
+    before = np.stack([np.stack(probe, -1) for probe in probes])  # [4, n, 3]
+    changed = ImageCms.applyTransform(Image.fromarray(before), transform)
+    assert changed is not None
+    return int(np.abs(np.asarray(changed).astype(int) - before).max()) <= _OFF_SRGB

@@ -37,6 +37,12 @@ class WorkerDied(RuntimeError):
     """A worker process went away (out of memory, crash, deadline): the shard can be tried again."""
 
 
+class ShardFailed(RuntimeError):
+    """A shard at which every worker died, or for which none could be started; the message says what to do."""
+
+    exit_code = 1
+
+
 class PoolClosed(RuntimeError):
     """An item came to a pool that is being closed."""
 
@@ -107,7 +113,8 @@ class ShardPool(Generic[Item, Result]):
             self._idle.put(None)  # a place for a worker: the first item that takes it starts one
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever worker is free. Raises what the worker raised, or WorkerDied."""
+        """Work on one item in whichever worker is free. Raises what the worker raised, WorkerDied, or
+        ShardFailed where no worker could be started."""
         worker = self._idle.get()
         try:
             worker = worker or self._start()
@@ -149,10 +156,18 @@ class ShardPool(Generic[Item, Result]):
 
     def _spawn(self) -> _Worker:
         context = mp.get_context("spawn")
-        ours, theirs = context.Pipe()
+        try:
+            ours, theirs = context.Pipe()
+        except OSError as error:
+            raise ShardFailed(_could_not_start(error)) from error
         process = context.Process(target=_work, args=(theirs, self._make_worker, os.getpid()), daemon=True)
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except OSError as error:
+            ours.close()
+            raise ShardFailed(_could_not_start(error)) from error
+        finally:
+            theirs.close()
         return _Worker(process, ours)
 
     def __enter__(self) -> ShardPool[Item, Result]:
@@ -196,14 +211,25 @@ def as_finished(submit: Callable[[Item], Submitted], items: Iterable[Item], most
 
 
 def run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
-    """Work on an item; a worker that dies of it costs another try. Raises what `Pool.run` does."""
+    """Work on an item; a worker that dies of it costs another try. Raises what `Pool.run` does, and
+    ShardFailed in place of the last WorkerDied."""
     for left in reversed(range(TRIES)):
         try:
             return pool.run(item)
-        except WorkerDied:
+        except WorkerDied as died:
             if not left:
-                raise
+                raise given_up(item, died) from died
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+def given_up(item: object, died: WorkerDied) -> ShardFailed:
+    """Of a shard that was tried as often as it may be: what happened, and what can be done."""
+    return ShardFailed(
+        f"shard {getattr(item, 'name', item)} could not be finished in {TRIES} tries: {died}.\n"
+        "Too little memory? Lower download.workers or encode.workers (and encode.batch_size), or end "
+        "other programs. Too little time? Raise download.shard_deadline_s, or lower download.shard_size.\n"
+        "Finished shards are kept: the same command goes on from them."
+    )
 
 
 def map_in_pool(
@@ -236,6 +262,14 @@ def pool_on(engine: EngineConfig, gpus: float = 0) -> OpenPool:
     from pipeline.ray_pool import RayPool
 
     return partial(RayPool, address=engine.address, gpus=gpus)
+
+
+def _could_not_start(error: OSError) -> str:
+    return (
+        f"a worker process could not be started: {error.strerror or error}. Allow more processes, memory and open "
+        "files (`ulimit -u`, `-v`, `-n`, or the container's limits), or lower download.workers and "
+        "encode.workers.\nFinished shards are kept: the same command goes on from them."
+    )
 
 
 def _why(code: int | None) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 
 from data_catalog import shapes
 from data_catalog.manifest import Manifest, ManifestError, read_manifest_alone
+from data_catalog.picture_formats import open_picture
 from data_catalog.workspace import Workspace
 from pipeline.charts import Points, curves
 from pipeline.config import EvaluateConfig
@@ -102,7 +102,7 @@ def render_report(report: Report) -> str:
         ],
         ancestors=lineage,
         machine=hardware(),
-        sweep=data_uri(Image.open(sweep)) if sweep.exists() else "",
+        sweep=data_uri(open_picture(sweep)) if sweep.exists() else "",
         hours=sum(made) / 3600,
         settings={
             **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},

@@ -37,7 +37,9 @@ from pipeline.http_messages import (
 )
 
 MAX_REDIRECTS = 5
+NO_TIME_LEFT = "the shard's time was over before it was decoded"
 _TRANSIENT = {
+    NO_TIME_LEFT,
     *("timed out", "connection refused", "connection reset", "host is unreachable", "connection failed"),
     *("host does not answer", "name server does not answer", "HTTP 408", "HTTP 429"),
 }

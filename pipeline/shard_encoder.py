@@ -26,12 +26,14 @@ from torch.nn import functional as F
 
 from data_catalog.dropped import dropped_keys, write_dropped
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
+from data_catalog.images import UnreadablePicture
 from data_catalog.manifest import FileRecord, Shard, file_digest, file_records, write_receipt
 from data_catalog.stored import local
 from pipeline.config import EncodeConfig
 from pipeline.devices import choose_device, torch_threads
 from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
 from pipeline.latent_figures import figures_from, measure, sums_of
+from pipeline.unreadable import unreadable
 from pipeline.verify import refuse_damaged
 from tld_model.encoders import Clip, EncodedText, EncoderError, ImageCodec, load_clip, load_image_codec
 from tld_model.quantize import Quantization, quantize
@@ -55,6 +57,7 @@ class ShardEncoder:
     recipes: Mapping[str, str] = field(default_factory=dict)
     caption_columns: Sequence[str] = ("caption",)
     tars: Mapping[str, FileRecord] = field(default_factory=dict)  # as they were when they were finished
+    edge: int | None = None  # of each picture
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
 
@@ -72,27 +75,51 @@ class ShardEncoder:
             )
 
     def __call__(self, name: str) -> Shard:
-        dropped = dropped_keys(self.images, name)  # duplicates: nothing is computed for them
-        tar, size = local(self.images / f"{name}.tar"), self.config.batch_size
-        packed = packed_batches(tar, size, lambda pair: pair.key not in dropped)
+        """Encode a shard. Pictures that cannot be decoded are left out where its tar is as it was
+        finished, also those that ended a worker: its mark tells the next that there may be some."""
+        tar, mark = local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
+        refused = unreadable(tar, self.edge) if mark.exists() else []
+        mark.touch()
+        try:
+            try:
+                encoded = self._shard(name, tar, refused)
+            except UnreadablePicture:
+                if name not in self.tars:
+                    raise
+                refused = unreadable(tar, self.edge)
+                encoded = self._shard(name, tar, refused)
+            encoded, poor = self._without_poor_matches(encoded)
+            return self._write(name, encoded, refused + poor)
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def _shard(self, name: str, tar: Path, refused: Sequence[Row]) -> _Encoded:
+        """Its pairs, but for duplicates and these. Raises ManifestError where the tar is damaged."""
+        dropped = dropped_keys(self.images, name) | {row["key"] for row in refused}
+        packed = packed_batches(tar, self.config.batch_size, lambda pair: pair.key not in dropped)
         with ThreadPoolExecutor(1) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
             whole = beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
             try:
-                encoded = self._joined(list(self._encoded(packed)))
+                return self._joined(list(self._encoded(packed)))
             finally:  # whatever a damaged file led to, its damage is what is told
                 if whole:
                     whole.result()
-        return self._write(name, *self._without_poor_matches(encoded))
 
     def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
         """Batches of a shard through the encoders, in order."""
         cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
         lanes = min(cores, _MOST_LANES)
         if self.codec.vae.device.type == "cuda":
-            yield from map(self._encode, in_lanes(lambda batch: unpack(batch, self.clip.tokenize, True), packed, lanes))
+            yield from map(self._encode, in_lanes(self._unpack_pinned, packed, lanes))
         else:
             with torch_threads(cores // lanes):
-                yield from in_lanes(lambda batch: self._encode(unpack(batch, self.clip.tokenize)), packed, lanes)
+                yield from in_lanes(self._unpack_and_encode, packed, lanes)
+
+    def _unpack_pinned(self, batch: PackedBatch) -> ImageBatch:
+        return unpack(batch, self.clip.tokenize, True, self.edge)
+
+    def _unpack_and_encode(self, batch: PackedBatch) -> _EncodedBatch:
+        return self._encode(unpack(batch, self.clip.tokenize, edge=self.edge))
 
     def _encode(self, batch: ImageBatch) -> _EncodedBatch:
         """One batch. Results stay on the device: to ask for one is to wait for it."""

@@ -63,3 +63,11 @@ def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
         assert f"tld {command}" in readme
     for path in re.findall(r"`((?:data_catalog|tld_model|pipeline|flows)/\w+\.py)`", readme):
         assert (REPOSITORY / path).exists(), path
+
+
+def test_pictures_are_opened_by_the_one_function_that_lists_formats() -> None:
+    door = "data_catalog/picture_formats.py"
+    opened = re.compile(r"\bImage\.open\(|\bimread\(|\bImage import open\b")
+    assert {name for name, text in sources().items() if opened.search(text)} == {door}
+    decoding = {name for name, text in sources().items() if "cv2.imdecode(" in text}
+    assert decoding == {"data_catalog/images.py"}, "which looks at the header first"

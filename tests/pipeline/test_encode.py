@@ -134,7 +134,7 @@ def test_a_picture_that_is_none_any_more_is_refused_by_name(images: Manifest, tm
     whole = images.file("00000.tar").read_bytes()
     start = whole.index(b"\x89PNG")
     (tmp_path / "00000.tar").write_bytes(whole[:start] + b"nothing" + whole[start + 7 :])
-    with pytest.raises(ManifestError, match=r"0000000\.png is no picture any more.*catalog verify"):
+    with pytest.raises(ManifestError, match=r"0000000\.png is not an image any more.*catalog verify"):
         ShardEncoder(tmp_path, config_with(), tmp_path)("00000")
 
 

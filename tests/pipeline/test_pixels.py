@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from pipeline.pixels import SquareResizer
+from tests.support.bombs import jpeg_of_scans, png
 from tests.support.pictures import encoded, photo
 
 
@@ -147,8 +148,8 @@ def test_a_colour_profile_is_applied_and_srgb_is_left_alone() -> None:
     assert (pixels_of(encoded(grey, "PNG", icc_profile=b"no profile at all" * 20)) == 120).all()
 
 
-def _with_gamma(profile: bytes, gamma: float) -> bytes:
-    """sRGB's primaries with a plain exponent, under another name"""
+def _with_gamma(profile: bytes, gamma: float, keep_name: bool = False) -> bytes:
+    """sRGB's primaries with a plain exponent, most often under another name"""
     curve = struct.pack(">4sIIH", b"curv", 0, 1, round(gamma * 256))
     changed = bytearray(profile)
     for i in range(struct.unpack(">I", profile[128:132])[0]):
@@ -156,7 +157,7 @@ def _with_gamma(profile: bytes, gamma: float) -> bytes:
         if name in (b"rTRC", b"gTRC", b"bTRC"):
             changed[offset : offset + len(curve)] = curve
             changed[140 + 12 * i : 144 + 12 * i] = struct.pack(">I", len(curve))
-        if name == b"desc":
+        if name == b"desc" and not keep_name:
             changed[offset + 8 : offset + size] = bytes(size - 8)
     return bytes(changed)
 
@@ -242,3 +243,59 @@ def test_noise_in_any_place_never_raises() -> None:
         *("not an image", "truncated or damaged image"),
         *("image area too large", "image too small", "aspect ratio too large"),
     }
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_text_of_a_png_of_whatever_length_and_number_costs_nothing(where: str) -> None:
+    picture = encoded(photo(14, (64, 64)), "PNG")
+    long = zlib.compress(bytes(8 << 20))
+    chunks = [(b"zTXt", b"Comment\0\0" + long), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + long)]
+    chunks += [(b"tEXt", b"workflow\0" + b"{}" * (1 << 20)), (b"iCCP", b"huge\0\0" + long)]
+    chunks += [(b"tEXt", b"note\0" + bytes(100))] * 2000
+    text = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    place = 33 if where == "before" else picture.rindex(b"IEND") - 4
+    dirty = picture[:place] + text + picture[place:]
+    np.testing.assert_array_equal(pixels_of(dirty), pixels_of(picture))
+
+
+def test_an_orientation_in_the_text_of_a_png_is_still_read() -> None:
+    xmp = b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="3"/>'
+    row = bytes([200, 0, 0] * 32 + [0, 0, 200] * 32)
+    upright, turned = (pixels_of(png(64, 8, 2, row, chunks)) for chunks in ([], [(b"iTXt", xmp)]))
+    np.testing.assert_array_equal(turned, upright[::-1, ::-1])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("colour", [0, 2])
+def test_a_transparent_colour_is_found_at_every_depth(depth: int, colour: int) -> None:
+    if colour == 2 and depth < 8:
+        return  # no such PNG
+    level, channels = max(1, (1 << depth) // 3), 3 if colour == 2 else 1
+    bits = "0" * depth * channels * 32 + format(level, f"0{depth}b") * channels * 32
+    clear = struct.pack(">H", level) * channels
+    seen = pixels_of(png(64, depth, colour, int(bits, 2).to_bytes(len(bits) // 8), [(b"tRNS", clear)]))
+    assert seen[32, 5].tolist() == [0, 0, 0]
+    assert seen[32, 60].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8])
+def test_a_profile_that_is_srgb_by_name_alone_is_applied(gamma: float) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    named = _with_gamma(profile, gamma, keep_name=True)
+    assert "srgb" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(named))).lower()
+    grey = encoded(Image.new("RGB", (64, 64), (120, 120, 120)), "PNG", icc_profile=named)
+    expected = 255 * _srgb((120 / 255) ** gamma)
+    assert abs(pixels_of(grey).mean() - expected) < 2
+
+
+def _srgb(linear: float) -> float:
+    return 1.055 * linear ** (1 / 2.4) - 0.055
+
+
+def test_a_jpeg_of_more_scans_than_any_photograph_is_not_decoded() -> None:
+    assert resize(jpeg_of_scans(101))[0] == "takes too long to decode"
+    assert not isinstance(resize(jpeg_of_scans(20))[0], str)
+    behind = encoded(photo(15), "JPEG") + b"\xff\xda" * 1000  # as in a photograph with a film behind it
+    assert not isinstance(resize(behind)[0], str)

@@ -1,13 +1,15 @@
+import errno
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
 
-from pipeline.pool import ShardPool, WorkerDied, map_in_pool
+from pipeline.pool import ShardFailed, ShardPool, map_in_pool
 
 
 def square() -> Callable[[int], tuple[int, int]]:
@@ -54,7 +56,8 @@ def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_always_dies_is_reported_not_waited_for() -> None:
-    with pytest.raises(WorkerDied, match=r"exit code -9 \(killed: most likely out of memory"):
+    told = r"shard 1 could not .* exit code -9 \(killed: most likely out of memory\)(.|\n)*download\.workers(.|\n)*kept"
+    with pytest.raises(ShardFailed, match=told):
         list(map_in_pool(always_dies, [1], workers=1))
 
 
@@ -78,7 +81,7 @@ def exits_as_if_out_of_memory() -> Callable[[int], int]:
 
 
 def test_an_exit_as_if_out_of_memory_is_reported_with_its_code() -> None:
-    with pytest.raises(WorkerDied, match="exit code 137"):
+    with pytest.raises(ShardFailed, match="exit code 137"):
         list(map_in_pool(exits_as_if_out_of_memory, [1], workers=1))
 
 
@@ -100,3 +103,16 @@ def test_closing_ends_the_processes() -> None:
         _, pid = pool.run(2)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_worker_that_cannot_be_started_is_told_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container allows no more processes."""
+
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(SpawnProcess, "start", refuse)
+    told = "worker process could not be started: Resource temporarily unavailable.*download.workers"
+    with pytest.raises(ShardFailed, match=told) as failed:
+        list(map_in_pool(square, [1], workers=1))
+    assert failed.value.exit_code == 1

@@ -56,6 +56,7 @@ def _content(source: Path | BinaryIO) -> bytes:
     if isinstance(source, Path):
         with source.open("rb") as file:
             return _content(file)
+    source.seek(0)  # as Pillow does
     content = source.read(_LARGEST_FILE + 1)
     if len(content) > _LARGEST_FILE:
         raise OSError(f"it is larger than {_LARGEST_FILE >> 20} MB")

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from flows.prefect_server import free_port
 from tests.support.command import snapshot
-from tests.support.faults import PREFECT, TRAINING, UNFINISHED, WORKER, Tell, Victim, ended, kill, kill_driver
+from tests.support.faults import DECODER, PREFECT, TRAINING, UNFINISHED, WORKER, Tell, Victim, ended, kill, kill_driver
 from tests.support.mlflow_server import kill as kill_server
 from tests.support.mlflow_server import mlflow_server
 
@@ -79,6 +79,18 @@ def test_worker(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> 
     kill(process, WORKER)
     seen = ended(process)
     tell(f"kill -9 of a worker in {stage}", seen, "the shard that it was at")
+    seen.ended_with(0)
+    assert_kept(victim, kept)
+    assert victim.digests() == undisturbed.digests()
+
+
+def test_process_that_decodes_pictures(victim: Victim, undisturbed: Victim, tell: Tell) -> None:
+    """As the kernel does where memory runs out."""
+    process = victim.begin_until("download")
+    kept = victim.finished()
+    kill(process, DECODER)
+    seen = ended(process)
+    tell("kill -9 of a process that decodes pictures", seen, "nothing: its picture is decoded by another")
     seen.ended_with(0)
     assert_kept(victim, kept)
     assert victim.digests() == undisturbed.digests()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,21 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     aside[:, :8] = 255
     with pytest.raises(PictureError, match="outside the square in the picture's middle"):
         read_picture(png(gradient(64, 192)), png(aside), 64)
+
+
+@pytest.mark.parametrize("what", ["picture", "mask"])
+def test_a_file_that_another_program_would_read_is_not_handed_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """EPS is drawn by Ghostscript, whatever the name of the file says."""
+    program, asked, good = tmp_path / "gs", tmp_path / "asked", tmp_path / "good.png"
+    program.write_text(f"#!/bin/sh\ntouch {asked}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    Image.new("RGB", (64, 64)).save(good)
+    bad = tmp_path / "bad.png"
+    bad.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
+    files = (bad, None) if what == "picture" else (good, bad)
+    with pytest.raises(PictureError, match=rf"{what} .*bad\.png is of no kind .*: JPEG, PNG"):
+        read_picture(*files, 64)
+    assert not asked.exists()

@@ -35,7 +35,9 @@ UNFINISHED = {
     "train": "the steps since the last checkpoint",
     "evaluate": "the report",
 }
-WORKER, TRAINING, PREFECT = "spawn_main", "pipeline.train_rank", "prefect.server.api.server"  # in their command lines
+# In their command lines:
+WORKER, TRAINING, PREFECT = "spawn_main", "pipeline.train_rank", "prefect.server.api.server"
+DECODER = "pipeline.isolated"
 _PATIENCE_S = 400
 
 

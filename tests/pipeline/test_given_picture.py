@@ -101,7 +101,7 @@ def test_a_file_that_another_program_would_read_is_not_handed_to_it(
     Image.new("RGB", (64, 64)).save(good)
     bad = tmp_path / "bad.png"
     bad.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
-    files = (bad, None) if what == "picture" else (good, bad)
+    picture, mask = (bad, None) if what == "picture" else (good, bad)
     with pytest.raises(PictureError, match=rf"{what} .*bad\.png is of no kind .*: JPEG, PNG"):
-        read_picture(*files, 64)
+        read_picture(picture, mask, 64)
     assert not asked.exists()

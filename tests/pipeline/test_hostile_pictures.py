@@ -170,8 +170,10 @@ def fragile(make_worker: Callable[[], Callable[[str], Shard]]) -> Callable[[str]
 
 @pytest.mark.slow
 def test_what_ends_the_worker_of_encode_is_found_and_left_out(tmp_path: Path) -> None:
-    def map_shards(make_worker: Callable[[], Any], items: Iterable[Any], workers: int, _: object = None) -> Any:
-        return map_in_pool(partial(fragile, make_worker), items, workers)
+    def map_shards(
+        make_worker: Callable[[], Any], items: Iterable[Any], workers: int, deadline_s: float | None = None
+    ) -> Any:
+        return map_in_pool(partial(fragile, make_worker), items, workers, deadline_s)
 
     images = with_a_bad_picture(tmp_path / "images", b"\x89PNG\r\n\x1a\n" + bytes(8))
     encode_all(images, tmp_path / "out", map_shards)

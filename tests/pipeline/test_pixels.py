@@ -291,7 +291,7 @@ def test_a_profile_that_is_srgb_by_name_alone_is_applied(gamma: float) -> None:
 
 
 def _srgb(linear: float) -> float:
-    return 1.055 * linear ** (1 / 2.4) - 0.055
+    return float(1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def test_a_jpeg_of_more_scans_than_any_photograph_is_not_decoded() -> None:

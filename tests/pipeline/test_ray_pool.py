@@ -20,7 +20,7 @@ from pipeline import ray_pool
 from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode
-from pipeline.pool import PoolClosed, WorkerDied, map_in_pool, pool_on, run_with_retries
+from pipeline.pool import PoolClosed, ShardFailed, map_in_pool, pool_on, run_with_retries
 from pipeline.preflight import check_run
 from pipeline.ray_pool import RayPool
 from pipeline.stage import MapShards, run_stage, survey
@@ -70,7 +70,7 @@ def test_an_actor_that_dies_or_hangs_costs_a_second_try(engine: EngineConfig, tm
     assert sorted(map_in_pool(partial(dies_once, tmp_path / "died"), range(5), 2, None, ray)) == [0, 1, 2, 3, 4]
     assert (tmp_path / "died").exists()
     assert list(map_in_pool(partial(hangs_once, tmp_path / "hung"), [7], 1, 2, ray)) == [7]
-    with pytest.raises(WorkerDied, match="an actor was lost"):
+    with pytest.raises(ShardFailed, match="an actor was lost"):
         list(map_in_pool(always_dies, [1], 1, None, ray))
 
 
@@ -91,7 +91,7 @@ class NothingStarts(RayPool[int, int]):
 
 
 def test_where_no_actor_starts_a_shard_is_not_tried_for_ever() -> None:
-    with pytest.raises(WorkerDied, match="10 actors in a row could not start"):
+    with pytest.raises(ShardFailed, match="10 actors in a row could not start"):
         run_with_retries(NothingStarts(always_dies, 1), 1)
 
 

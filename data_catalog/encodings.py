@@ -4,13 +4,14 @@ in the same order. Readable with pandas and numpy alone. Knows nothing of torch.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -80,20 +81,38 @@ def write_encoded_shard(folder: Path, name: str, rows: dict[str, list[Any]], arr
     os.replace(unfinished, folder / f"{name}.npz")
 
 
-_ARRAYS = [field.name for field in fields(EncodedArrays)]
+_F16, _U8, _I64 = np.dtype("<f2"), np.dtype("u1"), np.dtype("<i8")
+# Types and number of dimensions that each array may have; keys are bytes of any length up to _LONGEST_KEY.
+_TYPES: dict[str, tuple[tuple[np.dtype[Any], ...], int]] = {
+    "latents": ((_U8, _F16), 4),
+    "text": ((_F16,), 2),
+    "key": ((), 1),
+    "text_start": ((_I64,), 1),
+    "text_column": ((_U8,), 1),
+    "tokens": ((_F16,), 2),
+    "token_start": ((_I64,), 1),
+}
+_LONGEST_KEY = 1024
 _ALWAYS = ("latents", "text", "key")
 
 
 def read_arrays(path: Path) -> EncodedArrays:
-    """Memory-map the arrays of an NNNNN.npz: nothing is read before it is used."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        there = [name for name in _ARRAYS if name in members or name in _ALWAYS]
-        arrays = {name: _map_member(path, members[name]) for name in there}
-    except (zipfile.BadZipFile, KeyError, struct.error, ValueError) as error:
-        raise EncodingsError(f"{path} is not an encoded shard: {error}") from error
-    return EncodedArrays(**arrays)
+    """Memory-map the arrays of an NNNNN.npz: little is read before it is used. The file may be anybody's: an array of
+    another type, larger than its place in the file, or that does not fit the others raises EncodingsError."""
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+            members = {info.filename.removesuffix(".npy"): info for info in infos}
+            if len(members) != len(infos):
+                raise ValueError("an array is there twice")
+            there = [name for name in _TYPES if name in members or name in _ALWAYS]
+            arrays = EncodedArrays(**{name: _map_member(file, members[name], name) for name in there})
+            _check_fit(arrays)
+        except Exception as error:  # a damaged or hostile header fails in any way at all
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+            raise EncodingsError(f"{path} is not an encoded shard: {what}") from error
+    return arrays
 
 
 def unmap_pages(arrays: EncodedArrays) -> None:
@@ -106,7 +125,18 @@ def unmap_pages(arrays: EncodedArrays) -> None:
 
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:
     """The rows of a shard as people read them."""
-    return parquet.read_table(local(folder / f"{name}.parquet"), columns=columns)
+    path = local(folder / f"{name}.parquet")
+    try:
+        table = parquet.read_table(path, columns=columns)
+    except (pa.ArrowException, KeyError) as error:
+        raise EncodingsError(f"{path} is not the rows of an encoded shard: {error}") from error
+    known = {field.name: field.type for field in (*SCHEMA, MORE_CAPTIONS)}
+    for column in columns or SCHEMA.names:
+        if column not in table.column_names:
+            raise EncodingsError(f"{path} is not the rows of an encoded shard: it has no column {column}")
+        if (found := table.schema.field(column).type) != known[column]:
+            raise EncodingsError(f"{path}: column {column} holds {found}, not {known[column]}")
+    return table
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -115,19 +145,53 @@ def _write_table(table: pa.Table, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-def _map_member(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Map one stored (not deflated) .npy of a zip file."""
+def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
+    """Map one stored (not deflated) .npy of a zip file, once its header is known to tell the truth."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
-    with path.open("rb") as file:
-        # The local header repeats name and extra field, whose lengths are at 26 and 28 (APPNOTE 4.3.7).
-        file.seek(member.header_offset + 26)
-        name_length, extra_length = struct.unpack("<HH", file.read(4))
-        file.seek(member.header_offset + 30 + name_length + extra_length)
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(file)
-        offset = file.tell()
+    # The local header repeats name and extra field, whose lengths are at 26 and 28 (APPNOTE 4.3.7).
+    file.seek(member.header_offset + 26)
+    name_length, extra_length = struct.unpack("<HH", file.read(4))
+    start = member.header_offset + 30 + name_length + extra_length
+    file.seek(start)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    offset = file.tell()
+
+    types, dimensions = _TYPES[name]
+    is_key = name == "key" and dtype.kind == "S" and 0 < dtype.itemsize <= _LONGEST_KEY
+    if not (is_key or dtype in types):
+        raise ValueError(f"{name} holds {dtype}, which no encoding does")
+    if len(shape) != dimensions or min(shape) < 0:
+        raise ValueError(f"{name} has the shape {shape}, which no encoding has")
+    end = offset + math.prod(shape) * dtype.itemsize
+    if end != start + member.file_size or end > os.fstat(file.fileno()).st_size:
+        raise ValueError(f"{name} of shape {shape} does not have the size of its place in the file")
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+    return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+
+
+def _check_fit(arrays: EncodedArrays) -> None:
+    """Raise ValueError where arrays do not have the same rows, or starts lead out of what they divide."""
+    pairs, captions = len(arrays.key), len(arrays.text)
+    if len(arrays.latents) != pairs:
+        raise ValueError(f"{len(arrays.latents)} latents for {pairs} keys")
+    if (arrays.text_start is None) != (arrays.text_column is None) or (arrays.tokens is None) != (
+        arrays.token_start is None
+    ):
+        raise ValueError("text_start and text_column, and tokens and token_start, come together")
+    if arrays.text_start is None and captions != pairs:
+        raise ValueError(f"{captions} texts for {pairs} keys")
+    if arrays.text_column is not None and len(arrays.text_column) != captions:
+        raise ValueError(f"text_column has {len(arrays.text_column)} rows for {captions} texts")
+    _check_starts("text_start", arrays.text_start, pairs, captions)
+    _check_starts("token_start", arrays.token_start, captions, 0 if arrays.tokens is None else len(arrays.tokens))
+
+
+def _check_starts(name: str, starts: NDArray[np.int64] | None, parts: int, end: int) -> None:
+    if starts is None:
+        return
+    if len(starts) != parts + 1 or starts[0] != 0 or starts[-1] != end or (starts[1:] < starts[:-1]).any():
+        raise ValueError(f"{name} does not divide {end} rows among {parts}")

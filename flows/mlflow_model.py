@@ -10,7 +10,7 @@ import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from pydantic import BaseModel, Field, ValidationError
 
 from data_catalog.manifest import Manifest
 from pipeline.pictures import Pictures
@@ -26,6 +27,19 @@ from pipeline.train_events import MODEL_FILE, average_file
 from tld_model.sampling import Sampling
 
 DETAILS_FILE = "model.json"  # encoders, and how the run draws
+
+
+_LARGEST_DETAILS = 64 * 1024
+_MOST_STEPS = 10_000
+_EncoderName = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class ModelDetails(BaseModel):
+    """The content of DETAILS_FILE."""
+
+    vae: _EncoderName
+    clip: _EncoderName
+    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +62,25 @@ class TextToImage:
 def _load_pyfunc(path: str) -> TextToImage:
     """Called by MLflow with the folder of the model's files."""
     folder = Path(path)
-    details = json.loads((folder / DETAILS_FILE).read_text())
-    generator = load_generator(folder / MODEL_FILE, details["vae"], details["clip"], "auto", safetensors_only=True)
-    usual = details["sampling"]
-    return TextToImage(generator, Sampling(**{**usual, "guidance_interval": tuple(usual["guidance_interval"])}))
+    details = read_details(folder)
+    generator = load_generator(folder / MODEL_FILE, details.vae, details.clip, "auto", safetensors_only=True)
+    return TextToImage(generator, details.sampling)
+
+
+def read_details(folder: Path) -> ModelDetails:
+    """What a model of MLflow says beside its weights. Raises ValueError."""
+    path = folder / DETAILS_FILE
+    if not path.is_file() or not (folder / MODEL_FILE).is_file():
+        raise ValueError(f"it lacks {DETAILS_FILE} or {MODEL_FILE}")
+    if path.stat().st_size > _LARGEST_DETAILS:
+        raise ValueError(f"{DETAILS_FILE} is larger than {_LARGEST_DETAILS} bytes")
+    try:
+        details = ModelDetails.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{DETAILS_FILE} is damaged: {error}") from error
+    if not 1 <= details.sampling.steps <= _MOST_STEPS:
+        raise ValueError(f"{DETAILS_FILE} asks for {details.sampling.steps} steps; {_MOST_STEPS} are the most")
+    return details
 
 
 def log_model(

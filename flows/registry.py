@@ -21,7 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from data_catalog.manifest import Manifest
-from flows.mlflow_model import DETAILS_FILE, log_model
+from flows.mlflow_model import DETAILS_FILE, log_model, read_details
 from pipeline.config import RunConfig
 from pipeline.model_card import model_card
 from pipeline.train_events import MODEL_FILE
@@ -164,8 +164,11 @@ def registered_files(uri: str, tracking: str) -> RegisteredFiles:
     folder = Path(download_artifacts(uri))
     if not (folder / DETAILS_FILE).is_file():
         raise MlflowException(f"{uri} is no model of tld: it has no {DETAILS_FILE}")
-    details = json.loads((folder / DETAILS_FILE).read_text())
-    return RegisteredFiles(folder / MODEL_FILE, details["vae"], details["clip"])
+    try:
+        details = read_details(folder)
+    except ValueError as error:
+        raise MlflowException(f"{uri} is no model of tld: {error}") from error
+    return RegisteredFiles(folder / MODEL_FILE, details.vae, details.clip)
 
 
 def _version_of(client: MlflowClient, name: str, report: Manifest) -> Registered | None:

@@ -15,6 +15,7 @@ import uvicorn
 from data_catalog.manifest import Manifest
 from flows.serve_app import Service, picture_service
 from flows.serve_card import run_card
+from flows.serve_connections import BACKLOG, connection_limit, limited_to
 from flows.serve_guard import Access
 from flows.terminal import UserMistake, errors, say
 from pipeline.config import RunConfig
@@ -38,17 +39,18 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake where the port is taken."""
     with listen(host, port) as listening:
+        connection_limit()  # before the model is loaded
         with errors.status("loading the model …"):
             service = _service(config, encodings, model, report, access)
         logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
         settings = uvicorn.Config(
             service.app,
-            http="h11",
+            http=limited_to(connection_limit()),
+            backlog=BACKLOG,
             ws="none",
             log_level="warning",
             access_log=False,
             server_header=False,
-            limit_concurrency=1024,
             proxy_headers=False,
             timeout_graceful_shutdown=_PATIENCE_S + _LAST_WORDS_S,
         )

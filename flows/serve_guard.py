@@ -9,6 +9,7 @@ import ipaddress
 import json
 import logging
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ from flows.terminal import UserMistake
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
+_PROBES = ("/healthz", "/readyz")  # load balancers ask by address, or name no host at all; the answer tells nothing
 _SHORTEST_TOKEN = 16
 _LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
 _LARGEST_WITH_PICTURE = LARGEST_PICTURE + _LARGEST_BODY
@@ -76,6 +78,8 @@ def _read_tokens(path: Path) -> list[str]:
         lines = [line.strip() for line in read_text(path).splitlines()]
     except TextFileError as error:
         raise UserMistake(f"--token-file: {error}") from None
+    if path.stat().st_mode & 0o077:
+        print(f"warning: other users of this machine can read --token-file {path}; `chmod 600` it", file=sys.stderr)
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens:
         raise UserMistake(f"--token-file {path} holds no token; it has one a line")
@@ -125,7 +129,8 @@ class Guard:
         try:
             self._admit(scope)
             body = await _read_body(receive, _largest_body(scope))
-            await self.app(scope, _replayed(body, receive), guarded_send)
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
+            await self.app(asked, _replayed(body, receive), guarded_send)
         except _Refused as refused:
             await refused.answer(scope, receive, guarded_send)
         except Exception:
@@ -140,7 +145,10 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if not self.access.tokens and _host_name(headers.get(b"host", "")) not in self.access.hosts:
+        if b"transfer-encoding" in headers and b"content-length" in headers:  # RFC 9112, 6.1: may be request smuggling
+            raise _Refused(400, "a request has Content-Length or Transfer-Encoding, not both", Connection="close")
+        is_strange = _host_name(headers.get(b"host", "")) not in self.access.hosts
+        if is_strange and not self.access.tokens and scope["path"] not in _PROBES:
             raise _Refused(421, "this service does not answer to that host name")
         is_guarded = self.access.tokens and scope["path"] not in _OPEN_PATHS
         if is_guarded and not self.access.knows(headers.get(b"authorization", "")):
@@ -183,7 +191,7 @@ async def _read_body(receive: Receive, most: int) -> bytes:
                 if len(body) > most:
                     raise _Refused(413, f"the body is larger than {most} bytes")
     except TimeoutError:
-        raise _Refused(408, f"the body did not come within {_BODY_DEADLINE_S} s") from None
+        raise _Refused(408, f"the body did not come within {_BODY_DEADLINE_S} s", Connection="close") from None
     return bytes(body)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -103,7 +103,20 @@ def _registered(uri: str, settings: RunConfig) -> WhichModel:
         found = registered_files(uri, tracking_uri(settings.folder))
     except (MlflowException, OSError) as error:
         raise UserMistake(f"--model {uri}: MLflow says: {error}") from error
+    check_named_encoders(uri, {"vae": found.vae, "clip": found.clip}, settings)
     return WhichModel(found.denoiser, found.vae, found.clip, uri)
+
+
+def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig) -> None:
+    """Raise UserMistake where a registry names encoders that are neither shipped nor those of the user's own config:
+    nothing is fetched or opened by a stranger's word."""
+    from tld_model.encoder_names import SHIPPED_ENCODERS
+
+    own = {"vae": settings.encode.vae, "clip": settings.encode.clip}
+    strange = [kind for kind, name in named.items() if name not in SHIPPED_ENCODERS and name != own[kind]]
+    if strange:
+        lines = "".join(f"\n  encode.{kind}={named[kind]!r}" for kind in strange)
+        raise UserMistake(f"--model {uri} names encoders that this config does not; if you trust them, set{lines}")
 
 
 def trained_run(

@@ -128,6 +128,14 @@ def open_pairs(encodings: Manifest, form: TextForm = "pooled") -> EncodedPairs:
         raise EncodingsError(f"{encodings.folder} holds no token-level text: set encode.text=tokens")
     filled = [shard for shard in encodings.shards if shard.rows]
     arrays = tuple(read_arrays(encodings.file(f"{shard.name}.npz")) for shard in filled)
+    for shard, found in zip(filled, arrays, strict=True):
+        if len(found.key) != shard.rows or _layout(found) != _layout(arrays[0]):
+            raise EncodingsError(
+                f"{encodings.folder / shard.name}.npz does not fit the manifest or the other shards: it has "
+                f"{len(found.key)} rows of {shard.rows}, and latents {found.latents.shape[1:]} of {found.latents.dtype}"
+            )
+        if form == "tokens" and found.tokens is None:
+            raise EncodingsError(f"{encodings.folder / shard.name}.npz holds no token-level text")
     starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
     told = encodings.figures["quantization"]
     clip = told["clip"]
@@ -135,6 +143,12 @@ def open_pairs(encodings: Manifest, form: TextForm = "pooled") -> EncodedPairs:
     longest = encodings.figures.get("longest_caption", 0)
     columns = tuple(encodings.figures.get("caption_columns", ("caption",)))
     return EncodedPairs(arrays, starts, quantization, form, longest, columns)
+
+
+def _layout(arrays: EncodedArrays) -> tuple[object, ...]:
+    """What all shards have in common."""
+    tokens = None if arrays.tokens is None else arrays.tokens.shape[1]
+    return arrays.latents.shape[1:], arrays.latents.dtype, arrays.text.shape[1], tokens
 
 
 def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:

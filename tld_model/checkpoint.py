@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+import torch
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoder_names import encoder_identity
+from tld_model.weights_file import WeightsHeader, read_weights_header
 
 # One entry of JSON: safetensors writes several in an order of chance, and equal models would differ in their bytes.
 _ENTRY = "denoiser"
@@ -49,50 +51,87 @@ def save_denoiser(
     os.replace(unfinished, path)
 
 
+class _Description(BaseModel):
+    """What a denoiser's file says beside its weights."""
+
+    config: DenoiserConfig
+    encoders: dict[str, str] = {}
+    latent_scaling: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+
 def load_denoiser(path: Path, device: str) -> Denoiser:
-    """The denoiser of a safetensors file, in evaluation mode. Raises CheckpointError."""
-    denoiser = Denoiser(read_config(path))
-    denoiser.load_state_dict(load_file(path))
+    """The denoiser of a safetensors file, in evaluation mode. Raises CheckpointError; memory for the model is taken
+    only once the file is known to hold all of its weights."""
+    header = _read_header(path)
+    config = _describe(path, header).config
+    _check_weights(path, header, config)
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"{path}: {broken[0]} holds numbers that are not finite; the model cannot draw")
+    denoiser = Denoiser(config)
+    denoiser.load_state_dict(weights)
     return denoiser.to(device).eval()
 
 
 def read_config(path: Path) -> DenoiserConfig:
     """The architecture of a denoiser on disk, without its weights. Raises CheckpointError."""
-    try:
-        return DenoiserConfig.model_validate(_told(path)["config"])
-    except ValidationError as error:
-        raise CheckpointError(f"{path} was written by another version of this project: {error}") from error
+    return _describe(path, _read_header(path)).config
 
 
 def read_latent_scaling(path: Path) -> float | None:
     """What raw latents are multiplied by for this denoiser, or None where they are scaled as its VAE's config says.
     Raises CheckpointError."""
-    scaling: float | None = _told(path).get("latent_scaling")
-    return scaling
+    return _describe(path, _read_header(path)).latent_scaling
 
 
-def _told(path: Path) -> dict[str, Any]:
-    """What a denoiser's file says beside its weights. Raises CheckpointError."""
+def _read_header(path: Path) -> WeightsHeader:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        return read_weights_header(path)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-    if _ENTRY not in metadata:
+
+
+def _describe(path: Path, header: WeightsHeader) -> _Description:
+    if _ENTRY not in header.metadata:
         raise CheckpointError(f"{path} holds no denoiser: its metadata lacks {_ENTRY!r}")
-    told: dict[str, Any] = json.loads(metadata[_ENTRY])
-    return told
+    try:
+        return _Description.model_validate_json(header.metadata[_ENTRY])
+    except (ValidationError, UnicodeEncodeError) as error:
+        raise CheckpointError(f"{path} was written by another version of this project: {error}") from error
+
+
+def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) -> None:
+    """Raise CheckpointError where the header's weights are not those of the model; without building it."""
+    if config.layers > len(header.shapes):
+        raise CheckpointError(f"{path} holds {len(header.shapes)} weights, too few for {config.layers} layers")
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in Denoiser(config).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} describes a model that cannot be built: {first_line}") from error
+    if wrong := sorted(
+        name for name in wanted.keys() | header.shapes.keys() if wanted.get(name) != header.shapes.get(name)
+    ):
+        name = wrong[0]
+        raise CheckpointError(
+            f"{path} does not hold the model that it describes: {name[:100]!r} is {header.shapes.get(name, 'missing')}"
+            f", the model has {wanted.get(name, 'no such weight')}; {len(wrong)} weights differ"
+        )
 
 
 def check_encoders(path: Path, vae: str, clip: str) -> None:
     """Raise CheckpointError where a denoiser was trained on encodings of other encoders than these. A file that
     does not say which, as an imported one, is believed."""
-    trained_on: dict[str, str] = _told(path).get("encoders", {})
+    trained_on = _describe(path, _read_header(path)).encoders
     problems = [
-        f"  it was trained on encodings by {what} {trained_on[kind]!r}, and these are by {given!r}"
-        + (", of other content" if trained_on[kind] == given else "")
+        f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, and these are by {given!r}"
+        + (", of other content" if trained_on.get(kind) == given else "")
         for kind, what, given in (("vae", "VAE", vae), ("clip", "CLIP", clip))
         if f"{kind}_identity" in trained_on and trained_on[f"{kind}_identity"] != encoder_identity(given)
     ]

@@ -260,7 +260,7 @@ def _load(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
         return load(folder, local_files_only=True) if folder else load(name_or_path)
     except EncoderError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # whatever a folder of a stranger brings out of the libraries
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if folder:
             raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {first_line}") from error

@@ -1,9 +1,12 @@
+import random
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -106,3 +109,86 @@ def test_a_damaged_shard_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(EncodingsError, match=r"00000\.npz is not an encoded shard"):
         read_arrays(path)
+
+
+def npy(descr: str, shape: str, data: bytes = b"") -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+HONEST = {
+    "latents": npy("'|u1'", "(2, 1, 1, 1)", bytes(2)),
+    "text": npy("'<f2'", "(2, 3)", bytes(12)),
+    "key": npy("'|S4'", "(2,)", b"00010002"),
+}
+STARTS = {"text_column": npy("'|u1'", "(2,)", bytes(2))}
+
+
+def starts(*numbers: int) -> bytes:
+    return npy("'<i8'", f"({len(numbers)},)", np.array(numbers, "<i8").tobytes())
+
+
+def write_npz(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"latents": npy("'|O'", "(2,)", b"A" * 16)},
+        {"latents": npy("'|O'", "(2, 1, 1, 1)", b"A" * 16)},
+        {"latents": npy("[('a', '|O')]", "(2, 1, 1, 1)", b"A" * 16)},
+        {"latents": npy("'|V1'", "(2, 1, 1, 1)", bytes(2))},
+        {"latents": npy("'|u1'", "(2, 1, 1, 10**9)", bytes(2))},
+        {"latents": npy("'|u1'", "(2, 1, 1, 1000000000)", bytes(2))},
+        {"latents": npy("'|u1'", "(-2, -1, 1, 1)", bytes(2))},
+        {"latents": npy("'|u1'", "(2,)", bytes(2))},
+        {"latents": npy("'|u1'", "(3, 1, 1, 1)", bytes(3))},
+        {"latents": npy("'|u1'", "(" * 5000)},
+        {"latents": b""},
+        {"text": npy("'>f2'", "(2, 3)", bytes(12))},
+        {"text": npy("'<f8'", "(2, 3)", bytes(48))},
+        {"text": npy("'<f2'", "(1, 3)", bytes(6))},
+        {"key": npy("'<U4'", "(2,)", bytes(32))},
+        {"text_start": starts(0, 1, 2)},
+        STARTS | {"text_start": starts(0, 5, 2)},
+        STARTS | {"text_start": starts(-1, 1, 2)},
+        STARTS | {"text_start": starts(0, 1, 10**12)},
+        STARTS | {"text_start": starts(0, 1)},
+        {"tokens": npy("'<f2'", "(2, 1)", bytes(4)), "token_start": starts(0, 9, 2)},
+    ],
+)
+def test_arrays_that_lie_or_are_no_numbers_are_refused(tmp_path: Path, changed: dict[str, bytes]) -> None:
+    read_arrays(write_npz(tmp_path / "honest.npz", HONEST))
+    with pytest.raises(EncodingsError, match=r"evil\.npz is not an encoded shard"):
+        read_arrays(write_npz(tmp_path / "evil.npz", HONEST | changed))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_mutation_of_a_shard_brings_out_another_error(tmp_path: Path) -> None:
+    path, chance = write_npz(tmp_path / "00000.npz", HONEST), random.Random(0)
+    whole = path.read_bytes()
+    for _ in range(500):
+        mutant = bytearray(whole)
+        for _ in range(chance.choice((1, 3, 9))):
+            mutant[chance.randrange(len(mutant))] = chance.choice((0, 1, 40, 79, 127, 255, chance.randrange(256)))
+        path.write_bytes(mutant)
+        try:
+            for array in read_arrays(path).by_name.values():
+                array.copy()
+        except EncodingsError:
+            pass
+
+
+def test_rows_of_another_form_are_refused_by_column(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"key": [1, 2]}), tmp_path / "00000.parquet")
+    with pytest.raises(EncodingsError, match="column key holds int64, not string"):
+        read_rows(tmp_path, "00000", ["key"])
+    with pytest.raises(EncodingsError, match="caption"):
+        read_rows(tmp_path, "00000", ["caption"])
+    (tmp_path / "00000.parquet").write_bytes(b"PAR1" * 9)
+    with pytest.raises(EncodingsError, match="is not the rows of an encoded shard"):
+        read_rows(tmp_path, "00000")

@@ -15,6 +15,7 @@ import uvicorn
 
 from flows.prefect_server import free_port
 from flows.serve_app import Service
+from flows.serve_connections import LimitedProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,11 @@ class Answer:
 
 
 @contextlib.contextmanager
-def live(service: Service) -> Iterator[int]:
+def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) -> Iterator[int]:
     """The port on which a service answers."""
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(service.app, port=port, http="h11", ws="none", log_level="critical", timeout_keep_alive=300)
+        uvicorn.Config(service.app, port=port, http=protocol, ws="none", log_level="critical", timeout_keep_alive=300)
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -25,7 +25,8 @@ Model = Annotated[
     Parameter(
         help="Draw with this denoiser.safetensors, or that of this folder, as `tld import-checkpoint` makes it, "
         "and the encoders of encode.vae and encode.clip; or with a model of MLflow, like models:/tiny@champion, "
-        "models:/tiny/3 or runs:/…, and its own encoders. Without it with the model that this run has trained."
+        "models:/tiny/3 or runs:/…, and its own encoders, where they are the shipped ones or those of encode.vae and "
+        "encode.clip. Without it with the model that this run has trained."
     ),
 ]
 

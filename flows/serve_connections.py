@@ -10,7 +10,6 @@ import asyncio
 import resource
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -105,7 +104,8 @@ class LimitedProtocol(H11Protocol):
 
     def _make_room(self) -> bool:
         """Close the oldest waiting connection of the client that has the most of them."""
-        others: list[Any] = [one for one in self.connections if one is not self and one.waits_for_client]
+        mine = (one for one in self.connections if isinstance(one, LimitedProtocol) and one is not self)
+        others = [one for one in mine if one.waits_for_client]
         if not others:
             return False
         per_client = Counter(_address(one) for one in others)

@@ -312,7 +312,7 @@ def test_a_service_that_would_be_open_does_not_start(tmp_path: Path, host: str, 
         file.write_text(tokens)
     with pytest.raises(UserMistake, match=says):
         read_access(host, file)
-    with pytest.raises(UserMistake, match="cannot be read"):
+    with pytest.raises(UserMistake, match="cannot read"):
         read_access(host, tmp_path / "gone.txt")
     assert read_access("localhost", None).hosts >= {"localhost", "127.0.0.1"}
 

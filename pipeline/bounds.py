@@ -39,6 +39,10 @@ class Clock:
             raise TimeoutError
         return min(left, self._silence_s)
 
+    def take_back(self, seconds: float) -> None:
+        """So many of the seconds that were used don't count after all."""
+        self._idle_s += seconds
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         since = time.monotonic()

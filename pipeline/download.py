@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import tarfile
+import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -34,9 +35,10 @@ from pipeline.config import DownloadConfig
 from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
 from pipeline.download_report import REPORT_FILE, write_download_report
 from pipeline.http_messages import USER_AGENT_TOKEN
-from pipeline.isolated import Budget, Isolated, Refused, Shortage
+from pipeline.isolated import Budget, Isolated, Refused
 from pipeline.pixels import Resized, SquareResizer
 from pipeline.safe_http import NO_TIME_LEFT, GuardedOpener, is_transient
+from pipeline.shortage import Shortage
 from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
@@ -224,8 +226,12 @@ class ShardDownloader:
 
     def _run_img2dataset(self, shard: UrlShard, scratch: Path) -> None:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import calls out to a package index
-        from img2dataset.downloader import Downloader
-        from img2dataset.writer import WebDatasetSampleWriter
+        tempfile.tempdir = str(scratch)  # its import makes folders that would outlive a worker
+        try:
+            from img2dataset.downloader import Downloader
+            from img2dataset.writer import WebDatasetSampleWriter
+        finally:
+            tempfile.tempdir = None
 
         # For good: a thread of img2dataset that outlives its shard must not find urllib's own opener.
         urllib.request.install_opener(self._opener)  # type: ignore[arg-type]  # only its `open` is called
@@ -254,8 +260,8 @@ class ShardDownloader:
         # It prints a traceback for each picture that a full disk does not take; counting finds that some are lost.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             work.download_shard((shard.number, str(feather)))
-        if self._shortage:  # which img2dataset would count as lost rows
-            raise StageFailed(f"download: {self._shortage}. Finished shards are kept") from self._shortage
+        if lack := self._shortage or self._opener.shortage:  # which img2dataset would count as failed rows
+            raise StageFailed(f"download: {lack}. Finished shards are kept: the same command goes on from them")
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
         """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory.

@@ -1,4 +1,4 @@
-"""Manners towards hosts, and patience with them: how many requests at once, how many a second, when no more.
+"""Rate limits and circuit breakers: how many requests a host gets at once and a second, and when it gets no more.
 
 Knows names and seconds; knows nothing of HTTP.
 """
@@ -18,15 +18,49 @@ class HostGivenUp(Exception):
     """A host that cost too much waiting: it is asked no more for now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a request comes to a host. Each route has a circuit breaker of its own, so that a dead port does not close
+    the others, and failures of redirected requests do not count against a host that the table does not name."""
+
+    host: str
+    port: int = 0
+    redirected_by: str = ""  # the host that the table names, where that is another one
+
+
 @dataclass(slots=True)
-class _Host:
-    patience_s: float
+class _Limit:
+    """Of one host, whatever the route. Redirected requests wait apart: where the table names the host too, they get
+    half of its turns at most."""
+
+    named: bool = False  # by the table
     active: int = 0
+    redirected: int = 0  # of the active ones
     next_at: float = 0.0  # by the rate
-    open_at: float = 0.0  # by its own wish
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    free: threading.Condition = field(init=False)
+    free_for_redirected: threading.Condition = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.free, self.free_for_redirected = threading.Condition(self.lock), threading.Condition(self.lock)
+
+    def wake_one(self) -> None:
+        self.free.notify()
+        self.free_for_redirected.notify()
+
+    def wake_all(self) -> None:
+        self.free.notify_all()
+        self.free_for_redirected.notify_all()
+
+
+@dataclass(slots=True)
+class _Breaker:
+    """Of one route."""
+
+    patience_s: float
+    resumes_at: float = 0.0  # by the host's own wish
     silent_in_a_row: int = 0
-    free: threading.Condition = field(default_factory=threading.Condition)
-    given_up: threading.Event = field(default_factory=threading.Event)
+    opened: threading.Event = field(default_factory=threading.Event)
 
 
 class HostTurns:
@@ -34,72 +68,89 @@ class HostTurns:
 
     An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the requests at
     once, and so do the pauses that a host asks for: of `patience_s` seconds in all, and a little more for each
-    answer. A host that uses it up, or says nothing twice as many times in a row as it is asked at once, is given
-    up, and those who wait for it are told at once: no number of its URLs holds up the others for long.
+    answer. A route that uses it up, or says nothing twice as many times in a row as its host is asked at once, is
+    given up, and those who wait for it are told at once: no number of its URLs holds up the others for long.
     """
 
     def __init__(self, at_once: int, per_s: float | None, patience_s: float, brisk_s: float) -> None:
         self._at_once, self._interval, self._patience_s = at_once, 1 / per_s if per_s else 0.0, patience_s
+        self._redirected_at_once = max(1, at_once // 2)
         self._brisk_s = brisk_s
-        self._hosts: dict[str, _Host] = {}
+        self._limits: dict[str, _Limit] = {}
+        self._breakers: dict[Route, _Breaker] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
+    def turn(self, route: Route) -> Iterator[None]:
         """Wait for a turn and have it. Raises HostGivenUp."""
-        host = self._host(name)
-        with host.free:
-            mine = max(host.next_at, time.monotonic())
-            host.next_at = mine + self._interval
-        while True:
-            while (wait := max(mine, host.open_at) - time.monotonic()) > 0:
-                if host.given_up.wait(wait):
-                    break
-            with host.free:
-                while host.active >= self._at_once and not host.given_up.is_set():
-                    host.free.wait()
-                if host.given_up.is_set():
-                    raise HostGivenUp(name)
-                if host.open_at <= time.monotonic():
-                    host.active += 1
-                    break
-                host.free.notify()
+        limit, breaker = self._limit(route.host), self._breaker(route)
+        redirected = bool(route.redirected_by)
+        self._wait_for_turn(limit, breaker, redirected)
         try:
             yield
         finally:
-            with host.free:
-                host.active -= 1
-                host.free.notify()
+            with limit.lock:
+                limit.active -= 1
+                limit.redirected -= redirected
+                limit.wake_one()
 
-    def answered(self, name: str, seconds: float) -> None:
+    def _wait_for_turn(self, limit: _Limit, breaker: _Breaker, redirected: bool) -> None:
+        with limit.lock:
+            mine = max(limit.next_at, time.monotonic())
+            limit.next_at = mine + self._interval
+            limit.named |= not redirected
+        free = limit.free_for_redirected if redirected else limit.free
+        while True:
+            while (wait := max(mine, breaker.resumes_at) - time.monotonic()) > 0:
+                if breaker.opened.wait(wait):
+                    break
+            with limit.lock:
+                while not breaker.opened.is_set() and not self._has_room(limit, redirected):
+                    free.wait()
+                if breaker.opened.is_set():
+                    limit.wake_one()  # this turn is for somebody else
+                    raise HostGivenUp
+                if breaker.resumes_at <= time.monotonic():
+                    limit.active += 1
+                    limit.redirected += redirected
+                    return
+                limit.wake_one()
+
+    def _has_room(self, limit: _Limit, redirected: bool) -> bool:
+        share = self._redirected_at_once if redirected and limit.named else self._at_once
+        return limit.active < self._at_once and (not redirected or limit.redirected < share)
+
+    def answered(self, route: Route, seconds: float) -> None:
         """The host gave an answer after so many seconds."""
-        host = self._host(name)
-        host.silent_in_a_row = 0
-        self._charge(host, max(0.0, seconds - self._brisk_s) / self._at_once - _REWARD_S)
+        self._breaker(route).silent_in_a_row = 0
+        self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once - _REWARD_S)
 
-    def failed(self, name: str, seconds: float, silent: bool) -> None:
+    def failed(self, route: Route, seconds: float, silent: bool) -> None:
         """The host gave none; `silent` where it let the time run out."""
-        host = self._host(name)
         if silent:
-            host.silent_in_a_row += 1
-        self._charge(host, max(0.0, seconds - self._brisk_s) / self._at_once)
+            self._breaker(route).silent_in_a_row += 1
+        self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once)
 
-    def pause(self, name: str, seconds: float) -> None:
+    def pause(self, route: Route, seconds: float) -> None:
         """The host asks to be left alone for a while."""
-        host = self._host(name)
-        now = time.monotonic()
-        with host.free:
-            longer = max(0.0, now + seconds - max(host.open_at, now))
-            host.open_at = max(host.open_at, now + seconds)
-        self._charge(host, longer)
+        limit, breaker, now = self._limit(route.host), self._breaker(route), time.monotonic()
+        with limit.lock:
+            longer = max(0.0, now + seconds - max(breaker.resumes_at, now))
+            breaker.resumes_at = max(breaker.resumes_at, now + seconds)
+        self._charge(route, longer)
 
-    def _charge(self, host: _Host, seconds: float) -> None:
-        with host.free:
-            host.patience_s -= seconds
-            if host.patience_s < 0 or host.silent_in_a_row >= 2 * self._at_once:
-                host.given_up.set()
-                host.free.notify_all()
+    def _charge(self, route: Route, seconds: float) -> None:
+        limit, breaker = self._limit(route.host), self._breaker(route)
+        with limit.lock:
+            breaker.patience_s -= seconds
+            if breaker.patience_s < 0 or breaker.silent_in_a_row >= 2 * self._at_once:
+                breaker.opened.set()
+                limit.wake_all()
 
-    def _host(self, name: str) -> _Host:
+    def _limit(self, host: str) -> _Limit:
         with self._lock:
-            return self._hosts.setdefault(name, _Host(self._patience_s))
+            return self._limits.setdefault(host, _Limit())
+
+    def _breaker(self, route: Route) -> _Breaker:
+        with self._lock:
+            return self._breakers.setdefault(route, _Breaker(self._patience_s))

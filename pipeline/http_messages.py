@@ -12,6 +12,17 @@ from urllib.parse import quote, urljoin, urlsplit
 USER_AGENT_TOKEN = "tld"
 _OPT_OUTS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
 _NO_AGENTS = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}  # directives with a colon
+_CODINGS = {  # those that are registered with IANA, but for identity
+    *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
+    *("x-compress", "x-gzip"),
+}
+_BLOCKED_PORTS = {  # https://fetch.spec.whatwg.org/#port-blocking: where a GET may be taken for another protocol
+    *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),
+    *(109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515),
+    *(526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659),
+    *(4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+}
+_PADDING = "".join(map(chr, range(0x21)))  # white space and control characters, as browsers trim them
 _KEPT_IN_URLS = "%/:=&?~#+!$,;'@()*[]|."
 
 
@@ -36,16 +47,18 @@ class Target:
 def parse_url(url: str) -> Target:
     """Who is asked for what. Raises FetchFailed."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url.strip(_PADDING))
         if parts.scheme not in ("http", "https"):
             raise FetchFailed("not http or https")
         host = parts.hostname or ""
         host = host if ":" in host else host.encode("idna").decode("ascii")
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        port = {"http": 80, "https": 443}[parts.scheme] if parts.port is None else parts.port
     except ValueError:
         raise FetchFailed("not a valid URL") from None
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise FetchFailed("not a valid URL")
+    if port in _BLOCKED_PORTS:
+        raise FetchFailed("port of another protocol")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, host, port, quote(path, safe=_KEPT_IN_URLS))
 
@@ -85,6 +98,13 @@ def opted_out(headers: Message) -> bool:
             if addressed in ("*", USER_AGENT_TOKEN) and part.strip() in _OPT_OUTS:
                 return True
     return False
+
+
+def is_compressed(headers: Message) -> bool:
+    """Whether a body comes in a content coding. Names that are none ('utf-8', 'none', 'aws-chunked' of object
+    stores) stand before plain bytes."""
+    said = ",".join(map(str, headers.get_all("Content-Encoding", [])))
+    return not _CODINGS.isdisjoint(re.findall(r"[a-z0-9-]+", said.lower()))
 
 
 def retry_after_s(headers: Message) -> float | None:

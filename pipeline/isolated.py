@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from pipeline.shortage import Shortage
+
 Answer = TypeVar("Answer")
 TOO_SLOW = "takes too long to decode"
 TOO_LARGE = "takes too much memory to decode"
@@ -35,12 +37,6 @@ _COMMAND = "from pipeline.isolated import main; main()"
 
 class Refused(ValueError):
     """The bytes cannot be worked on within the budget; the message is a cause that can be counted."""
-
-
-class Shortage(RuntimeError):
-    """This machine cannot run the process, whatever the bytes are."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)

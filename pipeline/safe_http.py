@@ -8,33 +8,33 @@ It stands where urllib's opener would. Knows nothing of pictures.
 from __future__ import annotations
 
 import errno
+import http
 import http.client
 import io
-import ipaddress
 import re
 import socket
 import ssl
-import threading
 import time
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO, cast
-from urllib.parse import urlsplit
 
-from pipeline.addresses import Endpoint, Names, may_connect
 from pipeline.bounds import Clock, Memory, TimedSource, TooManyBytes
 from pipeline.config import DownloadConfig
-from pipeline.host_turns import HostGivenUp, HostTurns
+from pipeline.connections import Connector, host_turns
+from pipeline.host_turns import HostGivenUp, Route
 from pipeline.http_messages import (
     FetchFailed,
     Target,
+    is_compressed,
     opted_out,
     parse_url,
     redirected,
     request_message,
     retry_after_s,
 )
+from pipeline.shortage import Shortage, own_shortage_raised
 
 MAX_REDIRECTS = 5
 NO_TIME_LEFT = "the shard's time was over before it was decoded"
@@ -46,7 +46,6 @@ _TRANSIENT = {
 _REDIRECTS = {301, 302, 303, 307, 308}
 _ASKS_TO_WAIT = {429, 503}
 _FIRST_PAUSE_S = 0.5  # before a second try; doubled before each further one
-_ADDRESSES_TRIED = 4
 _MEGABYTE = 1 << 20
 _PIECE = 64 << 10
 _UNTOLD_BODY = 2 * _MEGABYTE  # set aside for a body whose length the server doesn't tell
@@ -66,25 +65,22 @@ class GuardedOpener:
     """
 
     def __init__(self, config: DownloadConfig, proxy: str = "", proxied_host: str = "") -> None:
-        self._config, self._proxied_host = config, proxied_host if proxy else ""
-        self._proxy = _endpoint_of(proxy) if proxy else None
-        self._allowed = tuple(ipaddress.ip_network(network) for network in config.allowed_networks)
+        self._config = config
         self._max_body = int(config.max_body_mb * _MEGABYTE)
-        self._tls = ssl.create_default_context()
-        self._names = Names()
+        self._connector = Connector(config, proxy, proxied_host)
         self.start_shard()
 
     def start_shard(self) -> None:
         """Forget which hosts were slow, and what was set aside."""
         config = self._config
-        self._connections = threading.BoundedSemaphore(config.threads)
+        self._connector.start_shard()
         self._memory = Memory(config.threads * _UNTOLD_BODY + 4 * self._max_body)
-        self._turns = HostTurns(
-            at_once=-(-config.requests_per_host // config.workers),  # each worker has its share of a host
-            per_s=config.host_requests_per_s and config.host_requests_per_s / config.workers,
-            patience_s=2 * config.url_deadline_s,
-            brisk_s=config.url_deadline_s / 6,
-        )
+        self._turns = host_turns(config, patience_s=2 * config.url_deadline_s)
+
+    @property
+    def shortage(self) -> Shortage | None:
+        """What this machine lacked for so long that URLs of the shard were left."""
+        return self._connector.shortage
 
     def forget_body(self, size: int) -> None:
         """A fetched body of so many bytes is not held any more. Until then it counts as memory in use."""
@@ -92,7 +88,7 @@ class GuardedOpener:
 
     def open(self, request: urllib.request.Request, data: None = None, timeout: object = None) -> BinaryIO:
         """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's. Raises
-        FetchFailed."""
+        FetchFailed, Shortage."""
         del data, timeout
         clock = Clock(self._config.url_deadline_s, self._config.timeout_s)
         agent = request.get_header("User-agent", "")
@@ -110,24 +106,36 @@ class GuardedOpener:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _follow(self, url: str, agent: str, clock: Clock) -> bytes:
+        target = first = parse_url(url)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._in_turn(parse_url(url), agent, clock)
+            route = Route(target.host, target.port, "" if target.host == first.host else first.host)
+            answer = self._with_patience(target, route, agent, clock)
             if isinstance(answer, bytes):
                 return answer
             url = redirected(url, answer.location)
+            target = parse_url(url)
         raise FetchFailed("too many redirects")
 
-    def _in_turn(self, target: Target, agent: str, clock: Clock) -> bytes | _Redirect:
-        """One request, when its host and this worker have room for it; waiting for that is not the URL's fault."""
-        if target.host == self._proxied_host:
-            assert self._proxy
-            with self._connections:
-                return self._exchange(target, agent, clock)
+    def _with_patience(self, target: Target, route: Route, agent: str, clock: Clock) -> bytes | _Redirect:
+        """One request, again where this machine lacked something for it."""
+        since = time.monotonic()
+        while True:
+            used = clock.used()
+            try:
+                return self._in_turn(target, route, agent, clock)
+            except Shortage as shortage:
+                clock.take_back(clock.used() - used)
+                with clock.stopped():
+                    self._connector.wait_out(shortage, since)
+
+    def _in_turn(self, target: Target, route: Route, agent: str, clock: Clock) -> bytes | _Redirect:
+        """One request, when its host has room for it; waiting for that is not the URL's fault."""
+        if target.host == self._connector.proxied_host:
+            return self._exchange(target, agent, clock)
         with ExitStack() as turn:
             try:
                 with clock.stopped():
-                    turn.enter_context(self._turns.turn(target.host))
-                    turn.enter_context(self._connections)
+                    turn.enter_context(self._turns.turn(route))
             except HostGivenUp:
                 raise FetchFailed("host does not answer") from None
             began = clock.used()
@@ -136,50 +144,29 @@ class GuardedOpener:
             except FetchFailed as failure:
                 cause, took = str(failure), clock.used() - began
                 if cause.startswith("HTTP "):
-                    self._turns.answered(target.host, took)
+                    self._turns.answered(route, took)
                 else:
-                    self._turns.failed(target.host, took, silent=cause == "timed out")
+                    self._turns.failed(route, took, silent=cause == "timed out")
                 if failure.retry_after_s:
-                    self._turns.pause(target.host, failure.retry_after_s)
+                    self._turns.pause(route, failure.retry_after_s)
                 raise
-            self._turns.answered(target.host, clock.used() - began)
+            self._turns.answered(route, clock.used() - began)
             return answer
 
     def _exchange(self, target: Target, agent: str, clock: Clock) -> bytes | _Redirect:
+        through_proxy = target.host == self._connector.proxied_host
         try:
-            with self._connect(target, clock) as connection:
+            with own_shortage_raised(), self._connector.connect(target, clock) as connection:
                 connection.settimeout(clock.patience())
-                connection.sendall(request_message(target, agent, through_proxy=target.host == self._proxied_host))
+                connection.sendall(request_message(target, agent, through_proxy))
                 source = TimedSource(connection, clock)
-                response = http.client.HTTPResponse(cast(socket.socket, source), method="GET")
+                response = _FinalResponse(cast(socket.socket, source), method="GET")
                 response.begin()
                 return self._redirect(response) or self._body(response, clock, source)
+        except (FetchFailed, Shortage):
+            raise
         except Exception as error:  # whatever a stranger's server provokes
-            raise error if isinstance(error, FetchFailed) else FetchFailed(_cause(error)) from error
-
-    def _connect(self, target: Target, clock: Clock) -> socket.socket:
-        if target.host == self._proxied_host:
-            assert self._proxy
-            endpoints = [self._proxy]
-        else:
-            found = self._names.look_up(target.host, target.port, clock.patience())
-            endpoints = [endpoint for endpoint in found if may_connect(endpoint.address, self._allowed)]
-            if not endpoints:
-                raise FetchFailed("address is not public")
-        problem: OSError = TimeoutError()
-        for endpoint in endpoints[:_ADDRESSES_TRIED]:
-            connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
-            try:
-                connection.settimeout(clock.patience())
-                connection.connect(endpoint.socket_address)
-                if target.scheme == "https":
-                    connection.settimeout(clock.patience())
-                    return self._tls.wrap_socket(connection, server_hostname=target.host)
-                return connection
-            except OSError as error:
-                connection.close()
-                problem = error
-        raise problem
+            raise FetchFailed(_cause(error)) from error
 
     def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
         """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all others."""
@@ -191,8 +178,7 @@ class GuardedOpener:
             raise FetchFailed(f"HTTP {response.status}", wait)
         if self._config.respect_opt_out and opted_out(response.headers):
             raise FetchFailed("opted out of machine learning")
-        # Asked for none, so that a small body cannot become a large one.
-        if (response.getheader("Content-Encoding") or "identity").strip().lower() != "identity":
+        if is_compressed(response.headers):  # asked for none, so that a small body cannot become a large one
             raise FetchFailed("unwanted content encoding")
         return None
 
@@ -216,6 +202,17 @@ class GuardedOpener:
                     reserved.take(most - reserved.size)
                 pieces.append(piece)
             return reserved.keep(b"".join(pieces))
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Passes over the interim answers (1xx) that may come before the final one, within the bounds of its source."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # a method that typeshed leaves out
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +239,3 @@ def _cause(error: Exception) -> str:
         case OSError():
             return "connection failed"
     return "not valid HTTP"
-
-
-def _endpoint_of(address: str) -> Endpoint:
-    parts = urlsplit(address)
-    assert parts.hostname
-    return Endpoint(socket.AF_INET, (parts.hostname, parts.port or 80))

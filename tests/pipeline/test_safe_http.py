@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from data_catalog.urls import UrlShard
 from pipeline.addresses import may_connect
 from pipeline.config import DownloadConfig
 from pipeline.download import ShardDownloader
-from pipeline.host_turns import HostGivenUp, HostTurns
+from pipeline.host_turns import HostGivenUp, HostTurns, Route
 from pipeline.http_messages import FetchFailed
 from pipeline.safe_http import GuardedOpener, is_transient
 from tests.support import hostile
@@ -90,6 +91,8 @@ def test_a_picture_is_fetched_with_our_name_in_the_user_agent(server: Hostile) -
         *("224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.192", "168.63.129.16"),
         *("::", "::1", "fe80::1", "fe80::1%eth0", "fec0::1", "fd00:ec2::254", "ff02::1", "2001:db8::1"),
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "64:ff9b:1::1"),
+        *("3fff::1", "3fff:fff::1", "5f00::1", "2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:127.0.0.1"),
+        *("fe80::5efe:8.8.8.8", "fd00::200:5efe:8.8.8.8", "::ffff:0:127.0.0.1"),
     ],
 )
 def test_addresses_that_are_not_public_are_refused_in_every_form(address: str) -> None:
@@ -97,9 +100,16 @@ def test_addresses_that_are_not_public_are_refused_in_every_form(address: str) -
 
 
 def test_public_and_allowed_addresses_are_not_refused() -> None:
-    public = ("8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::", "::ffff:8.8.8.8")
+    public = (
+        "8.8.8.8",
+        "2606:4700::1111",
+        "64:ff9b::808:808",
+        "2002:808:808::",
+        "::ffff:8.8.8.8",
+        "2606:4700::5efe:8.8.8.8",
+    )
     assert all(may_connect(address) for address in public)
-    allowed = GuardedOpener(config())._allowed
+    allowed = tuple(ipaddress.ip_network(network) for network in LOOPBACK)
     assert may_connect("127.3.2.1", allowed)
     assert may_connect("::ffff:127.0.0.1", allowed)
     assert not may_connect("10.0.0.1", allowed)
@@ -126,7 +136,9 @@ def test_loopback_is_refused_however_it_is_written(server: Hostile, host: str) -
         ("http://picture@10.0.0.1:x/", "not a valid URL"),
         ("http://a..b/", "not a valid URL"),
         ("http://[::1", "not a valid URL"),
-        ("http://127.0.0.1:1/", "connection refused"),
+        ("http://127.0.0.1:2/", "connection refused"),
+        *((f"http://127.0.0.1:{port}/", "port of another protocol") for port in (0, 1, 22, 25, 587, 6000, 6667, 10080)),
+        ("https://127.0.0.1:25/", "port of another protocol"),
     ],
 )
 def test_a_redirect_leads_no_further_than_a_url(server: Hostile, to: str, cause: str) -> None:
@@ -274,6 +286,32 @@ def test_a_server_that_never_accepts_is_not_waited_for() -> None:
         assert fetch(address, url_deadline_s=0.5) == "timed out"
 
 
+@pytest.mark.parametrize("name", ["aws-chunked", "utf-8", "none", "binary", "identity", "identity,identity", ""])
+def test_what_is_no_content_coding_stands_before_plain_bytes(server: Hostile, name: str) -> None:
+    assert fetch(f"{server.address}/coding/{name}") == hostile.picture()
+
+
+@pytest.mark.parametrize("names", ["gzip", "x-gzip", "GZip", "deflate", "br", "zstd", "compress", "identity/gzip"])
+def test_a_body_in_a_content_coding_is_refused(server: Hostile, names: str) -> None:
+    assert fetch(f"{server.address}/coding/{names}") == "unwanted content encoding"
+    assert fetch(f"{server.address}/coding/aws-chunked,{names}") == "unwanted content encoding"
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 110, 199])
+def test_interim_answers_are_passed_over(server: Hostile, status: int) -> None:
+    assert fetch(f"{server.address}/interim/{status}/3") == hostile.picture()
+    assert fetch(f"{server.address}/interim/{status}/1000000") == "body too large"
+
+
+def test_a_protocol_that_nobody_asked_for_is_no_interim_answer(server: Hostile) -> None:
+    assert fetch(f"{server.address}/interim/101/1") == "HTTP 101"
+
+
+@pytest.mark.parametrize("url", ["{} ", " {}", "{}\r\n", "\t{}\n", "{}?a b"])
+def test_white_space_around_and_in_a_url_is_read_as_browsers_do(server: Hostile, url: str) -> None:
+    assert fetch(url.format(f"{server.address}/picture/a b.png")) == hostile.picture()
+
+
 def test_a_compressed_body_is_not_unpacked(server: Hostile) -> None:
     assert fetch(f"{server.address}/bomb/gzip") == "unwanted content encoding"
 
@@ -341,17 +379,17 @@ def test_a_host_is_asked_no_more_often_than_the_rate_allows() -> None:
 def test_a_host_is_given_up_when_it_was_waited_for_long_enough() -> None:
     turns = HostTurns(at_once=2, per_s=None, patience_s=10, brisk_s=1)
     for _ in range(100):
-        turns.answered("brisk", seconds=0.9)
-        turns.answered("slow", seconds=1.4)
-    with turns.turn("brisk"), turns.turn("slow"):
+        turns.answered(Route("brisk"), seconds=0.9)
+        turns.answered(Route("slow"), seconds=1.4)
+    with turns.turn(Route("brisk")), turns.turn(Route("slow")):
         pass
     for _ in range(3):
-        turns.answered("crawling", seconds=10)
+        turns.answered(Route("crawling"), seconds=10)
     for _ in range(4):
-        turns.failed("silent", seconds=0.5, silent=True)
-    turns.pause("busy", 11)
+        turns.failed(Route("silent"), seconds=0.5, silent=True)
+    turns.pause(Route("busy"), 11)
     for name in ("crawling", "silent", "busy"):
-        with pytest.raises(HostGivenUp), turns.turn(name):
+        with pytest.raises(HostGivenUp), turns.turn(Route(name)):
             pass
 
 
@@ -361,16 +399,16 @@ def test_who_waits_for_a_host_is_told_when_it_is_given_up() -> None:
 
     def wait() -> None:
         try:
-            with turns.turn("host"):
+            with turns.turn(Route("host")):
                 pass
-        except HostGivenUp as given_up:
-            refused.append(str(given_up))
+        except HostGivenUp:
+            refused.append("host")
 
     threads = [threading.Thread(target=wait) for _ in range(5)]
-    with turns.turn("host"):
+    with turns.turn(Route("host")):
         for thread in threads:
             thread.start()
-        turns.pause("host", 3600)
+        turns.pause(Route("host"), 3600)
         for thread in threads:
             thread.join()
     assert refused == ["host"] * 5

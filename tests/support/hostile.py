@@ -149,6 +149,20 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(gzip.compress(bytes(64 << 20)), Content_Encoding="gzip")
 
+    def _coding(self, *names: str) -> None:
+        """A picture, plain, whatever its headers say."""
+        self.send_response(200)
+        for name in names:
+            self.send_header("Content-Encoding", name)
+        self.end_headers()
+        self.wfile.write(picture())
+
+    def _interim(self, status: str, times: str) -> None:
+        """So many interim answers, then the picture."""
+        for _ in range(int(times)):
+            self.wfile.write(f"HTTP/1.1 {status} Interim\r\nLink: </style.css>\r\n\r\n".encode())
+        self._answer(picture())
+
     def _busy(self, status: str, how: str) -> None:
         """Asks to wait once, then has the picture."""
         later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)

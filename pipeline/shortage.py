@@ -1,0 +1,113 @@
+"""What this machine or this process runs out of: descriptors, threads, processes, memory. Tells it from the faults of
+others, and says what to do about it. Knows nothing of hosts or pictures.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_WANTED_DESCRIPTORS = 65_536  # more than any part of a run needs
+_FEWER = "lower download.workers, download.threads, encode.workers or a batch_size"
+_NO_THREAD = "can't start new thread"
+_MEMORY = f"memory ran out: free some, raise its limit (`ulimit -v`, a container's or job's limit), or {_FEWER}"
+
+
+class Shortage(RuntimeError):
+    """This machine lacks something; the message says what, and the remedy."""
+
+    exit_code = 1
+
+
+def shortage_of(error: BaseException) -> str | None:
+    """What the machine lacked where an error says so, and the remedy; else None."""
+    if isinstance(error, Shortage):
+        return str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return _MEMORY
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return _processes()
+    if isinstance(error, socket.gaierror):
+        return _MEMORY if error.errno == socket.EAI_MEMORY else None
+    return _by_number(error.errno) if isinstance(error, OSError) else None
+
+
+def _by_number(number: int | None) -> str | None:
+    match number:
+        case errno.EMFILE:
+            return (
+                f"too many open files: this process may open {descriptor_limit()} at a time; raise that with "
+                f"`ulimit -n {max(1024, 2 * descriptor_limit())}`, or {_FEWER}"
+            )
+        case errno.ENFILE:
+            return f"too many open files in all of this system: end other programs, raise fs.file-max, or {_FEWER}"
+        case errno.ENOMEM:
+            return _MEMORY
+        case errno.ENOBUFS:
+            return f"the system has no room for more network connections: end other programs, or {_FEWER}"
+        case errno.EAGAIN:
+            return _processes()
+    return None
+
+
+def shortage_in_text(text: str) -> str | None:
+    """The same for an error of another process, of which only the text came here."""
+    if "MemoryError" in text or "annot allocate memory" in text or "can't allocate memory" in text:
+        return _MEMORY
+    if _NO_THREAD in text or "Resource temporarily unavailable" in text:
+        return _processes()
+    if "Too many open files" in text:
+        return _by_number(errno.EMFILE)
+    return None
+
+
+@contextmanager
+def own_shortage_raised() -> Iterator[None]:
+    """Raise Shortage for what the machine lacked in the block."""
+    try:
+        yield
+    except Exception as error:
+        if lack := shortage_of(error):
+            raise Shortage(lack) from error
+        raise
+
+
+def descriptor_limit() -> int:
+    """How many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_descriptor_limit() -> None:
+    """As far as the system lets this process; those that it starts inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def free_descriptors() -> int:
+    """How many more files this process may open."""
+    limit = descriptor_limit()
+    if limit == resource.RLIM_INFINITY:
+        return _WANTED_DESCRIPTORS
+    try:
+        return max(0, limit - sum(1 for _ in Path("/dev/fd").iterdir()))
+    except OSError:
+        return 0
+
+
+def check_descriptors() -> None:
+    """Raise the system's error where there is no descriptor left."""
+    os.close(os.open(os.devnull, os.O_RDONLY))
+
+
+def _processes() -> str:
+    return (
+        "no more threads or processes may be started: raise their limit (`ulimit -u`, a container's or job's limit), "
+        f"or {_FEWER}"
+    )

@@ -6,31 +6,33 @@ One file or a folder of them, on this disk or behind any fsspec URL. Knows nothi
 from __future__ import annotations
 
 import lzma
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
-from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
+from data_catalog.redacted import without_secrets
+
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
 _PATIENCE_S = 30.0  # with a web server that does not answer, which is asked twice
 _BLOCK_BYTES = 4 << 20
-_SECRET = re.compile(r"sig(nature)?$|token|secret|password|credential|api.?key", re.IGNORECASE)
 
 
 class UrlTableError(ValueError):
-    """A URL table that cannot be used; the message says why."""
+    """A URL table that cannot be used; the message says why, without the secrets of its URL."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
 
 
 class TableMissing(UrlTableError):
@@ -149,15 +151,6 @@ def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
     return bool(filesystem.isfile(entry["name"]))
 
 
-def secret_in(url: str) -> str | None:
-    """What in a URL only its owner should see, by name: settings are recorded, and shown to others."""
-    parts = urlsplit(url)
-    if parts.password:
-        return "a password"
-    named = (name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
-    return next((f"a {name!r} in its query" for name in named if _SECRET.search(name)), None)
-
-
 def _locate(source: str) -> tuple[Any, str]:
     """the file system of a path or URL, and the path in it"""
     if "://" not in source:
@@ -203,7 +196,7 @@ def _format(name: PurePosixPath) -> str:
 
 
 def _table_file(filesystem: Any, path: str, size: int | None) -> TableFile:
-    name = PurePosixPath(path)
+    name = PurePosixPath(path.partition("?")[0] if "://" in path else path)  # a signed URL has a query
     if (kind := _format(name)) not in FORMATS:
         known = f"{', '.join(FORMATS)}, all but parquet also with {', '.join(PACKINGS)}"
         raise UrlTableError(f"URL table {path} has an unknown format {''.join(name.suffixes[-2:])!r}; known: {known}")

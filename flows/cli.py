@@ -42,6 +42,7 @@ from flows.terminal import (
     say,
     with_prefect,
 )
+from pipeline.shortage import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -308,6 +309,7 @@ def main(words: Sequence[str] | None = None) -> None:
     SIGTERM, or when whoever read the output has left.
     """
     signal.signal(signal.SIGTERM, _stop)
+    raise_descriptor_limit()
     fit_streams()
     logging.raiseExceptions = False  # a log that no server takes is no news to a user
     try:
@@ -342,7 +344,8 @@ def _explain(error: Exception) -> int:
 
     An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a stage that failed.
     """
-    from flows.causes import cause_outside, without_secrets
+    from data_catalog.redacted import without_secrets
+    from flows.causes import cause_outside
 
     def print_error(what: object) -> None:
         say(without_secrets(f"tld: {what}"))

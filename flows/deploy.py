@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from flows.causes import without_secrets
+from data_catalog.redacted import holds_secret, without_secrets
 from flows.terminal import Config, UserMistake, console, errors, load
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def deploy(
     problems = [f"--gpus must be at least 1, got {gpus}"] if gpus < 1 else []
     for option, given in (("--cron", cron), ("--nightly", nightly)):
         problems += [f"{option}: {problem}" for problem in _bad(given)]
+    if holds_secret(settings.download.urls):
+        problems.append(
+            "download.urls: the URL holds a user, a password or a query, which a deployment would show to others; put "
+            "secrets where fsspec looks for them on the workers (environment variables, or files in ~/.config/fsspec)"
+        )
     if problems:
         raise UserMistake("\n".join(problems))
 

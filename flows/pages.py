@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from data_catalog.redacted import redacted
 from flows.terminal import say
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
     if wanted.source:
         answered = f"if {plan.success:.0%} of the URLs answer, as is expected of {wanted.source}"
     facts = [
-        ("table", wanted.urls),
+        ("table", redacted(wanted.urls)),
         ("rows", f"{account.rows:,}"),
         ("usable", f"{account.usable:,}  ({account.usable / account.rows:.1%})"),
         *(("", f"{count:,} × {cause}") for cause, count in account.rejected.most_common()),

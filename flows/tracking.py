@@ -28,8 +28,8 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from data_catalog.manifest import MANIFEST_NAME, Manifest
+from data_catalog.redacted import without_secrets
 from data_catalog.workspace import Workspace
-from flows.causes import without_secrets
 from flows.mlflow_store import open_store, process_tags, tracking_uri
 from flows.outbox import Message, Outbox, is_away
 from flows.progress import Progress

@@ -12,6 +12,8 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_UI_URL
 
+from data_catalog.redacted import without_secrets
+
 _PATIENCE_S = 10
 
 
@@ -25,8 +27,8 @@ def tell_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         "flow": flow.name,
         "run": flow_run.name,
         "state": state.name,
-        "message": state.message or "",
-        "url": f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}",
+        "message": without_secrets(state.message or ""),
+        "url": without_secrets(f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}"),
     }
     with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
         request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.shortage import shortage_in_text
+
 Event = dict[str, Any]
 _GRACE_S = 20.0  # from the polite signal to the other one
 _GRACE_OF_THE_REST_S = 5.0  # to end by themselves, once one of several has failed
@@ -164,7 +166,8 @@ def _describe(child: _Child) -> str:
         file.seek(child.begins_at)
         lines = file.read().decode(errors="replace").splitlines()
     tail = "".join(f"\n  | {line}" for line in lines[-_TAIL_LINES:])
-    return f"{child.name} {_why(child.process.returncode)}{tail}\nIts log: {child.log}"
+    lack = "".join(f"\n{lack}" for lack in (shortage_in_text(tail),) if lack)
+    return f"{child.name} {_why(child.process.returncode)}{tail}{lack}\nIts log: {child.log}"
 
 
 def _why(code: int) -> str:

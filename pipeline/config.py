@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -25,9 +26,9 @@ from pydantic_core import PydanticCustomError
 
 from data_catalog.duplicates import MOST_BITS
 from data_catalog.object_store import is_url
+from data_catalog.redacted import holds_secret, redacted
 from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources, source_at
-from data_catalog.table_files import secret_in
 from data_catalog.text_files import TextFileError, read_text
 from data_catalog.urls import RowRules, TableColumns
 from pipeline.yaml_tree import YamlError, read_tree, read_value
@@ -53,12 +54,11 @@ _Decays = Annotated[
 
 
 def _without_secret(url: str) -> str:
-    if secret := secret_in(url):
+    if holds_secret(url):
         raise PydanticCustomError(
             _UNSPEAKABLE,
-            "the URL holds {secret}, and settings are recorded for others to see; put it where fsspec looks for "
-            "it (environment variables like AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
-            {"secret": secret},
+            "the URL holds a user, a password or a query, and this place is shown to others; put secrets where fsspec "
+            "looks for them (environment variables like AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
         )
     return url
 
@@ -132,7 +132,8 @@ class DownloadConfig(_Section):
     """A data set of `tld catalog list`: sets urls, columns and min_success_rate where you set nothing else."""
     urls: str
     """Table of URLs and captions: a file (csv, tsv, parquet, json lines, also packed), a folder of such files or an
-    fsspec URL like s3://…; or 'shapes' for the built-in data set."""
+    fsspec URL like s3://…; or 'shapes' for the built-in data set. Of a URL's user, password and query, records show
+    '***'."""
     url_column: str = "url"
     """Column of the URLs."""
     caption_column: str = "caption"
@@ -193,10 +194,10 @@ class DownloadConfig(_Section):
     threads: int = Field(32, ge=1, le=4096)
     """Connections of each process. Changes speed only."""
 
-    @field_validator("urls")
-    @classmethod
-    def _urls_hold_no_secret(cls, urls: str) -> str:
-        return _without_secret(urls)
+    @field_serializer("urls", when_used="json")
+    def _urls_as_recorded(self, urls: str) -> str:
+        """What is recorded shows no secret; the run itself works with the whole URL."""
+        return redacted(urls)
 
     @field_validator("allowed_networks")
     @classmethod

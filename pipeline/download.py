@@ -38,7 +38,7 @@ from pipeline.http_messages import USER_AGENT_TOKEN
 from pipeline.isolated import Budget, Isolated, Refused
 from pipeline.pixels import Resized, SquareResizer
 from pipeline.safe_http import NO_TIME_LEFT, GuardedOpener, is_transient
-from pipeline.shortage import Shortage
+from pipeline.shortage import Shortage, raise_descriptor_limit
 from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
@@ -154,6 +154,7 @@ class ShardDownloader:
     _shortage: Shortage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        raise_descriptor_limit()  # a worker of a cluster or a server is not of our command line
         config = self.config
         self._opener = GuardedOpener(config, self.proxy, shapes.HOST)
         resizer = SquareResizer(

@@ -16,8 +16,11 @@ from data_catalog.stored import ObjectStorageError
 from data_catalog.urls import UrlTableError, open_url_table
 from pipeline.caption_draw import wrong_weights
 from pipeline.config import ConfigError, RunConfig
+from pipeline.shortage import descriptor_limit
 from pipeline.train_events import model_file
 from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder
+
+_FEWEST_DESCRIPTORS = 128  # pipes to workers and servers, connections, files of shards
 
 
 def check_run(config: RunConfig) -> None:
@@ -226,6 +229,14 @@ def _compiler(config: RunConfig) -> Iterator[str]:
         yield f"train.compile: needs a C++ compiler and finds no {name!r}; install one, or set train.compile=false"
 
 
+def _descriptors(_config: RunConfig) -> Iterator[str]:
+    if descriptor_limit() in range(_FEWEST_DESCRIPTORS):
+        yield (
+            f"this process may open {descriptor_limit()} files at a time, and a run needs {_FEWEST_DESCRIPTORS}: "
+            "raise that with `ulimit -n 1024`"
+        )
+
+
 _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _url_table,
     _encoders,
@@ -241,4 +252,5 @@ _CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _rendezvous,
     _one_folder,
     _compiler,
+    _descriptors,
 )

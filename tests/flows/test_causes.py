@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -46,6 +48,34 @@ def test_a_server_that_is_gone_is_told() -> None:
         httpx.get(f"http://127.0.0.1:{free_port()}")
     assert told_of(refused.value).startswith("the Prefect server does not answer any more")
     assert told_of(PrefectServerError("it did not start")).startswith("it did not start.")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        *((OSError(number, os.strerror(number)), "too many open files") for number in (errno.EMFILE, errno.ENFILE)),
+        *((error, "memory ran out") for error in (MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "memory ran out"),
+        (RuntimeError("can't start new thread"), "no more threads or processes"),
+        (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "no more threads or processes"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "a file became larger"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "the disk is full"),
+    ],
+    ids=str,
+)
+def test_a_lack_is_told_whoever_met_it(error: Exception, says: str) -> None:
+    by_cleanup = AttributeError("DummyProcess has no attribute 'terminate'")
+    by_cleanup.__context__ = error
+    by_text = RuntimeError(f"another's words: {error!r}\nand more")
+    of_worker = AttributeError("terminate")
+    of_worker.add_note(f"Traceback (most recent call last):\n  x()\n{type(error).__name__}: {error}\n\nDuring …")
+    for one in (error, by_cleanup, by_text, of_worker, ExceptionGroup("several", [KeyError("x"), error])):
+        assert told_of(one).startswith(says) or errno.ENFILE in error.args
+
+
+def test_a_forbidden_place_is_told_with_its_owner(tmp_path: Path) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a" / "b"))
+    assert told_of(error).startswith(f"no permission for {tmp_path}/a/b ({tmp_path} belongs to {tmp_path.owner()})")
 
 
 def test_an_error_of_ours_stays_unexpected() -> None:

@@ -16,7 +16,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Failed
 
-from flows.deploy import _rooted, _server
+from flows.deploy import _rooted, _server, deploy
 from flows.prefect_server import free_port, server_command, server_environment
 from flows.terminal import UserMistake
 from flows.text_to_image import text_to_image
@@ -168,3 +168,21 @@ def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch:
     monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
     run = FlowRun(flow_id=uuid4(), name="mauve-fox")
     tell_webhook(text_to_image, run, Failed(message="why"))
+
+
+def test_a_webhook_is_told_no_secret_of_an_address(
+    told: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, posted = told
+    monkeypatch.setenv("TLD_WEBHOOK", url)
+    run = FlowRun(flow_id=uuid4(), name="a-run")
+    tell_webhook(text_to_image, run, Failed(message=f"https://me:{CANARY}@host/t.csv?key={CANARY}: HTTP 403"))
+    assert posted[-1]["run"] == "a-run"
+    assert posted[-1]["message"] == "https://host/t.csv?key=***: HTTP 403"
+
+
+def test_a_deployment_takes_no_secret_in_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.deploy._server", lambda: "a server")
+    with pytest.raises(UserMistake, match="which a deployment would show to others") as refused:
+        deploy(TINY, f"download.urls=https://host/t.csv?key={CANARY}")
+    assert CANARY not in str(refused.value)

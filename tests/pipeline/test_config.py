@@ -1,10 +1,11 @@
+import pickle
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipeline.config import ConfigError, load_config
+from pipeline.config import ConfigError, DownloadConfig, load_config
 from pipeline.optimizers import learning_rate
 from pipeline.step_loss import largest_weight, noise_quantile
 from tld_model.denoiser import Denoiser
@@ -172,3 +173,11 @@ def test_absurd_settings_are_refused_with_their_name(override: str) -> None:
         load_config(CONF / "tiny.yaml", [override])
     assert override.partition("=")[0].partition(".")[0] in str(refused.value)
     assert len(str(refused.value)) < 600
+
+
+def test_the_url_of_a_table_is_used_whole_and_recorded_without_its_secrets() -> None:
+    config = DownloadConfig(urls="zip://t.csv::https://me:canary@host/t.zip?key=canary")
+    assert config.urls.count("canary") == 2
+    assert pickle.loads(pickle.dumps(config)) == config.model_copy() == config
+    assert config.model_dump(mode="json")["urls"] == "zip://t.csv::https://host/t.zip?key=***"
+    assert "canary" not in config.model_dump_json()

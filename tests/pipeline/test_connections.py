@@ -166,7 +166,7 @@ def test_a_process_of_few_descriptors_fetches_every_row(server: Hostile, tmp_pat
         ShardDownloader(settings, tmp_path, ""),
         shard_of([f"{server.address}/picture/{i}" for i in range(120)]),
     )
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # ShardDownloader has raised it
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptor_limit() - free_descriptors() + 60, hard))
     try:  # the server's own connections count too
         receipt = downloader(shard)

@@ -25,8 +25,9 @@ from pipeline import download as download_stage
 from pipeline.config import DownloadConfig, EncodeConfig
 from pipeline.download import download
 from pipeline.encode import encode
-from pipeline.isolated import Budget, Shortage
+from pipeline.isolated import Budget
 from pipeline.pool import map_in_pool
+from pipeline.shortage import Shortage
 from pipeline.stage import MapShards, Output, StageFailed
 from tests.support.bombs import jpeg_of_scans
 from tests.support.fragile import Fragile

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.isolated import CRASHED, TOO_LARGE, TOO_SLOW, Budget, Isolated, Refused, Shortage
+from pipeline.isolated import CRASHED, TOO_LARGE, TOO_SLOW, Budget, Isolated, Refused
+from pipeline.shortage import Shortage
 from tests.support.command import is_running
 
 

@@ -1,0 +1,66 @@
+"""URLs as others may see them: scheme, host and path, and nothing that may let somebody in."""
+
+from __future__ import annotations
+
+import re
+
+_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:,.;)\]]", re.IGNORECASE)
+_CHAIN = re.compile(r"::(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+_HIDDEN = "***"
+_REPOSITORIES = {"github", "gitlab", "git"}  # github://owner:repository@branch/path
+_CONTAINERS = {"abfs", "abfss", "az", "wasb", "wasbs"}  # abfs://container@account/path
+
+
+def redacted(url: str) -> str:
+    """A URL without its user and password, and without the values of its query. In a chain of URLs (zip://a::https://…)
+    each. A path on a disk stays as it is."""
+    return "::".join(map(_link, _CHAIN.split(url)))
+
+
+def without_secrets(text: str) -> str:
+    """A text whose URLs are redacted: clients tell in their errors what they asked."""
+    return _URL.sub(lambda found: redacted(found[0]), text)
+
+
+def holds_secret(url: str) -> bool:
+    """Whether a URL has parts that others may not see."""
+    return redacted(url) != url
+
+
+def _link(url: str) -> str:
+    """One URL of a chain."""
+    if "://" not in url:
+        return url
+    place, question, query = url.partition("?")
+    shown = _without_token(_without_user(place))
+    return f"{shown}?{_without_values(query)}" if question else shown
+
+
+def _without_user(place: str) -> str:
+    scheme, separator, rest = place.partition("://")
+    if not separator or "@" not in rest or scheme.lower() in _REPOSITORIES:
+        return place
+    authority, slash, path = rest.partition("/")
+    if "@" not in authority:  # an @ of the path, or of a password with a slash in it
+        host, _, port = authority.rpartition(":")
+        if not host or port.isdigit() or authority.startswith("["):
+            return place
+        authority, slash, path = _after_user(rest).partition("/")
+    elif scheme.lower() not in _CONTAINERS or ":" in authority:
+        authority = _after_user(authority)
+    return f"{scheme}://{authority}{slash}{path}"
+
+
+def _after_user(text: str) -> str:
+    return text.rpartition("@")[2]
+
+
+def _without_token(place: str) -> str:
+    """A fragment is a place in a page, unless it gives something a value."""
+    before, sign, fragment = place.partition("#")
+    return f"{before}#{_HIDDEN}" if sign and "=" in fragment else place
+
+
+def _without_values(query: str) -> str:
+    pairs = (pair.partition("=") for pair in re.split("[&;]", query.partition("#")[0]))
+    return "&".join(f"{name}={_HIDDEN}" if equals and value else _HIDDEN for name, equals, value in pairs)

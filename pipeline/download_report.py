@@ -9,6 +9,7 @@ from typing import Any
 
 from data_catalog.images import sample_image_pairs
 from data_catalog.manifest import Shard, write_atomically
+from data_catalog.redacted import redacted
 from data_catalog.stored import is_there, local
 from pipeline.config import DownloadConfig
 from pipeline.download_account import SIDES, Tally
@@ -31,6 +32,7 @@ def write_download_report(
     page = render_page(
         "download_report.html.j2",
         config=config,
+        table=redacted(config.urls),
         figures=figures,
         asked=asked,
         success=told.downloaded / asked if asked else 0.0,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from data_catalog.redacted import holds_secret, redacted, without_secrets
 from data_catalog.table_files import UrlTableError
+from tests.support.command import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,9 @@ def test_of_a_url_scheme_host_and_path_are_shown(url: str, shown: str) -> None:
 def test_what_holds_no_secret_stays_as_it_is(url: str) -> None:
     assert redacted(url) == url
     assert not holds_secret(url)
+
+
+def test_no_page_shows_the_url_of_a_table_as_it_is_set() -> None:
+    pages = [path for folder in ("pipeline", "flows") for path in (REPOSITORY / folder).rglob("*.j2")]
+    assert pages
+    assert not [path.name for path in pages if re.search(r"\{\{[^}]*\burls\b", path.read_text(encoding="utf-8"))]

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from data_catalog.files import replacing
 from data_catalog.manifest import Shard, read_receipt, receipt_path, write_receipt
 from data_catalog.stored import is_there, local
 
@@ -42,4 +43,5 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        with replacing(target) as unfinished:
+            shutil.copyfile(source, unfinished)

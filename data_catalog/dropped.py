@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from data_catalog.files import replacing
 from data_catalog.stored import local
 
 SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string()), ("reason", pa.string())])
@@ -20,11 +20,10 @@ def dropped_file(folder: Path, name: str) -> Path:
 
 
 def write_dropped(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> Path:
-    """List the dropped rows of a shard, by rename. Equal rows give equal bytes."""
+    """List the dropped rows of a shard. Equal rows give equal bytes."""
     path = dropped_file(folder, name)
-    unfinished = path.with_name(path.name + ".partial")
-    parquet.write_table(pa.Table.from_pylist(list(rows), SCHEMA), unfinished, compression="zstd")
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        parquet.write_table(pa.Table.from_pylist(list(rows), SCHEMA), unfinished, compression="zstd")
     return path
 
 

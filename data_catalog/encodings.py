@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from data_catalog.files import replacing
 from data_catalog.stored import local
 
 SCHEMA = pa.schema(
@@ -69,16 +70,15 @@ class EncodedArrays:
 
 
 def write_encoded_shard(folder: Path, name: str, rows: dict[str, list[Any]], arrays: EncodedArrays) -> None:
-    """Write both files of a shard, each by rename. Equal rows give equal bytes."""
+    """Write both files of a shard. Equal rows give equal bytes."""
     table = pa.table(rows, schema=pa.schema([*SCHEMA, MORE_CAPTIONS]) if MORE_CAPTIONS.name in rows else SCHEMA)
     main = arrays.text if arrays.text_start is None else arrays.text_start[:-1]
     if not table.num_rows == len(arrays.latents) == len(main) == len(arrays.key):
         raise AssertionError("parquet and npz must have the same rows")
-    _write_table(table, folder / f"{name}.parquet")
-    unfinished = folder / f"{name}.npz.partial"
-    with unfinished.open("wb") as file:
+    with replacing(folder / f"{name}.parquet") as unfinished:
+        parquet.write_table(table, unfinished, compression="zstd")
+    with replacing(folder / f"{name}.npz") as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays.by_name)  # type: ignore[arg-type]  # it takes them for its own options
-    os.replace(unfinished, folder / f"{name}.npz")
 
 
 _F16, _U8, _I64 = np.dtype("<f2"), np.dtype("u1"), np.dtype("<i8")
@@ -137,12 +137,6 @@ def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.T
         if (found := table.schema.field(column).type) != known[column]:
             raise EncodingsError(f"{path}: column {column} holds {found}, not {known[column]}")
     return table
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    unfinished = path.with_name(path.name + ".partial")
-    parquet.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, path)
 
 
 def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:

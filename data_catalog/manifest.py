@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data_catalog.files import flush_folder, write_atomically
 from data_catalog.stored import MARKS, discard, is_away, local, marked, push_beside
 
 MANIFEST_NAME = "manifest.json"
@@ -184,6 +184,7 @@ def release(folder: Path, name: str) -> None:
     """Delete a file on purpose: it is marked first, so that its output counts as whole without it."""
     mark = _release_mark(folder, name)
     mark.touch()
+    flush_folder(folder)
     push_beside(mark, folder / name)
     discard([folder / name])
 
@@ -201,13 +202,6 @@ def is_account(path: Path) -> bool:
 def is_release(path: Path) -> bool:
     """Whether a file is the mark of one deleted on purpose: without it an output would count as damaged."""
     return path.name.endswith(_RELEASED_SUFFIX)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file by rename: readers see all of it or none."""
-    unfinished = path.with_name(path.name + ".partial")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
 
 
 def _release_mark(folder: Path, name: str) -> Path:

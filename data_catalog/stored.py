@@ -19,6 +19,8 @@ from typing import Any
 
 import fsspec
 
+from data_catalog.files import put_in_place
+
 MARKS = ".stored"
 _AT_A_TIME = 16
 
@@ -59,7 +61,7 @@ def write_mark(path: Path, mark: Mark, copied_at_ns: int | None) -> None:
     unfinished = where.with_name(f"{where.name}.{_own_suffix()}")
     unfinished.write_text(json.dumps(asdict(mark)))
     os.utime(unfinished, ns=(0, copied_at_ns or 0))
-    os.replace(unfinished, where)
+    os.replace(unfinished, where)  # not flushed: there are as many as objects, and a lost one is written anew
 
 
 def is_copy(path: Path) -> bool:
@@ -129,7 +131,7 @@ def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
                 found = part.stat()
                 if found.st_size != mark.bytes:
                     raise ObjectStorageError(f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again")
-                os.replace(part, path)
+                put_in_place(part, path)
                 write_mark(path, mark, found.st_mtime_ns)
         finally:
             for part in unfinished:  # of a fetch that failed: another process would never find it

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +46,8 @@ def _cause(error: BaseException) -> str | None:
         return lack
     if isinstance(error, OSError) and error.errno in _BY_NUMBER:
         return f"{_BY_NUMBER[error.errno]} ({said})"
-    if isinstance(error, PermissionError) and error.filename:
-        return _not_permitted(error)
+    if isinstance(error, PermissionError) and (refused := _refused(error)):
+        return refused
     for line in (*said.splitlines(), *_told_by_workers(error)):
         for words, remedy in _BY_WORDS.items():
             if words in line:
@@ -59,15 +61,41 @@ def _cause(error: BaseException) -> str | None:
     return None
 
 
-def _not_permitted(error: PermissionError) -> str:
-    """Who may do what, where a file or a folder refuses us."""
+def _refused(error: PermissionError) -> str | None:
+    """Which file or folder this user may not use, and who may change that; None where the error names none."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return None
     path = Path(os.fsdecode(error.filename))
-    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    for place in (path, *path.absolute().parents):
+        try:
+            status = place.stat()
+        except OSError:
+            continue  # not there, or in a folder that this user may not open
+        if need := _lacking(place, stat.S_ISDIR(status.st_mode)):
+            mode, owner = stat.filemode(status.st_mode), _user(status.st_uid)
+            return (
+                f"{place} may not be {need} by {_user(os.geteuid())} (mode {mode}, owner {owner}): "
+                f"ask {owner} to change its mode, or work as another user"
+            )
+    return None
+
+
+def _lacking(place: Path, folder: bool) -> str | None:
+    """What this user may not do there."""
+
+    def allowed(what: int) -> bool:
+        return os.access(place, what, effective_ids=os.access in os.supports_effective_ids)
+
+    if not allowed(os.R_OK) or (folder and not allowed(os.X_OK)):
+        return "read"
+    return None if allowed(os.W_OK) else "written"
+
+
+def _user(number: int) -> str:
     try:
-        owner: str | int = there.owner()
-    except (OSError, KeyError):
-        owner = "another user"
-    return f"no permission for {path} ({there} belongs to {owner}): change its owner or its mode"
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # as in a container
+        return f"user {number}"
 
 
 def _told_by_workers(error: BaseException) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from data_catalog.files import replacing
 from flows.terminal import UserMistake, console
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def import_checkpoint(
     published = import_published(file.expanduser(), layout)
     encoders |= {f"{kind}_identity": encoder_identity(name) for kind, name in encoders.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_denoiser(path, published.weights, published.config, encoders, latent_scaling=1 / latent_divisor)
+    with replacing(path) as unfinished:
+        save_denoiser(unfinished, published.weights, published.config, encoders, latent_scaling=1 / latent_divisor)
     console.print(
         f"layout     {published.layout}: {published.reason}\n"
         f"model      {_sizes(published.config)}\n"
@@ -89,7 +91,8 @@ def export_checkpoint(
 
     path = model_file(checkpoint)
     denoiser = load_denoiser(path, "cpu")
-    export_published(out, denoiser.state_dict(), denoiser.config, layout)
+    with replacing(out) as unfinished:
+        export_published(unfinished, denoiser.state_dict(), denoiser.config, layout)
     scaling = read_latent_scaling(path)
     divisor = f"{1 / scaling:g}" if scaling else "1 / vae.config.scaling_factor"
     console.print(

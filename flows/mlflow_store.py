@@ -31,6 +31,7 @@ def open_store(config: RunConfig) -> tuple[MlflowClient, str]:
     config.folder.mkdir(parents=True, exist_ok=True)
     try:
         with held(Workspace(config.folder).mlflow_database.with_suffix(".lock"), _OTHERS_OPEN_S):
+            _create_database(config)
             client = MlflowClient(tracking_uri=tracking_uri(config.folder))
             experiment_id = experiment_of(client, config)
     except StillHeld as error:
@@ -42,6 +43,13 @@ def open_store(config: RunConfig) -> tuple[MlflowClient, str]:
         raise UserMistake(f"no MLflow answers at MLFLOW_TRACKING_URI={where}; start it, or unset this") from None
     _close_abandoned(client, experiment_id)
     return client, experiment_id
+
+
+def _create_database(config: RunConfig) -> None:
+    """Create the workspace's database with the mode that the umask gives, so that a group may share it:
+    SQLite lets only its owner write."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        Workspace(config.folder).mlflow_database.touch()
 
 
 def experiment_of(client: MlflowClient, config: RunConfig) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_catalog.files import replacing
 from pipeline.pictures import Pictures
 
 _FRAMES_PER_SECOND = 12
@@ -22,12 +23,9 @@ def strip(frames: Pictures) -> NDArray[np.uint8]:
 def write_animation(frames: Pictures, path: Path) -> None:
     """There and back, again and again as a GIF, once as an MP4; the file's ending says which. Raises OSError."""
     there_and_back = np.concatenate([frames, frames[-2:0:-1]])
-    unfinished = path.with_name(f".{path.name}.partial{path.suffix}")
-    try:
-        {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()](there_and_back, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write = {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
+    with replacing(path) as unfinished:
+        write(there_and_back, unfinished)
 
 
 def _write_gif(frames: Pictures, path: Path) -> None:

@@ -6,7 +6,6 @@ of what a step does.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import zipfile
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from data_catalog.files import make_folder, replacing, unfinished_files
 from pipeline.checkpoint_fit import LAYOUT, misfit
 from pipeline.ranks import ALONE, Ranks, whole
 from pipeline.train import TrainState
@@ -65,20 +65,15 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
     }
     if not ranks.leads:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _path(folder, state.step)
-    unfinished = path.with_suffix(".partial")
     try:
-        _write(content, unfinished)
-        os.replace(unfinished, path)
-        _sync(folder)
+        make_folder(folder)
+        with replacing(_path(folder, state.step)) as unfinished, unfinished.open("wb") as file:
+            torch.save(content, file)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
         if cause := _disk_error(error):
             raise CheckpointNotWritten(_explain(cause, content, folder)) from error
         raise
-    for old in [*checkpoints(folder)[:-_KEPT], *folder.glob("*.damaged"), *folder.glob("*.partial")]:
+    for old in [*checkpoints(folder)[:-_KEPT], *folder.glob("*.damaged"), *unfinished_files(folder)]:
         if old.is_file():
             old.unlink()
 
@@ -158,13 +153,6 @@ def _gathered(tensor: Tensor) -> Tensor:
     return tensor if gathered is tensor else gathered.cpu()
 
 
-def _write(content: dict[str, Any], path: Path) -> None:
-    with path.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _read(path: Path, device: str) -> dict[str, Any]:
     """The content of a checkpoint, every byte of it checked. Raises _Damaged.
 
@@ -208,12 +196,3 @@ def _tensors(tree: object) -> list[Tensor]:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

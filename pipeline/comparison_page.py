@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_catalog.manifest import Manifest, write_atomically
+from data_catalog.files import replacing, write_atomically
+from data_catalog.manifest import Manifest
 from pipeline.config import RunConfig
 from pipeline.intervals import Estimate
 from pipeline.judge import HIGHER_IS_BETTER, Judged
@@ -108,7 +109,8 @@ def write_comparison(
     write_atomically(folder / "comparison.html", page)
     triples = [picture for i in shown for picture in (first.samples[i], second.samples[i], real[i])]
     labels = [label for i in shown for label in (f"A: {captions[i]}", "B", "held out")]
-    picture_grid(triples, labels, columns=6).save(folder / "comparison.png")
+    with replacing(folder / "comparison.png") as unfinished:
+        picture_grid(triples, labels, columns=6).save(unfinished)
     told = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
     names = {"A": runs[0].name, "B": runs[1].name}
     write_atomically(folder / "comparison.json", json.dumps({"runs": names, "scores": told}, indent=2) + "\n")

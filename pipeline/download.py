@@ -27,6 +27,7 @@ from pyarrow import ipc, parquet
 
 from data_catalog import shapes
 from data_catalog.adoption import Adopt, adopt_shard
+from data_catalog.files import put_in_place
 from data_catalog.images import repack_sorted
 from data_catalog.manifest import Shard, digest_of, file_digest, file_records, read_receipt, write_receipt
 from data_catalog.shapes_server import serve_shapes
@@ -211,8 +212,8 @@ class ShardDownloader:
     def _finish(self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
         parquet.write_table(told, scratch / "sorted.parquet", compression="zstd")
         tar, table = self.out / f"{shard.name}.tar", self.out / f"{shard.name}.parquet"
-        os.replace(scratch / "sorted.tar", tar)
-        os.replace(scratch / "sorted.parquet", table)
+        put_in_place(scratch / "sorted.tar", tar)
+        put_in_place(scratch / "sorted.parquet", table)
         receipt = Shard(
             name=shard.name,
             rows=succeeded,

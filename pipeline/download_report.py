@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_catalog.files import write_atomically
 from data_catalog.images import sample_image_pairs
-from data_catalog.manifest import Shard, write_atomically
+from data_catalog.manifest import Shard
 from data_catalog.redacted import redacted
 from data_catalog.stored import is_there, local
 from pipeline.config import DownloadConfig

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records, write_atomically
+from data_catalog.files import replacing, write_atomically
+from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records
 from data_catalog.workspace import Workspace
 from pipeline.batches import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
@@ -204,7 +205,8 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     scores = {name: estimate.value for name, estimate in report.estimates.items()}
     metrics = {name: _in_json(estimate) for name, estimate in report.estimates.items()}
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    _grid(report).save(out / "grid.png")
+    with replacing(out / "grid.png") as unfinished:
+        _grid(report).save(unfinished)
     write_atomically(out / "report.html", render_report(report))
 
     track.metrics(scores | report.timing, step=0)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data_catalog.files import replacing_folder
 from pipeline.config import EvaluateConfig
 from pipeline.diffusers_transformer import TldTransformer
 from pipeline.model_card import CARD_FILE, Usage
@@ -44,21 +43,16 @@ def check_target(out: Path) -> None:
 def export_diffusers(
     generate: Generator, usual: EvaluateConfig, card: Callable[[Usage], str], prompt: str, out: Path
 ) -> None:
-    """Write the folder, by rename, in place of an earlier export. `usual` is how it samples where a call does not
+    """Write the folder in place of an earlier export. `usual` is how it samples where a call does not
     say; the prompt is that of the card's example. Raises ExportError."""
     check_target(out)
     out = out.absolute()
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        unfinished = Path(scratch) / "new"
+    with replacing_folder(out) as unfinished:
         _write(generate, usual, unfinished)
-        (unfinished / CARD_FILE).write_text(card(_usage(usual, prompt)))
-        if out.exists():
-            os.replace(out, Path(scratch) / "old")
-        os.replace(unfinished, out)
+        (unfinished / CARD_FILE).write_text(card(_usage(usual, prompt)), encoding="utf-8")
 
 
 def _write(generate: Generator, usual: EvaluateConfig, out: Path) -> None:
-    out.mkdir()
     transformer = TldTransformer(generate.denoiser.config.model_dump(mode="json"))
     transformer.denoiser.load_state_dict(generate.denoiser.state_dict())
     transformer.save_pretrained(out / "transformer")

@@ -5,7 +5,6 @@ n pictures   d embedding width
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_catalog import shapes
+from data_catalog.files import make_folder, replacing
 from pipeline.intervals import REPLICATES, Estimate, bootstrap, bootstrap_difference
 from pipeline.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
 from pipeline.pictures import Pictures
@@ -68,12 +68,11 @@ def read_back(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
 
 
 def save_judged(judged: Judged, path: Path) -> None:
-    """Write to a safetensors file, by rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """Write to a safetensors file."""
+    make_folder(path.parent)
     correct = {f"correct/{name}": verdicts for name, verdicts in judged.correct.items()}
-    save_file({"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        save_file({"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished)
 
 
 def load_judged(path: Path) -> Judged | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from data_catalog.files import replacing
 from data_catalog.picture_formats import open_picture
 
 ENTRY = "tld"
@@ -28,8 +28,8 @@ class PictureFileError(ValueError):
 
 
 def write_picture(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG with settings that JSON can say; by rename, so that the file is whole or absent. Equal pictures with
-    equal settings are equal files. Raises PictureFileError."""
+    """Write a PNG with settings that JSON can say. Equal pictures with equal settings are equal files.
+    Raises PictureFileError."""
     told = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
     if len(told) > _MOST_CHARS:
         raise PictureFileError(f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most")
@@ -37,10 +37,9 @@ def write_picture(image: Image.Image, settings: Mapping[str, Any], path: Path) -
     entries.add_itxt(ENTRY, told)
     image.save(png, format="PNG", pnginfo=entries)
 
-    unfinished = path.with_name(path.name + ".partial")
     try:
-        unfinished.write_bytes(png.getbuffer())
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(png.getbuffer())
     except OSError as error:
         raise PictureFileError(f"cannot write {path}: {error.strerror}") from error
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from data_catalog.files import make_folder, unfinished_files
 from data_catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -223,7 +224,7 @@ def run_stage(
     spec = STAGES[stage]
     identity = fingerprint(spec, config, parents)
     folder = Workspace(config.folder).output(stage, identity)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     look_up(config, stage, accounts=True)
     again = force or reopen
     with _alone_in(folder):
@@ -255,6 +256,8 @@ def _make(
     work: Callable[[Path], Output],
 ) -> Manifest:
     discard([folder / MANIFEST_NAME])
+    for leftover in unfinished_files(folder):
+        leftover.unlink(missing_ok=True)
     if force:
         forget(folder)
 

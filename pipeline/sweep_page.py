@@ -9,7 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from data_catalog.manifest import Manifest, write_atomically
+from data_catalog.files import replacing, write_atomically
+from data_catalog.manifest import Manifest
 from pipeline.charts import drawn, svg_uri
 from pipeline.hardware import hardware
 from pipeline.pages import render_page
@@ -34,7 +35,8 @@ def write_sweep(folder: Path, name: str, model: Manifest, swept: Sweep) -> None:
         best=swept.best,
         machine=hardware(),
     )
-    figure.savefig(folder / "sweep.png", dpi=110)
+    with replacing(folder / "sweep.png") as unfinished:
+        figure.savefig(unfinished, dpi=110)
     told = {
         "measure": swept.measure,
         "machine": hardware(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_catalog.manifest import write_atomically
+from data_catalog.files import write_atomically
 from data_catalog.stored import local
 
 MODEL_FILE = "denoiser.safetensors"

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from data_catalog.files import write_atomically
 from data_catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -22,7 +23,6 @@ from data_catalog.manifest import (
     digest_of,
     file_digest,
     file_records,
-    write_atomically,
 )
 from pipeline.batches import split_pairs
 from pipeline.checkpoints import checkpoints

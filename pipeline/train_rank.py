@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data_catalog.files import replacing
 from data_catalog.manifest import read_manifest
 from pipeline.batches import EncodedPairs, Split, batch_numbers, open_pairs, split_pairs
 from pipeline.checkpoints import (
@@ -168,7 +169,8 @@ class Training:
             return
         pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         path.parent.mkdir(exist_ok=True)
-        picture_grid(list(pictures), self.split.held_out_captions[:_SAMPLES]).save(path)
+        with replacing(path) as unfinished:
+            picture_grid(list(pictures), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
 
     def _finish(self, state: TrainState) -> None:
         """The averages become the models."""
@@ -177,7 +179,8 @@ class Training:
         if not self.ranks.leads:
             return
         for number, weights in enumerate(models):
-            save_denoiser(self.job.out / average_file(number), weights, self.job.model, self.encoders)
+            with replacing(self.job.out / average_file(number)) as unfinished:
+                save_denoiser(unfinished, weights, self.job.model, self.encoders)
         result = {
             "train_pairs": len(self.split.train),
             "held_out_pairs": len(self.split.held_out),

@@ -112,6 +112,8 @@ def _problem(path: Path, record: FileRecord) -> str | None:
         return None if file_digest(path) == record.sha256 else "has other content than when it was finished"
     except FileNotFoundError:
         return "is missing"
+    except PermissionError:
+        raise  # nobody knows whether it is damaged
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,18 +36,16 @@ def save_denoiser(
     latent_scaling: float | None = None,
 ) -> None:
     """Write weights, config and the encoders it was trained on (vae, clip, and vae_identity, clip_identity) to a
-    safetensors file; by rename, so that the file is whole or absent. Equal models give equal bytes.
+    safetensors file. Equal models give equal bytes.
 
     `latent_scaling` is told of a model that was trained on latents scaled otherwise than ours, which are
     (raw - shift) * factor of the VAE: raw * latent_scaling.
     """
-    unfinished = path.with_name(path.name + ".partial")
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     told: dict[str, Any] = {"config": config.model_dump(mode="json"), "encoders": dict(encoders or {})}
     if latent_scaling is not None:
         told["latent_scaling"] = latent_scaling
-    save_file(on_cpu, unfinished, metadata={_ENTRY: json.dumps(told, sort_keys=True)})
-    os.replace(unfinished, path)
+    save_file(on_cpu, path, metadata={_ENTRY: json.dumps(told, sort_keys=True)})
 
 
 class _Description(BaseModel):
@@ -92,6 +89,8 @@ def _read_header(path: Path) -> WeightsHeader:
         return read_weights_header(path)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
+    except PermissionError:
+        raise  # neither missing nor damaged
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
 

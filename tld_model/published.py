@@ -7,7 +7,6 @@ Knows no command line.
 from __future__ import annotations
 
 import math
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,12 +58,10 @@ def import_published(path: Path, layout: Layout | None = None) -> Published:
 
 
 def export_published(path: Path, weights: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout) -> None:
-    """Write an original .pth file, by rename, so that it is whole or absent. Raises CheckpointError, naming all
-    settings of the model that the layout does not know."""
+    """Write an original .pth file. Raises CheckpointError, naming all settings of the model that the layout does
+    not know."""
     theirs = to_layout(weights, config, layout)
-    unfinished = path.with_name(path.name + ".partial")
-    torch.save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in theirs.items()}, unfinished)
-    os.replace(unfinished, path)
+    torch.save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in theirs.items()}, path)
 
 
 @torch.no_grad()

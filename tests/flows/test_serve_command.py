@@ -46,6 +46,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
     return root, overrides
 
 
+def test_files_of_a_run_have_the_mode_of_the_umask(workspace: tuple[Path, list[str]]) -> None:
+    (workspace[0] / "usual").touch()
+    usual = (workspace[0] / "usual").stat().st_mode
+    assert [path for path in workspace[0].rglob("*") if path.is_file() and path.stat().st_mode != usual] == []
+
+
 @contextmanager
 def serving(overrides: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
     port = free_port()

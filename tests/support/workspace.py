@@ -6,6 +6,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from data_catalog.files import replacing
 from data_catalog.manifest import Manifest, Shard, file_digest, file_records
 from pipeline.config import RunConfig, load_config
 from pipeline.encode import encode
@@ -57,7 +58,8 @@ def _encodings(images: Manifest, config: RunConfig, out: Path) -> Output:
 def _model(encodings: Manifest, config: RunConfig, out: Path) -> Output:
     state = initial_state(config.train, config.model, "cpu")
     path = out / MODEL_FILE
-    save_denoiser(path, state.ema.state_dict(), config.model, encodings.figures["encoders"])
+    with replacing(path) as unfinished:
+        save_denoiser(unfinished, state.ema.state_dict(), config.model, encodings.figures["encoders"])
     told = [{"loss": 2 / step, "held_out_loss": 1 / step, "held_out_loss/0.0-0.2": 0.5 / step} for step in (1, 2, 3)]
     events = [{"kind": "metrics", "step": step, "values": values} for step, values in enumerate(told, 1)]
     (out / EVENTS_FILE).write_text("".join(json.dumps(event) + "\n" for event in events))

@@ -37,6 +37,7 @@ from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, f
 from pipeline.download_report import REPORT_FILE, write_download_report
 from pipeline.http_messages import USER_AGENT_TOKEN
 from pipeline.isolated import Budget, Isolated, Refused
+from pipeline.output_settings import output_settings
 from pipeline.pixels import Resized, SquareResizer
 from pipeline.safe_http import NO_TIME_LEFT, GuardedOpener, is_transient
 from pipeline.shortage import Shortage, raise_descriptor_limit
@@ -133,7 +134,7 @@ _NOT_OF_A_SHARD = {
 def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
     """Digest of all that a shard's pictures follow from: its rows and the settings, but for the web."""
     spec = STAGES["download"]
-    settings = config.model_dump(mode="json", exclude=set(spec.speed_only | _NOT_OF_A_SHARD))
+    settings = output_settings("download", config, spec.speed_only | _NOT_OF_A_SHARD)
     return digest_of([spec.version, settings, shard.pairs.to_pydict()])
 
 

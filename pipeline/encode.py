@@ -15,6 +15,7 @@ from data_catalog.adoption import Adopt, adopt_shard
 from data_catalog.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
 from pipeline.config import EncodeConfig
 from pipeline.latent_figures import added, figures_from
+from pipeline.output_settings import output_settings
 from pipeline.shard_encoder import ShardEncoder, quantization_of
 from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
 from tld_model.encoder_names import encoder_identity
@@ -86,7 +87,7 @@ def encode(
 def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
     """Image shard -> digest of all that its encodings follow from."""
     spec = STAGES["encode"]
-    settings = config.model_dump(mode="json", exclude=set(spec.speed_only))
+    settings = output_settings("encode", config, spec.speed_only)
     if config.text == "pooled":
         del settings["text"]  # shards from before there was a choice are the same
     encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]

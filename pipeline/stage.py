@@ -34,6 +34,7 @@ from pipeline.hardware import hardware
 from pipeline.keeper import HeldElsewhere
 from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.object_root import is_kept, look_up, written_alone
+from pipeline.output_settings import output_settings
 from pipeline.train_events import model_file
 from tld_model.encoder_names import encoder_identity
 
@@ -147,7 +148,7 @@ class StageStatus:
 
 def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
     """What can change a stage's output, parents aside: as it stands in the manifest."""
-    section = getattr(config, spec.name).model_dump(mode="json", exclude=set(spec.speed_only))
+    section = output_settings(spec.name, getattr(config, spec.name), spec.speed_only)
     match spec.name:
         case "download":
             section["urls_digest"] = url_table_digest(config.download.urls)
@@ -157,9 +158,9 @@ def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
             if config.download.more_caption_columns:
                 section["caption_columns"] = list(config.download.caption_columns)
         case "train":
-            section["model"] = config.model.model_dump(mode="json")
+            section["model"] = output_settings("model", config.model)
             section["init_from"] = config.train.init_from and _denoiser_digest(config.train.init_from)
-    return dict(section)
+    return section
 
 
 def _denoiser_digest(path: Path) -> str:

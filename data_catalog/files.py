@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -75,6 +76,19 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for folder in new:
         flush_folder(folder.parent)
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder. Of a link to one only what the folder holds, so that it is filled there again: the
+    disk behind the link was chosen."""
+    if not path.is_symlink():
+        shutil.rmtree(path)
+        return
+    for child in path.iterdir():
+        if child.is_dir():
+            delete_folder(child)
+        else:
+            child.unlink()
 
 
 def flush_folder(path: Path) -> None:

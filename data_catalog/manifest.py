@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.files import flush_folder, write_atomically
+from data_catalog.files import delete_folder, flush_folder, write_atomically
 from data_catalog.stored import MARKS, discard, is_away, local, marked, push_beside
 
 MANIFEST_NAME = "manifest.json"
@@ -78,6 +77,8 @@ class Manifest(BaseModel):
     seconds: float
     hardware: str = ""
     """The machine it was made on."""
+    name: str = ""
+    """Name of the run that made it."""
     folder: Path
 
     def file(self, name: str) -> Path:
@@ -171,7 +172,7 @@ def forget(folder: Path) -> None:
         if path.is_dir():
             if path.name != MARKS:  # those are of the finished files
                 discard(marked(path))
-            shutil.rmtree(path)
+            delete_folder(path)
 
 
 def forget_shard(folder: Path, shard: Shard) -> None:

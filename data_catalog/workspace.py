@@ -43,6 +43,10 @@ class Workspace:
         return self.root / "sweeps" / model[:12]
 
     @property
+    def trash(self) -> Path:
+        return self.root / "trash"
+
+    @property
     def mlflow_database(self) -> Path:
         return self.root / "mlflow.db"
 

@@ -127,6 +127,19 @@ def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> Register
         raise
 
 
+def named_models(client: MlflowClient) -> frozenset[str]:
+    """Fingerprints of all models that have an alias, as the champion has: somebody may use them by it."""
+    found: set[str] = set()
+    token: str | None = None
+    while True:
+        page = client.search_registered_models(max_results=100, page_token=token)
+        for model in page:
+            for version in set(model.aliases.values()):
+                found.add(client.get_model_version(model.name, str(version)).tags.get("tld.model", ""))
+        if not (token := page.token):
+            return frozenset(found)
+
+
 def contest(challenger: Registered, present: Registered | None) -> Verdict:
     """Whether a challenger beats the present champion by more than the interval of their difference, which two
     independent intervals give: its half width is the root of the sum of their squares."""

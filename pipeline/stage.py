@@ -278,6 +278,7 @@ def _make(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started, 1),
         hardware=hardware(),
+        name=config.name,
         folder=folder,
     )
     write_manifest(manifest)

@@ -65,3 +65,16 @@ def test_to_forget_removes_receipts_and_unfinished_work_but_no_finished_file(tmp
 def test_a_folder_does_not_enter_its_manifest(tmp_path: Path) -> None:
     make_output(tmp_path)
     assert str(tmp_path) not in (tmp_path / "manifest.json").read_text()
+
+
+def test_a_forced_stage_empties_a_folder_behind_a_link_and_keeps_the_link(tmp_path: Path) -> None:
+    """As checkpoints that lie on another disk."""
+    output, disk = tmp_path / "output", tmp_path / "disk"
+    (disk / "deep").mkdir(parents=True)
+    for name in ("step-1.pt", "deep/file"):
+        (disk / name).touch()
+    (output / "samples").mkdir(parents=True)
+    (output / "checkpoints").symlink_to(disk)
+    forget(output)
+    assert [path.name for path in output.iterdir()] == ["checkpoints"]
+    assert not [path for path in disk.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""What a workspace of many runs holds, and how what none needs goes."""
+"""What a workspace of many runs holds, what of it can go, and how it comes back."""
 
 from __future__ import annotations
 
@@ -6,33 +6,59 @@ import json
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
-from data_catalog.manifest import MANIFEST_NAME
+from data_catalog.manifest import MANIFEST_NAME, Manifest
+from flows.clean import clean
+from flows.mlflow_store import open_store, tracking_uri
+from flows.registry import CHAMPION
+from flows.terminal import UserMistake
 from pipeline.config import RunConfig
-from pipeline.inventory import find_waste, remove
+from pipeline.inventory import Waste, find_waste, remove
 from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.stage import survey
-from tests.support.command import tld
+from pipeline.trash import empty_trash, move_to_trash, undo
+from tests.support.command import snapshot, tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunConfig:
-    """A run, with another training and an interrupted one beside it."""
+    """A run, with another training and an interrupted one beside it; each finished one has left a checkpoint."""
     config = make_workspace(tmp_path / "data")
     make_workspace(tmp_path / "data", train__seed=1)
-    folder = survey(config)["train"].folder
-    assert folder
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints/step-00000012.pt").write_bytes(bytes(5_000_000))
-    (folder.parent / "0123456789ab").mkdir()
-    (folder.parent / "0123456789ab/half.bin").write_bytes(bytes(3_000_000))
+    for manifest in config.folder.glob("03_model/*/manifest.json"):
+        (manifest.parent / "checkpoints").mkdir()
+        (manifest.parent / "checkpoints/step-00000012.pt").write_bytes(bytes(5_000_000))
+        told = json.loads(manifest.read_text()) | {"made_by": ""}  # MLflow has no part in most of these tests
+        manifest.write_text(json.dumps(told))
+    half = config.folder / "03_model/0123456789ab"
+    (half / "checkpoints").mkdir(parents=True)
+    (half / "checkpoints/step-00000010.pt").write_bytes(bytes(3_000_000))
     return config
 
 
 def states(config: RunConfig) -> list[str]:
     return [status.state for status in survey(config).values()]
+
+
+def manifests(config: RunConfig, stage: str) -> list[Manifest]:
+    found = config.folder.glob(f"{stage}/*/manifest.json")
+    told = (json.loads(path.read_text()) | {"folder": path.parent} for path in found)
+    return [Manifest.model_validate(one) for one in told]
+
+
+def other_training(config: RunConfig) -> Manifest:
+    return next(one for one in manifests(config, "03_model") if one.settings["seed"] == 1)
+
+
+def interrupted(config: RunConfig) -> Waste:
+    return next(item for item in find_waste([config], others=True) if "interrupted" in item.why)
+
+
+def content(config: RunConfig) -> dict[str, tuple[int, int]]:
+    return {path: told for path, told in snapshot(config.folder).items() if not path.endswith(LOCK_NAME)}
 
 
 def test_status_all_shows_every_output_and_what_it_was_made_from(run: RunConfig) -> None:
@@ -51,24 +77,138 @@ def test_status_all_shows_every_output_and_what_it_was_made_from(run: RunConfig)
     assert rows[2]["made_from"] == rows[3]["made_from"] == rows[1]["output"]
 
 
-def test_clean_says_what_it_would_free_then_frees_it_and_keeps_the_run(run: RunConfig) -> None:
-    before = states(run)
-    asked = tld("clean", TINY, *overrides(run.folder))
+def test_by_default_nothing_goes_that_costs_work_to_make_again(run: RunConfig) -> None:
+    """Of no run of the workspace: neither its finished outputs nor what an interrupted one would go on from."""
+    download = run.folder / "01_images/0123456789ab"
+    (download / ".00003").mkdir(parents=True)
+    for name in ("00001.tar", "00001_stats.json", ".00003/pairs.feather", ".00002.1f2e3d4c.partial.tar"):
+        (download / name).touch()
+    gone = {str(item.path.relative_to(run.folder)) for item in find_waste([run])}
+    checkpoints = {str(one.folder.relative_to(run.folder) / "checkpoints") for one in manifests(run, "03_model")}
+    assert len(checkpoints) == 2
+    assert gone == checkpoints | {
+        "01_images/0123456789ab/.00003",
+        "01_images/0123456789ab/.00002.1f2e3d4c.partial.tar",
+    }
+
+
+def test_outputs_of_other_settings_are_shown_with_what_they_are_and_cost(
+    run: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean(TINY, *overrides(run.folder), other_settings=True)
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "seed" in line]
+    other = other_training(run)
+    for part in (str(other.folder.relative_to(run.folder)), "tiny", other.made_at[:16], "seed=1 (here 0)"):
+        assert part in told
+
+
+def test_what_goes_is_in_the_trash_until_that_is_emptied(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    before, fresh = content(run), states(run)
+    typed = [*overrides(run.folder)]
+    clean(TINY, *typed, other_settings=True)
+    assert content(run) == before, "only shown"
+    clean(TINY, *typed, other_settings=True, yes=True)
+    told = capsys.readouterr().out
+    assert "this frees nothing yet" in told
+    assert states(run) == fresh == ["fresh", "fresh", "fresh", "missing"]
+    assert not other_training_is_there(run)
+    assert "nothing to clean" in shown(capsys, *typed, other_settings=True)
+
+    clean(TINY, *typed, undo=True)
+    assert content(run) == before
+    with pytest.raises(UserMistake, match="nothing is in the trash"):
+        clean(TINY, *typed, undo=True)
+
+    clean(TINY, *typed, other_settings=True, yes=True)
+    size = sum(path.stat().st_size for path in run.folder.glob("trash/*/0*/**/*") if path.is_file())
+    assert f"{size / 1e6:,.1f} MB in the trash would be deleted" in shown(capsys, *typed, empty_trash=True)
+    assert f"{size / 1e6:,.1f} MB freed" in shown(capsys, *typed, empty_trash=True, yes=True)
+    assert list((run.folder / "trash").iterdir()) == []
+    assert states(run) == fresh
+
+
+def other_training_is_there(config: RunConfig) -> bool:
+    return any(one.settings["seed"] == 1 for one in manifests(config, "03_model"))
+
+
+def shown(capsys: pytest.CaptureFixture[str], *typed: str, **options: bool) -> str:
+    capsys.readouterr()
+    clean(TINY, *typed, **options)
+    return capsys.readouterr().out
+
+
+def test_the_commands_that_it_suggests_work(run: RunConfig) -> None:
+    asked = tld("clean", TINY, *overrides(run.folder), "--other-settings")
     assert asked.returncode == 0, asked.stderr
-    assert "of a training that is finished" in asked.stdout
-    assert "interrupted, of other settings" in asked.stdout
-    assert len(find_waste([run])) == 3, "nothing was deleted yet"
-    again = asked.stdout.splitlines()[-1].partition(": ")[2].split()
-    assert tld(*again[1:]).returncode == 0, "the command that it suggests"
-    assert find_waste([run]) == []
-    assert states(run) == before == ["fresh", "fresh", "fresh", "missing"]
-    assert "nothing to free" in tld("clean", TINY, *overrides(run.folder)).stdout
+    moved = tld(*asked.stdout.splitlines()[-1].partition("tld ")[2].split())
+    assert moved.returncode == 0, moved.stderr
+    back, for_good = (line.partition("tld ")[2].split() for line in moved.stdout.splitlines()[-2:])
+    assert tld(*back).stdout.count("back: ") == 3
+    assert tld(*for_good).stdout == "0.0 MB freed\n"
+
+
+def test_undo_overwrites_nothing(run: RunConfig) -> None:
+    other = other_training(run).folder
+    move_to_trash(run.folder, find_waste([run], others=True))
+    other.mkdir()
+    (other / "new").touch()
+    undone = undo(run.folder)
+    assert undone
+    assert undone.in_the_way == (other,)
+    assert [path.name for path in other.iterdir()] == ["new"]
+    assert len(list(run.folder.glob("trash/*/03_model/*/denoiser.safetensors"))) == 1
+
+
+def give_alias(config: RunConfig, model: Manifest, alias: str) -> None:
+    client = MlflowClient(tracking_uri(config.folder))
+    client.create_registered_model("tiny")
+    version = client.create_model_version("tiny", str(model.folder), tags={"tld.model": model.fingerprint})
+    client.set_registered_model_alias("tiny", alias, version.version)
+
+
+@pytest.mark.parametrize("alias", [CHAMPION, "in-the-shop"])
+def test_the_champion_and_what_it_was_made_from_are_never_offered(run: RunConfig, alias: str) -> None:
+    """As seen by a run that shares nothing with it."""
+    open_store(run)
+    changed = {"download__image_size": 32, "encode__latent_clip": 3.0}
+    unrelated = make_workspace(run.folder, **changed)
+    typed = overrides(run.folder, **changed)
+    offered = {item.output for item in find_waste([unrelated], others=True)}
+    champion = other_training(run)
+    lineage = {
+        champion.folder,
+        *(one.folder for stage in ("download", "encode") if (one := survey(run)[stage].manifest)),
+    }
+    assert lineage < offered
+    give_alias(run, champion, alias)
+    for manifest in run.folder.glob("03_model/*/manifest.json"):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"made_by": ""}))
+    clean(TINY, *typed, other_settings=True, yes=True)
+    assert all((folder / MANIFEST_NAME).is_file() for folder in lineage)
+    assert [one.fingerprint for one in manifests(run, "03_model") if one.settings["seed"]] == [champion.fingerprint]
+
+
+def test_without_mlflow_no_model_goes(
+    run: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(run)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with pytest.raises(UserMistake, match="does not say which model is the champion"):
+            clean(TINY, *overrides(run.folder), other_settings=True, yes=True)
+    path = other_training(run).folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_by": "0123456789abcdef"}))
+    told = shown(capsys, *overrides(run.folder), other_settings=True)
+    assert "the MLflow at hand does not know their runs" in told
+    assert "seed=1" not in told
+    assert content(run).keys() == before.keys()
 
 
 def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(run: RunConfig, tmp_path: Path) -> None:
     other = " ".join(map(str, [TINY, *overrides(run.folder), "train.seed=1"]))
-    kept = tld("clean", TINY, *overrides(run.folder), "--keep", other)
-    assert "finished, of other settings" not in kept.stdout
+    kept = tld("clean", TINY, *overrides(run.folder), "--other-settings", "--keep", other)
+    assert "seed=1 (here 0)" not in kept.stdout
     elsewhere = tld("clean", TINY, *overrides(run.folder), "--keep", f"{TINY} root={tmp_path / 'other'}")
     assert elsewhere.returncode == 2
     assert "is another workspace than" in elsewhere.stderr
@@ -79,26 +219,26 @@ def test_a_run_that_is_named_is_kept_however_its_workspace_is_spelled(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     other = run.model_copy(update={"train": run.train.model_copy(update={"seed": 1})})
-    waste = find_waste([run.model_copy(update={"root": "data"}), other])
-    assert [item.why for item in waste] == ["interrupted, of other settings", "of a training that is finished"]
+    waste = find_waste([run.model_copy(update={"root": "data"}), other], others=True)
+    assert [item.path.name for item in waste] == ["checkpoints", "checkpoints", "0123456789ab"]
 
 
-def test_what_a_process_works_in_stays(run: RunConfig) -> None:
-    working = next(item for item in find_waste([run]) if "interrupted" in item.why)
+def test_what_a_process_works_in_stays(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    working = interrupted(run)
     with held(working.path / LOCK_NAME, patience_s=0):
         assert not remove(working, run)
-        whole = sum(item.bytes for item in find_waste([run]) if item.path != working.path)
-        told = tld("clean", TINY, *overrides(run.folder), "--yes").stdout
+        whole = sum(item.bytes for item in find_waste([run], others=True) if item.path != working.path)
+        told = shown(capsys, *overrides(run.folder), other_settings=True, yes=True)
         assert "kept: a process works in it" in told
-        assert f"{whole / 1e6:,.1f} MB freed" in told
-        assert (working.path / "half.bin").exists()
+        assert f"{whole / 1e6:,.1f} MB moved" in told
+        assert (working.path / "checkpoints/step-00000010.pt").exists()
     assert remove(working, run)
     assert not working.path.exists()
 
 
 def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    going = next(item for item in find_waste([run]) if "interrupted" in item.why)
-    (going.path / "checkpoints").mkdir()
+    going = interrupted(run)
+    (going.path / "half.bin").touch()
     unlink = Path.unlink
 
     def unlink_while_another_comes(path: Path, missing_ok: bool = False) -> None:
@@ -115,20 +255,40 @@ def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, m
 
 
 def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> None:
-    (whole,) = (item.bytes for item in find_waste([run]) if "interrupted" in item.why)
-    half = next(item.path for item in find_waste([run]) if "interrupted" in item.why) / "half.bin"
+    whole, half = interrupted(run), interrupted(run).path / "checkpoints/step-00000010.pt"
     encodings = survey(run)["encode"].folder
     assert encodings
     (encodings / "linked.bin").hardlink_to(half)
-    (linked,) = (item.bytes for item in find_waste([run]) if "interrupted" in item.why)
-    assert whole - linked == 3_000_000
+    assert whole.bytes - interrupted(run).bytes == 3_000_000
+
+
+def test_links_to_folders_come_back_or_what_they_hold_is_freed(run: RunConfig, tmp_path: Path) -> None:
+    """As where a disk is full, and checkpoints or an output were put on another."""
+    elsewhere, other = tmp_path / "elsewhere", other_training(run).folder
+    elsewhere.mkdir()
+    other.rename(elsewhere / "output")
+    other.symlink_to(Path("../../elsewhere/output"))
+    (mine,) = [one.folder for one in manifests(run, "03_model") if one.settings["seed"] == 0]
+    (mine / "checkpoints").rename(elsewhere / "checkpoints")
+    (mine / "checkpoints").symlink_to(elsewhere / "checkpoints")
+    files = sorted(path for path in elsewhere.rglob("*") if path.name != LOCK_NAME)
+    move_to_trash(run.folder, find_waste([run], others=True))
+    assert not other.exists()
+    undo(run.folder)
+    assert (other / MANIFEST_NAME).is_file()
+    assert (mine / "checkpoints/step-00000012.pt").is_file()
+    assert sorted(path for path in elsewhere.rglob("*") if path.name != LOCK_NAME) == files
+    move_to_trash(run.folder, find_waste([run], others=True))
+    empty_trash(run.folder)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_while_a_stage_is_unfinished_nothing_of_those_after_it_goes(run: RunConfig) -> None:
     """As in the middle of a download that is done again: its manifest is gone, and comes back with the same digest."""
     folder = survey(run)["download"].folder
     assert folder
+    before = len(find_waste([run], others=True))
     (folder / MANIFEST_NAME).rename(folder / "kept")
-    assert [item.why for item in find_waste([run])] == []
+    assert {item.path.name for item in find_waste([run], others=True)} == {"checkpoints"}
     (folder / "kept").rename(folder / MANIFEST_NAME)
-    assert len(find_waste([run])) == 3
+    assert len(find_waste([run], others=True)) == before

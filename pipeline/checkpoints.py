@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from data_catalog.files import make_folder, replacing, unfinished_files
+from data_catalog.files import flush_folder, replacing, unfinished_files
 from pipeline.checkpoint_fit import LAYOUT, misfit
 from pipeline.ranks import ALONE, Ranks, whole
 from pipeline.train import TrainState
@@ -66,7 +66,8 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
     if not ranks.leads:
         return
     try:
-        make_folder(folder)
+        folder.mkdir(exist_ok=True)  # not its parents: an output that was removed must not begin anew here
+        flush_folder(folder.parent)
         with replacing(_path(folder, state.step)) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:

@@ -5,6 +5,7 @@ Knows folders and fingerprints; knows nothing of what a stage does.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -263,7 +264,8 @@ def _make(
         forget(folder)
 
     started = time.monotonic()
-    output = work(folder)
+    with _still_there(folder, spec.name):
+        output = work(folder)
     manifest = Manifest(
         stage=spec.name,
         version=spec.version,
@@ -293,6 +295,32 @@ def _alone_in(folder: Path) -> Iterator[None]:
             yield
     except StillHeld as error:
         raise StageFailed(str(error)) from None
+
+
+@contextmanager
+def _still_there(folder: Path, stage: str) -> Iterator[None]:
+    """Raise StageFailed where the folder was removed meanwhile, whatever that led to: parts of the work
+    may have made it anew, without what was in it."""
+    before = folder.stat()
+    try:
+        yield
+    except Exception as error:
+        if _is_same(folder, before):
+            raise
+        raise StageFailed(_removed(folder, stage)) from error
+    if not _is_same(folder, before):
+        raise StageFailed(_removed(folder, stage))
+
+
+def _is_same(folder: Path, before: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), before)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _removed(folder: Path, stage: str) -> str:
+    return f"{stage}: {folder} was removed while the stage worked in it; the same command begins it anew"
 
 
 @contextmanager

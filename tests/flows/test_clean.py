@@ -131,9 +131,15 @@ def other_training_is_there(config: RunConfig) -> bool:
     return any(one.settings["seed"] == 1 for one in manifests(config, "03_model"))
 
 
-def shown(capsys: pytest.CaptureFixture[str], *typed: str, **options: bool) -> str:
+def shown(
+    capsys: pytest.CaptureFixture[str],
+    *typed: str,
+    other_settings: bool = False,
+    yes: bool = False,
+    empty_trash: bool = False,
+) -> str:
     capsys.readouterr()
-    clean(TINY, *typed, **options)
+    clean(TINY, *typed, other_settings=other_settings, yes=yes, empty_trash=empty_trash)
     return capsys.readouterr().out
 
 

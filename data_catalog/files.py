@@ -24,7 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file under another name beside `path`, with the same ending. At the end of the block it
     takes the place of `path`; after an error it is deleted and `path` is as it was."""
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
-    mode = _create(unfinished)
+    try:
+        mode = _create(unfinished)
+    except OSError as error:  # the other name says nothing to a user
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield unfinished
         _set_mode(unfinished, mode)

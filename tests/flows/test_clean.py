@@ -176,7 +176,7 @@ def give_alias(config: RunConfig, model: Manifest, alias: str) -> None:
 def test_the_champion_and_what_it_was_made_from_are_never_offered(run: RunConfig, alias: str) -> None:
     """As seen by a run that shares nothing with it."""
     open_store(run)
-    changed = {"download__image_size": 32, "encode__latent_clip": 3.0}
+    changed = {"download__jpeg_quality": 90, "encode__latent_clip": 3.0}
     unrelated = make_workspace(run.folder, **changed)
     typed = overrides(run.folder, **changed)
     offered = {item.output for item in find_waste([unrelated], others=True)}

@@ -31,6 +31,7 @@ from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources, source_at
 from data_catalog.text_files import TextFileError, read_text
 from data_catalog.urls import RowRules, TableColumns
+from pipeline.paths import FilePath, TextPath
 from pipeline.yaml_tree import YamlError, read_tree, read_value
 from tld_model.config import DenoiserConfig, TextForm
 from tld_model.sampling import Sampling, SolverName
@@ -119,7 +120,7 @@ class EngineConfig(_Section):
 class CacheConfig(_Section):
     """Where root is in object storage: this machine's copies of what it uses. Changes speed only."""
 
-    folder: Path = Path("~/.cache/tld")
+    folder: FilePath = Path("~/.cache/tld")
     """For copies, and for what one machine alone knows: the record of runs, without MLFLOW_TRACKING_URI."""
     max_gb: float = Field(100, gt=0)
     """Copies go when they take more, those longest out of use first; but for those in use."""
@@ -130,7 +131,7 @@ class DownloadConfig(_Section):
 
     source: str | None = None
     """A data set of `tld catalog list`: sets urls, columns and min_success_rate where you set nothing else."""
-    urls: str
+    urls: TextPath
     """Table of URLs and captions: a file (csv, tsv, parquet, json lines, also packed), a folder of such files or an
     fsspec URL like s3://…; or 'shapes' for the built-in data set. Of a URL's user, password and query, records show
     '***'."""
@@ -263,9 +264,9 @@ class DownloadConfig(_Section):
 class EncodeConfig(_Section):
     """images -> encodings"""
 
-    vae: str = "madebyollin/sdxl-vae-fp16-fix"
+    vae: TextPath = "madebyollin/sdxl-vae-fp16-fix"
     """Autoencoder: a folder, a Hugging Face name, or 'shapes-vae', which ships with the project."""
-    clip: str = "openai/clip-vit-large-patch14"
+    clip: TextPath = "openai/clip-vit-large-patch14"
     """CLIP model and tokenizer: a folder, a Hugging Face name, or 'shapes-clip', which ships with the project."""
     text: TextForm = "pooled"
     """'tokens' stores beside the pooled embedding of a caption the states of its tokens, for model.text=tokens: for
@@ -338,7 +339,7 @@ class TrainConfig(_Section):
     accumulate: int = Field(1, ge=1)
     """Parts in which a step's batch is computed, one after the other: the same gradient up to rounding, in less memory.
     Changes speed only."""
-    init_from: Path | None = None
+    init_from: FilePath | None = None
     """Start from the weights of this denoiser.safetensors, or of the folder that holds one. Learned positions are
     interpolated where model.latent_size differs; the weights that model.inpainting adds start at zero."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -520,8 +521,9 @@ class RunConfig(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the run, and of its experiment in MLflow."""
-    root: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "data"
-    """Workspace: all that the run makes lies here. A folder, or a place in object storage as s3://bucket/laion."""
+    root: TextPath = "data"
+    """Workspace: all that the run makes lies here. A folder, or a place in object storage as s3://bucket/laion. In
+    this and every other path ~ and $NAME are expanded, and $$ is a dollar sign."""
     cache: CacheConfig = CacheConfig()
     engine: EngineConfig = EngineConfig()
     download: DownloadConfig

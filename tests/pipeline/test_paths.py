@@ -1,0 +1,56 @@
+"""Paths in settings: what is expanded, what is refused by name, and that a written config reads the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import ConfigError, RunConfig, load_config
+from tests.support.small import TINY
+
+PATHS = ("root", "cache.folder", "download.urls", "encode.vae", "encode.clip", "train.init_from")
+
+
+def value(config: RunConfig, setting: str) -> str:
+    told: object = config
+    for name in setting.split("."):
+        told = getattr(told, name)
+    return str(told)
+
+
+@pytest.mark.parametrize("setting", PATHS)
+def test_home_and_variables_are_expanded_in_every_path(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DISK", "/disk")
+    for given, expected in {
+        "~/a": "/home/me/a",
+        "$DISK/a": "/disk/a",
+        "${DISK}b": "/diskb",
+        "/a$$DISK": "/a$DISK",
+        "/a$5 $": "/a$5 $",
+        "./~a": str(Path("~a").absolute()),
+    }.items():
+        config = load_config(TINY, [f"{setting}={given}"])
+        assert Path(value(config, setting)) == Path(expected)
+        again = RunConfig.model_validate(config.model_dump(mode="json"))
+        assert value(again, setting) == value(config, setting), "a written config reads the same"
+
+
+@pytest.mark.parametrize("setting", PATHS)
+def test_what_stands_for_nothing_is_refused_by_name(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMPTY", "")
+    for given, told in {
+        "$NOWHERE/a": "the environment variable NOWHERE is not set",
+        "$EMPTY/a": "the environment variable EMPTY is empty",
+        "~nobody-here/a": "'~nobody-here' is no home folder",
+        '"a\\0b"': "NUL",
+    }.items():
+        with pytest.raises(ConfigError, match=told):
+            load_config(TINY, [f"{setting}={given}"])
+
+
+def test_urls_stay_as_they_are() -> None:
+    config = load_config(TINY, ["root=s3://bucket/$USER/~", "download.urls=https://host.example/$a.csv"])
+    assert config.root == "s3://bucket/$USER/~"
+    assert config.download.urls == "https://host.example/$a.csv"

@@ -17,10 +17,11 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 from pyarrow import ipc, parquet
@@ -228,6 +229,10 @@ class ShardDownloader:
         return receipt
 
     def _run_img2dataset(self, shard: UrlShard, scratch: Path) -> None:
+        with _plain_path(scratch) as folder:
+            self._run_img2dataset_in(shard, folder)
+
+    def _run_img2dataset_in(self, shard: UrlShard, scratch: Path) -> None:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import calls out to a package index
         tempfile.tempdir = str(scratch)  # its import makes folders that would outlive a worker
         try:
@@ -292,3 +297,15 @@ def _budget_of(config: DownloadConfig) -> Budget:
     """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside the shard's time."""
     cpu_s = min(_LEAST_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10)
     return Budget(cpu_s, _LEAST_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
+
+
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """The folder by a path that fsspec, which img2dataset writes with, does not take for a chain of URLs."""
+    if "::" not in str(folder):
+        yield folder
+        return
+    with TemporaryDirectory() as links:
+        link = Path(links) / "folder"
+        link.symlink_to(folder.absolute())
+        yield link

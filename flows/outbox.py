@@ -3,29 +3,32 @@
 While the server is away, messages are kept in memory; what is left at the end of a run goes to a file, and the next run
 sends it. A kill of this process loses what it had not sent of its own. The files of a stage lose nothing by that; of
 training its metrics are in events.jsonl too.
+
+A run that begins while the server is away has an id of ours, until the server gives it another.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from requests import RequestException
 
-from pipeline.locks import is_alive
+from pipeline.locks import StillHeld, locked, try_lock
 
 _RHYTHM_S = 1.0  # metrics of so long go together
 _BATCH = 500  # metrics a request
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
 _MOST_KEPT = 100_000  # then the oldest go
+_LOCK_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +36,20 @@ class Message:
     """Something that a run shall know; its body is in words that JSON has."""
 
     run_id: str
-    kind: Literal["metrics", "tags", "artifact", "end"]
+    kind: Literal["create", "params", "inputs", "config", "metrics", "tags", "artifact", "end"]
     body: Any
 
 
 class Outbox:
-    """Messages to one server. `deliver` sends one; `say` tells a person when the server goes, and when it is back."""
+    """Messages to one server. `deliver` sends one, and returns the id of a run that it creates; `say` tells a person
+    when the server goes, and when it is back."""
 
     def __init__(self, deliver: Callable[[Message], object], kept: Path, say: Callable[[str], None]) -> None:
         self._deliver, self._kept, self._say = deliver, kept, say
+        self._ids: dict[str, str] = {}  # those that the server gave instead of ours
+        self._away = False
         self._taken = _take_back(kept)
-        self._waiting = deque(message for path in self._taken for message in _read(path))
+        self._waiting = deque(message for file in self._taken.values() for message in _read(file))
         self._sending: Message | None = None
         self._lost = 0
         self._drains = 0  # so far
@@ -60,6 +66,15 @@ class Outbox:
                 self._waiting.popleft()
                 self._lost += 1
             self._changed.notify_all()
+
+    @property
+    def server_is_away(self) -> bool:
+        """Whether the last message found no server."""
+        return self._away
+
+    def id_of(self, run_id: str) -> str:
+        """The id that the server knows a run by."""
+        return self._ids.get(run_id, run_id)
 
     def drain(self, patience_s: float) -> bool:
         """Wait until all is sent, for so long at most; whether it is."""
@@ -85,15 +100,15 @@ class Outbox:
                 self._say(f"warning: MLflow was away for long: its oldest {self._lost} messages are lost, no output is")
             if left:
                 self._keep(left)
-            for path in self._taken:  # not before: a kill must not lose what an earlier run had kept
+            for path, file in self._taken.items():  # not before: a kill must not lose what an earlier run had kept
                 path.unlink(missing_ok=True)
+                file.close()
 
     def _keep(self, left: list[Message]) -> None:
         try:
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            with self._kept.open("a") as file:
-                file.writelines(f"{json.dumps(asdict(message))}\n" for message in left)
-        except OSError as error:
+            with locked(self._kept, _LOCK_PATIENCE_S) as file:
+                file.writelines(f"{json.dumps(asdict(self._readdressed(message)))}\n" for message in left)
+        except (OSError, StillHeld) as error:
             self._say(f"warning: MLflow did not come back: {len(left)} messages to it are lost, no output is ({error})")
         else:
             self._say(f"warning: MLflow did not come back: the next run sends it {len(left)} messages, of {self._kept}")
@@ -114,14 +129,23 @@ class Outbox:
             if away:
                 self._put_back(message, pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if away else _FIRST_PAUSE_S
-            was_away, was_refused = away, refused
+            was_away, was_refused, self._away = away, refused, away
 
     def _attempt(self, message: Message) -> Exception | None:
         try:
-            self._deliver(message)
+            made = self._deliver(self._readdressed(message))
         except Exception as error:
             return error
+        if message.kind == "create":
+            self._ids[message.run_id] = str(made)
         return None
+
+    def _readdressed(self, message: Message) -> Message:
+        """A message with the server's ids; the run that it creates may lie below another one."""
+        body = message.body
+        if message.kind == "create":
+            body = {**body, "tags": {name: self.id_of(value) for name, value in body["tags"].items()}}
+        return Message(self.id_of(message.run_id), message.kind, body)
 
     def _next(self) -> Message | None:
         """What to send now; None when closed."""
@@ -169,17 +193,20 @@ def is_away(error: BaseException | None) -> bool:
     return False
 
 
-def _take_back(kept: Path) -> list[Path]:
-    """The files of what earlier runs could not send; of two runs at once one takes them. Also those that a run had
-    taken when it was killed."""
-    mine = kept.with_name(f"{kept.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        kept.rename(mine)
-    return [path for path in kept.parent.glob(f"{kept.name}.*") if path == mine or not is_alive(path.suffix[1:])]
+def _take_back(kept: Path) -> dict[Path, TextIO]:
+    """The files of what earlier runs could not send, locked while this process lives; of two at once one takes each.
+    Also those that a run had taken when it was killed."""
+    taken: dict[Path, TextIO] = {}
+    for path in (kept, *kept.parent.glob(f"{kept.name}.*")):
+        if file := try_lock(path):
+            if path == kept:  # runs that end meanwhile begin it anew
+                path = path.rename(kept.with_name(f"{kept.name}.{uuid.uuid4().hex}"))
+            taken[path] = file
+    return taken
 
 
-def _read(path: Path) -> Iterator[Message]:
+def _read(file: TextIO) -> Iterator[Message]:
     """The messages of a file, but for what a full disk cut off or a failing one changed."""
-    for line in path.read_text(errors="replace").splitlines():
+    for line in file.read().splitlines():
         with suppress(ValueError, TypeError):
             yield Message(**json.loads(line))

@@ -34,19 +34,21 @@ def promote(
         raise UserMistake(
             f"no evaluated model for these settings; make it with\n  tld run {config} {joined(overrides)}".rstrip()
         )
-    from mlflow import MlflowClient
-
-    from flows.mlflow_store import experiment_of, tracking_uri
+    from flows.mlflow_store import NEEDS_NEWER_SERVER, explained, open_store
     from flows.registry import Candidate, champion, crown, register, settle
 
-    client = MlflowClient(tracking_uri=tracking_uri(settings.folder))
-    before = champion(client, settings.name, alias)
-    registered = register(client, experiment_of(client, settings), Candidate(settings, encodings, model, report))
-    settle(client, registered)
-    if before and before.version == registered.version:
-        console.print(f"models:/{registered.name}@{alias} is version {registered.version} already", markup=False)
-        return
-    crown(client, registered, alias)
+    store = open_store(settings)
+    if not store.keeps_models:
+        raise UserMistake(f"cannot register a model: {NEEDS_NEWER_SERVER}; upgrade it")
+    client = store.client
+    with explained(settings.folder):
+        before = champion(client, settings.name, alias)
+        registered = register(client, store.experiment_id, Candidate(settings, encodings, model, report))
+        settle(client, registered)
+        if before and before.version == registered.version:
+            console.print(f"models:/{registered.name}@{alias} is version {registered.version} already", markup=False)
+            return
+        crown(client, registered, alias)
     console.print(_table([*([before] if before else []), registered], alias))
     console.print(f"\nmodels:/{registered.name}@{alias} is version {registered.version} now", markup=False)
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 
 from data_catalog.workspace import Workspace
+from flows.mlflow_local import artifact_location
+from flows.mlflow_store import is_given, open_client, tracking_uri
 from flows.prefect_server import server_command, server_environment
 from flows.terminal import console
 from pipeline.config import RunConfig
@@ -21,15 +23,16 @@ from pipeline.stage import StageFailed
 def serve_ui(config: RunConfig, port: int) -> None:
     """Serve both UIs on loopback until Ctrl-C."""
     workspace = Workspace(config.folder)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.mlflow_database.resolve()}"
-    if uri.startswith("sqlite") and not workspace.mlflow_database.exists():
+    if not is_given(config.folder) and not workspace.mlflow_database.exists():
         raise StageFailed(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
+    uri = tracking_uri(config.folder)
     if uri.startswith("http"):
         raise StageFailed("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
+    open_client(config.folder)  # says what is wrong with the database, and finds artifacts of a moved workspace
     workspace.prefect_home.mkdir(parents=True, exist_ok=True)
     mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     if uri.startswith("sqlite"):
-        mlflow += ["--default-artifact-root", workspace.mlflow_artifacts.resolve().as_uri()]
+        mlflow += ["--default-artifact-root", artifact_location(config.folder)]
     # The store as a variable: it may hold a password, and arguments show in the list of processes.
     quiet = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
              "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,9 +89,9 @@ def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema
 def _registered(uri: str, settings: RunConfig) -> WhichModel:
     """A model of MLflow, with the encoders that are named beside it."""
     from data_catalog.workspace import Workspace
-    from flows.mlflow_store import tracking_uri
+    from flows.mlflow_store import is_given, open_client
 
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():
+    if not is_given(settings.folder) and not Workspace(settings.folder).mlflow_database.exists():
         raise UserMistake(
             f"--model {uri}: no run was recorded in {settings.folder} yet; set root or MLFLOW_TRACKING_URI"
         )
@@ -101,7 +100,7 @@ def _registered(uri: str, settings: RunConfig) -> WhichModel:
     from flows.registry import registered_files
 
     try:
-        found = registered_files(uri, tracking_uri(settings.folder))
+        found = registered_files(uri, open_client(settings.folder).tracking_uri)
     except (MlflowException, OSError) as error:
         raise UserMistake(f"--model {uri}: MLflow says: {error}") from error
     check_named_encoders(uri, {"vae": found.vae, "clip": found.clip}, settings)

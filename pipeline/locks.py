@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-import psutil  # type: ignore[import-untyped]
-
 LOCK_NAME = ".lock"  # in an output folder: who holds it works there
 
 
@@ -25,23 +23,36 @@ def held(path: Path, patience_s: float) -> Iterator[int]:
     """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of them has ended, even
     where we were killed. A process that is ending is given time. The folder is made where it is gone. Raises
     StillHeld."""
-    with _locked(path, patience_s) as file:
+    with locked(path, patience_s) as file:
         with suppress(OSError):  # a full disk must not keep anyone from making room
             file.truncate(0)
             os.write(file.fileno(), f"{socket.gethostname()}, process {os.getpid()}".encode())
         yield file.fileno()
 
 
-def is_alive(pid: str) -> bool:
-    """Whether a process of this machine runs, by its number as it was written down."""
-    return pid.isdigit() and psutil.pid_exists(int(pid))
+def try_lock(path: Path) -> TextIO | None:
+    """A file whose lock is held until it is closed; None if another process holds it, or if it is gone."""
+    try:
+        file = path.open("r+", encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    if not _is_at(path, file):
+        file.close()
+        return None
+    return file
 
 
-def _locked(path: Path, patience_s: float) -> TextIO:
+def locked(path: Path, patience_s: float) -> TextIO:
+    """A file to append to, made where there is none, whose lock is held until it is closed. Raises StillHeld."""
     give_up = time.monotonic() + patience_s
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        file = path.open("a", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, file):

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -22,7 +23,9 @@ from flows.open_runs import OpenRuns, end_abandoned
 from flows.registry import registered_files
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig, load_config
+from pipeline.train_events import MODEL_FILE
 from tests.support.small import TINY, small
+from tld_model.sampling import Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +100,10 @@ def test_models_load_after_a_move(config: RunConfig, tmp_path: Path, monkeypatch
     store = open_store(config)
     (tmp_path / "model").mkdir()
     (tmp_path / "model/MLmodel").write_text("flavors: {}\n")
-    (tmp_path / "model" / DETAILS_FILE).write_text(json.dumps({"vae": "shapes-vae", "clip": "shapes-clip"}))
+    (tmp_path / "model" / DETAILS_FILE).write_text(
+        json.dumps({"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(Sampling(4, 2.0))})
+    )
+    (tmp_path / "model" / MODEL_FILE).write_bytes(b"weights")
     model = store.client.create_logged_model(store.experiment_id, name="denoiser")
     store.client.log_model_artifacts(model.model_id, str(tmp_path / "model"))
     store.client.finalize_logged_model(model.model_id, "READY")

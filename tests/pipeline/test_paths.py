@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import ConfigError, RunConfig, load_config
+from pipeline.download import download
+from tests.support.mapping import map_here
 from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
 
 PATHS = ("root", "cache.folder", "download.urls", "encode.vae", "encode.clip", "train.init_from")
 
@@ -54,3 +57,12 @@ def test_urls_stay_as_they_are() -> None:
     config = load_config(TINY, ["root=s3://bucket/$USER/~", "download.urls=https://host.example/$a.csv"])
     assert config.root == "s3://bucket/$USER/~"
     assert config.download.urls == "https://host.example/$a.csv"
+
+
+def test_pictures_are_downloaded_into_any_folder(tmp_path: Path) -> None:
+    """fsspec, below img2dataset, takes :: for a chain of URLs."""
+    config = load_config(TINY, ["download.limit=4", "download.shard_size=4"])
+    out = tmp_path / "a::b [c] {d,e}*?#%20"
+    made = download(config.download, out, RememberingTracker(), map_here)
+    assert sum(shard.rows for shard in made.shards) == 4
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]

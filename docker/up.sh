@@ -3,12 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-secret() { # name, length in bytes: a random one where there is none
-  [ -s "secrets/$1" ] || head -c "$2" /dev/urandom | od -An -tx1 | tr -d ' \n' >"secrets/$1"
+secret() { # name, length in bytes, what stands before: a random one where there is none
+  [ -s "secrets/$1" ] || printf '%s%s' "${3:-}" "$(head -c "$2" /dev/urandom | od -An -tx1 | tr -d ' \n')" >"secrets/$1"
 }
 
 mkdir -p secrets && chmod 0700 secrets
 secret postgres_password 24
+secret prefect_auth_string 24 tld:
 secret objects_key_id 10
 secret objects_key 24
 secret serve_tokens 24
@@ -36,6 +37,7 @@ docker compose "${files[@]}" run --rm deploy
 cat <<END
 
   Prefect   http://127.0.0.1:${PREFECT_PORT:-4200}   runs, schedules; start one: Deployments > text-to-image > Run
+            its password is in docker/secrets/prefect_auth_string, all of the line
   MLflow    http://127.0.0.1:${MLFLOW_PORT:-5000}   scores, curves, models
   tld       ${same}make serve, once a run has trained a model: http://127.0.0.1:${SERVE_PORT:-8000}
             its token is in docker/secrets/serve_tokens

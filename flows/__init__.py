@@ -2,6 +2,9 @@
 
 import os
 
+from flows.proxies import bypass_proxies_on_loopback
+
+bypass_proxies_on_loopback()
 # MLflow reads these when it is imported, from wherever that is first.
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")

@@ -30,6 +30,7 @@ _BY_WORDS = {  # of errors that carry another's text alone: databases, other pro
     "attempt to write a readonly database": _READ_ONLY,
 }
 _LAST_LINE = re.compile(r"^[\w.]+(?:Error|Exception|Died|Failed): .*$", re.MULTILINE)  # of a traceback
+_LOST = ("ConcurrencySlotAcquisitionError", "AcquireConcurrencySlotTimeoutError", "PrefectHTTPStatusError")
 
 
 def cause_outside(error: BaseException) -> str | None:
@@ -56,8 +57,9 @@ def _cause(error: BaseException) -> str | None:
             return lack
     if type(error).__name__ == "PrefectServerError":
         return said
-    if type(error).__module__.startswith("httpx") and "Connect" in type(error).__name__:
-        return f"the Prefect server does not answer any more ({said})"
+    if isinstance(error, Exception) and _is_of_prefects_server(error):
+        what = said.splitlines()[0] if said else type(error).__name__
+        return f"the Prefect server does not answer any more, or not as it should ({what})"
     return None
 
 
@@ -102,6 +104,14 @@ def _told_by_workers(error: BaseException) -> Iterator[str]:
     """An error of another process comes without its causes, but with a note of its traceback."""
     for note in getattr(error, "__notes__", ()):
         yield from _LAST_LINE.findall(note)
+
+
+def _is_of_prefects_server(error: Exception) -> bool:
+    """Whether Prefect's client lost its server. Only its classes are looked at: they are not imported here."""
+    name, module = type(error).__name__, type(error).__module__
+    if module.startswith("httpx"):
+        return any(word in name for word in ("Connect", "Timeout", "ReadError", "WriteError", "ProtocolError"))
+    return (module.startswith("prefect.") and name in _LOST) or str(error).startswith("Failed to reach API at")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from data_catalog.redacted import holds_secret, without_secrets
-from flows.terminal import Config, UserMistake, console, errors, load
+from data_catalog.redacted import holds_secret
+from flows.terminal import Config, UserMistake, console, errors, load, say
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.deployments.runner import RunnerDeployment
 
     from pipeline.config import RunConfig
+
+
+_CLOSED = (
+    "  export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD PREFECT_SERVER_CSRF_PROTECTION_ENABLED=true\n"
+    "  export PREFECT_SERVER_CORS_ALLOWED_ORIGINS=http://127.0.0.1:4200"
+)
 
 
 def deploy(
@@ -69,22 +75,20 @@ def deploy(
 
 def _server() -> str:
     """The address of the server, which answers, without a password. Raises UserMistake."""
-    import httpx
+    from flows.prefect_address import check_address, is_open_to_all
 
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise UserMistake(
-            "deployments need a Prefect server that stays: start one with\n  prefect server start\n"
-            "and say where it is with\n  export PREFECT_API_URL=http://127.0.0.1:4200/api"
+            "deployments need a Prefect server that stays, and that asks for a password:\n"
+            f"{_CLOSED}\nstart one with\n  prefect server start\nand say where it is with\n"
+            "  export PREFECT_API_URL=http://127.0.0.1:4200/api PREFECT_API_AUTH_STRING=tld:PASSWORD"
         )
-    shown = without_secrets(url)
-    try:
-        answer = httpx.get(f"{url}/health", timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UserMistake(f"no Prefect server answers at PREFECT_API_URL={shown}: {error}") from None
-    if answer.is_error:
-        raise UserMistake(
-            f"no Prefect server answers at PREFECT_API_URL={shown}: its /health says {answer.status_code}"
+    shown = check_address(url)
+    if is_open_to_all(url):
+        say(
+            f"warning: {shown} asks for no password: a web page in a browser that reaches it can have its workers "
+            f"run any command. Before you start the server:\n{_CLOSED}"
         )
     return shown
 

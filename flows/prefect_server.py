@@ -2,32 +2,37 @@
 
 A server given by PREFECT_API_URL is used instead. Prefect's ephemeral server starts slower, loses task
 runs at exit and dies of a terminal's Ctrl-C before the flow could report.
+
+Ours is closed to everybody else: a secret made at each start, a guard before it (prefect_app.py), and none
+of the settings that a user has for other Prefect servers.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import http.client
+import json
 import os
-import signal
+import secrets
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
-from flows.progress import Progress
+from flows.prefect_app import USER, origins
+from flows.prefect_home import database_may_be_the_cause, prepare_home, set_aside
+from flows.prefect_watch import START_LIMIT_S, restarted, stop
+from flows.proxies import unusable_proxies
 from pipeline.locks import StillHeld, held
 
-_START_LIMIT_S = 90
 _DRAIN_LIMIT_S = 20.0
 _INTERRUPTED_DRAIN_LIMIT_S = 1.0
-_WATCH_S = 0.5
-_MOST_STARTS = 5
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
@@ -41,100 +46,92 @@ class PrefectServerError(RuntimeError):
     """Our Prefect server did not start."""
 
 
-def server_command(port: int) -> list[str]:
-    """How to start the API server: plain uvicorn, which ends when this process does."""
-    code = (
-        "import os, sys, threading, time, uvicorn\n"
-        "def watch(parent):\n"
-        "    while os.getppid() == parent: time.sleep(0.5)\n"
-        "    os._exit(1)\n"
-        "threading.Thread(target=watch, args=(int(sys.argv[1]),), daemon=True).start()\n"
-        "uvicorn.run('prefect.server.api.server:create_app', factory=True, host='127.0.0.1',"
-        " port=int(sys.argv[2]), log_level='error', lifespan='on')\n"
-    )
-    return [sys.executable, "-c", code, str(os.getpid()), str(port)]
+def server_command(port: int, listener: int = -1) -> list[str]:
+    """How to start the API server, which ends when this process does, at a port or a socket that listens there."""
+    application = "prefect.server.api.server:create_app"
+    return [sys.executable, "-m", "flows.prefect_app", application, str(os.getpid()), str(port), str(listener)]
 
 
 def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
-    """The environment of the API server."""
-    environment = {
-        **os.environ,
+    """The environment of the API server, with a new secret. Clients send it as PREFECT_API_AUTH_STRING."""
+    return {
+        **{name: value for name, value in os.environ.items() if not _is_of_prefect(name)},
         **_QUIET,
         "PREFECT_HOME": str(home.resolve()),
+        "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{secrets.token_urlsafe(32)}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins(port)),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_UI_ENABLED": str(ui).lower(),
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
     }
-    environment.pop("PREFECT_API_URL", None)
-    return environment
 
 
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
-    """The address of the Prefect API for the length of the block."""
-    configured = os.environ.get("PREFECT_API_URL")
+    """The address of the Prefect API for the length of the block. Raises PrefectServerError, UserMistake."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-    os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
-    home.mkdir(parents=True, exist_ok=True)  # else Prefect warns that it cannot
-    if configured:
+    if configured := os.environ.get("PREFECT_API_URL"):
+        os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
+        home.mkdir(parents=True, exist_ok=True)  # else Prefect warns that it cannot
         yield configured
         return
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    with (home / "server.log").open("ab") as log, _running(home, port, log), _configured(api):
-        limit_s = _DRAIN_LIMIT_S
-        try:
-            yield api
-        except KeyboardInterrupt:
-            limit_s = _INTERRUPTED_DRAIN_LIMIT_S
-            raise
-        finally:
-            _drain(api, limit_s)  # also of a failed flow: left undone, it is tried at exit, for a minute
+    prepare_home(home)
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, (home / "server.log").open("ab") as log:
+        port = int(listener.getsockname()[1])
+        api, environment = f"http://127.0.0.1:{port}/api", server_environment(home, port, ui=False)
+        with _running(home, listener, environment, log), _client_of(api, environment):
+            limit_s = _DRAIN_LIMIT_S
+            try:
+                yield api
+            except KeyboardInterrupt:
+                limit_s = _INTERRUPTED_DRAIN_LIMIT_S
+                raise
+            finally:
+                _drain(api, limit_s)  # also of a failed flow: left undone, it is tried at exit, for a minute
 
 
 @contextlib.contextmanager
-def _running(home: Path, port: int, log: BinaryIO) -> Iterator[None]:
-    """The server for the length of the block. Where it ends before, it is started again at the same port: its clients
-    ask for a minute before they give up, and what it has recorded is in its database."""
+def _running(home: Path, listener: socket.socket, environment: Mapping[str, str], log: BinaryIO) -> Iterator[None]:
+    """The server for the length of the block, started again where it ends before. Its clients never see the door
+    closed: the socket is ours."""
+    api, shared = environment["PREFECT_UI_API_URL"], listener.fileno()
+    command = server_command(int(listener.getsockname()[1]), shared)
 
     def start() -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.
-        environment = server_environment(home, port, ui=False)
-        return subprocess.Popen(server_command(port), env=environment, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=[shared]
+        )
 
-    with _first_in(home):
+    def started() -> subprocess.Popen[bytes]:
         server = start()
         try:
-            _wait_until_healthy(server, f"http://127.0.0.1:{port}/api", home / "server.log")
+            _wait_until_healthy(server, api, home / "server.log")
         except BaseException:
-            _stop(server)
+            stop(server)
             raise
-    servers, ending = [server], threading.Event()
-    watch = threading.Thread(target=_watch, args=(servers, ending, start), daemon=True)
-    watch.start()
-    try:
+        return server
+
+    with _first_in(home):
+        begins_at = log.tell()
+        try:
+            server = started()
+        except PrefectServerError:
+            told = (home / "server.log").read_bytes()[begins_at:].decode(errors="replace")
+            if not database_may_be_the_cause(home, told):
+                raise
+            set_aside(home)
+            prepare_home(home)
+            server = started()
+    with restarted(start, server, functools.partial(is_healthy, api), listener.close):
         yield
-    finally:
-        ending.set()
-        watch.join()
-        _stop(servers[-1])
-
-
-def _watch(
-    servers: list[subprocess.Popen[bytes]], ending: threading.Event, start: Callable[[], subprocess.Popen[bytes]]
-) -> None:
-    """Start the last server's successor when it has ended."""
-    while not ending.wait(_WATCH_S) and len(servers) < _MOST_STARTS:
-        code = servers[-1].poll()
-        if code is not None:
-            servers.append(start())
-            Progress("prefect").finish(f"warning: the Prefect server ended with exit code {code}; it is started again")
 
 
 @contextlib.contextmanager
 def _first_in(home: Path) -> Iterator[None]:
     """Two servers that start at once would both make the database: one after the other. Raises PrefectServerError."""
     try:
-        with held(home / "start.lock", _START_LIMIT_S):
+        with held(home / "start.lock", START_LIMIT_S):
             yield
     except StillHeld as error:
         raise PrefectServerError(str(error)) from None
@@ -147,29 +144,49 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_of_prefect(name: str) -> bool:
+    """Whether a variable is one of Prefect's, which does not mind upper and lower case."""
+    return name.upper().startswith("PREFECT_")
+
+
 @contextlib.contextmanager
-def _configured(api: str) -> Iterator[None]:
-    """Point this process at the server: through the environment, which plain threads see too."""
+def _client_of(api: str, environment: Mapping[str, str]) -> Iterator[None]:
+    """Point this process at our server, through the environment, which plain threads see too.
+
+    Prefect settings of the user's own are put aside: a key, headers, certificates are for another server.
+    """
+    theirs = {name: os.environ.pop(name) for name in _names_of_others()}
+    logging = {name: value for name, value in theirs.items() if name.startswith("PREFECT_LOGGING_")}
+    ours = {name: environment[name] for name in (*_QUIET, "PREFECT_HOME")}
+    secret = environment["PREFECT_SERVER_API_AUTH_STRING"]
+    os.environ.update({**ours, **logging, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": secret})
     from prefect.context import refresh_global_settings_context
 
-    os.environ["PREFECT_API_URL"] = api
     refresh_global_settings_context()
     try:
         yield
     finally:
-        del os.environ["PREFECT_API_URL"]
-        refresh_global_settings_context()
+        for name in filter(_is_of_prefect, list(os.environ)):
+            del os.environ[name]
+        os.environ.update(theirs)
+        with contextlib.suppress(ValueError):  # of settings of theirs
+            refresh_global_settings_context()
+
+
+def _names_of_others() -> list[str]:
+    """Variables that are for another server, or no use to Prefect's client."""
+    return [*filter(_is_of_prefect, os.environ), *unusable_proxies()]
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) -> None:
-    give_up = time.monotonic() + _START_LIMIT_S
+    give_up = time.monotonic() + START_LIMIT_S
     while time.monotonic() < give_up:
         if server.poll() is not None:
             raise PrefectServerError(f"the Prefect server ended with exit code {server.returncode}; see {log}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{api}/health", timeout=2):
+        if is_healthy(api, 2):
             return
         time.sleep(0.1)
-    raise PrefectServerError(f"the Prefect server did not start within {_START_LIMIT_S} s; see {log}")
+    raise PrefectServerError(f"the Prefect server did not start within {START_LIMIT_S:.0f} s; see {log}")
 
 
 def _drain(api: str, limit_s: float) -> None:
@@ -181,25 +198,42 @@ def _drain(api: str, limit_s: float) -> None:
     give_up, last, still = time.monotonic() + limit_s, -1, 0
     APILogWorker.drain_all(timeout=min(5.0, limit_s))
     EventsWorker.drain_all(timeout=limit_s)
-    with contextlib.suppress(OSError, http.client.HTTPException):  # a run that ended well must not fail of this
+    with contextlib.suppress(
+        OSError, http.client.HTTPException, ValueError
+    ):  # a run that ended well must not fail of it
         while time.monotonic() < give_up and still < 2:
-            count = _task_runs(api)
+            count = ask(api, "/task_runs/count", {})
             still = still + 1 if count == last else 0
             last = count
             time.sleep(0.5)
 
 
-def _task_runs(api: str) -> int:
-    request = urllib.request.Request(f"{api}/task_runs/count", data=b"{}", headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return int(answer.read())
+def ask(api: str, path: str, body: object = None, limit_s: float = 10.0) -> Any:
+    """What our own server answers, without Prefect's client, which tries again for minutes, and without the
+    proxies of the environment. A body is posted. Raises OSError, HTTPException, ValueError."""
+    there = urlsplit(api)
+    headers = {"Content-Type": "application/json"}
+    if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
+    if body is not None:
+        client = secrets.token_hex(8)
+        token = ask(api, f"/csrf-token?client={client}", limit_s=limit_s)
+        if isinstance(token, dict):
+            headers |= {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": str(token.get("token"))}
+    connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=limit_s)
+    with contextlib.closing(connection):
+        data = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", f"{there.path}{path}", data, headers)
+        answer = connection.getresponse()
+        told = answer.read()
+        if answer.status >= 400:
+            raise http.client.HTTPException(f"{path}: {answer.status} {told[:200]!r}")
+        return json.loads(told)
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    if server.poll() is None:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+def is_healthy(api: str, limit_s: float) -> bool:
+    """Whether our server answers."""
+    try:
+        return ask(api, "/health", limit_s=limit_s) is True
+    except (OSError, http.client.HTTPException, ValueError):
+        return False

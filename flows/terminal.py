@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -77,11 +78,19 @@ def joined(overrides: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def with_prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block; its start takes seconds, so say what is awaited."""
+    """A Prefect server for the length of the block; its start takes seconds, so say what is awaited.
+
+    Raises UserMistake where the server that is given does not answer, PrefectServerError where ours does not start.
+    """
     from data_catalog.workspace import Workspace
+    from flows.prefect_address import answers, check_address
     from flows.prefect_server import prefect_server
+    from flows.prefect_watch import watched
 
     with contextlib.ExitStack() as stack:
         with errors.status("starting Prefect and MLflow …"):
+            if given := os.environ.get("PREFECT_API_URL"):
+                check_address(given)
+                stack.enter_context(watched(given, answers))
             stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home))
         yield

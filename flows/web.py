@@ -10,10 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from data_catalog.workspace import Workspace
 from flows.mlflow_local import artifact_location
 from flows.mlflow_store import is_given, open_client, tracking_uri
+from flows.prefect_app import login_link
+from flows.prefect_home import prepare_home
 from flows.prefect_server import server_command, server_environment
 from flows.terminal import console
 from pipeline.config import RunConfig
@@ -29,7 +32,7 @@ def serve_ui(config: RunConfig, port: int) -> None:
     if uri.startswith("http"):
         raise StageFailed("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
     open_client(config.folder)  # says what is wrong with the database, and finds artifacts of a moved workspace
-    workspace.prefect_home.mkdir(parents=True, exist_ok=True)
+    prepare_home(workspace.prefect_home)
     mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     if uri.startswith("sqlite"):
         mlflow += ["--default-artifact-root", artifact_location(config.folder)]
@@ -37,29 +40,34 @@ def serve_ui(config: RunConfig, port: int) -> None:
     quiet = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
              "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
     prefect_environment = server_environment(workspace.prefect_home, port + 1, ui=True)
+    log = workspace.prefect_home / "server.log"
     with (
         _running("MLflow", mlflow, {**os.environ, **quiet}, port),
-        _running("Prefect", server_command(port + 1), prefect_environment, port + 1),
+        _running("Prefect", server_command(port + 1), prefect_environment, port + 1, log),
     ):
         console.print(f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning")
-        console.print(f"Prefect  http://127.0.0.1:{port + 1}/\nCtrl-C ends both.")
+        # The link is the password: other users of this machine, and web pages, do not have it.
+        secret = prefect_environment["PREFECT_SERVER_API_AUTH_STRING"]
+        console.print(f"Prefect  {login_link(port + 1, secret)}\nCtrl-C ends both.")
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
 
 
 @contextlib.contextmanager
-def _running(name: str, command: list[str], environment: dict[str, str], port: int) -> Iterator[None]:
+def _running(
+    name: str, command: list[str], environment: dict[str, str], port: int, log: Path | None = None
+) -> Iterator[None]:
     """A server process that accepts connections for the length of the block."""
     if _accepts(port):
         raise StageFailed(f"port {port}, wanted for {name}, is taken; choose another with --port")
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    with (log or Path(os.devnull)).open("ab") as written:
+        process = subprocess.Popen(command, env=environment, stdout=written, stderr=written, start_new_session=True)
     try:
         give_up = time.monotonic() + 90
         while not _accepts(port):
             if process.poll() is not None or time.monotonic() > give_up:
-                raise StageFailed(f"{name} did not start on port {port}; try `{' '.join(command[:4])}` to see why")
+                why = f"see {log}" if log else f"try `{' '.join(command[:4])}` to see why"
+                raise StageFailed(f"{name} did not start on port {port}; {why}")
             time.sleep(0.2)
         yield
     finally:

@@ -25,7 +25,7 @@ import yaml
 
 from pipeline.config import load_config
 from tests.support.compose import Compose, compose, started, wait_until_healthy
-from tests.support.prefect_api import Api, wait_for
+from tests.support.prefect_api import Api, client_of, wait_for
 from tests.support.small import TINY, small
 
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -140,7 +140,7 @@ def cancelled_in_training(stack: Compose, api: Api) -> int:
 
 
 def test_a_run_that_was_cancelled_is_resumed_and_goes_through_every_service(stack: Compose) -> None:
-    with httpx.Client(base_url=stack.environment("worker")["PREFECT_API_URL"], timeout=30) as client:
+    with client_of(stack.environment("worker")["PREFECT_API_URL"], stack.secret("prefect_auth_string")) as client:
         api = Api(client)
         reached = cancelled_in_training(stack, api)
         run = api.start("text-to-image/tiny")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def victim(tmp_path: Path) -> Victim:
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of commands that share one Prefect server: saves time where the fault is none of its own."""
     with prefect_server(tmp_path_factory.mktemp("prefect")) as api:
-        yield {**ENVIRONMENT, "PREFECT_API_URL": api}
+        secret = os.environ["PREFECT_API_AUTH_STRING"]
+        yield {**ENVIRONMENT, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": secret}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from flows.text_to_image import text_to_image
 from flows.webhook import tell_webhook
 from pipeline.config import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
-from tests.support.prefect_api import Api, wait_for
+from tests.support.prefect_api import Api, client_of, wait_for
 from tests.support.small import TINY, small
 
 
@@ -51,15 +51,17 @@ def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
 def environment(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, object]) -> Iterator[dict[str, str]]:
     """Of a client of a Prefect server that stays, with a worker of the pool `tld`."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    ours = {**server_environment(home, port, ui=False), "PREFECT_SERVER_API_AUTH_STRING": f"me:{CANARY}"}
     environment = {
         **ENVIRONMENT,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_API_AUTH_STRING": ours["PREFECT_SERVER_API_AUTH_STRING"],
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PYTHONPATH": str(REPOSITORY),
         "TLD_WEBHOOK": told[0],
     }
-    server = subprocess.Popen(server_command(port), env=server_environment(home, port, ui=False))
+    server = subprocess.Popen(server_command(port), env=ours)
     worker = None
     try:
         wait_for(lambda: healthy(environment["PREFECT_API_URL"]))
@@ -94,13 +96,15 @@ def deployed(environment: dict[str, str], *words: str | Path) -> subprocess.Comp
 
 @pytest.fixture
 def api(environment: dict[str, str]) -> Iterator[Api]:
-    with httpx.Client(base_url=environment["PREFECT_API_URL"], timeout=30) as client:
+    with client_of(environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"]) as client:
         yield Api(client)
 
 
 def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
     nowhere = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
-    assert "start one with\n  prefect server start" in deployed(nowhere, TINY).stderr
+    told = deployed(nowhere, TINY).stderr
+    assert "start one with\n  prefect server start" in told
+    assert "export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD" in told
     there = protected(environment["PREFECT_API_URL"])
     for address, why in ((f"http://me:{CANARY}@127.0.0.1:{free_port()}/api", "refused"), (f"{there}/no", "says 404")):
         gone = deployed({**environment, "PREFECT_API_URL": address}, TINY)

@@ -1,50 +1,98 @@
-"""The Prefect server of a run, killed."""
+"""The Prefect server of a run: killed, hung, with a damaged database, beside settings for another."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import threading
-import urllib.request
 from pathlib import Path
 
 import pytest
+from prefect import Flow
 
-from flows.prefect_server import _drain, prefect_server
-from tests.support.command import descendants
+from flows import prefect_watch
+from flows.prefect_server import _drain, ask, is_healthy, prefect_server
+from tests.support.command import descendants, is_running
 from tests.support.prefect_api import wait_for
 
 
-def ask(api: str, path: str, body: object = None) -> object:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{api}/{path}", data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read())
-
-
-def answers(api: str) -> bool:
-    try:
-        return ask(api, "health") is True
-    except OSError:
-        return False
-
-
-def test_a_killed_server_is_started_again_and_knows_what_it_knew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [(signal.SIGKILL, "ended with exit code -9"), (signal.SIGSTOP, "does not answer; the work goes on")],
+)
+def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(
+    how: signal.Signals, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(prefect_watch, "_HUNG_S", 9.0)
     before = set(descendants(os.getpid()))
     with prefect_server(tmp_path) as api:
-        made = ask(api, "flows/", {"name": "text-to-image"})
+        flow = Flow(lambda: None, name="text-to-image")
+        flow()
+        known = ask(api, "/flows/name/text-to-image")
         (server,) = set(descendants(os.getpid())) - before
-        os.kill(server, signal.SIGKILL)
-        wait_for(lambda: not answers(api))
-        wait_for(lambda: answers(api))
-        assert ask(api, "flows/name/text-to-image") == made
+        os.kill(server, how)
+        wait_for(lambda: not is_running(server))
+        wait_for(lambda: is_healthy(api, 10))
+        assert ask(api, "/flows/name/text-to-image") == known
+        flow()
     assert set(descendants(os.getpid())) <= before
-    assert "the Prefect server ended with exit code -9; it is started again" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count(said) == 1
+    assert told.count("it is started again") == 1
+
+
+@pytest.mark.slow
+def test_neither_server_nor_client_take_settings_that_the_user_has_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From variables, and from files in the current folder."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    mine = f"sqlite+aiosqlite:///{tmp_path}/mine.db"
+    theirs = {
+        "PREFECT_API_DATABASE_CONNECTION_URL": mine,
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": mine,
+        "PREFECT_SERVER_API_AUTH_STRING": "admin:pass",
+        "PREFECT_SERVER_API_BASE_PATH": "/elsewhere",
+        "PREFECT_API_AUTH_STRING": "me:another",
+        "PREFECT_API_KEY": "pnu_key",
+        "PREFECT_API_SSL_CERT_FILE": "/nowhere/cert.pem",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": '{"Host": "example.org"}',
+        "PREFECT_API_REQUEST_TIMEOUT": "0.000001",
+        "WEB_CONCURRENCY": "3",
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+    }
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "prefect.toml").write_text(f'[server.database]\nconnection_url = "{mine}"\n')
+    (project / ".env").write_text(f"PREFECT_SERVER_DATABASE_CONNECTION_URL={mine}\n")
+    monkeypatch.chdir(project)
+    with prefect_server(tmp_path / "prefect") as api:
+        Flow(lambda: None, name="text-to-image")()
+        assert ask(api, "/flows/count", {}) == 1
+    assert not (tmp_path / "mine.db").exists()
+    assert {name: os.environ[name] for name in theirs} == theirs
+
+
+@pytest.mark.slow
+def test_a_database_that_only_prefect_finds_damaged_is_set_aside_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Like one of a later version of Prefect."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with contextlib.closing(sqlite3.connect(tmp_path / "prefect.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('of another time')")
+    with prefect_server(tmp_path) as api:
+        assert is_healthy(api, 10)
+    assert "a new one is begun" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("prefect.db.damaged-*"))) == 1
 
 
 def test_a_server_that_is_killed_while_it_answers_fails_no_run_that_ended_well() -> None:

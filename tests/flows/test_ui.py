@@ -9,6 +9,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -21,14 +23,18 @@ from tests.support.small import TINY, small
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    """A finished run's MLflow and Prefect addresses, and its workspace."""
+    """A finished run's MLflow and Prefect addresses, as they are printed, and its workspace."""
     root = tmp_path_factory.mktemp("ui") / "data"
     done = tld("run", TINY, *small(root))
     assert done.returncode == 0, done.stderr
     port = free_port()
     with start("ui", TINY, f"root={root}", "--port", str(port)) as process:
         try:
-            mlflow, prefect = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
+            mlflow, prefect = f"http://127.0.0.1:{port}", ""
+            assert process.stdout
+            while not prefect:
+                name, _, address = process.stdout.readline().partition(" ")
+                prefect = address.strip() if name == "Prefect" else ""
             for address in (mlflow, prefect):
                 wait_for(address)
             yield mlflow, prefect, root
@@ -88,6 +94,14 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str
         page.get_by_role("link", name="Runs", exact=True).click()
         expect(page.get_by_text("text-to-image").first).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "prefect.png")
+
+
+def test_prefect_answers_nobody_without_the_link(site: tuple[str, str, Path]) -> None:
+    _, prefect, _ = site
+    address = urlsplit(prefect)
+    assert len(address.fragment) > 40
+    with pytest.raises(HTTPError, match="401"):
+        urllib.request.urlopen(f"http://{address.netloc}/api/admin/version", timeout=10)
 
 
 def test_a_port_that_is_taken_and_an_empty_workspace_are_told(site: tuple[str, str, Path], tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,16 @@ def wait_for(what: Callable[[], Any]) -> Any:
         assert time.monotonic() < give_up
         time.sleep(0.3)
     return found
+
+
+@contextlib.contextmanager
+def client_of(address: str, auth_string: str) -> Iterator[httpx.Client]:
+    """One that knows the password `user:password`, and has a token against requests that are forged across sites."""
+    user, _, password = auth_string.partition(":")
+    with httpx.Client(base_url=address, auth=(user, password), timeout=30) as client:
+        token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+        client.headers.update({"Prefect-Csrf-Client": "tests", "Prefect-Csrf-Token": token})
+        yield client
 
 
 class Api:

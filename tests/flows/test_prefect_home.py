@@ -1,0 +1,105 @@
+"""The folder of our Prefect server: a damaged database stops no run, and a group can share it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from flows.prefect_home import database_may_be_the_cause, prepare_home
+from flows.terminal import UserMistake
+
+
+@contextlib.contextmanager
+def umask(mask: int):  # type: ignore[no-untyped-def]
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def sound(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE flow (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+        database.executemany("INSERT INTO flow (name) VALUES (?)", [(f"flow-{i}" * 50,) for i in range(500)])
+
+
+def random_bytes(path: Path) -> None:
+    path.write_bytes(os.urandom(50_000))
+
+
+def text(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\n" * 100)
+
+
+def cut_short(path: Path) -> None:
+    sound(path)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def a_page_of_zeros(path: Path) -> None:
+    sound(path)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(20_000))
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "file").touch()
+
+
+@pytest.mark.parametrize("damage", [random_bytes, text, cut_short, a_page_of_zeros, a_folder])
+def test_a_damaged_database_is_set_aside_and_said(
+    damage: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(damage)
+    damage(tmp_path / "prefect.db")
+    (tmp_path / "prefect.db-wal").touch()
+    prepare_home(tmp_path)
+    assert (tmp_path / "prefect.db").read_bytes() == b""
+    assert not (tmp_path / "prefect.db-wal").exists()
+    (aside,) = tmp_path.glob("prefect.db.damaged-??????????????*[0-9]")
+    assert str(aside) in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_sound_database_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound(tmp_path / "prefect.db")
+    before = (tmp_path / "prefect.db").read_bytes()
+    with contextlib.closing(sqlite3.connect(tmp_path / "prefect.db")) as busy, busy:
+        busy.execute("BEGIN EXCLUSIVE")
+        prepare_home(tmp_path)
+    assert (tmp_path / "prefect.db").read_bytes() == before
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_files_have_the_mode_that_the_umask_gives(mask: int, tmp_path: Path) -> None:
+    home = tmp_path / "data" / "prefect"
+    with umask(mask):
+        prepare_home(home)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
+    assert modes == dict.fromkeys(("prefect.db", "memo_store.toml"), 0o666 & ~mask)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o777 & ~mask
+
+
+def test_what_another_user_keeps_to_themselves_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_home(tmp_path)
+    database = tmp_path / "prefect.db"
+    monkeypatch.setattr(os, "access", lambda path, _: path != database)
+    with pytest.raises(UserMistake, match=r"prefect\.db cannot be written by this user.*\n  chmod -R g\+rwX"):
+        prepare_home(tmp_path)
+
+
+def test_a_failed_start_costs_no_history_where_another_cause_is_known(tmp_path: Path) -> None:
+    prepare_home(tmp_path)
+    assert not database_may_be_the_cause(tmp_path, "Can't locate revision"), "there is nothing in it"
+    sound(tmp_path / "prefect.db")
+    assert database_may_be_the_cause(tmp_path, "Can't locate revision identified by 'abc'")
+    for told in ("database is locked", "OSError: [Errno 28] No space left on device", "Too many open files"):
+        assert not database_may_be_the_cause(tmp_path, told)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import sqlite3
 from pathlib import Path
 
 import httpx
 import pytest
+from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 
 from flows.causes import cause_outside
 from flows.cli import _explain
@@ -48,6 +50,12 @@ def test_a_server_that_is_gone_is_told() -> None:
         httpx.get(f"http://127.0.0.1:{free_port()}")
     assert told_of(refused.value).startswith("the Prefect server does not answer any more")
     assert told_of(PrefectServerError("it did not start")).startswith("it did not start.")
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(httpx.ReadTimeout) as no_answer:
+        httpx.get(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
+    slots = ConcurrencySlotAcquisitionError("Unable to acquire concurrency slots on ['tag:gpu']")
+    for lost in (no_answer.value, slots, RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")):
+        assert told_of(lost).startswith("the Prefect server does not answer any more")
+    assert cause_outside(RuntimeError("of our own")) is None
 
 
 @pytest.mark.parametrize(
@@ -71,11 +79,6 @@ def test_a_lack_is_told_whoever_met_it(error: Exception, says: str) -> None:
     of_worker.add_note(f"Traceback (most recent call last):\n  x()\n{type(error).__name__}: {error}\n\nDuring …")
     for one in (error, by_cleanup, by_text, of_worker, ExceptionGroup("several", [KeyError("x"), error])):
         assert told_of(one).startswith(says) or errno.ENFILE in error.args
-
-
-def test_a_forbidden_place_is_told_with_its_owner(tmp_path: Path) -> None:
-    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a" / "b"))
-    assert told_of(error).startswith(f"no permission for {tmp_path}/a/b ({tmp_path} belongs to {tmp_path.owner()})")
 
 
 def test_an_error_of_ours_stays_unexpected() -> None:

@@ -42,6 +42,10 @@ _QUIET = {
 }
 
 
+# With a server that is given and hangs: about a minute for each question. Prefect's own is seven.
+_PATIENCE = {"PREFECT_API_REQUEST_TIMEOUT": "15", "PREFECT_CLIENT_MAX_RETRIES": "3"}
+
+
 class PrefectServerError(RuntimeError):
     """Our Prefect server did not start."""
 
@@ -71,7 +75,8 @@ def prefect_server(home: Path) -> Iterator[str]:
     """The address of the Prefect API for the length of the block. Raises PrefectServerError, UserMistake."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     if configured := os.environ.get("PREFECT_API_URL"):
-        os.environ.setdefault("PREFECT_HOME", str(home.resolve()))
+        for name, value in {**_PATIENCE, "PREFECT_HOME": str(home.resolve())}.items():
+            os.environ.setdefault(name, value)
         home.mkdir(parents=True, exist_ok=True)  # else Prefect warns that it cannot
         yield configured
         return

@@ -11,6 +11,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.tasks import Task, exponential_backoff
 from requests import ConnectionError as RequestsConnectionError
 
@@ -40,7 +41,8 @@ def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> 
     was too busy. What a user has to change is not tried again."""
     error: object = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
-        if isinstance(error, UserMistake | StageFailed):
+        # Prefect's client has already asked its server several times.
+        if isinstance(error, UserMistake | StageFailed | ConcurrencySlotAcquisitionError):
             return False
         if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
             return True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from flows.causes import cause_outside
 from flows.cli import _explain

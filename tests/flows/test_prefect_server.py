@@ -115,6 +115,9 @@ def test_beside_a_server_that_is_given_prefect_has_its_home_too(
     monkeypatch.setenv("PREFECT_HOME", "")
     monkeypatch.delenv("PREFECT_HOME")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    for name in ("PREFECT_API_REQUEST_TIMEOUT", "PREFECT_CLIENT_MAX_RETRIES"):
+        monkeypatch.setenv(name, "7")
     with prefect_server(tmp_path / "data" / "prefect") as api:
         assert api == os.environ["PREFECT_API_URL"]
         assert Path(os.environ["PREFECT_HOME"]).is_dir()
+        assert os.environ["PREFECT_API_REQUEST_TIMEOUT"] == "7", "the user's own"

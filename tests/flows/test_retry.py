@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.states import Failed
 
 from flows.terminal import UserMistake
@@ -35,6 +36,7 @@ STAYING = [
     MlflowException("INVALID_PARAMETER_VALUE"),
     because(UserMistake("start it"), ConnectionRefusedError("nobody listens")),
     because(StageFailed("too few images"), TimeoutError("no answer")),
+    because(ConcurrencySlotAcquisitionError("Prefect's client has asked for minutes"), TimeoutError("no answer")),
 ]
 
 

@@ -106,6 +106,11 @@ def _told_by_workers(error: BaseException) -> Iterator[str]:
         yield from _LAST_LINE.findall(note)
 
 
+def prefect_is_lost(error: BaseException) -> bool:
+    """Whether an error comes of a Prefect server that is gone or hangs."""
+    return any(isinstance(one, Exception) and _is_of_prefects_server(one) for one in _chain(error))
+
+
 def _is_of_prefects_server(error: Exception) -> bool:
     """Whether Prefect's client lost its server. Only its classes are looked at: they are not imported here."""
     name, module = type(error).__name__, type(error).__module__

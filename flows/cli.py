@@ -16,6 +16,7 @@ from rich.table import Table
 
 from data_catalog.workspace import StageName
 from flows.catalog import catalog
+from flows.causes import prefect_is_lost
 from flows.checkpoints import export_checkpoint, import_checkpoint
 from flows.clean import clean
 from flows.compare import compare
@@ -326,6 +327,8 @@ def main(words: Sequence[str] | None = None) -> None:
         # A reader that left early, as `head` does, is no error to explain.
         code = 128 + signal.SIGPIPE if output_is_closed(error) else _explain(error)
         abandon_output()
+        if code == 1 and os.environ.get("PREFECT_API_URL") and prefect_is_lost(error):
+            os._exit(code)  # Prefect's client would wait for its server, for minutes
     else:
         code = 0
     sys.exit(code)

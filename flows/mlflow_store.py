@@ -22,8 +22,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_catalog.workspace import Workspace
 from data_catalog.redacted import without_secrets
+from data_catalog.workspace import Workspace
 from flows.mlflow_local import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
 from flows.outbox import is_away
 from flows.terminal import UserMistake

@@ -131,7 +131,7 @@ def read_manifest_alone(folder: Path) -> Manifest | None:
     """The manifest of a folder, whatever became of its files. Raises ManifestError where it is unreadable."""
     path = folder / MANIFEST_NAME
     try:
-        return Manifest.model_validate({**json.loads(path.read_text()), "folder": folder})
+        return Manifest.model_validate({**json.loads(path.read_text(encoding="utf-8")), "folder": folder})
     except FileNotFoundError:
         return None
     except (ValueError, ValidationError) as error:

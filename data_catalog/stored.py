@@ -49,7 +49,7 @@ def read_mark(path: Path) -> Mark | None:
     """The mark of a file, or None where it is an ordinary one, or a failing disk changed the mark: the next look at the
     storage writes it anew."""
     try:
-        return Mark(**json.loads(mark_path(path).read_text()))
+        return Mark(**json.loads(mark_path(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
 
@@ -59,7 +59,7 @@ def write_mark(path: Path, mark: Mark, copied_at_ns: int | None) -> None:
     where = mark_path(path)
     where.parent.mkdir(parents=True, exist_ok=True)
     unfinished = where.with_name(f"{where.name}.{_own_suffix()}")
-    unfinished.write_text(json.dumps(asdict(mark)))
+    unfinished.write_text(json.dumps(asdict(mark)), encoding="utf-8")
     os.utime(unfinished, ns=(0, copied_at_ns or 0))
     os.replace(unfinished, where)  # not flushed: there are as many as objects, and a lost one is written anew
 

@@ -108,7 +108,7 @@ def log_model(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / MODEL_FILE).symlink_to(model.file(average_file(average)).resolve())
-        (folder / DETAILS_FILE).write_text(json.dumps(details))
+        (folder / DETAILS_FILE).write_text(json.dumps(details), encoding="utf-8")
         described = Model(model_id=logged.model_id, run_id=run_id, signature=_signature(usual))
         described.add_flavor("python_function", loader_module="flows.mlflow_model")
         described.save(folder / "MLmodel")

@@ -53,7 +53,7 @@ from tld_model.sampling import Sampling
 _BATCHES_WAITING = 4  # as long a queue as that many full batches
 # For the OpenAPI page alone: the guard has asked before.
 _TOKEN = [Security(HTTPBearer(auto_error=False, description="Needed where the service was given tokens."))]
-_PAGE = (Path(__file__).parent / "serve.html").read_text()
+_PAGE = (Path(__file__).parent / "serve.html").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def followed(events: Path, on_event: Callable[[Event], None]) -> Iterator[Callab
     Events that were in the file before are handed on first: a resumed step tells its whole story.
     """
     events.touch()
-    with events.open() as told:
+    with events.open(encoding="utf-8") as told:
 
         def hand_on() -> None:
             _hand_on(told, on_event)

@@ -188,7 +188,7 @@ class ShardDownloader:
         try:
             told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
             packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
-            counted = json.loads((scratch / f"{shard.name}_stats.json").read_text())["successes"]
+            counted = json.loads((scratch / f"{shard.name}_stats.json").read_text(encoding="utf-8"))["successes"]
         except (tarfile.TarError, pa.ArrowException, ValueError) as error:
             raise self._broken(shard, str(error)) from error
         failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
@@ -266,7 +266,11 @@ class ShardDownloader:
             disallowed_header_directives=None,
         )  # time-outs, second tries and opt-outs are the opener's
         # It prints a traceback for each picture that a full disk does not take; counting finds that some are lost.
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with (
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
             work.download_shard((shard.number, str(feather)))
         if lack := self._shortage or self._opener.shortage:  # which img2dataset would count as failed rows
             raise StageFailed(f"download: {lack}. Finished shards are kept: the same command goes on from them")

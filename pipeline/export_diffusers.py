@@ -59,9 +59,11 @@ def _write(generate: Generator, usual: EvaluateConfig, out: Path) -> None:
     generate.codec.vae.save_pretrained(out / "vae")
     generate.text_encoder.model.save_pretrained(out / "text_encoder")
     generate.text_encoder.tokenizer.save_pretrained(out / "tokenizer")
-    (out / "pipeline.py").write_text(one_file("pipeline.diffusers_pipeline"))
-    (out / "transformer" / "tld_transformer.py").write_text(one_file("pipeline.diffusers_transformer"))
-    (out / _INDEX).write_text(json.dumps(_index(generate, usual), indent=2) + "\n")
+    (out / "pipeline.py").write_text(one_file("pipeline.diffusers_pipeline"), encoding="utf-8")
+    (out / "transformer" / "tld_transformer.py").write_text(
+        one_file("pipeline.diffusers_transformer"), encoding="utf-8"
+    )
+    (out / _INDEX).write_text(json.dumps(_index(generate, usual), indent=2) + "\n", encoding="utf-8")
 
 
 def _index(generate: Generator, usual: EvaluateConfig) -> dict[str, Any]:
@@ -103,6 +105,6 @@ images[0].save("picture.png")"""
 
 def _class_of(folder: Path) -> Any:
     try:
-        return json.loads((folder / _INDEX).read_text()).get("_class_name")
+        return json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("_class_name")
     except (OSError, ValueError, AttributeError):
         return None

@@ -24,5 +24,5 @@ def hardware() -> str:
 
 def _named(key: str, path: Path) -> str:
     """The value after the first `key:` of a file, or ''."""
-    found = re.search(rf"^{key}\s*:\s*(.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    found = re.search(rf"^{key}\s*:\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
     return found[1].strip() if found else ""

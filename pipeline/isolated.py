@@ -200,8 +200,10 @@ def _limit(budget: Budget) -> None:
     if not Path("/proc/self/status").exists():
         return
     with suppress(OSError):  # where it is not allowed, whoever is largest goes first
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    used = next(
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmData")
+    )
     most = int(used.split()[1]) * 1024 + budget.memory
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)

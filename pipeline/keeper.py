@@ -167,7 +167,7 @@ def _identity(folder: Path, since: str) -> dict[str, str | int]:
 def _holder(folder: Path) -> dict[str, str]:
     """What no two machines have in common."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    started = boot.read_text().strip() if boot.exists() else ""
+    started = boot.read_text(encoding="utf-8").strip() if boot.exists() else ""
     return {"host": socket.gethostname(), "started": started, "folder": str(folder.resolve())}
 
 

@@ -76,5 +76,5 @@ def _by(path: Path) -> str:
     """Who holds a lock, where the holder has said so: a disk may be shared by machines."""
     holder = ""
     with suppress(FileNotFoundError):  # deleted just now
-        holder = path.read_text()
+        holder = path.read_text(encoding="utf-8")
     return f" ({holder})" if holder else ""

@@ -31,7 +31,7 @@ def _collect(module: str, parts: dict[str, str], names: dict[str, str]) -> None:
     spec = importlib.util.find_spec(module)
     assert spec
     assert spec.origin
-    source = Path(spec.origin).read_text()
+    source = Path(spec.origin).read_text(encoding="utf-8")
     tree, lines = ast.parse(source), source.splitlines()
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (*_ROOMS, "__future__"):

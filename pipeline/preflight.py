@@ -100,7 +100,7 @@ def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
 def _encoder_config(name: str) -> dict[str, Any] | None:
     folder = encoder_folder(name)
     try:
-        return json.loads((folder / "config.json").read_text()) if folder else None
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else None
     except (OSError, json.JSONDecodeError):
         return None
 

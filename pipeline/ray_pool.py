@@ -231,7 +231,13 @@ def _nodes(address: str) -> list[dict[str, float]]:
     command = [sys.executable, "-c", _PROBE, address]
     try:
         asked = subprocess.run(
-            command, env=os.environ | _QUIET, capture_output=True, text=True, timeout=_PROBE_S, check=False
+            command,
+            env=os.environ | _QUIET,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_S,
+            check=False,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise ConfigError(_unreachable(address, f"no answer of a Ray cluster within {_PROBE_S:g} s")) from None

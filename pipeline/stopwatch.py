@@ -110,11 +110,11 @@ class Memory:
 
 def memory() -> Memory:
     """Of this process, as Linux counts it (proc(5), /proc/pid/status)."""
-    lines = (line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    lines = (line.split(":") for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     told = {name: value for name, value in lines if name in ("RssAnon", "RssFile", "VmHWM")}
     return Memory(*(int(told[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "VmHWM")))
 
 
 def forget_peak() -> None:
     """Let the peak begin anew at what is held now (proc(5), /proc/pid/clear_refs)."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")

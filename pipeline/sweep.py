@@ -192,7 +192,7 @@ def _keep(path: Path, judged: Judged, latency: float) -> None:
 def _known(path: Path) -> tuple[Judged, float] | None:
     """A point as it was drawn on this machine."""
     try:
-        told = json.loads(path.with_suffix(".json").read_text())
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     judged = load_judged(path.with_suffix(".safetensors"))

@@ -38,7 +38,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out, as is one that
     a failing disk changed."""
     events = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
@@ -79,7 +79,7 @@ class Story:
 
     def tell(self, **event: Any) -> None:
         if self.tells:
-            with (self.out / EVENTS_FILE).open("a") as file:
+            with (self.out / EVENTS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
 
     def warn(self, text: str) -> None:

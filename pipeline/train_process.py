@@ -177,7 +177,7 @@ def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
             f"this node sees no {job_file}, which the leading one wrote: the workspace must lie on a disk that all see "
             "under the same path"
         )
-    job = TrainJob.model_validate_json(job_file.read_text())
+    job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     place = {"launch": {"rendezvous"}}  # two names of one place, since both are there
     ours, theirs = config.train.model_dump(exclude=place), job.config.model_dump(exclude=place)
     differ = [

@@ -194,7 +194,7 @@ class Training:
         """Where the training went wrong, on what, and what can be done; the batch's keys go to a file."""
         config, out = self.job.config, self.job.out
         numbers = next(batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1))
-        (out / _BATCH_FILE).write_text("".join(f"{key}\n" for key in self.pairs.keys(numbers)))
+        (out / _BATCH_FILE).write_text("".join(f"{key}\n" for key in self.pairs.keys(numbers)), encoding="utf-8")
         good = [path for path in checkpoints(self.checkpoints) if step_of(path) < error.step]
         return (
             f"{error} at step {error.step}; {describe_batch(self.pairs, numbers)} (all keys: {out / _BATCH_FILE}).\n"
@@ -205,7 +205,7 @@ class Training:
 
 def main(job_file: Path, parent: int) -> None:
     """A child: one rank of a training, which ends with its parent. The environment says which, as torchrun's does."""
-    job = TrainJob.model_validate_json(job_file.read_text())
+    job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     stop = Stop()
     stop.listen(parent)
     if job.config.deterministic:

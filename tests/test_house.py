@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -45,7 +46,26 @@ def test_no_file_can_run_code_by_being_loaded() -> None:
 def test_every_module_opens_with_what_it_is() -> None:
     for name, text in sources().items():
         if text.strip():
-            assert text.startswith('"""'), name
+            assert text.removeprefix("r").startswith('"""'), name
+
+
+def test_text_files_are_utf_8_whatever_the_locale_says() -> None:
+    for name, text in sources().items():
+        calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        for call in filter(_opens_text, calls):
+            assert "encoding" in {word.arg for word in call.keywords}, f"{name}:{call.lineno}"
+
+
+def _opens_text(call: ast.Call) -> bool:
+    """Whether this is `read_text`, `write_text`, or `open` in a text mode."""
+    match call:
+        case ast.Call(func=ast.Attribute(attr="read_text" | "write_text")):
+            return True
+        case ast.Call(func=ast.Attribute(attr="open"), args=[ast.Constant(value=str(mode)), *_]):
+            return set(mode) <= set("rwax+t")
+        case ast.Call(func=ast.Name(id="open")):
+            return True
+    return False
 
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:

@@ -68,7 +68,7 @@ class Source(_Part):
 def known_sources() -> dict[str, Source]:
     """All data sets of the catalog, by name."""
     files = sorted(Path(__file__).parent.glob("*.yaml"))
-    sources = [Source.model_validate(yaml.safe_load(file.read_text())) for file in files]
+    sources = [Source.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
     return {source.name: source for source in sources}
 
 

@@ -128,7 +128,10 @@ def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.T
     path = local(folder / f"{name}.parquet")
     try:
         table = parquet.read_table(path, columns=columns)
-    except (pa.ArrowException, KeyError) as error:
+        table.validate(full=True)  # text must be UTF-8
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise EncodingsError(f"{path} is not the rows of an encoded shard: {error}") from error
     known = {field.name: field.type for field in (*SCHEMA, MORE_CAPTIONS)}
     for column in columns or SCHEMA.names:

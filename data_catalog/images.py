@@ -11,12 +11,13 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data_catalog.manifest import ManifestError
 from data_catalog.picture_formats import open_picture
@@ -28,6 +29,11 @@ _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 1 << 26
 NO_PICTURE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
 _WAY_OUT = "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
+
+
+def _parsed(told: object) -> object:
+    """A list that stands in JSON as JSON text."""
+    return json.loads(told) if isinstance(told, str) else told
 
 
 class UnreadablePicture(ManifestError):
@@ -49,21 +55,30 @@ class ImagePair:
     more_captions: tuple[str | None, ...] = ()  # of further caption columns, None where one has none
 
 
+class Facts(BaseModel):
+    """The .json of a pair: what the download knew of it, beside what img2dataset writes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str
+    split: str
+    original_width: int
+    original_height: int
+    sha256: str
+    more_captions: Annotated[tuple[str | None, ...], BeforeValidator(_parsed)] = Field((), alias=MORE_CAPTIONS)
+
+
 @dataclass(frozen=True, slots=True)
 class PackedPair:
     """One pair as it lies in the tar: the picture is not decoded yet."""
 
     key: str
     members: dict[str, bytes]  # suffix -> content
+    facts: Facts
 
     @property
     def caption(self) -> str:
         return self.members["txt"].decode()
-
-    @property
-    def url(self) -> str:
-        url: str = json.loads(self.members["json"])["url"]
-        return url
 
     @property
     def captions(self) -> dict[int, str]:
@@ -73,8 +88,7 @@ class PackedPair:
 
     @property
     def more_captions(self) -> tuple[str | None, ...]:
-        told: str = json.loads(self.members["json"]).get(MORE_CAPTIONS, "[]")
-        return tuple(json.loads(told))
+        return self.facts.more_captions
 
     @property
     def picture(self) -> bytes:
@@ -84,20 +98,19 @@ class PackedPair:
     def unpack(self, edge: int | None = None) -> ImagePair:
         """Decode the picture, which is a square of this edge where one is given. Raises
         UnreadablePicture where it is damaged."""
-        told: dict[str, Any] = json.loads(self.members["json"])
         image = decode(self.picture, edge)
         if isinstance(image, str):
             suffix = next((name for name in IMAGE_SUFFIXES if name in self.members), "*")
             raise UnreadablePicture(f"{self.key}.{suffix} is {image}; " + _WAY_OUT)
         return ImagePair(
             key=self.key,
-            url=told["url"],
+            url=self.facts.url,
             caption=self.caption,
-            split=told["split"],
+            split=self.facts.split,
             image=image,
-            original_width=told["original_width"],
-            original_height=told["original_height"],
-            sha256=told["sha256"],
+            original_width=self.facts.original_width,
+            original_height=self.facts.original_height,
+            sha256=self.facts.sha256,
             more_captions=self.more_captions,
         )
 
@@ -132,16 +145,28 @@ def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
                     continue
                 if its_key != key:
                     if members:
-                        yield PackedPair(key, members)
+                        yield _packed(tar, key, members)
                     key, members = its_key, {}
-                member = archive.extractfile(info)
-                assert member, f"{info.name} is no file"
+                if info.size > tar.stat().st_size or (member := archive.extractfile(info)) is None:
+                    raise tarfile.TarError(f"{info.name} is no file of it")
                 members[suffix] = member.read()
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every header
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, KeyError, OverflowError, ValueError) as error:
+        if isinstance(error, ManifestError):
+            raise
         raise ManifestError(f"{tar} is damaged ({error}); " + _WAY_OUT) from error
     if members:
-        yield PackedPair(key, members)
+        yield _packed(tar, key, members)
+
+
+def _packed(tar: Path, key: str, members: dict[str, bytes]) -> PackedPair:
+    """A pair whose caption and facts can be read. Raises ManifestError."""
+    try:
+        members["txt"].decode()
+        return PackedPair(key, members, Facts.model_validate_json(members["json"]))
+    except (KeyError, ValueError) as error:
+        why = "it lacks a member" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise ManifestError(f"{tar} is damaged (pair {key}: {why}); " + _WAY_OUT) from None
 
 
 def sample_image_pairs(tar: Path, count: int, chance: random.Random) -> list[ImagePair]:
@@ -153,7 +178,7 @@ def sample_image_pairs(tar: Path, count: int, chance: random.Random) -> list[Ima
         pairs = []
         for key in chance.sample(sorted(by_key), min(count, len(by_key))):
             files = {info.name.partition(".")[2]: archive.extractfile(info) for info in by_key[key]}
-            pairs.append(PackedPair(key, {suffix: file.read() for suffix, file in files.items() if file}).unpack())
+            pairs.append(_packed(tar, key, {suffix: file.read() for suffix, file in files.items() if file}).unpack())
     return pairs
 
 

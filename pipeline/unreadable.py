@@ -30,7 +30,7 @@ def _refused(tar: Path, problem: Isolated[str]) -> Iterator[dict[str, str]]:
 
 
 def _row(pair: PackedPair, reason: str) -> dict[str, str]:
-    return {"key": pair.key, "url": pair.url, "caption": pair.caption, "reason": reason}
+    return {"key": pair.key, "url": pair.facts.url, "caption": pair.caption, "reason": reason}
 
 
 def _problem(edge: int | None, picture: bytes) -> str:

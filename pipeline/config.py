@@ -31,7 +31,7 @@ from data_catalog.shapes import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources, source_at
 from data_catalog.text_files import TextFileError, read_text
 from data_catalog.urls import RowRules, TableColumns
-from pipeline.paths import FilePath, TextPath
+from pipeline.paths import FilePath, TextPath, escape
 from pipeline.yaml_tree import YamlError, read_tree, read_value
 from tld_model.config import DenoiserConfig, TextForm
 from tld_model.sampling import Sampling, SolverName
@@ -198,7 +198,7 @@ class DownloadConfig(_Section):
     @field_serializer("urls", when_used="json")
     def _urls_as_recorded(self, urls: str) -> str:
         """What is recorded shows no secret; the run itself works with the whole URL."""
-        return redacted(urls)
+        return escape(redacted(urls))
 
     @field_validator("allowed_networks")
     @classmethod

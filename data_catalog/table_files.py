@@ -109,7 +109,10 @@ def table_files(source: str) -> tuple[TableFile, ...]:
     except UrlTableError:
         raise
     except Exception as error:  # each remote file system has errors of its own
-        raise UrlTableError(f"URL table {source} cannot be reached: {_cause(error)}") from error
+        cause = _cause(error)
+        for link in source.split("::"):  # an error may name the path inside a chain alone, with its query
+            cause = cause.replace(link, link.partition("?")[0])
+        raise UrlTableError(f"URL table {source} cannot be reached: {cause}") from error
 
 
 def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,8 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
     experiment = client.create_experiment("tiny", (root / "artifacts").as_uri())
     logged = client.create_logged_model(experiment, name="denoiser")
     client.log_model_artifact(logged.model_id, model)
-    (tmp_path / DETAILS_FILE).write_text(json.dumps({"vae": "shapes-vae", "clip": "shapes-clip"}))
+    details = {"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(Sampling(2, 2.0))}
+    (tmp_path / DETAILS_FILE).write_text(json.dumps(details))
     client.log_model_artifact(logged.model_id, str(tmp_path / DETAILS_FILE))
     client.finalize_logged_model(logged.model_id, "READY")
     client.create_registered_model("tld")

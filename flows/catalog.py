@@ -23,7 +23,7 @@ def list_sources() -> None:
     from flows.pages import sources_table
 
     console.print(sources_table(known_sources().values()))
-    console.print("\ntld catalog show NAME says where its table comes from and how to run it", markup=False)
+    console.print("\ntld catalog show NAME says where its table comes from and how to run it")
 
 
 @catalog.command
@@ -37,7 +37,7 @@ def show(name: Annotated[str, Parameter(help="A data set of `tld catalog list`."
         close = difflib.get_close_matches(name, sources, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sources)}"
         raise UserMistake(f"no data set {name!r} in the catalog; {hint}")
-    console.print(source_page(sources[name]), markup=False)
+    console.print(source_page(sources[name]))
 
 
 @catalog.command
@@ -66,7 +66,7 @@ def dropped(
                 writer.writerow({name: csv_cell(value) for name, value in row.items()})
                 count += 1
     if out:
-        console.print(f"{count} rows: {out}", markup=False)
+        console.print(f"{count} rows: {out}")
 
 
 @catalog.command
@@ -85,12 +85,11 @@ def verify(
     if not found.outputs and not found.damages:
         raise UserMistake(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
     for damage in found.damages:
-        console.print(f"damaged: {damage.path} {damage.problem}", markup=False)
+        console.print(f"damaged: {damage.path} {damage.problem}")
     let_go = f", {found.released} let go on purpose" if found.released else ""
     console.print(
         f"{found.files} files, {found.bytes / 1e6:.1f} MB, of {', '.join(found.outputs) or 'no readable stage'}: "
         f"{len(found.damages)} damaged{let_go}",
-        markup=False,
     )
     if not found.damages:
         return
@@ -111,4 +110,4 @@ def verify(
         console.print(f"{stage} was made again with other content than before: what depends on it is stale")
     if after.damages:
         raise StageFailed(f"{len(after.damages)} files are still damaged, first {after.damages[0].path}")
-    console.print("repaired: every file is what its stage made", markup=False)
+    console.print("repaired: every file is what its stage made")

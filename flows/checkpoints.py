@@ -64,7 +64,6 @@ def import_checkpoint(
         f"latents    raw latents / {latent_divisor:g}, recorded\n"
         f"encoders   {', '.join(encoders[kind] for kind in ('vae', 'clip') if kind in encoders) or 'not recorded'}\n"
         f"written    {path}",
-        markup=False,
     )
 
 
@@ -99,7 +98,6 @@ def export_checkpoint(
         f"model      {_sizes(denoiser.config)}\n"
         f"latents    give generate() there scale_factor={divisor}\n"
         f"written    {out}, layout {layout}",
-        markup=False,
     )
 
 

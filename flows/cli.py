@@ -110,7 +110,7 @@ def run(
         statuses = survey(settings)
     else:
         for stage in wanted:
-            console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
+            console.print(f"{stage:9} fresh: {statuses[stage].folder}")
     if until == "evaluate":
         _closing_words(config, overrides, settings, statuses["evaluate"])
 
@@ -134,7 +134,7 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
     for name in shown:
         if name in scores:
             sure = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
-            console.print(f"  {name:21} {scores[name]:<10.4g} {sure}".rstrip(), markup=False)
+            console.print(f"  {name:21} {scores[name]:<10.4g} {sure}".rstrip())
     built_in = settings.download.urls == "shapes"
     prompt = (
         "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"
@@ -145,7 +145,6 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
         f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
         f'Try next:\n  tld sample {config} "{prompt}" {joined(overrides)}\n  tld ui {given}\n'
         f"  tld serve {given}\n  tld run {config} {joined(longer)}",
-        markup=False,
     )
 
 
@@ -200,7 +199,7 @@ def _show_plan(settings: RunConfig) -> None:
     from pipeline.preflight import check_run
 
     check_run(settings)
-    console.print(plan_page(settings, plan_download(settings, TableProgress())), markup=False)
+    console.print(plan_page(settings, plan_download(settings, TableProgress())))
 
 
 @app.command(group=_MAKE)
@@ -238,7 +237,7 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
     check_run(settings)
     gate = stage != "evaluate" or _gate_is_passed(settings, statuses[stage])
     if statuses[stage].state == "fresh" and not force and gate:
-        console.print(f"{stage:9} fresh: {statuses[stage].folder}", markup=False)
+        console.print(f"{stage:9} fresh: {statuses[stage].folder}")
         return
 
     def lead() -> None:
@@ -288,7 +287,7 @@ def bench(
         return
     table, lines = bench_page(told)
     console.print(table)
-    console.print(lines, markup=False)
+    console.print(lines)
 
 
 @app.command(group=_KEEP)

@@ -48,11 +48,10 @@ def compare(
     except ComparisonError as error:
         raise UserMistake(str(error)) from error
     console.print(_table(found.rows))
-    console.print(f"\n  A  {first.name}\n  B  {second.name}\n", markup=False)
+    console.print(f"\n  A  {first.name}\n  B  {second.name}\n")
     console.print(
         f"{found.prompts} prompts; below B - A its 95 % interval\n"
         f"  page      {found.folder / 'comparison.html'}\n  pictures  {found.folder / 'comparison.png'}",
-        markup=False,
     )
 
 

@@ -69,7 +69,6 @@ def deploy(
     console.print(
         "\n".join(f"  {name}" for name in names) + f"\nregistered with {server}\n\nStart a worker, then a run:\n"
         f"  prefect worker start --pool {pool}\n  prefect deployment run {names[0]}",
-        markup=False,
     )
 
 

@@ -83,7 +83,7 @@ def edit(
 
     given = read_picture(picture, mask, edge_of(generate))
     if given.fitting:
-        console.print(given.fitting, markup=False)
+        console.print(given.fitting)
     how = drawing.sampling(settings), drawing.negative
     if sides and given.paint is not None:
         raise UserMistake(f"{picture} is transparent in places: first paint those, without --outpaint")
@@ -100,7 +100,7 @@ def edit(
     told = {"command": "edit", "prompt": prompt, "seed": seed, "picture": file_told(picture), "mask": file_told(mask)}
     told |= {"outpaint": sides, "overlap": overlap, "strength": strength}
     write_picture(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
-    console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}", markup=False)
+    console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}")
 
 
 def last_of(canvases: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:

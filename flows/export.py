@@ -51,7 +51,6 @@ def export(
         "  from diffusers import DiffusionPipeline\n"
         f"  pipe = DiffusionPipeline.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
         f'  pipe("{prompt}").images[0].save("picture.png")',
-        markup=False,
     )
 
 

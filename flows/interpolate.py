@@ -75,4 +75,4 @@ def interpolate(
             write_animation(pictures, out)
         except OSError as error:
             raise UserMistake(f"cannot write {out}: {error}") from error
-    console.print(f"{frames} pictures: {out}", markup=False)
+    console.print(f"{frames} pictures: {out}")

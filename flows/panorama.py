@@ -63,11 +63,11 @@ def panorama(
 
     given = read_picture(picture, None, edge_of(generate)) if picture else None
     if given and given.fitting:
-        console.print(given.fitting, markup=False)
+        console.print(given.fitting)
     captions = prompts + prompts[-1:] * (windows - len(prompts))
     overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
     start = given.pixels if given else None
     drawn = last_of(paint_on(generate, captions, overlap, start, seed, drawing.sampling(settings), drawing.negative))
     told = {"command": "panorama", "prompts": captions, "overlap": overlap, "seed": seed, "picture": file_told(picture)}
     write_picture(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
-    console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}", markup=False)
+    console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}")

@@ -32,7 +32,7 @@ class Progress:
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
+                TextColumn("{task.fields[note]}"),
                 console=self._console,
                 transient=True,
             )

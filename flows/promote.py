@@ -46,11 +46,11 @@ def promote(
         registered = register(client, store.experiment_id, Candidate(settings, encodings, model, report))
         settle(client, registered)
         if before and before.version == registered.version:
-            console.print(f"models:/{registered.name}@{alias} is version {registered.version} already", markup=False)
+            console.print(f"models:/{registered.name}@{alias} is version {registered.version} already")
             return
         crown(client, registered, alias)
     console.print(_table([*([before] if before else []), registered], alias))
-    console.print(f"\nmodels:/{registered.name}@{alias} is version {registered.version} now", markup=False)
+    console.print(f"\nmodels:/{registered.name}@{alias} is version {registered.version} now")
 
 
 def _table(versions: Sequence[Registered], alias: str) -> Table:

@@ -113,7 +113,7 @@ def sample(
     if before and not other_model:
         _check_model(before.model, identity)
     _draw(drawing, chosen.load(settings.evaluate.device), identity, before, out, folder)
-    console.print(f"{len(drawing.captions)} sample{'s' if len(drawing.captions) > 1 else ''}: {out}", markup=False)
+    console.print(f"{len(drawing.captions)} sample{'s' if len(drawing.captions) > 1 else ''}: {out}")
 
 
 def _check_model(before: DrawnBy, identity: DrawnBy) -> None:

@@ -9,7 +9,6 @@ import ipaddress
 import json
 import logging
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_catalog.text_files import TextFileError, read_text
 from flows.serve_messages import LARGEST_PICTURE
-from flows.terminal import UserMistake
+from flows.terminal import UserMistake, say
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
@@ -79,7 +78,7 @@ def _read_tokens(path: Path) -> list[str]:
     except TextFileError as error:
         raise UserMistake(f"--token-file: {error}") from None
     if path.stat().st_mode & 0o077:
-        print(f"warning: other users of this machine can read --token-file {path}; `chmod 600` it", file=sys.stderr)
+        say(f"warning: other users of this machine can read --token-file {path}; `chmod 600` it")
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens:
         raise UserMistake(f"--token-file {path} holds no token; it has one a line")

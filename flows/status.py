@@ -43,7 +43,7 @@ def status(
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        console.print(f"nothing in {settings.folder} yet", markup=False)
+        console.print(f"nothing in {settings.folder} yet")
         return
     table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
     for row in rows:
@@ -51,7 +51,7 @@ def status(
     console.print(table)
     for status in statuses.values():
         if status.problem:
-            console.print(status.problem, markup=False)
+            console.print(status.problem)
 
 
 def _every(root: Path, of_this_run: dict[str, str]) -> list[_Row]:

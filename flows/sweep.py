@@ -65,5 +65,4 @@ def sweep(
         f"fastest of the best: {swept.measure} {best.quality.value:.3g} "
         f"({best.quality}), {best.latency_s:.3g} s a picture\n"
         f"  {best.way.overrides()}\n  page     {folder / PAGE}\n  picture  {folder / 'sweep.png'}",
-        markup=False,
     )

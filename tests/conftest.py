@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 
@@ -23,3 +24,11 @@ def _default_opener() -> Iterator[None]:
     """A download in this process leaves its guarded opener installed, which refuses loopback."""
     yield
     urllib.request.install_opener(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_store_of_another_test() -> Iterator[None]:
+    """MLflow keeps the address of a store for the process, and in its environment."""
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)

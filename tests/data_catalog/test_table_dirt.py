@@ -11,20 +11,22 @@ import json
 import lzma
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from data_catalog import table_csv, table_formats, table_text
 from data_catalog.table_files import TableFile, table_files
 from data_catalog.table_formats import TableColumns, read_batches
+from tests.support.generated import generated
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = generated(120)
 COLUMNS = TableColumns()
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -68,9 +70,10 @@ def batches(file: TableFile) -> Iterator[Any]:
     return read_batches(file, COLUMNS)
 
 
-def reference(text: str, delimiter: str) -> list[list[str]]:
-    """The rows behind the header as Python reads them, but for blank lines."""
-    return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row][1:]
+def reference(text: str, delimiter: str, strict: bool = False) -> list[list[str]]:
+    """The rows behind the header as Python reads them, but for blank lines. Raises csv.Error where it is strict and
+    a quotation mark closes in the middle of a cell or never."""
+    return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict) if row][1:]
 
 
 def written(rows: Cells, delimiter: str, quoting: Any, ending: str) -> str:
@@ -108,6 +111,7 @@ lines = st.lists(st.sampled_from([*'a"",\t é', "http://x/1", "\x00"]), max_size
 @QUICK
 @given(dirt=st.lists(lines, max_size=12), block=block_sizes, ending=st.sampled_from(["\n", "\r\n", "\r"]))
 @example(dirt=['http://x/1,"a', "b,c", 'd"'], block=1 << 20, ending="\n")
+@example(dirt=['"', '"a', "a", 'a"'], block=1, ending="\n")
 def test_no_dirt_makes_a_row_vanish(tmp_path: Path, kind: str, dirt: list[str], block: int, ending: str) -> None:
     delimiter = DELIMITERS[kind]
     text = ending.join([delimiter.join(("url", "caption")), *dirt, delimiter.join(("http://last/1", "the last one"))])
@@ -115,11 +119,12 @@ def test_no_dirt_makes_a_row_vanish(tmp_path: Path, kind: str, dirt: list[str], 
     path.write_bytes(text.encode())
     good, bad = the_rows(path, block)
     alone = [row for line in dirt for row in csv.reader([line], delimiter=delimiter, strict=False) if row]
-    python = reference(text, delimiter)
-    assert len(python) <= len(good) + len(bad) <= len(alone) + 1
-    assert ("http://last/1", "the last one") in good.values() or python[-1][-1].endswith("the last one")
+    assert len(good) + len(bad) <= len(alone) + 1
+    assert good[len(good) + len(bad) - 1] == ("http://last/1", "the last one"), "no mark of it closes a value"
+    with suppress(csv.Error):  # where marks are in order, a value may still be split, but nothing is put together
+        assert len(reference(text, delimiter, strict=True)) <= len(good) + len(bad)
     if '"' not in text:  # then there is nothing to be decided
-        assert [list(good[n]) for n in sorted(good)] == [row for row in python if len(row) == 2]
+        assert [list(good[n]) for n in sorted(good)] == [row for row in reference(text, delimiter) if len(row) == 2]
     assert (good, bad) == the_rows(path, 1 << 20), "blocks do not matter"
 
 

@@ -1,14 +1,10 @@
-"""Bodies that the service's own OpenAPI schema forbids, and some that it allows: whatever comes, no 500.
-
-TLD_FUZZ_BODIES=10000 makes it long.
-"""
+"""Bodies that the service's own OpenAPI schema forbids, and some that it allows: whatever comes, no 500."""
 
 from __future__ import annotations
 
 import dataclasses
 import http.client
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings, strategies
 from numpy.typing import NDArray
 
 from flows.serve_app import picture_service
@@ -24,13 +21,13 @@ from flows.serve_guard import Access
 from pipeline.drawing_requests import DrawingRequest
 from pipeline.dynamic_batches import BeforeStep
 from pipeline.picture_requests import draw_with
+from tests.support.generated import generated
 from tests.support.live import ask, ask_on, live
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make install")
-hypothesis = pytest.importorskip("hypothesis")
-BODIES = int(os.environ.get("TLD_FUZZ_BODIES", 250))
+BODIES = generated(250).max_examples
 CARD = Card(name="test", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example="")
 
 
@@ -58,7 +55,7 @@ def test_no_body_breaks_the_service(path: str) -> None:
             forbidden, allowed = (operation.as_strategy(mode).map(as_json) for mode in (modes.NEGATIVE, modes.POSITIVE))
             fuzz(send, forbidden, BODIES * 8 // 10)
             fuzz(send, allowed, BODIES // 10)
-            fuzz(send, hypothesis.strategies.binary(max_size=200), BODIES // 10)
+            fuzz(send, strategies.binary(max_size=200), BODIES // 10)
         assert ask(port, "POST", "/pictures", {"prompt": "still there"}).status == 200
     assert statuses[422] > BODIES // 4, statuses
     assert path == "/outpaintings" or statuses[200] > BODIES // 40, statuses  # chance makes no PNG
@@ -70,13 +67,4 @@ def as_json(case: Any) -> bytes:
 
 
 def fuzz(send: Any, bodies: Any, count: int) -> None:
-    """Send so many, always the same ones."""
-    settings = hypothesis.settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate],
-    )
-    settings(hypothesis.given(bodies)(send))()
+    settings(generated(250), max_examples=count, phases=[Phase.generate])(given(bodies)(send))()

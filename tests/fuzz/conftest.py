@@ -1,19 +1,10 @@
-"""How long to fuzz: TLD_FUZZ_EXAMPLES inputs a test, few in the suite and thousands in `make fuzz`."""
+"""Fuzz tests try 25 inputs each in the suite, and many in `make fuzz`."""
 
 from __future__ import annotations
 
-import os
+from hypothesis import settings
 
-from hypothesis import HealthCheck, settings
+from tests.support.generated import generated
 
-_EXAMPLES = int(os.environ.get("TLD_FUZZ_EXAMPLES", "0"))
-
-settings.register_profile(
-    "fuzz",
-    max_examples=_EXAMPLES or 25,
-    derandomize=not _EXAMPLES,  # the suite tries the same inputs each time
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+settings.register_profile("fuzz", parent=generated(25))
 settings.load_profile("fuzz")

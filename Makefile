@@ -15,15 +15,16 @@ BIN := .venv/bin
 .PHONY: install demo test test-slow stack-test chaos fuzz check sbom ui up serve down
 install: .venv/installed
 
-# img2dataset asks for the `dataclasses` backport, which shadows the standard library in some processes:
-# it is taken out again.
+# Two packages are taken out again: the `dataclasses` backport, for which img2dataset asks and which shadows the standard
+# library in some processes; and rfc3987-syntax, for which cyclonedx-bom asks and which costs each command that imports
+# Prefect three seconds (jsonschema takes it where it is there, and its import builds a parser).
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else \
 	  f"tld needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11 install")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses
+	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses rfc3987-syntax
 	@touch $@
 
 demo: install

@@ -192,11 +192,13 @@ def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(confi
     store = ObjectStore(config.root, config.folder)
     (path,) = config.folder.glob("02_encodings/*/00000.npz")
     content = path.read_bytes()
+    copies = [copy for copy in config.folder.glob("0*/*/*") if copy.is_file()]
+    for copy in copies:
+        os.utime(copy, ns=(time.time_ns(), copy.stat().st_mtime_ns))
     assert store.let_go(0) > 0, "those in use stay"
     assert path.exists()
-    for copy in config.folder.glob("0*/*/*"):
-        if copy.is_file():
-            os.utime(copy, ns=(0, copy.stat().st_mtime_ns))
+    for copy in copies:
+        os.utime(copy, ns=(0, copy.stat().st_mtime_ns))
     assert store.let_go(0) == 0
     assert is_away(path, len(content))
     assert survey(config)["encode"].state == "fresh"
@@ -210,7 +212,9 @@ def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(confi
 
 
 def test_a_damaged_copy_is_fetched_anew(first: list[str], config: RunConfig) -> None:
-    (path,) = config.folder.glob("02_encodings/*/00001.npz")
+    manifest = survey(config)["encode"].manifest
+    assert isinstance(manifest, Manifest)
+    path = manifest.file("00001.npz")
     whole = local(path).read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     found = tld("catalog", "verify", TINY, *first)

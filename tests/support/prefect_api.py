@@ -22,11 +22,21 @@ def wait_for(what: Callable[[], Any]) -> Any:
     return found
 
 
+class _Patient(httpx.HTTPTransport):
+    """Asks again while the server's database is busy, as Prefect's own client does."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The first answer that is another than 503."""
+        send = super().handle_request
+        answer: httpx.Response = wait_for(lambda: got if (got := send(request)).status_code != 503 else None)
+        return answer
+
+
 @contextlib.contextmanager
 def client_of(address: str, auth_string: str) -> Iterator[httpx.Client]:
     """One that knows the password `user:password`, and has a token against requests that are forged across sites."""
     user, _, password = auth_string.partition(":")
-    with httpx.Client(base_url=address, auth=(user, password), timeout=30) as client:
+    with httpx.Client(base_url=address, auth=(user, password), timeout=30, transport=_Patient()) as client:
         token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
         client.headers.update({"Prefect-Csrf-Client": "tests", "Prefect-Csrf-Token": token})
         yield client

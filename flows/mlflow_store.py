@@ -74,6 +74,15 @@ def open_store(config: RunConfig) -> Store:
         return Store(client, experiment_id, _keeps_models(client, experiment_id), name)
 
 
+def check_given_store(root: Path) -> None:
+    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserMistake within ten seconds
+    where it does not answer."""
+    if is_given(root):
+        client = open_client(root)
+        with explained(root):
+            client.search_experiments(max_results=1)
+
+
 def open_client(root: Path) -> MlflowClient:
     """A client of the store. Processes that open it at the same moment take turns: each would make the database.
     Raises UserMistake or RecordUnusable."""

@@ -80,15 +80,18 @@ def joined(overrides: Sequence[str]) -> str:
 def with_prefect(settings: RunConfig) -> Iterator[None]:
     """A Prefect server for the length of the block; its start takes seconds, so say what is awaited.
 
-    Raises UserMistake where the server that is given does not answer, PrefectServerError where ours does not start.
+    Raises UserMistake where a server of Prefect or MLflow that is given does not answer, PrefectServerError where ours
+    does not start.
     """
     from data_catalog.workspace import Workspace
+    from flows.mlflow_store import check_given_store
     from flows.prefect_address import answers, check_address
     from flows.prefect_server import prefect_server
     from flows.prefect_watch import watched
 
     with contextlib.ExitStack() as stack:
         with errors.status("starting Prefect and MLflow …"):
+            check_given_store(settings.folder)
             if given := os.environ.get("PREFECT_API_URL"):
                 check_address(given)
                 stack.enter_context(watched(given, answers))

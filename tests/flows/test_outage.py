@@ -243,6 +243,7 @@ def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monk
     assert "no MLflow answers at MLFLOW_TRACKING_URI=http://127.0.0.1:" in done.stderr
     assert "canary" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data/prefect").exists(), "it is asked before anything is started"
 
 
 def test_a_password_in_the_address_moves_to_where_no_error_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:

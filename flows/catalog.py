@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.terminal import Config, UserMistake, console, joined, load, with_prefect
+from flows.terminal import Config, UserMistake, console, load, typed, with_prefect
 
 catalog = App(name="catalog", help="Known data sets; and what became of the rows and files of a run.")
 
@@ -96,7 +96,7 @@ def verify(
     if not repair:
         raise StageFailed(
             f"{len(found.damages)} damaged; make just those again with\n"
-            f"  tld catalog verify {config} {joined(overrides)}--repair"
+            f"  tld catalog verify {typed(config, overrides)} --repair"
         )
 
     check_run(settings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.terminal import Config, UserMistake, console, joined, load
+from flows.terminal import Config, UserMistake, console, load, typed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,7 +68,7 @@ def clean(
         raise UserMistake(f"--keep: {', '.join(elsewhere)} is another workspace than {root}")
     if undo and (yes or empty_trash or other_settings):
         raise UserMistake("--undo stands alone: it puts back what was moved last")
-    again = f"tld clean {shlex.quote(str(config))} {joined(overrides)}"
+    again = f"tld clean {typed(config, overrides)} "
     stored_away = is_url(configs[0].root)
     if undo:
         _undo(root)

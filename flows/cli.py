@@ -38,9 +38,9 @@ from flows.terminal import (
     UserMistake,
     console,
     errors,
-    joined,
     load,
     say,
+    typed,
     with_prefect,
 )
 from pipeline.shortage import raise_descriptor_limit
@@ -139,12 +139,12 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
     prompt = (
         "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"
     )
-    given = f"{config} {joined(overrides)}".rstrip()
+    given = typed(config, overrides)
     longer = [o for o in overrides if not o.startswith("train.steps=")] + [f"train.steps={settings.train.steps * 2}"]
     console.print(
         f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
-        f'Try next:\n  tld sample {config} "{prompt}" {joined(overrides)}\n  tld ui {given}\n'
-        f"  tld serve {given}\n  tld run {config} {joined(longer)}",
+        f'Try next:\n  tld sample {given} "{prompt}"\n  tld ui {given}\n'
+        f"  tld serve {given}\n  tld run {typed(config, longer)}",
     )
 
 
@@ -164,20 +164,22 @@ def download(
     if plan:
         _show_plan(load(config, overrides))
     elif retry_failed:
-        _retry_failed(config, load(config, overrides))
+        _retry_failed(config, overrides)
     else:
         _run_one("download", config, overrides, force)
 
 
-def _retry_failed(config: Path, settings: RunConfig) -> None:
+def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Ask again for transient failures, and show what that changed."""
     from pipeline.preflight import check_run
     from pipeline.stage import survey
 
+    settings = load(config, overrides)
     check_run(settings)
     before = survey(settings)["download"].manifest
     if not before:
-        raise UserMistake(f"nothing has failed yet: first finish the download with\n  tld download {config}")
+        again = typed(config, overrides)
+        raise UserMistake(f"nothing has failed yet: first finish the download with\n  tld download {again}")
     if not before.figures["may_pass"]:
         console.print("nothing to ask again: no failure is of a kind that may pass")
         return
@@ -232,7 +234,7 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
         raise UserMistake(
             f"{stage} needs {STAGES[first.stage].makes} made with these settings, "
             f"which are {first.state}; make them with\n"
-            f"  tld run {config} {joined(overrides)}--until {lacking[-1]}"
+            f"  tld run {typed(config, overrides)} --until {lacking[-1]}"
         )
     check_run(settings)
     gate = stage != "evaluate" or _gate_is_passed(settings, statuses[stage])

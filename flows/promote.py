@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from flows.terminal import Config, UserMistake, console, joined, load
+from flows.terminal import Config, UserMistake, console, load, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,7 @@ def promote(
     statuses = survey(settings)
     encodings, model, report = (statuses[stage].manifest for stage in ("encode", "train", "evaluate"))
     if not encodings or not model or not report:
-        raise UserMistake(
-            f"no evaluated model for these settings; make it with\n  tld run {config} {joined(overrides)}".rstrip()
-        )
+        raise UserMistake(f"no evaluated model for these settings; make it with\n  tld run {typed(config, overrides)}")
     from flows.mlflow_store import NEEDS_NEWER_SERVER, explained, open_store
     from flows.registry import Candidate, champion, crown, register, settle
 

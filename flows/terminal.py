@@ -71,9 +71,9 @@ def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if not _OVERRIDE.match(word)], overrides
 
 
-def joined(overrides: Sequence[str]) -> str:
-    """Overrides as they are typed again in a suggested command."""
-    return "".join(f"{shlex.quote(override)} " for override in overrides)
+def typed(config: Path, overrides: Sequence[str]) -> str:
+    """What describes a run, as it is typed again in a suggested command."""
+    return shlex.join([str(config), *overrides])
 
 
 @contextlib.contextmanager

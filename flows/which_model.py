@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.terminal import UserMistake, joined
+from flows.terminal import UserMistake, typed
 
 if TYPE_CHECKING:
     from data_catalog.manifest import Manifest
@@ -129,7 +129,7 @@ def trained_run(
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
     if not model or not encodings:
         raise UserMistake(
-            f"no trained model for these settings; make it with\n  tld run {config} {joined(overrides)}--until train"
+            f"no trained model for these settings; make it with\n  tld run {typed(config, overrides)} --until train"
         )
     return encodings, model, statuses["evaluate"].manifest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,10 @@ def test_a_missing_config_an_unknown_stage_and_an_unknown_command(tmp_path: Path
 
 def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    check(root, "--until encode", "train", TINY, *small(root))
+    spaced = tmp_path / "my runs.yaml"
+    spaced.write_bytes(TINY.read_bytes())
+    typed = shlex.join([str(spaced), *small(root)])
+    check(root, f"tld run {typed} --until encode", "train", spaced, *small(root))
     check(root, "train needs encodings made with these settings, which are missing", "train", TINY, *small(root))
     check(root, "no trained model for these settings", "sample", TINY, "a star", *small(root))
     check(root, "no trained model for these settings", "serve", TINY, *small(root))

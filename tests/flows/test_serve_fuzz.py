@@ -67,4 +67,5 @@ def as_json(case: Any) -> bytes:
 
 
 def fuzz(send: Any, bodies: Any, count: int) -> None:
-    settings(generated(250), max_examples=count, phases=[Phase.generate])(given(bodies)(send))()
+    given_bodies: Any = given(bodies)
+    settings(generated(250), max_examples=count, phases=[Phase.generate])(given_bodies(send))()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -132,7 +132,7 @@ def ended(process: subprocess.Popen[str]) -> Seen:
     return Seen(process.returncode, told, time.monotonic() - began)
 
 
-def parts(process: subprocess.Popen[str], of: str) -> list[int]:
+def parts(process: subprocess.Popen[Any], of: str) -> list[int]:
     """The processes below a command that have a word in their command lines."""
     found = []
     for pid in descendants(process.pid):

@@ -1,8 +1,8 @@
 """Workers that load their models once: spawned processes behind one interface, which ray_pool.py shares. Knows nothing
 of stages.
 
-A worker that dies, or outlasts the deadline of its shard, is replaced and the shard tried again; workers end
-when this process does.
+A worker that dies, stands still, or outlasts the deadline of its shard is replaced and the shard tried again;
+workers end when this process does.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.config import EngineConfig
+from pipeline.standstill import Standstill
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 TRIES = 3  # of a shard whose worker died
+_LOOK_EVERY_S = 5.0
+_STANDSTILL_S = 120.0
 
 
 class WorkerDied(RuntimeError):
@@ -133,11 +136,11 @@ class ShardPool(Generic[Item, Result]):
         """Send an item, wait for the answer: an error or a result."""
         try:
             worker.pipe.send(item)
-            if worker.pipe.poll(self._deadline_s):
+            if not (why := self._outlasted(worker)):
                 error, result = worker.pipe.recv()
                 return error, result
             worker.process.kill()
-            why = f"was ended: it did not finish within {self._deadline_s:g} s"
+            why = f"was ended: it {why}"
         except (EOFError, OSError):
             worker.process.join(5)
             code = worker.process.exitcode
@@ -145,6 +148,17 @@ class ShardPool(Generic[Item, Result]):
         with self._lock:
             self._alive.discard(worker)
         raise WorkerDied(f"a worker process {why}")
+
+    def _outlasted(self, worker: _Worker) -> str | None:
+        """Wait until a worker answers, or ends; or why it is waited for no longer. One with a deadline may stand still:
+        it may wait for others."""
+        if self._deadline_s is not None:
+            return None if worker.pipe.poll(self._deadline_s) else f"did not finish within {self._deadline_s:g} s"
+        standstill = Standstill(worker.process.pid or 0)
+        while not worker.pipe.poll(_LOOK_EVERY_S):
+            if standstill.seconds() > _STANDSTILL_S:
+                return f"did nothing for {_STANDSTILL_S:g} s; most likely it could get no memory or start no thread"
+        return None
 
     def _start(self) -> _Worker:
         with self._lock:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import TRAINING, UNFINISHED, WORKER, Tell, Victim, ended, parts
+from tests.support.faults import TRAINING, UNFINISHED, WORKER, Tell, Victim, assert_kept, ended, parts
 
 
 @pytest.mark.parametrize("more", [0, 30])
@@ -29,13 +29,19 @@ def test_few_descriptors(victim: Victim, undisturbed: Victim, tell: Tell, more: 
 
 
 def test_memory_of_a_worker(victim: Victim, undisturbed: Victim, tell: Tell) -> None:
+    """It fails, or stands still for want of a thread; its successor may have more."""
     victim.copy_from(undisturbed, "encode")
     process = victim.begin_until("encode")
+    kept = victim.finished()
     _take_no_more_memory(*parts(process, WORKER))
     seen = ended(process)
     tell("no more memory for a worker of encode", seen, UNFINISHED["encode"])
-    seen.ended_with(1, "memory ran out")
-    victim.run().ended_with(0)
+    if seen.code:
+        seen.ended_with(1, "memory ran out")
+        victim.run().ended_with(0)
+    else:
+        seen.ended_with(0)
+    assert_kept(victim, kept)
     assert victim.digests() == undisturbed.digests()
 
 

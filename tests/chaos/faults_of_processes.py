@@ -9,16 +9,21 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.prefect_server import free_port
-from tests.support.command import snapshot
-from tests.support.faults import DECODER, PREFECT, TRAINING, UNFINISHED, WORKER, Tell, Victim, ended, kill, kill_driver
+from tests.support.faults import (
+    DECODER,
+    PREFECT,
+    TRAINING,
+    UNFINISHED,
+    WORKER,
+    Tell,
+    Victim,
+    assert_kept,
+    ended,
+    kill,
+    kill_driver,
+)
 from tests.support.mlflow_server import kill as kill_server
 from tests.support.mlflow_server import mlflow_server
-
-
-def assert_kept(victim: Victim, before: dict[str, tuple[int, int]]) -> None:
-    """No finished shard was made again."""
-    after = snapshot(victim.root)
-    assert {path: after[path] for path in before} == before
 
 
 def first_step(victim: Victim) -> int:

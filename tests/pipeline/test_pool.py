@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.pool import ShardFailed, ShardPool, map_in_pool
+from pipeline import pool
+from pipeline.pool import ShardFailed, ShardPool, WorkerDied, map_in_pool
 
 
 def square() -> Callable[[int], tuple[int, int]]:
@@ -74,6 +75,30 @@ def _hangs_once(mark: Path, x: int) -> int:
 
 def test_a_shard_that_outlasts_its_deadline_is_redone_by_another_worker(tmp_path: Path) -> None:
     assert list(map_in_pool(partial(hangs_once, tmp_path / "mark"), [7], workers=1, deadline_s=5)) == [7]
+
+
+def test_a_worker_that_stands_still_is_told_from_one_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_LOOK_EVERY_S", 0.5)
+    monkeypatch.setattr(pool, "_STANDSTILL_S", 4.0)
+    with ShardPool[int, int](partial(hangs_once, tmp_path / "mark"), 1) as hanging:
+        with pytest.raises(WorkerDied, match="it did nothing for 4 s; most likely it could get no memory"):
+            hanging.run(7)
+        assert hanging.run(7) == 7
+    with ShardPool[float, float](takes_long, 1) as working:
+        assert working.run(10.0) == 10.0
+
+
+def takes_long() -> Callable[[float], float]:
+    return _takes_long
+
+
+def _takes_long(processor_s: float) -> float:
+    give_up = time.process_time() + processor_s
+    while time.process_time() < give_up:
+        sum(range(10_000))
+    return processor_s
 
 
 def exits_as_if_out_of_memory() -> Callable[[int], int]:

@@ -125,6 +125,12 @@ class Tell(Protocol):
     def __call__(self, fault: str, seen: Seen, costs: str) -> None: ...
 
 
+def assert_kept(victim: Victim, before: dict[str, tuple[int, int]]) -> None:
+    """No finished shard was made again."""
+    after = snapshot(victim.root)
+    assert {path: after[path] for path in before} == before
+
+
 def ended(process: subprocess.Popen[str]) -> Seen:
     """Wait for a command's end."""
     began = time.monotonic()

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from flows.mlflow_store import tracking_uri
 from tests.support.command import ENVIRONMENT, REPOSITORY
 from tests.support.small import TINY, small
+
+pytestmark = pytest.mark.slow
 
 RUNS = 2
 _BEGIN = """

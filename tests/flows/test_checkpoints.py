@@ -14,6 +14,8 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.published import export_published
 
+pytestmark = pytest.mark.slow
+
 FITS_TINY = DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=1, noise_embed_dim=16, mlp_multiplier=1)
 
 

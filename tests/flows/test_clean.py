@@ -143,6 +143,7 @@ def shown(
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_commands_that_it_suggests_work(run: RunConfig) -> None:
     asked = tld("clean", TINY, *overrides(run.folder), "--other-settings")
     assert asked.returncode == 0, asked.stderr

@@ -10,6 +10,8 @@ from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

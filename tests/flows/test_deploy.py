@@ -26,6 +26,8 @@ from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, client_of, wait_for
 from tests.support.small import TINY, small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[tuple[str, list[dict[str, str]]]]:

@@ -18,6 +18,8 @@ from tests.support.workspace import make_workspace, overrides
 from tld_model.checkpoint import save_denoiser
 from tld_model.denoiser import Denoiser
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

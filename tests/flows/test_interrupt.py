@@ -17,6 +17,8 @@ from tests.support.command import descendants, start, tld
 from tests.support.pictures import encoded, photo
 from tests.support.small import TINY, small
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 12
 
 

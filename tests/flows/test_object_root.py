@@ -35,7 +35,10 @@ from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_images_of, make_workspace, overrides
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # aiobotocore's connections
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # aiobotocore's connections
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

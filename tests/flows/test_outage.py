@@ -43,6 +43,7 @@ def config(tmp_path: Path) -> RunConfig:
     return load_config(TINY, small(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
     return heard
 
 
+@pytest.mark.slow
 def test_what_a_server_that_stays_away_missed_is_told_to_it_by_the_next_run(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +198,7 @@ def test_who_does_not_wait_for_the_end_loses_nothing(tmp_path: Path) -> None:
     assert len((tmp_path / "kept").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_stage_begins_while_the_server_is_away_and_its_run_is_created_later(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +239,7 @@ def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
     assert told.data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
+@pytest.mark.slow
 def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "MLFLOW_TRACKING_URI", f"http://me:canary@127.0.0.1:{free_port()}")
     done = tld("run", TINY, *small(tmp_path / "data"))

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.support import pictures as web
 from tests.support.command import tld
 from tests.support.small import TINY, small
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_users_own_table_runs_through_to_samples(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_file_or_folder_that_may_not_be_written_is_named(run: RunConfig) -> No
     new.parent.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_group_may_share_the_record_of_runs(tmp_path: Path) -> None:
     config = make_workspace(tmp_path / "data")
     before = os.umask(0o002)

@@ -18,6 +18,8 @@ from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
 
+pytestmark = pytest.mark.slow
+
 ENCODERS = {"vae": "shapes-vae", "clip": "shapes-clip"}
 
 

@@ -18,6 +18,8 @@ from tests.support.command import tld
 from tests.support.small import TINY, small
 from tld_model.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 GATE = "evaluate.require={latency_s: 1000}"
 PROMPTS = ["a small red star in the top left on a blue background", "a large green ring in the center"]
 

@@ -185,6 +185,7 @@ def test_what_a_strangers_picture_tells_is_checked(
     assert not (tmp_path / "again.png").exists()
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_in_a_shell(model: str, tmp_path: Path) -> None:
     described = [str(TINY), "--prompts", "-", f"root={tmp_path / 'none'}", *QUICK, "--model", model]
     asked = [*described, "--out", str(tmp_path / "a.png")]

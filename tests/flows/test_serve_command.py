@@ -34,6 +34,8 @@ from tld_model.encoder_names import SHIPPED_ENCODERS
 from tld_model.encoders import EncoderError, load_image_codec, load_text_encoder
 from tld_model.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "a small red star in the top left on a blue background"
 
 

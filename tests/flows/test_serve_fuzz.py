@@ -26,6 +26,8 @@ from tests.support.live import ask, ask_on, live
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make install")
 BODIES = generated(250).max_examples
 CARD = Card(name="test", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example="")

@@ -21,6 +21,8 @@ from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 120
 
 

@@ -19,6 +19,8 @@ from PIL import Image
 from tests.support.command import CANARY, REPOSITORY, descendants, snapshot, start, tld, wait_until
 from tests.support.small import TINY, small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,6 +22,8 @@ from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 from tld_model.checkpoint import load_denoiser
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_average_has_a_file_and_is_evaluated_when_asked_for(tmp_path: Path, track: RememberingTracker) -> None:
     settings = small(tmp_path, download__limit=20, train__steps=3, train__ema_decay="[0.1, 0.99]", evaluate__prompts=2)

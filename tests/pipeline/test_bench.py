@@ -19,6 +19,8 @@ from tests.support.command import tld
 from tests.support.small import TINY, small
 from tld_model.config import DenoiserConfig
 
+pytestmark = pytest.mark.slow
+
 MODEL = DenoiserConfig(latent_size=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
 
 

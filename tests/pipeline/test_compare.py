@@ -51,6 +51,7 @@ def other_evaluation(run: Run, **changed: object) -> Run:
     return Run("other", config, run.encodings, run.model)
 
 
+@pytest.mark.slow
 def test_every_score_has_both_values_their_difference_and_its_interval(page: Path) -> None:
     told = json.loads(page.with_suffix(".json").read_text())
     assert told["runs"] == {"A": "first", "B": "second"}

@@ -71,6 +71,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunConfig
         yield config, run_download(config, RememberingTracker(), map_shards=map_in_pool)
 
 
+@pytest.mark.slow
 def test_every_row_is_accounted_for_by_cause(images: tuple[RunConfig, Manifest]) -> None:
     account = images[1].figures["account"]
     assert account["rejected"] == {
@@ -159,6 +160,7 @@ def test_encoding_resumes_at_the_first_missing_shard(images: tuple[RunConfig, Ma
     assert {name: encodings.file(name).stat().st_mtime_ns for name in untouched} == untouched
 
 
+@pytest.mark.slow
 def test_the_shipped_encoders_keep_every_attribute_through_quantization() -> None:
     codec = load_image_codec("shapes-vae", "cpu")
     drawings = list(shapes.drawings(300, held_out=True, seed=123))

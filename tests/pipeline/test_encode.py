@@ -63,6 +63,7 @@ def encoded(images: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_give_identical_bytes(images: Manifest, encoded: Path, tmp_path: Path) -> None:
     encode_into(tmp_path / "two", images, map_in_pool, workers=2)
     assert contents(tmp_path / "two") == contents(encoded)

@@ -29,6 +29,8 @@ from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.training import SETTINGS, start_training, train_in, write_encodings
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 120
 
 

@@ -30,6 +30,8 @@ from tld_model.encoders import load_text_encoder
 from tld_model.sampler import guided, noise_levels, sample
 from tld_model.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["a small red star", "a large blue circle in the top left on a yellow background"]
 SEEDS = [7, 11]
 USUAL = EvaluateConfig(steps=3, guidance=2.0, guidance_interval=(0.2, 0.9))

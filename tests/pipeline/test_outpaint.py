@@ -24,6 +24,7 @@ def picture() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(1, 256, (64, 64, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_a_picture_grows_at_its_sides_and_stays_what_it_is(generate: Generator) -> None:
     border = Border(left=20, right=80, bottom=16)
     grown = list(outpaint(generate, "a star", picture(), border, 32, seed=5, sampling=SAMPLING))

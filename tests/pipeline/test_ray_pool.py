@@ -30,6 +30,8 @@ from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace, overrides
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 
 from tests.support.tracker import RememberingTracker
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; so would all that tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update({"DO_NOT_TRACK": "true", "NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1"})
 
 

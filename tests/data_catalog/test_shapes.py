@@ -3,11 +3,13 @@ import urllib.request
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from data_catalog import shapes
 from data_catalog.shapes_server import serve_shapes
 
 
+@pytest.mark.slow
 def test_the_grader_reads_drawn_pictures() -> None:
     drawings = [*shapes.drawings(600, held_out=False, seed=5), *shapes.drawings(200, held_out=True, seed=5)]
     right = [all(shapes.grade(d.pixels()).agrees(d.attributes).values()) for d in drawings]

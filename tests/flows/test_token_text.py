@@ -16,6 +16,8 @@ from tests.support import pictures as web
 from tests.support.command import tld
 from tests.support.small import TINY, small
 
+pytestmark = pytest.mark.slow
+
 BY_TOKEN = ("encode.text=tokens", "model.text=tokens", "model.text_dim=128")
 
 

@@ -20,6 +20,8 @@ from tests.support.browser import chromium, needs_browser
 from tests.support.command import start, tld
 from tests.support.small import TINY, small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:

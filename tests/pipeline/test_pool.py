@@ -78,6 +78,7 @@ def test_a_shard_that_outlasts_its_deadline_is_redone_by_another_worker(tmp_path
     assert list(map_in_pool(partial(hangs_once, tmp_path / "mark"), [7], workers=1, deadline_s=20)) == [7]
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still_is_told_from_one_that_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def exits_as_if_out_of_memory() -> Callable[[int], int]:
     return lambda _: os._exit(137)
 
 
+@pytest.mark.slow
 def test_an_exit_as_if_out_of_memory_is_reported_with_its_code() -> None:
     with pytest.raises(ShardFailed, match="exit code 137"):
         list(map_in_pool(exits_as_if_out_of_memory, [1], workers=1))

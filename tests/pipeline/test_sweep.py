@@ -147,6 +147,7 @@ def test_the_page_shows_the_plot_and_marks_the_chosen(
         assert page.get_by_text("of the config").count() == 1
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(workspace: RunConfig) -> None:
     given = overrides(workspace.folder)
     done = tld("sweep", TINY, *given, "--guidance", "0.5", "inf", "2", "--steps", "0", "--ema", "3", "--prompts", "1")

@@ -146,6 +146,7 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs
     assert fresh.step == 7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
 def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(

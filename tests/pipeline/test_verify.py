@@ -169,6 +169,7 @@ def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_ne
     assert is_released(made["download"].folder, "00001.tar"), "and it is let go again"
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None:
     settings = small(tmp_path / "data", download__limit=20, download__shard_size=10)
     nothing = tld("catalog", "verify", TINY, *settings)

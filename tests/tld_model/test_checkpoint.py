@@ -49,6 +49,7 @@ def test_a_file_that_does_not_say_its_encoders_is_believed(tmp_path: Path) -> No
     assert load_denoiser(path, "cpu").config == SMALL
 
 
+@pytest.mark.slow
 def test_equal_models_give_equal_bytes_whichever_process_writes_them(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path\n"

@@ -8,14 +8,17 @@ import errno
 import os
 import pwd
 import re
+import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.shortage import shortage_in_text, shortage_of
 
 _ONWARD = "What is finished is kept: the same command goes on from it."
 _FULL = "the disk is full: make room there"
+_LEAST_ROOM = 1 << 20  # bytes
 _READ_ONLY = "the disk takes nothing: make it writable"
 _BY_NUMBER = {
     errno.ENOSPC: _FULL,
@@ -109,6 +112,17 @@ def _told_by_workers(error: BaseException) -> Iterator[str]:
 def prefect_is_lost(error: BaseException) -> bool:
     """Whether an error comes of a Prefect server that is gone or hangs."""
     return any(isinstance(one, Exception) and _is_of_prefects_server(one) for one in _chain(error))
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Raise what a server of Prefect lacks that has its database in a folder: it says "error 500" and no more."""
+    try:
+        yield
+    except Exception as error:
+        if prefect_is_lost(error) and shutil.disk_usage(folder).free < _LEAST_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _is_of_prefects_server(error: Exception) -> bool:

@@ -84,12 +84,13 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     does not start.
     """
     from data_catalog.workspace import Workspace
+    from flows.causes import full_disk_told
     from flows.mlflow_store import check_given_store
     from flows.prefect_address import answers, check_address
     from flows.prefect_server import prefect_server
     from flows.prefect_watch import watched
 
-    with contextlib.ExitStack() as stack:
+    with full_disk_told(settings.folder), contextlib.ExitStack() as stack:
         with errors.status("starting Prefect and MLflow …"):
             check_given_store(settings.folder)
             if given := os.environ.get("PREFECT_API_URL"):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
-from flows.causes import cause_outside
+from flows.causes import cause_outside, full_disk_told
 from flows.cli import _explain
 from flows.outbox import Message, Outbox
 from flows.prefect_server import PrefectServerError, free_port
@@ -43,6 +43,19 @@ def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path) -> None:
     wrapped.__cause__ = by_database.value
     for error in (by_file.value, by_database.value, wrapped):
         assert told_of(error).startswith("the disk is full: make room there")
+
+
+def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gone(tmp_path: Path) -> None:
+    with small_disk(tmp_path, megabytes=4):
+        lost = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")
+        with pytest.raises(RuntimeError, match="Failed to reach"), full_disk_told(tmp_path):
+            raise lost
+        fill(tmp_path)
+        with pytest.raises(OSError, match="No space left") as full, full_disk_told(tmp_path):
+            raise lost
+        with pytest.raises(RuntimeError, match="of our own"), full_disk_told(tmp_path):
+            raise RuntimeError("of our own")
+    assert told_of(full.value).startswith("the disk is full: make room there")
 
 
 def test_a_server_that_is_gone_is_told() -> None:

@@ -49,7 +49,7 @@ chaos: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos/faults_*.py --numprocesses=2 --dist=worksteal
 
 # The suite tries a few inputs of each kind; this tries many, new ones each time.
-TLD_FUZZ_EXAMPLES ?= 1500
+TLD_FUZZ_EXAMPLES ?= 500
 fuzz: install
 	OMP_NUM_THREADS=1 TLD_FUZZ_EXAMPLES=$(TLD_FUZZ_EXAMPLES) $(BIN)/python -m pytest --numprocesses=2 \
 	  --dist=worksteal --timeout=3600 tests/fuzz tests/data_catalog/test_table_dirt.py tests/flows/test_serve_fuzz.py

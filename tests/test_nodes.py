@@ -23,7 +23,7 @@ from tests.support.workspace import make_workspace, overrides
 
 pytestmark = pytest.mark.slow
 
-WAIT_S = 120
+WAIT_S = 300
 
 
 def free_port() -> int:

@@ -120,9 +120,16 @@ def full_disk_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if prefect_is_lost(error) and shutil.disk_usage(folder).free < _LEAST_ROOM:
+        if prefect_is_lost(error) and _is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_ROOM
+    except OSError:  # the folder is gone: the error at hand says more
+        return False
 
 
 def _is_of_prefects_server(error: Exception) -> bool:

@@ -55,6 +55,8 @@ def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gon
             raise lost
         with pytest.raises(RuntimeError, match="of our own"), full_disk_told(tmp_path):
             raise RuntimeError("of our own")
+        with pytest.raises(RuntimeError, match="Failed to reach"), full_disk_told(tmp_path / "gone"):
+            raise lost
     assert told_of(full.value).startswith("the disk is full: make room there")
 
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from flows.prefect_server import free_port
 from tests.support.faults import (
@@ -23,7 +22,7 @@ from tests.support.faults import (
     kill_driver,
 )
 from tests.support.mlflow_server import kill as kill_server
-from tests.support.mlflow_server import mlflow_server
+from tests.support.mlflow_server import loss_steps, mlflow_server
 
 
 def first_step(victim: Victim) -> int:
@@ -66,10 +65,7 @@ def test_mlflow_server_that_comes_back(victim: Victim, undisturbed: Victim, tell
         kill_server(server)
     with mlflow_server(tmp_path, port):
         seen = ended(process)
-        client = MlflowClient(address)
-        (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
-        runs = client.search_runs([experiment.experiment_id], "tags.`tld.stage` = 'train'")
-        steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, "loss")]
+        steps = loss_steps(address)
     tell("kill -9 of the MLflow server, which comes back", seen, "nothing, and MLflow has the whole curve")
     seen.ended_with(0, "MLflow does not answer; the work goes on")
     assert steps == [2, 4, 6, 8, 10, 12]

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlflow import MlflowClient
-
 from flows.prefect_server import free_port
 from tests.support.command import is_running
 from tests.support.faults import PREFECT, Tell, Victim, ended, parts
-from tests.support.mlflow_server import mlflow_server
+from tests.support.mlflow_server import loss_steps, mlflow_server
 
 
 @contextmanager
@@ -53,11 +51,7 @@ def test_mlflow_server(victim: Victim, undisturbed: Victim, tell: Tell, tmp_path
         seen.ended_with(0, "MLflow does not answer; the work goes on")
         assert victim.digests() == undisturbed.digests()
         victim.run("run", "--force", "evaluate", MLFLOW_TRACKING_URI=address).ended_with(0)
-        client = MlflowClient(address)
-        (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
-        trainings = "tags.`tld.stage` = 'train' and tags.`tld.state` = 'made'"
-        (run,) = client.search_runs([experiment.experiment_id], trainings)
-        assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [2, 4, 6, 8, 10, 12]
+        assert loss_steps(address) == [2, 4, 6, 8, 10, 12]
 
 
 def test_mlflow_server_from_the_start(victim: Victim, undisturbed: Victim, tell: Tell) -> None:

@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlflow import MlflowClient
+
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
@@ -36,6 +38,14 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         kill(process)
+
+
+def loss_steps(address: str) -> list[int]:
+    """The steps of which a server knows the loss, of the one training that was made under the name `tiny`."""
+    client = MlflowClient(address)
+    (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`tld.stage` = 'train' and tags.`tld.state` = 'made'")
+    return [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -45,7 +45,7 @@ def import_checkpoint(
     """
     from pipeline.train_events import MODEL_FILE
 
-    path = out.expanduser() / MODEL_FILE
+    path = out / MODEL_FILE
     encoders = {kind: name for kind, name in (("vae", vae), ("clip", clip)) if name is not None}
     _check_import(path, latent_divisor, encoders)
 
@@ -53,7 +53,7 @@ def import_checkpoint(
     from tld_model.encoder_names import encoder_identity
     from tld_model.published import import_published
 
-    published = import_published(file.expanduser(), layout)
+    published = import_published(file, layout)
     encoders |= {f"{kind}_identity": encoder_identity(name) for kind, name in encoders.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:

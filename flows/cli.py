@@ -41,6 +41,7 @@ from flows.terminal import (
     load,
     say,
     typed,
+    with_home,
     with_prefect,
 )
 from pipeline.shortage import raise_descriptor_limit
@@ -315,7 +316,7 @@ def main(words: Sequence[str] | None = None) -> None:
     fit_streams()
     logging.raiseExceptions = False  # a log that no server takes is no news to a user
     try:
-        app(sys.argv[1:] if words is None else words, exit_on_error=False, print_error=True)
+        app(with_home(sys.argv[1:] if words is None else words), exit_on_error=False, print_error=True)
         if sys.stdout:
             sys.stdout.flush()
     except CycloptsError:

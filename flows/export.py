@@ -31,7 +31,7 @@ def export(
     Format diffusers: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True) loads it. The same seed gives
     the same pictures as here, up to rounding.
     """
-    settings, out = load(config, overrides), out.expanduser()
+    settings = load(config, overrides)
     which = which_model(config, overrides, settings, model)
 
     from pipeline.export_diffusers import ExportError, check_target, export_diffusers

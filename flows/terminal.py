@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
 _OVERRIDE = re.compile(r"\w+(\.\w+)*=")
+_HOME = re.compile(r"^(--[a-z-]+=)?(~[^/\s]*)(?=/|$)")
 
 
 class Terminal(Console):
@@ -69,6 +70,12 @@ def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Words of a command line that are prompts, and those that change a setting, section.key=value."""
     overrides = [word for word in words if _OVERRIDE.match(word)]
     return [word for word in words if not _OVERRIDE.match(word)], overrides
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """Words of a command line with the home folder for `~`, in `--out=~/x` too, where a shell leaves it."""
+    home = os.path.expanduser  # pathlib raises an error where there is no such user
+    return [_HOME.sub(lambda found: (found[1] or "") + home(found[2]), word) for word in words]
 
 
 def typed(config: Path, overrides: Sequence[str]) -> str:

@@ -92,3 +92,7 @@ def test_what_is_named_is_flushed_before_and_after_its_rename(tmp_path: Path, mo
     calls.clear()
     make_folder(tmp_path / "new" / "folder")
     assert calls == ["folder", "folder"]
+    calls.clear()
+    with replacing_folder(tmp_path / "all") as unfinished:
+        (unfinished / "a.txt").touch()
+    assert calls == ["file", "folder", "rename", "folder"]

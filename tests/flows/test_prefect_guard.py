@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import os
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from flows.prefect_app import Guard, login_link
@@ -74,6 +76,20 @@ def test_what_a_page_of_another_origin_sends_is_refused(client: TestClient, head
         assert "access-control-allow-origin" not in answer.headers
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers={**headers}):
         """Never open."""
+
+
+def test_a_request_that_names_no_host_is_refused() -> None:
+    sent: list[Message] = []
+
+    async def never(*_: object) -> None:
+        raise AssertionError("it was let through")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/api/flows", "headers": []}  # as HTTP/1.0 allows
+    asyncio.run(Guard(never, 5001)(scope, never, send))
+    assert sent[0]["status"] == 403
 
 
 def test_several_origins_or_hosts_are_no_way_around(client: TestClient) -> None:

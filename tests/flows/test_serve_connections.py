@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def all_of(connection: socket.socket) -> bytes:
 
 
 BEGUN = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-a: "
+PAGE = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
@@ -91,10 +93,28 @@ def test_further_bytes_give_no_more_time_and_a_second_request_has_the_same_limit
 )
 def test_others_are_served_while_many_connections_wait(small: int, sent: bytes) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(40):
-            stack.enter_context(connect(small, sent))
+        waiting = [stack.enter_context(connect(small, sent)) for _ in range(40)]
         for _ in range(3):
             assert ask(small, "GET", "/healthz").status == 200
+        for oldest in waiting[: 40 - Small.most]:
+            assert all_of(oldest) == b"", "it made room"
+
+
+def test_an_answer_that_is_not_read_is_not_waited_for() -> None:
+    ended = threading.Event()
+
+    class Watched(Impatient):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            ended.set()
+
+    with live(service(), Watched) as port, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            connection.sendall(PAGE * 1000)
+        assert ended.wait(20)
 
 
 def test_descriptors_are_raised_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,11 @@ from pathlib import Path
 _WANTED_DESCRIPTORS = 65_536  # more than any part of a run needs
 _FEWER = "lower download.workers, download.threads, encode.workers or a batch_size"
 _NO_THREAD = "can't start new thread"
+# How libraries say that memory ran out; oneDNN, which computes for torch on a CPU, names only what it could not make.
+_NO_MEMORY = re.compile(
+    r"MemoryError|bad_alloc|an(?:'t|not) allocate memory|could not (?:create|execute) a primitive(?! desc)"
+    r"|failed to map segment from shared object"
+)
 _MEMORY = f"memory ran out: free some, raise its limit (`ulimit -v`, a container's or job's limit), or {_FEWER}"
 
 
@@ -28,7 +34,9 @@ def shortage_of(error: BaseException) -> str | None:
     """What the machine lacked where an error says so, and the remedy; else None."""
     if isinstance(error, Shortage):
         return str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error)):
         return _MEMORY
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return _processes()
@@ -57,7 +65,7 @@ def _by_number(number: int | None) -> str | None:
 
 def shortage_in_text(text: str) -> str | None:
     """The same for an error of another process, of which only the text came here."""
-    if "MemoryError" in text or "annot allocate memory" in text or "can't allocate memory" in text:
+    if _NO_MEMORY.search(text):
         return _MEMORY
     if _NO_THREAD in text or "Resource temporarily unavailable" in text:
         return _processes()

@@ -79,6 +79,9 @@ def test_a_server_that_is_gone_is_told() -> None:
         *((OSError(number, os.strerror(number)), "too many open files") for number in (errno.EMFILE, errno.ENFILE)),
         *((error, "memory ran out") for error in (MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "memory ran out"),
+        (RuntimeError("could not create a primitive"), "memory ran out"),
+        (RuntimeError("std::bad_alloc"), "memory ran out"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "memory ran out"),
         (RuntimeError("can't start new thread"), "no more threads or processes"),
         (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "no more threads or processes"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "a file became larger"),
@@ -98,6 +101,7 @@ def test_a_lack_is_told_whoever_met_it(error: Exception, says: str) -> None:
 
 def test_an_error_of_ours_stays_unexpected() -> None:
     assert cause_outside(KeyError("steps")) is None
+    assert cause_outside(RuntimeError("could not create a primitive descriptor for a convolution")) is None
 
 
 def test_an_error_that_tells_an_address_tells_no_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

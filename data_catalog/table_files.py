@@ -120,6 +120,10 @@ def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
         raise TableMissing(f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data set")
     is_page = "http" in filesystem.protocol and _is_table(PurePosixPath(path))  # isdir would read all of it
     if is_page or not filesystem.isdir(path):
+        if isinstance(filesystem, LocalFileSystem) and not filesystem.isfile(path):
+            raise UrlTableError(
+                f"URL table {source} is a pipe or a device, and tables are read twice: save it to a file"
+            )
         return (_table_file(filesystem, path, filesystem.size(path)),)
     entries = sorted(filesystem.ls(path, detail=True), key=lambda entry: str(entry["name"]))
     files = tuple(

@@ -2,6 +2,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import pickle
 from collections import Counter
 from collections.abc import Callable
@@ -325,6 +326,12 @@ def test_an_unusable_table_says_why_before_any_work(tmp_path: Path, name: str, c
         path.write_text(content)
     with pytest.raises(UrlTableError, match=says):
         open_url_table(str(path), TableColumns())
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(UrlTableError, match="is a pipe or a device"):
+        open_url_table(str(tmp_path / "t.csv"), TableColumns())
 
 
 def test_a_table_without_a_usable_row_says_so_at_its_end(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # of file system
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file under another name beside `path`, with the same ending. At the end of the block it
     takes the place of `path`; after an error it is deleted and `path` is as it was."""
-    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    unfinished = _unfinished(path)
     try:
         mode = _create(unfinished)
     except OSError as error:  # the other name says nothing to a user
@@ -36,6 +36,18 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             unfinished.unlink()
         raise
+
+
+def write_problem(path: Path) -> str | None:
+    """Why no file can be written at `path`, as the system says it, or None. It is tried: permission bits do not know of
+    read-only file systems, of root, or of names that are too long."""
+    unfinished = _unfinished(path)
+    try:
+        _create(unfinished)
+        unfinished.unlink()
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 @contextmanager
@@ -107,6 +119,11 @@ def unfinished_files(folder: Path) -> Iterator[Path]:
     """Files in a folder whose writer was killed, where none writes there now."""
     yield from folder.glob(".*.partial*")
     yield from folder.glob("*.partial")  # named by earlier versions
+
+
+def _unfinished(path: Path) -> Path:
+    """A name that nobody uses beside `path`, with the same ending."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
 def _create(path: Path) -> int:

@@ -6,11 +6,14 @@ import contextlib
 import csv
 import difflib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 from cyclopts import App, Parameter
 
+from data_catalog.files import replacing
+from flows.out_path import file_problems
 from flows.terminal import Config, UserMistake, console, load, typed, with_prefect
 
 catalog = App(name="catalog", help="Known data sets; and what became of the rows and files of a run.")
@@ -56,8 +59,10 @@ def dropped(
     from pipeline.stage import survey
 
     settings = load(config, overrides)
+    if out and (problems := file_problems(out)):
+        raise UserMistake("\n".join(problems))
     rows = dropped_rows(settings.download, survey(settings))
-    with out.open("w", newline="", encoding="utf-8") if out else contextlib.nullcontext(sys.stdout) as target:
+    with _written(out) if out else contextlib.nullcontext(sys.stdout) as target:
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
         count = 0
@@ -67,6 +72,13 @@ def dropped(
                 count += 1
     if out:
         console.print(f"{count} rows: {out}")
+
+
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[TextIO]:
+    """A csv file that takes its place at the end of the block."""
+    with replacing(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as target:
+        yield target
 
 
 @catalog.command

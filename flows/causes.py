@@ -27,6 +27,13 @@ _BY_NUMBER = {
     errno.EFBIG: "a file became larger than this process may write: raise `ulimit -f`",
     errno.EIO: "the disk or the network file system fails: look into the system's log",
 }
+_NO_PATH = {
+    errno.ENAMETOOLONG: "a name in it is longer than the file system takes",
+    errno.ELOOP: "its links lead in a circle",
+    errno.ENOTDIR: "a part of it is a file, not a folder",
+}
+_SYMLINK_LOOP = "Symlink loop from "  # of pathlib
+_SHOWN_CHARS = 100  # of each end of a long path
 _BY_WORDS = {  # of errors that carry another's text alone: databases, other processes
     **{os.strerror(number): remedy for number, remedy in _BY_NUMBER.items()},
     "disk is full": _FULL,  # SQLite, of the workspace's MLflow or Prefect
@@ -42,6 +49,21 @@ def cause_outside(error: BaseException) -> str | None:
         if cause := _cause(one):
             return f"{cause}.\n{_ONWARD}"
     return None
+
+
+def unusable_path(error: BaseException) -> str | None:
+    """Which path that a user gave leads nowhere, and why; else None."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in _NO_PATH and isinstance(one.filename, str | bytes | os.PathLike):
+            return f"cannot use {_shortened(os.fsdecode(one.filename))}: {_NO_PATH[one.errno]}"
+        if isinstance(one, RuntimeError) and str(one).startswith(_SYMLINK_LOOP):
+            return f"cannot use {str(one).removeprefix(_SYMLINK_LOOP)}: {_NO_PATH[errno.ELOOP]}"
+    return None
+
+
+def _shortened(path: str) -> str:
+    """Both ends of a path that is too long to be read."""
+    return path if len(path) <= 2 * _SHOWN_CHARS else f"{path[:_SHOWN_CHARS]} … {path[-_SHOWN_CHARS:]}"
 
 
 def _cause(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from data_catalog.files import replacing
+from flows.out_path import file_problems, folder_problems
 from flows.terminal import UserMistake, console
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def import_checkpoint(
 
     published = import_published(file, layout)
     encoders |= {f"{kind}_identity": encoder_identity(name) for kind, name in encoders.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    out.mkdir(exist_ok=True)
     with replacing(path) as unfinished:
         save_denoiser(unfinished, published.weights, published.config, encoders, latent_scaling=1 / latent_divisor)
     console.print(
@@ -80,10 +81,9 @@ def export_checkpoint(
     """
     from pipeline.train_events import model_file
 
-    if out.exists():
-        raise UserMistake(f"{out} exists; remove it or choose another --out")
-    if not out.parent.is_dir():
-        raise UserMistake(f"there is no folder {out.parent} to write {out.name} into")
+    problems = file_problems(out) or ([f"--out: {out} exists; remove it or choose another"] if out.exists() else [])
+    if problems:
+        raise UserMistake("\n".join(problems))
 
     from tld_model.checkpoint import load_denoiser, read_latent_scaling
     from tld_model.published import export_published
@@ -106,10 +106,10 @@ def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -
     from pipeline.preflight import encoder_problem
 
     problems = [f"--{kind}: {problem}" for kind, name in encoders.items() if (problem := encoder_problem(name))]
-    if path.exists():
+    if place := folder_problems(path.parent):
+        problems += place
+    elif path.exists():
         problems.append(f"--out: {path} exists; remove it or choose another folder")
-    elif path.parent.exists() and not path.parent.is_dir():
-        problems.append(f"--out: {path.parent} is a file, not a folder")
     if not 0 < latent_divisor < float("inf"):
         problems.append(f"--latent-divisor: must be above 0, got {latent_divisor:g}")
     if problems:

@@ -350,7 +350,7 @@ def _explain(error: Exception) -> int:
     An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a stage that failed.
     """
     from data_catalog.redacted import without_secrets
-    from flows.causes import cause_outside
+    from flows.causes import cause_outside, unusable_path
 
     def print_error(what: object) -> None:
         say(without_secrets(f"tld: {what}"))
@@ -361,6 +361,9 @@ def _explain(error: Exception) -> int:
         return code
     if os.environ.get("TLD_TRACEBACK"):
         raise error
+    if mistake := unusable_path(error):
+        print_error(mistake)
+        return 2
     if cause := cause_outside(error):
         print_error(cause)
         return 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from flows.out_path import folder_problems
 from flows.terminal import UserMistake, console, load
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def compare(
     """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences are, settings."""
     if prompts is not None and prompts < 2:
         raise UserMistake(f"--prompts must be at least 2, got {prompts}")
-    if out is not None and out.exists() and not out.is_dir():
-        raise UserMistake(f"{out} is a file; --out takes a folder")
+    if out is not None and (problems := folder_problems(out)):
+        raise UserMistake("\n".join(problems))
     trained = _trained([run_a, run_b], overrides)
 
     from flows.progress import Progress, Shown

@@ -64,16 +64,6 @@ def lacking_files(*paths: Path | None) -> list[str]:
     return [f"there is no file {path}" for path in paths if path is not None and not path.is_file()]
 
 
-def file_problems(out: Path, endings: Sequence[str] = (".png",)) -> list[str]:
-    """What keeps a file from being written."""
-    problems = []
-    if out.suffix.lower() not in endings:
-        problems.append(f"--out must end in {' or '.join(endings)}, got {out.name}")
-    if not out.parent.is_dir():
-        problems.append(f"--out: there is no folder {out.parent} to write {out.name} into")
-    return problems
-
-
 def refuse(problems: Sequence[str]) -> None:
     """Raise UserMistake with all of them, if any."""
     if problems:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.drawing_options import AS_USUAL, Drawing, file_problems, lacking_files, prompt_problems, refuse
+from flows.drawing_options import AS_USUAL, Drawing, lacking_files, prompt_problems, refuse
+from flows.out_path import file_problems
 from flows.terminal import Config, UserMistake, console, errors, load
 from flows.which_model import which_model
 
@@ -60,7 +61,12 @@ def edit(
     tld edit conf/tiny.yaml star.png "a small red star in the bottom right on a blue background" --outpaint right=64
     """
     sides, problems = _sides(outpaint) if outpaint is not None else ({}, [])
-    problems += [*drawing.problems(), *prompt_problems([prompt]), *file_problems(out), *lacking_files(picture, mask)]
+    problems += [
+        *drawing.problems(),
+        *prompt_problems([prompt]),
+        *file_problems(out, [".png"]),
+        *lacking_files(picture, mask),
+    ]
     if strength is not None and not 0 < strength <= 1:
         problems.append(f"--strength must be above 0 and at most 1, got {strength:g}")
     if outpaint is not None and (mask is not None or strength is not None):

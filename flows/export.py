@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from flows.out_path import folder_problems
 from flows.terminal import Config, UserMistake, console, load
 from flows.which_model import Model, WhichModel, trained_run, which_model
 
@@ -32,6 +33,8 @@ def export(
     the same pictures as here, up to rounding.
     """
     settings = load(config, overrides)
+    if problems := folder_problems(out):
+        raise UserMistake("\n".join(problems))
     which = which_model(config, overrides, settings, model)
 
     from pipeline.export_diffusers import ExportError, check_target, export_diffusers

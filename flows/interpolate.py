@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from flows.drawing_options import (
     AS_USUAL,
     Drawing,
-    file_problems,
     prompt_problems,
     refuse,
 )
+from flows.out_path import file_problems
 from flows.terminal import Config, UserMistake, console, load, prompts_and_overrides
 from flows.which_model import which_model
 
@@ -45,7 +45,7 @@ def interpolate(
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
     frames = frames if frames is not None else (_STRIP if out.suffix.lower() == ".png" else _ANIMATION)
-    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, (".png", ".gif", ".mp4"))]
+    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png", ".gif", ".mp4"])]
     if len(prompts) > 2:
         problems.append(
             f"there are {len(prompts)} prompts: {', '.join(map(repr, prompts))}; give one or two, in quotes"

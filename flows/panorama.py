@@ -10,12 +10,12 @@ from cyclopts import Parameter
 from flows.drawing_options import (
     AS_USUAL,
     Drawing,
-    file_problems,
     lacking_files,
     prompt_problems,
     refuse,
 )
 from flows.edit import Overlap, file_told, last_of
+from flows.out_path import file_problems
 from flows.terminal import Config, console, load, prompts_and_overrides
 from flows.which_model import which_model
 
@@ -45,7 +45,7 @@ def panorama(
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
     windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
-    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out), *lacking_files(picture)]
+    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png"]), *lacking_files(picture)]
     if windows < len(prompts):
         problems.append(f"--windows must be at least 1 and leave none of {len(prompts)} prompts out, got {windows}")
     refuse(problems)

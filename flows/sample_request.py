@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.text_files import TextFileError, read_text
+from flows.out_path import file_problems, folder_problems, kind_of
 
 if TYPE_CHECKING:
     from flows.which_model import WhichModel
@@ -121,16 +122,8 @@ def size_misfit(drawing: Drawing, chosen: WhichModel) -> list[str]:
 
 def is_folder(out: Path, problems: list[str]) -> bool:
     """Whether pictures go into a folder, each as a file of its own."""
-    from pipeline.preflight import can_write
-
-    if not out.absolute().parent.is_dir():
-        problems.append(f"--out: there is no folder {out.parent} to write {out.name} into")
-    elif not can_write(out if out.is_dir() else out.absolute().parent):
-        problems.append(f"--out: cannot write to {out if out.is_dir() else out.parent}; choose another folder")
-    if out.is_dir() or not out.suffix:
-        if out.exists() and not out.is_dir():
-            problems.append(f"--out: {out} is a file; a picture ends in .png, a folder is one")
-        return True
-    if out.suffix.lower() != ".png":
+    folder = not out.suffix or kind_of(out) == "folder"
+    if not folder and out.suffix.lower() != ".png":
         problems.append(f"--out: is FILE.png for a grid, or a folder for a PNG of each picture, got {out}")
-    return False
+    problems += folder_problems(out) if folder else file_problems(out)
+    return folder

@@ -7,10 +7,10 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from data_catalog import shapes
+from data_catalog.files import write_problem
 from data_catalog.object_store import check_object_root, is_url
 from data_catalog.stored import ObjectStorageError
 from data_catalog.urls import UrlTableError, open_url_table
@@ -126,19 +126,8 @@ def _root_is_writable(config: RunConfig) -> Iterator[str]:
     existing = next(path for path in (config.folder, *config.folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         yield f"{name}: {existing} is a file, not a folder"
-    elif not can_write(existing):
+    elif write_problem(existing / "file"):
         yield f"{name}: cannot write to {existing}; choose another folder with {name}=…"
-
-
-def can_write(folder: Path) -> bool:
-    """Try it: permission bits do not know of read-only file systems or of root."""
-    probe = folder / f".tld-{os.getpid()}"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError:
-        return False
-    return True
 
 
 def _starting_point(config: RunConfig) -> Iterator[str]:

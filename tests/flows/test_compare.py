@@ -48,7 +48,7 @@ def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
         ((TINY, TINY), "both are the same model, sampled alike"),
         ((TINY, f"{TINY} 'train.seed=1"), "run B: No closing quotation"),
         ((TINY, f"{TINY} train.seed=1", "--prompts", "1"), "--prompts must be at least 2, got 1"),
-        ((TINY, f"{TINY} train.seed=1", "--out", TINY), "is a file; --out takes a folder"),
+        ((TINY, f"{TINY} train.seed=1", "--out", TINY), "is a file, not a folder"),
     ],
 )
 def test_a_comparison_that_makes_no_sense(root: Path, arguments: tuple[str | Path, ...], says: str) -> None:

@@ -1,0 +1,94 @@
+"""Paths on the command line that cannot be used: known before any work, and told as the user's mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fuzz import check_explained, run_tld
+from tests.support.small import TINY
+
+LONG = "a" * 300
+
+TO_A_FILE = {
+    "sample": ["sample", TINY, "a star", "--out", "{}.png"],
+    "edit": ["edit", TINY, "no.png", "a star", "--out", "{}.png"],
+    "interpolate": ["interpolate", TINY, "a star", "--out", "{}.gif"],
+    "panorama": ["panorama", TINY, "a star", "--out", "{}.png"],
+    "export-checkpoint": ["export-checkpoint", "no", "--layout", "main", "--out", "{}.pth"],
+    "catalog dropped": ["catalog", "dropped", TINY, "--out", "{}.csv"],
+}
+TO_A_FOLDER = {
+    "sample": ["sample", TINY, "a star", "--out", "{}"],
+    "export": ["export", TINY, "--out", "{}"],
+    "import-checkpoint": ["import-checkpoint", "no.pth", "--out", "{}"],
+    "compare": ["compare", TINY, TINY, "--out", "{}"],
+}
+READ = {  # commands that read from a path
+    "a config": ["status", "{}"],
+    "root": ["status", TINY, "root={}"],
+    "the root of a run": ["run", TINY, "root={}", "download.urls=no.csv"],
+    "a table": ["run", TINY, "download.urls={}"],
+    "a VAE": ["run", TINY, "download.urls=no.csv", "encode.vae={}"],
+    "first weights": ["run", TINY, "download.urls=no.csv", "train.init_from={}"],
+    "a cache": ["run", TINY, "download.urls=no.csv", "cache.folder={}"],
+    "a model": ["sample", TINY, "a star", "--model", "{}"],
+    "prompts": ["sample", TINY, "--prompts", "{}"],
+    "a picture to repeat": ["sample", TINY, "--like", "{}"],
+    "a picture": ["edit", TINY, "{}", "a star"],
+    "a mask": ["edit", TINY, "no.png", "a star", "--mask", "{}"],
+    "a picture to go on from": ["panorama", TINY, "a star", "--picture", "{}"],
+    "a checkpoint": ["import-checkpoint", "{}", "--out", "mine"],
+    "a model to export": ["export-checkpoint", "{}", "--layout", "main", "--out", "out.pth"],
+    "tokens": ["serve", TINY, "--token-file", "{}"],
+    "two runs": ["compare", "{}", "{}"],
+    "a run to keep": ["clean", TINY, "--keep", "{}"],
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file, a folder of each ending, and a link to itself; the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for ending in ("", ".png", ".gif", ".pth", ".csv"):
+        (tmp_path / f"folder{ending}").mkdir()
+    return tmp_path
+
+
+def refused(command: list[object], path: str) -> str:
+    ended = run_tld(*(str(word).replace("{}", path) for word in command))
+    check_explained(ended)
+    assert ended.code == 2, ended.output
+    return ended.output
+
+
+@pytest.mark.parametrize("path", ["no/x", "file/x", "loop/x", "/proc/x", LONG])
+@pytest.mark.parametrize("command", [*TO_A_FILE.items(), *TO_A_FOLDER.items()], ids=lambda item: item[0])
+def test_what_cannot_be_written_is_told_before_any_work(
+    here: Path, command: tuple[str, list[object]], path: str
+) -> None:
+    before = sorted(here.iterdir())
+    assert "--out: " in refused(command[1], path)
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "command", [item for item in TO_A_FILE.items() if item[0] != "sample"], ids=lambda item: item[0]
+)
+def test_a_folder_is_no_file(command: tuple[str, list[object]]) -> None:
+    assert "is a folder, not a file" in refused(command[1], "folder")
+
+
+@pytest.mark.parametrize("command", TO_A_FOLDER.items(), ids=lambda item: item[0])
+def test_a_file_or_a_device_is_no_folder(command: tuple[str, list[object]]) -> None:
+    assert "is a file, not a folder" in refused(command[1], "file")
+    assert "is a device or pipe, not a folder" in refused(command[1], "/dev/null")
+
+
+@pytest.mark.parametrize("path", [LONG, "a/" * 3000, "loop", "loop/x", "file/x"])
+@pytest.mark.parametrize("command", READ.items(), ids=lambda item: item[0])
+def test_what_cannot_be_read_is_the_users_mistake(command: tuple[str, list[object]], path: str) -> None:
+    refused(command[1], path)

@@ -106,11 +106,14 @@ def is_given(root: Path) -> bool:
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace."""
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises UserMistake."""
     if not is_given(root):
         return _own_uri(root)
     given = os.environ["MLFLOW_TRACKING_URI"]
-    parts = urlsplit(given)
+    try:
+        parts = urlsplit(given)
+    except ValueError as error:
+        raise UserMistake(_why_not(given, error)) from None
     if parts.scheme not in ("http", "https") or not parts.username:
         return given
     # Errors tell the address: the password goes where MLflow looks for it too.

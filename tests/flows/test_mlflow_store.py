@@ -192,7 +192,9 @@ def test_a_file_that_cannot_be_opened_is_told(config: RunConfig) -> None:
         open_store(config)
 
 
-@pytest.mark.parametrize("uri", ["foo://x", "sqlite:////proc/nowhere/a.db", "mysql+nodriver://me:canary@h/x"])
+@pytest.mark.parametrize(
+    "uri", ["foo://x", "http://me:canary@[::1", "sqlite:////proc/nowhere/a.db", "mysql+nodriver://me:canary@h/x"]
+)
 def test_a_store_that_cannot_be_used_is_the_users_mistake(
     uri: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

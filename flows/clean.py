@@ -156,15 +156,14 @@ def _runs_to_keep(keep: Sequence[str]) -> list[RunConfig]:
 
 
 def _registry(settings: RunConfig) -> MlflowClient | None:
-    """The MLflow that knows the models of a workspace; None where no run was recorded yet."""
+    """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises UserMistake or
+    RecordUnusable where it cannot be opened."""
     from data_catalog.workspace import Workspace
-    from flows.mlflow_store import tracking_uri
+    from flows.mlflow_store import open_client
 
     if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():
         return None
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=tracking_uri(settings.folder))
+    return open_client(settings.folder)
 
 
 def _champions(client: MlflowClient, settings: RunConfig) -> frozenset[str]:

@@ -11,10 +11,20 @@ from cyclopts import Parameter
 
 from flows.terminal import UserMistake
 from flows.which_model import Model, WhichModel
-from tld_model.sampling import Sampling, SolverName
+from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The least and the greatest value that an option may have."""
+
+    option: str
+    given: float | None
+    least: float
+    most: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +48,9 @@ class DrawingOptions:
 
     def problems(self) -> list[str]:
         """What is out of bounds."""
-        least = (("--steps", self.steps), ("--guidance", self.guidance))
-        return [
-            f"{name} must be at least 1, got {value}" for name, value in least if value is not None and not value >= 1
-        ]
+        return bound_problems(
+            Bounds("--steps", self.steps, 1, MOST_STEPS), Bounds("--guidance", self.guidance, 1, MOST_GUIDANCE)
+        )
 
     def told(self, settings: RunConfig, chosen: WhichModel) -> dict[str, Any]:
         """For the settings in a PNG, which may go to strangers: the model by its digest, not its path."""
@@ -52,6 +61,20 @@ class DrawingOptions:
 
 AS_USUAL = DrawingOptions()
 Drawing = Annotated[DrawingOptions, Parameter(name="*")]
+
+
+def seed_bounds(option: str, seed: int | None) -> Bounds:
+    """Those of a seed of noise."""
+    return Bounds(option, seed, 0, LARGEST_SEED)
+
+
+def bound_problems(*options: Bounds) -> list[str]:
+    """Which of the given options are out of bounds."""
+    return [
+        f"{one.option} must be from {one.least:.20g} to {one.most:.20g}, got {one.given}"
+        for one in options
+        if one.given is not None and not one.least <= one.given <= one.most
+    ]
 
 
 def prompt_problems(prompts: Sequence[str]) -> list[str]:

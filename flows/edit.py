@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.drawing_options import AS_USUAL, Drawing, lacking_files, prompt_problems, refuse
+from flows.drawing_options import (
+    AS_USUAL,
+    Bounds,
+    Drawing,
+    bound_problems,
+    lacking_files,
+    prompt_problems,
+    refuse,
+    seed_bounds,
+)
 from flows.out_path import file_problems
 from flows.terminal import Config, UserMistake, console, errors, load
 from flows.which_model import which_model
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SIDES = ("left", "right", "top", "bottom")
+_MOST_ADDED = 4096  # pixels at a side
 Picture = Annotated[Path, Parameter(help="A picture file; cropped and resized to the square that the model draws.")]
 Overlap = Annotated[
     int | None, Parameter(help="Pixels that a window shares with what is there; 3/8 of the model's size without it.")
@@ -63,6 +73,7 @@ def edit(
     sides, problems = _sides(outpaint) if outpaint is not None else ({}, [])
     problems += [
         *drawing.problems(),
+        *bound_problems(seed_bounds("--seed", seed)),
         *prompt_problems([prompt]),
         *file_problems(out, [".png"]),
         *lacking_files(picture, mask),
@@ -133,4 +144,7 @@ def _sides(text: str) -> tuple[dict[str, int], list[str]]:
         if side not in _SIDES or not equals or not pixels.isdecimal() or side in sides:
             return {}, [f"--outpaint: {part!r} is not a side and its pixels; like left=32,right=32,top=16,bottom=16"]
         sides[side] = int(pixels)
-    return sides, [] if any(sides.values()) else ["--outpaint: 0 pixels at every side leave the picture as it is"]
+    problems = bound_problems(*(Bounds(f"--outpaint: {side}", sides[side], 0, _MOST_ADDED) for side in sides))
+    if not any(sides.values()):
+        problems.append("--outpaint: 0 pixels at every side leave the picture as it is")
+    return sides, problems

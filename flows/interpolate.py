@@ -9,9 +9,12 @@ from cyclopts import Parameter
 
 from flows.drawing_options import (
     AS_USUAL,
+    Bounds,
     Drawing,
+    bound_problems,
     prompt_problems,
     refuse,
+    seed_bounds,
 )
 from flows.out_path import file_problems
 from flows.terminal import Config, UserMistake, console, load, prompts_and_overrides
@@ -42,6 +45,8 @@ def interpolate(
     For example:
     tld interpolate conf/tiny.yaml "a small red star" "a large blue circle" --out morph.gif
     """
+    from pipeline.drawing import MOST_PICTURES
+
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
     frames = frames if frames is not None else (_STRIP if out.suffix.lower() == ".png" else _ANIMATION)
@@ -52,8 +57,9 @@ def interpolate(
         )
     if len(set(prompts)) == 1 and to_seed in (None, seed):
         problems.append("both ends are the same picture; give a second prompt, or another --to-seed")
-    if frames < 2:
-        problems.append(f"--frames must be at least 2, got {frames}")
+    problems += bound_problems(
+        Bounds("--frames", frames, 2, MOST_PICTURES), seed_bounds("--seed", seed), seed_bounds("--to-seed", to_seed)
+    )
     refuse(problems)
     settings = load(config, overrides)
     chosen = which_model(config, overrides, settings, drawing.model)

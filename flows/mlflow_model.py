@@ -24,13 +24,12 @@ from data_catalog.manifest import Manifest
 from pipeline.pictures import Pictures
 from pipeline.sample import Generator, load_generator
 from pipeline.train_events import MODEL_FILE, average_file
-from tld_model.sampling import Sampling
+from tld_model.sampling import MOST_STEPS, Sampling
 
 DETAILS_FILE = "model.json"  # encoders, and how the run draws
 
 
 _LARGEST_DETAILS = 64 * 1024
-_MOST_STEPS = 10_000
 _EncoderName = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -78,8 +77,8 @@ def read_details(folder: Path) -> ModelDetails:
         details = ModelDetails.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ValueError(f"{DETAILS_FILE} is damaged: {error}") from error
-    if not 1 <= details.sampling.steps <= _MOST_STEPS:
-        raise ValueError(f"{DETAILS_FILE} asks for {details.sampling.steps} steps; {_MOST_STEPS} are the most")
+    if not 1 <= details.sampling.steps <= MOST_STEPS:
+        raise ValueError(f"{DETAILS_FILE} asks for {details.sampling.steps} steps; {MOST_STEPS} are the most")
     return details
 
 

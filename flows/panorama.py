@@ -9,10 +9,13 @@ from cyclopts import Parameter
 
 from flows.drawing_options import (
     AS_USUAL,
+    Bounds,
     Drawing,
+    bound_problems,
     lacking_files,
     prompt_problems,
     refuse,
+    seed_bounds,
 )
 from flows.edit import Overlap, file_told, last_of
 from flows.out_path import file_problems
@@ -42,12 +45,15 @@ def panorama(
 
     For example: tld panorama conf/tiny.yaml "a small red star in the bottom right on a blue background" --windows 6
     """
+    from pipeline.drawing import MOST_PICTURES
+
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
     windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
     problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png"]), *lacking_files(picture)]
-    if windows < len(prompts):
-        problems.append(f"--windows must be at least 1 and leave none of {len(prompts)} prompts out, got {windows}")
+    problems += bound_problems(Bounds("--windows", windows, 1, MOST_PICTURES), seed_bounds("--seed", seed))
+    if 1 <= windows < len(prompts):
+        problems.append(f"--windows must leave none of {len(prompts)} prompts out, got {windows}")
     refuse(problems)
     settings = load(config, overrides)
     chosen = which_model(config, overrides, settings, drawing.model)

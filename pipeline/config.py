@@ -34,7 +34,7 @@ from data_catalog.urls import RowRules, TableColumns
 from pipeline.paths import FilePath, TextPath, escape
 from pipeline.yaml_tree import YamlError, read_tree, read_value
 from tld_model.config import DenoiserConfig, TextForm
-from tld_model.sampling import Sampling, SolverName
+from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 SCORES = (
     *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
@@ -398,7 +398,7 @@ class TrainConfig(_Section):
     meant for GPUs: on a CPU it gained nothing. Changes speed only, up to rounding."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs kept out of training, by a hash of the key; a split column in the table goes first."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Of initial weights, order of pairs, noise and dropout."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints. A kill costs at most these. Changes speed only."""
@@ -470,17 +470,17 @@ class EvaluateConfig(_Section):
 
     prompts: int = Field(256, ge=1, le=1_000_000)
     """How many held-out captions to sample, fewer where there are fewer."""
-    steps: int = Field(20, ge=1, le=10_000)
+    steps: int = Field(20, ge=1, le=MOST_STEPS)
     """Sampling steps."""
     solver: SolverName = "dpmpp_2m"
     """'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun' asks the model
     twice a step; 'euler' and 'ddim' are of first order, and on this path one and the same."""
-    guidance: float = Field(4.5, ge=1)
+    guidance: float = Field(4.5, ge=1, le=MOST_GUIDANCE)
     """Guidance scale; 1 is none, and costs half."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels, low and high of [0, 1], between which guidance applies (Kynkäänniemi et al., 2024, who find that it
     harms at high ones); a step outside costs half."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Of the initial noise."""
     ema: int = Field(0, ge=0)
     """Which average of train.ema_decay to evaluate and sample from; 0 is the first."""

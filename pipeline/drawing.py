@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tld_model.sampling import Sampling, SolverName
+from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 Layout = Literal["picture", "grid"]
 Device = Literal["cpu", "gpu"]
@@ -49,9 +49,9 @@ class Drawing(_Told):
     """What guidance leads away from."""
     count: int = Field(ge=1, le=MOST_PICTURES)
     """Pictures of each prompt."""
-    seed: int = Field(ge=0, lt=2**63)
-    steps: int = Field(ge=1, le=1000)
-    guidance: float = Field(ge=1, le=1000, allow_inf_nan=False)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+    steps: int = Field(ge=1, le=MOST_STEPS)
+    guidance: float = Field(ge=1, le=MOST_GUIDANCE, allow_inf_nan=False)
     solver: SolverName
     guidance_interval: tuple[_Level, _Level]
     size: tuple[_Side, _Side] | None = None

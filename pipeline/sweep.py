@@ -10,7 +10,6 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from pipeline.judge import Judged, judge, load_judged, save_judged
 from pipeline.metrics import mean_of
 from pipeline.stage import ShowsProgress
 from pipeline.verify import refuse_damaged_shards
-from tld_model.sampling import Sampling, SolverName
+from tld_model.sampling import MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 _VERSION = 1  # raised by hand when points are drawn or judged otherwise
 
@@ -96,11 +95,11 @@ def problems(config: RunConfig, guidance: Sequence[float], steps: Sequence[int],
     kept = len(config.train.ema_decay)
     return [
         *(
-            f"--guidance must be a finite number of at least 1, got {value:g}"
+            f"--guidance must be from 1 to {MOST_GUIDANCE:g}, got {value:g}"
             for value in guidance
-            if not 1 <= value < inf
+            if not 1 <= value <= MOST_GUIDANCE
         ),
-        *(f"--steps must be at least 1, got {value}" for value in steps if value < 1),
+        *(f"--steps must be from 1 to {MOST_STEPS}, got {value}" for value in steps if not 1 <= value <= MOST_STEPS),
         *(
             f"--ema: there is no average {value}; train.ema_decay has {kept}, numbered from 0"
             for value in averages

@@ -109,8 +109,8 @@ def test_prefect_answers_nobody_without_the_link(site: tuple[str, str, Path]) ->
 def test_a_port_that_is_taken_and_an_empty_workspace_are_told(site: tuple[str, str, Path], tmp_path: Path) -> None:
     mlflow, _, root = site
     taken = tld("ui", TINY, f"root={root}", "--port", mlflow.rpartition(":")[2])
-    assert taken.returncode == 1
+    assert taken.returncode == 2
     assert "is taken; choose another with --port" in taken.stderr
     empty = tld("ui", TINY, f"root={tmp_path / 'none'}")
-    assert empty.returncode == 1
+    assert empty.returncode == 2
     assert "nothing to look at yet" in empty.stderr

@@ -153,9 +153,9 @@ def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(worksp
     done = tld("sweep", TINY, *given, "--guidance", "0.5", "inf", "2", "--steps", "0", "--ema", "3", "--prompts", "1")
     assert done.returncode == 2
     for says in (
-        "--guidance must be a finite number of at least 1, got 0.5",
-        "--guidance must be a finite number of at least 1, got inf",
-        "--steps must be at least 1, got 0",
+        "--guidance must be from 1 to 1000, got 0.5",
+        "--guidance must be from 1 to 1000, got inf",
+        "--steps must be from 1 to 10000, got 0",
         "--ema: there is no average 3; train.ema_decay has 1",
         "--prompts must be at least 2, got 1",
     ):

@@ -1,4 +1,4 @@
-"""Paths on the command line that cannot be used: known before any work, and told as the user's mistake."""
+"""Paths and numbers on the command line that cannot be used: known before any work, told as the user's mistake."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.support.fuzz import check_explained, run_tld
 from tests.support.small import TINY
 
 LONG = "a" * 300
+HUGE = "9" * 30
 
 TO_A_FILE = {
     "sample": ["sample", TINY, "a star", "--out", "{}.png"],
@@ -92,3 +93,36 @@ def test_a_file_or_a_device_is_no_folder(command: tuple[str, list[object]]) -> N
 @pytest.mark.parametrize("command", READ.items(), ids=lambda item: item[0])
 def test_what_cannot_be_read_is_the_users_mistake(command: tuple[str, list[object]], path: str) -> None:
     refused(command[1], path)
+
+
+DRAWN = {
+    "--steps": ["0", HUGE],
+    "--guidance": ["0.5", "nan", "inf", "1e300"],
+    "--seed": ["-1", HUGE],
+}
+NUMBERS = {
+    "interpolate": (
+        ["interpolate", TINY, "a star", "a circle"],
+        DRAWN | {"--to-seed": ["-1", HUGE], "--frames": ["1", HUGE]},
+    ),
+    "edit": (
+        ["edit", TINY, "no.png", "a star"],
+        DRAWN | {"--strength": ["0", "nan", "2"], "--outpaint": ["left=99999"]},
+    ),
+    "panorama": (["panorama", TINY, "a star"], DRAWN | {"--windows": ["0", HUGE]}),
+    "sample": (["sample", TINY, "a star"], DRAWN | {"--count": ["0", HUGE], "--size": ["0x8", f"{HUGE}x8"]}),
+    "ui": (["ui", TINY], {"--port": ["0", "-1", "65535", HUGE]}),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        (words, option, value)
+        for words, given in NUMBERS.values()
+        for option, values in given.items()
+        for value in values
+    ],
+)
+def test_a_number_that_is_out_of_bounds_is_the_users_mistake(command: list[object], option: str, value: str) -> None:
+    assert option in refused([*command, f"{option}={value}"], "")

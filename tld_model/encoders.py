@@ -7,7 +7,7 @@ b batch   c latent channels   h, w pixels   z latent size   d embedding width   
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from tld_model.config import TextForm
-from tld_model.encoder_names import encoder_folder
+from tld_model.pretrained import EncoderError, load_files, load_model
 
 transformers_logging.set_verbosity_error()
 diffusers_logging.set_verbosity_error()
@@ -35,12 +35,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some GB.
 _PIXELS_AT_ONCE = 64 * 256 * 256
-
-
-class EncoderError(ValueError):
-    """An encoder that cannot be loaded or does not fit; the message says which and what to do."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +192,15 @@ def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool =
     """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where `safetensors_only`
     and its weights are in another format."""
 
-    def load(source: str | Path, **options: Any) -> AutoencoderKL | AutoencoderTiny:
+    def load(source: str | Path, **options: Any) -> Any:
         kind = AutoencoderKL.load_config(source, **options).get("_class_name")
         classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
         if kind not in classes:
             raise EncoderError(f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}")
-        return classes[kind].from_pretrained(source, use_safetensors=safetensors_only or None, **options)
+        kinds = safetensors_only or None
+        return classes[kind].from_pretrained(source, use_safetensors=kinds, output_loading_info=True, **options)
 
-    vae = _load("VAE", name_or_path, load)
+    vae = load_model("VAE", name_or_path, load)
     dtype = torch.float32 if vae.config.get("force_upcast") else _dtype(device)  # it overflows in half precision
     vae = vae.to(device, dtype).eval()
     levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
@@ -223,19 +218,20 @@ def load_text_encoder(
 ) -> TextEncoder:
     """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where `safetensors_only` and its
     weights are in another format."""
-    load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=safetensors_only or None)
-    model = _load("CLIP text encoder", name_or_path, load)
+    kinds = safetensors_only or None
+    load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=kinds, output_loading_info=True)
+    model = load_model("CLIP text encoder", name_or_path, load)
     return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path), form)
 
 
 def load_clip(name_or_path: str, device: str) -> Clip:
     """A whole CLIP model and its tokenizer. Raises EncoderError."""
-    model = _load("CLIP", name_or_path, CLIPModel.from_pretrained)
+    model = load_model("CLIP", name_or_path, partial(CLIPModel.from_pretrained, output_loading_info=True))
     return Clip(_ready(model, device), _load_tokenizer(name_or_path))
 
 
 def _load_tokenizer(name_or_path: str) -> CLIPTokenizer:
-    tokenizer: CLIPTokenizer = _load("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
+    tokenizer: CLIPTokenizer = load_files("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
     return tokenizer
 
 
@@ -250,24 +246,6 @@ def _ready(model: Any, device: str) -> Any:
 
 def _dtype(device: str) -> torch.dtype:
     return torch.float16 if device.startswith("cuda") else torch.float32
-
-
-def _load(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
-    folder = encoder_folder(name_or_path)
-    if folder is None and (name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1):
-        raise EncoderError(f"no {what} at {name_or_path!r}: there is no such folder")
-    try:
-        return load(folder, local_files_only=True) if folder else load(name_or_path)
-    except EncoderError:
-        raise
-    except Exception as error:  # whatever a folder of a stranger brings out of the libraries
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if folder:
-            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {first_line}") from error
-        raise EncoderError(
-            f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no folder of that name; "
-            f"download it elsewhere and give its path ({first_line})"
-        ) from error
 
 
 def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> Any:

@@ -1,0 +1,103 @@
+"""Encoders whose files and config do not agree: no weight is made up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tld_model.encoder_names import SHIPPED_ENCODERS
+from tld_model.encoders import load_clip, load_image_codec, load_text_encoder
+from tld_model.pretrained import EncoderError
+
+LOADERS: dict[str, Callable[[str, str], Any]] = {"vae": load_image_codec, "clip": load_clip, "text": load_text_encoder}
+
+
+@pytest.fixture(params=LOADERS)
+def strange(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[], Any], Path]:
+    """A loader, and the copy of a shipped encoder that it loads."""
+    shipped = SHIPPED_ENCODERS["shapes-vae" if request.param == "vae" else "shapes-clip"]
+    folder = tmp_path / "encoder"
+    shutil.copytree(shipped, folder)
+    load = LOADERS[request.param]
+    load(str(folder), "cpu")
+    return lambda: load(str(folder), "cpu"), folder
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for part in (config, config.get("text_config"), config.get("vision_config")):
+        if part is not None:
+            change(part)
+    path.write_text(json.dumps(config))
+
+
+def one_of(weights: dict[str, torch.Tensor]) -> str:
+    """A weight that each part of the encoder has."""
+    return next(name for name in weights if name in ("encoder.conv_in.weight", "text_projection.weight"))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    (path,) = folder.glob("*.safetensors")
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def deeper(by: int) -> Callable[[dict[str, Any]], None]:
+    def change(part: dict[str, Any]) -> None:
+        for name in {"num_hidden_layers", "layers_per_block"} & part.keys():
+            part[name] += by
+
+    return change
+
+
+def wider(part: dict[str, Any]) -> None:
+    for name in {"intermediate_size", "latent_channels"} & part.keys():
+        part[name] *= 2
+
+
+def test_a_layer_without_weights_is_not_made_up(strange: tuple[Callable[[], Any], Path]) -> None:
+    load, folder = strange
+    change_config(folder, deeper(1))
+    with pytest.raises(EncoderError, match=r"lacks \d+ of the weights that its config describes"):
+        load()
+
+
+def test_a_weight_that_was_left_out_is_not_made_up(strange: tuple[Callable[[], Any], Path]) -> None:
+    load, folder = strange
+    change_weights(folder, lambda weights: weights.pop(one_of(weights)))
+    with pytest.raises(EncoderError, match="lacks 1 of the weights"):
+        load()
+
+
+def test_weights_of_another_shape_are_told(strange: tuple[Callable[[], Any], Path]) -> None:
+    load, folder = strange
+    change_config(folder, wider)
+    with pytest.raises(EncoderError, match="shape"):
+        load()
+
+
+def test_layers_without_number_are_not_built(strange: tuple[Callable[[], Any], Path]) -> None:
+    load, folder = strange
+    change_config(folder, deeper(10**9))
+    with pytest.raises(EncoderError, match="too few for 10000000"):
+        load()
+
+
+def test_weights_that_are_not_finite_are_refused(strange: tuple[Callable[[], Any], Path]) -> None:
+    load, folder = strange
+
+    def break_one(weights: dict[str, torch.Tensor]) -> None:
+        weights[one_of(weights)].flatten()[3] = float("nan")
+
+    change_weights(folder, break_one)
+    with pytest.raises(EncoderError, match="not finite"):
+        load()

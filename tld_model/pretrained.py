@@ -1,0 +1,87 @@
+"""Weights from a folder or from the Hugging Face hub: all of them, or an error that says which folder is at fault.
+
+Names neither diffusers nor transformers: their loaders are handed in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from tld_model.encoder_names import encoder_folder
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be loaded or does not fit; the message says which and what to do."""
+
+    exit_code = 2
+
+
+def load_model(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
+    """A model, in which every weight is that of its files: the libraries fill up those that are not there at random,
+    without a word. `load` returns what was missing too (`output_loading_info`). Raises EncoderError."""
+    if folder := encoder_folder(name_or_path):
+        _check_depth(what, folder)
+    model, told = load_files(what, name_or_path, load)
+    if lacking := sorted(told["missing_keys"]):
+        raise EncoderError(
+            f"the {what} of {name_or_path!r} lacks {len(lacking)} of the weights that its config describes, "
+            f"{lacking[0]} among them: its files are not whole, or belong to another model"
+        )
+    broken = (name for name, weight in model.state_dict().items() if not weight.isfinite().all())
+    if name := next(broken, None):
+        raise EncoderError(f"the {what} of {name_or_path!r}: {name} holds numbers that are not finite")
+    return model
+
+
+def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
+    """What `load` makes of a folder, or of a name on the hub. Raises EncoderError."""
+    folder = encoder_folder(name_or_path)
+    if folder is None and (name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1):
+        raise EncoderError(f"no {what} at {name_or_path!r}: there is no such folder")
+    try:
+        return load(folder, local_files_only=True) if folder else load(name_or_path)
+    except EncoderError:
+        raise
+    except Exception as error:  # whatever a folder of a stranger brings out of the libraries
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "ignore_mismatched_sizes" in first_line:  # as transformers says it, with a report that goes to its log
+            first_line = "its weights have other shapes than its config describes"
+        if folder:
+            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {first_line}") from error
+        raise EncoderError(
+            f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no folder of that name; "
+            f"download it elsewhere and give its path ({first_line})"
+        ) from error
+
+
+def _check_depth(what: str, folder: Path) -> None:
+    """Raise EncoderError where a config describes more layers than there are weights: to build them takes minutes."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        weights = sum(_count_weights(path) for path in folder.glob("*.safetensors"))
+    except (OSError, ValueError, RecursionError, SafetensorError):
+        return  # the libraries say what is wrong with a file
+    if weights and (layers := _deepest(config)) > weights:
+        raise EncoderError(f"the {what} in {str(folder)!r} has {weights} weights, too few for {layers} layers")
+
+
+def _count_weights(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return len(file.keys())
+
+
+def _deepest(config: Any, name: str = "") -> int:
+    """The largest number of layers or blocks in a config."""
+    match config:
+        case dict():
+            return max((_deepest(value, key) for key, value in config.items()), default=0)
+        case list():
+            return max((_deepest(value, name) for value in config), default=0)
+        case int() if "layers" in name or "blocks" in name:
+            return config
+    return 0

@@ -23,5 +23,10 @@ def encoder_identity(name_or_path: str) -> str:
     if folder is None:
         return name_or_path
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors", ".bin"))
-    lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
+    lines = (f"{path.name} {_digest(path)}" for path in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

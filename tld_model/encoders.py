@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from tld_model.config import TextForm
@@ -32,6 +32,8 @@ transformers_logging.disable_progress_bar()
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+
+_HIGHEST_TOKEN = 2  # eos_token_id of the first CLIP configs; transformers then takes the highest id for the end
 
 # The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some GB.
 _PIXELS_AT_ONCE = 64 * 256 * 256
@@ -221,17 +223,28 @@ def load_text_encoder(
     kinds = safetensors_only or None
     load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=kinds, output_loading_info=True)
     model = load_model("CLIP text encoder", name_or_path, load)
-    return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path), form)
+    return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path, model.config), form)
 
 
 def load_clip(name_or_path: str, device: str) -> Clip:
     """A whole CLIP model and its tokenizer. Raises EncoderError."""
     model = load_model("CLIP", name_or_path, partial(CLIPModel.from_pretrained, output_loading_info=True))
-    return Clip(_ready(model, device), _load_tokenizer(name_or_path))
+    return Clip(_ready(model, device), _load_tokenizer(name_or_path, model.config.text_config))
 
 
-def _load_tokenizer(name_or_path: str) -> CLIPTokenizer:
+def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
+    """The tokenizer that belongs to a text encoder. Raises EncoderError where it is another's."""
     tokenizer: CLIPTokenizer = load_files("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
+    if len(tokenizer) > config.vocab_size:
+        raise EncoderError(
+            f"the tokenizer of CLIP {name_or_path!r} has {len(tokenizer)} tokens, "
+            f"its text encoder {config.vocab_size}: they are of different models"
+        )
+    if config.eos_token_id not in (_HIGHEST_TOKEN, tokenizer.eos_token_id):
+        raise EncoderError(
+            f"the tokenizer of CLIP {name_or_path!r} ends a caption with token {tokenizer.eos_token_id}, "
+            f"its text encoder looks for {config.eos_token_id} and would make the same embedding of all captions"
+        )
     return tokenizer
 
 

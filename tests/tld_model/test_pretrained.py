@@ -101,3 +101,29 @@ def test_weights_that_are_not_finite_are_refused(strange: tuple[Callable[[], Any
     change_weights(folder, break_one)
     with pytest.raises(EncoderError, match="not finite"):
         load()
+
+
+@pytest.mark.parametrize("load", [load_clip, load_text_encoder])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text.update(vocab_size=20), "has [0-9]+ tokens, its text encoder 20"),
+        (lambda text: text.update(eos_token_id=7), "its text encoder looks for 7"),
+    ],
+)
+def test_a_tokenizer_of_another_model_is_refused(
+    load: Callable[[str, str], Any], change: Callable[[dict[str, Any]], None], says: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(SHIPPED_ENCODERS["shapes-clip"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    change(config["text_config"])
+    (folder / "config.json").write_text(json.dumps(config))
+
+    def fewer_tokens(weights: dict[str, torch.Tensor]) -> None:
+        name = "text_model.embeddings.token_embedding.weight"
+        weights[name] = weights[name][: config["text_config"]["vocab_size"]].clone()
+
+    change_weights(folder, fewer_tokens)
+    with pytest.raises(EncoderError, match=says):
+        load(str(folder), "cpu")

@@ -35,10 +35,12 @@ from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lane
 from pipeline.latent_figures import figures_from, measure, sums_of
 from pipeline.unreadable import unreadable
 from pipeline.verify import refuse_damaged
-from tld_model.encoders import Clip, EncodedText, EncoderError, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders import Clip, EncodedText, ImageCodec, load_clip, load_image_codec
+from tld_model.pretrained import EncoderError
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]
+_NO_CHANCE = 8  # pictures that overflow one after the other: the encoders are at fault
 _MOST_LANES = 8  # batches at once: each takes memory
 
 
@@ -88,8 +90,9 @@ class ShardEncoder:
                     raise
                 refused = unreadable(tar, self.edge)
                 encoded = self._shard(name, tar, refused)
+            encoded, overflown = self._without_overflow(encoded)
             encoded, poor = self._without_poor_matches(encoded)
-            return self._write(name, encoded, refused + poor)
+            return self._write(name, encoded, refused + overflown + poor)
         finally:
             mark.unlink(missing_ok=True)
 
@@ -169,15 +172,25 @@ class ShardEncoder:
             [torch.randn(shape, generator=torch.Generator().manual_seed(_seed_of(key))) for key in batch.rows["key"]]
         )
 
+    def _without_overflow(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
+        """Only pairs of which the encoders made finite numbers, and the others: what is too large for float16, in which
+        a GPU computes, would be stored as some latent or other. Raises EncoderError where it is all of many."""
+        if not encoded.captions or (finite := encoded.finite).all():
+            return encoded, []
+        if len(finite) >= _NO_CHANCE and not finite.any():
+            raise EncoderError(
+                f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of any of {len(finite)} "
+                "pictures: float16, in which a GPU computes, may be too small for it; take one that is made for it, as "
+                "madebyollin/sdxl-vae-fp16-fix for SDXL's VAE, or set encode.device=cpu"
+            )
+        return encoded.without(~finite, "the encoders make no finite numbers of it")
+
     def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
         """Only pairs whose caption fits their picture, and the others."""
         least = self.config.min_clip_score
         if least is None or not encoded.captions:
             return encoded, []
-        poor = encoded.measured["clip_score"] < least
-        reason = f"clip score below {least:g}"
-        told = [{name: encoded.rows[name][i] for name in ("key", "url", "caption")} for i in poor.nonzero().flatten()]
-        return encoded.where(~poor), [{**row, "reason": reason} for row in told]
+        return encoded.without(encoded.measured["clip_score"] < least, f"clip score below {least:g}")
 
     def _write(self, name: str, encoded: _Encoded, left_out: list[Row]) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
@@ -268,7 +281,21 @@ class _Encoded:
     states: list[Tensor]  # of their tokens, float16 [l, t] each; none where they are not asked for
     measured: dict[str, Tensor]  # name -> [n, ...]; empty where there are no rows
 
-    def where(self, kept: Tensor) -> _Encoded:
+    @property
+    def finite(self) -> Tensor:
+        """Whether all numbers of a pair are finite as they are stored: bool [n]"""
+        text = self.text.half().isfinite().all(dim=1)  # [u]
+        if self.states:
+            text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
+        texts = torch.tensor([bool(text[list(numbers.values())].all()) for numbers in self.captions])
+        return texts & self.measured["squared_error"].isfinite() & self.measured["clip_score"].isfinite()
+
+    def without(self, unwanted: Tensor, reason: str) -> tuple[_Encoded, list[Row]]:
+        """The other rows than those at which `unwanted`, bool [n], is true; and these, with the reason."""
+        told = [{name: self.rows[name][i] for name in ("key", "url", "caption")} for i in unwanted.nonzero().flatten()]
+        return self._where(~unwanted), [{**row, "reason": reason} for row in told]
+
+    def _where(self, kept: Tensor) -> _Encoded:
         """Only the rows at which `kept`, bool [n], is true."""
         numbers = kept.nonzero().flatten()
         return _Encoded(

@@ -31,7 +31,8 @@ from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
 from tld_model.encoder_names import SHIPPED_ENCODERS
-from tld_model.encoders import EncoderError, load_image_codec, load_text_encoder
+from tld_model.encoders import load_image_codec, load_text_encoder
+from tld_model.pretrained import EncoderError
 from tld_model.sampling import Sampling
 
 pytestmark = pytest.mark.slow

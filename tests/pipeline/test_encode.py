@@ -27,7 +27,8 @@ from pipeline.stage import MapShards, Output, StageFailed
 from tests.support.image_shards import images_manifest, make_images, write_tar
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders import Clip, EncoderError, load_image_codec
+from tld_model.encoders import Clip, ImageCodec, load_image_codec
+from tld_model.pretrained import EncoderError
 
 
 def config_with(**settings: Any) -> EncodeConfig:
@@ -261,6 +262,38 @@ def test_pairs_that_clip_finds_poor_are_left_out_and_listed_with_the_reason(
     assert kept == [row for row in scores if row["clip_score"] >= least]
     arrays = read_arrays(tmp_path / "out/00000.npz")
     assert [key.decode() for key in arrays.key] == [row["key"] for row in kept]
+
+
+@pytest.mark.parametrize("overflown", [1, 12])
+def test_pictures_whose_numbers_overflow_are_left_out_unless_all_do(
+    images: Manifest, tmp_path: Path, overflown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in float16 on a GPU, which is not at hand: the encoder is made to give NaN for the brightest pictures."""
+    encode, seen = ImageCodec.encode, list[float]()
+
+    def brightness(pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().mean(dim=(1, 2, 3))
+
+    def watched(self: ImageCodec, pixels: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        seen.extend(brightness(pixels).tolist())
+        return encode(self, pixels, noise)
+
+    def overflowing(self: ImageCodec, pixels: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        return encode(self, pixels, noise).where((brightness(pixels) < limit)[:, None, None, None], float("nan"))
+
+    monkeypatch.setattr(ImageCodec, "encode", watched)
+    ShardEncoder(images.folder, config_with(), tmp_path)("00000")
+    limit = sorted(seen)[-overflown]
+    monkeypatch.setattr(ImageCodec, "encode", overflowing)
+    encoder = ShardEncoder(images.folder, config_with(), tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    if overflown == 12:
+        with pytest.raises(EncoderError, match="no finite numbers of any of 12 pictures"):
+            encoder("00000")
+        return
+    shard = encoder("00000")
+    assert (shard.rows, shard.figures["dropped"]) == (11, {"the encoders make no finite numbers of it": 1})
+    assert np.isfinite(list(shard.figures["sums"]["latent"])).all()
 
 
 def test_nothing_left_to_encode_is_an_error_with_the_reasons(images: Manifest, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def read_mark(path: Path) -> Mark | None:
         return Mark(**json.loads(mark_path(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
+    except OSError as error:  # a user knows the file, not its mark
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_mark(path: Path, mark: Mark, copied_at_ns: int | None) -> None:

@@ -6,14 +6,11 @@ import contextlib
 import csv
 import difflib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, TextIO
 
 from cyclopts import App, Parameter
 
-from data_catalog.files import replacing
-from flows.out_path import file_problems
 from flows.terminal import Config, UserMistake, console, load, typed, with_prefect
 
 catalog = App(name="catalog", help="Known data sets; and what became of the rows and files of a run.")
@@ -59,10 +56,8 @@ def dropped(
     from pipeline.stage import survey
 
     settings = load(config, overrides)
-    if out and (problems := file_problems(out)):
-        raise UserMistake("\n".join(problems))
     rows = dropped_rows(settings.download, survey(settings))
-    with _written(out) if out else contextlib.nullcontext(sys.stdout) as target:
+    with _opened(out) if out else contextlib.nullcontext(sys.stdout) as target:
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
         count = 0
@@ -74,11 +69,12 @@ def dropped(
         console.print(f"{count} rows: {out}")
 
 
-@contextlib.contextmanager
-def _written(out: Path) -> Iterator[TextIO]:
-    """A csv file that takes its place at the end of the block."""
-    with replacing(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as target:
-        yield target
+def _opened(out: Path) -> TextIO:
+    """A csv file, or a device or pipe, to be written. Raises UserMistake."""
+    try:
+        return out.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise UserMistake(f"--out: cannot write {out}: {error.strerror}") from None
 
 
 @catalog.command

@@ -52,12 +52,13 @@ def cause_outside(error: BaseException) -> str | None:
 
 
 def unusable_path(error: BaseException) -> str | None:
-    """Which path that a user gave leads nowhere, and why; else None."""
-    for one in _chain(error):
+    """Which path leads nowhere, and why; else None."""
+    for one in (error, error.__cause__):
         if isinstance(one, OSError) and one.errno in _NO_PATH and isinstance(one.filename, str | bytes | os.PathLike):
             return f"cannot use {_shortened(os.fsdecode(one.filename))}: {_NO_PATH[one.errno]}"
         if isinstance(one, RuntimeError) and str(one).startswith(_SYMLINK_LOOP):
-            return f"cannot use {str(one).removeprefix(_SYMLINK_LOOP)}: {_NO_PATH[errno.ELOOP]}"
+            path = str(one).removeprefix(_SYMLINK_LOOP).strip("'")
+            return f"cannot use {_shortened(path)}: {_NO_PATH[errno.ELOOP]}"
     return None
 
 
@@ -137,13 +138,18 @@ def prefect_is_lost(error: BaseException) -> bool:
 
 
 @contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
-    """Raise what a server of Prefect lacks that has its database in a folder: it says "error 500" and no more."""
+def at_work(folder: Path) -> Iterator[None]:
+    """The time in which a workspace is worked on. Raises what a server of Prefect lacks that has its database there: it
+    says "error 500" and no more. A path that leads nowhere is no user's mistake any more: it was good at the start."""
+    from pipeline.stage import StageFailed
+
     try:
         yield
     except Exception as error:
         if prefect_is_lost(error) and _is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        if not hasattr(error, "exit_code") and not cause_outside(error) and (why := unusable_path(error)):
+            raise StageFailed(f"{why}.\n{_ONWARD}") from error
         raise
 
 

@@ -56,7 +56,7 @@ def import_checkpoint(
 
     published = import_published(file, layout)
     encoders |= {f"{kind}_identity": encoder_identity(name) for kind, name in encoders.items()}
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         save_denoiser(unfinished, published.weights, published.config, encoders, latent_scaling=1 / latent_divisor)
     console.print(
@@ -106,12 +106,12 @@ def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -
     from pipeline.preflight import encoder_problem
 
     problems = [f"--{kind}: {problem}" for kind, name in encoders.items() if (problem := encoder_problem(name))]
-    if place := folder_problems(path.parent):
+    if place := folder_problems(path.parent, with_parents=True):
         problems += place
     elif path.exists():
         problems.append(f"--out: {path} exists; remove it or choose another folder")
-    if not 0 < latent_divisor < float("inf"):
-        problems.append(f"--latent-divisor: must be above 0, got {latent_divisor:g}")
+    if not 1e-6 <= latent_divisor <= 1e6:
+        problems.append(f"--latent-divisor: must be from 1e-06 to 1e+06, got {latent_divisor:g}")
     if problems:
         raise UserMistake("this import cannot work:\n" + "\n".join(f"  {problem}" for problem in problems))
 

@@ -159,11 +159,11 @@ def _registry(settings: RunConfig) -> MlflowClient | None:
     """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises UserMistake or
     RecordUnusable where it cannot be opened."""
     from data_catalog.workspace import Workspace
-    from flows.mlflow_store import open_client
+    from flows.mlflow_store import client_to_read
 
     if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():
         return None
-    return open_client(settings.folder)
+    return client_to_read(settings.folder)
 
 
 def _champions(client: MlflowClient, settings: RunConfig) -> frozenset[str]:

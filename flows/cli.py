@@ -361,12 +361,12 @@ def _explain(error: Exception) -> int:
         return code
     if os.environ.get("TLD_TRACEBACK"):
         raise error
-    if mistake := unusable_path(error):
-        print_error(mistake)
-        return 2
     if cause := cause_outside(error):
         print_error(cause)
         return 1
+    if mistake := unusable_path(error):
+        print_error(mistake)
+        return 2
     print_error(f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)")
     return 1
 

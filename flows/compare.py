@@ -33,7 +33,7 @@ def compare(
     """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences are, settings."""
     if prompts is not None and prompts < 2:
         raise UserMistake(f"--prompts must be at least 2, got {prompts}")
-    if out is not None and (problems := folder_problems(out)):
+    if out is not None and (problems := folder_problems(out, with_parents=True)):
         raise UserMistake("\n".join(problems))
     trained = _trained([run_a, run_b], overrides)
 

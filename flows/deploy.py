@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 
+_MOST_GPUS = 10_000
 _CLOSED = (
     "  export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD PREFECT_SERVER_CSRF_PROTECTION_ENABLED=true\n"
     "  export PREFECT_SERVER_CORS_ALLOWED_ORIGINS=http://127.0.0.1:4200"
@@ -46,7 +47,7 @@ def deploy(
     """
     settings = load(config, overrides)
     server = _server()
-    problems = [f"--gpus must be at least 1, got {gpus}"] if gpus < 1 else []
+    problems = [f"--gpus must be from 1 to {_MOST_GPUS}, got {gpus}"] if not 1 <= gpus <= _MOST_GPUS else []
     for option, given in (("--cron", cron), ("--nightly", nightly)):
         problems += [f"{option}: {problem}" for problem in _bad(given)]
     if holds_secret(settings.download.urls):

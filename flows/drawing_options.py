@@ -71,7 +71,7 @@ def seed_bounds(option: str, seed: int | None) -> Bounds:
 def bound_problems(*options: Bounds) -> list[str]:
     """Which of the given options are out of bounds."""
     return [
-        f"{one.option} must be from {one.least:.20g} to {one.most:.20g}, got {one.given}"
+        f"{one.option} must be from {one.least} to {one.most}, got {one.given}"
         for one in options
         if one.given is not None and not one.least <= one.given <= one.most
     ]

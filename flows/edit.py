@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SIDES = ("left", "right", "top", "bottom")
+MOST_OVERLAP = 4096  # pixels; the model's size bounds it closer
 _MOST_ADDED = 4096  # pixels at a side
 Picture = Annotated[Path, Parameter(help="A picture file; cropped and resized to the square that the model draws.")]
 Overlap = Annotated[
@@ -73,7 +74,7 @@ def edit(
     sides, problems = _sides(outpaint) if outpaint is not None else ({}, [])
     problems += [
         *drawing.problems(),
-        *bound_problems(seed_bounds("--seed", seed)),
+        *bound_problems(seed_bounds("--seed", seed), Bounds("--overlap", overlap, 1, MOST_OVERLAP)),
         *prompt_problems([prompt]),
         *file_problems(out, [".png"]),
         *lacking_files(picture, mask),

@@ -83,6 +83,13 @@ def check_given_store(root: Path) -> None:
             client.search_experiments(max_results=1)
 
 
+def client_to_read(root: Path) -> MlflowClient:
+    """A client of the store that makes nothing in the workspace. Raises UserMistake or RecordUnusable."""
+    with explained(root):
+        _try_database(tracking_uri(root))
+        return MlflowClient(tracking_uri=tracking_uri(root))
+
+
 def open_client(root: Path) -> MlflowClient:
     """A client of the store. Processes that open it at the same moment take turns: each would make the database.
     Raises UserMistake or RecordUnusable."""

@@ -17,7 +17,7 @@ from flows.drawing_options import (
     refuse,
     seed_bounds,
 )
-from flows.edit import Overlap, file_told, last_of
+from flows.edit import MOST_OVERLAP, Overlap, file_told, last_of
 from flows.out_path import file_problems
 from flows.terminal import Config, console, load, prompts_and_overrides
 from flows.which_model import which_model
@@ -51,7 +51,11 @@ def panorama(
     prompts = [prompt, *more]
     windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
     problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png"]), *lacking_files(picture)]
-    problems += bound_problems(Bounds("--windows", windows, 1, MOST_PICTURES), seed_bounds("--seed", seed))
+    problems += bound_problems(
+        Bounds("--windows", windows, 1, MOST_PICTURES),
+        Bounds("--overlap", overlap, 1, MOST_OVERLAP),
+        seed_bounds("--seed", seed),
+    )
     if 1 <= windows < len(prompts):
         problems.append(f"--windows must leave none of {len(prompts)} prompts out, got {windows}")
     refuse(problems)

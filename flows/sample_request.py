@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.text_files import TextFileError, read_text
-from flows.out_path import file_problems, folder_problems, kind_of
+from flows import out_path
 
 if TYPE_CHECKING:
     from flows.which_model import WhichModel
@@ -122,8 +122,8 @@ def size_misfit(drawing: Drawing, chosen: WhichModel) -> list[str]:
 
 def is_folder(out: Path, problems: list[str]) -> bool:
     """Whether pictures go into a folder, each as a file of its own."""
-    folder = not out.suffix or kind_of(out) == "folder"
+    folder = not out.suffix or out_path.is_folder(out)
     if not folder and out.suffix.lower() != ".png":
         problems.append(f"--out: is FILE.png for a grid, or a folder for a PNG of each picture, got {out}")
-    problems += folder_problems(out) if folder else file_problems(out)
+    problems += out_path.folder_problems(out) if folder else out_path.file_problems(out)
     return folder

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
 _OVERRIDE = re.compile(r"\w+(\.\w+)*=")
-_HOME = re.compile(r"^(--[a-z-]+=)?(~[^/\s]*)(?=/|$)")
+_HOME = re.compile(r"^(--[a-z-]+=)(~[^/\s]*)(?=/|$)")
 
 
 class Terminal(Console):
@@ -73,9 +73,10 @@ def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_home(words: Sequence[str]) -> list[str]:
-    """Words of a command line with the home folder for `~`, in `--out=~/x` too, where a shell leaves it."""
+    """Words of a command line in which `--out=~/x` names the home folder: a shell expands `~` only at the start of a
+    word."""
     home = os.path.expanduser  # pathlib raises an error where there is no such user
-    return [_HOME.sub(lambda found: (found[1] or "") + home(found[2]), word) for word in words]
+    return [_HOME.sub(lambda found: found[1] + home(found[2]), word) for word in words]
 
 
 def typed(config: Path, overrides: Sequence[str]) -> str:
@@ -91,13 +92,13 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     does not start.
     """
     from data_catalog.workspace import Workspace
-    from flows.causes import full_disk_told
+    from flows.causes import at_work
     from flows.mlflow_store import check_given_store
     from flows.prefect_address import answers, check_address
     from flows.prefect_server import prefect_server
     from flows.prefect_watch import watched
 
-    with full_disk_told(settings.folder), contextlib.ExitStack() as stack:
+    with at_work(settings.folder), contextlib.ExitStack() as stack:
         with errors.status("starting Prefect and MLflow …"):
             check_given_store(settings.folder)
             if given := os.environ.get("PREFECT_API_URL"):

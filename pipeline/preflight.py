@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from data_catalog import shapes
 from data_catalog.files import write_problem
@@ -55,22 +56,22 @@ def encoder_problem(name: str) -> str | None:
 
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
     """Compare the model with encoders on this disk; those on a hub are checked once they are there."""
-    if (vae := _encoder_config(config.encode.vae)) is not None:
+    if (vae := _encoder_config(config.encode.vae, _VaeConfig)) is not None:
         factor = vae_downscale(config.encode.vae)
         if factor and config.download.image_size % factor:
             yield f"download.image_size: {config.download.image_size} is not a multiple of {factor}, as the VAE needs"
         elif factor:
             yield from _differs(config, "latent_size", config.download.image_size // factor)
-        yield from _differs(config, "latent_channels", vae.get("latent_channels"))
-    if (clip := _encoder_config(config.encode.clip)) is not None:
-        tokens = clip.get("text_config", {}).get("hidden_size")
-        yield from _differs(config, "text_dim", clip.get("projection_dim") if config.model.text == "pooled" else tokens)
+        yield from _differs(config, "latent_channels", vae.latent_channels)
+    if (clip := _encoder_config(config.encode.clip, _ClipConfig)) is not None:
+        pooled = config.model.text == "pooled"
+        yield from _differs(config, "text_dim", clip.projection_dim if pooled else clip.text_config.hidden_size)
 
 
 def vae_downscale(name: str) -> int | None:
     """Pixels of a VAE's latent, each way, where its config is on this disk."""
-    vae = _encoder_config(name) or {}
-    levels: list[int] = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or []
+    vae = _encoder_config(name, _VaeConfig) or _VaeConfig()
+    levels = vae.block_out_channels or vae.encoder_block_out_channels
     return 2 ** (len(levels) - 1) if levels else None
 
 
@@ -97,11 +98,34 @@ def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
         yield f"model.{name}: is {have}, but the encoders will make {made}; set model.{name}={made}"
 
 
-def _encoder_config(name: str) -> dict[str, Any] | None:
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+class _VaeConfig(BaseModel):
+    """What we look at in the config.json of a VAE."""
+
+    latent_channels: int | None = None
+    block_out_channels: tuple[int, ...] = ()
+    encoder_block_out_channels: tuple[int, ...] = ()  # of AutoencoderTiny
+
+
+class _TextConfig(BaseModel):
+    hidden_size: int | None = None
+
+
+class _ClipConfig(BaseModel):
+    """What we look at in that of a CLIP."""
+
+    projection_dim: int | None = None
+    text_config: _TextConfig = _TextConfig()
+
+
+def _encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:
+    """The config of an encoder in a folder; None where there is none, or another: its loader says what is wrong."""
     folder = encoder_folder(name)
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else None
-    except (OSError, json.JSONDecodeError):
+        return kind.model_validate_json((folder / "config.json").read_bytes()) if folder else None
+    except (OSError, ValidationError):
         return None
 
 
@@ -123,8 +147,11 @@ def _root_is_writable(config: RunConfig) -> Iterator[str]:
             check_object_root(config.root)
         except ObjectStorageError as error:
             yield f"root: {error}"
-    existing = next(path for path in (config.folder, *config.folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
+    places = (config.folder, *config.folder.absolute().parents)
+    existing = next(path for path in places if path.exists() or path.is_symlink())
+    if existing.is_symlink() and not existing.exists():
+        yield f"{name}: {existing} is a link that leads nowhere"
+    elif not existing.is_dir():
         yield f"{name}: {existing} is a file, not a folder"
     elif write_problem(existing / "file"):
         yield f"{name}: cannot write to {existing}; choose another folder with {name}=…"

@@ -40,7 +40,7 @@ from tld_model.pretrained import EncoderError
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]
-_NO_CHANCE = 8  # pictures that overflow one after the other: the encoders are at fault
+_ENOUGH_TO_BLAME_ENCODERS = 8  # pictures of a shard of which none has finite numbers
 _MOST_LANES = 8  # batches at once: each takes memory
 
 
@@ -177,11 +177,11 @@ class ShardEncoder:
         a GPU computes, would be stored as some latent or other. Raises EncoderError where it is all of many."""
         if not encoded.captions or (finite := encoded.finite).all():
             return encoded, []
-        if len(finite) >= _NO_CHANCE and not finite.any():
+        if len(finite) >= _ENOUGH_TO_BLAME_ENCODERS and not finite.any():
             raise EncoderError(
                 f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of any of {len(finite)} "
-                "pictures: float16, in which a GPU computes, may be too small for it; take one that is made for it, as "
-                "madebyollin/sdxl-vae-fp16-fix for SDXL's VAE, or set encode.device=cpu"
+                "pictures; float16, in which a GPU computes, is too small for some: take one that is made for it, as "
+                "madebyollin/sdxl-vae-fp16-fix for SDXL's VAE"
             )
         return encoded.without(~finite, "the encoders make no finite numbers of it")
 

@@ -19,9 +19,10 @@ _NO_THREAD = "can't start new thread"
 # How libraries say that memory ran out; oneDNN, which computes for torch on a CPU, names only what it could not make.
 _NO_MEMORY = re.compile(
     r"MemoryError|bad_alloc|an(?:'t|not) allocate memory|could not (?:create|execute) a primitive(?! desc)"
-    r"|failed to map segment from shared object"
 )
+_NO_LIBRARY = "failed to map segment"  # of a shared object, in memory
 _MEMORY = f"memory ran out: free some, raise its limit (`ulimit -v`, a container's or job's limit), or {_FEWER}"
+_LIBRARY = f"{_MEMORY}; or the library's folder is mounted noexec: set TMPDIR and TRITON_CACHE_DIR to another"
 
 
 class Shortage(RuntimeError):
@@ -36,8 +37,10 @@ def shortage_of(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MemoryError):
         return _MEMORY
-    if isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error)):
+    if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
         return _MEMORY
+    if isinstance(error, ImportError | OSError) and _NO_LIBRARY in str(error):
+        return _LIBRARY
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return _processes()
     if isinstance(error, socket.gaierror):
@@ -67,6 +70,8 @@ def shortage_in_text(text: str) -> str | None:
     """The same for an error of another process, of which only the text came here."""
     if _NO_MEMORY.search(text):
         return _MEMORY
+    if _NO_LIBRARY in text:
+        return _LIBRARY
     if _NO_THREAD in text or "Resource temporarily unavailable" in text:
         return _processes()
     if "Too many open files" in text:

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from tld_model.config import TextForm
@@ -220,8 +220,13 @@ def load_text_encoder(
 ) -> TextEncoder:
     """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where `safetensors_only` and its
     weights are in another format."""
-    kinds = safetensors_only or None
-    load = partial(CLIPTextModelWithProjection.from_pretrained, use_safetensors=kinds, output_loading_info=True)
+
+    def load(source: str | Path, **options: Any) -> Any:
+        kinds, config = safetensors_only or None, _text_config(source, **options)
+        return CLIPTextModelWithProjection.from_pretrained(
+            source, config=config, use_safetensors=kinds, output_loading_info=True, **options
+        )
+
     model = load_model("CLIP text encoder", name_or_path, load)
     return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path, model.config), form)
 
@@ -232,6 +237,18 @@ def load_clip(name_or_path: str, device: str) -> Clip:
     return Clip(_ready(model, device), _load_tokenizer(name_or_path, model.config.text_config))
 
 
+def _text_config(source: str | Path, **options: Any) -> CLIPTextConfig:
+    """The config of a text encoder. Of a whole CLIP it has the width of its projection, which some give only there."""
+    raw, _ = CLIPConfig.get_config_dict(source, **options)
+    if raw.get("model_type") != CLIPConfig.model_type:
+        return CLIPTextConfig.from_pretrained(source, **options)
+    whole = CLIPConfig.from_pretrained(source, **options)
+    text = whole.text_config
+    assert isinstance(text, CLIPTextConfig)
+    text.projection_dim = whole.projection_dim
+    return text
+
+
 def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
     """The tokenizer that belongs to a text encoder. Raises EncoderError where it is another's."""
     tokenizer: CLIPTokenizer = load_files("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
@@ -240,10 +257,16 @@ def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
             f"the tokenizer of CLIP {name_or_path!r} has {len(tokenizer)} tokens, "
             f"its text encoder {config.vocab_size}: they are of different models"
         )
-    if config.eos_token_id not in (_HIGHEST_TOKEN, tokenizer.eos_token_id):
+    vocabulary = tokenizer.get_vocab()
+    if vocabulary.keys() <= set(tokenizer.all_special_tokens):  # as transformers makes one up
+        raise EncoderError(
+            f"CLIP {name_or_path!r} has no tokenizer: its files, tokenizer.json or vocab.json, are missing"
+        )
+    end = max(vocabulary.values()) if config.eos_token_id == _HIGHEST_TOKEN else config.eos_token_id
+    if tokenizer.eos_token_id != end:
         raise EncoderError(
             f"the tokenizer of CLIP {name_or_path!r} ends a caption with token {tokenizer.eos_token_id}, "
-            f"its text encoder looks for {config.eos_token_id} and would make the same embedding of all captions"
+            f"its text encoder looks for {end} and would make the same embedding of all captions"
         )
     return tokenizer
 

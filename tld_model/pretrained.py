@@ -1,6 +1,6 @@
 """Weights from a folder or from the Hugging Face hub: all of them, or an error that says which folder is at fault.
 
-Names neither diffusers nor transformers: their loaders are handed in.
+Imports neither diffusers nor transformers: their loaders are handed in.
 """
 
 from __future__ import annotations
@@ -48,25 +48,32 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
     except EncoderError:
         raise
     except Exception as error:  # whatever a folder of a stranger brings out of the libraries
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "ignore_mismatched_sizes" in first_line:  # as transformers says it, with a report that goes to its log
-            first_line = "its weights have other shapes than its config describes"
+        said = _first_of(error)
         if folder:
-            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {first_line}") from error
+            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {said}") from error
         raise EncoderError(
             f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no folder of that name; "
-            f"download it elsewhere and give its path ({first_line})"
+            f"download it elsewhere and give its path ({said})"
         ) from error
+
+
+def _first_of(error: Exception) -> str:
+    """What an error says first: its first line, and the next where that is a heading."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if first.startswith("You set `ignore_mismatched_sizes`"):  # the shapes are in a report that goes to a log
+        return "its weights have other shapes than its config describes"
+    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
 
 
 def _check_depth(what: str, folder: Path) -> None:
     """Raise EncoderError where a config describes more layers than there are weights: to build them takes minutes."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
+        layers = _deepest(config)
         weights = sum(_count_weights(path) for path in folder.glob("*.safetensors"))
     except (OSError, ValueError, RecursionError, SafetensorError):
         return  # the libraries say what is wrong with a file
-    if weights and (layers := _deepest(config)) > weights:
+    if 0 < weights < layers:
         raise EncoderError(f"the {what} in {str(folder)!r} has {weights} weights, too few for {layers} layers")
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 SolverName = Literal["dpmpp_2m", "heun", "euler", "ddim"]
 
 MOST_STEPS = 10_000
-MOST_GUIDANCE = 1000.0
-LARGEST_SEED = 2**63 - 1  # that torch takes
+MOST_GUIDANCE = 1000
+LARGEST_SEED = 2**63 - 1  # fits into 64 bits with a sign
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
-from flows.causes import cause_outside, full_disk_told
+from flows.causes import at_work, cause_outside
 from flows.cli import _explain
 from flows.outbox import Message, Outbox
 from flows.prefect_server import PrefectServerError, free_port
@@ -48,14 +48,14 @@ def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path) -> None:
 def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gone(tmp_path: Path) -> None:
     with small_disk(tmp_path, megabytes=4):
         lost = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")
-        with pytest.raises(RuntimeError, match="Failed to reach"), full_disk_told(tmp_path):
+        with pytest.raises(RuntimeError, match="Failed to reach"), at_work(tmp_path):
             raise lost
         fill(tmp_path)
-        with pytest.raises(OSError, match="No space left") as full, full_disk_told(tmp_path):
+        with pytest.raises(OSError, match="No space left") as full, at_work(tmp_path):
             raise lost
-        with pytest.raises(RuntimeError, match="of our own"), full_disk_told(tmp_path):
+        with pytest.raises(RuntimeError, match="of our own"), at_work(tmp_path):
             raise RuntimeError("of our own")
-        with pytest.raises(RuntimeError, match="Failed to reach"), full_disk_told(tmp_path / "gone"):
+        with pytest.raises(RuntimeError, match="Failed to reach"), at_work(tmp_path / "gone"):
             raise lost
     assert told_of(full.value).startswith("the disk is full: make room there")
 
@@ -82,6 +82,7 @@ def test_a_server_that_is_gone_is_told() -> None:
         (RuntimeError("could not create a primitive"), "memory ran out"),
         (RuntimeError("std::bad_alloc"), "memory ran out"),
         (ImportError("libtorch.so: failed to map segment from shared object"), "memory ran out"),
+        (OSError("/tmp/a.so: failed to map segment from shared object"), "memory ran out"),
         (RuntimeError("can't start new thread"), "no more threads or processes"),
         (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "no more threads or processes"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "a file became larger"),

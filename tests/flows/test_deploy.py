@@ -116,7 +116,7 @@ def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
         assert CANARY not in gone.stderr
     wrong = deployed(environment, TINY, "--cron", "often", "--gpus", "0")
     assert wrong.returncode == 2
-    assert "--gpus must be at least 1, got 0" in wrong.stderr
+    assert "--gpus must be from 1 to 10000, got 0" in wrong.stderr
     assert "--cron: 'often' is no schedule" in wrong.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def test_a_weight_that_was_left_out_is_not_made_up(strange: tuple[Callable[[], A
 def test_weights_of_another_shape_are_told(strange: tuple[Callable[[], Any], Path]) -> None:
     load, folder = strange
     change_config(folder, wider)
-    with pytest.raises(EncoderError, match="shape"):
+    with pytest.raises(EncoderError, match=r"other shapes than|size mismatch|expected shape"):
         load()
 
 
@@ -109,6 +110,7 @@ def test_weights_that_are_not_finite_are_refused(strange: tuple[Callable[[], Any
     [
         (lambda text: text.update(vocab_size=20), "has [0-9]+ tokens, its text encoder 20"),
         (lambda text: text.update(eos_token_id=7), "its text encoder looks for 7"),
+        (lambda text: text.update(eos_token_id=2), ""),  # the highest, as in the first configs
     ],
 )
 def test_a_tokenizer_of_another_model_is_refused(
@@ -125,5 +127,50 @@ def test_a_tokenizer_of_another_model_is_refused(
         weights[name] = weights[name][: config["text_config"]["vocab_size"]].clone()
 
     change_weights(folder, fewer_tokens)
-    with pytest.raises(EncoderError, match=says):
+    with pytest.raises(EncoderError, match=says) if says else contextlib.nullcontext():
         load(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("load", [load_clip, load_text_encoder])
+def test_a_tokenizer_is_not_made_up_and_the_highest_token_must_end_a_caption(
+    load: Callable[[str, str], Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(SHIPPED_ENCODERS["shapes-clip"], folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    end, other = max(vocabulary, key=vocabulary.get), min(vocabulary, key=vocabulary.get)
+    vocabulary[end], vocabulary[other] = vocabulary[other], vocabulary[end]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 2
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match="its text encoder looks for"):
+        load(str(folder), "cpu")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(EncoderError, match=r"has no tokenizer|cannot load a CLIP tokenizer"):
+        load(str(folder), "cpu")
+
+
+def test_the_width_of_a_projection_may_stand_at_the_top_of_a_config_alone(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_ENCODERS["shapes-clip"], tmp_path / "clip")
+    config = json.loads((tmp_path / "clip/config.json").read_text())
+    del config["text_config"]["projection_dim"]
+    (tmp_path / "clip/config.json").write_text(json.dumps(config))
+    usual = load_text_encoder("shapes-clip", "cpu")(["a red star"])
+    torch.testing.assert_close(load_text_encoder(str(tmp_path / "clip"), "cpu")(["a red star"]), usual)
+
+
+def test_a_config_without_end_or_sense_is_an_error_of_its_folder(strange: tuple[Callable[[], Any], Path]) -> None:
+    load, folder = strange
+    for content in (
+        b"\xff",
+        b"[1]",
+        b"null",
+        b"[" * 800 + b"]" * 800,
+        b'{"text_config": null, "a": ' + b"[" * 600 + b"]" * 600 + b"}",
+    ):
+        (folder / "config.json").write_bytes(content)
+        with pytest.raises(EncoderError, match="encoder"):
+            load()

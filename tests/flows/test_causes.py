@@ -16,7 +16,9 @@ from flows.causes import at_work, cause_outside
 from flows.cli import _explain
 from flows.outbox import Message, Outbox
 from flows.prefect_server import PrefectServerError, free_port
+from flows.terminal import UserMistake
 from flows.tracking import _closing
+from pipeline.stage import StageFailed
 from tests.support.command import CANARY
 from tests.support.faults import fill, small_disk
 
@@ -98,6 +100,17 @@ def test_a_lack_is_told_whoever_met_it(error: Exception, says: str) -> None:
     of_worker.add_note(f"Traceback (most recent call last):\n  x()\n{type(error).__name__}: {error}\n\nDuring …")
     for one in (error, by_cleanup, by_text, of_worker, ExceptionGroup("several", [KeyError("x"), error])):
         assert told_of(one).startswith(says) or errno.ENFILE in error.args
+
+
+def test_a_path_that_breaks_in_the_middle_of_work_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+    broken = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "data/01_images")
+    with (
+        pytest.raises(StageFailed, match=r"(?s)cannot use data/01_images: .*is kept"),
+        at_work(tmp_path),
+    ):
+        raise broken
+    with pytest.raises(UserMistake, match="typed wrong"), at_work(tmp_path):
+        raise UserMistake("typed wrong") from broken
 
 
 def test_an_error_of_ours_stays_unexpected() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +294,23 @@ def test_pictures_whose_numbers_overflow_are_left_out_unless_all_do(
     shard = encoder("00000")
     assert (shard.rows, shard.figures["dropped"]) == (11, {"the encoders make no finite numbers of it": 1})
     assert np.isfinite(list(shard.figures["sums"]["latent"])).all()
+
+
+def test_captions_that_are_too_large_for_float16_are_left_out(
+    images: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No real CLIP at hand makes such; its embeddings are scaled."""
+    encode = Clip.encode_tokens
+
+    def too_large(self: Clip, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        pooled = encode(self, tokens)
+        return torch.cat([1e6 * pooled[:1], pooled[1:]])
+
+    monkeypatch.setattr(Clip, "encode_tokens", too_large)
+    shard = ShardEncoder(images.folder, config_with(batch_size=12), tmp_path)("00000")
+    assert shard.figures["dropped"] == {"the encoders make no finite numbers of it": 12 - shard.rows}
+    assert 0 < shard.rows < 12
+    assert np.isfinite(read_arrays(tmp_path / "00000.npz").text).all()
 
 
 def test_nothing_left_to_encode_is_an_error_with_the_reasons(images: Manifest, tmp_path: Path) -> None:

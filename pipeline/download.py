@@ -243,6 +243,10 @@ class ShardDownloader:
 
         # For good: a thread of img2dataset that outlives its shard must not find urllib's own opener.
         urllib.request.install_opener(self._opener)  # type: ignore[arg-type]  # only its `open` is called
+        try:
+            self._decode.start()  # before connections take the last descriptors
+        except Shortage as shortage:
+            raise _failed_for(shortage) from shortage
         self._opener.start_shard()
         feather = scratch / "pairs.feather"
         with ipc.new_file(feather, shard.pairs.schema) as writer:
@@ -273,7 +277,7 @@ class ShardDownloader:
         ):
             work.download_shard((shard.number, str(feather)))
         if lack := self._shortage or self._opener.shortage:  # which img2dataset would count as failed rows
-            raise StageFailed(f"download: {lack}. Finished shards are kept: the same command goes on from them")
+            raise _failed_for(lack)
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
         """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory.
@@ -313,3 +317,8 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         link = Path(links) / "folder"
         link.symlink_to(folder.absolute())
         yield link
+
+
+def _failed_for(lack: Shortage | str) -> StageFailed:
+    """The end of a shard for which the machine lacks something."""
+    return StageFailed(f"download: {lack}. Finished shards are kept: the same command goes on from them")

@@ -30,6 +30,7 @@ TOO_LARGE = "takes too much memory to decode"
 CRASHED = "ends the process that decodes it"
 
 _START_S = 120.0  # a machine under load takes seconds
+_PAUSES_S = (0.0, 0.5, 2.0, 5.0)  # before each try to start
 _WALL_FACTOR, _WALL_S = 6, 30.0  # a call may wait for a core so much longer than it computes
 _TRIAL = 64 << 20  # bytes that every machine which works on pictures must have
 _COMMAND = "from pipeline.isolated import main; main()"
@@ -65,7 +66,7 @@ class Isolated(Generic[Answer]):
         """The function's answer. Raises Refused, Shortage, or what the function raises."""
         cause, answer = "", cast(Any, None)
         for _ in range(2):
-            self._start_if_needed()
+            self.start()
             cause, answer = self._ask(body)
             if not cause:
                 break
@@ -86,10 +87,35 @@ class Isolated(Generic[Answer]):
         self._finalizers.clear()
         self._process = self._pipe = None
 
-    def _start_if_needed(self) -> None:
+    def start(self) -> None:
+        """Start the process if none runs. Others of this process may have taken the last descriptors for a moment: it
+        is tried again. Raises Shortage."""
         if self._process and self._process.poll() is None:
             return
         self.close()
+        problem = ""
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                process, ours = self._started()
+                break
+            except OSError as error:
+                problem = str(error)
+        else:
+            raise Shortage(_could_not_start(problem))
+        self._process, self._pipe = process, ours
+        self._finalizers.append(weakref.finalize(self, _end, process, ours))
+        try:
+            ours.send((self.work, self.budget))
+            ready = ours.poll(_START_S) and ours.recv()
+        except (EOFError, OSError):
+            ready = False
+        if not ready:
+            self.close()
+            raise Shortage(_could_not_start(f"exit code {process.returncode}"))
+
+    def _started(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        """A process, and our end of its pipe. Raises OSError."""
         ours, theirs = Pipe()
         # The folder of the command is left out of the path: no file there stands in for a module.
         path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -104,21 +130,12 @@ class Isolated(Generic[Answer]):
                 env=environment,
                 pass_fds=[theirs.fileno()],
             )
-        except OSError as error:
+        except BaseException:
             ours.close()
-            raise Shortage(_could_not_start(str(error))) from error
+            raise
         finally:
             theirs.close()
-        self._process, self._pipe = process, ours
-        self._finalizers.append(weakref.finalize(self, _end, process, ours))
-        try:
-            ours.send((self.work, self.budget))
-            ready = ours.poll(_START_S) and ours.recv()
-        except (EOFError, OSError):
-            ready = False
-        if not ready:
-            self.close()
-            raise Shortage(_could_not_start(f"exit code {process.returncode}"))
+        return process, ours
 
     def _ask(self, body: bytes | memoryview) -> tuple[str, Any]:
         """A cause of refusal, or "" and the answer."""
@@ -141,10 +158,10 @@ class Isolated(Generic[Answer]):
 
     def _check_that_the_machine_has_memory(self) -> None:
         """Raises Shortage where a fresh process cannot even have a little."""
-        for pause_s in (0.0, 1.0, 5.0):
+        for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             trial = Isolated(_take_memory, Budget(self.budget.cpu_s, self.budget.memory))
-            trial._start_if_needed()
+            trial.start()
             cause, _ = trial._ask(b"")
             trial.close()
             if not cause:

@@ -158,7 +158,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"steps": 10**9}, "drawing.steps: Input should be less than or equal to 1000, got 1000000000"),
+        ({"steps": 10**9}, "drawing.steps: Input should be less than or equal to 10000, got 1000000000"),
         ({"prompts": ["x" * 3000]}, "drawing.prompts.0: String should have at most 2000 characters"),
         ({"prompts": ["a"] * 900, "count": 900}, "900 prompts × 900 are 810000 pictures; at most 4096"),
         ({"guidance": "NaN"}, "drawing.guidance"),
@@ -224,7 +224,7 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
         sample(TINY, STAR, model=model, negative="a circle", guidance=1)
     with pytest.raises(UserMistake, match="a grid holds up to 400 pictures, not 401; name a folder"):
         sample(TINY, STAR, model=model, count=401)
-    with pytest.raises(UserMistake, match="--out: cannot write to /proc"):
+    with pytest.raises(UserMistake, match=r"--out: cannot write /proc/star\.png: "):
         sample(TINY, STAR, model=model, out=Path("/proc/star.png"))
     assert not (tmp_path / "none").exists()
 

@@ -107,9 +107,16 @@ def test_a_shard_that_decodes_too_long_is_kept_and_the_rest_may_be_asked_for_aga
         fetch(tmp_path, GOOD, shard_deadline_s=0.001)
 
 
-def test_a_machine_that_cannot_decode_loses_no_row_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_machine_that_cannot_decode_loses_no_row_by_it(
+    at_start: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class NoDecoder:
         def __init__(self, *_: object) -> None: ...
+
+        def start(self) -> None:
+            if at_start:
+                raise Shortage("no processes are left")
 
         def __call__(self, _body: bytes) -> None:
             raise Shortage("no processes are left")

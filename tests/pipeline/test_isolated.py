@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,3 +97,21 @@ def test_a_machine_without_memory_or_processes_blames_no_picture(monkeypatch: py
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with pytest.raises(Shortage, match=r"could not be started \(Resource temporarily .*ulimit"):
         Isolated(partial(work, Path()), Budget(1, 1 << 20))(b"")
+
+
+def test_descriptors_that_are_taken_for_a_moment_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    popen, pauses = subprocess.Popen, list[float]()
+
+    def refuse_at_first(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if len(pauses) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return popen(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse_at_first)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with closing(Isolated(partial(work, tmp_path), Budget(1, 300 << 20))) as isolated:
+        isolated.start()
+        _, pid = isolated(b"")
+        assert is_running(pid)

@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from data_catalog.files import replacing
-from data_catalog.stored import local
+from data_catalog.storage.cached_files import local
+from data_catalog.storage.files import replacing
 
 SCHEMA = pa.schema(
     [

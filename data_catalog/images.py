@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from data_catalog.manifest import ManifestError
-from data_catalog.picture_formats import open_picture
-from data_catalog.row_rules import MORE_CAPTIONS
+from data_catalog.image_formats import open_picture
+from data_catalog.storage.manifest import ManifestError
+from data_catalog.url_table.row_checks import MORE_CAPTIONS
 
 IMAGE_SUFFIXES = ("jpg", "png", "webp")
 _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from data_catalog.files import replacing
+from data_catalog.storage.files import replacing
 from flows.out_path import file_problems, folder_problems
 from flows.terminal import UserMistake, console
 

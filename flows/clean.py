@@ -15,7 +15,7 @@ from flows.terminal import Config, UserMistake, console, load, typed
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from data_catalog.manifest import Manifest
+    from data_catalog.storage.manifest import Manifest
     from pipeline.config import RunConfig
     from pipeline.inventory import Waste
 
@@ -60,7 +60,7 @@ def clean(
     stays. What goes is moved to the folder `trash` of the workspace: --undo brings it back, and --empty-trash --yes
     makes the room.
     """
-    from data_catalog.object_store import is_url
+    from data_catalog.storage.object_store import is_url
 
     configs = [load(config, overrides), *_runs_to_keep(keep)]
     root = configs[0].folder
@@ -86,7 +86,7 @@ def clean(
 
 def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, again: str) -> None:
     """Show what can go, and move it to the trash, or delete it where there is none."""
-    from data_catalog.object_store import is_url
+    from data_catalog.storage.object_store import is_url
     from pipeline.inventory import find_waste, remove
     from pipeline.trash import move_to_trash
 
@@ -158,7 +158,7 @@ def _runs_to_keep(keep: Sequence[str]) -> list[RunConfig]:
 def _registry(settings: RunConfig) -> MlflowClient | None:
     """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises UserMistake or
     RecordUnusable where it cannot be opened."""
-    from data_catalog.workspace import Workspace
+    from data_catalog.storage.workspace import Workspace
     from flows.mlflow_store import client_to_read
 
     if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():

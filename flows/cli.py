@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.table import Table
 
-from data_catalog.workspace import StageName
+from data_catalog.storage.workspace import StageName
 from flows.catalog import catalog
 from flows.causes import prefect_is_lost
 from flows.checkpoints import export_checkpoint, import_checkpoint
@@ -349,7 +349,7 @@ def _explain(error: Exception) -> int:
 
     An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a stage that failed.
     """
-    from data_catalog.redacted import without_secrets
+    from data_catalog.redaction import without_secrets
     from flows.causes import cause_outside, unusable_path
 
     def print_error(what: object) -> None:

@@ -14,7 +14,7 @@ from flows.out_path import folder_problems
 from flows.terminal import UserMistake, console, load
 
 if TYPE_CHECKING:
-    from data_catalog.manifest import Manifest
+    from data_catalog.storage.manifest import Manifest
     from pipeline.comparison_page import Row
     from pipeline.config import RunConfig
 

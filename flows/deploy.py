@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from data_catalog.redacted import holds_secret
+from data_catalog.redaction import holds_secret
 from flows.terminal import Config, UserMistake, console, errors, load, say
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 
 def _rooted(settings: RunConfig) -> dict[str, Any]:
     """The settings with paths that mean the same in whatever folder a worker starts."""
-    from data_catalog import shapes
-    from data_catalog.object_store import is_url
+    from data_catalog.shapes import dataset as shapes
+    from data_catalog.storage.object_store import is_url
     from tld_model.encoder_names import SHIPPED_ENCODERS
 
     told, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)

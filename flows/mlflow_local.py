@@ -13,7 +13,7 @@ from urllib.parse import quote
 from mlflow import MlflowClient
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from data_catalog.workspace import Workspace
+from data_catalog.storage.workspace import Workspace
 
 _LOCK_PATIENCE_S = 20.0
 # Every column in which MLflow keeps the place of an artifact.

@@ -20,7 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from pydantic import BaseModel, Field, ValidationError
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.pictures import Pictures
 from pipeline.sample import Generator, load_generator
 from pipeline.train_events import MODEL_FILE, average_file

@@ -22,13 +22,13 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_catalog.redacted import without_secrets
-from data_catalog.workspace import Workspace
+from data_catalog.redaction import without_secrets
+from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.storage.workspace import Workspace
 from flows.mlflow_local import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
 from flows.outbox import is_away
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
-from pipeline.locks import StillHeld, held
 from pipeline.stage import StageFailed
 
 # The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.

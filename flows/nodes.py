@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from flows.terminal import say
 from pipeline.config import RunConfig
 from pipeline.stage import Output, StageFailed, Tracker

@@ -9,9 +9,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from data_catalog.storage.file_lock import locked, try_lock
 from flows.mlflow_store import Store
 from flows.outbox import is_away
-from pipeline.locks import locked, try_lock
 
 
 class OpenRuns:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data_catalog.files import write_problem
+from data_catalog.storage.files import write_problem
 
 
 def kind_of(path: Path) -> str | None:

@@ -21,7 +21,7 @@ from typing import Any, Literal, TextIO
 
 from requests import RequestException
 
-from pipeline.locks import StillHeld, locked, try_lock
+from data_catalog.storage.file_lock import StillHeld, locked, try_lock
 
 _RHYTHM_S = 1.0  # metrics of so long go together
 _BATCH = 500  # metrics a request

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from data_catalog.redacted import redacted
+from data_catalog.redaction import redacted
 from flows.terminal import say
 
 if TYPE_CHECKING:

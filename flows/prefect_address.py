@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from data_catalog.redacted import without_secrets
+from data_catalog.redaction import without_secrets
 from flows.proxies import unusable_proxies
 from flows.terminal import UserMistake
 

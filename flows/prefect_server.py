@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from data_catalog.storage.file_lock import StillHeld, held
 from flows.prefect_app import USER, origins
 from flows.prefect_home import database_may_be_the_cause, prepare_home, set_aside
 from flows.prefect_watch import START_LIMIT_S, restarted, stop
 from flows.proxies import unusable_proxies
-from pipeline.locks import StillHeld, held
 
 _DRAIN_LIMIT_S = 20.0
 _INTERRUPTED_DRAIN_LIMIT_S = 1.0

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from data_catalog.redacted import without_secrets
+from data_catalog.redaction import without_secrets
 from flows.terminal import say
 
 _WATCH_S = 0.5

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from flows.mlflow_model import DETAILS_FILE, log_model, read_details
 from pipeline.config import RunConfig
 from pipeline.model_card import model_card

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import uvicorn
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from flows.serve_app import Service, picture_service
 from flows.serve_card import run_card
 from flows.serve_connections import BACKLOG, connection_limit, limited_to

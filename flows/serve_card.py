@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from data_catalog.manifest import Manifest
 from data_catalog.sources import known_sources
+from data_catalog.storage.manifest import Manifest
 from pipeline.config import RunConfig
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_catalog.picture_formats import open_picture
+from data_catalog.image_formats import open_picture
 from pipeline.drawing_requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
 from pipeline.dynamic_batches import Finished
 from pipeline.windows import Border

@@ -91,7 +91,7 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     Raises UserMistake where a server of Prefect or MLflow that is given does not answer, PrefectServerError where ours
     does not start.
     """
-    from data_catalog.workspace import Workspace
+    from data_catalog.storage.workspace import Workspace
     from flows.causes import at_work
     from flows.mlflow_store import check_given_store
     from flows.prefect_address import answers, check_address

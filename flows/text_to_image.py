@@ -15,9 +15,9 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.tasks import Task, exponential_backoff
 from requests import ConnectionError as RequestsConnectionError
 
-from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
-from data_catalog.manifest import Manifest
-from data_catalog.workspace import StageName
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
+from data_catalog.storage.workspace import StageName
 from flows.nodes import train_on_nodes
 from flows.run_page import run_page
 from flows.shards import map_shards

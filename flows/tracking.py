@@ -32,9 +32,9 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_catalog.manifest import MANIFEST_NAME, Manifest
-from data_catalog.redacted import without_secrets
-from data_catalog.workspace import Workspace
+from data_catalog.redaction import without_secrets
+from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.workspace import Workspace
 from flows.mlflow_store import NEEDS_NEWER_SERVER, Store, open_client, open_store
 from flows.open_runs import OpenRuns, end_abandoned
 from flows.outbox import Message, Outbox

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_catalog.workspace import Workspace
+from data_catalog.storage.workspace import Workspace
 from flows.mlflow_local import artifact_location
 from flows.mlflow_store import is_given, open_client, tracking_uri
 from flows.prefect_app import login_link

@@ -12,7 +12,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_UI_URL
 
-from data_catalog.redacted import without_secrets
+from data_catalog.redaction import without_secrets
 
 _PATIENCE_S = 10
 

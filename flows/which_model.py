@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from flows.terminal import UserMistake, typed
 
 if TYPE_CHECKING:
-    from data_catalog.manifest import Manifest
+    from data_catalog.storage.manifest import Manifest
     from pipeline.config import RunConfig
     from pipeline.drawing import DrawnBy, Encoder
     from pipeline.sample import Generator
@@ -47,7 +47,7 @@ class WhichModel:
 
     def identity(self) -> DrawnBy:
         """What tells it apart from other models, without any path of this machine. Reads all its files."""
-        from data_catalog.manifest import file_digest
+        from data_catalog.storage.manifest import file_digest
         from pipeline.drawing import DrawnBy
 
         vae, clip = _encoder(self.vae), _encoder(self.clip)
@@ -88,7 +88,7 @@ def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema
 
 def _registered(uri: str, settings: RunConfig) -> WhichModel:
     """A model of MLflow, with the encoders that are named beside it."""
-    from data_catalog.workspace import Workspace
+    from data_catalog.storage.workspace import Workspace
     from flows.mlflow_store import is_given, open_client
 
     if not is_given(settings.folder) and not Workspace(settings.folder).mlflow_database.exists():

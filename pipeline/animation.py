@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_catalog.files import replacing
+from data_catalog.storage.files import replacing
 from pipeline.pictures import Pictures
 
 _FRAMES_PER_SECOND = 12

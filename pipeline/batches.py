@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, read_rows, unmap_pages
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.caption_draw import CaptionDraw
 from tld_model.config import TextForm
 from tld_model.quantize import Quantization, dequantize

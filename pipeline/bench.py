@@ -18,7 +18,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from data_catalog.urls import count_rows
+from data_catalog.url_table.table import count_rows
 from pipeline.batches import Batch, batch_numbers, open_pairs, split_pairs
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device, has_bf16

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from data_catalog.files import flush_folder, replacing, unfinished_files
+from data_catalog.storage.files import flush_folder, replacing, unfinished_files
 from pipeline.checkpoint_fit import LAYOUT, misfit
 from pipeline.ranks import ALONE, Ranks, whole
 from pipeline.train import TrainState

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_catalog.manifest import digest_of
-from data_catalog.workspace import Workspace
+from data_catalog.storage.manifest import digest_of
+from data_catalog.storage.workspace import Workspace
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.comparison_page import Drawn, Row, Run, write_comparison
 from pipeline.config import EvaluateConfig

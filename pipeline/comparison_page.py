@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_catalog.files import replacing, write_atomically
-from data_catalog.manifest import Manifest
+from data_catalog.storage.files import replacing, write_atomically
+from data_catalog.storage.manifest import Manifest
 from pipeline.config import RunConfig
 from pipeline.intervals import Estimate
 from pipeline.judge import HIGHER_IS_BETTER, Judged

@@ -24,13 +24,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from data_catalog.duplicates import MOST_BITS
-from data_catalog.object_store import is_url
-from data_catalog.redacted import holds_secret, redacted
-from data_catalog.shapes import ATTRIBUTE_NAMES
+from data_catalog.deduplication import MOST_BITS
+from data_catalog.redaction import holds_secret, redacted
+from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
 from data_catalog.sources import known_sources, source_at
+from data_catalog.storage.object_store import is_url
 from data_catalog.text_files import TextFileError, read_text
-from data_catalog.urls import RowRules, TableColumns
+from data_catalog.url_table.table import RowRules, TableColumns
 from pipeline.paths import FilePath, TextPath, escape
 from pipeline.yaml_tree import YamlError, read_tree, read_value
 from tld_model.config import DenoiserConfig, TextForm

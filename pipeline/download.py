@@ -26,13 +26,13 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from data_catalog import shapes
-from data_catalog.adoption import Adopt, adopt_shard
-from data_catalog.files import put_in_place
 from data_catalog.images import repack_sorted
-from data_catalog.manifest import Shard, digest_of, file_digest, file_records, read_receipt, write_receipt
-from data_catalog.shapes_server import serve_shapes
-from data_catalog.urls import TableAccount, UrlShard, count_rows, open_url_table
+from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.server import serve_shapes
+from data_catalog.storage.files import put_in_place
+from data_catalog.storage.manifest import Shard, digest_of, file_digest, file_records, read_receipt, write_receipt
+from data_catalog.storage.shard_reuse import Adopt, adopt_shard
+from data_catalog.url_table.table import TableAccount, UrlShard, count_rows, open_url_table
 from pipeline.config import DownloadConfig
 from pipeline.download_account import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
 from pipeline.download_report import REPORT_FILE, write_download_report

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from data_catalog.dropped import dropped_file, write_dropped
-from data_catalog.duplicates import Hashes, find_duplicates
-from data_catalog.manifest import Shard, file_digest, file_records, finished_shards
-from data_catalog.row_rules import MORE_CAPTIONS
-from data_catalog.stored import discard, local
-from data_catalog.urls import UrlShard
+from data_catalog.deduplication import Hashes, find_duplicates
+from data_catalog.excluded_rows import dropped_file, write_dropped
+from data_catalog.storage.cached_files import discard, local
+from data_catalog.storage.manifest import Shard, file_digest, file_records, finished_shards
+from data_catalog.url_table.row_checks import MORE_CAPTIONS
+from data_catalog.url_table.table import UrlShard
 from pipeline.safe_http import is_transient
 from pipeline.stage import Tracker
 

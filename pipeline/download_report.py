@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_catalog.files import write_atomically
 from data_catalog.images import sample_image_pairs
-from data_catalog.manifest import Shard
-from data_catalog.redacted import redacted
-from data_catalog.stored import is_there, local
+from data_catalog.redaction import redacted
+from data_catalog.storage.cached_files import is_there, local
+from data_catalog.storage.files import write_atomically
+from data_catalog.storage.manifest import Shard
 from pipeline.config import DownloadConfig
 from pipeline.download_account import SIDES, Tally
 from pipeline.pages import data_uri, render_page

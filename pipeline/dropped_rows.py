@@ -7,9 +7,9 @@ from typing import Any
 
 from pyarrow import parquet
 
-from data_catalog.dropped import read_dropped
-from data_catalog.manifest import Manifest
-from data_catalog.urls import open_url_table
+from data_catalog.excluded_rows import read_dropped
+from data_catalog.storage.manifest import Manifest
+from data_catalog.url_table.table import open_url_table
 from pipeline.config import DownloadConfig
 from pipeline.download_account import last_tries
 from pipeline.stage import StageStatus

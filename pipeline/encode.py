@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_catalog.adoption import Adopt, adopt_shard
-from data_catalog.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
+from data_catalog.storage.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
+from data_catalog.storage.shard_reuse import Adopt, adopt_shard
 from pipeline.config import EncodeConfig
 from pipeline.latent_figures import added, figures_from
 from pipeline.output_settings import output_settings

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from data_catalog.files import replacing, write_atomically
-from data_catalog.manifest import Manifest, Shard, digest_of, file_digest, file_records
-from data_catalog.workspace import Workspace
+from data_catalog.storage.files import replacing, write_atomically
+from data_catalog.storage.manifest import Manifest, Shard, digest_of, file_digest, file_records
+from data_catalog.storage.workspace import Workspace
 from pipeline.batches import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.config import EvaluateConfig
 from pipeline.devices import choose_device

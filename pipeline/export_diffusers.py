@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_catalog.files import replacing_folder
+from data_catalog.storage.files import replacing_folder
 from pipeline.config import EvaluateConfig
 from pipeline.diffusers_transformer import TldTransformer
 from pipeline.model_card import CARD_FILE, Usage

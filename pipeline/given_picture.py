@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data_catalog.picture_formats import FORMATS, open_picture
+from data_catalog.image_formats import FORMATS, open_picture
 from pipeline.image_to_image import PictureError
 
 _KINDS = ", ".join(FORMATS)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data_catalog.files import delete_folder, unfinished_files
-from data_catalog.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
-from data_catalog.stored import MARKS, away_bytes, discard, marked
-from data_catalog.workspace import Workspace
+from data_catalog.storage.cached_files import MARKS, away_bytes, discard, marked
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.files import delete_folder, unfinished_files
+from data_catalog.storage.lease import HeldElsewhere
+from data_catalog.storage.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from data_catalog.storage.workspace import Workspace
 from pipeline.config import RunConfig
-from pipeline.keeper import HeldElsewhere
-from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.object_root import alone_in_storage, look_up
 from pipeline.stage import STAGES, settings_that_matter, survey
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data_catalog import shapes
-from data_catalog.files import make_folder, replacing
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.files import make_folder, replacing
 from pipeline.intervals import REPLICATES, Estimate, bootstrap, bootstrap_difference
 from pipeline.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
 from pipeline.pictures import Pictures

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from data_catalog.manifest import Manifest
 from data_catalog.sources import Source, known_sources
+from data_catalog.storage.manifest import Manifest
 from pipeline.download_report import account_rows
 from pipeline.pages import render_page
 from pipeline.report import EXPLAINED, ancestors

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from data_catalog.manifest import MANIFEST_NAME, Manifest
-from data_catalog.object_store import ObjectStore, is_url
-from data_catalog.stored import Mark, fetch, is_copy, read_mark
-from data_catalog.workspace import OUTPUT_FOLDERS, Workspace
+from data_catalog.storage.cached_files import Mark, fetch, is_copy, read_mark
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.lease import kept_in, leased
+from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.object_store import ObjectStore, is_url
+from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
 from pipeline.config import ConfigError, RunConfig
-from pipeline.keeper import kept_in, leased
-from pipeline.locks import LOCK_NAME, StillHeld, held
 
 _PATIENCE_S = 2.0  # with another command that looks; a stage at work knows its own folder best
 _WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}  # unfinished ones need all that was there

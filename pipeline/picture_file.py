@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from data_catalog.files import replacing
-from data_catalog.picture_formats import open_picture
+from data_catalog.image_formats import open_picture
+from data_catalog.storage.files import replacing
 
 ENTRY = "tld"
 _MOST_CHARS = 1_000_000

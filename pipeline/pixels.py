@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from data_catalog.picture_formats import LARGEST_PROFILE, TooManyScans, open_picture
+from data_catalog.image_formats import LARGEST_PROFILE, TooManyScans, open_picture
 from pipeline.isolated import TOO_SLOW
 
 # Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth where that is still large enough:

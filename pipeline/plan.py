@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_catalog.manifest import read_receipt
 from data_catalog.sources import known_sources
-from data_catalog.urls import TableAccount, open_url_table, rows_known
-from data_catalog.workspace import Workspace
+from data_catalog.storage.manifest import read_receipt
+from data_catalog.storage.workspace import Workspace
+from data_catalog.url_table.table import TableAccount, open_url_table, rows_known
 from pipeline.config import RunConfig
 from pipeline.object_root import look_up
 from pipeline.stage import STAGES, fingerprint

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from data_catalog import shapes
-from data_catalog.files import write_problem
-from data_catalog.object_store import check_object_root, is_url
-from data_catalog.stored import ObjectStorageError
-from data_catalog.urls import UrlTableError, open_url_table
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.cached_files import ObjectStorageError
+from data_catalog.storage.files import write_problem
+from data_catalog.storage.object_store import check_object_root, is_url
+from data_catalog.url_table.table import UrlTableError, open_url_table
 from pipeline.caption_draw import wrong_weights
 from pipeline.config import ConfigError, RunConfig
 from pipeline.shortage import descriptor_limit

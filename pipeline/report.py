@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from data_catalog import shapes
-from data_catalog.manifest import Manifest, ManifestError, read_manifest_alone
-from data_catalog.picture_formats import open_picture
-from data_catalog.workspace import Workspace
+from data_catalog.image_formats import open_picture
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest_alone
+from data_catalog.storage.workspace import Workspace
 from pipeline.charts import Points, curves
 from pipeline.config import EvaluateConfig
 from pipeline.download_report import account_rows

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_catalog.dropped import dropped_keys, write_dropped
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
+from data_catalog.excluded_rows import dropped_keys, write_dropped
 from data_catalog.images import UnreadablePicture
-from data_catalog.manifest import FileRecord, Shard, file_digest, file_records, write_receipt
-from data_catalog.stored import local
+from data_catalog.storage.cached_files import local
+from data_catalog.storage.manifest import FileRecord, Shard, file_digest, file_records, write_receipt
 from pipeline.config import EncodeConfig
 from pipeline.devices import choose_device, torch_threads
 from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack

@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from data_catalog.files import make_folder, unfinished_files
-from data_catalog.manifest import (
+from data_catalog.storage.cached_files import ObjectStorageError, discard
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.files import make_folder, unfinished_files
+from data_catalog.storage.lease import HeldElsewhere
+from data_catalog.storage.manifest import (
     MANIFEST_NAME,
     Manifest,
     ManifestError,
@@ -27,13 +30,10 @@ from data_catalog.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_catalog.stored import ObjectStorageError, discard
-from data_catalog.urls import url_table_digest
-from data_catalog.workspace import StageName, Workspace
+from data_catalog.storage.workspace import StageName, Workspace
+from data_catalog.url_table.table import url_table_digest
 from pipeline.config import ConfigError, RunConfig
 from pipeline.hardware import hardware
-from pipeline.keeper import HeldElsewhere
-from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.object_root import is_kept, look_up, written_alone
 from pipeline.output_settings import output_settings
 from pipeline.train_events import model_file

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_catalog.files import write_atomically
-from data_catalog.manifest import Manifest, digest_of
-from data_catalog.workspace import Workspace
+from data_catalog.storage.files import write_atomically
+from data_catalog.storage.manifest import Manifest, digest_of
+from data_catalog.storage.workspace import Workspace
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.config import EvaluateConfig, RunConfig
 from pipeline.devices import choose_device

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from data_catalog.files import replacing, write_atomically
-from data_catalog.manifest import Manifest
+from data_catalog.storage.files import replacing, write_atomically
+from data_catalog.storage.manifest import Manifest
 from pipeline.charts import drawn, svg_uri
 from pipeline.hardware import hardware
 from pipeline.pages import render_page

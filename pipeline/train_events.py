@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_catalog.files import write_atomically
-from data_catalog.stored import local
+from data_catalog.storage.cached_files import local
+from data_catalog.storage.files import write_atomically
 
 MODEL_FILE = "denoiser.safetensors"
 EVENTS_FILE = "events.jsonl"

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from data_catalog.files import write_atomically
-from data_catalog.manifest import (
+from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.storage.files import write_atomically
+from data_catalog.storage.manifest import (
     MANIFEST_NAME,
     Manifest,
     Shard,
@@ -29,7 +30,6 @@ from pipeline.checkpoints import checkpoints
 from pipeline.child import ChildFailed, Event, followed, run_child
 from pipeline.config import ConfigError, RunConfig, TrainConfig
 from pipeline.devices import DETERMINISTIC_ENVIRONMENT, choose_device
-from pipeline.locks import StillHeld, held
 from pipeline.nodes import Meeting, Nodes, NodesApart, how_it_failed, joined_nodes, meeting_of
 from pipeline.ranks import rank_environments
 from pipeline.stage import Output, StageFailed, Tracker, survey

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_catalog.files import replacing
-from data_catalog.manifest import read_manifest
+from data_catalog.storage.files import replacing
+from data_catalog.storage.manifest import read_manifest
 from pipeline.batches import EncodedPairs, Split, batch_numbers, open_pairs, split_pairs
 from pipeline.checkpoints import (
     CheckpointNotRead,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data_catalog.files import make_folder, write_atomically
-from data_catalog.workspace import Workspace
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.files import make_folder, write_atomically
+from data_catalog.storage.workspace import Workspace
 from pipeline.inventory import Waste, freed_by
-from pipeline.locks import LOCK_NAME, StillHeld, held
 
 _LIST = "moved.json"  # paths in the workspace, in the order in which they were moved
 

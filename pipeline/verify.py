@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_catalog.manifest import (
+from data_catalog.storage.cached_files import discard, renew
+from data_catalog.storage.manifest import (
     MANIFEST_NAME,
     FileRecord,
     Manifest,
@@ -23,8 +24,7 @@ from data_catalog.manifest import (
     read_manifest_alone,
     receipt_path,
 )
-from data_catalog.stored import discard, renew
-from data_catalog.workspace import StageName, Workspace
+from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config import RunConfig
 from pipeline.object_root import look_up
 from pipeline.stage import STAGES, ShowsProgress, fingerprint

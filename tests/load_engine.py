@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_catalog.adoption import adopt_nothing
+from data_catalog.storage.shard_reuse import adopt_nothing
 from pipeline.config import EncodeConfig, EngineConfig
 from pipeline.encode import encode
 from pipeline.pool import map_in_pool, pool_on

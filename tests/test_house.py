@@ -86,7 +86,7 @@ def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:
 
 
 def test_pictures_are_opened_by_the_one_function_that_lists_formats() -> None:
-    door = "data_catalog/picture_formats.py"
+    door = "data_catalog/image_formats.py"
     opened = re.compile(r"\bImage\.open\(|\bimread\(|\bImage import open\b")
     assert {name for name, text in sources().items() if opened.search(text)} == {door}
     decoding = {name for name, text in sources().items() if "cv2.imdecode(" in text}

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_catalog import shapes
 from data_catalog.encodings import read_arrays, read_rows
 from data_catalog.images import read_image_pairs
-from data_catalog.manifest import Manifest
-from data_catalog.urls import open_url_table
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest
+from data_catalog.url_table.table import open_url_table
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.config import load_config
 from pipeline.download import download

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from data_catalog.workspace import OUTPUT_FOLDERS
+from data_catalog.storage.workspace import OUTPUT_FOLDERS
 from pipeline.stage import survey
 from tests.support.faults import Tell, Victim, kill_driver
 

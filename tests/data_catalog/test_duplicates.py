@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_catalog.duplicates import find_duplicates
+from data_catalog.deduplication import find_duplicates
 
 
 def hashes(*values: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

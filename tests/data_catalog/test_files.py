@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_catalog.files import make_folder, put_in_place, replacing, replacing_folder, write_atomically
+from data_catalog.storage.files import make_folder, put_in_place, replacing, replacing_folder, write_atomically
 
 
 def write(path: Path, text: str) -> None:

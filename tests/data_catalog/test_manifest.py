@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.manifest import (
+from data_catalog.storage.manifest import (
     Manifest,
     ManifestError,
     Shard,

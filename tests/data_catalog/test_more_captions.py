@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.row_rules import RowRules
-from data_catalog.urls import TableColumns, UrlTableError, open_url_table
+from data_catalog.url_table.row_checks import RowRules
+from data_catalog.url_table.table import TableColumns, UrlTableError, open_url_table
 
 COLUMNS = TableColumns(more_captions=("alt", "long"))
 ROWS = [

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from data_catalog.redacted import holds_secret, redacted, without_secrets
-from data_catalog.table_files import UrlTableError
+from data_catalog.redaction import holds_secret, redacted, without_secrets
+from data_catalog.url_table.files import UrlTableError
 from tests.support.command import REPOSITORY
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_catalog import shapes
-from data_catalog.shapes_server import serve_shapes
+from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.server import serve_shapes
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_catalog.sources import known_sources
-from data_catalog.urls import UrlTableError, open_url_table
+from data_catalog.url_table.table import UrlTableError, open_url_table
 from pipeline.config import ConfigError, load_config
 from tests.support.command import REPOSITORY, tld
 

@@ -21,9 +21,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from data_catalog import table_csv, table_formats, table_text
-from data_catalog.table_files import TableFile, table_files
-from data_catalog.table_formats import TableColumns, read_batches
+from data_catalog.url_table import csv_rows as table_csv
+from data_catalog.url_table import formats as table_formats
+from data_catalog.url_table import text_lines as table_text
+from data_catalog.url_table.files import TableFile, table_files
+from data_catalog.url_table.formats import TableColumns, read_batches
 from tests.support.generated import generated
 
 QUICK = generated(120)

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog import table_files
-from data_catalog.table_rows import LONGEST_CELL
-from data_catalog.urls import (
+from data_catalog.url_table import files as table_files
+from data_catalog.url_table.rows import LONGEST_CELL
+from data_catalog.url_table.table import (
     RowRules,
     TableAccount,
     TableColumns,
@@ -209,7 +209,7 @@ def read_alone(path: Path) -> tuple[int, str, int]:
     """Exit code, output and most memory in MB of a process that reads a table."""
     code = (
         "import sys\n"
-        "from data_catalog.urls import *\n"
+        "from data_catalog.url_table.table import *\n"
         "def peak(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) >> 10\n"
         "before = peak()\n"
         "try:\n"

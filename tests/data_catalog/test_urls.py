@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog import row_rules, table_formats
-from data_catalog.urls import (
+from data_catalog.url_table import formats as table_formats
+from data_catalog.url_table import row_checks as row_rules
+from data_catalog.url_table.table import (
     RowRules,
     TableAccount,
     TableColumns,

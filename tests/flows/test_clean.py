@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from data_catalog.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
 from flows.clean import clean
 from flows.mlflow_store import open_store, tracking_uri
 from flows.registry import CHAMPION
 from flows.terminal import UserMistake
 from pipeline.config import RunConfig
 from pipeline.inventory import Waste, find_waste, remove
-from pipeline.locks import LOCK_NAME, StillHeld, held
 from pipeline.stage import survey
 from pipeline.trash import empty_trash, move_to_trash, undo
 from tests.support.command import snapshot, tld

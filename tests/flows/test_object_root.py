@@ -17,15 +17,15 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.manifest import Manifest
-from data_catalog.object_store import ObjectStore
-from data_catalog.stored import ObjectStorageError, is_away, local, push
+from data_catalog.storage import lease as keeper
+from data_catalog.storage.cached_files import ObjectStorageError, is_away, local, push
+from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.object_store import ObjectStore
 from flows.prefect_server import free_port
-from pipeline import keeper
 from pipeline.config import RunConfig, load_config
 from pipeline.encode import encode
 from pipeline.inventory import find_waste, remove
-from pipeline.keeper import HeldElsewhere, Keeper, claim
 from pipeline.object_root import NoRoomForCopies, brought, look_up, written_alone
 from pipeline.stage import run_stage, survey
 from tests.support import command

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
-from data_catalog.manifest import Manifest, write_manifest
+from data_catalog.storage.manifest import Manifest, write_manifest
 from flows import tracking
 from flows.mlflow_store import tracking_uri
 from flows.outbox import Message, Outbox

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.manifest import read_manifest
+from data_catalog.storage.file_lock import LOCK_NAME, held
+from data_catalog.storage.manifest import read_manifest
 from flows.causes import cause_outside
 from flows.mlflow_store import open_store
 from pipeline.config import RunConfig
-from pipeline.locks import LOCK_NAME, held
 from pipeline.stage import survey
 from pipeline.verify import verify
 from tests.support.users import as_another_user, shared_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_catalog import shapes
+from data_catalog.shapes import dataset as shapes
 from pipeline.config import ConfigError, load_config
 from pipeline.preflight import check_run
 from tests.support import pictures as web

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.images import read_image_pairs
-from data_catalog.manifest import ManifestError, read_manifest, write_manifest
+from data_catalog.storage.manifest import ManifestError, read_manifest, write_manifest
 from pipeline.config import DownloadConfig
 from pipeline.http_messages import FetchFailed
 from pipeline.pixels import SquareResizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.batches import open_pairs, split_pairs
 from pipeline.config import load_config
 from pipeline.download import download

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from data_catalog.urls import UrlShard
+from data_catalog.url_table.table import UrlShard
 from pipeline import connections
 from pipeline.addresses import shared_by
 from pipeline.connections import Slots

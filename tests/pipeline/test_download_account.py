@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.adoption import Adopt, adopt_nothing, adopt_shard
-from data_catalog.dropped import dropped_keys
+from data_catalog.excluded_rows import dropped_keys
 from data_catalog.images import read_image_pairs
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
 from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
 from pipeline.download import ShardDownloader, download
 from pipeline.download_account import failed_for_now

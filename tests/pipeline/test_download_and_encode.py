@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from data_catalog import shapes
 from data_catalog.images import ImagePair, read_image_pairs
-from data_catalog.manifest import Manifest
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest
 from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
 from pipeline.download import download
 from pipeline.encode import encode

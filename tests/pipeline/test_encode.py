@@ -12,11 +12,11 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from data_catalog import shapes
-from data_catalog.dropped import write_dropped
 from data_catalog.encodings import read_arrays, read_rows
+from data_catalog.excluded_rows import write_dropped
 from data_catalog.images import PackedPair
-from data_catalog.manifest import Manifest, ManifestError, read_manifest, write_manifest
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest, write_manifest
 from pipeline.batches import open_pairs
 from pipeline.config import EncodeConfig
 from pipeline.encode import encode

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from data_catalog import shapes
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.images import read_image_pairs
-from data_catalog.manifest import Manifest
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest
 from pipeline.batches import open_pairs
 from pipeline.caption_draw import caption_draw
 from pipeline.config import DownloadConfig, EncodeConfig

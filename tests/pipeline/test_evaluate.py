@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data_catalog.manifest import Manifest, ManifestError
-from data_catalog.workspace import Workspace
+from data_catalog.storage.manifest import Manifest, ManifestError
+from data_catalog.storage.workspace import Workspace
 from pipeline.config import SCORES, RunConfig
 from pipeline.evaluate import evaluate, load_models
 from pipeline.hardware import hardware

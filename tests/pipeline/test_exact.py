@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
+from data_catalog.storage.file_lock import held
 from pipeline import train_process
 from pipeline.batches import batch_numbers, open_pairs, split_pairs
 from pipeline.child import ChildFailed, run_child
 from pipeline.config import ConfigError, LaunchConfig, TrainConfig, load_config
-from pipeline.locks import held
 from pipeline.nodes import meeting_of
 from pipeline.preflight import check_run
 from pipeline.ranks import rank_environments

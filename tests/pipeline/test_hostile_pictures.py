@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from data_catalog import images as packed_images
-from data_catalog.dropped import read_dropped
+from data_catalog.excluded_rows import read_dropped
 from data_catalog.images import read_image_pairs
-from data_catalog.manifest import Manifest, Shard, file_digest, file_records
+from data_catalog.storage.manifest import Manifest, Shard, file_digest, file_records
 from pipeline import download as download_stage
 from pipeline.config import DownloadConfig, EncodeConfig
 from pipeline.download import download

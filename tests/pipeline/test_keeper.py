@@ -8,13 +8,14 @@ from uuid import uuid4
 import fsspec
 import pytest
 
-from data_catalog import object_store, stored
-from data_catalog.manifest import MANIFEST_NAME, forget
-from data_catalog.object_store import ObjectStore
-from data_catalog.stored import Mark, ObjectStorageError, fetch, push
-from pipeline import keeper
+from data_catalog.storage import cached_files as stored
+from data_catalog.storage import lease as keeper
+from data_catalog.storage import object_store
+from data_catalog.storage.cached_files import Mark, ObjectStorageError, fetch, push
+from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
+from data_catalog.storage.manifest import MANIFEST_NAME, forget
+from data_catalog.storage.object_store import ObjectStore
 from pipeline.config import load_config
-from pipeline.keeper import HeldElsewhere, Keeper, claim
 from pipeline.object_root import written_alone
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.locks import LOCK_NAME, StillHeld, held
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
 
 
 def test_who_waited_for_a_lock_that_is_deleted_holds_the_one_that_is_there(tmp_path: Path) -> None:

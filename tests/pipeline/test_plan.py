@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.manifest import FileRecord, Shard, write_receipt
+from data_catalog.storage.manifest import FileRecord, Shard, write_receipt
 from pipeline.config import load_config
 from pipeline.plan import HeavyHosts, plan_download
 from tests.support.command import tld

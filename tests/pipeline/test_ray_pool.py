@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from flows.nodes import train_on_nodes
 from pipeline import ray_pool
 from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.config import RunConfig, load_config
 from pipeline.stage import Output, StageFailed, run_stage, survey
 from tests.support.small import TINY, small

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from data_catalog.urls import UrlShard
+from data_catalog.url_table.table import UrlShard
 from pipeline.addresses import may_connect
 from pipeline.config import DownloadConfig
 from pipeline.download import ShardDownloader

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.config import EvaluateConfig, RunConfig
 from pipeline.evaluate import Held, Models, load_models, sample_held_out
 from pipeline.intervals import bootstrap

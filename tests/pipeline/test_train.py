@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.batches import (
     EncodedPairs,
     Split,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.manifest import Manifest, ManifestError, is_released
+from data_catalog.storage.manifest import Manifest, ManifestError, is_released
 from pipeline.config import DownloadConfig, EncodeConfig, RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode

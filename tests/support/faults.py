@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from data_catalog.workspace import OUTPUT_FOLDERS
+from data_catalog.storage.workspace import OUTPUT_FOLDERS
 from pipeline.config import RunConfig, load_config
 from pipeline.stage import STAGES, survey
 from pipeline.verify import verify

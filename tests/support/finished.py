@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from data_catalog.manifest import Manifest
+from data_catalog.storage.manifest import Manifest
 from pipeline.config import RunConfig, load_config
 from pipeline.download import download
 from pipeline.encode import encode

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from data_catalog import shapes
-from data_catalog.manifest import Manifest, Shard, content_digest, file_digest, file_records
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest, Shard, content_digest, file_digest, file_records
 
 
 def write_tar(path: Path, first: int, captions: Sequence[str], pictures: Sequence[Any]) -> None:

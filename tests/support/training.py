@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.manifest import Manifest, read_manifest, write_manifest
+from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
 from pipeline.config import TrainConfig
 from pipeline.stage import Output, StageFailed
 from pipeline.train_process import train

@@ -6,8 +6,8 @@ import json
 from functools import partial
 from pathlib import Path
 
-from data_catalog.files import replacing
-from data_catalog.manifest import Manifest, Shard, file_digest, file_records
+from data_catalog.storage.files import replacing
+from data_catalog.storage.manifest import Manifest, Shard, file_digest, file_records
 from pipeline.config import RunConfig, load_config
 from pipeline.encode import encode
 from pipeline.stage import Output, run_stage

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from data_catalog.table_rows import (
+from data_catalog.url_table.rows import (
     BadRow,
     Place,
     RowBatch,
@@ -16,7 +16,7 @@ from data_catalog.table_rows import (
     text_array,
     value_text,
 )
-from data_catalog.table_text import LONGEST_LINE, Lines
+from data_catalog.url_table.text_lines import LONGEST_LINE, Lines
 
 _LINES_FOR_NAMES = 100
 

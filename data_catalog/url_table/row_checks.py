@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from data_catalog.table_rows import LONGEST_CELL
+from data_catalog.url_table.rows import LONGEST_CELL
 
 SPLITS = ("train", "held_out")
 USABLE = ""

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.files import delete_folder, flush_folder, write_atomically
-from data_catalog.stored import MARKS, discard, is_away, local, marked, push_beside
+from data_catalog.storage.cached_files import MARKS, discard, is_away, local, marked, push_beside
+from data_catalog.storage.files import delete_folder, flush_folder, write_atomically
 
 MANIFEST_NAME = "manifest.json"
 _RECEIPT_SUFFIX = "_stats.json"
@@ -49,7 +49,7 @@ class Shard(BaseModel):
     files: dict[str, FileRecord]
     """File name -> its size and digest."""
     recipe: str = ""
-    """Digest of all that it was made from, where another output may use it (data_catalog/adoption.py)."""
+    """Digest of all that it was made from, where another output may use it (data_catalog/storage/shard_reuse.py)."""
     figures: dict[str, Any] = {}
     """Counts and measurements of this shard."""
 

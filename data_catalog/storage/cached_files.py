@@ -19,7 +19,7 @@ from typing import Any
 
 import fsspec
 
-from data_catalog.files import put_in_place
+from data_catalog.storage.files import put_in_place
 
 MARKS = ".stored"
 _AT_A_TIME = 16

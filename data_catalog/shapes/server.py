@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from data_catalog.shapes import Drawing
+from data_catalog.shapes.dataset import Drawing
 
 
 class _Handler(BaseHTTPRequestHandler):

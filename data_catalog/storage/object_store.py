@@ -1,7 +1,7 @@
 """A workspace in object storage, and its copy in a folder of this machine: outputs are looked up, pushed, and let go.
 
 After `refresh` the folder is as the storage has it: small files are there, the others marked. Knows files, not what
-they say; who may write is decided elsewhere (pipeline/keeper.py).
+they say; who may write is decided elsewhere (data_catalog/storage/lease.py).
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_catalog.manifest import MANIFEST_NAME, is_account, is_release
-from data_catalog.stored import (
+from data_catalog.storage.cached_files import (
     Mark,
     fetch,
     filesystem_of,
@@ -25,7 +24,8 @@ from data_catalog.stored import (
     version_of,
     write_mark,
 )
-from data_catalog.workspace import OUTPUT_FOLDERS
+from data_catalog.storage.manifest import MANIFEST_NAME, is_account, is_release
+from data_catalog.storage.workspace import OUTPUT_FOLDERS
 
 _IN_USE_S = 60  # a copy that was of use so lately stays
 

@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from data_catalog.table_files import NotATable
-from data_catalog.table_rows import BadRow, RowBatch, TableColumns, as_batch, find_columns, text_array
-from data_catalog.table_text import LONGEST_LINE, Lines
+from data_catalog.url_table.files import NotATable
+from data_catalog.url_table.rows import BadRow, RowBatch, TableColumns, as_batch, find_columns, text_array
+from data_catalog.url_table.text_lines import LONGEST_LINE, Lines
 
 _MOST_LINES = 10_000  # of one row
 _DELIMITERS = (",", "\t", ";", "|")

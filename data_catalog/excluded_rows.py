@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from data_catalog.files import replacing
-from data_catalog.stored import local
+from data_catalog.storage.cached_files import local
+from data_catalog.storage.files import replacing
 
 SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string()), ("reason", pa.string())])
 

@@ -15,21 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_catalog import shapes
-from data_catalog.row_rules import (
-    BAD_ROW,
-    CAUSES,
-    MORE_CAPTIONS,
-    RowRules,
-    SeenUrls,
-    Verdicts,
-    judge,
-    usable_captions,
-    with_clean_urls,
-)
+from data_catalog.shapes import dataset as shapes
 from data_catalog.sources import source_at
-from data_catalog.table_files import TableFile, TableMissing, UrlTableError, table_files
-from data_catalog.table_formats import (
+from data_catalog.url_table.files import TableFile, TableMissing, UrlTableError, table_files
+from data_catalog.url_table.formats import (
     SCHEMA,
     BadRow,
     RowBatch,
@@ -39,6 +28,17 @@ from data_catalog.table_formats import (
     more_caption_roles,
     read_batches,
     rows_by_footer,
+)
+from data_catalog.url_table.row_checks import (
+    BAD_ROW,
+    CAUSES,
+    MORE_CAPTIONS,
+    RowRules,
+    SeenUrls,
+    Verdicts,
+    judge,
+    usable_captions,
+    with_clean_urls,
 )
 
 __all__ = [

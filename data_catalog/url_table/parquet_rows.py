@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from data_catalog.table_files import NotATable
-from data_catalog.table_rows import LONGEST_CELL, Place, RowBatch, TableColumns, as_batch, find_columns
+from data_catalog.url_table.files import NotATable
+from data_catalog.url_table.rows import LONGEST_CELL, Place, RowBatch, TableColumns, as_batch, find_columns
 
 _BATCH_BYTES = 8 << 20  # of one column, as text
 _PLAUSIBLE_RATIO = 100  # text packs 3 to 20 times

@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from data_catalog.files import replacing
-from data_catalog.manifest import Shard, read_receipt, receipt_path, write_receipt
-from data_catalog.stored import is_there, local
+from data_catalog.storage.cached_files import is_there, local
+from data_catalog.storage.files import replacing
+from data_catalog.storage.manifest import Shard, read_receipt, receipt_path, write_receipt
 
 Adopt = Callable[[Path, str, str], Shard | None]
 """(folder, shard's name, recipe) -> the shard, finished in the folder now; or None"""

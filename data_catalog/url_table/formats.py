@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 
 from pyarrow import parquet
 
-from data_catalog.table_csv import csv_batches, read_header
-from data_catalog.table_files import TableFile, UrlTableError
-from data_catalog.table_json import json_batches, json_names, loads
-from data_catalog.table_parquet import parquet_batches
-from data_catalog.table_rows import (
+from data_catalog.url_table.csv_rows import csv_batches, read_header
+from data_catalog.url_table.files import TableFile, UrlTableError
+from data_catalog.url_table.json_rows import json_batches, json_names, loads
+from data_catalog.url_table.parquet_rows import parquet_batches
+from data_catalog.url_table.rows import (
     SCHEMA,
     BadRow,
     RowBatch,
@@ -24,7 +24,7 @@ from data_catalog.table_rows import (
     find_columns,
     more_caption_roles,
 )
-from data_catalog.table_text import read_lines
+from data_catalog.url_table.text_lines import read_lines
 
 __all__ = [
     "SCHEMA",

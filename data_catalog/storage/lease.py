@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_catalog.manifest import MANIFEST_NAME, is_account
-from data_catalog.object_store import ObjectStore
-from data_catalog.stored import ObjectStorageError, create, discard, filesystem_of, is_copy, push, telling
+from data_catalog.storage.cached_files import ObjectStorageError, create, discard, filesystem_of, is_copy, push, telling
+from data_catalog.storage.manifest import MANIFEST_NAME, is_account
+from data_catalog.storage.object_store import ObjectStore
 
 BEAT_S = 10.0
 SILENCE_S = 45.0  # of a holder that is gone

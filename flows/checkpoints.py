@@ -51,8 +51,8 @@ def import_checkpoint(
     _check_import(path, latent_divisor, encoders)
 
     from tld_model.checkpoint import save_denoiser
-    from tld_model.encoder_names import encoder_identity
-    from tld_model.published import import_published
+    from tld_model.encoders.names import encoder_identity
+    from tld_model.original_checkpoint import import_published
 
     published = import_published(file, layout)
     encoders |= {f"{kind}_identity": encoder_identity(name) for kind, name in encoders.items()}
@@ -86,7 +86,7 @@ def export_checkpoint(
         raise UserMistake("\n".join(problems))
 
     from tld_model.checkpoint import load_denoiser, read_latent_scaling
-    from tld_model.published import export_published
+    from tld_model.original_checkpoint import export_published
 
     path = model_file(checkpoint)
     denoiser = load_denoiser(path, "cpu")

@@ -118,7 +118,7 @@ def _rooted(settings: RunConfig) -> dict[str, Any]:
     """The settings with paths that mean the same in whatever folder a worker starts."""
     from data_catalog.shapes import dataset as shapes
     from data_catalog.storage.object_store import is_url
-    from tld_model.encoder_names import SHIPPED_ENCODERS
+    from tld_model.encoders.names import SHIPPED_ENCODERS
 
     told, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)
     if not is_url(settings.root):

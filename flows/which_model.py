@@ -56,7 +56,7 @@ class WhichModel:
 
 def _encoder(name: str) -> Encoder:
     from pipeline.drawing import Encoder
-    from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
+    from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
 
     is_path = name not in SHIPPED_ENCODERS and encoder_folder(name)
     return Encoder(name=Path(name).name if is_path else name, identity=encoder_identity(name))
@@ -110,7 +110,7 @@ def _registered(uri: str, settings: RunConfig) -> WhichModel:
 def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig) -> None:
     """Raise UserMistake where a registry names encoders that are neither shipped nor those of the user's own config:
     nothing is fetched or opened by a stranger's word."""
-    from tld_model.encoder_names import SHIPPED_ENCODERS
+    from tld_model.encoders.names import SHIPPED_ENCODERS
 
     own = {"vae": settings.encode.vae, "clip": settings.encode.clip}
     strange = [kind for kind, name in named.items() if name not in SHIPPED_ENCODERS and name != own[kind]]

@@ -36,7 +36,7 @@ from pipeline.stopwatch import (
 )
 from pipeline.train import initial_state, train_step
 from tld_model.denoiser import Denoiser
-from tld_model.encoders import ImageCodec, load_image_codec
+from tld_model.encoders.clip import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 Part = Literal["encode", "load", "train", "denoise", "decode"]

@@ -18,7 +18,7 @@ from pipeline.latent_figures import added, figures_from
 from pipeline.output_settings import output_settings
 from pipeline.shard_encoder import ShardEncoder, quantization_of
 from pipeline.stage import STAGES, MapShards, Output, StageFailed, Tracker
-from tld_model.encoder_names import encoder_identity
+from tld_model.encoders.names import encoder_identity
 from tld_model.quantize import ZERO_POINT
 
 

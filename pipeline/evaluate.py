@@ -43,7 +43,7 @@ from pipeline.train_events import average_file
 from pipeline.verify import refuse_damaged, refuse_damaged_shards
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
-from tld_model.encoders import Clip, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders.clip import Clip, ImageCodec, load_clip, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 _BESIDE = 12  # samples shown beside the held-out picture

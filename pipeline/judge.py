@@ -19,7 +19,7 @@ from data_catalog.storage.files import make_folder, replacing
 from pipeline.intervals import REPLICATES, Estimate, bootstrap, bootstrap_difference
 from pipeline.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
 from pipeline.pictures import Pictures
-from tld_model.encoders import Clip
+from tld_model.encoders.clip import Clip
 
 HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")  # what such names begin with
 _REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances

@@ -19,7 +19,7 @@ from pipeline.caption_draw import wrong_weights
 from pipeline.config import ConfigError, RunConfig
 from pipeline.shortage import descriptor_limit
 from pipeline.train_events import model_file
-from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_folder
+from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
 
 _FEWEST_DESCRIPTORS = 128  # pipes to workers and servers, connections, files of shards
 
@@ -162,7 +162,7 @@ def _starting_point(config: RunConfig) -> Iterator[str]:
     if config.train.init_from is None:
         return
     from tld_model.checkpoint import CheckpointError, check_encoders, read_config
-    from tld_model.transfer import unfit
+    from tld_model.weight_transfer import unfit
 
     path = model_file(config.train.init_from)
     try:

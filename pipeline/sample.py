@@ -19,7 +19,7 @@ from pipeline.pictures import Pictures
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoders import ImageCodec, TextEncoder, load_image_codec, load_text_encoder
+from tld_model.encoders.clip import ImageCodec, TextEncoder, load_image_codec, load_text_encoder
 from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
 from tld_model.sampling import USUAL, Sampling
 

@@ -35,8 +35,8 @@ from pipeline.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lane
 from pipeline.latent_figures import figures_from, measure, sums_of
 from pipeline.unreadable import unreadable
 from pipeline.verify import refuse_damaged
-from tld_model.encoders import Clip, EncodedText, ImageCodec, load_clip, load_image_codec
-from tld_model.pretrained import EncoderError
+from tld_model.encoders.clip import Clip, EncodedText, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders.pretrained import EncoderError
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]

@@ -37,7 +37,7 @@ from pipeline.hardware import hardware
 from pipeline.object_root import is_kept, look_up, written_alone
 from pipeline.output_settings import output_settings
 from pipeline.train_events import model_file
-from tld_model.encoder_names import encoder_identity
+from tld_model.encoders.names import encoder_identity
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

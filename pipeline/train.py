@@ -25,7 +25,7 @@ from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise, denoising_loss
-from tld_model.transfer import carry_over
+from tld_model.weight_transfer import carry_over
 
 NOISE_BINS = 5  # of the held-out loss
 _HELD_OUT_PAIRS = 512  # at most, for the held-out loss

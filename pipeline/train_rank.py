@@ -40,7 +40,7 @@ from pipeline.train import TrainState, held_out_loss, initial_state, train_steps
 from pipeline.train_events import Story, average_file
 from pipeline.train_process import TrainJob
 from tld_model.checkpoint import save_denoiser
-from tld_model.encoders import ImageCodec, load_image_codec
+from tld_model.encoders.clip import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 _SAMPLES = 16

@@ -30,8 +30,8 @@ def test_each_library_is_named_where_it_belongs() -> None:
         "pipeline/diffusers_transformer.py",
     }  # by exports, which diffusers runs
     example = "pipeline/export_diffusers.py"  # in the text of the card
-    assert users_of("diffusers") == {"tld_model/encoders.py", recipe, example, *carried}
-    assert users_of("transformers") == {"tld_model/encoders.py", recipe, "pipeline/diffusers_pipeline.py"}
+    assert users_of("diffusers") == {"tld_model/encoders/clip.py", recipe, example, *carried}
+    assert users_of("transformers") == {"tld_model/encoders/clip.py", recipe, "pipeline/diffusers_pipeline.py"}
 
 
 def test_no_file_can_run_code_by_being_loaded() -> None:

@@ -25,7 +25,7 @@ from pipeline.train_process import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders import load_clip, load_image_codec, load_text_encoder
+from tld_model.encoders.clip import load_clip, load_image_codec, load_text_encoder
 
 
 def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None:

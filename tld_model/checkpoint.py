@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoder_names import encoder_identity
+from tld_model.encoders.names import encoder_identity
 from tld_model.weights_file import WeightsHeader, read_weights_header
 
 # One entry of JSON: safetensors writes several in an order of chance, and equal models would differ in their bytes.

@@ -12,7 +12,7 @@ from tests.support.command import tld
 from tests.support.small import TINY
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.published import export_published
+from tld_model.original_checkpoint import export_published
 
 pytestmark = pytest.mark.slow
 

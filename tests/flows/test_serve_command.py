@@ -30,9 +30,9 @@ from tests.support.command import start, tld
 from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
-from tld_model.encoder_names import SHIPPED_ENCODERS
-from tld_model.encoders import load_image_codec, load_text_encoder
-from tld_model.pretrained import EncoderError
+from tld_model.encoders.clip import load_image_codec, load_text_encoder
+from tld_model.encoders.names import SHIPPED_ENCODERS
+from tld_model.encoders.pretrained import EncoderError
 from tld_model.sampling import Sampling
 
 pytestmark = pytest.mark.slow

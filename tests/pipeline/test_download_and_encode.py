@@ -23,7 +23,7 @@ from pipeline.stage import StageFailed, run_stage, survey
 from tests.support import pictures as web
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders import load_clip, load_image_codec
+from tld_model.encoders.clip import load_clip, load_image_codec
 from tld_model.quantize import Quantization, dequantize, quantize
 
 

@@ -24,7 +24,7 @@ from tests.support import pictures as web
 from tests.support.image_shards import images_manifest, make_images
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders import load_text_encoder
+from tld_model.encoders.clip import load_text_encoder
 
 
 def encoded(folder: Path, images: Manifest, **settings: Any) -> Manifest:

@@ -26,7 +26,7 @@ from tests.support import load_exports
 from tests.support.untrained import untrained_generator
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoders import load_text_encoder
+from tld_model.encoders.clip import load_text_encoder
 from tld_model.sampler import guided, noise_levels, sample
 from tld_model.sampling import Sampling
 

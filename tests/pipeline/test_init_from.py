@@ -15,7 +15,7 @@ from pipeline.train import initial_state
 from tests.support.small import TINY, small
 from tld_model.checkpoint import save_denoiser
 from tld_model.denoiser import Denoiser
-from tld_model.encoder_names import encoder_identity
+from tld_model.encoders.names import encoder_identity
 
 
 def config_of(tmp_path: Path, *overrides: str) -> RunConfig:

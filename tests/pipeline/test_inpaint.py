@@ -9,7 +9,7 @@ from pipeline.image_to_image import PictureError
 from pipeline.inpaint import inpaint
 from pipeline.sample import Generator
 from tests.support.untrained import untrained_generator
-from tld_model.encoders import load_image_codec, load_text_encoder
+from tld_model.encoders.clip import load_image_codec, load_text_encoder
 from tld_model.sampling import Sampling
 
 SAMPLING = Sampling(steps=2)

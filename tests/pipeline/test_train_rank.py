@@ -15,7 +15,7 @@ from pipeline.train_events import EVENTS_FILE, Story, set_events_aside
 from pipeline.train_process import TrainJob
 from pipeline.train_rank import Stop, Training
 from tests.support.training import MODEL, SETTINGS, write_encodings
-from tld_model.encoders import load_image_codec
+from tld_model.encoders.clip import load_image_codec
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from pipeline.sample import Generator
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoders import load_image_codec, load_text_encoder
+from tld_model.encoders.clip import load_image_codec, load_text_encoder
 
 
 def untrained_generator(**changed: object) -> Generator:

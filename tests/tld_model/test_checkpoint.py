@@ -8,7 +8,7 @@ import pytest
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoder_names import SHIPPED_ENCODERS, encoder_identity
+from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_identity
 
 SMALL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
 ENCODERS = {

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from tld_model.checkpoint import CheckpointError
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.published import export_published, import_published
-from tld_model.published_layouts import LAYOUTS, Layout, to_layout
+from tld_model.original_checkpoint import export_published, import_published
+from tld_model.original_layouts import LAYOUTS, Layout, to_layout
 from tld_model.sampler import guided, noise_levels, sample
 from tld_model.sampling import SolverName
 

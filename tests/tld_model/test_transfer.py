@@ -3,7 +3,7 @@ import torch
 
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser, resize_positions
-from tld_model.transfer import carry_over, unfit
+from tld_model.weight_transfer import carry_over, unfit
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tld_model.checkpoint import CheckpointError
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.published_layouts import BODY, LAYOUTS, POSITION, Layout, from_layout, has_order, to_layout
+from tld_model.original_layouts import BODY, LAYOUTS, POSITION, Layout, from_layout, has_order, to_layout
 
 _WRAPPINGS = ("model_ema", "ema", "model", "state_dict")  # what training loops call the weights; averaged ones first
 _PREFIXES = ("_orig_mod", "module")  # what compiling and data parallelism put into names

@@ -22,7 +22,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModelWit
 from transformers.utils import logging as transformers_logging
 
 from tld_model.config import TextForm
-from tld_model.pretrained import EncoderError, load_files, load_model
+from tld_model.encoders.pretrained import EncoderError, load_files, load_model
 
 transformers_logging.set_verbosity_error()
 diffusers_logging.set_verbosity_error()

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from tld_model.encoder_names import encoder_folder
+from tld_model.encoders.names import encoder_folder
 
 
 class EncoderError(ValueError):

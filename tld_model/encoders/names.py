@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-_SHIPPED = Path(__file__).parent / "demo_encoders"
+_SHIPPED = Path(__file__).parents[1] / "demo_encoders"
 SHIPPED_ENCODERS = {"shapes-vae": _SHIPPED / "vae", "shapes-clip": _SHIPPED / "clip"}
 
 

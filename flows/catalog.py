@@ -52,8 +52,8 @@ def dropped(
     Control characters are spelled out, and a cell that a spreadsheet would compute begins with an apostrophe.
     """
     from flows.escape import csv_cell
-    from pipeline.dropped_rows import COLUMNS, dropped_rows
-    from pipeline.stage import survey
+    from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows
+    from pipeline.stages.run_stage import survey
 
     settings = load(config, overrides)
     rows = dropped_rows(settings.download, survey(settings))
@@ -84,9 +84,9 @@ def verify(
     repair: Annotated[bool, Parameter(negative="", help="Make damaged shards again.")] = False,
 ) -> None:
     """Read every file of a run again; exit with 1 where one is damaged and stays so."""
-    from pipeline import verify as outputs
+    from pipeline.maintenance import verify as outputs
     from pipeline.preflight import check_run
-    from pipeline.stage import StageFailed
+    from pipeline.stages.run_stage import StageFailed
 
     settings = load(config, overrides)
     found = outputs.verify(settings)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.shortage import shortage_in_text, shortage_of
+from pipeline.compute.resource_limits import shortage_in_text, shortage_of
 
 _ONWARD = "What is finished is kept: the same command goes on from it."
 _FULL = "the disk is full: make room there"
@@ -141,7 +141,7 @@ def prefect_is_lost(error: BaseException) -> bool:
 def at_work(folder: Path) -> Iterator[None]:
     """The time in which a workspace is worked on. Raises what a server of Prefect lacks that has its database there: it
     says "error 500" and no more. A path that leads nowhere is no user's mistake any more: it was good at the start."""
-    from pipeline.stage import StageFailed
+    from pipeline.stages.run_stage import StageFailed
 
     try:
         yield

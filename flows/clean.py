@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from data_catalog.storage.manifest import Manifest
-    from pipeline.config import RunConfig
-    from pipeline.inventory import Waste
+    from pipeline.config.run import RunConfig
+    from pipeline.maintenance.cleanup import Waste
 
 
 def clean(
@@ -87,8 +87,8 @@ def clean(
 def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, again: str) -> None:
     """Show what can go, and move it to the trash, or delete it where there is none."""
     from data_catalog.storage.object_store import is_url
-    from pipeline.inventory import find_waste, remove
-    from pipeline.trash import move_to_trash
+    from pipeline.maintenance.cleanup import find_waste, remove
+    from pipeline.maintenance.trash import move_to_trash
 
     settings = configs[0]
     client = _registry(settings) if others else None
@@ -127,7 +127,7 @@ def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, again: str) ->
 
 
 def _undo(root: Path) -> None:
-    from pipeline.trash import undo
+    from pipeline.maintenance.trash import undo
 
     undone = undo(root)
     if not undone:
@@ -140,7 +140,7 @@ def _undo(root: Path) -> None:
 
 
 def _empty_trash(root: Path, yes: bool, again: str) -> None:
-    from pipeline.trash import bytes_in_trash, empty_trash
+    from pipeline.maintenance.trash import bytes_in_trash, empty_trash
 
     megabytes = f"{bytes_in_trash(root) / 1e6:,.1f} MB"
     if not yes:

@@ -44,11 +44,11 @@ from flows.terminal import (
     with_home,
     with_prefect,
 )
-from pipeline.shortage import raise_descriptor_limit
+from pipeline.compute.resource_limits import raise_descriptor_limit
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
-    from pipeline.stage import StageStatus
+    from pipeline.config.run import RunConfig
+    from pipeline.stages.run_stage import StageStatus
 
 Part = Literal["encode", "load", "train", "denoise", "decode"]
 Overrides = Annotated[
@@ -91,7 +91,7 @@ def run(
 ) -> None:
     """All stages: download, encode, train, evaluate; only what is not fresh."""
     from pipeline.preflight import check_run
-    from pipeline.stage import STAGES, survey
+    from pipeline.stages.run_stage import STAGES, survey
 
     settings = load(config, overrides)
     check_run(settings)
@@ -173,7 +173,7 @@ def download(
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Ask again for transient failures, and show what that changed."""
     from pipeline.preflight import check_run
-    from pipeline.stage import survey
+    from pipeline.stages.run_stage import survey
 
     settings = load(config, overrides)
     check_run(settings)
@@ -198,7 +198,7 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
 
 def _show_plan(settings: RunConfig) -> None:
     from flows.pages import TableProgress, plan_page
-    from pipeline.plan import plan_download
+    from pipeline.download.plan import plan_download
     from pipeline.preflight import check_run
 
     check_run(settings)
@@ -225,7 +225,7 @@ def evaluate(config: Config, *overrides: str, force: Force = False) -> None:
 
 def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bool) -> None:
     from pipeline.preflight import check_run
-    from pipeline.stage import STAGES, survey
+    from pipeline.stages.run_stage import STAGES, survey
 
     settings = load(config, overrides)
     statuses = survey(settings)
@@ -275,8 +275,8 @@ def bench(
 ) -> None:
     """How fast this machine encodes, loads, trains and samples this run's models, and how long the run would take."""
     from flows.pages import bench_page
-    from pipeline.bench import LEAST_PAIRS, PARTS
-    from pipeline.bench import bench as measure
+    from pipeline.bench.bench import LEAST_PAIRS, PARTS
+    from pipeline.bench.bench import bench as measure
     from pipeline.preflight import check_run
 
     settings = load(config, overrides)

@@ -15,8 +15,8 @@ from flows.terminal import UserMistake, console, load
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
-    from pipeline.comparison_page import Row
-    from pipeline.config import RunConfig
+    from pipeline.config.run import RunConfig
+    from pipeline.evaluate.comparison_page import Row
 
 _RunText = Annotated[str, Parameter(help="What you type after `tld run`, in quotes: 'conf/tiny.yaml train.lr=5e-4'.")]
 
@@ -38,9 +38,9 @@ def compare(
     trained = _trained([run_a, run_b], overrides)
 
     from flows.progress import Progress, Shown
-    from pipeline.compare import ComparisonError
-    from pipeline.compare import compare as compare_runs
-    from pipeline.comparison_page import Run
+    from pipeline.evaluate.compare import ComparisonError
+    from pipeline.evaluate.compare import compare as compare_runs
+    from pipeline.evaluate.comparison_page import Run
 
     first, second = (Run(*told) for told in trained)
     try:
@@ -74,7 +74,7 @@ def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
 
 
 def _find(text: str, overrides: Sequence[str]) -> _Trained:
-    from pipeline.stage import survey
+    from pipeline.stages.run_stage import survey
 
     words = shlex.split(text)
     if not words:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.deployments.runner import RunnerDeployment
 
-    from pipeline.config import RunConfig
+    from pipeline.config.run import RunConfig
 
 
 _MOST_GPUS = 10_000
@@ -136,7 +136,7 @@ def _deployments(config: dict[str, Any], pool: str, cron: str | None, nightly: s
     from prefect.types.entrypoint import EntrypointType
 
     from flows.text_to_image import one_stage, text_to_image
-    from pipeline.stage import STAGES
+    from pipeline.stages.run_stage import STAGES
 
     name = config["name"]
     # A module of the worker's environment: the project is installed there, no code is sent.

@@ -14,7 +14,7 @@ from flows.which_model import Model, WhichModel
 from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
+    from pipeline.config.run import RunConfig
 
 
 @dataclass(frozen=True, slots=True)

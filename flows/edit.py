@@ -92,12 +92,12 @@ def edit(
 
     from PIL import Image
 
-    from pipeline.given_picture import read_picture
-    from pipeline.image_to_image import USUAL_STRENGTH, edge_of, image_to_image
-    from pipeline.inpaint import inpaint
-    from pipeline.outpaint import outpaint as paint_on
-    from pipeline.picture_file import write_picture
-    from pipeline.windows import Border, usual_overlap
+    from pipeline.generate.image_to_image import USUAL_STRENGTH, edge_of, image_to_image
+    from pipeline.generate.inpaint import inpaint
+    from pipeline.generate.input_image import read_picture
+    from pipeline.generate.outpaint import outpaint as paint_on
+    from pipeline.generate.png_metadata import write_picture
+    from pipeline.generate.tiling import Border, usual_overlap
 
     given = read_picture(picture, mask, edge_of(generate))
     if given.fitting:

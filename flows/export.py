@@ -13,9 +13,9 @@ from flows.terminal import Config, UserMistake, console, load
 from flows.which_model import Model, WhichModel, trained_run, which_model
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
-    from pipeline.model_card import Usage
-    from pipeline.sample import Generator
+    from pipeline.config.run import RunConfig
+    from pipeline.export.model_card import Usage
+    from pipeline.generate.generator import Generator
 
 _EXAMPLE = "a small red star in the top left on a blue background"
 
@@ -37,7 +37,7 @@ def export(
         raise UserMistake("\n".join(problems))
     which = which_model(config, overrides, settings, model)
 
-    from pipeline.export_diffusers import ExportError, check_target, export_diffusers
+    from pipeline.export.diffusers import ExportError, check_target, export_diffusers
 
     try:
         check_target(out)
@@ -58,7 +58,7 @@ def export(
 
 
 def _card_of_run(config: Path, overrides: Sequence[str], settings: RunConfig) -> Callable[[Usage], str]:
-    from pipeline.model_card import model_card
+    from pipeline.export.model_card import model_card
 
     encodings, trained, report = trained_run(config, overrides, settings)
     source = settings.download.known_source
@@ -66,7 +66,7 @@ def _card_of_run(config: Path, overrides: Sequence[str], settings: RunConfig) ->
 
 
 def _card_of_weights(which: WhichModel, generate: Generator) -> Callable[[Usage], str]:
-    from pipeline.model_card import card_of_weights
+    from pipeline.export.model_card import card_of_weights
 
     denoiser, encoders = generate.denoiser, {"vae": which.vae, "clip": which.clip}
     parameters = sum(weight.numel() for weight in denoiser.parameters())

@@ -45,7 +45,7 @@ def interpolate(
     For example:
     tld interpolate conf/tiny.yaml "a small red star" "a large blue circle" --out morph.gif
     """
-    from pipeline.drawing import MOST_PICTURES
+    from pipeline.generate.request import MOST_PICTURES
 
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
@@ -67,9 +67,9 @@ def interpolate(
 
     from PIL import Image
 
-    from pipeline.animation import strip, write_animation
-    from pipeline.interpolate import interpolate as draw
-    from pipeline.picture_file import write_picture
+    from pipeline.generate.animation import strip, write_animation
+    from pipeline.generate.interpolate import interpolate as draw
+    from pipeline.generate.png_metadata import write_picture
 
     ends, seeds = (prompts[0], prompts[-1]), (seed, seed if to_seed is None else to_seed)
     pictures = draw(generate, ends, seeds, frames, drawing.sampling(settings), drawing.negative)

@@ -21,9 +21,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from pydantic import BaseModel, Field, ValidationError
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.pictures import Pictures
-from pipeline.sample import Generator, load_generator
-from pipeline.train_events import MODEL_FILE, average_file
+from pipeline.generate.generator import Generator, load_generator
+from pipeline.reporting.image_grid import Pictures
+from pipeline.train.events import MODEL_FILE, average_file
 from tld_model.sampling import MOST_STEPS, Sampling
 
 DETAILS_FILE = "model.json"  # encoders, and how the run draws

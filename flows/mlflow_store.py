@@ -28,8 +28,8 @@ from data_catalog.storage.workspace import Workspace
 from flows.mlflow_local import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
 from flows.outbox import is_away
 from flows.terminal import UserMistake
-from pipeline.config import RunConfig
-from pipeline.stage import StageFailed
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import StageFailed
 
 # The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from data_catalog.storage.manifest import Manifest
 from flows.terminal import say
-from pipeline.config import RunConfig
-from pipeline.stage import Output, StageFailed, Tracker
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import Output, StageFailed, Tracker
 
 
 def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
@@ -18,8 +18,8 @@ def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
     if config.train.launch.nodes == 1:
         lead()
         return True
-    from pipeline.nodes import NodesApart, meeting_of
-    from pipeline.train_process import train_along
+    from pipeline.compute.rendezvous import NodesApart, meeting_of
+    from pipeline.train.stage import train_along
 
     try:
         with meeting_of(config.train.launch) as meeting:
@@ -34,11 +34,11 @@ def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
 
 def train_on_nodes(encodings: Manifest, config: RunConfig, track: Tracker, out: Path) -> Output:
     """Train as the node that leads; where the engine is a Ray cluster, the other nodes are some of its own."""
-    from pipeline.train_process import train
+    from pipeline.train.stage import train
 
     with ExitStack() as stack:
         if config.engine.kind == "ray" and config.train.launch.nodes > 1:
-            from pipeline.ray_nodes import nodes_of_the_cluster
+            from pipeline.train.ray_nodes import nodes_of_the_cluster
 
             stack.enter_context(nodes_of_the_cluster(config))
         return train(encodings, config.train, config.model, out, track)

@@ -15,8 +15,8 @@ from flows.terminal import say
 
 if TYPE_CHECKING:
     from data_catalog.sources import Source
-    from pipeline.config import RunConfig
-    from pipeline.plan import DownloadPlan
+    from pipeline.config.run import RunConfig
+    from pipeline.download.plan import DownloadPlan
 
 _EVERY_S = 3.0
 

@@ -45,7 +45,7 @@ def panorama(
 
     For example: tld panorama conf/tiny.yaml "a small red star in the bottom right on a blue background" --windows 6
     """
-    from pipeline.drawing import MOST_PICTURES
+    from pipeline.generate.request import MOST_PICTURES
 
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
@@ -65,11 +65,11 @@ def panorama(
 
     from PIL import Image
 
-    from pipeline.given_picture import read_picture
-    from pipeline.image_to_image import edge_of
-    from pipeline.outpaint import panorama as paint_on
-    from pipeline.picture_file import write_picture
-    from pipeline.windows import usual_overlap
+    from pipeline.generate.image_to_image import edge_of
+    from pipeline.generate.input_image import read_picture
+    from pipeline.generate.outpaint import panorama as paint_on
+    from pipeline.generate.png_metadata import write_picture
+    from pipeline.generate.tiling import usual_overlap
 
     given = read_picture(picture, None, edge_of(generate)) if picture else None
     if given and given.fitting:

@@ -22,9 +22,9 @@ from mlflow.exceptions import MlflowException
 
 from data_catalog.storage.manifest import Manifest
 from flows.mlflow_model import DETAILS_FILE, log_model, read_details
-from pipeline.config import RunConfig
-from pipeline.model_card import model_card
-from pipeline.train_events import MODEL_FILE
+from pipeline.config.run import RunConfig
+from pipeline.export.model_card import model_card
+from pipeline.train.events import MODEL_FILE
 
 CHAMPION = "champion"
 # What decides, the first that both have.

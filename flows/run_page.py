@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.config import RunConfig
-from pipeline.stage import survey
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import survey
 
 
 def run_page(config: RunConfig) -> str:

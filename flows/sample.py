@@ -15,8 +15,8 @@ from tld_model.sampling import SolverName
 
 if TYPE_CHECKING:
     from flows.progress import Progress
-    from pipeline.drawing import Drawing, DrawnBy, PictureSettings
-    from pipeline.sample import Generator
+    from pipeline.generate.generator import Generator
+    from pipeline.generate.request import Drawing, DrawnBy, PictureSettings
 
 _MOST_IN_A_GRID = 400
 
@@ -131,9 +131,9 @@ def _draw(
 ) -> None:
     """Draw and write; like a picture that was no grid, a single one is none either."""
     from flows.progress import Progress
-    from pipeline.draw_files import Artist
-    from pipeline.picture_file import PictureFileError
-    from pipeline.sample import SizeError
+    from pipeline.generate.generator import SizeError
+    from pipeline.generate.png_metadata import PictureFileError
+    from pipeline.generate.write_images import Artist
 
     artist = Artist(generate, by)
     plain = before is not None and before.layout == "picture" and len(drawing.captions) == 1

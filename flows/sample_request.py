@@ -14,8 +14,8 @@ from flows import out_path
 
 if TYPE_CHECKING:
     from flows.which_model import WhichModel
-    from pipeline.config import RunConfig
-    from pipeline.drawing import Drawing, PictureSettings
+    from pipeline.config.run import RunConfig
+    from pipeline.generate.request import Drawing, PictureSettings
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _COUNT = 16  # of a single prompt
@@ -53,8 +53,8 @@ def read_picture(like: Path | None, problems: list[str]) -> PictureSettings | No
         return None
     from pydantic import ValidationError
 
-    from pipeline.drawing import PictureSettings, problems_of
-    from pipeline.picture_file import PictureFileError, read_settings
+    from pipeline.generate.png_metadata import PictureFileError, read_settings
+    from pipeline.generate.request import PictureSettings, problems_of
 
     try:
         told = read_settings(like)
@@ -79,7 +79,7 @@ def put_together(
     """What is given on the command line over what the picture tells, or over the run's own ways to draw."""
     from pydantic import ValidationError
 
-    from pipeline.drawing import Drawing, problems_of
+    from pipeline.generate.request import Drawing, problems_of
 
     changed = {name: value for name, value in given.items() if value is not None}
     if before:
@@ -109,8 +109,8 @@ def _option(where: str) -> str:
 
 def size_misfit(drawing: Drawing, chosen: WhichModel) -> list[str]:
     """Why a model cannot draw at this size, as far as its files tell before it is loaded. Raises CheckpointError."""
+    from pipeline.generate.generator import size_problem
     from pipeline.preflight import vae_downscale
-    from pipeline.sample import size_problem
     from tld_model.checkpoint import read_config
 
     downscale = vae_downscale(chosen.vae)

@@ -18,11 +18,11 @@ from flows.serve_card import run_card
 from flows.serve_connections import BACKLOG, connection_limit, limited_to
 from flows.serve_guard import Access
 from flows.terminal import UserMistake, errors, say
-from pipeline.config import RunConfig
-from pipeline.drawing_requests import PictureRequest
-from pipeline.picture_requests import draw_with
-from pipeline.sample import load_generator
-from pipeline.train_events import average_file
+from pipeline.config.run import RunConfig
+from pipeline.generate.generator import load_generator
+from pipeline.serving.generate_batch import draw_with
+from pipeline.serving.requests import PictureRequest
+from pipeline.train.events import average_file
 
 _PATIENCE_S = 10  # for what is being drawn when the service is told to stop
 _LAST_WORDS_S = 5  # for telling who had to wait longer

@@ -37,8 +37,7 @@ from flows.serve_messages import (
     picture_request,
 )
 from flows.serve_metrics import ServiceMetrics
-from pipeline.drawing_requests import DrawingRequest
-from pipeline.dynamic_batches import (
+from pipeline.serving.batch_queue import (
     DrawFn,
     DynamicBatches,
     Failed,
@@ -48,6 +47,7 @@ from pipeline.dynamic_batches import (
     Step,
     Told,
 )
+from pipeline.serving.requests import DrawingRequest
 from tld_model.sampling import Sampling
 
 _BATCHES_WAITING = 4  # as long a queue as that many full batches

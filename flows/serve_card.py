@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from data_catalog.sources import known_sources
 from data_catalog.storage.manifest import Manifest
-from pipeline.config import RunConfig
+from pipeline.config.run import RunConfig
 
 
 class Card(BaseModel):

@@ -18,9 +18,9 @@ from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_catalog.image_formats import open_picture
-from pipeline.drawing_requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
-from pipeline.dynamic_batches import Finished
-from pipeline.windows import Border
+from pipeline.generate.tiling import Border
+from pipeline.serving.batch_queue import Finished
+from pipeline.serving.requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
 from tld_model.sampling import Sampling
 
 MAX_COUNT = 16

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.tasks import Task
 
-from pipeline.pool import TRIES, OpenPool, Pool, WorkerDied, given_up, map_in_pool
+from pipeline.compute.worker_pool import TRIES, OpenPool, Pool, WorkerDied, given_up, map_in_pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -23,7 +23,7 @@ def status(
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs are."""
-    from pipeline.stage import survey
+    from pipeline.stages.run_stage import survey
 
     settings = load(config, overrides)
     statuses = survey(settings)
@@ -56,7 +56,7 @@ def status(
 
 def _every(root: Path, of_this_run: dict[str, str]) -> list[_Row]:
     """All outputs; those of this run are marked."""
-    from pipeline.inventory import parents_of, stored
+    from pipeline.maintenance.cleanup import parents_of, stored
 
     outputs = stored(root)
     return [

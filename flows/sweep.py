@@ -45,8 +45,8 @@ def sweep(
     encodings, model, _ = trained_run(config, overrides, settings)
 
     from flows.progress import Progress, Shown
-    from pipeline import sweep as sweeping
-    from pipeline.sweep_page import PAGE, write_sweep
+    from pipeline.evaluate import sweep as sweeping
+    from pipeline.evaluate.sweep_page import PAGE, write_sweep
 
     usual = settings.evaluate
     averages = ema or (usual.ema,)

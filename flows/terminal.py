@@ -17,7 +17,7 @@ from rich.segment import Segment
 from flows.escape import visible
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
+    from pipeline.config.run import RunConfig
 
 Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
 _OVERRIDE = re.compile(r"\w+(\.\w+)*=")
@@ -61,7 +61,7 @@ class UserMistake(ValueError):
 
 def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     """A run from its file and overrides. Raises ConfigError."""
-    from pipeline.config import load_config
+    from pipeline.config.run import load_config
 
     return load_config(config, overrides)
 

@@ -24,10 +24,10 @@ from flows.shards import map_shards
 from flows.terminal import UserMistake
 from flows.tracking import PipelineTracking, pipeline_run
 from flows.webhook import tell_webhook
-from pipeline.config import RunConfig
-from pipeline.object_root import brought
-from pipeline.pool import pool_on
-from pipeline.stage import STAGES, StageFailed, run_stage, survey
+from pipeline.compute.worker_pool import pool_on
+from pipeline.config.run import RunConfig
+from pipeline.stages.remote_workspace import brought
+from pipeline.stages.run_stage import STAGES, StageFailed, run_stage, survey
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
@@ -69,7 +69,7 @@ def download_task(
     run: PipelineTracking, config: RunConfig, force: frozenset[str], retry_failed: bool = False
 ) -> Manifest:
     """urls -> images"""
-    from pipeline.download import download
+    from pipeline.download.stage import download
 
     with run.stage("download", config, {}) as track:
         manifest = run_stage(
@@ -95,7 +95,7 @@ def download_task(
 @_stage_task("encode", GPU)
 def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], images: Manifest) -> Manifest:
     """images -> encodings"""
-    from pipeline.encode import encode
+    from pipeline.encode.stage import encode
 
     parents = {"download": images}
     with run.stage("encode", config, parents) as track:
@@ -141,7 +141,7 @@ def evaluate_task(
     run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest, model: Manifest
 ) -> Manifest:
     """model -> report"""
-    from pipeline.evaluate import evaluate
+    from pipeline.evaluate.stage import evaluate
 
     parents = {"encode": encodings, "train": model}
     with run.stage("evaluate", config, parents) as track:

@@ -41,8 +41,8 @@ from flows.outbox import Message, Outbox
 from flows.progress import Progress
 from flows.system_metrics import watched
 from flows.terminal import UserMistake
-from pipeline.config import RunConfig
-from pipeline.stage import STAGES
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import STAGES
 
 _PATIENCE_S = 60.0  # at the end of a run, with a server that is away
 _INTERRUPTED_PATIENCE_S = 5.0

@@ -19,8 +19,8 @@ from flows.prefect_app import login_link
 from flows.prefect_home import prepare_home
 from flows.prefect_server import server_command, server_environment
 from flows.terminal import UserMistake, console
-from pipeline.config import RunConfig
-from pipeline.stage import StageFailed
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import StageFailed
 
 _LAST_PORT = 65535
 

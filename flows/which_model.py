@@ -14,9 +14,9 @@ from flows.terminal import UserMistake, typed
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
-    from pipeline.config import RunConfig
-    from pipeline.drawing import DrawnBy, Encoder
-    from pipeline.sample import Generator
+    from pipeline.config.run import RunConfig
+    from pipeline.generate.generator import Generator
+    from pipeline.generate.request import DrawnBy, Encoder
 
 _IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
@@ -41,21 +41,21 @@ class WhichModel:
 
     def load(self, device: str) -> Generator:
         """Raises CheckpointError or EncoderError."""
-        from pipeline.sample import load_generator
+        from pipeline.generate.generator import load_generator
 
         return load_generator(self.denoiser, self.vae, self.clip, device)
 
     def identity(self) -> DrawnBy:
         """What tells it apart from other models, without any path of this machine. Reads all its files."""
         from data_catalog.storage.manifest import file_digest
-        from pipeline.drawing import DrawnBy
+        from pipeline.generate.request import DrawnBy
 
         vae, clip = _encoder(self.vae), _encoder(self.clip)
         return DrawnBy(source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip)
 
 
 def _encoder(name: str) -> Encoder:
-    from pipeline.drawing import Encoder
+    from pipeline.generate.request import Encoder
     from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
 
     is_path = name not in SHIPPED_ENCODERS and encoder_folder(name)
@@ -75,7 +75,7 @@ def which_model(
 
 
 def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> WhichModel:
-    from pipeline.train_events import average_file
+    from pipeline.train.events import average_file
 
     kept, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
     if not 0 <= number < len(kept):
@@ -123,7 +123,7 @@ def trained_run(
     config: Path, overrides: Sequence[str], settings: RunConfig
 ) -> tuple[Manifest, Manifest, Manifest | None]:
     """The encodings and the model of a run, and its report where there is one. Raises UserMistake."""
-    from pipeline.stage import survey
+    from pipeline.stages.run_stage import survey
 
     statuses = survey(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
@@ -137,7 +137,7 @@ def trained_run(
 def _named(model: Path, settings: RunConfig) -> WhichModel:
     """A denoiser's file, and the encoders of a run that needs no output."""
     from pipeline.preflight import encoder_problem
-    from pipeline.train_events import model_file
+    from pipeline.train.events import model_file
 
     path, encode = model_file(model), settings.encode
     problems = [

@@ -15,10 +15,10 @@ from data_catalog.storage.cached_files import ObjectStorageError
 from data_catalog.storage.files import write_problem
 from data_catalog.storage.object_store import check_object_root, is_url
 from data_catalog.url_table.table import UrlTableError, open_url_table
-from pipeline.caption_draw import wrong_weights
-from pipeline.config import ConfigError, RunConfig
-from pipeline.shortage import descriptor_limit
-from pipeline.train_events import model_file
+from pipeline.compute.resource_limits import descriptor_limit
+from pipeline.config.run import ConfigError, RunConfig
+from pipeline.dataset.caption_sampling import wrong_weights
+from pipeline.train.events import model_file
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
 
 _FEWEST_DESCRIPTORS = 128  # pipes to workers and servers, connections, files of shards
@@ -178,7 +178,7 @@ def _starting_point(config: RunConfig) -> Iterator[str]:
 
 def _engine(config: RunConfig) -> Iterator[str]:
     if config.engine.kind == "ray":
-        from pipeline.ray_pool import ray_problems
+        from pipeline.compute.ray_pool import ray_problems
 
         yield from ray_problems(config.engine, config.encode.device, config.train.launch.nodes)
 
@@ -188,7 +188,7 @@ def _devices(config: RunConfig) -> Iterator[str]:
     wanted = {(name, getattr(config, name).device) for name in here}
     unusual = sorted((name, device) for name, device in wanted if device not in ("auto", "cpu"))
     if unusual:
-        from pipeline.devices import DeviceError, choose_device
+        from pipeline.compute.devices import DeviceError, choose_device
 
         for name, device in unusual:
             try:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog.storage.shard_reuse import adopt_nothing
-from pipeline.config import EncodeConfig, EngineConfig
-from pipeline.encode import encode
-from pipeline.pool import map_in_pool, pool_on
+from pipeline.compute.worker_pool import map_in_pool, pool_on
+from pipeline.config.run import EncodeConfig, EngineConfig
+from pipeline.encode.stage import encode
 from tests.support.image_shards import make_images
 from tests.support.tracker import RememberingTracker
 

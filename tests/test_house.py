@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from pipeline.stage import STAGES
+from pipeline.stages.run_stage import STAGES
 
 REPOSITORY = Path(__file__).parents[1]
 ROOMS = ("data_catalog", "tld_model", "pipeline", "flows")
@@ -23,15 +23,14 @@ def users_of(library: str) -> set[str]:
 
 
 def test_each_library_is_named_where_it_belongs() -> None:
-    recipe = "pipeline/demo_encoders.py"  # builds untrained models, which no stage does
-    assert users_of("img2dataset") == {"pipeline/download.py"}
+    assert users_of("img2dataset") == {"pipeline/download/stage.py"}
     carried = {
-        "pipeline/diffusers_pipeline.py",
-        "pipeline/diffusers_transformer.py",
+        "pipeline/export/diffusers_pipeline.py",
+        "pipeline/export/diffusers_transformer.py",
     }  # by exports, which diffusers runs
-    example = "pipeline/export_diffusers.py"  # in the text of the card
-    assert users_of("diffusers") == {"tld_model/encoders/clip.py", recipe, example, *carried}
-    assert users_of("transformers") == {"tld_model/encoders/clip.py", recipe, "pipeline/diffusers_pipeline.py"}
+    example = "pipeline/export/diffusers.py"  # in the text of the card
+    assert users_of("diffusers") == {"tld_model/encoders/clip.py", example, *carried}
+    assert users_of("transformers") == {"tld_model/encoders/clip.py", "pipeline/export/diffusers_pipeline.py"}
 
 
 def test_no_file_can_run_code_by_being_loaded() -> None:

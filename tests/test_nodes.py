@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import RunConfig, load_config
-from pipeline.stage import survey
-from pipeline.train_events import MODEL_FILE
-from pipeline.train_process import TrainJob
+from pipeline.config.run import RunConfig, load_config
+from pipeline.stages.run_stage import survey
+from pipeline.train.events import MODEL_FILE
+from pipeline.train.stage import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
@@ -73,7 +73,7 @@ def under_torchrun(config: RunConfig, out: Path) -> subprocess.Popen[str]:
     out.mkdir()
     job = TrainJob(encodings=encodings, out=out, config=config.train, model=config.model, device="cpu")
     (out / "job.json").write_text(job.model_dump_json())
-    arguments = ["--standalone", "--nproc-per-node=2", "-m", "pipeline.train_rank", str(out / "job.json")]
+    arguments = ["--standalone", "--nproc-per-node=2", "-m", "pipeline.train.worker", str(out / "job.json")]
     return run("torch.distributed.run", *arguments)
 
 

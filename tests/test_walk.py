@@ -14,14 +14,14 @@ from data_catalog.images import read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from data_catalog.url_table.table import open_url_table
-from pipeline.batches import open_pairs, split_pairs
-from pipeline.config import load_config
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.evaluate import evaluate
-from pipeline.sample import load_generator
-from pipeline.stage import Output, run_stage
-from pipeline.train_process import train
+from pipeline.config.run import load_config
+from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
+from pipeline.evaluate.stage import evaluate
+from pipeline.generate.generator import load_generator
+from pipeline.stages.run_stage import Output, run_stage
+from pipeline.train.stage import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

@@ -32,7 +32,7 @@ def later_version(tmp_path: Path) -> Path:
     """The packages, each section of whose settings has one more."""
     for package in ("data_catalog", "flows", "pipeline", "tld_model"):
         shutil.copytree(REPOSITORY / package, tmp_path / "later" / package)
-    settings = tmp_path / "later/pipeline/config.py"
+    settings = tmp_path / "later/pipeline/config/run.py"
     text, sections = re.subn(
         r"^(class (?:Download|Encode|Train|Evaluate)Config\(.*?\):\n(?:    \"\"\".*?\"\"\"\n)?)",
         r"\1\n    newer: int = 7\n",

@@ -20,7 +20,7 @@ RUNS = 2
 _BEGIN = """
 import pathlib, sys
 from flows.tracking import pipeline_run
-from pipeline.config import load_config
+from pipeline.config.run import load_config
 config = load_config(pathlib.Path(sys.argv[1]), sys.argv[2:])
 print("ready", flush=True)
 input()

@@ -18,7 +18,7 @@ from flows.outbox import Message, Outbox
 from flows.prefect_server import PrefectServerError, free_port
 from flows.terminal import UserMistake
 from flows.tracking import _closing
-from pipeline.stage import StageFailed
+from pipeline.stages.run_stage import StageFailed
 from tests.support.command import CANARY
 from tests.support.faults import fill, small_disk
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.sample import load_generator
+from pipeline.generate.generator import load_generator
 from tests.support.command import tld
 from tests.support.small import TINY
 from tld_model.config import DenoiserConfig

@@ -14,10 +14,10 @@ from flows.clean import clean
 from flows.mlflow_store import open_store, tracking_uri
 from flows.registry import CHAMPION
 from flows.terminal import UserMistake
-from pipeline.config import RunConfig
-from pipeline.inventory import Waste, find_waste, remove
-from pipeline.stage import survey
-from pipeline.trash import empty_trash, move_to_trash, undo
+from pipeline.config.run import RunConfig
+from pipeline.maintenance.cleanup import Waste, find_waste, remove
+from pipeline.maintenance.trash import empty_trash, move_to_trash, undo
+from pipeline.stages.run_stage import survey
 from tests.support.command import snapshot, tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides

@@ -22,8 +22,8 @@ from flows.mlflow_store import RecordUnusable, Store, open_client, open_store
 from flows.open_runs import OpenRuns, end_abandoned
 from flows.registry import registered_files
 from flows.terminal import UserMistake
-from pipeline.config import RunConfig, load_config
-from pipeline.train_events import MODEL_FILE
+from pipeline.config.run import RunConfig, load_config
+from pipeline.train.events import MODEL_FILE
 from tests.support.small import TINY, small
 from tld_model.sampling import Sampling
 

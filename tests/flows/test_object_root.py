@@ -23,11 +23,11 @@ from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore
 from flows.prefect_server import free_port
-from pipeline.config import RunConfig, load_config
-from pipeline.encode import encode
-from pipeline.inventory import find_waste, remove
-from pipeline.object_root import NoRoomForCopies, brought, look_up, written_alone
-from pipeline.stage import run_stage, survey
+from pipeline.config.run import RunConfig, load_config
+from pipeline.encode.stage import encode
+from pipeline.maintenance.cleanup import find_waste, remove
+from pipeline.stages.remote_workspace import NoRoomForCopies, brought, look_up, written_alone
+from pipeline.stages.run_stage import run_stage, survey
 from tests.support import command
 from tests.support.command import tld
 from tests.support.object_server import object_server

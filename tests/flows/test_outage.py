@@ -24,7 +24,7 @@ from flows.mlflow_store import tracking_uri
 from flows.outbox import Message, Outbox
 from flows.prefect_server import free_port
 from flows.tracking import pipeline_run
-from pipeline.config import RunConfig, load_config
+from pipeline.config.run import RunConfig, load_config
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.manifests import encodings_manifest
 from tests.support.mlflow_server import kill, mlflow_server

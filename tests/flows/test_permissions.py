@@ -14,9 +14,9 @@ from data_catalog.storage.file_lock import LOCK_NAME, held
 from data_catalog.storage.manifest import read_manifest
 from flows.causes import cause_outside
 from flows.mlflow_store import open_store
-from pipeline.config import RunConfig
-from pipeline.stage import survey
-from pipeline.verify import verify
+from pipeline.config.run import RunConfig
+from pipeline.maintenance.verify import verify
+from pipeline.stages.run_stage import survey
 from tests.support.users import as_another_user, shared_folder
 from tests.support.workspace import make_workspace
 from tld_model.checkpoint import read_config

@@ -11,8 +11,8 @@ from PIL import Image
 
 from flows.cli import app
 from flows.terminal import UserMistake, prompts_and_overrides
-from pipeline.picture_file import read_settings
-from pipeline.windows import WindowError
+from pipeline.generate.png_metadata import read_settings
+from pipeline.generate.tiling import WindowError
 from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.untrained import untrained_generator

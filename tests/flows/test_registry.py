@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flows.registry import Registered, contest, registered_files
-from pipeline.sample import load_generator
+from pipeline.generate.generator import load_generator
 from tests.support.command import tld
 from tests.support.small import TINY, small
 from tld_model.sampling import Sampling

@@ -18,9 +18,9 @@ from PIL import Image
 from flows.mlflow_model import DETAILS_FILE
 from flows.sample import sample
 from flows.terminal import UserMistake
-from pipeline.picture_file import read_settings, write_picture
-from pipeline.pictures import picture_grid
-from pipeline.sample import load_generator
+from pipeline.generate.generator import load_generator
+from pipeline.generate.png_metadata import read_settings, write_picture
+from pipeline.reporting.image_grid import picture_grid
 from tests.support.command import ENVIRONMENT, REPOSITORY, command, tld
 from tests.support.small import TINY
 from tests.support.untrained import untrained_generator

@@ -23,8 +23,8 @@ from flows.serve_app import Service, picture_service
 from flows.serve_card import Card
 from flows.serve_guard import Access, read_access
 from flows.terminal import UserMistake
-from pipeline.drawing_requests import DrawingRequest
-from pipeline.dynamic_batches import BeforeStep
+from pipeline.serving.batch_queue import BeforeStep
+from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
 from tld_model.sampling import Sampling

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from flows.prefect_server import free_port
 from flows.serve import listen
 from flows.terminal import UserMistake
-from pipeline.sample import Generator, load_generator
-from pipeline.stage import survey
+from pipeline.generate.generator import Generator, load_generator
+from pipeline.stages.run_stage import survey
 from tests.support.browser import browser_page, needs_browser
 from tests.support.command import start, tld
 from tests.support.finished import finish
@@ -75,7 +75,7 @@ def site(workspace: tuple[Path, list[str]]) -> Iterator[int]:
 
 
 def generator(overrides: list[str]) -> Generator:
-    from pipeline.config import load_config
+    from pipeline.config.run import load_config
 
     model = survey(load_config(TINY, overrides))["train"].manifest
     assert model

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from flows.serve_app import picture_service
 from flows.serve_card import Card
 from flows.serve_guard import Access
-from pipeline.drawing_requests import DrawingRequest
-from pipeline.dynamic_batches import BeforeStep
-from pipeline.picture_requests import draw_with
+from pipeline.serving.batch_queue import BeforeStep
+from pipeline.serving.generate_batch import draw_with
+from pipeline.serving.requests import DrawingRequest
 from tests.support.generated import generated
 from tests.support.live import ask, ask_on, live
 from tests.support.untrained import untrained_generator

@@ -14,8 +14,8 @@ from flows.mlflow_model import DETAILS_FILE, read_details
 from flows.registry import registered_files
 from flows.terminal import UserMistake
 from flows.which_model import which_model
-from pipeline.config import load_config
-from pipeline.train_events import MODEL_FILE
+from pipeline.config.run import load_config
+from pipeline.train.events import MODEL_FILE
 from tests.support.small import TINY, small
 
 HONEST: dict[str, Any] = {"vae": "shapes-vae", "clip": "shapes-clip", "sampling": {"steps": 4}}

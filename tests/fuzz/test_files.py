@@ -17,10 +17,10 @@ from PIL import Image
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import ManifestError, read_manifest, write_manifest
-from pipeline.config import DownloadConfig
-from pipeline.http_messages import FetchFailed
-from pipeline.pixels import SquareResizer
-from pipeline.safe_http import GuardedOpener
+from pipeline.config.run import DownloadConfig
+from pipeline.download.http.messages import FetchFailed
+from pipeline.download.http.opener import GuardedOpener
+from pipeline.download.resize import SquareResizer
 from tests.data_catalog.test_encodings import make_shard
 from tests.support.command import REPOSITORY
 from tests.support.fuzz import bounded_memory, check_explained, damaged, refused_only_by, run_tld

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.animation import strip, write_animation
+from pipeline.generate.animation import strip, write_animation
 
 FRAMES = np.stack([np.full((64, 48, 3), (level, 30, 200), np.uint8) for level in (0, 60, 120, 240)])
 THERE_AND_BACK = (0, 60, 120, 240, 120, 60)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.batches import open_pairs, split_pairs
-from pipeline.config import load_config
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.evaluate import evaluate
-from pipeline.stage import Output, run_stage
-from pipeline.train import held_out_loss
-from pipeline.train_process import train
+from pipeline.config.run import load_config
+from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
+from pipeline.evaluate.stage import evaluate
+from pipeline.stages.run_stage import Output, run_stage
+from pipeline.train.loop import held_out_loss
+from pipeline.train.stage import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import stopwatch
-from pipeline.batches import open_pairs, split_pairs
-from pipeline.bench import bench
-from pipeline.config import load_config
-from pipeline.scratch_data import NoRoom, write_encodings
-from pipeline.stopwatch import largest_batch, memory
+from pipeline.bench import measure as stopwatch
+from pipeline.bench.bench import bench
+from pipeline.bench.measure import largest_batch, memory
+from pipeline.bench.synthetic_data import NoRoom, write_encodings
+from pipeline.config.run import load_config
+from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
 from tests.support.command import tld
 from tests.support.small import TINY, small
 from tld_model.config import DenoiserConfig

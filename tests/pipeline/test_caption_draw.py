@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.caption_draw import CaptionColumnError, CaptionDraw, caption_draw, wrong_weights
+from pipeline.dataset.caption_sampling import CaptionColumnError, CaptionDraw, caption_draw, wrong_weights
 
 COLUMNS = ("caption", "alt", "recaptioned")
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.batches import EncodedPairs, Split, open_pairs, split_pairs
-from pipeline.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
-from pipeline.config import TrainConfig
-from pipeline.distributed import shard
-from pipeline.train import TrainState, initial_state, train_steps
+from pipeline.config.run import TrainConfig
+from pipeline.dataset.encoded_dataset import EncodedPairs, Split, open_pairs, split_pairs
+from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
+from pipeline.train.loop import TrainState, initial_state, train_steps
+from pipeline.train.sharding import shard
 from tests.support.training import MODEL, SETTINGS, write_encodings
 
 CONFIG = TrainConfig(**SETTINGS)
@@ -264,7 +264,7 @@ def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
     def refuse(path: Path) -> None:  # root, as whom tests may run, may read anything
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pipeline.checkpoints.zipfile.ZipFile", refuse)
+    monkeypatch.setattr("pipeline.train.checkpoints.zipfile.ZipFile", refuse)
     with pytest.raises(CheckpointNotRead, match=r"step-00000001\.pt may not be read by this user: Permission denied"):
         resume(fresh(), tmp_path, "cpu")
     assert len(checkpoints(tmp_path)) == 1

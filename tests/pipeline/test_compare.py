@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.compare import ComparisonError, compare
-from pipeline.comparison_page import Row, Run, config_differences
-from pipeline.config import RunConfig
-from pipeline.intervals import Estimate
-from pipeline.stage import survey
+from pipeline.config.run import RunConfig
+from pipeline.evaluate.compare import ComparisonError, compare
+from pipeline.evaluate.comparison_page import Row, Run, config_differences
+from pipeline.scoring.bootstrap import Estimate
+from pipeline.stages.run_stage import survey
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import ConfigError, DownloadConfig, load_config
-from pipeline.optimizers import learning_rate
-from pipeline.step_loss import largest_weight, noise_quantile
+from pipeline.config.run import ConfigError, DownloadConfig, load_config
+from pipeline.train.loss import largest_weight, noise_quantile
+from pipeline.train.optimizers import learning_rate
 from tld_model.denoiser import Denoiser
 
 CONF = Path(__file__).parents[2] / "conf"

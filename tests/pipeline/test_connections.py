@@ -18,14 +18,14 @@ import pyarrow as pa
 import pytest
 
 from data_catalog.url_table.table import UrlShard
-from pipeline import connections
-from pipeline.addresses import shared_by
-from pipeline.connections import Slots
-from pipeline.download import ShardDownloader
-from pipeline.host_turns import HostGivenUp, HostTurns, Route
-from pipeline.safe_http import GuardedOpener
-from pipeline.shortage import Shortage, descriptor_limit, free_descriptors, raise_descriptor_limit
-from pipeline.stage import StageFailed
+from pipeline.compute.resource_limits import Shortage, descriptor_limit, free_descriptors, raise_descriptor_limit
+from pipeline.download.http import connections
+from pipeline.download.http.addresses import shared_by
+from pipeline.download.http.connections import Slots
+from pipeline.download.http.opener import GuardedOpener
+from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
+from pipeline.download.stage import ShardDownloader
+from pipeline.stages.run_stage import StageFailed
 from tests.pipeline.test_safe_http import config, fetch, names
 from tests.support import hostile
 from tests.support.hostile import Hostile
@@ -190,7 +190,7 @@ def test_a_worker_leaves_no_temporary_files(server: Hostile, tmp_path: Path) -> 
 _ONE_ROW = """
 import os, sys
 from pathlib import Path
-from pipeline.download import ShardDownloader
+from pipeline.download.stage import ShardDownloader
 from tests.pipeline.test_connections import config, shard_of
 
 ShardDownloader(config(image_size=64), Path(sys.argv[2]), "")(shard_of([f"{sys.argv[1]}/picture/1"]))
@@ -209,7 +209,7 @@ def test_slots_shrink_by_each_shortage_to_one() -> None:
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_may_be() -> None:
     code = (
-        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (50, 300)); from pipeline.shortage import *;"
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (50, 300)); from pipeline.compute.resource_limits import *;"
         "raise_descriptor_limit(); print(descriptor_limit(), free_descriptors() > 200)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "300 True\n"

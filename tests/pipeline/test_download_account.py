@@ -20,12 +20,12 @@ from data_catalog.excluded_rows import dropped_keys
 from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
-from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
-from pipeline.download import ShardDownloader, download
-from pipeline.download_account import failed_for_now
-from pipeline.dropped_rows import dropped_rows
-from pipeline.encode import encode
-from pipeline.stage import StageFailed, run_stage, survey
+from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig
+from pipeline.download.outcomes import failed_for_now
+from pipeline.download.stage import ShardDownloader, download
+from pipeline.encode.stage import encode
+from pipeline.maintenance.excluded_rows import dropped_rows
+from pipeline.stages.run_stage import StageFailed, run_stage, survey
 from tests.support.mapping import map_here
 from tests.support.pictures import encoded, photo
 from tests.support.tracker import RememberingTracker

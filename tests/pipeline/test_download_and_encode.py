@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from data_catalog.images import ImagePair, read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
-from pipeline.config import DownloadConfig, EncodeConfig, RunConfig
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.pool import map_in_pool
-from pipeline.stage import StageFailed, run_stage, survey
+from pipeline.compute.worker_pool import map_in_pool
+from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
+from pipeline.stages.run_stage import StageFailed, run_stage, survey
 from tests.support import pictures as web
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.drawing_requests import DrawingRequest, PictureRequest
-from pipeline.dynamic_batches import (
+from pipeline.serving.batch_queue import (
     BeforeStep,
     DynamicBatches,
     Failed,
@@ -21,6 +20,7 @@ from pipeline.dynamic_batches import (
     Step,
     Told,
 )
+from pipeline.serving.requests import DrawingRequest, PictureRequest
 from tld_model.sampling import Sampling
 
 STEPS = 3

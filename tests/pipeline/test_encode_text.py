@@ -15,11 +15,11 @@ from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.images import read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
-from pipeline.batches import open_pairs
-from pipeline.caption_draw import caption_draw
-from pipeline.config import DownloadConfig, EncodeConfig
-from pipeline.download import download
-from pipeline.encode import encode
+from pipeline.config.run import DownloadConfig, EncodeConfig
+from pipeline.dataset.caption_sampling import caption_draw
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
 from tests.support import pictures as web
 from tests.support.image_shards import images_manifest, make_images
 from tests.support.mapping import map_here

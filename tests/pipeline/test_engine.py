@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import ConfigError, RunConfig, load_config
+from pipeline.config.run import ConfigError, RunConfig, load_config
 from pipeline.preflight import check_run
-from pipeline.stage import STAGES, settings_that_matter
+from pipeline.stages.run_stage import STAGES, settings_that_matter
 from tests.support.small import TINY, small
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.workspace import Workspace
-from pipeline.config import SCORES, RunConfig
-from pipeline.evaluate import evaluate, load_models
-from pipeline.hardware import hardware
-from pipeline.judge import load_judged, save_judged
-from pipeline.stage import StageFailed, run_stage, survey
+from pipeline.compute.hardware import hardware
+from pipeline.config.run import SCORES, RunConfig
+from pipeline.evaluate.stage import evaluate, load_models
+from pipeline.scoring.image_scores import load_judged, save_judged
+from pipeline.stages.run_stage import StageFailed, run_stage, survey
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker

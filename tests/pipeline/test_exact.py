@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from data_catalog.storage.file_lock import held
-from pipeline import train_process
-from pipeline.batches import batch_numbers, open_pairs, split_pairs
-from pipeline.child import ChildFailed, run_child
-from pipeline.config import ConfigError, LaunchConfig, TrainConfig, load_config
-from pipeline.nodes import meeting_of
+from pipeline.compute.child_processes import ChildFailed, run_child
+from pipeline.compute.ranks import rank_environments
+from pipeline.compute.rendezvous import meeting_of
+from pipeline.config.run import ConfigError, LaunchConfig, TrainConfig, load_config
+from pipeline.dataset.encoded_dataset import batch_numbers, open_pairs, split_pairs
 from pipeline.preflight import check_run
-from pipeline.ranks import rank_environments
-from pipeline.stage import Output, StageFailed
+from pipeline.stages.run_stage import Output, StageFailed
+from pipeline.train import stage as train_process
 from tests.support.command import descendants, is_running
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker

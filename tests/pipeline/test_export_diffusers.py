@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import EvaluateConfig
-from pipeline.export_diffusers import ExportError, check_target, export_diffusers
-from pipeline.model_card import Usage, card_of_weights
-from pipeline.one_file import one_file
-from pipeline.sample import Generator
+from pipeline.config.run import EvaluateConfig
+from pipeline.export.bundle_source import one_file
+from pipeline.export.diffusers import ExportError, check_target, export_diffusers
+from pipeline.export.model_card import Usage, card_of_weights
+from pipeline.generate.generator import Generator
 from tests.support import load_exports
 from tests.support.untrained import untrained_generator
 from tld_model.config import DenoiserConfig
@@ -167,12 +167,12 @@ def test_the_example_of_the_card_runs(exported: Exported) -> None:
 
 
 def test_the_code_is_ours_and_needs_none_of_ours() -> None:
-    for module in ("pipeline.diffusers_pipeline", "pipeline.diffusers_transformer"):
+    for module in ("pipeline.export.diffusers_pipeline", "pipeline.export.diffusers_transformer"):
         text = one_file(module)
         compile(text, module, "exec")
         assert "\nfrom tld_model" not in text
         assert "\nfrom pipeline" not in text
-    assert "def solve_dpmpp_2m(" in one_file("pipeline.diffusers_pipeline")
+    assert "def solve_dpmpp_2m(" in one_file("pipeline.export.diffusers_pipeline")
 
 
 def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.given_picture import read_picture
-from pipeline.image_to_image import PictureError
+from pipeline.generate.image_to_image import PictureError
+from pipeline.generate.input_image import read_picture
 
 
 def png(pixels: NDArray[np.uint8]) -> io.BytesIO:

@@ -21,14 +21,14 @@ from data_catalog import images as packed_images
 from data_catalog.excluded_rows import read_dropped
 from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import Manifest, Shard, file_digest, file_records
-from pipeline import download as download_stage
-from pipeline.config import DownloadConfig, EncodeConfig
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.isolated import Budget
-from pipeline.pool import map_in_pool
-from pipeline.shortage import Shortage
-from pipeline.stage import MapShards, Output, StageFailed
+from pipeline.compute.isolated_process import Budget
+from pipeline.compute.resource_limits import Shortage
+from pipeline.compute.worker_pool import map_in_pool
+from pipeline.config.run import DownloadConfig, EncodeConfig
+from pipeline.download import stage as download_stage
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
+from pipeline.stages.run_stage import MapShards, Output, StageFailed
 from tests.support.bombs import jpeg_of_scans
 from tests.support.fragile import Fragile
 from tests.support.image_shards import images_manifest, make_images

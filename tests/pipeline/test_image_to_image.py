@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.image_to_image import PictureError, image_to_image, levels_from
+from pipeline.generate.image_to_image import PictureError, image_to_image, levels_from
 from tests.support.untrained import untrained_generator
 from tld_model.sampler import noise_levels
 from tld_model.sampling import Sampling

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import ConfigError, RunConfig, load_config
+from pipeline.config.run import ConfigError, RunConfig, load_config
 from pipeline.preflight import check_run
-from pipeline.stage import STAGES, settings_that_matter
-from pipeline.train import initial_state
+from pipeline.stages.run_stage import STAGES, settings_that_matter
+from pipeline.train.loop import initial_state
 from tests.support.small import TINY, small
 from tld_model.checkpoint import save_denoiser
 from tld_model.denoiser import Denoiser

@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.image_to_image import PictureError
-from pipeline.inpaint import inpaint
-from pipeline.sample import Generator
+from pipeline.generate.generator import Generator
+from pipeline.generate.image_to_image import PictureError
+from pipeline.generate.inpaint import inpaint
 from tests.support.untrained import untrained_generator
 from tld_model.encoders.clip import load_image_codec, load_text_encoder
 from tld_model.sampling import Sampling

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.interpolate import interpolate, slerp
+from pipeline.generate.interpolate import interpolate, slerp
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 

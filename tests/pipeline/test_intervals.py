@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.intervals import bootstrap, bootstrap_difference
-from pipeline.metrics import Statistic, cmmd_of, frechet_of, mean_of
+from pipeline.scoring.bootstrap import bootstrap, bootstrap_difference
+from pipeline.scoring.metrics import Statistic, cmmd_of, frechet_of, mean_of
 
 
 def test_the_interval_of_a_mean_is_that_of_the_textbook_and_the_same_every_time() -> None:

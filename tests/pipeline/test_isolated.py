@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.isolated import CRASHED, TOO_LARGE, TOO_SLOW, Budget, Isolated, Refused
-from pipeline.shortage import Shortage
+from pipeline.compute.isolated_process import CRASHED, TOO_LARGE, TOO_SLOW, Budget, Isolated, Refused
+from pipeline.compute.resource_limits import Shortage
 from tests.support.command import is_running
 
 

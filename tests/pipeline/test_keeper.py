@@ -15,8 +15,8 @@ from data_catalog.storage.cached_files import Mark, ObjectStorageError, fetch, p
 from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
 from data_catalog.storage.manifest import MANIFEST_NAME, forget
 from data_catalog.storage.object_store import ObjectStore
-from pipeline.config import load_config
-from pipeline.object_root import written_alone
+from pipeline.config.run import load_config
+from pipeline.stages.remote_workspace import written_alone
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 

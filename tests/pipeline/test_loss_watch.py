@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from pipeline.config import TrainConfig
-from pipeline.loss_watch import Diverged, LossWatch, check_weights
-from pipeline.train import TrainStep, initial_state
+from pipeline.config.run import TrainConfig
+from pipeline.train.divergence import Diverged, LossWatch, check_weights
+from pipeline.train.loop import TrainStep, initial_state
 from tests.support.training import MODEL, SETTINGS
 
 

@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from pipeline.metrics import (
+from pipeline.scoring.metrics import (
     Statistic,
     clip_scores,
     cmmd,

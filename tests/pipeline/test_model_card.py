@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.model_card import Usage, model_card, public_name
-from pipeline.stage import survey
+from pipeline.export.model_card import Usage, model_card, public_name
+from pipeline.stages.run_stage import survey
 from tests.support.workspace import make_workspace
 
 

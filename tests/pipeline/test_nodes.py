@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import ConfigError, LaunchConfig, load_config
-from pipeline.nodes import Meeting, Nodes, NodesApart, joined_nodes, meeting_of
+from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, joined_nodes, meeting_of
+from pipeline.config.run import ConfigError, LaunchConfig, load_config
 from pipeline.preflight import check_run
-from pipeline.train_process import TrainJob, train_along
+from pipeline.train.stage import TrainJob, train_along
 from tests.support.small import TINY, small
 
 WAIT_S = 20

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.outpaint import outpaint, panorama
-from pipeline.sample import Generator
-from pipeline.windows import Border, WindowError
+from pipeline.generate.generator import Generator
+from pipeline.generate.outpaint import outpaint, panorama
+from pipeline.generate.tiling import Border, WindowError
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 

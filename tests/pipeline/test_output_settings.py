@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
-from pipeline.config import DownloadConfig, EncodeConfig, EvaluateConfig, RunConfig, TrainConfig
-from pipeline.download import recipe_of
-from pipeline.encode import _recipes
-from pipeline.stage import STAGES, fingerprint, settings_that_matter
+from pipeline.config.run import DownloadConfig, EncodeConfig, EvaluateConfig, RunConfig, TrainConfig
+from pipeline.download.stage import recipe_of
+from pipeline.encode.stage import _recipes
+from pipeline.stages.run_stage import STAGES, fingerprint, settings_that_matter
 from tld_model.config import DenoiserConfig
 
 STORED = json.loads(Path(__file__).with_name("stored_fingerprints.json").read_text(encoding="utf-8"))

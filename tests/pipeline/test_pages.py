@@ -9,8 +9,8 @@ import re
 import numpy as np
 from PIL import Image
 
-from pipeline.charts import Points, curves
-from pipeline.pages import picture_uri
+from pipeline.reporting.charts import Points, curves
+from pipeline.reporting.render import picture_uri
 
 
 def decoded(uri: str) -> tuple[str, bytes]:

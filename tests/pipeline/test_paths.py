@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import ConfigError, RunConfig, load_config
-from pipeline.download import download
+from pipeline.config.run import ConfigError, RunConfig, load_config
+from pipeline.download.stage import download
 from tests.support.mapping import map_here
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker

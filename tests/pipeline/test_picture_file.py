@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from pipeline.picture_file import ENTRY, PictureFileError, read_settings, write_picture
+from pipeline.generate.png_metadata import ENTRY, PictureFileError, read_settings, write_picture
 
 PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 SETTINGS = {"prompts": ["ein roter Stern ✶", "红星"], "seed": 7, "guidance": 2.5, "size": [64, 32]}

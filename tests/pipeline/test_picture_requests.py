@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.drawing_requests import InterpolationRequest, OutpaintingRequest, PictureRequest, share_a_batch
-from pipeline.interpolate import interpolate
-from pipeline.picture_requests import draw_with
-from pipeline.sample import Generator
-from pipeline.windows import Border
+from pipeline.generate.generator import Generator
+from pipeline.generate.interpolate import interpolate
+from pipeline.generate.tiling import Border
+from pipeline.serving.generate_batch import draw_with
+from pipeline.serving.requests import InterpolationRequest, OutpaintingRequest, PictureRequest, share_a_batch
 from tests.support.untrained import untrained_generator
 from tld_model.sampling import Sampling
 

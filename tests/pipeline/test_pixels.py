@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from pipeline.pixels import SquareResizer
+from pipeline.download.resize import SquareResizer
 from tests.support.bombs import jpeg_of_scans, png
 from tests.support.pictures import encoded, photo
 

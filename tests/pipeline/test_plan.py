@@ -11,8 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from data_catalog.storage.manifest import FileRecord, Shard, write_receipt
-from pipeline.config import load_config
-from pipeline.plan import HeavyHosts, plan_download
+from pipeline.config.run import load_config
+from pipeline.download.plan import HeavyHosts, plan_download
 from tests.support.command import tld
 from tests.support.small import TINY, small
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import pool
-from pipeline.pool import ShardFailed, ShardPool, WorkerDied, map_in_pool
+from pipeline.compute import worker_pool as pool
+from pipeline.compute.worker_pool import ShardFailed, ShardPool, WorkerDied, map_in_pool
 
 
 def square() -> Callable[[int], tuple[int, int]]:

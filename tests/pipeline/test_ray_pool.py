@@ -16,14 +16,14 @@ import pytest
 
 from data_catalog.storage.manifest import Manifest
 from flows.nodes import train_on_nodes
-from pipeline import ray_pool
-from pipeline.config import ConfigError, EngineConfig, RunConfig, load_config
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.pool import PoolClosed, ShardFailed, map_in_pool, pool_on, run_with_retries
+from pipeline.compute import ray_pool
+from pipeline.compute.ray_pool import RayPool
+from pipeline.compute.worker_pool import PoolClosed, ShardFailed, map_in_pool, pool_on, run_with_retries
+from pipeline.config.run import ConfigError, EngineConfig, RunConfig, load_config
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
 from pipeline.preflight import check_run
-from pipeline.ray_pool import RayPool
-from pipeline.stage import MapShards, run_stage, survey
+from pipeline.stages.run_stage import MapShards, run_stage, survey
 from tests.pipeline.test_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.config import RunConfig, load_config
-from pipeline.stage import Output, StageFailed, run_stage, survey
+from pipeline.config.run import RunConfig, load_config
+from pipeline.stages.run_stage import Output, StageFailed, run_stage, survey
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 

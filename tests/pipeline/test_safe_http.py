@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from data_catalog.url_table.table import UrlShard
-from pipeline.addresses import may_connect
-from pipeline.config import DownloadConfig
-from pipeline.download import ShardDownloader
-from pipeline.host_turns import HostGivenUp, HostTurns, Route
-from pipeline.http_messages import FetchFailed
-from pipeline.safe_http import GuardedOpener, is_transient
+from pipeline.config.run import DownloadConfig
+from pipeline.download.http.addresses import may_connect
+from pipeline.download.http.messages import FetchFailed
+from pipeline.download.http.opener import GuardedOpener, is_transient
+from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
+from pipeline.download.stage import ShardDownloader
 from tests.support import hostile
 from tests.support.hostile import Hostile
 
@@ -251,9 +251,9 @@ def test_a_shard_may_be_larger_than_the_memory_for_its_bodies(server: Hostile, t
 _FETCH_FLOODS = """
 import io, resource, sys, urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pipeline.config import DownloadConfig
-from pipeline.pixels import SquareResizer
-from pipeline.safe_http import GuardedOpener
+from pipeline.config.run import DownloadConfig
+from pipeline.download.resize import SquareResizer
+from pipeline.download.http.opener import GuardedOpener
 
 opener = GuardedOpener(DownloadConfig(urls="x", allowed_networks=["127.0.0.0/8"], host_requests_per_s=None,
                                       requests_per_host=32, workers=1, threads=32, retries=0))

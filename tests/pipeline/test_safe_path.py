@@ -12,17 +12,17 @@ import pytest
 from tests.support.command import REPOSITORY
 
 CHILDREN = {
-    "-m": "subprocess.run([sys.executable, '-m', 'pipeline.config'], check=True)",
-    "-c": "subprocess.run([sys.executable, '-c', 'import logging, pipeline.config, queue'], check=True)",
+    "-m": "subprocess.run([sys.executable, '-m', 'pipeline.config.run'], check=True)",
+    "-c": "subprocess.run([sys.executable, '-c', 'import logging, pipeline.config.run, queue'], check=True)",
     "spawn": "multiprocessing.get_context('spawn').Pool(1).apply(len, [[1, 2]])",
-    "run_child": "run_child('pipeline.config', [], Path('log'), {0: {}}, 1, str)",
+    "run_child": "run_child('pipeline.config.run', [], Path('log'), {0: {}}, 1, str)",
     "server": "subprocess.run(server_command(0), env={**os.environ, 'PREFECT_HOME': 'nowhere'}, capture_output=True)",
 }
 SCRIPT = """
 import multiprocessing, os, subprocess, sys
 from pathlib import Path
 import flows
-from pipeline.child import run_child
+from pipeline.compute.child_processes import run_child
 from flows.prefect_server import server_command
 if __name__ == "__main__":
     {child}
@@ -52,7 +52,8 @@ def test_no_child_imports_from_the_current_folder(child: str, path: str, tmp_pat
 
 
 def test_a_checkout_that_is_not_installed_is_found_by_children_as_by_their_parent(tmp_path: Path) -> None:
-    code = "import subprocess, sys, flows; subprocess.run([sys.executable, '-c', 'import pipeline.config'], check=True)"
+    child = "[sys.executable, '-c', 'import pipeline.config.run']"
+    code = f"import subprocess, sys, flows; subprocess.run({child}, check=True)"
     site = [path for path in sys.path if path.endswith("site-packages")][-1]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "PYTHONPATH")}
     # Isolated from what is installed in this environment, but for the libraries.

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.config import EvaluateConfig, RunConfig
-from pipeline.evaluate import Held, Models, load_models, sample_held_out
-from pipeline.intervals import bootstrap
-from pipeline.metrics import mean_of
-from pipeline.pictures import Pictures
-from pipeline.stage import ShowsProgress, survey
-from pipeline.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
-from pipeline.sweep_page import write_sweep
+from pipeline.config.run import EvaluateConfig, RunConfig
+from pipeline.evaluate.stage import Held, Models, load_models, sample_held_out
+from pipeline.evaluate.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
+from pipeline.evaluate.sweep_page import write_sweep
+from pipeline.reporting.image_grid import Pictures
+from pipeline.scoring.bootstrap import bootstrap
+from pipeline.scoring.metrics import mean_of
+from pipeline.stages.run_stage import ShowsProgress, survey
 from tests.support.browser import needs_browser
 from tests.support.command import tld
 from tests.support.offline_page import DESK, PHONE, opened
@@ -79,7 +79,7 @@ def test_what_was_drawn_once_is_not_drawn_again(
         drawn.append(1)
         raise AssertionError
 
-    monkeypatch.setattr("pipeline.sweep.sample_held_out", never)
+    monkeypatch.setattr("pipeline.evaluate.sweep.sample_held_out", never)
     again = sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
     assert [(p.way, p.latency_s, p.quality) for p in again.points] == [
         (p.way, p.latency_s, p.quality) for p in swept.points
@@ -106,8 +106,8 @@ def test_each_point_is_drawn_with_its_own_average_though_others_are_known(
         drawn.append((settings.ema, loaded[-1]))
         return sample_held_out(models, held, settings, track)
 
-    monkeypatch.setattr("pipeline.sweep.load_models", load)
-    monkeypatch.setattr("pipeline.sweep.sample_held_out", draw)
+    monkeypatch.setattr("pipeline.evaluate.sweep.load_models", load)
+    monkeypatch.setattr("pipeline.evaluate.sweep.sample_held_out", draw)
     for guidance in ((7.0,), (7.0, 8.0)):
         wanted = [Way(Sampling(2, scale), ema) for scale in guidance for ema in (0, 1)]
         sweep(workspace, encodings, model, wanted, 6, RememberingTracker())

@@ -14,7 +14,9 @@ import torch
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.storage.manifest import Manifest
-from pipeline.batches import (
+from pipeline.config.run import TrainConfig
+from pipeline.dataset.caption_sampling import CaptionColumnError
+from pipeline.dataset.encoded_dataset import (
     EncodedPairs,
     Split,
     SplitError,
@@ -24,12 +26,10 @@ from pipeline.batches import (
     open_pairs,
     split_pairs,
 )
-from pipeline.caption_draw import CaptionColumnError
-from pipeline.checkpoints import checkpoints, resume, save_checkpoint
-from pipeline.config import TrainConfig
-from pipeline.optimizers import learning_rate
-from pipeline.train import held_out_loss, initial_state, train_steps
-from pipeline.train_process import ModelMismatch, check_fit, train
+from pipeline.train.checkpoints import checkpoints, resume, save_checkpoint
+from pipeline.train.loop import held_out_loss, initial_state, train_steps
+from pipeline.train.optimizers import learning_rate
+from pipeline.train.stage import ModelMismatch, check_fit, train
 from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
 from tld_model.config import DenoiserConfig, TextForm

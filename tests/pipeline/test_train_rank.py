@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.batches import open_pairs, split_pairs
-from pipeline.config import TrainConfig
-from pipeline.ranks import ALONE
-from pipeline.train import initial_state
-from pipeline.train_events import EVENTS_FILE, Story, set_events_aside
-from pipeline.train_process import TrainJob
-from pipeline.train_rank import Stop, Training
+from pipeline.compute.ranks import ALONE
+from pipeline.config.run import TrainConfig
+from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.train.events import EVENTS_FILE, Story, set_events_aside
+from pipeline.train.loop import initial_state
+from pipeline.train.stage import TrainJob
+from pipeline.train.worker import Stop, Training
 from tests.support.training import MODEL, SETTINGS, write_encodings
 from tld_model.encoders.clip import load_image_codec
 

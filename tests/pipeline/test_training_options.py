@@ -12,15 +12,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.averages import warmed_up
-from pipeline.batches import Batch
-from pipeline.checkpoints import resume, save_checkpoint
-from pipeline.config import TrainConfig, load_config
-from pipeline.distributed import spread
-from pipeline.optimizers import hidden_matrices
-from pipeline.ranks import Ranks
-from pipeline.step_loss import caption_differs, draw_choices, pair_losses
-from pipeline.train import TrainState, initial_state, train_step
+from pipeline.compute.ranks import Ranks
+from pipeline.config.run import TrainConfig, load_config
+from pipeline.dataset.encoded_dataset import Batch
+from pipeline.train.checkpoints import resume, save_checkpoint
+from pipeline.train.ema import warmed_up
+from pipeline.train.loop import TrainState, initial_state, train_step
+from pipeline.train.loss import caption_differs, draw_choices, pair_losses
+from pipeline.train.optimizers import hidden_matrices
+from pipeline.train.sharding import spread
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest, ManifestError, is_released
-from pipeline.config import DownloadConfig, EncodeConfig, RunConfig, load_config
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.stage import run_stage, survey
-from pipeline.train_process import train
-from pipeline.verify import changed_stages, forget_damaged, verify
+from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig, load_config
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
+from pipeline.maintenance.verify import changed_stages, forget_damaged, verify
+from pipeline.stages.run_stage import run_stage, survey
+from pipeline.train.stage import train
 from tests.support.command import tld
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small

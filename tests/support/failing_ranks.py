@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pipeline.ranks import joined_ranks
+from pipeline.compute.ranks import joined_ranks
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import pytest
 
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
-from pipeline.config import RunConfig, load_config
-from pipeline.stage import STAGES, survey
-from pipeline.verify import verify
+from pipeline.config.run import RunConfig, load_config
+from pipeline.maintenance.verify import verify
+from pipeline.stages.run_stage import STAGES, survey
 from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start, wait_until
 from tests.support.small import TINY, small
 
@@ -36,8 +36,8 @@ UNFINISHED = {
     "evaluate": "the report",
 }
 # In their command lines:
-WORKER, TRAINING, PREFECT = "spawn_main", "pipeline.train_rank", "prefect.server.api.server"
-DECODER = "pipeline.isolated"
+WORKER, TRAINING, PREFECT = "spawn_main", "pipeline.train.worker", "prefect.server.api.server"
+DECODER = "pipeline.compute.isolated_process"
 _PATIENCE_S = 400
 
 

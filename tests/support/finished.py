@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.config import RunConfig, load_config
-from pipeline.download import download
-from pipeline.encode import encode
-from pipeline.evaluate import evaluate
-from pipeline.stage import Output, run_stage
-from pipeline.train_process import train
+from pipeline.config.run import RunConfig, load_config
+from pipeline.download.stage import download
+from pipeline.encode.stage import encode
+from pipeline.evaluate.stage import evaluate
+from pipeline.stages.run_stage import Output, run_stage
+from pipeline.train.stage import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from pipeline.pixels import Resized, SquareResizer
+from pipeline.download.resize import Resized, SquareResizer
 
 
 class Fragile(SquareResizer):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from flows.cli import main
-from pipeline.stopwatch import forget_peak, memory
+from pipeline.bench.measure import forget_peak, memory
 
 # What parsers of our formats trip over, beside random bytes.
 TOKENS = [

@@ -9,9 +9,9 @@ import sys
 from functools import partial
 
 from flows.nodes import on_all_nodes
-from pipeline.config import load_config
-from pipeline.stage import StageFailed, run_stage, survey
-from pipeline.train_process import train
+from pipeline.config.run import load_config
+from pipeline.stages.run_stage import StageFailed, run_stage, survey
+from pipeline.train.stage import train
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
-from pipeline.config import TrainConfig
-from pipeline.stage import Output, StageFailed
-from pipeline.train_process import train
+from pipeline.config.run import TrainConfig
+from pipeline.stages.run_stage import Output, StageFailed
+from pipeline.train.stage import train
 from tests.support.command import REPOSITORY
 from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.sample import Generator
+from pipeline.generate.generator import Generator
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_image_codec, load_text_encoder

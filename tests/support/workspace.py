@@ -8,11 +8,11 @@ from pathlib import Path
 
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import Manifest, Shard, file_digest, file_records
-from pipeline.config import RunConfig, load_config
-from pipeline.encode import encode
-from pipeline.stage import Output, run_stage
-from pipeline.train import initial_state
-from pipeline.train_events import EVENTS_FILE, MODEL_FILE
+from pipeline.config.run import RunConfig, load_config
+from pipeline.encode.stage import encode
+from pipeline.stages.run_stage import Output, run_stage
+from pipeline.train.events import EVENTS_FILE, MODEL_FILE
+from pipeline.train.loop import initial_state
 from tests.support.image_shards import make_images
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small

@@ -1,0 +1,178 @@
+"""A long step as a child process, or several that work together: their crash is an error here, our end is theirs.
+
+The first of them may write events, a JSON object a line, to a file that is followed from here: unlike a pipe, a file
+does not break when this process is killed. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.compute.resource_limits import shortage_in_text
+
+Event = dict[str, Any]
+_GRACE_S = 20.0  # from the polite signal to the other one
+_GRACE_OF_THE_REST_S = 5.0  # to end by themselves, once one of several has failed
+_TAIL_LINES = 15
+STOPPED = 128 + signal.SIGTERM  # exit code of a child that ended because it was asked to
+
+
+class ChildFailed(RuntimeError):
+    """A child ended badly; the message says how, with the last lines that it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    log: Path
+    begins_at: int  # of its log
+    name: str
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.process.poll())
+
+
+def run_child(
+    module: str,
+    arguments: list[str],
+    log: Path,
+    environments: Mapping[int, Mapping[str, str]],
+    count: int,
+    meanwhile: Callable[[], str],
+    locks: Sequence[int] = (),
+) -> None:
+    """Run `python -m module`, once for each of the environments, each in a process group of its own, until all have
+    ended. They are these numbers of `count` that work together, here or on other machines; all inherit the locks
+    (locks.held).
+
+    `meanwhile` is called again and again, and returns why they wait in vain, or nothing. When one fails, or they wait
+    in vain, those that do not end by themselves are ended. Raises ChildFailed.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    children: list[_Child] = []
+    in_vain = ""
+    try:
+        for number, environment in environments.items():
+            children.append(_start(command, environment, log, number, count, locks))
+        while _some_run(children) and not any(child.failed for child in children) and not (in_vain := meanwhile()):
+            time.sleep(0.1)
+        codes = {child.process.returncode for child in children if child.failed}
+        _wait(children, _GRACE_OF_THE_REST_S if codes - {STOPPED} else _GRACE_S)
+        culprits = sorted((child for child in children if child.failed), key=_guilt)
+        unfinished = _some_run(children)
+    except BaseException:
+        _end(children, (signal.SIGTERM, signal.SIGKILL))  # we are being cancelled
+        raise
+    _end(children, (signal.SIGKILL,))  # they wait for one that is gone
+    if culprits:
+        raise ChildFailed(_describe(culprits[0]))
+    if unfinished:
+        raise ChildFailed(in_vain)
+
+
+@contextmanager
+def followed(events: Path, on_event: Callable[[Event], None]) -> Iterator[Callable[[], None]]:
+    """A function that hands on what is new among the events, as the end of the block does.
+
+    Events that were in the file before are handed on first: a resumed step tells its whole story.
+    """
+    events.touch()
+    with events.open(encoding="utf-8") as told:
+
+        def hand_on() -> None:
+            _hand_on(told, on_event)
+
+        try:
+            yield hand_on
+        except ChildFailed:
+            hand_on()
+            raise
+        hand_on()
+
+
+def _start(
+    command: list[str], environment: Mapping[str, str], log: Path, number: int, count: int, locks: Sequence[int]
+) -> _Child:
+    log = log.with_suffix(f".{number}{log.suffix}") if number else log
+    name = f"process {number + 1} of {count}" if count > 1 else "it"
+    with log.open("ab") as output:
+        begins_at = output.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            pass_fds=locks,
+        )
+    return _Child(process, log, begins_at, name)
+
+
+def _hand_on(told: TextIO, on_event: Callable[[Event], None]) -> None:
+    """Events of whole lines; half a line waits for its other half. One that a full disk cut short is left out."""
+    while True:
+        position = told.tell()
+        line = told.readline()
+        if not line.endswith("\n"):
+            told.seek(position)
+            return
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        on_event(event)
+
+
+def _end(children: Sequence[_Child], hows: Sequence[signal.Signals]) -> None:
+    """End the whole group of each child that still runs, by one signal after the other."""
+    for how in hows:
+        for child in children:
+            if child.process.poll() is None:
+                os.killpg(child.process.pid, how)
+        _wait(children, _GRACE_S)
+
+
+def _wait(children: Sequence[_Child], patience_s: float) -> None:
+    give_up = time.monotonic() + patience_s
+    while _some_run(children) and time.monotonic() < give_up:
+        time.sleep(0.05)
+
+
+def _some_run(children: Sequence[_Child]) -> bool:
+    return any(child.process.poll() is None for child in children)
+
+
+def _guilt(child: _Child) -> tuple[bool, bool, int]:
+    """Order of those that failed: a killed one first, then who wrote why, and wrote first; the others tell only that
+    they lost it."""
+    written = child.log.stat()
+    return (child.process.returncode > 0, written.st_size == child.begins_at, written.st_mtime_ns)
+
+
+def _describe(child: _Child) -> str:
+    with child.log.open("rb") as file:
+        file.seek(child.begins_at)
+        lines = file.read().decode(errors="replace").splitlines()
+    tail = "".join(f"\n  | {line}" for line in lines[-_TAIL_LINES:])
+    lack = "".join(f"\n{lack}" for lack in (shortage_in_text(tail),) if lack)
+    return f"{child.name} {_why(child.process.returncode)}{tail}{lack}\nIts log: {child.log}"
+
+
+def _why(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "was killed: most likely out of memory"
+    if code == STOPPED:
+        return "was asked to stop, and did"
+    return f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

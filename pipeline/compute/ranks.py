@@ -1,0 +1,143 @@
+"""The processes that train one model together: which of them this one is, its rows, and what they agree on.
+
+Knows nothing of models; train/sharding.py spreads a model over them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
+
+from pipeline.compute.child_processes import STOPPED
+from pipeline.compute.rendezvous import Meeting
+from pipeline.config.run import LaunchConfig
+
+_SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
+# A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only how long the
+# others wait while the first one writes a checkpoint or decodes samples.
+_PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among those of a training."""
+
+    rank: int = 0
+    count: int = 1
+    agreements: ProcessGroup | None = None  # on the CPU, so that asking does not wait for a GPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process tells, draws and saves."""
+        return self.rank == 0
+
+    def rows(self, count: int) -> range:
+        """This rank's rows of a global batch of so many."""
+        each = count // self.count
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def any(self, mine: bool) -> bool:
+        """Whether any rank says yes; the same answer in all of them. Every rank must ask."""
+        if self.count == 1:
+            return mine
+        votes = torch.tensor(int(mine))
+        dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.agreements)
+        return bool(votes)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the ranks; a number that is not finite in one of them is so in all."""
+        if self.count == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.count
+
+    def as_leader(self, number: int) -> int:
+        """The leading rank's number, in all of them. Every rank must ask."""
+        if self.count == 1:
+            return number
+        told = torch.tensor(number)
+        dist.broadcast(told, src=0, group=self.agreements)
+        return int(told)
+
+
+ALONE = Ranks()
+
+
+def rank_environments(launch: LaunchConfig, node: int, meeting: Meeting) -> dict[int, dict[str, str]]:
+    """What the processes of a node must find in their environments to be ranks of a training: torchrun's names."""
+    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))} if launch.processes > 1 else {}
+    if launch.ranks > 1 and (interface := _interface_towards(meeting.host)):
+        shared["GLOO_SOCKET_IFNAME"] = interface
+    return {
+        node * launch.processes + local: {
+            **{name: value for name, value in shared.items() if name not in os.environ},
+            "RANK": str(node * launch.processes + local),
+            "LOCAL_RANK": str(local),
+            "WORLD_SIZE": str(launch.ranks),
+            "MASTER_ADDR": meeting.host,
+            "MASTER_PORT": str(meeting.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is hosted already
+        }
+        for local in range(launch.processes)
+    }
+
+
+def _interface_towards(host: str) -> str | None:
+    """The network interface over which a host is reached: gloo would take that of this machine's own name, which on
+    many is a loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        own = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an address
+                told = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(told[20:24]) == own:
+                    return name
+    return None
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Meet the other ranks where the environment says (rank_environments, or torchrun); which rank this is, and its
+    own device."""
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if count == 1:
+        yield ALONE, device
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, init_method="env://", timeout=_PATIENCE)
+    try:
+        yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
+    except SystemExit as end:
+        if end.code != STOPPED:  # after a failure ending the group could wait for ranks that are gone
+            raise
+        dist.destroy_process_group()  # else its threads may abort the exit
+        raise
+    dist.destroy_process_group()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, or all of one that is spread over the ranks; then every rank must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own_share(tensor: Tensor) -> Tensor:
+    """The tensor itself, or this rank's share of one that is spread."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

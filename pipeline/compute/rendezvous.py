@@ -1,0 +1,256 @@
+"""Machines that train one model together: where they meet, which of them leads, and how each hears of another's end.
+
+The machine that the rendezvous names hosts a store there (torch's TCPStore, as torchrun does), is node 0 and leads; the
+others number themselves as they come. Each keeps a note of itself in the store, and reads those of the others.
+
+This is not torchrun's own agent (elastic_launch). child_processes.py already keeps locks, logs and process groups, so
+an agent would add restarts alone; and a training that resumes from its checkpoints restarts as a
+whole, by the same command. What a rank finds in its environment is what torchrun gives (ranks.py). Knows no models.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from pipeline.config.run import LaunchConfig
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read at torch's import: a lost store is told here, in a line
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch forgot it in __all__
+
+_PATIENCE_S = 600.0  # with nodes that are still to come
+_BEAT_S = 0.5
+_SILENCE_S = (
+    30.0  # after which a node counts as lost. One that was killed is noticed earlier, by its closed connections
+)
+_PARTING_SILENCE_S = 3.0  # the same where something has gone wrong already
+_FAREWELL_S = 10.0
+
+
+class NodesApart(RuntimeError):
+    """Nodes that did not meet, or lost each other; the message says which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where the ranks of a training find each other."""
+
+    host: str
+    port: int
+    hosted_here: bool
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@contextmanager
+def meeting_of(launch: LaunchConfig) -> Iterator[Meeting]:
+    """The meeting at the rendezvous. As long as this is entered it is hosted here, where the rendezvous names this
+    machine and nobody hosts it already. Raises NodesApart."""
+    host, port = launch.meeting_place
+    if launch.ranks == 1:
+        yield Meeting(host, port, hosted_here=True)
+        return
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            raise NodesApart(f"cannot meet at {host}:{port}, train.launch.rendezvous: {error.strerror}") from error
+        yield Meeting(host, port, hosted_here=False)
+        return
+    port = listener.getsockname()[1]
+    # Without the listener torch's store would listen on every address of the machine.
+    store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    try:
+        yield Meeting(host, port, hosted_here=True)
+    finally:
+        del store
+
+
+class _Note(BaseModel):
+    """What a node tells the others of itself."""
+
+    name: str
+    beat: int = 0
+    job: str | None = None
+    """Of the leading node: what to do."""
+    is_ready: bool = False
+    end: str | None = None
+    """How its part ended; empty is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    note: _Note
+    at: float
+
+
+@dataclass(slots=True)
+class Nodes:
+    """This node among those of a training. A thread talks with the store, so that a dead network holds up nobody."""
+
+    number: int
+    launch: LaunchConfig
+    meeting: Meeting
+    store: TCPStore | None = None
+    _mine: _Note = field(default_factory=lambda: _Note(name=socket.gethostname()))
+    _others: dict[int, _Heard] = field(default_factory=dict)  # never changed, but replaced: a thread does it
+    _answered_at: float = field(default_factory=time.monotonic)  # by the store
+    _cut_off: bool = False
+    _leaving: threading.Event = field(default_factory=threading.Event)
+
+    def share(self, job: str, waiting: Callable[[int], None]) -> None:
+        """As the leading node: tell the others what to do, and wait until all are ready; `waiting` is told for how
+        many. Raises NodesApart."""
+        self._mine.job, self._mine.is_ready = job, True
+        give_up = time.monotonic() + _PATIENCE_S
+        while missing := self.launch.nodes - 1 - sum(other.note.is_ready for other in self._others.values()):
+            waiting(missing)
+            if why := self.lost():
+                raise NodesApart(why)
+            if time.monotonic() > give_up:
+                raise NodesApart(
+                    f"{missing} of {self.launch.nodes} nodes did not come to {self.meeting} within "
+                    f"{_PATIENCE_S / 60:.0f} minutes; type the same command on each of them"
+                )
+            time.sleep(0.1)
+
+    def job(self) -> str:
+        """As another: what the leading node wants done, once it says so. It may be downloading before, for days."""
+        while not (leader := self._others.get(0)) or not leader.note.job:
+            if why := self.lost():
+                raise NodesApart(why)
+            time.sleep(0.1)
+        return leader.note.job
+
+    def ready(self) -> None:
+        """Tell the leading node that this one begins."""
+        self._mine.is_ready = True
+
+    def lost(self, silence_s: float = _SILENCE_S) -> str:
+        """Which others have failed or fallen silent, as far as is known here, a line each; or nothing."""
+        lines = []
+        for number, other in sorted(self._others.items()):
+            name = f"node {number + 1} of {self.launch.nodes} ({other.note.name})"
+            if other.note.end:
+                lines.append(f"{name} {other.note.end}")
+            elif other.note.end is None and self._is_gone(number, other, silence_s):
+                lines.append(f"{name} is gone: its command was killed, or its machine or network is down")
+        silent = self.number > 0 and time.monotonic() - self._answered_at > silence_s
+        if 0 not in self._others and (self._cut_off or silent):
+            lines.append(f"the command that leads at {self.meeting} ended, or its machine or network is down")
+        return "\n".join(lines)
+
+    def _is_gone(self, number: int, other: _Heard, silence_s: float) -> bool:
+        return time.monotonic() - other.at > silence_s or (number == 0 and self._cut_off)
+
+    def end(self, how: str) -> str:
+        """Tell the others how this node's part ended, and hear what became of theirs: as `lost`."""
+        if self._mine.end is None:
+            self._mine.end = how
+            give_up = time.monotonic() + _FAREWELL_S
+            while self._are_working() and time.monotonic() < give_up:
+                time.sleep(0.1)
+        return self.lost(_PARTING_SILENCE_S)
+
+    def _are_working(self) -> bool:
+        """Whether others are there whose end is not known."""
+        return not self._cut_off and any(
+            other.note.end is None and not self._is_gone(number, other, _PARTING_SILENCE_S)
+            for number, other in self._others.items()
+        )
+
+    def leave(self) -> None:
+        """Say the last of it."""
+        self._leaving.set()
+
+    def keep_in_touch(self) -> None:
+        """Beat until this node leaves."""
+        while not self._cut_off:
+            is_last = self._leaving.wait(_BEAT_S)
+            self._talk()
+            if is_last:
+                return
+
+    def _talk(self) -> None:
+        assert self.store
+        self._mine.beat += 1
+        try:
+            self.store.set(f"node/{self.number}", self._mine.model_dump_json())
+            for number in set(range(self.launch.nodes)) - {self.number}:
+                if self.store.check([f"node/{number}"]):
+                    note = _Note.model_validate_json(self.store.get(f"node/{number}"))
+                    if number not in self._others or note != self._others[number].note:
+                        self._others = {**self._others, number: _Heard(note, time.monotonic())}
+            self._answered_at = time.monotonic()
+        except RuntimeError:  # of many kinds: the store is where the leading node's command was
+            self._cut_off = True
+
+
+@contextmanager
+def joined_nodes(launch: LaunchConfig, meeting: Meeting, leads: bool) -> Iterator[Nodes]:
+    """Come to the meeting, and stay in touch until the end. Raises NodesApart."""
+    if launch.nodes == 1:
+        yield Nodes(0, launch, meeting)
+        return
+    store = _reach(meeting)
+    me = f"{socket.gethostname()}/{os.getpid()}"
+    if leads and store.compare_set("leader", "", me).decode() != me:
+        raise NodesApart(
+            f"another training is led at {meeting}; wait for it, or choose another train.launch.rendezvous"
+        )
+    number = 0 if leads else store.add("nodes", 1)
+    if number >= launch.nodes:
+        raise NodesApart(
+            f"{launch.nodes} nodes are at {meeting} already; end one of them, or "
+            "where one was killed, stop the command that leads and type all of them again: what is finished is kept"
+        )
+    nodes = Nodes(number, launch, meeting, store)
+    talk = threading.Thread(target=nodes.keep_in_touch, daemon=True)
+    talk.start()
+    try:
+        yield nodes
+        nodes.end("")
+    except Exception as error:
+        nodes.end(how_it_failed(error))
+        raise
+    except BaseException:
+        nodes.end("was stopped")
+        raise
+    finally:
+        nodes.leave()
+        talk.join(_PARTING_SILENCE_S)
+
+
+def how_it_failed(error: Exception) -> str:
+    """An error as a node tells it to the others: a line."""
+    return f"failed: {str(error).partition(chr(10))[0]}"
+
+
+def _reach(meeting: Meeting) -> TCPStore:
+    """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each refused one."""
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((meeting.host, meeting.port), timeout=5).close()
+            return TCPStore(
+                meeting.host, meeting.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30)
+            )
+        except OSError as error:
+            if time.monotonic() > give_up:
+                raise NodesApart(
+                    f"nobody leads at {meeting} ({error.strerror or error}); type the same command on that machine"
+                ) from None
+            time.sleep(_BEAT_S)
+        except RuntimeError as error:
+            raise NodesApart(f"what listens at {meeting} is no training; choose another port") from error

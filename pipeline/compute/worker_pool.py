@@ -1,0 +1,315 @@
+"""Workers that load their models once: spawned processes behind one interface, which ray_pool.py shares. Knows nothing
+of stages.
+
+A worker that dies, stands still, or outlasts the deadline of its shard is replaced and the shard tried again;
+workers end when this process does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.compute.stalled_process import Standstill
+from pipeline.config.run import EngineConfig
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+TRIES = 3  # of a shard whose worker died
+_LOOK_EVERY_S = 5.0
+_STANDSTILL_S = 120.0
+
+
+class WorkerDied(RuntimeError):
+    """A worker process went away (out of memory, crash, deadline): the shard can be tried again."""
+
+
+class ShardFailed(RuntimeError):
+    """A shard at which every worker died, or for which none could be started; the message says what to do."""
+
+    exit_code = 1
+
+
+class PoolClosed(RuntimeError):
+    """An item came to a pool that is being closed."""
+
+
+class Pool(Protocol[Item, Result]):
+    """Workers, wherever they live, for as long as it is entered."""
+
+    def run(self, item: Item) -> Result:
+        """Work on one item in whichever worker is free. Raises what the worker raised, or WorkerDied."""
+
+    def __enter__(self) -> Pool[Item, Result]: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None, /
+    ) -> None: ...
+
+
+class OpenPool(Protocol):
+    """Make a pool of at most `workers` workers, each of which calls `make_worker()` once and then works on items."""
+
+    def __call__(
+        self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
+    ) -> Pool[Item, Result]: ...
+
+
+class Run(Protocol):
+    """Have an item worked on by a pool."""
+
+    def __call__(self, pool: Pool[Item, Result], item: Item, /) -> Result: ...
+
+
+@dataclass(slots=True)
+class Answering(Generic[Item, Result]):
+    """What a worker does with its items: makes itself ready at the first of them, and answers with an error or a
+    result."""
+
+    make_worker: Callable[[], Callable[[Item], Result]]
+    work: Callable[[Item], Result] | None = None
+
+    def __call__(self, item: Item) -> tuple[Exception | None, Result | None]:
+        try:
+            self.work = self.work or self.make_worker()
+            return None, self.work(item)
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            return error, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+
+
+class ShardPool(Generic[Item, Result]):
+    """Processes of this machine; see OpenPool."""
+
+    def __init__(
+        self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
+    ) -> None:
+        self._make_worker = make_worker
+        self._deadline_s = deadline_s
+        self._idle: queue.Queue[_Worker | None] = queue.Queue()
+        self._alive: set[_Worker] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        for _ in range(workers):
+            self._idle.put(None)  # a place for a worker: the first item that takes it starts one
+
+    def run(self, item: Item) -> Result:
+        """Work on one item in whichever worker is free. Raises what the worker raised, WorkerDied, or
+        ShardFailed where no worker could be started."""
+        worker = self._idle.get()
+        try:
+            worker = worker or self._start()
+            error, result = self._ask(worker, item)
+        except WorkerDied:
+            worker = None  # its place stays: the next item starts another there
+            raise
+        finally:
+            self._idle.put(worker)
+        if error is not None:
+            raise error
+        answer: Result = result
+        return answer
+
+    def _ask(self, worker: _Worker, item: Item) -> tuple[Exception | None, Any]:
+        """Send an item, wait for the answer: an error or a result."""
+        try:
+            worker.pipe.send(item)
+            if not (why := self._outlasted(worker)):
+                error, result = worker.pipe.recv()
+                return error, result
+            worker.process.kill()
+            why = f"was ended: it {why}"
+        except (EOFError, OSError):
+            worker.process.join(5)
+            code = worker.process.exitcode
+            why = f"ended with exit code {code}{_why(code)}"
+        with self._lock:
+            self._alive.discard(worker)
+        raise WorkerDied(f"a worker process {why}")
+
+    def _outlasted(self, worker: _Worker) -> str | None:
+        """Wait until a worker answers, or ends; or why it is waited for no longer. One with a deadline may stand still:
+        it may wait for others."""
+        if self._deadline_s is not None:
+            return None if worker.pipe.poll(self._deadline_s) else f"did not finish within {self._deadline_s:g} s"
+        standstill = Standstill(worker.process.pid or 0)
+        while not worker.pipe.poll(_LOOK_EVERY_S):
+            if standstill.seconds() > _STANDSTILL_S:
+                return f"did nothing for {_STANDSTILL_S:g} s; most likely it could get no memory or start no thread"
+        return None
+
+    def _start(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise PoolClosed("the pool is closed: the stage is being stopped")
+            worker = self._spawn()
+            self._alive.add(worker)
+        return worker
+
+    def _spawn(self) -> _Worker:
+        context = mp.get_context("spawn")
+        try:
+            ours, theirs = context.Pipe()
+        except OSError as error:
+            raise ShardFailed(_could_not_start(error)) from error
+        process = context.Process(target=_work, args=(theirs, self._make_worker, os.getpid()), daemon=True)
+        try:
+            process.start()
+        except OSError as error:
+            ours.close()
+            raise ShardFailed(_could_not_start(error)) from error
+        finally:
+            theirs.close()
+        return _Worker(process, ours)
+
+    def __enter__(self) -> ShardPool[Item, Result]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._lock:
+            self._closed = True
+            alive = list(self._alive)
+        for worker in alive:
+            worker.process.terminate()
+        for worker in alive:
+            worker.process.join(5)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+
+class _Finishing(Protocol):
+    """A future, of whichever library."""
+
+    def add_done_callback(self, fn: Callable[[Any], None], /) -> None: ...
+
+
+Submitted = TypeVar("Submitted", bound=_Finishing)
+
+
+def as_finished(submit: Callable[[Item], Submitted], items: Iterable[Item], most_at_once: int) -> Iterator[Submitted]:
+    """Submit items, never more than `most_at_once` before one is finished, and yield their futures as they
+    finish: neither items nor futures pile up, however many shards there are."""
+    finished: queue.SimpleQueue[Submitted] = queue.SimpleQueue()
+    running = 0
+    for item in items:
+        if running == most_at_once:
+            yield finished.get()
+            running -= 1
+        submit(item).add_done_callback(finished.put)
+        running += 1
+    for _ in range(running):
+        yield finished.get()
+
+
+def run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
+    """Work on an item; a worker that dies of it costs another try. Raises what `Pool.run` does, and
+    ShardFailed in place of the last WorkerDied."""
+    for left in reversed(range(TRIES)):
+        try:
+            return pool.run(item)
+        except WorkerDied as died:
+            if not left:
+                raise given_up(item, died) from died
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def given_up(item: object, died: WorkerDied) -> ShardFailed:
+    """Of a shard that was tried as often as it may be: what happened, and what can be done."""
+    return ShardFailed(
+        f"shard {getattr(item, 'name', item)} could not be finished in {TRIES} tries: {died}.\n"
+        "Too little memory? Lower download.workers or encode.workers (and encode.batch_size), or end "
+        "other programs. Too little time? Raise download.shard_deadline_s, or lower download.shard_size.\n"
+        "Finished shards are kept: the same command goes on from them."
+    )
+
+
+def map_in_pool(
+    make_worker: Callable[[], Callable[[Item], Result]],
+    items: Iterable[Item],
+    workers: int,
+    deadline_s: float | None = None,
+    open_pool: OpenPool = ShardPool,
+    run: Run = run_with_retries,
+) -> Iterator[Result]:
+    """Results as they finish, in any order, each of a call of `run` in a thread and the caller's context. An error ends
+    the map."""
+    # The pool closes first, so that no thread is waited for that waits for a worker.
+    with ThreadPoolExecutor(workers) as threads, open_pool(make_worker, workers, deadline_s) as pool:
+
+        def submit(item: Item) -> Future[Result]:
+            return threads.submit(copy_context().run, run, pool, item)
+
+        try:
+            for future in as_finished(submit, items, 2 * workers):
+                yield future.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def pool_on(engine: EngineConfig, gpus: float = 0) -> OpenPool:
+    """How an engine makes a pool; `gpus` of a cluster belong to each worker."""
+    if engine.kind == "local":
+        return ShardPool
+    from pipeline.compute.ray_pool import RayPool
+
+    return partial(RayPool, address=engine.address, gpus=gpus)
+
+
+def _could_not_start(error: OSError) -> str:
+    return (
+        f"a worker process could not be started: {error.strerror or error}. Allow more processes, memory and open "
+        "files (`ulimit -u`, `-v`, `-n`, or the container's limits), or lower download.workers and "
+        "encode.workers.\nFinished shards are kept: the same command goes on from them."
+    )
+
+
+def _why(code: int | None) -> str:
+    return " (killed: most likely out of memory)" if code == -signal.SIGKILL else ""
+
+
+def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], parent: int) -> None:
+    """The life of a worker process: errors travel back, the parent's end is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    end_with_parent(parent, grace_s=0)
+    if not os.environ.get("TLD_TRACEBACK"):
+        sys.unraisablehook = lambda _: None  # destructors that fail of a full disk, of which the error tells already
+    answer = Answering(make_worker)
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            pipe.send(answer(pipe.recv()))
+
+
+def end_with_parent(parent: int, grace_s: float, then: Callable[[], None] = lambda: None) -> None:
+    """Watch for the parent's end (also by kill -9): call `then`, and end this process after `grace_s`."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        then()
+        time.sleep(grace_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,127 @@
+"""Which addresses may be connected to, and names looked up within a time. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.compute.resource_limits import Shortage, check_descriptors, own_shortage_raised
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Not for the public, though Python's tables of some versions hold them global: protocol assignments, the former
+# 6to4 relays and site-local addresses, a network's own NAT64, segment routing, documentation, and the cloud host that
+# Azure hides at a public address.
+_NOT_PUBLIC: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10", "64:ff9b:1::/48", "2001::/23"),
+        *("2001:db8::/32", "3fff::/20", "5f00::/16"),
+    )
+)
+_EMBEDDING_AT_THE_END = (
+    ipaddress.IPv6Network("64:ff9b::/96"),
+    ipaddress.IPv6Network("::/96"),
+)  # NAT64; IPv4-compatible
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # what the last 64 bits of such an address begin with
+_REMEMBERED_S = 60.0
+_REMEMBERED_NAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a socket can be connected to."""
+
+    family: socket.AddressFamily
+    socket_address: tuple[Any, ...]
+
+    @property
+    def address(self) -> str:
+        return str(self.socket_address[0])
+
+
+def may_connect(address: str, allowed: Sequence[Network] = ()) -> bool:
+    """Whether an IP address is public or in an allowed network; an IPv6 address that embeds an IPv4 address
+    (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is as good as that one."""
+    whole = ipaddress.ip_address(address)
+    meant = [_innermost(whole)]
+    if isinstance(whole, ipaddress.IPv6Address) and int(whole) >> 32 & 0xFFFF_FFFF in _ISATAP:
+        meant.append(ipaddress.IPv4Address(int(whole) & 0xFFFF_FFFF))
+    return all(_is_public(one) or any(one in network for network in allowed) for one in meant)
+
+
+def shared_by(address: str) -> str:
+    """Which addresses count as one host: an IPv4 address alone, of IPv6 the network that one customer gets."""
+    inner = _innermost(ipaddress.ip_address(address))
+    if isinstance(inner, ipaddress.IPv4Address):
+        return str(inner)
+    return str(ipaddress.IPv6Network((int(inner) >> 64 << 64, 64)))
+
+
+def _is_public(address: _Address) -> bool:
+    special = address.is_multicast or address.is_reserved or address.is_unspecified
+    return address.is_global and not special and not any(address in network for network in _NOT_PUBLIC)
+
+
+def _innermost(address: _Address) -> _Address:
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if embedded := address.ipv4_mapped or address.sixtofour:
+        return embedded
+    if address.teredo:
+        return address.teredo[1]
+    inside = any(address in network for network in _EMBEDDING_AT_THE_END)
+    if inside and int(address) > 1:  # :: and ::1 are addresses of their own
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+class Names:
+    """Looks names up, each once a minute, in threads of their own: the system's call knows no time-out."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, int], tuple[float, Future[list[Endpoint]]]] = {}
+        self._lock = threading.Lock()
+
+    def look_up(self, host: str, port: int, timeout_s: float) -> list[Endpoint]:
+        """Raises socket.gaierror, TimeoutError, Shortage."""
+        now = time.monotonic()
+        with self._lock:
+            asked_at, future = self._asked.get((host, port), (-_REMEMBERED_S, None))
+            if future is None or now - asked_at >= _REMEMBERED_S:
+                if len(self._asked) >= _REMEMBERED_NAMES:
+                    self._asked.clear()
+                future = Future()
+                with own_shortage_raised():
+                    threading.Thread(target=_look_up, args=(host, port, future), daemon=True).start()
+                self._asked[host, port] = (now, future)
+        try:
+            return future.result(timeout_s)
+        except socket.gaierror as error:
+            raise socket.gaierror(*error.args) from None  # several threads may raise it
+        except Shortage as shortage:
+            with self._lock:
+                self._asked.pop((host, port), None)
+            raise Shortage(str(shortage)) from None
+
+
+def _look_up(host: str, port: int, answer: Future[list[Endpoint]]) -> None:
+    try:
+        with own_shortage_raised():
+            try:
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except socket.gaierror:
+                check_descriptors()  # the C library calls a lack of them whatever comes to its mind
+                raise
+        answer.set_result([Endpoint(family, address) for family, _, _, _, address in found])
+    except (socket.gaierror, Shortage) as error:
+        answer.set_exception(error)
+    except Exception:  # of names that can't be encoded
+        answer.set_exception(socket.gaierror(socket.EAI_NONAME, "not a name"))

@@ -1,0 +1,146 @@
+"""Connections of a worker: to checked addresses only, as many as its limits and descriptors allow. Knows no HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+from pipeline.compute.resource_limits import Shortage, free_descriptors, own_shortage_raised
+from pipeline.config.run import DownloadConfig
+from pipeline.download.http.addresses import Endpoint, Names, may_connect, shared_by
+from pipeline.download.http.limits import Clock
+from pipeline.download.http.messages import FetchFailed, Target
+from pipeline.download.http.rate_limiter import HostTurns, Route
+
+_ADDRESSES_TRIED = 4
+_DESCRIPTORS_EACH = 3  # of a connection: its socket, and what looking up its name opens
+_DESCRIPTORS_KEPT = 16  # for the files of the shard
+_SHORTAGE_S = 30.0  # how long a shortage may last before it ends the shard
+_PAUSE_S = 0.5
+
+
+class Slots:
+    """Connections at once, fewer from each shortage on."""
+
+    def __init__(self, size: int) -> None:
+        self._size = max(1, min(size, (free_descriptors() - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH))
+        self._free, self._changed = self._size, threading.Condition()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Wait for a slot and have it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free > 0)
+            self._free -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify()
+
+    def have_one_less(self) -> None:
+        """The last one stays."""
+        with self._changed:
+            if self._size > 1:
+                self._size -= 1
+                self._free -= 1
+
+
+class Connector:
+    """Connects to hosts by name. `proxy` is an address that this program serves itself, for `proxied_host` only."""
+
+    def __init__(self, config: DownloadConfig, proxy: str, proxied_host: str) -> None:
+        self.proxied_host = proxied_host if proxy else ""
+        self._config, self._proxy = config, _endpoint_of(proxy) if proxy else None
+        self._allowed = tuple(ipaddress.ip_network(network) for network in config.allowed_networks)
+        self._tls = ssl.create_default_context()
+        self._names = Names()
+        self.shortage: Shortage | None = None
+        self.start_shard()
+
+    def start_shard(self) -> None:
+        """Forget who was asked how often."""
+        self._slots, self.shortage = Slots(self._config.threads), None
+        self._looking_up = threading.BoundedSemaphore(self._config.threads)
+        self._by_address = host_turns(self._config, patience_s=math.inf)
+
+    def wait_out(self, shortage: Shortage, since: float) -> None:
+        """Let a shortage of this machine pass before another try. Raises it where it lasts for too long."""
+        if self.shortage or time.monotonic() - since > _SHORTAGE_S:
+            self.shortage = self.shortage or shortage
+            raise shortage
+        self._slots.have_one_less()
+        time.sleep(_PAUSE_S)
+
+    @contextmanager
+    def connect(self, target: Target, clock: Clock) -> Iterator[socket.socket]:
+        """A connection, while the block lasts. Waiting for a free one is not the URL's fault."""
+        with ExitStack() as turn:
+            yield self._connect(target, clock, turn)
+
+    def _connect(self, target: Target, clock: Clock, turn: ExitStack) -> socket.socket:
+        problem: OSError = TimeoutError()
+        for endpoint in self._endpoints(target, clock)[:_ADDRESSES_TRIED]:
+            try:
+                with ExitStack() as this_try:
+                    with clock.stopped():
+                        if endpoint != self._proxy:
+                            this_try.enter_context(self._by_address.turn(Route(shared_by(endpoint.address))))
+                        this_try.enter_context(self._slots.one())
+                    connection = this_try.enter_context(self._open(endpoint, target, clock))
+                    turn.push(this_try.pop_all())
+                    return connection
+            except OSError as error:
+                problem = error
+        raise problem
+
+    def _endpoints(self, target: Target, clock: Clock) -> list[Endpoint]:
+        if target.host == self.proxied_host:
+            assert self._proxy
+            return [self._proxy]
+        with ExitStack() as turn:
+            with clock.stopped():
+                turn.enter_context(self._looking_up)
+            found = self._names.look_up(target.host, target.port, clock.patience())
+        allowed = [endpoint for endpoint in found if may_connect(endpoint.address, self._allowed)]
+        if not allowed:
+            raise FetchFailed("address is not public")
+        return allowed
+
+    def _open(self, endpoint: Endpoint, target: Target, clock: Clock) -> socket.socket:
+        with own_shortage_raised():
+            connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(clock.patience())
+                connection.connect(endpoint.socket_address)
+                if target.scheme == "https":
+                    connection.settimeout(clock.patience())
+                    return self._tls.wrap_socket(connection, server_hostname=target.host)
+                return connection
+            except BaseException:
+                connection.close()
+                raise
+
+
+def host_turns(config: DownloadConfig, patience_s: float) -> HostTurns:
+    """Each worker has its share of a host."""
+    return HostTurns(
+        at_once=-(-config.requests_per_host // config.workers),
+        per_s=config.host_requests_per_s and config.host_requests_per_s / config.workers,
+        patience_s=patience_s,
+        brisk_s=config.url_deadline_s / 6,
+    )
+
+
+def _endpoint_of(address: str) -> Endpoint:
+    parts = urlsplit(address)
+    assert parts.hostname
+    return Endpoint(socket.AF_INET, (parts.hostname, parts.port or 80))

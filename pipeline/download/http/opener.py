@@ -1,0 +1,241 @@
+"""The guarded opener: fetches what a stranger's table names, and no more than it should.
+
+Only http and https, only public addresses (checked on the very address that is connected to, so redirects
+and names that change their address are covered), bodies and seconds bounded, hosts treated with manners.
+It stands where urllib's opener would. Knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import errno
+import http
+import http.client
+import io
+import re
+import socket
+import ssl
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from pipeline.compute.resource_limits import Shortage, own_shortage_raised
+from pipeline.config.run import DownloadConfig
+from pipeline.download.http.connections import Connector, host_turns
+from pipeline.download.http.limits import Clock, Memory, TimedSource, TooManyBytes
+from pipeline.download.http.messages import (
+    FetchFailed,
+    Target,
+    is_compressed,
+    opted_out,
+    parse_url,
+    redirected,
+    request_message,
+    retry_after_s,
+)
+from pipeline.download.http.rate_limiter import HostGivenUp, Route
+
+MAX_REDIRECTS = 5
+NO_TIME_LEFT = "the shard's time was over before it was decoded"
+_TRANSIENT = {
+    NO_TIME_LEFT,
+    *("timed out", "connection refused", "connection reset", "host is unreachable", "connection failed"),
+    *("host does not answer", "name server does not answer", "HTTP 408", "HTTP 429"),
+}
+_REDIRECTS = {301, 302, 303, 307, 308}
+_ASKS_TO_WAIT = {429, 503}
+_FIRST_PAUSE_S = 0.5  # before a second try; doubled before each further one
+_MEGABYTE = 1 << 20
+_PIECE = 64 << 10
+_UNTOLD_BODY = 2 * _MEGABYTE  # set aside for a body whose length the server doesn't tell
+
+
+def is_transient(cause: str) -> bool:
+    """Whether a URL that failed for this cause may succeed another day."""
+    return cause in _TRANSIENT or re.fullmatch(r"HTTP 5\d\d", cause) is not None
+
+
+class GuardedOpener:
+    """Fetches URLs for all threads of a worker. `proxy` is an address that this program serves itself, for the
+    host name `proxied_host` only.
+
+    The proxies of the environment (http_proxy, …) are not used: they would connect on our behalf to
+    addresses that can't be checked here.
+    """
+
+    def __init__(self, config: DownloadConfig, proxy: str = "", proxied_host: str = "") -> None:
+        self._config = config
+        self._max_body = int(config.max_body_mb * _MEGABYTE)
+        self._connector = Connector(config, proxy, proxied_host)
+        self.start_shard()
+
+    def start_shard(self) -> None:
+        """Forget which hosts were slow, and what was set aside."""
+        config = self._config
+        self._connector.start_shard()
+        self._memory = Memory(config.threads * _UNTOLD_BODY + 4 * self._max_body)
+        self._turns = host_turns(config, patience_s=2 * config.url_deadline_s)
+
+    @property
+    def shortage(self) -> Shortage | None:
+        """What this machine lacked for so long that URLs of the shard were left."""
+        return self._connector.shortage
+
+    def forget_body(self, size: int) -> None:
+        """A fetched body of so many bytes is not held any more. Until then it counts as memory in use."""
+        self._memory.give(size)
+
+    def open(self, request: urllib.request.Request, data: None = None, timeout: object = None) -> BinaryIO:
+        """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's. Raises
+        FetchFailed, Shortage."""
+        del data, timeout
+        clock = Clock(self._config.url_deadline_s, self._config.timeout_s)
+        agent = request.get_header("User-agent", "")
+        for earlier in range(self._config.retries + 1):
+            try:
+                return io.BytesIO(self._follow(request.full_url, agent, clock))
+            except FetchFailed as failure:
+                pause = failure.retry_after_s
+                if pause is None:
+                    pause = _FIRST_PAUSE_S * 2**earlier
+                hopeless = not is_transient(str(failure)) or str(failure) == "host does not answer"
+                if hopeless or earlier == self._config.retries or pause >= clock.left():
+                    raise
+            time.sleep(pause)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _follow(self, url: str, agent: str, clock: Clock) -> bytes:
+        target = first = parse_url(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            route = Route(target.host, target.port, "" if target.host == first.host else first.host)
+            answer = self._with_patience(target, route, agent, clock)
+            if isinstance(answer, bytes):
+                return answer
+            url = redirected(url, answer.location)
+            target = parse_url(url)
+        raise FetchFailed("too many redirects")
+
+    def _with_patience(self, target: Target, route: Route, agent: str, clock: Clock) -> bytes | _Redirect:
+        """One request, again where this machine lacked something for it."""
+        since = time.monotonic()
+        while True:
+            used = clock.used()
+            try:
+                return self._in_turn(target, route, agent, clock)
+            except Shortage as shortage:
+                clock.take_back(clock.used() - used)
+                with clock.stopped():
+                    self._connector.wait_out(shortage, since)
+
+    def _in_turn(self, target: Target, route: Route, agent: str, clock: Clock) -> bytes | _Redirect:
+        """One request, when its host has room for it; waiting for that is not the URL's fault."""
+        if target.host == self._connector.proxied_host:
+            return self._exchange(target, agent, clock)
+        with ExitStack() as turn:
+            try:
+                with clock.stopped():
+                    turn.enter_context(self._turns.turn(route))
+            except HostGivenUp:
+                raise FetchFailed("host does not answer") from None
+            began = clock.used()
+            try:
+                answer = self._exchange(target, agent, clock)
+            except FetchFailed as failure:
+                cause, took = str(failure), clock.used() - began
+                if cause.startswith("HTTP "):
+                    self._turns.answered(route, took)
+                else:
+                    self._turns.failed(route, took, silent=cause == "timed out")
+                if failure.retry_after_s:
+                    self._turns.pause(route, failure.retry_after_s)
+                raise
+            self._turns.answered(route, clock.used() - began)
+            return answer
+
+    def _exchange(self, target: Target, agent: str, clock: Clock) -> bytes | _Redirect:
+        through_proxy = target.host == self._connector.proxied_host
+        try:
+            with own_shortage_raised(), self._connector.connect(target, clock) as connection:
+                connection.settimeout(clock.patience())
+                connection.sendall(request_message(target, agent, through_proxy))
+                source = TimedSource(connection, clock)
+                response = _FinalResponse(cast(socket.socket, source), method="GET")
+                response.begin()
+                return self._redirect(response) or self._body(response, clock, source)
+        except (FetchFailed, Shortage):
+            raise
+        except Exception as error:  # whatever a stranger's server provokes
+            raise FetchFailed(_cause(error)) from error
+
+    def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
+        """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all others."""
+        location = response.getheader("Location")
+        if response.status in _REDIRECTS and location:
+            return _Redirect(location)
+        if not 200 <= response.status < 300:
+            wait = retry_after_s(response.headers) if response.status in _ASKS_TO_WAIT else None
+            raise FetchFailed(f"HTTP {response.status}", wait)
+        if self._config.respect_opt_out and opted_out(response.headers):
+            raise FetchFailed("opted out of machine learning")
+        if is_compressed(response.headers):  # asked for none, so that a small body cannot become a large one
+            raise FetchFailed("unwanted content encoding")
+        return None
+
+    def _body(self, response: http.client.HTTPResponse, clock: Clock, source: TimedSource) -> bytes:
+        """Memory is set aside before it is used: the told length, or a little and then the most there may be.
+        So who waits holds little, and those who hold much never wait."""
+        told, most = response.length, self._max_body
+        if told is not None and told > most:
+            raise TooManyBytes
+        with self._memory.reserve(clock, source) as reserved:
+            if told is not None:
+                reserved.take(told)
+                return reserved.keep(response.read())
+            reserved.take(min(_UNTOLD_BODY, most))
+            pieces, size = list[bytes](), 0
+            while piece := response.read(_PIECE):
+                size += len(piece)
+                if size > most:
+                    raise TooManyBytes
+                if size > reserved.size:
+                    reserved.take(most - reserved.size)
+                pieces.append(piece)
+            return reserved.keep(b"".join(pieces))
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Passes over the interim answers (1xx) that may come before the final one, within the bounds of its source."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # a method that typeshed leaves out
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    location: str
+
+
+def _cause(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return "timed out"
+        case TooManyBytes():
+            return "body too large"
+        case socket.gaierror():
+            return "name server does not answer" if error.errno == socket.EAI_AGAIN else "name does not resolve"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case ConnectionError() | http.client.IncompleteRead() | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return "connection reset"
+        case ssl.SSLError() | ssl.CertificateError():
+            return "TLS error"
+        case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH | errno.EADDRNOTAVAIL):
+            return "host is unreachable"
+        case OSError():
+            return "connection failed"
+    return "not valid HTTP"

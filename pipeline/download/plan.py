@@ -1,0 +1,123 @@
+"""What a download would do, before it does it: rows and their fate, hosts, bytes, hours, and what is there already.
+
+Reads the table once, in pieces; fetches and writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_catalog.sources import known_sources
+from data_catalog.storage.manifest import read_receipt
+from data_catalog.storage.workspace import Workspace
+from data_catalog.url_table.table import TableAccount, open_url_table, rows_known
+from pipeline.config.run import RunConfig
+from pipeline.stages.remote_workspace import look_up
+from pipeline.stages.run_stage import STAGES, fingerprint
+
+# Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at 256 px and
+# quality 95, 25 to 30 kB; the others in proportion, as photographs compress.
+BYTES_PER_PIXEL = {"jpg": 0.43, "webp": 0.35, "png": 1.7}
+TOKENS_PER_CAPTION = 25  # captions of the web have about 10 to 20 words
+ROW_BYTES = 400  # URL, caption and figures of one pair in tar headers, Parquet and JSON
+# img2dataset reports 630 to 1300 pictures/s on 16 cores; a connection needs about half a second a picture.
+PICTURES_PER_S_AND_WORKER = 60.0
+SECONDS_PER_PICTURE = 0.5
+_TOP_HOSTS = 10
+_HOSTS_KEPT = 200_000
+
+
+@dataclass(slots=True)
+class HeavyHosts:
+    """The hosts with most URLs, in bounded memory: the lightest are forgotten when there are too many.
+
+    A host that was forgotten and came back is counted short, by `missed` at most.
+    """
+
+    kept: int = _HOSTS_KEPT
+    missed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, urls: pa.ChunkedArray) -> None:
+        """Count the hosts of http(s) URLs."""
+        netloc = pc.list_element(pc.split_pattern(urls, "/", max_splits=3), 2)
+        for entry in pc.value_counts(netloc).to_pylist():
+            host = re.split("[?#]", entry["values"])[0].rpartition("@")[2]
+            self.counts[host.lower()] += entry["counts"]
+        if len(self.counts) > self.kept:
+            ranked = self.counts.most_common()
+            self.missed += ranked[self.kept // 2][1]
+            self.counts = Counter(dict(ranked[: self.kept // 2]))
+
+    def top(self) -> tuple[tuple[str, int], ...]:
+        return tuple(self.counts.most_common(_TOP_HOSTS))
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadPlan:
+    """What there is to do, and what it would cost."""
+
+    account: TableAccount
+    shards: int
+    finished: int  # shards that are there already, and whole
+    hosts: HeavyHosts
+    success: float  # share of the usable rows that is reckoned with
+    image_bytes: int
+    encoding_bytes: int
+    urls_per_s: float  # assumed
+    hours: float  # for the shards that are missing
+    disk_free: int
+    folder: Path
+
+
+def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) -> DownloadPlan:
+    """Read the table and reckon. `report` hears of rows read and, where that is known, rows in all.
+
+    Raises UrlTableError.
+    """
+    wanted = config.download
+    table = open_url_table(wanted.urls, wanted.columns, wanted.limit, wanted.rules)
+    total = rows_known(wanted.urls)
+    if total and wanted.limit:
+        total = min(total, wanted.limit)
+    look_up(config, "download", accounts=True)
+    folder = Workspace(config.folder).output("download", fingerprint(STAGES["download"], config, {}))
+    account, hosts, shards, finished = TableAccount(), HeavyHosts(), 0, 0
+    for shard in table.shards(wanted.shard_size, account):
+        hosts.add(shard.pairs["url"])
+        shards += 1
+        finished += read_receipt(folder, shard.name) is not None
+        report(account.rows, total)
+
+    existing = next(path for path in (config.folder, *config.folder.absolute().parents) if path.exists())
+    success = known_sources()[wanted.source].success if wanted.source else 1.0
+    pictures = account.usable * success
+    picture_bytes = wanted.image_size**2 * BYTES_PER_PIXEL[wanted.image_format] + ROW_BYTES
+    latent = config.model.latent_channels * config.model.latent_size**2  # uint8
+    by_token = config.encode.text == "tokens"
+    vectors = len(wanted.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
+    text = 2 * config.model.text_dim * vectors  # float16
+    # A core resizes so many, and few connections bring fewer.
+    per_worker = min(PICTURES_PER_S_AND_WORKER, wanted.threads / SECONDS_PER_PICTURE)
+    urls_per_s = wanted.workers * per_worker
+    return DownloadPlan(
+        account=account,
+        shards=shards,
+        finished=finished,
+        hosts=hosts,
+        success=success,
+        image_bytes=round(pictures * picture_bytes),
+        encoding_bytes=round(pictures * (latent + text + ROW_BYTES)),
+        urls_per_s=urls_per_s,
+        hours=account.usable * (1 - finished / shards) / urls_per_s / 3600,
+        disk_free=shutil.disk_usage(existing).free,
+        folder=folder,
+    )

@@ -1,0 +1,317 @@
+"""One image shard -> one encoded shard: the worker of stage 2. Knows nothing of other shards.
+
+A GPU is told of a batch and not asked for it until the shard is through, so that it never waits; a CPU works on
+several batches at once, each read and encoded in a lane of its own.
+
+n pairs of a shard   b of a batch   c channels   z latent size   d embedding width
+m captions of a shard   u different ones   l tokens of a caption   k of all captions   t their width
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_catalog.encodings import EncodedArrays, write_encoded_shard
+from data_catalog.excluded_rows import dropped_keys, write_dropped
+from data_catalog.images import UnreadablePicture
+from data_catalog.storage.cached_files import local
+from data_catalog.storage.manifest import FileRecord, Shard, file_digest, file_records, write_receipt
+from pipeline.compute.devices import choose_device, torch_threads
+from pipeline.config.run import EncodeConfig
+from pipeline.encode.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
+from pipeline.encode.latent_statistics import figures_from, measure, sums_of
+from pipeline.encode.unreadable_images import unreadable
+from pipeline.maintenance.verify import refuse_damaged
+from tld_model.encoders.clip import Clip, EncodedText, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders.pretrained import EncoderError
+from tld_model.quantize import Quantization, quantize
+
+Row = dict[str, str]
+_ENOUGH_TO_BLAME_ENCODERS = 8  # pictures of a shard of which none has finite numbers
+_MOST_LANES = 8  # batches at once: each takes memory
+
+
+def quantization_of(config: EncodeConfig) -> Quantization:
+    """How these settings store latents."""
+    return Quantization(config.latent_clip, config.latent_dtype)
+
+
+@dataclass(slots=True)
+class ShardEncoder:
+    """Encodes one shard at a time; loads its models once a process."""
+
+    images: Path
+    config: EncodeConfig
+    out: Path
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    caption_columns: Sequence[str] = ("caption",)
+    tars: Mapping[str, FileRecord] = field(default_factory=dict)  # as they were when they were finished
+    edge: int | None = None  # of each picture
+    codec: ImageCodec = field(init=False)
+    clip: Clip = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = choose_device(self.config.device)
+        self.codec = load_image_codec(self.config.vae, device)
+        self.clip = load_clip(self.config.clip, device)
+        if self.config.posterior == "sample" and not self.codec.has_posterior:
+            raise EncoderError(f"VAE {self.config.vae!r} has no posterior to draw from; set encode.posterior=mean")
+        clip, channels = self.config.latent_clip, self.codec.latent_channels
+        if isinstance(clip, tuple) and len(clip) != channels:
+            raise EncoderError(
+                f"VAE {self.config.vae!r} makes {channels} channels, but encode.latent_clip is a list of {len(clip)}; "
+                "give one number, or one for each channel"
+            )
+
+    def __call__(self, name: str) -> Shard:
+        """Encode a shard. Pictures that cannot be decoded are left out where its tar is as it was
+        finished, also those that ended a worker: its mark tells the next that there may be some."""
+        tar, mark = local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
+        refused = unreadable(tar, self.edge) if mark.exists() else []
+        mark.touch()
+        try:
+            try:
+                encoded = self._shard(name, tar, refused)
+            except UnreadablePicture:
+                if name not in self.tars:
+                    raise
+                refused = unreadable(tar, self.edge)
+                encoded = self._shard(name, tar, refused)
+            encoded, overflown = self._without_overflow(encoded)
+            encoded, poor = self._without_poor_matches(encoded)
+            return self._write(name, encoded, refused + overflown + poor)
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def _shard(self, name: str, tar: Path, refused: Sequence[Row]) -> _Encoded:
+        """Its pairs, but for duplicates and these. Raises ManifestError where the tar is damaged."""
+        dropped = dropped_keys(self.images, name) | {row["key"] for row in refused}
+        packed = packed_batches(tar, self.config.batch_size, lambda pair: pair.key not in dropped)
+        with ThreadPoolExecutor(1) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
+            whole = beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
+            try:
+                return self._joined(list(self._encoded(packed)))
+            finally:  # whatever a damaged file led to, its damage is what is told
+                if whole:
+                    whole.result()
+
+    def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
+        """Batches of a shard through the encoders, in order."""
+        cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
+        lanes = min(cores, _MOST_LANES)
+        if self.codec.vae.device.type == "cuda":
+            yield from map(self._encode, in_lanes(self._unpack_pinned, packed, lanes))
+        else:
+            with torch_threads(cores // lanes):
+                yield from in_lanes(self._unpack_and_encode, packed, lanes)
+
+    def _unpack_pinned(self, batch: PackedBatch) -> ImageBatch:
+        return unpack(batch, self.clip.tokenize, True, self.edge)
+
+    def _unpack_and_encode(self, batch: PackedBatch) -> _EncodedBatch:
+        return self._encode(unpack(batch, self.clip.tokenize, edge=self.edge))
+
+    def _encode(self, batch: ImageBatch) -> _EncodedBatch:
+        """One batch. Results stay on the device: to ask for one is to wait for it."""
+        quantization = quantization_of(self.config)
+        pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
+        latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
+        stored = quantize(latents, quantization)
+        return _EncodedBatch(
+            rows=batch.rows,
+            captions=batch.captions,
+            stored=stored,
+            new_text=self._encode_text(batch.new_tokens) if batch.new_tokens is not None else None,
+            seen_by_clip=self.clip.encode_images(pixels),
+            measured=measure(latents, stored, quantization),
+        )
+
+    def _encode_text(self, tokens: dict[str, Tensor]) -> EncodedText:
+        if self.config.text == "pooled":
+            return EncodedText(self.clip.encode_tokens(tokens))
+        return self.clip.encode_both(tokens)
+
+    def _joined(self, batches: list[_EncodedBatch]) -> _Encoded:
+        """A whole shard, on the CPU."""
+        rows = {
+            name: [value for batch in batches for value in batch.rows[name]]
+            for name in (*DESCRIPTION, "height", "width")
+        }
+        if not batches:
+            return _Encoded(rows, [], torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), [], {})
+        captions = [numbers for batch in batches for numbers in batch.captions]
+        new_text = [batch.new_text for batch in batches if batch.new_text is not None]
+        text = torch.cat([part.pooled for part in new_text]).cpu()  # [u, d]
+        states = [states for part in new_text for states in part.unpadded()]
+        figures = {name: torch.cat([batch.measured[name] for batch in batches]).cpu() for name in batches[0].measured}
+        seen_by_clip = torch.cat([batch.seen_by_clip for batch in batches]).cpu()
+        figures["clip_score"] = 100 * F.cosine_similarity(seen_by_clip, text[[numbers[0] for numbers in captions]])
+        stored = torch.cat([batch.stored for batch in batches]).cpu()
+        return _Encoded(rows, captions, stored, text, states, figures)
+
+    def _noise(self, batch: ImageBatch) -> Tensor | None:
+        """Standard normal, the same for a key in whatever batch it comes: [b, c, z, z]"""
+        if self.config.posterior == "mean":
+            return None
+        height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
+        shape = (self.codec.latent_channels, height, width)
+        return torch.stack(
+            [torch.randn(shape, generator=torch.Generator().manual_seed(_seed_of(key))) for key in batch.rows["key"]]
+        )
+
+    def _without_overflow(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
+        """Only pairs of which the encoders made finite numbers, and the others: what is too large for float16, in which
+        a GPU computes, would be stored as some latent or other. Raises EncoderError where it is all of many."""
+        if not encoded.captions or (finite := encoded.finite).all():
+            return encoded, []
+        if len(finite) >= _ENOUGH_TO_BLAME_ENCODERS and not finite.any():
+            raise EncoderError(
+                f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of any of {len(finite)} "
+                "pictures; float16, in which a GPU computes, is too small for some: take one that is made for it, as "
+                "madebyollin/sdxl-vae-fp16-fix for SDXL's VAE"
+            )
+        return encoded.without(~finite, "the encoders make no finite numbers of it")
+
+    def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
+        """Only pairs whose caption fits their picture, and the others."""
+        least = self.config.min_clip_score
+        if least is None or not encoded.captions:
+            return encoded, []
+        return encoded.without(encoded.measured["clip_score"] < least, f"clip score below {least:g}")
+
+    def _write(self, name: str, encoded: _Encoded, left_out: list[Row]) -> Shard:
+        rows, measured = dict(encoded.rows), encoded.measured
+        filled = len(encoded.captions) > 0
+        rows["clip_score"] = measured["clip_score"].tolist() if filled else []
+        rows["clipped_fraction"] = measured["clipped"].tolist() if filled else []
+        rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
+        if not self._more_captions:
+            del rows["more_captions"]
+        arrays = self._arrays(encoded)
+        write_encoded_shard(self.out, name, rows, arrays)
+        content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
+        beside = [write_dropped(self.out, name, left_out)] if left_out else []
+        sums = sums_of(measured) if filled else {"rows": 0}
+        receipt = Shard(
+            name=name,
+            rows=len(arrays.key),
+            digest=" ".join(file_digest(path) for path in content),
+            files=file_records([*content, *beside]),
+            recipe=self.recipes.get(name, ""),
+            figures={
+                **(figures_from(sums) if filled else {}),
+                "sums": sums,
+                "dropped": dict(Counter(row["reason"] for row in left_out)),
+                "latent_shape": list(arrays.latents.shape[1:]),
+                "text_dim": self.clip.dim,
+                **self._text_figures(arrays),
+                "codec": self._codec_figures(),
+            },
+        )
+        write_receipt(self.out, receipt)
+        return receipt
+
+    @property
+    def _more_captions(self) -> bool:
+        return len(self.caption_columns) > 1
+
+    def _arrays(self, encoded: _Encoded) -> EncodedArrays:
+        """What is stored of a shard. Captions are repeated where pairs share one."""
+        said = [number for numbers in encoded.captions for number in numbers.values()]  # m numbers
+        columns = [column for numbers in encoded.captions for column in numbers]
+        counts = [len(numbers) for numbers in encoded.captions]
+        by_token = self.config.text == "tokens"
+        states = [encoded.states[number].numpy() for number in said] if by_token else []
+        return EncodedArrays(
+            latents=encoded.stored.numpy(),
+            text=encoded.text[said].half().numpy(),
+            key=np.array(encoded.rows["key"], dtype=np.bytes_),
+            text_start=_starts(counts) if self._more_captions else None,
+            text_column=np.array(columns, np.uint8) if self._more_captions else None,
+            tokens=np.concatenate([np.zeros((0, self.clip.token_dim), np.float16), *states]) if by_token else None,
+            token_start=_starts([len(rows) for rows in states]) if by_token else None,
+        )
+
+    def _text_figures(self, arrays: EncodedArrays) -> dict[str, Any]:
+        """Of what is stored beside pooled embeddings of main captions."""
+        figures: dict[str, Any] = {"captions": len(arrays.text)} if self._more_captions else {}
+        if arrays.token_start is not None:
+            longest = int(np.diff(arrays.token_start).max(initial=0))
+            figures |= {"token_dim": self.clip.token_dim, "longest_caption": longest}
+        return figures
+
+    def _codec_figures(self) -> dict[str, float]:
+        names = ("scaling_factor", "shift", "latent_channels", "downscale")
+        return {name: getattr(self.codec, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedBatch:
+    """What the encoders made of a batch, on their device."""
+
+    rows: dict[str, list[Any]]  # column -> b values
+    captions: list[dict[int, int]]  # as in PackedBatch
+    stored: Tensor  # uint8 or float16 [b, c, z, z]
+    new_text: EncodedText | None  # of captions that no batch before had
+    seen_by_clip: Tensor  # float32 [b, d]
+    measured: dict[str, Tensor]  # name -> [b, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What the encoders made of a shard, on the CPU."""
+
+    rows: dict[str, list[Any]]  # column -> n values
+    captions: list[dict[int, int]]  # of each pair: number of a caption column -> number of a different caption
+    stored: Tensor  # uint8 or float16 [n, c, z, z]
+    text: Tensor  # of different captions, float32 [u, d]
+    states: list[Tensor]  # of their tokens, float16 [l, t] each; none where they are not asked for
+    measured: dict[str, Tensor]  # name -> [n, ...]; empty where there are no rows
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether all numbers of a pair are finite as they are stored: bool [n]"""
+        text = self.text.half().isfinite().all(dim=1)  # [u]
+        if self.states:
+            text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
+        texts = torch.tensor([bool(text[list(numbers.values())].all()) for numbers in self.captions])
+        return texts & self.measured["squared_error"].isfinite() & self.measured["clip_score"].isfinite()
+
+    def without(self, unwanted: Tensor, reason: str) -> tuple[_Encoded, list[Row]]:
+        """The other rows than those at which `unwanted`, bool [n], is true; and these, with the reason."""
+        told = [{name: self.rows[name][i] for name in ("key", "url", "caption")} for i in unwanted.nonzero().flatten()]
+        return self._where(~unwanted), [{**row, "reason": reason} for row in told]
+
+    def _where(self, kept: Tensor) -> _Encoded:
+        """Only the rows at which `kept`, bool [n], is true."""
+        numbers = kept.nonzero().flatten()
+        return _Encoded(
+            {name: [values[i] for i in numbers] for name, values in self.rows.items()},
+            [self.captions[i] for i in numbers],
+            self.stored[numbers],
+            self.text,
+            self.states,
+            {name: values[numbers] for name, values in self.measured.items()},
+        )
+
+
+def _starts(counts: list[int]) -> NDArray[np.int64]:
+    """Where each of several runs begins, and the last ends: [len + 1]"""
+    return np.cumsum([0, *counts], dtype=np.int64)
+
+
+def _seed_of(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1

@@ -1,0 +1,153 @@
+"""Stage 2, images -> encodings: every picture once through the VAE, every caption once through CLIP.
+
+One encoded shard per image shard, resumable by shard. Knows nothing of how pictures came or of training.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_catalog.storage.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
+from data_catalog.storage.shard_reuse import Adopt, adopt_shard
+from pipeline.config.run import EncodeConfig
+from pipeline.encode.latent_statistics import added, figures_from
+from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
+from pipeline.stages.output_settings import output_settings
+from pipeline.stages.run_stage import STAGES, MapShards, Output, StageFailed, Tracker
+from tld_model.encoders.names import encoder_identity
+from tld_model.quantize import ZERO_POINT
+
+
+def encode(
+    images: Manifest,
+    config: EncodeConfig,
+    out: Path,
+    track: Tracker,
+    map_shards: MapShards,
+    adopt: Adopt = adopt_shard,
+) -> Output:
+    """Encode every image shard that is not encoded yet, here or in another output."""
+    recipes = _recipes(images, config)
+    done = {
+        name: receipt
+        for name, recipe in recipes.items()
+        if (receipt := read_receipt(out, name) or adopt(out, name, recipe))
+    }
+    missing = [shard.name for shard in images.shards if shard.name not in done]
+    _check_that_none_was_let_go(images, missing)
+    tars = {shard.name: shard.files[_tar(shard.name)] for shard in images.shards}
+    columns, edge = _caption_columns(images), images.settings.get("image_size")
+    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, columns, tars, edge)
+    _report(track, done, len(images.shards))
+    _let_go(images, done, config)
+    for receipt in map_shards(make_worker, missing, config.workers):
+        done[receipt.name] = receipt
+        _let_go(images, [receipt.name], config)
+        _report(track, done, len(images.shards))
+
+    receipts = tuple(done[name] for name in sorted(done))
+    filled = next((receipt for receipt in receipts if receipt.rows), None)
+    if not filled:
+        raise StageFailed("encode: no picture is left to encode; look at the account of the download" + _why(receipts))
+    quantization = quantization_of(config)
+    figures = {
+        "encoders": {
+            "vae": config.vae,
+            "clip": config.clip,
+            "vae_identity": encoder_identity(config.vae),
+            "clip_identity": encoder_identity(config.clip),
+        },
+        "codec": filled.figures["codec"],
+        "posterior": config.posterior,
+        "quantization": {
+            "dtype": quantization.dtype,
+            "scale": quantization.scale,
+            "clip": quantization.clip,
+            "zero_point": ZERO_POINT,
+        },
+        "quantization_bound": quantization.bound,
+        "latent_shape": filled.figures["latent_shape"],
+        "text_dim": filled.figures["text_dim"],
+        **_text_figures(images, receipts, config),
+        "account": {
+            **images.figures["account"],
+            "dropped": {**images.figures["account"]["dropped"], **_dropped(receipts)},
+            "encoded": sum(receipt.rows for receipt in receipts),
+        },
+        **figures_from(added(receipt.figures["sums"] for receipt in receipts)),
+    }
+    track.metrics({k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")}, step=len(receipts))
+    return Output(receipts, figures)
+
+
+def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
+    """Image shard -> digest of all that its encodings follow from."""
+    spec = STAGES["encode"]
+    settings = output_settings("encode", config, spec.speed_only)
+    if config.text == "pooled":
+        del settings["text"]  # shards from before there was a choice are the same
+    encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]
+    more = _caption_columns(images)[1:]
+    return {shard.name: digest_of([spec.version, settings, encoders, shard.digest, *more]) for shard in images.shards}
+
+
+def _caption_columns(images: Manifest) -> list[str]:
+    """Of the table, the main one first."""
+    settings = images.settings
+    return [settings.get("caption_column", "caption"), *settings.get("more_caption_columns", ())]
+
+
+def _text_figures(images: Manifest, receipts: Iterable[Shard], config: EncodeConfig) -> dict[str, Any]:
+    """What stands beside pooled embeddings of main captions."""
+    filled = [receipt.figures for receipt in receipts if receipt.rows]
+    columns, figures = _caption_columns(images), dict[str, Any]()
+    if len(columns) > 1:
+        figures |= {"caption_columns": columns, "captions": sum(told["captions"] for told in filled)}
+    if config.text == "tokens":
+        longest = max(told["longest_caption"] for told in filled)
+        figures |= {"token_dim": filled[0]["token_dim"], "longest_caption": longest}
+    return figures
+
+
+def _tar(shard: str) -> str:
+    return f"{shard}.tar"
+
+
+def _let_go(images: Manifest, encoded: Iterable[str], config: EncodeConfig) -> None:
+    """Delete the pictures of encoded shards, unless they are to be kept."""
+    if not config.keep_images:
+        for name in encoded:
+            release(images.folder, _tar(name))
+
+
+def _check_that_none_was_let_go(images: Manifest, missing: list[str]) -> None:
+    """Raise StageFailed where a shard is to be encoded whose pictures were deleted on purpose."""
+    gone = [name for name in missing if is_released(images.folder, _tar(name))]
+    if gone:
+        raise StageFailed(
+            f"encode: {len(gone)} of {len(images.shards)} image shards ({_tar(gone[0])} …) were let go when their "
+            "encodings were finished (encode.keep_images=false), and these settings need them again; fetch them "
+            "with `tld download … --force`, then encode"
+        )
+
+
+def _dropped(receipts: Iterable[Shard]) -> dict[str, int]:
+    """How many pairs were left out, by reason."""
+    dropped: Counter[str] = Counter()
+    for receipt in receipts:
+        dropped.update(receipt.figures["dropped"])
+    return dict(dropped.most_common())
+
+
+def _why(receipts: Iterable[Shard]) -> str:
+    return "".join(f"\n  {count} × {reason}" for reason, count in _dropped(receipts).items())
+
+
+def _report(track: Tracker, done: dict[str, Shard], shards: int) -> None:
+    rows = sum(shard.rows for shard in done.values())
+    track.progress(len(done), shards, f"{rows} pictures encoded")
+    track.metrics({"encoded": rows}, step=len(done))

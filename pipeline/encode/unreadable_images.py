@@ -1,0 +1,38 @@
+"""The pictures of an image shard that cannot be decoded: each is tried in a process that may end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from data_catalog.images import PackedPair, decode, read_packed_pairs
+from pipeline.compute.isolated_process import Budget, Isolated, Refused
+
+_BUDGET = Budget(cpu_s=10, memory=1 << 30)
+
+
+def unreadable(tar: Path, edge: int | None) -> list[dict[str, str]]:
+    """Key, URL, caption and reason of each. Raises ManifestError where the tar is damaged."""
+    with closing(Isolated(partial(_problem, edge), _BUDGET)) as problem:
+        return list(_refused(tar, problem))
+
+
+def _refused(tar: Path, problem: Isolated[str]) -> Iterator[dict[str, str]]:
+    for pair in read_packed_pairs(tar):
+        try:
+            reason = problem(pair.picture)
+        except Refused as cause:
+            reason = str(cause)
+        if reason:
+            yield _row(pair, reason)
+
+
+def _row(pair: PackedPair, reason: str) -> dict[str, str]:
+    return {"key": pair.key, "url": pair.facts.url, "caption": pair.caption, "reason": reason}
+
+
+def _problem(edge: int | None, picture: bytes) -> str:
+    image = decode(picture, edge)
+    return image if isinstance(image, str) else ""

@@ -1,0 +1,132 @@
+"""Two runs side by side: the same prompts, the same noise, and how sure the differences of their scores are.
+
+Samples both anew, so any two trained models can be compared whose encodings are by the same CLIP. Each is sampled
+as its own run says (steps, guidance); prompts and seed are those of the first.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_catalog.storage.manifest import digest_of
+from data_catalog.storage.workspace import Workspace
+from pipeline.config.run import EvaluateConfig
+from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.evaluate.comparison_page import Drawn, Row, Run, write_comparison
+from pipeline.evaluate.stage import (
+    Held,
+    Models,
+    decode_held_out,
+    diversity_of_prompts,
+    hold,
+    judged_reference,
+    load_models,
+    sample_held_out,
+)
+from pipeline.maintenance.verify import refuse_damaged_shards
+from pipeline.scoring.bootstrap import bootstrap, bootstrap_difference
+from pipeline.scoring.image_scores import Judged, estimate_differences, estimate_scores, judge
+from pipeline.scoring.metrics import mean_of
+from pipeline.stages.run_stage import ShowsProgress
+
+_NOT_OF_SAMPLING = {"prompts", "seed", "grid", "require", "price_per_hour", "device", "batch_size"}
+
+
+class ComparisonError(ValueError):
+    """Two runs that cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was found, and where it is written."""
+
+    rows: list[Row]
+    prompts: int
+    folder: Path
+
+
+def compare(first: Run, second: Run, prompts: int, out: Path | None, track: ShowsProgress) -> Comparison:
+    """Sample and judge both on the same prompts; write comparison.html, .png and .json. Raises ComparisonError."""
+    check_comparable(first, second)
+    held_first, held_second = _common_prompts(first, second, prompts)
+    for encodings in {run.encodings.folder: run.encodings for run in (first, second)}.values():
+        refuse_damaged_shards(encodings, track)
+    models = load_models(first.encodings, first.model, first.config.evaluate)
+    drawn = _draw(models, held_first, first.config.evaluate, track)
+    batch_size = first.config.evaluate.batch_size
+    reference = judged_reference(models, held_first, first.encodings, batch_size, Workspace(first.config.folder))
+    real = decode_held_out(models, held_first, list(range(len(held_first.captions))), batch_size)
+
+    del models  # two large models need not fit the device at once
+    settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
+    other = _draw(load_models(second.encodings, second.model, settings), held_second, settings, track)
+    rows = _rows(drawn, other, reference)
+    folder = out or Workspace(first.config.folder).comparisons / _identity(first, second, prompts)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_comparison(folder, (first, second), held_first.captions, (drawn, other), real, rows)
+    return Comparison(rows, len(held_first.captions), folder)
+
+
+def check_comparable(first: Run, second: Run) -> None:
+    """Raise ComparisonError where there is nothing to compare, or no judge for both."""
+    encoders = [run.encodings.figures["encoders"] for run in (first, second)]
+    if encoders[0]["clip_identity"] != encoders[1]["clip_identity"]:
+        raise ComparisonError(
+            f"no CLIP judges both alike: the captions of A are encoded by {encoders[0]['clip']!r}, those of B by "
+            f"{encoders[1]['clip']!r}"
+        )
+    sampling = [run.config.evaluate.model_dump(exclude=_NOT_OF_SAMPLING) for run in (first, second)]
+    if first.model.digest == second.model.digest and sampling[0] == sampling[1]:
+        raise ComparisonError("both are the same model, sampled alike; change a setting of one of them")
+
+
+def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[Held, Held]:
+    """The first pairs that both held out: the same key, the same caption."""
+    told = []
+    for run in (first, second):
+        pairs = open_pairs(run.encodings, run.config.model.text)
+        split = split_pairs(run.encodings, run.model.settings["held_out_fraction"])
+        keys = np.concatenate([shard.key for shard in pairs.shards])[split.held_out].tolist()
+        named = zip(keys, split.held_out_captions, strict=True)
+        told.append((pairs, dict(zip(named, split.held_out, strict=True))))
+    (pairs_first, numbers_first), (pairs_second, numbers_second) = told
+    common = [pair for pair in numbers_first if pair in numbers_second][:prompts]
+    if len(common) < 2:
+        raise ComparisonError(
+            f"{len(common)} pairs are held out of both runs, a comparison takes at least 2: both need the same rows of "
+            "the same table, and a train.held_out_fraction that leaves some out"
+        )
+    captions = [caption for _, caption in common]
+    return (
+        hold(pairs_first, np.array([numbers_first[pair] for pair in common]), captions),
+        hold(pairs_second, np.array([numbers_second[pair] for pair in common]), captions),
+    )
+
+
+def _draw(models: Models, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> Drawn:
+    started = time.monotonic()
+    samples = sample_held_out(models, held, settings, track)
+    seconds = (time.monotonic() - started) / len(samples)
+    judged = judge(models.clip, samples, held.captions, settings.batch_size)
+    spreads = diversity_of_prompts(models, held, settings, track)
+    return Drawn(samples, judged, spreads, seconds)
+
+
+def _rows(first: Drawn, second: Drawn, reference: Judged) -> list[Row]:
+    scores = [estimate_scores(drawn.judged, reference) for drawn in (first, second)]
+    differences = estimate_differences(first.judged, second.judged, reference)
+    rows = [Row(name, scores[0][name], scores[1][name], told) for name, told in differences.items()]
+    spreads = mean_of(first.spreads), mean_of(second.spreads)
+    n = len(first.spreads)
+    first_spread, second_spread = (bootstrap(spread, n) for spread in spreads)
+    return [*rows, Row("diversity", first_spread, second_spread, bootstrap_difference(*spreads, n))]
+
+
+def _identity(first: Run, second: Run, prompts: int) -> str:
+    """The name of the folder: the same comparison lies in the same place."""
+    told = [[run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)]
+    return digest_of([*told, prompts])[:12]

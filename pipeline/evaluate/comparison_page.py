@@ -1,0 +1,135 @@
+"""comparison.html, .png and .json: two runs on the same prompts, for people and for programs. Knows no models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_catalog.storage.files import replacing, write_atomically
+from data_catalog.storage.manifest import Manifest
+from pipeline.config.run import RunConfig
+from pipeline.evaluate.report import EXPLAINED
+from pipeline.reporting.image_grid import Pictures, picture_grid
+from pipeline.reporting.render import picture_uri, render_page
+from pipeline.scoring.bootstrap import Estimate
+from pipeline.scoring.image_scores import HIGHER_IS_BETTER, Judged
+
+_EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One of the two."""
+
+    name: str  # as it was typed
+    config: RunConfig
+    encodings: Manifest
+    model: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A score of both runs on the same prompts."""
+
+    name: str
+    first: Estimate
+    second: Estimate
+    difference: Estimate  # second - first, on the same resampled prompts
+
+    @property
+    def verdict(self) -> str:
+        """Which is better, where the interval of the difference does not hold 0."""
+        if self.difference.low <= 0 <= self.difference.high:
+            return "not shown"
+        larger = self.difference.value > 0
+        if self.name == "diversity":  # wrong pictures are diverse too
+            return f"{'B' if larger else 'A'} is more varied"
+        return "B" if larger == self.name.startswith(HIGHER_IS_BETTER) else "A"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one run drew."""
+
+    samples: Pictures
+    judged: Judged
+    spreads: NDArray[np.float64]  # of the samples of one prompt
+    seconds_a_picture: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """One prompt of the page."""
+
+    caption: str
+    pictures: list[str]  # of A, of B, held out; data URIs
+    note: str
+
+
+def write_comparison(
+    folder: Path,
+    runs: tuple[Run, Run],
+    captions: list[str],
+    drawn: tuple[Drawn, Drawn],
+    real: Pictures,
+    rows: list[Row],
+) -> None:
+    """Write all three files into the folder: for every prompt what both drew, and the held-out picture."""
+    first, second = drawn
+    gains = second.judged.clip_score - first.judged.clip_score
+    order = gains.argsort(descending=True).tolist()
+    extremes = min(_EXTREMES, len(order) // 2)
+    shown = _spread_evenly(len(order), _SHOWN)
+
+    def prompt(i: int) -> _Prompt:
+        pictures = [picture_uri(pictures[i]) for pictures in (first.samples, second.samples, real)]
+        return _Prompt(
+            captions[i], pictures, f"CLIP score {first.judged.clip_score[i]:.1f} → {second.judged.clip_score[i]:.1f}"
+        )
+
+    page = render_page(
+        "compare.html.j2",
+        runs=runs,
+        rows=rows,
+        explained=EXPLAINED,
+        differences=config_differences(runs[0].config, runs[1].config),
+        seconds=[told.seconds_a_picture for told in drawn],
+        prompts=len(captions),
+        spread=[prompt(i) for i in shown],
+        gains=[prompt(i) for i in order[:extremes]],
+        losses=[prompt(i) for i in order[::-1][:extremes]],
+    )
+    write_atomically(folder / "comparison.html", page)
+    triples = [picture for i in shown for picture in (first.samples[i], second.samples[i], real[i])]
+    labels = [label for i in shown for label in (f"A: {captions[i]}", "B", "held out")]
+    with replacing(folder / "comparison.png") as unfinished:
+        picture_grid(triples, labels, columns=6).save(unfinished)
+    told = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
+    names = {"A": runs[0].name, "B": runs[1].name}
+    write_atomically(folder / "comparison.json", json.dumps({"runs": names, "scores": told}, indent=2) + "\n")
+
+
+def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
+    """Settings that differ: section.key, and the value of each."""
+    told = [dict(_leaves(config.model_dump(mode="json"))) for config in (first, second)]
+    return [(name, told[0][name], told[1][name]) for name in told[0] if told[0][name] != told[1].get(name)]
+
+
+def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and above == "":
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield above + name, value
+
+
+def _spread_evenly(count: int, wanted: int) -> list[int]:
+    """At most `wanted` numbers, spread evenly over `count`."""
+    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]

@@ -1,0 +1,163 @@
+"""report.html: one page, opens without network, tells a person how the run went. Knows no models."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_catalog.image_formats import open_picture
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest_alone
+from data_catalog.storage.workspace import Workspace
+from pipeline.compute.hardware import hardware
+from pipeline.config.run import EvaluateConfig
+from pipeline.download.report import account_rows
+from pipeline.reporting.charts import Points, curves
+from pipeline.reporting.image_grid import Pictures
+from pipeline.reporting.render import data_uri, picture_uri, render_page
+from pipeline.scoring.bootstrap import Estimate
+from pipeline.scoring.image_scores import Judged
+from pipeline.train.events import EVENTS_FILE, read_events
+
+EXPLAINED = {
+    "prompt_accuracy": "share of samples in which all attributes of the caption are read back from the pixels",
+    "clip_score": "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
+    "clip_score_reference": "the same for the held-out pictures: about what can be reached",
+    "cmmd": "CMMD to the held-out pictures; 0 is best",
+    "kernel_distance": "KID's measure to the held-out pictures, on CLIP features; near 0 is best; not an Inception KID",
+    "frechet_distance": "Fréchet distance of CLIP features to the held-out pictures; 0 is best; not an Inception FID",
+    "diversity": "100 × mean CLIP distance of samples of the same caption; 0 where all are alike",
+    "held_out_loss": "mean squared error of the clean latent on held-out pairs, over all noise levels",
+}
+_EXTREMES = 12  # best and worst pictures shown
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the page tells."""
+
+    encodings: Manifest
+    model: Manifest
+    config: EvaluateConfig
+    captions: list[str]
+    samples: Pictures  # one for each caption
+    judged: Judged  # the samples
+    shown: list[int]  # samples of the grid, at random
+    real: Pictures  # the held-out pictures of the first of `shown`
+    estimates: dict[str, Estimate]
+    timing: dict[str, float]
+    made_by: str
+    seconds: float  # so far
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture of the page."""
+
+    picture: str  # data URI
+    caption: str
+    note: str
+    right: bool | None  # whether all that the caption says is in it, where that is known
+
+
+def render_report(report: Report) -> str:
+    """The page as HTML."""
+    history = _history(report.model.file(EVENTS_FILE))
+    lineage = list(ancestors(report.encodings, report.model))
+    by_score = report.judged.clip_score.argsort(descending=True).tolist()
+    extremes = min(_EXTREMES, len(by_score) // 2)
+    bins = {
+        name.rpartition("/")[2]: told for name, told in report.estimates.items() if name.startswith("held_out_loss/")
+    }
+    made = [*(manifest.seconds for manifest in lineage), report.seconds]
+    sweep = Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
+    return render_page(
+        "report.html.j2",
+        report=report,
+        estimates=[
+            (name, report.estimates[name], text) for name, text in EXPLAINED.items() if name in report.estimates
+        ],
+        explained=EXPLAINED,
+        attributes=[
+            (name, report.estimates[f"accuracy/{name}"], report.estimates[f"reference/accuracy/{name}"])
+            for name in shapes.ATTRIBUTE_NAMES
+            if f"accuracy/{name}" in report.estimates
+        ],
+        random=[_tile(report, number) for number in report.shown],
+        best=[_tile(report, number) for number in by_score[:extremes]],
+        worst=[_tile(report, number) for number in by_score[::-1][:extremes]],
+        beside=_beside(report),
+        loss_curve=_loss_curve(history),
+        bin_curve=_bin_curve(history),
+        bins=bins,
+        account=[
+            *account_rows(report.encodings.figures["account"]),
+            ("split", "to train on", report.model.figures["train_pairs"]),
+            ("split", "held out", report.model.figures["held_out_pairs"]),
+        ],
+        ancestors=lineage,
+        machine=hardware(),
+        sweep=data_uri(open_picture(sweep)) if sweep.exists() else "",
+        hours=sum(made) / 3600,
+        settings={
+            **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},
+            "evaluate": _as_yaml(report.config.model_dump(mode="json")),
+        },
+    )
+
+
+def _tile(report: Report, number: int) -> Tile:
+    right = None if report.judged.all_correct is None else bool(report.judged.all_correct[number])
+    mark = {None: "", True: "✓ ", False: "✗ "}[right]
+    note = f"{mark}CLIP score {report.judged.clip_score[number]:.1f}"
+    return Tile(picture_uri(report.samples[number]), report.captions[number], note, right)
+
+
+def _beside(report: Report) -> list[tuple[Tile, str]]:
+    """Samples, each with the held-out picture of its caption."""
+    return [(_tile(report, i), picture_uri(real)) for i, real in zip(report.shown, report.real, strict=False)]
+
+
+def _history(events: Path) -> dict[str, Points]:
+    """The metrics that training told: name -> (step, value), in order."""
+    told: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for event in read_events(events):
+        if event["kind"] == "metrics":
+            for name, value in event["values"].items():
+                told[name].append((event["step"], value))
+    return dict(told)
+
+
+def _loss_curve(history: dict[str, Points]) -> str:
+    names = {"loss": "training (weighted)", "held_out_loss": "held out (plain)"}
+    lines = {label: history[name] for name, label in names.items() if name in history}
+    return curves(lines, "loss") if lines else ""
+
+
+def _bin_curve(history: dict[str, Points]) -> str:
+    bins = {name.rpartition("/")[2]: points for name, points in history.items() if name.startswith("held_out_loss/")}
+    lines = {f"noise {name}": points for name, points in bins.items() if len(points) > 1}
+    return curves(lines, "held-out loss") if lines else ""
+
+
+def ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
+    """What the report was made from, in order of the journey; the images where they are in the same workspace."""
+    for path in sorted(Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")):
+        try:
+            images = read_manifest_alone(path.parent)
+        except ManifestError:
+            continue
+        if images and images.digest == encodings.parents.get("download"):
+            yield images
+            break
+    yield encodings
+    yield model
+
+
+def _as_yaml(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

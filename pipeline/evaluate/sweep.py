@@ -1,0 +1,216 @@
+"""One trained model sampled in many ways: what each way costs and how good its pictures are.
+
+Every point draws the same held-out captions from the same noise. A point that was drawn is kept, so that a sweep that
+was stopped goes on, and one that grew draws only what is new. Knows no pages.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_catalog.storage.files import write_atomically
+from data_catalog.storage.manifest import Manifest, digest_of
+from data_catalog.storage.workspace import Workspace
+from pipeline.compute.devices import choose_device
+from pipeline.compute.hardware import hardware
+from pipeline.config.run import EvaluateConfig, RunConfig
+from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.evaluate.stage import Held, Models, hold, latency_s, load_models, sample_held_out
+from pipeline.maintenance.verify import refuse_damaged_shards
+from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
+from pipeline.scoring.image_scores import Judged, judge, load_judged, save_judged
+from pipeline.scoring.metrics import mean_of
+from pipeline.stages.run_stage import ShowsProgress
+from tld_model.sampling import MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+
+_VERSION = 1  # raised by hand when points are drawn or judged otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How pictures are drawn: a point of the sweep before it is measured."""
+
+    sampling: Sampling
+    ema: int
+
+    def overrides(self) -> str:
+        """What to type to draw so."""
+        s = self.sampling
+        told = f"evaluate.guidance={s.guidance:g} evaluate.steps={s.steps} evaluate.solver={s.solver}"
+        return f"{told} evaluate.ema={self.ema}" if self.ema else told
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A way of drawing, measured."""
+
+    way: Way
+    latency_s: float  # of one picture, drawn alone: the median of a few
+    rows: NDArray[np.float64]  # quality of each prompt's picture [n]
+    quality: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Points of one model."""
+
+    measure: str  # what quality is: prompt_accuracy, or clip_score where captions cannot be graded
+    points: Sequence[Point]
+    chosen: Way  # the run's own
+    best: Point  # the fastest of those that none beats beyond the interval of their difference
+
+    @property
+    def front(self) -> list[Point]:
+        """Points that none beats in both, fastest first: the Pareto front."""
+        front: list[Point] = []
+        for point in sorted(self.points, key=lambda p: (p.latency_s, -p.quality.value)):
+            if not front or point.quality.value > front[-1].quality.value:
+                front.append(point)
+        return front
+
+
+def ways(
+    usual: EvaluateConfig,
+    guidance: Sequence[float],
+    steps: Sequence[int],
+    solvers: Sequence[SolverName],
+    averages: Sequence[int],
+) -> list[Way]:
+    """Every combination, and the run's own."""
+    own = Way(usual.sampling, usual.ema)
+    grid = itertools.product(guidance, steps, solvers, averages)
+    made = [Way(replace(own.sampling, guidance=g, steps=n, solver=s), ema) for g, n, s, ema in grid]
+    return list(dict.fromkeys([own, *made]))
+
+
+def problems(config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]) -> list[str]:
+    """What is wrong with the values to sweep over, all of it."""
+    kept = len(config.train.ema_decay)
+    return [
+        *(
+            f"--guidance must be from 1 to {MOST_GUIDANCE:g}, got {value:g}"
+            for value in guidance
+            if not 1 <= value <= MOST_GUIDANCE
+        ),
+        *(f"--steps must be from 1 to {MOST_STEPS}, got {value}" for value in steps if not 1 <= value <= MOST_STEPS),
+        *(
+            f"--ema: there is no average {value}; train.ema_decay has {kept}, numbered from 0"
+            for value in averages
+            if not 0 <= value < kept
+        ),
+    ]
+
+
+def sweep(
+    config: RunConfig, encodings: Manifest, model: Manifest, wanted: Sequence[Way], prompts: int, track: ShowsProgress
+) -> Sweep:
+    """Draw and judge each way that is not known yet."""
+    held = _held(config, encodings, model, prompts, track)
+    folder = sweep_folder(config, model)
+    judged, latencies = [], []
+    loaded: dict[int, Models] = {}  # the average that is in memory: one at a time
+    for number, way in enumerate(wanted):
+        settings = config.evaluate.model_copy(update={**_sampling(way.sampling), "ema": way.ema})
+        name = digest_of(
+            [
+                _VERSION,
+                encodings.digest,
+                model.digest,
+                choose_device(settings.device),
+                held.numbers.tolist(),
+                settings.seed,
+                repr(way),
+            ]
+        )[:12]
+        note = _Counted(track, number, len(wanted))
+        known = _known(folder / name)
+        if known is None:
+            if way.ema not in loaded:
+                loaded = {way.ema: load_models(encodings, model, settings)}
+            known = _draw(loaded[way.ema], held, settings, note)
+            _keep(folder / name, *known)
+        judged.append(known[0])
+        latencies.append(known[1])
+        track.progress(number + 1, len(wanted), "ways to sample")
+    measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
+    rows = [_quality(told) for told in judged]
+    points = [
+        Point(way, latency, of_way, bootstrap(mean_of(of_way), len(of_way)))
+        for way, latency, of_way in zip(wanted, latencies, rows, strict=True)
+    ]
+    return Sweep(measure, points, Way(config.evaluate.sampling, config.evaluate.ema), fastest_of_the_best(points))
+
+
+def sweep_folder(config: RunConfig, model: Manifest) -> Path:
+    """Where all sweeps of a model lie."""
+    return Workspace(config.folder).sweep(model.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """The progress of one way among several."""
+
+    track: ShowsProgress
+    number: int
+    of: int
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        self.track.progress(self.number, self.of, f"ways to sample; {done} of {total} {note}")
+
+
+def _held(config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress) -> Held:
+    refuse_damaged_shards(encodings, track)
+    split = split_pairs(encodings, model.settings["held_out_fraction"])
+    pairs = open_pairs(encodings, config.model.text)
+    return hold(pairs, split.held_out[:prompts], split.held_out_captions[:prompts])
+
+
+def _sampling(sampling: Sampling) -> dict[str, object]:
+    fields = ("steps", "guidance", "solver", "guidance_interval")
+    return {name: getattr(sampling, name) for name in fields}
+
+
+def _draw(models: Models, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> tuple[Judged, float]:
+    samples = sample_held_out(models, held, settings, track)
+    return judge(models.clip, samples, held.captions, settings.batch_size), latency_s(models, held, settings, track)
+
+
+def _keep(path: Path, judged: Judged, latency: float) -> None:
+    """The time comes last: with it the point is whole. It is that of this machine."""
+    save_judged(judged, path.with_suffix(".safetensors"))
+    write_atomically(path.with_suffix(".json"), json.dumps({"latency_s": latency, "machine": hardware()}) + "\n")
+
+
+def _known(path: Path) -> tuple[Judged, float] | None:
+    """A point as it was drawn on this machine."""
+    try:
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    judged = load_judged(path.with_suffix(".safetensors"))
+    return (judged, told["latency_s"]) if judged and told.get("machine") == hardware() else None
+
+
+def _quality(judged: Judged) -> NDArray[np.float64]:
+    right = judged.all_correct
+    rows: NDArray[np.float64] = (judged.clip_score if right is None else right).double().numpy()
+    return rows
+
+
+def fastest_of_the_best(points: Sequence[Point]) -> Point:
+    """Of those that the point of highest quality does not beat beyond the interval of their difference, on the same
+    prompts."""
+    top = max(points, key=lambda point: point.quality.value)
+    return min((point for point in points if _as_good(point, top)), key=lambda point: point.latency_s)
+
+
+def _as_good(point: Point, top: Point) -> bool:
+    difference = bootstrap_difference(mean_of(point.rows), mean_of(top.rows), len(top.rows))
+    return difference.low <= 0

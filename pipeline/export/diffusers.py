@@ -1,0 +1,110 @@
+"""A trained model as a folder that diffusers loads, without this project. Knows nothing of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_catalog.storage.files import replacing_folder
+from pipeline.config.run import EvaluateConfig
+from pipeline.export.bundle_source import one_file
+from pipeline.export.diffusers_transformer import TldTransformer
+from pipeline.export.model_card import CARD_FILE, Usage
+from pipeline.generate.generator import Generator
+
+_INDEX = "model_index.json"
+_CLASS = ["pipeline", "TldPipeline"]  # of pipeline.py
+_COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer")
+_WRITTEN = {_INDEX, "pipeline.py", CARD_FILE, *_COMPONENTS}
+
+
+class ExportError(ValueError):
+    """A folder that an export must not replace."""
+
+
+def check_target(out: Path) -> None:
+    """Raise ExportError where a folder is neither empty nor an earlier export."""
+    if not out.parent.is_dir():
+        raise ExportError(f"there is no folder {out.parent} to write {out.name} into")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ExportError(f"{out} is a file, not a folder")
+    others = sorted({path.name for path in out.iterdir()} - _WRITTEN)
+    if others:
+        raise ExportError(f"{out} holds {', '.join(others[:3])}, which no export wrote; choose another folder")
+    if any(out.iterdir()) and _class_of(out) != _CLASS:
+        raise ExportError(f"{out} holds something else than an export; choose another folder")
+
+
+def export_diffusers(
+    generate: Generator, usual: EvaluateConfig, card: Callable[[Usage], str], prompt: str, out: Path
+) -> None:
+    """Write the folder in place of an earlier export. `usual` is how it samples where a call does not
+    say; the prompt is that of the card's example. Raises ExportError."""
+    check_target(out)
+    out = out.absolute()
+    with replacing_folder(out) as unfinished:
+        _write(generate, usual, unfinished)
+        (unfinished / CARD_FILE).write_text(card(_usage(usual, prompt)), encoding="utf-8")
+
+
+def _write(generate: Generator, usual: EvaluateConfig, out: Path) -> None:
+    transformer = TldTransformer(generate.denoiser.config.model_dump(mode="json"))
+    transformer.denoiser.load_state_dict(generate.denoiser.state_dict())
+    transformer.save_pretrained(out / "transformer")
+    generate.codec.vae.save_pretrained(out / "vae")
+    generate.text_encoder.model.save_pretrained(out / "text_encoder")
+    generate.text_encoder.tokenizer.save_pretrained(out / "tokenizer")
+    (out / "pipeline.py").write_text(one_file("pipeline.export.diffusers_pipeline"), encoding="utf-8")
+    (out / "transformer" / "tld_transformer.py").write_text(
+        one_file("pipeline.export.diffusers_transformer"), encoding="utf-8"
+    )
+    (out / _INDEX).write_text(json.dumps(_index(generate, usual), indent=2) + "\n", encoding="utf-8")
+
+
+def _index(generate: Generator, usual: EvaluateConfig) -> dict[str, Any]:
+    """Which class each component is of, and in which library; and what the pipeline is told."""
+    return {
+        "_class_name": _CLASS,
+        "_diffusers_version": version("diffusers"),
+        "transformer": ["tld_transformer", "TldTransformer"],
+        "vae": ["diffusers", type(generate.codec.vae).__name__],
+        "text_encoder": ["transformers", type(generate.text_encoder.model).__name__],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "sampling": {
+            "steps": usual.steps,
+            "guidance": usual.guidance,
+            "solver": usual.solver,
+            "guidance_interval": usual.guidance_interval,
+        },
+        "latents": {"scale": generate.codec.scaling_factor, "shift": generate.codec.shift},
+    }
+
+
+def _usage(usual: EvaluateConfig, prompt: str) -> Usage:
+    """How a reader of the card draws, in the folder itself."""
+    code = f"""import torch
+from diffusers import DiffusionPipeline
+
+# "." is this folder; give its path, or its name on the hub. Its code: pipeline.py and transformer/tld_transformer.py.
+pipe = DiffusionPipeline.from_pretrained(".", trust_remote_code=True)
+images = pipe(
+    {json.dumps(prompt)},
+    num_inference_steps={usual.steps},
+    guidance_scale={usual.guidance:g},
+    num_images_per_prompt=4,
+    generator=[torch.Generator().manual_seed(seed) for seed in range(4)],  # one a picture, or one for all
+).images
+images[0].save("picture.png")"""
+    return Usage("diffusers", "With `pip install diffusers transformers torch pydantic`:", code)
+
+
+def _class_of(folder: Path) -> Any:
+    try:
+        return json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        return None

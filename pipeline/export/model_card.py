@@ -1,0 +1,161 @@
+"""The model card: what a model is, what it was made from, how good it is; in the format of the Hugging Face hub.
+
+Markdown after YAML, which huggingface_hub's ModelCard reads. Knows manifests, no model. It is written to be published:
+of paths and URLs it tells the last part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_catalog.sources import Source, known_sources
+from data_catalog.storage.manifest import Manifest
+from pipeline.download.report import account_rows
+from pipeline.evaluate.report import EXPLAINED, ancestors
+from pipeline.reporting.render import render_page
+from tld_model.config import DenoiserConfig
+
+CARD_FILE = "README.md"
+_TAGS = ["text-to-image", "latent-diffusion", "diffusion-transformer", "rectified-flow"]
+_HUB_DATASETS = "https://huggingface.co/datasets/"
+# Settings of a training that a reader asks for first.
+_TOLD = (
+    *("steps", "batch_size", "optimizer", "lr", "lr_schedule", "warmup_steps", "weight_decay", "ema_decay"),
+    *("condition_dropout", "noise_levels", "noise_alpha", "noise_beta", "noise_location", "noise_scale", "noise_shift"),
+    *("loss_weight", "max_loss_weight", "contrastive", "precision", "init_from", "seed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How a reader draws with the model: the hub's name of the library, what it takes, and Python."""
+
+    library: str
+    needs: str
+    code: str
+
+
+OWN_USAGE = Usage(
+    "tld",
+    "With the project that made it, and its MLflow:",
+    'import mlflow\nimport pandas as pd\n\nmodel = mlflow.pyfunc.load_model("models:/…")  # as it is registered\n'
+    'pictures = model.predict(pd.DataFrame({"prompt": ["what the picture shows"]}))  # uint8 [n, h, w, 3]',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """A row of the evaluation."""
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    meaning: str
+
+
+def model_card(
+    encodings: Manifest,
+    model: Manifest,
+    report: Manifest | None,
+    name: str,
+    *,
+    source: str | None = None,
+    usage: Usage = OWN_USAGE,
+) -> str:
+    """The card of a trained model of this name, with the scores of its report where there is one. `source` is the data
+    set of the catalog that it was trained on, where it is one of those."""
+    lineage = [*ancestors(encodings, model), *([report] if report else [])]
+    images = next((manifest for manifest in lineage if manifest.stage == "download"), None)
+    data, scores = known_sources().get(source or ""), list(_scores(report))
+    training = model.settings
+    return render_page(
+        "model_card.md.j2",
+        front=_as_yaml(_front(name, data, scores, usage)),
+        name=name,
+        usage=usage,
+        model=model,
+        parameters=model.figures["parameters"],
+        shape=training["model"],
+        encodings=encodings,
+        report=report,
+        source=data,
+        scores=scores,
+        encoders={kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")},
+        picture_size=images.settings["image_size"] if images else None,
+        split_column=images.settings.get("split_column") if images else None,
+        account=account_rows(encodings.figures["account"]) if "account" in encodings.figures else [],
+        epochs=training["steps"] * training["batch_size"] / max(1, model.figures["train_pairs"]),
+        settings=[(key, _as_told(training[key])) for key in _TOLD if training.get(key) is not None],
+        lineage=lineage,
+    )
+
+
+def card_of_weights(
+    shape: DenoiserConfig, parameters: int, encoders: Mapping[str, str], name: str, usage: Usage
+) -> str:
+    """The card of a denoiser that came without its history, as an imported one; its encoders are vae and clip."""
+    return render_page(
+        "model_card.md.j2",
+        front=_as_yaml(_front(name, None, [], usage)),
+        name=name,
+        usage=usage,
+        model=None,
+        parameters=parameters,
+        shape=shape.model_dump(mode="json"),
+        encoders={kind: public_name(encoder) for kind, encoder in encoders.items()},
+        picture_size=None,
+    )
+
+
+def public_name(given: str) -> str:
+    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's business."""
+    is_elsewhere = "://" in given or Path(given).expanduser().exists() or given.count("/") > 1
+    return given.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else given
+
+
+def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage) -> dict[str, Any]:
+    """The card's metadata. The weights' licence is their owner's to choose."""
+    front: dict[str, Any] = {
+        "license": "unknown",
+        "library_name": usage.library,
+        "pipeline_tag": "text-to-image",
+        "tags": _TAGS,
+    }
+    if source and source.homepage.startswith(_HUB_DATASETS):
+        front["datasets"] = [source.homepage.removeprefix(_HUB_DATASETS)]
+    of_the_model = [score for score in scores if not score.name.endswith("_reference")]
+    metrics = [{"type": score.name, "value": score.value, "name": score.meaning} for score in of_the_model]
+    if metrics:
+        known = source.name if source else "own-table"
+        result = {
+            "task": {"type": "text-to-image"},
+            "dataset": {"type": known, "name": f"held-out pairs of {known}", "split": "held_out"},
+            "metrics": metrics,
+        }
+        front["model-index"] = [{"name": name, "results": [result]}]
+    return front
+
+
+def _as_yaml(front: dict[str, Any]) -> str:
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _scores(report: Manifest | None) -> Iterator[_Score]:
+    """What the report's page explains, in its order; a score that is no number is left out."""
+    told = report.figures if report else {"scores": {}}
+    for name, meaning in EXPLAINED.items():
+        value, interval = told["scores"].get(name), told.get("intervals", {}).get(name)
+        if value is not None and math.isfinite(value):
+            yield _Score(name, float(value), (interval[0], interval[1]) if interval else None, meaning)
+
+
+def _as_told(setting: Any) -> str:
+    if isinstance(setting, list):
+        return ", ".join(map(str, setting))
+    return public_name(setting) if isinstance(setting, str) else str(setting)

@@ -1,0 +1,69 @@
+"""A picture and captions -> pictures like it: SDEdit (Meng et al., 2022). Knows nothing of files.
+
+The picture is encoded, mixed with noise up to a level, the strength, and solved from there: a low one keeps its
+details, a middle one its layout and colours, 1 nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.generate.generator import Generator
+from pipeline.reporting.image_grid import Pictures
+from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
+from tld_model.sampling import USUAL, Sampling
+
+USUAL_STRENGTH = 0.7
+
+
+class PictureError(ValueError):
+    """A picture, mask or strength that a model cannot work with; the message says what it takes."""
+
+    exit_code = 2
+
+
+@torch.no_grad()
+def image_to_image(
+    generate: Generator,
+    captions: Sequence[str],
+    picture: NDArray[np.uint8],
+    strength: float = USUAL_STRENGTH,
+    seeds: Sequence[int] | None = None,
+    sampling: Sampling = USUAL,
+    negative: str = "",
+) -> Pictures:
+    """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h, w, 3]. At strength 1
+    it is what the generator draws without a picture. Raises PictureError."""
+    check_picture(generate, picture)
+    noise = generate.noise(range(len(captions)) if seeds is None else seeds)
+    start = (1 - strength) * generate.encode(picture[None]) + strength * noise
+    levels = levels_from(strength, sampling.steps)
+    text, denoise = generate.text(captions), generate.guided(sampling, negative)
+    return generate.decode(sample(sampling.solver, denoise, start, text, levels))
+
+
+def levels_from(strength: float, steps: int) -> list[float]:
+    """The strength as a noise level, and those of so many steps that are below it. Raises PictureError."""
+    if not 0 < strength <= 1:
+        raise PictureError(f"the strength must be above 0 and at most 1, got {strength:g}")
+    levels = noise_levels(steps)
+    first = min(strength, max(HIGHEST_NOISE_LEVEL, levels[0]))
+    return [first, *(level for level in levels[1:] if level < first)]
+
+
+def edge_of(generate: Generator) -> int:
+    """Height and width in pixels of what a model draws."""
+    return generate.denoiser.config.latent_size * generate.codec.downscale
+
+
+def check_picture(generate: Generator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None) -> None:
+    """Raise PictureError where the model does not draw pictures of this shape, or the mask is of another."""
+    edge = edge_of(generate)
+    if picture.shape != (edge, edge, 3):
+        raise PictureError(f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(picture.shape)}")
+    if paint is not None and paint.shape != (edge, edge):
+        raise PictureError(f"the mask must be of the picture's size [{edge}, {edge}], got {list(paint.shape)}")

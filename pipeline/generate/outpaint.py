@@ -1,0 +1,91 @@
+"""Pictures larger than what the model draws, window by window: each holds what the ones before have painted, and
+paints the rest. Knows nothing of files.
+
+    first window   second         third
+    [    known    |  painted  ]
+                  [   known   |  painted  ]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.generate.generator import Generator
+from pipeline.generate.image_to_image import check_picture, edge_of
+from pipeline.generate.inpaint import inpaint
+from pipeline.generate.tiling import Border, Window, check_overlap, windows_around
+from tld_model.sampling import USUAL, Sampling
+
+
+def outpaint(
+    generate: Generator,
+    caption: str,
+    picture: NDArray[np.uint8],
+    border: Border,
+    overlap: int,
+    seed: int = 0,
+    sampling: Sampling = USUAL,
+    negative: str = "",
+) -> Iterator[NDArray[np.uint8]]:
+    """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h + bottom,
+    left + w + right, 3] after each window. The picture itself stays as it is. Raises PictureError or WindowError."""
+    check_picture(generate, picture)
+    edge = edge_of(generate)
+    windows = windows_around(edge, border, overlap)
+    inside = ((border.top, border.bottom), (border.left, border.right))
+    canvas = np.pad(picture, (*inside, (0, 0)))
+    known = np.pad(np.ones((edge, edge), np.bool_), inside)
+    yield from paint_windows(generate, [caption] * len(windows), canvas, known, windows, seed, sampling, negative)
+
+
+def panorama(
+    generate: Generator,
+    captions: Sequence[str],
+    overlap: int,
+    picture: NDArray[np.uint8] | None = None,
+    seed: int = 0,
+    sampling: Sampling = USUAL,
+    negative: str = "",
+) -> Iterator[NDArray[np.uint8]]:
+    """A wide picture, painted on to the right, a window for each caption: what there is of it, uint8 [h, w, 3], after
+    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises PictureError or
+    WindowError."""
+    edge = edge_of(generate)
+    check_overlap(overlap, edge)
+    first = 0 if picture is None else 1
+    windows = [Window(0, (first + number) * (edge - overlap)) for number in range(len(captions))]
+    canvas = np.zeros((edge, windows[-1].left + edge, 3), np.uint8)
+    known = np.zeros(canvas.shape[:2], np.bool_)
+    if picture is not None:
+        check_picture(generate, picture)
+        canvas[:, :edge], known[:, :edge] = picture, True
+    painted = paint_windows(generate, captions, canvas, known, windows, seed, sampling, negative)
+    for window, whole in zip(windows, painted, strict=True):
+        yield whole[:, : window.left + edge]
+
+
+def paint_windows(
+    generate: Generator,
+    captions: Sequence[str],
+    canvas: NDArray[np.uint8],
+    known: NDArray[np.bool_],
+    windows: Sequence[Window],
+    seed: int,
+    sampling: Sampling,
+    negative: str,
+) -> Iterator[NDArray[np.uint8]]:
+    """The canvas [h, w, 3] after each window, in which what is not known [h, w] is painted by its caption; window i
+    has the noise of seed + i."""
+    edge, canvas, known = edge_of(generate), canvas.copy(), known.copy()
+    for number, (window, caption) in enumerate(zip(windows, captions, strict=True)):
+        place = slice(window.top, window.top + edge), slice(window.left, window.left + edge)
+        paint = ~known[place]
+        if paint.all():
+            canvas[place] = generate([caption], [seed + number], sampling, negative)[0]
+        elif paint.any():
+            canvas[place] = inpaint(generate, [caption], canvas[place], paint, [seed + number], sampling, negative)[0]
+        known[place] = True
+        yield canvas.copy()

@@ -1,0 +1,123 @@
+"""The trash of a workspace: what goes is moved to a folder of its own in it, comes back from there, or is deleted for
+good. Knows nothing of why."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.files import make_folder, write_atomically
+from data_catalog.storage.workspace import Workspace
+from pipeline.maintenance.cleanup import Waste, freed_by
+
+_LIST = "moved.json"  # paths in the workspace, in the order in which they were moved
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What came back from the trash."""
+
+    restored: tuple[Path, ...]
+    in_the_way: tuple[Path, ...]  # places that are taken again: what was there stays in the trash
+
+
+def move_to_trash(root: Path, waste: Sequence[Waste]) -> tuple[Path, dict[Path, str]]:
+    """Move all to a new folder in the trash. Returns it, and what was not moved, with the reason."""
+    folder = _new_folder(root)
+    names = [str(item.path.relative_to(root)) for item in waste]
+    write_atomically(folder / _LIST, json.dumps(names, indent=2) + "\n")  # first: a kill leaves what undo finds
+    reasons = {item.path: _move(item, folder / name) for item, name in zip(waste, names, strict=True)}
+    kept = {path: reason for path, reason in reasons.items() if reason}
+    if len(kept) == len(waste):
+        shutil.rmtree(folder)
+    return folder, kept
+
+
+def undo(root: Path) -> Undone | None:
+    """Put back what was moved last, except where something is in its place; None where the trash is empty."""
+    if not (folders := _folders(root)):
+        return None
+    restored, in_the_way = [], []
+    for name in _listed(folders[-1]):
+        source, target = folders[-1] / name, root / name
+        if not os.path.lexists(source):
+            continue
+        if os.path.lexists(target):
+            in_the_way.append(target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+            restored.append(target)
+    if not in_the_way:
+        shutil.rmtree(folders[-1])
+    return Undone(tuple(restored), tuple(in_the_way))
+
+
+def bytes_in_trash(root: Path) -> int:
+    """Bytes that become free where the trash is emptied."""
+    items = [folder / name for folder in _folders(root) for name in _listed(folder)]
+    return sum(freed_by([path for path in items if path.exists()]))
+
+
+def empty_trash(root: Path) -> None:
+    """Delete for good all that is in the trash; of a link to a folder what the folder holds."""
+    for folder in _folders(root):
+        for path in (folder / name for name in _listed(folder)):
+            if path.is_symlink() and path.is_dir():
+                shutil.rmtree(path.resolve())
+        shutil.rmtree(folder)
+
+
+def _new_folder(root: Path) -> Path:
+    trash, time = Workspace(root).trash, datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    make_folder(trash)
+    number = 1
+    while True:
+        folder = trash / f"{time}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _folders(root: Path) -> list[Path]:
+    """Of each time that something was moved, the latest last."""
+    folders = [path.parent for path in Workspace(root).trash.glob(f"*/{_LIST}")]
+    return sorted(folders, key=lambda folder: (folder.name.rpartition("-")[0], int(folder.name.rpartition("-")[2])))
+
+
+def _listed(folder: Path) -> list[str]:
+    names: list[str] = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+    return names
+
+
+def _move(item: Waste, target: Path) -> str | None:
+    """Why it was not moved, or None."""
+    if not item.output.is_dir():
+        return "it is gone already"
+    try:
+        with held(item.output / LOCK_NAME, patience_s=0):
+            make_folder(target.parent)
+            if item.path.is_symlink():  # a relative one would point elsewhere
+                target.symlink_to(item.path.resolve())
+                item.path.unlink()
+            else:
+                item.path.rename(target)
+    except StillHeld:
+        return "a process works in it"
+    except FileNotFoundError:
+        return "it is gone already"
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return "it is on another disk than the workspace's trash"
+    return None

@@ -1,0 +1,165 @@
+"""Every file of a run's outputs read again and compared with its digest; and what is damaged, forgotten, so
+that its stage makes just that again. Starts no stage itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from data_catalog.storage.cached_files import discard, renew
+from data_catalog.storage.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    ManifestError,
+    Shard,
+    content_digest,
+    file_digest,
+    forget_shard,
+    is_released,
+    read_manifest_alone,
+    receipt_path,
+)
+from data_catalog.storage.workspace import StageName, Workspace
+from pipeline.config.run import RunConfig
+from pipeline.stages.remote_workspace import look_up
+from pipeline.stages.run_stage import STAGES, ShowsProgress, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not what it was when it was finished."""
+
+    stage: str
+    path: Path
+    problem: str
+    shard: Shard | None  # None where the manifest itself is damaged
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found in the outputs of a run."""
+
+    files: int
+    bytes: int
+    released: int  # files deleted on purpose (encode.keep_images)
+    outputs: dict[str, Manifest]
+    damages: tuple[Damage, ...]
+
+    @property
+    def last_damaged_stage(self) -> StageName | None:
+        """The stage up to which the run must be made again."""
+        damaged = {damage.stage for damage in self.damages}
+        return next((spec.name for spec in reversed(STAGES.values()) if spec.name in damaged), None)
+
+
+def verify(config: RunConfig) -> Verified:
+    """Read all that this run's finished stages made. A stage that is not finished has nothing to verify."""
+    look_up(config)
+    outputs: dict[str, Manifest] = {}
+    damages: list[Damage] = []
+    for spec in STAGES.values():
+        if not all(parent in outputs for parent in spec.parents):
+            continue
+        folder = Workspace(config.folder).output(spec.name, fingerprint(spec, config, outputs))
+        try:
+            manifest = read_manifest_alone(folder)
+            if manifest and content_digest(manifest.shards) != manifest.digest:
+                raise ManifestError("its digest is not that of its shards")
+        except ManifestError as error:
+            damages.append(Damage(spec.name, folder / MANIFEST_NAME, str(error), None))
+            continue
+        if manifest:
+            outputs[spec.name] = manifest
+            damages += _damaged(manifest)
+
+    records = [(o.folder, name, record) for o in outputs.values() for s in o.shards for name, record in s.files.items()]
+    released = sum(is_released(folder, name) for folder, name, _ in records)
+    total = sum(record.bytes for _, _, record in records)
+    return Verified(len(records), total, released, outputs, tuple(damages))
+
+
+def _damaged(manifest: Manifest) -> Iterator[Damage]:
+    for shard in manifest.shards:
+        receipt = receipt_path(manifest.folder, shard.name)
+        if receipt.exists() and not _says(receipt, shard):
+            yield Damage(manifest.stage, receipt, "is not the receipt that the manifest holds", shard)
+        for name, record in shard.files.items():
+            if is_released(manifest.folder, name) or not (problem := _problem(manifest.file(name), record)):
+                continue
+            if not renew(manifest.file(name)) or (problem := _problem(manifest.file(name), record)):
+                yield Damage(manifest.stage, manifest.file(name), problem, shard)
+
+
+def _says(receipt: Path, shard: Shard) -> bool:
+    """Whether a receipt tells of a shard as the manifest does, which may know of more: of duplicates in it."""
+    try:
+        told = Shard.model_validate_json(receipt.read_bytes())
+    except ValidationError:
+        return False
+    return shard.digest.startswith(told.digest) and told.files.items() <= shard.files.items()
+
+
+def _problem(path: Path, record: FileRecord) -> str | None:
+    try:
+        found = path.stat().st_size
+        if found != record.bytes:
+            return f"has {found} bytes, not {record.bytes}"
+        return None if file_digest(path) == record.sha256 else "has other content than when it was finished"
+    except FileNotFoundError:
+        return "is missing"
+    except PermissionError:
+        raise  # nobody knows whether it is damaged
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def refuse_damaged(path: Path, record: FileRecord) -> None:
+    """Raise ManifestError where a file is not what it was when it was finished, to the last bit: what is made of it
+    would be wrong, and would count as whole."""
+    if problem := _problem(path, record):
+        raise ManifestError(f"{path} {problem}; mend it with `tld catalog verify … --repair`")
+
+
+def refuse_damaged_shards(output: Manifest, show: ShowsProgress) -> None:
+    """Read all files of an output: a flipped bit would go unseen into what is made of it.
+
+    Raises:
+        ManifestError: names the first file that is not what it was.
+    """
+    records = {name: record for shard in output.shards for name, record in shard.files.items()}
+    for done, (name, record) in enumerate(records.items()):
+        show.progress(done, len(records), f"checking {output.stage} files")
+        refuse_damaged(output.file(name), record)
+
+
+def forget_damaged(verified: Verified) -> None:
+    """Forget the damaged shards and no others: the stages, run again, make just those. Pictures that were let
+    go once they were encoded are forgotten too where their encodings need them again."""
+    for damage in verified.damages:
+        if damage.shard is None:
+            discard([damage.path])
+            continue
+        forget_shard(damage.path.parent, damage.shard)
+        if damage.stage == "encode":
+            _fetch_again(verified.outputs["download"], damage.shard.name)
+
+
+def _fetch_again(images: Manifest, name: str) -> None:
+    """Forget an image shard whose pictures were let go."""
+    for shard in images.shards:
+        if shard.name == name and any(is_released(images.folder, file) for file in shard.files):
+            forget_shard(images.folder, shard)
+
+
+def changed_stages(before: Verified, after: Verified) -> Iterable[str]:
+    """Stages whose content was repaired into another than it was: the web may have changed."""
+    return [
+        name
+        for name, old in before.outputs.items()
+        if name in after.outputs and after.outputs[name].digest != old.digest
+    ]

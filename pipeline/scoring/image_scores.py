@@ -1,0 +1,125 @@
+"""What CLIP and the grader say of pictures, a row for each, and the scores that follow. Knows no denoiser.
+
+n pictures   d embedding width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from data_catalog.shapes import dataset as shapes
+from data_catalog.storage.files import make_folder, replacing
+from pipeline.reporting.image_grid import Pictures
+from pipeline.scoring.bootstrap import REPLICATES, Estimate, bootstrap, bootstrap_difference
+from pipeline.scoring.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
+from tld_model.encoders.clip import Clip
+
+HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")  # what such names begin with
+_REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Pictures of captions, as they were judged."""
+
+    features: Tensor  # CLIP image embeddings, float32 [n, d]
+    clip_score: Tensor  # of picture and caption, float64 [n]
+    correct: dict[str, Tensor]  # attribute -> read back from the picture, bool [n]; {} for captions of other data sets
+
+    @property
+    def all_correct(self) -> Tensor | None:
+        """Whether a picture shows all that its caption says, bool [n]; None where that cannot be graded."""
+        return torch.stack(list(self.correct.values())).all(0) if self.correct else None
+
+
+def judge(clip: Clip, pictures: Pictures, captions: Sequence[str], batch_size: int) -> Judged:
+    """Look at each picture beside its caption."""
+    features = embed_pictures(clip, pictures, batch_size)
+    starts = range(0, len(captions), batch_size)
+    text = torch.cat([clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts])
+    return Judged(features, clip_scores(features, text), read_back(pictures, captions))
+
+
+def embed_pictures(clip: Clip, pictures: Pictures, batch_size: int) -> Tensor:
+    """uint8 [n, h, w, 3] -> CLIP image embeddings, float32 [n, d]"""
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    return torch.cat([clip.encode_images(part).cpu() for part in pixels.split(batch_size)])
+
+
+def read_back(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
+    """Attribute -> whether it is in the picture as the caption says; {} where the captions are not those of
+    the built-in data set."""
+    wanted = [shapes.parse_caption(caption) for caption in captions]
+    if not all(wanted) or pictures.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
+        return {}
+    graded = [
+        shapes.grade(picture).agrees(attributes)
+        for picture, attributes in zip(pictures, wanted, strict=True)
+        if attributes
+    ]
+    return {name: torch.tensor([verdict[name] for verdict in graded]) for name in shapes.ATTRIBUTE_NAMES}
+
+
+def save_judged(judged: Judged, path: Path) -> None:
+    """Write to a safetensors file."""
+    make_folder(path.parent)
+    correct = {f"correct/{name}": verdicts for name, verdicts in judged.correct.items()}
+    with replacing(path) as unfinished:
+        save_file({"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished)
+
+
+def load_judged(path: Path) -> Judged | None:
+    """What `save_judged` wrote, or None where there is no such file or a damaged one."""
+    try:
+        tensors = load_file(path)
+        correct = {name: tensors[f"correct/{name}"] for name in shapes.ATTRIBUTE_NAMES if f"correct/{name}" in tensors}
+        return Judged(tensors["features"], tensors["clip_score"], correct)
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def estimate_scores(samples: Judged, reference: Judged) -> dict[str, Estimate]:
+    """Every score of samples whose row i has the caption of row i of the reference."""
+    n = len(samples.features)
+    estimates = {name: bootstrap(statistic, n) for name, statistic in _means(samples).items()}
+    estimates["clip_score_reference"] = bootstrap(_mean(reference.clip_score), n)
+    estimates |= {f"reference/{k}": bootstrap(s, n) for k, s in _means(reference).items() if "accuracy" in k}
+    for name, statistic in _distances(samples, reference).items():
+        estimates[name] = bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES))
+    return estimates
+
+
+def estimate_differences(first: Judged, second: Judged, reference: Judged) -> dict[str, Estimate]:
+    """second - first of every score that depends on the samples; row i of all three has the same caption."""
+    n = len(reference.features)
+    of_first, of_second = (_means(judged) | _distances(judged, reference) for judged in (first, second))
+    return {k: bootstrap_difference(of_first[k], of_second[k], n, _REPLICATES.get(k, REPLICATES)) for k in of_first}
+
+
+def _means(judged: Judged) -> dict[str, Statistic]:
+    means = {"clip_score": _mean(judged.clip_score)}
+    if (all_correct := judged.all_correct) is not None:
+        means["prompt_accuracy"] = _mean(all_correct)
+    return means | {f"accuracy/{name}": _mean(verdicts) for name, verdicts in judged.correct.items()}
+
+
+def _distances(samples: Judged, reference: Judged) -> dict[str, Statistic]:
+    a, b = samples.features, reference.features
+    if len(a) < 2:
+        return {}  # a distance of sets needs sets
+    return {
+        "cmmd": cmmd_of(a, b),
+        "kernel_distance": kernel_distance_of(a, b),
+        "frechet_distance": frechet_of(a, b),
+    }
+
+
+def _mean(values: Tensor) -> Statistic:
+    return mean_of(values.double().numpy())

@@ -1,0 +1,116 @@
+"""A batch of requests -> their pictures, by a trained model. Knows nothing of queues.
+
+b pictures of the batch   c latent channels   z latent size   t text width
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.generate.generator import Generator
+from pipeline.generate.interpolate import interpolate
+from pipeline.generate.outpaint import outpaint
+from pipeline.serving.batch_queue import BeforeStep, DrawFn
+from pipeline.serving.requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
+from tld_model.denoiser import Denoiser
+from tld_model.sampler import DenoiseFn, noise_levels, sample
+
+
+def draw_with(generator: Generator) -> DrawFn:
+    """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone: what shares
+    its batch, and who leaves it, changes no more than rounding."""
+    draw_pictures = _pictures_with(generator)
+
+    def draw(requests: Sequence[DrawingRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
+        match requests:
+            case [InterpolationRequest() as one]:
+                return [_interpolated(generator, one, before_step)]
+            case [OutpaintingRequest() as one]:
+                return [_outpainted(generator, one, before_step)]
+            case _:
+                return draw_pictures(
+                    [request for request in requests if isinstance(request, PictureRequest)], before_step
+                )
+
+    return draw
+
+
+def _interpolated(generator: Generator, asked: InterpolationRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+    """The frames, uint8 [count, h, w, 3]."""
+    calls = itertools.count()
+
+    def before_call(*_: object) -> None:
+        before_step(min(next(calls), asked.steps))
+
+    with _before_calls(generator.denoiser, before_call):
+        prompts, seeds = (asked.prompt, asked.to_prompt), (asked.seed, asked.to_seed)
+        frames = interpolate(generator, prompts, seeds, asked.count, asked.sampling)
+    before_step(asked.steps)
+    return frames
+
+
+@contextlib.contextmanager
+def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[None]:
+    """`tell` before each call of the denoiser in the block."""
+    hook = denoiser.register_forward_pre_hook(tell)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _outpainted(generator: Generator, asked: OutpaintingRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+    """The one picture, uint8 [1, h, w, 3]. Who leaves is noticed between windows."""
+    canvas = asked.picture
+    before_step(0)
+    grown = outpaint(generator, asked.prompt, canvas, asked.border, asked.overlap, asked.seed, asked.sampling)
+    for done, larger in enumerate(grown, 1):
+        canvas = larger
+        before_step(done)
+    return canvas[None]
+
+
+def _pictures_with(
+    generator: Generator,
+) -> Callable[[Sequence[PictureRequest], BeforeStep], list[NDArray[np.uint8]]]:
+    def draw(requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+        sampling = requests[0].sampling
+        counts = torch.tensor([request.count for request in requests])
+        owners = torch.arange(len(requests)).repeat_interleave(counts)  # [b], the request of each picture
+        seeds = [request.seed + i for request in requests for i in range(request.count)]
+        noise = generator.noise(seeds)  # [b, c, z, z]
+        text = generator.text_encoder([request.prompt for request in requests])[owners.to(generator.device)]  # [b, t]
+
+        def wanted_at(level: float) -> Tensor:
+            """Which pictures are still waited for [b], when so much noise is left."""
+            done = int((1 - level) * sampling.steps + 1e-3)  # level i is 1 - i/steps, the first a little less
+            return torch.tensor(before_step(done))[owners].to(generator.device)
+
+        denoise = _of_those_wanted(generator.guided(sampling), wanted_at)
+        latents = sample(sampling.solver, denoise, noise, text, noise_levels(sampling.steps))
+        before_step(sampling.steps)
+        return np.split(generator.decode(latents), counts.cumsum(0)[:-1].tolist())
+
+    return draw
+
+
+def _of_those_wanted(denoise: DenoiseFn, wanted_at: Callable[[float], Tensor]) -> DenoiseFn:
+    """The model on those pictures only that are still waited for; zeros stand for the others. Looking at the noise
+    level waits for a GPU: else all steps would be in its queue before anybody could leave."""
+
+    def denoise_wanted(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        wanted = wanted_at(float(sigma[0]))
+        if wanted.all():
+            return denoise(noisy, sigma, text)
+        clean = torch.zeros_like(noisy)
+        clean[wanted] = denoise(noisy[wanted], sigma[wanted], text[wanted])
+        return clean
+
+    return denoise_wanted

@@ -1,0 +1,104 @@
+"""A run whose workspace lies in object storage: its folder on this machine holds copies, and says what is there.
+
+Where root is a folder of this machine, nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from data_catalog.storage.cached_files import Mark, fetch, is_copy, read_mark
+from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.lease import kept_in, leased
+from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.object_store import ObjectStore, is_url
+from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
+from pipeline.config.run import ConfigError, RunConfig
+
+_PATIENCE_S = 2.0  # with another command that looks; a stage at work knows its own folder best
+_WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}  # unfinished ones need all that was there
+_FILES_AT_A_TIME = 32
+
+
+class Reporter(Protocol):
+    """What hears of copies and of trouble."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+
+def store_of(config: RunConfig) -> ObjectStore | None:
+    """Where the workspace lies in object storage, or None."""
+    return ObjectStore(config.root, config.folder) if is_url(config.root) else None
+
+
+def look_up(config: RunConfig, *stages: str, accounts: bool = False) -> None:
+    """Make this machine's folder tell what the storage holds of some stages, or of all; with `accounts`, of each
+    shard. Raises ObjectStorageError."""
+    if not (store := store_of(config)):
+        return
+    for stage in stages or OUTPUT_FOLDERS:
+        outputs = Workspace(config.folder).outputs(stage)
+        objects: dict[Path, dict[Path, Mark]] = {folder: {} for folder in outputs.glob("*") if folder.is_dir()}
+        for path, mark in store.listed(outputs).items():
+            objects.setdefault(outputs / path.relative_to(outputs).parts[0], {})[path] = mark
+        for folder, found in objects.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(StillHeld), held(folder / LOCK_NAME, _PATIENCE_S):
+                store.refresh(folder, found, accounts)
+
+
+def is_kept(config: RunConfig, folder: Path) -> bool:
+    """Whether a finished output is where it belongs: it may not have been pushed yet."""
+    return not is_url(config.root) or is_copy(folder / MANIFEST_NAME)
+
+
+@contextmanager
+def alone_in_storage(config: RunConfig, folder: Path) -> Iterator[None]:
+    """Keep other machines away from an output. Raises HeldElsewhere, or ObjectStorageError."""
+    if not (store := store_of(config)):
+        yield
+        return
+    with leased(store.url_of(folder), folder):
+        yield
+
+
+@contextmanager
+def written_alone(config: RunConfig, folder: Path, reporter: Reporter) -> Iterator[None]:
+    """While an output is written in its folder, keep what is finished of it in the storage, and others away from it.
+    Raises HeldElsewhere, or ObjectStorageError."""
+    store = store_of(config)
+    if not store:
+        yield
+        return
+    with leased(store.url_of(folder), folder) as lease:
+        store.refresh(folder, store.listed(folder), accounts=True, everything=folder.parent.name in _WHOLE)
+        with kept_in(store, lease, round(config.cache.max_gb * 1e9), reporter.warning):
+            yield
+
+
+class NoRoomForCopies(ConfigError):
+    """An output that does not fit into the cache."""
+
+
+def brought(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manifest:
+    """An output with all its files here, since they are read again and again. Raises NoRoomForCopies, or
+    ObjectStorageError."""
+    if not is_url(config.root):
+        return manifest
+    needed = sum(record.bytes for shard in manifest.shards for record in shard.files.values()) / 1e9
+    if needed > config.cache.max_gb:
+        raise NoRoomForCopies(
+            f"the {manifest.stage} output takes {needed:.1f} GB, and all of it is read in every epoch: "
+            f"cache.max_gb={config.cache.max_gb:g} is too little; raise it, with cache.folder on a disk with room"
+        )
+    paths = [manifest.folder / name for shard in manifest.shards for name in shard.files]
+    away = [(path, mark) for path in paths if not path.exists() and (mark := read_mark(path))]
+    for start in range(0, len(away), _FILES_AT_A_TIME):
+        reporter.progress(start, len(away), f"files fetched from {config.root}")
+        fetch(away[start : start + _FILES_AT_A_TIME])
+    return manifest

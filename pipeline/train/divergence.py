@@ -1,0 +1,108 @@
+"""Whether a training still makes sense: its losses, gradients and weights, read together now and then, so that no
+step waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.compute.ranks import ALONE, Ranks, own_share
+from pipeline.dataset.encoded_dataset import EncodedPairs
+from pipeline.train.loop import TrainState, TrainStep
+
+# A loss explodes that is 100 times the median of the last 200, ten steps in a row. One such step alone passes: clipping
+# bounds what an odd batch can do, and a training must not end for one.
+_REMEMBERED = 200
+_LEAST_REMEMBERED = 20
+_TIMES_THE_MEDIAN = 100
+_IN_A_ROW = 10
+_SHOWN_KEYS = 8
+
+
+class Diverged(ArithmeticError):
+    """A loss, gradient or weights that no more steps can mend."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(what)
+        self.step = step  # whose batch was the first to show it
+
+
+@dataclass(slots=True)
+class LossWatch:
+    """Judges every step of a training, and reads the device only when asked."""
+
+    ranks: Ranks = ALONE
+    _unread: list[TrainStep] = field(default_factory=list)
+    _calm: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    _wild: list[int] = field(default_factory=list)  # steps in a row
+    _newest: tuple[float, float] = (math.nan, math.nan)
+
+    def add(self, step: TrainStep) -> None:
+        """Remember a step's figures where they are."""
+        self._unread.append(step)
+
+    def read(self) -> tuple[float, float]:
+        """Judge the steps since the last reading; loss and gradient norm of the newest. Raises Diverged. Every rank
+        must read."""
+        steps, self._unread = self._unread, []
+        if not steps:
+            return self._newest
+        figures = torch.stack([torch.stack((step.loss, step.gradient_norm)) for step in steps])  # [steps, 2]
+        read = [(loss, norm) for loss, norm in self.ranks.mean(figures).tolist()]
+        for step, (loss, norm) in zip(steps, read, strict=True):
+            self._judge(step.step, loss, norm)
+        self._newest = read[-1]
+        return self._newest
+
+    def _judge(self, step: int, loss: float, norm: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(step, f"the loss is {loss}")
+        if not math.isfinite(norm):
+            raise Diverged(step, f"the norm of the gradient is {norm}, at a loss of {loss:.4g}")
+        usual = statistics.median(self._calm) if len(self._calm) >= _LEAST_REMEMBERED else math.inf
+        if loss <= _TIMES_THE_MEDIAN * usual:
+            self._calm.append(loss)
+            self._wild.clear()
+            return
+        self._wild.append(step)
+        if len(self._wild) == _IN_A_ROW:
+            raise Diverged(
+                self._wild[0], f"the loss explodes: for {_IN_A_ROW} steps over {_TIMES_THE_MEDIAN} times {usual:.4g}"
+            )
+
+
+def check_weights(state: TrainState, ranks: Ranks = ALONE) -> None:
+    """Raise Diverged where a weight, an average or a moment is not finite: such a state is never saved."""
+    finite = torch.stack([own_share(tensor).isfinite().all() for tensor in _numbers(state)]).all()
+    if ranks.any(not finite.item()):
+        raise Diverged(state.step, "the weights are no longer finite")
+
+
+def _numbers(state: TrainState) -> Iterator[Tensor]:
+    models = (state.denoiser, *(average.denoiser for average in state.averages))
+    yield from (tensor.detach() for model in models for tensor in model.parameters())
+    for values in state.optimizer.state_dict()["state"].values():
+        yield from (value for value in values.values() if isinstance(value, Tensor))
+
+
+def describe_batch(pairs: EncodedPairs, numbers: NDArray[np.int64]) -> str:
+    """The pairs of a batch that are to blame where any are, else some of its keys."""
+    batch = pairs.take(numbers)
+    finite = batch.latents.isfinite().flatten(1).all(1) & batch.text.isfinite().flatten(1).all(1)
+    if guilty := pairs.keys(numbers[~finite.numpy()]):
+        return f"in its batch these pairs hold numbers that are not finite: {_shown(guilty)}"
+    return f"its batch: {_shown(pairs.keys(numbers))}"
+
+
+def _shown(keys: list[str]) -> str:
+    more = len(keys) - _SHOWN_KEYS
+    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")

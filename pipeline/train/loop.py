@@ -1,0 +1,152 @@
+"""Stage 3, encodings -> model. The loop yields; worker.py logs, saves and stops.
+
+Every random choice of a step follows from (seed, step), so a training that resumes at a step goes on
+exactly as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.compute.ranks import ALONE, Ranks, whole
+from pipeline.config.run import TrainConfig
+from pipeline.dataset.caption_sampling import caption_draw
+from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, Split, batch_epochs, batch_numbers
+from pipeline.train.ema import Average, start_average, warmed_up
+from pipeline.train.events import model_file
+from pipeline.train.loss import draw_choices, pair_losses
+from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
+from tld_model.checkpoint import load_denoiser
+from tld_model.config import DenoiserConfig
+from tld_model.denoiser import Denoiser
+from tld_model.diffusion import add_noise, denoising_loss
+from tld_model.weight_transfer import carry_over
+
+NOISE_BINS = 5  # of the held-out loss
+_HELD_OUT_PAIRS = 512  # at most, for the held-out loss
+
+
+@dataclass(slots=True)
+class TrainState:
+    """All that a training carries from step to step."""
+
+    denoiser: Denoiser
+    averages: tuple[Average, ...]
+    optimizer: Optimizers
+    step: int
+    network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
+    apart: Callable[[], AbstractContextManager[None]] = nullcontext  # in it gradients of ranks are not yet averaged
+
+    @property
+    def ema(self) -> Denoiser:
+        """The first of the averages: the model, where no other is asked for."""
+        return self.averages[0].denoiser
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStep:
+    """What one step did; tensors, so that only who reads them waits for the device."""
+
+    step: int  # steps done
+    loss: Tensor  # of this rank's rows
+    gradient_norm: Tensor
+    lr: float
+
+
+def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> TrainState:
+    """A fresh denoiser, seeded, or one with the weights of another; its averages start as copies."""
+    torch.manual_seed(config.seed)
+    denoiser = Denoiser(model)
+    if config.init_from:
+        carry_over(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
+    denoiser = denoiser.to(device)
+    averages = tuple(start_average(denoiser, decay) for decay in config.ema_decay)
+    return TrainState(denoiser, averages, make_optimizer(denoiser, config), 0, denoiser)
+
+
+def train_steps(
+    state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
+) -> Iterator[TrainStep]:
+    """Train from the state's step to the last; the state is at rest whenever a step is yielded.
+
+    Raises CaptionColumnError.
+    """
+    pairs = replace(pairs, draw=caption_draw(pairs.caption_columns, config.caption_weights, config.seed))
+    for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
+        if state.step >= config.steps:
+            return
+        epochs = batch_epochs(len(split.train), config.batch_size, state.step)
+        yield train_step(state, pairs.take(numbers, device, epochs), config, device, ranks)
+
+
+def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainStep:
+    """One step: the loss of the batch, part after part, then new weights and averages. All chance is drawn for the
+    global batch, of which each rank computes its rows."""
+    model, rows = state.denoiser.config, ranks.rows(len(batch.latents))
+    choices = draw_choices(config, model, len(batch.latents), state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=device)
+    parts = _parts(rows, config.accumulate)
+    for part in parts:
+        pairs = Batch(batch.latents[part], batch.text[part])
+        with nullcontext() if part is parts[-1] else state.apart():
+            share = pair_losses(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
+            share.backward()
+        loss += share.detach()
+    lr = learning_rate(config, state.step)
+    gradient_norm = _update(state, lr, config)
+    return TrainStep(state.step, loss, gradient_norm, lr)
+
+
+def _parts(rows: range, number: int) -> list[slice]:
+    """Rows in equal parts."""
+    size = len(rows) // number
+    return [slice(start, start + size) for start in rows[::size]]
+
+
+def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
+    """One step of the optimizer and of the averages; the gradient's norm before clipping."""
+    norm = whole(nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm))
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.optimizer.step()
+    state.step += 1
+    for average in state.averages:
+        decay = warmed_up(average.decay, state.step) if config.ema_warmup else average.decay
+        average.update(state.denoiser, decay)
+    return norm
+
+
+def held_out_loss(
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+) -> dict[str, float]:
+    """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in equal bins of them
+    ("held_out_loss/0.0-0.2", …)."""
+    return {name: losses.mean().item() for name, losses in held_out_losses(denoiser, pairs, split, device).items()}
+
+
+@torch.no_grad()
+def held_out_losses(
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+) -> dict[str, Tensor]:
+    """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every time: float64 [n],
+    by the names of `held_out_loss`."""
+    numbers = split.held_out[:_HELD_OUT_PAIRS]
+    chance = torch.Generator().manual_seed(0)
+    losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)
+    for start in range(0, len(numbers), 128):
+        batch = pairs.take(numbers[start : start + 128], device)
+        for index in range(NOISE_BINS):
+            sigma = (index + torch.rand(len(batch.text), generator=chance)) / NOISE_BINS
+            noise = torch.randn(batch.latents.shape, generator=chance)
+            clean, noise, sigma, text = (x.to(device) for x in (batch.latents, noise, sigma, batch.text))
+            predicted = denoiser(add_noise(clean, noise, sigma), sigma, text)
+            of_each = denoising_loss(predicted, clean, sigma, max_weight=1)
+            losses[index, start : start + len(of_each)] = of_each.double().cpu()
+    bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": row for i, row in enumerate(losses)}
+    return {"held_out_loss": losses.mean(dim=0), **bins}

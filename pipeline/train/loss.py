@@ -1,0 +1,117 @@
+"""The loss of one step: its random choices, drawn for the whole batch, and the loss of any part of it.
+
+Draw first, then slice, then compute: choices follow from (seed, step) on the CPU, so parts computed one after the
+other, or by different processes, add up to the step that one process would do. Knows nothing of weights' updates.
+b batch   c channels   z latent size   t text width
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.compute.devices import autocast
+from pipeline.config.run import TrainConfig
+from pipeline.dataset.encoded_dataset import Batch
+from tld_model.config import DenoiserConfig
+from tld_model.diffusion import (
+    Quantile,
+    add_noise,
+    beta_quantile,
+    clean_by_neighbour,
+    denoising_loss,
+    draw_dropped,
+    draw_noise_levels,
+    drop_condition,
+    logit_normal_quantile,
+    swap_neighbours,
+)
+from tld_model.inpainting import draw_masks, known_part
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The random choices of one step, a row for each pair of its batch; on the CPU."""
+
+    sigma: Tensor  # noise levels [b]
+    noise: Tensor  # [b, c, z, z]
+    dropped: Tensor  # captions that become 'no condition', bool [b]
+    mask: Tensor | None  # of an inpainting model: 1 where the latent is given [b, 1, z, z]
+
+    def rows(self, part: slice) -> Choices:
+        """The choices of a part of the batch."""
+        return Choices(
+            self.sigma[part],
+            self.noise[part],
+            self.dropped[part],
+            self.mask[part] if self.mask is not None else None,
+        )
+
+
+def draw_choices(config: TrainConfig, model: DenoiserConfig, count: int, step: int) -> Choices:
+    """The choices of a step of `count` pairs; they follow from the seed and the step."""
+    chance = torch.Generator().manual_seed(_seed_of(config.seed, step))
+    edge = model.latent_size
+    sigma = draw_noise_levels(count, noise_quantile(config), chance, config.noise_shift)
+    noise = torch.randn(count, model.latent_channels, edge, edge, generator=chance)
+    dropped = draw_dropped(count, config.condition_dropout, chance)
+    mask = draw_masks(count, edge, chance) if model.inpainting else None
+    return Choices(sigma, noise, dropped, mask)
+
+
+def noise_quantile(config: TrainConfig) -> Quantile:
+    """The distribution of noise levels."""
+    if config.noise_levels == "beta":
+        return beta_quantile(config.noise_alpha, config.noise_beta)
+    return logit_normal_quantile(config.noise_location, config.noise_scale)
+
+
+def pair_losses(
+    network: Callable[..., Tensor],
+    model: DenoiserConfig,
+    batch: Batch,
+    choices: Choices,
+    config: TrainConfig,
+    device: str,
+) -> Tensor:
+    """Noise the pairs, predict their clean latents with the denoiser or what wraps it, weigh the errors: [b]"""
+    text = drop_condition(batch.text, choices.dropped.to(batch.text.device))
+    clean, text, sigma, noise = (
+        x.to(device, non_blocking=True) for x in (batch.latents, text, choices.sigma, choices.noise)
+    )
+    known = known_part(clean, choices.mask.to(device, non_blocking=True)) if choices.mask is not None else None
+    noisy = add_noise(clean, noise, sigma)
+
+    with autocast(device, config.precision):
+        predicted = network(noisy, sigma, text, known)
+
+    bound = largest_weight(config, model)
+    loss = denoising_loss(predicted, clean, sigma, bound, config.loss_weight)
+    if config.contrastive:
+        other = clean_by_neighbour(noisy, clean, noise, sigma)
+        unlike = caption_differs(text)
+        loss = loss - config.contrastive * unlike * denoising_loss(predicted, other, sigma, bound, config.loss_weight)
+    return loss
+
+
+def largest_weight(config: TrainConfig, model: DenoiserConfig) -> float:
+    """The bound of the loss weight; unset, that which makes it the squared error of what the model predicts."""
+    if config.max_loss_weight is not None:
+        return config.max_loss_weight
+    return 1.0 if model.predicts == "x0" else math.inf
+
+
+def caption_differs(text: Tensor) -> Tensor:
+    """1 where a row of text has a condition, and one unlike its neighbour's, else 0: [b]"""
+    rows = text.flatten(1)
+    differs = (rows != swap_neighbours(rows)).any(dim=1) & rows.any(dim=1)
+    return differs.to(rows)
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """A seed for one step's random choices, unlike any other step's."""
+    return (seed * 1_000_003 + step) % 2**63

@@ -1,0 +1,106 @@
+"""Gradients -> weights: the optimizer and its learning rate. Knows nothing of the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from pipeline.config.run import TrainConfig
+from tld_model.denoiser import Denoiser
+
+_REMEMBERED: dict[type[Optimizer], set[str]] = {
+    AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    Muon: {"momentum_buffer"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizers:
+    """Optimizers of different weights, used as one; its state is laid out as that of one."""
+
+    parts: tuple[Optimizer, ...]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all parts."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What each weight's part remembers of it, under the weight's number among all."""
+        state: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
+        for part in self.parts:
+            first = sum(len(group["params"]) for group in groups)
+            own = part.state_dict()
+            state |= {first + number: memory for number, memory in own["state"].items()}
+            groups += [{**group, "params": [first + n for n in group["params"]]} for group in own["param_groups"]]
+        return {"state": state, "param_groups": groups}
+
+    def remembers(self, number: int) -> set[str]:
+        """Names of what is remembered of a weight between steps, by the weight's number among all."""
+        for part in self.parts:
+            count = sum(len(group["params"]) for group in part.param_groups)
+            if number < count:
+                return _REMEMBERED[type(part)]
+            number -= count
+        raise IndexError(number)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Settings of a group that the state does not have, as that of an older torch, stay as they are."""
+        first, groups = 0, list(state["param_groups"])
+        for part in self.parts:
+            own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
+            own = [{**present, **group} for present, group in zip(part.param_groups, own, strict=True)]
+            numbers = [number for group in own for number in group["params"]]
+            part.load_state_dict(
+                {
+                    "state": {n - first: state["state"][n] for n in numbers if n in state["state"]},
+                    "param_groups": [{**group, "params": [n - first for n in group["params"]]} for group in own],
+                }
+            )
+            first += len(numbers)
+
+
+def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:
+    """AdamW (Loshchilov and Hutter, 2019) over all weights, or over those that Muon leaves.
+
+    Muon's updates are orthogonal matrices; scaled by 0.2 sqrt(longer side) they are as large as AdamW's, so that one
+    learning rate and one weight decay serve both (Liu et al., 2025, eq. 4).
+    """
+    matrices = hidden_matrices(denoiser) if config.optimizer == "muon" else []
+    theirs = {id(matrix) for matrix in matrices}
+    rest = [parameter for parameter in denoiser.parameters() if id(parameter) not in theirs]
+    adamw = AdamW(rest, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True)
+    if not matrices:
+        return Optimizers((adamw,))
+    muon = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return Optimizers((muon, adamw))
+
+
+def hidden_matrices(denoiser: Denoiser) -> Sequence[nn.Parameter]:
+    """Weights that map tokens to tokens inside the blocks, which are Muon's: 1x1 convolutions are among them, since
+    they are written as linear layers. Depthwise kernels, a filter for each channel alone, are no matrices."""
+    return [parameter for parameter in denoiser.blocks.parameters() if parameter.ndim == 2]
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter, 2017) or no change."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.lr_schedule == "constant":
+        return config.lr
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,238 @@
+"""Stage 3 as processes of its own: `train` starts them and follows what they tell; worker.py is one of them.
+
+Where several machines train together, one of them does so, and `train_along` starts the processes of another: these
+write nothing but their logs. Knows the job and the files, nothing of steps.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.storage.files import write_atomically
+from data_catalog.storage.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Shard,
+    digest_of,
+    file_digest,
+    file_records,
+)
+from pipeline.compute.child_processes import ChildFailed, Event, followed, run_child
+from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT, choose_device
+from pipeline.compute.ranks import rank_environments
+from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, how_it_failed, joined_nodes, meeting_of
+from pipeline.config.run import ConfigError, RunConfig, TrainConfig
+from pipeline.dataset.encoded_dataset import split_pairs
+from pipeline.maintenance.verify import refuse_damaged_shards
+from pipeline.stages.run_stage import Output, StageFailed, Tracker, survey
+from pipeline.train.checkpoints import checkpoints
+from pipeline.train.events import EVENTS_FILE, average_file, set_events_aside
+from tld_model.config import DenoiserConfig
+
+_JOB_FILE = "job.json"
+_LEAST_FREE_BYTES = 1 << 20
+_PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
+_DISK_PATIENCE_S = 60.0  # until a shared disk shows what another machine wrote
+
+
+class ModelMismatch(ValueError):
+    """Encodings whose shape does not fit the model."""
+
+    exit_code = 2
+
+
+class TrainJob(BaseModel):
+    """What the processes are asked to do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encodings: Path
+    out: Path
+    config: TrainConfig
+    model: DenoiserConfig
+    device: str
+    """'cuda' or 'cpu', not 'auto': the processes of all machines must choose the same."""
+
+
+def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker) -> Output:
+    """Train a denoiser in child processes, or resume where one was stopped. With several nodes this is the one that
+    leads; the others train along (train_along)."""
+    check_fit(encodings, model)
+    refuse_damaged_shards(encodings, track)
+    split_pairs(encodings, config.held_out_fraction)  # says here, not in a traceback, what cannot be split
+    job = TrainJob(
+        encodings=encodings.folder.absolute(),
+        out=out.absolute(),
+        config=config,
+        model=model,
+        device=choose_device(config.device),
+    )
+    told: dict[str, Any] = {}
+
+    def on_event(event: Event) -> None:
+        match event["kind"]:
+            case "metrics":
+                track.metrics(event["values"], event["step"])
+            case "artifact":
+                track.artifact(out / event["path"], event["folder"])
+            case "progress":
+                track.progress(event["done"], event["total"], event["note"])
+            case "warning":
+                track.warning(event["text"])
+            case "failed" | "result":
+                told[event["kind"]] = event["values"]
+
+    try:
+        with (
+            held(out / "train.lock", _PATIENCE_S) as lock,
+            meeting_of(config.launch) as meeting,
+            joined_nodes(config.launch, meeting, leads=True) as nodes,
+        ):
+            _lead(job, nodes, on_event, track, lock)
+    except StillHeld as error:
+        raise StageFailed(f"train: {error}") from None
+    except (ChildFailed, NodesApart) as error:
+        why = told.get("failed") or _how_to_go_on(error, out)
+        raise StageFailed(f"train: the training process failed; {why}") from error
+    paths = [out / average_file(number) for number in range(len(config.ema_decay))]
+    digests = [file_digest(path) for path in paths]
+    digest = digests[0] if len(digests) == 1 else digest_of(digests)
+    figures = told["result"]
+    shard = Shard(name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths))
+    return Output((shard,), figures)
+
+
+def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int) -> None:
+    job_file = job.out / _JOB_FILE
+    write_atomically(job_file, job.model_dump_json(indent=2))
+    set_events_aside(job.out)
+
+    def waiting(missing: int) -> None:
+        track.progress(0, job.config.steps, f"waits for {missing} more of {nodes.launch.nodes} nodes")
+
+    nodes.share(str(job_file), waiting)
+    with followed(job.out / EVENTS_FILE, on_event) as hand_on:
+
+        def meanwhile() -> str:
+            hand_on()
+            return nodes.lost()
+
+        _run_ranks(job, nodes, meanwhile, [lock])
+
+
+def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks: Sequence[int] = ()) -> None:
+    """This node's processes, to their end. Raises ChildFailed, which also tells what became of other nodes."""
+    common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
+    environments = {
+        rank: {**common, **names}
+        for rank, names in rank_environments(job.config.launch, nodes.number, nodes.meeting).items()
+    }
+    arguments, log = [str(job.out / _JOB_FILE), str(os.getpid())], job.out / "train.log"
+    try:
+        run_child("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, meanwhile, locks)
+    except ChildFailed as error:
+        others = nodes.end(how_it_failed(error))
+        if not others or others == str(error):
+            raise
+        raise ChildFailed(f"{others}\nHere {error}") from error
+
+
+def train_along(config: RunConfig, meeting: Meeting, say: Callable[[str], None]) -> None:
+    """Take part in the training of the node that leads, from another one, until its manifest is there. Returns too
+    where the model became fresh without a training. Raises StageFailed, ConfigError, DeviceError."""
+    launch = config.train.launch
+    try:
+        with joined_nodes(launch, meeting, leads=False) as nodes:
+            say(f"node {nodes.number + 1} of {launch.nodes}; the one at {meeting} leads and reports")
+            try:
+                job_file = Path(nodes.job())
+            except NodesApart:
+                if survey(config)["train"].state == "fresh":
+                    return
+                raise
+            job = _job_of_the_leader(job_file, config)
+            say(f"trains along: {job.out}")
+            nodes.ready()
+            _run_ranks(job, nodes, nodes.lost)
+    except ChildFailed as error:
+        raise StageFailed(f"train: the training failed; {_how_to_go_on(error, job.out)}") from error
+    except NodesApart as error:
+        raise StageFailed(f"train: {error}") from error
+    if not _appears(job.out / MANIFEST_NAME):
+        raise StageFailed(f"train: the training ended, but the node at {meeting} wrote no manifest; see what it says")
+
+
+def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
+    """What the leading node wants done, which must be what this one was told. Raises ConfigError."""
+    if not _appears(job_file):
+        raise ConfigError(
+            f"this node sees no {job_file}, which the leading one wrote: the workspace must lie on a disk that all see "
+            "under the same path"
+        )
+    job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
+    place = {"launch": {"rendezvous"}}  # two names of one place, since both are there
+    ours, theirs = config.train.model_dump(exclude=place), job.config.model_dump(exclude=place)
+    differ = [
+        f"  train.{name} is {ours[name]} here, {theirs[name]} there" for name in ours if ours[name] != theirs[name]
+    ]
+    folder = survey(config)["train"].folder
+    if not differ and (folder is None or folder.name != job.out.name):
+        differ = [f"  it trains {job.out}, and these settings are those of {folder}"]
+    if differ:
+        raise ConfigError("the leading node was given other settings:\n" + "\n".join(differ))
+    choose_device(job.device)
+    return job
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file of another machine is there, or will be soon."""
+    give_up = time.monotonic() + _DISK_PATIENCE_S
+    while not path.exists():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _how_to_go_on(error: Exception, out: Path) -> str:
+    kept = checkpoints(out / "checkpoints")
+    full = shutil.disk_usage(out).free < _LEAST_FREE_BYTES
+    return (
+        f"{error}\n"
+        + (f"The disk of {out} is full: make room there. " if full else "")
+        + (
+            f"The checkpoint {kept[-1].name} is kept: the same command resumes from it."
+            if kept
+            else "No checkpoint was written yet: the same command starts again."
+        )
+    )
+
+
+def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
+    """Raise ModelMismatch where the encodings are not what the model takes."""
+    channels, height, width = encodings.figures["latent_shape"]
+    by_token = model.text == "tokens"
+    if by_token and "token_dim" not in encodings.figures:
+        raise ModelMismatch("model.text is tokens, and the encodings hold pooled text alone: set encode.text=tokens")
+    wanted = {
+        "latent_channels": (model.latent_channels, channels),
+        "latent_size": (model.latent_size, height),
+        "text_dim": (model.text_dim, encodings.figures["token_dim" if by_token else "text_dim"]),
+    }
+    problems = [
+        f"  model.{name} is {have}, the encodings have {found}: set model.{name}={found}"
+        for name, (have, found) in wanted.items()
+        if have != found
+    ]
+    if height != width:
+        problems.append(f"  latents are {height}x{width}; the model takes square ones")
+    if problems:
+        raise ModelMismatch("the model does not fit the encodings:\n" + "\n".join(problems))

@@ -1,0 +1,237 @@
+"""The recipe of the small encoders that ship with the project: `python -m tools.train_demo_encoders`.
+
+Trains an AutoencoderKL and a CLIPModel with its own tokenizer on drawn shapes, from fixed seeds, on a
+CPU, and measures them on combinations of attributes that neither has seen. It builds both with the
+libraries' own classes, so that the result loads like any published encoder. No stage imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from data_catalog.shapes import dataset as shapes
+
+_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
+_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The settings of one training; the figures they reached are in BENCHMARKS.md."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+VAE_RECIPE = Recipe(steps=16_000, batch_size=16, learning_rate=2.0e-3, seed=1)
+CLIP_RECIPE = Recipe(steps=2600, batch_size=96, learning_rate=1.0e-3, seed=2)
+
+
+def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
+    """An autoencoder from 64x64 pixels to 4x8x8 latents: L1 + 2 MSE + a little KL divergence
+    (Kingma and Welling, 2014), whose noise keeps the latents smooth."""
+    torch.manual_seed(recipe.seed)
+    levels = (16, 32, 64, 64)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(levels),
+        up_block_types=("UpDecoderBlock2D",) * len(levels),
+        block_out_channels=levels,
+        layers_per_block=1,
+        norm_num_groups=1,  # with more, so few channels cannot say how bright anything is
+        latent_channels=4,
+        mid_block_add_attention=False,
+        sample_size=shapes.EDGE,
+    ).to(memory_format=torch.channels_last)
+    batches = _picture_batches(recipe)
+
+    def loss() -> Tensor:
+        pixels = (_to_tensor(next(batches)) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(pixels).latent_dist
+            error = vae.decode(posterior.sample()).sample.float() - pixels
+        divergence = posterior.kl().mean() / posterior.mean[0].numel()
+        total: Tensor = error.abs().mean() + 2 * error.square().mean() + 1e-4 * divergence
+        return total
+
+    def progress() -> str:
+        return f"PSNR {measure_psnr(vae, _unseen(64)):.2f} dB on unseen pictures"
+
+    _fit(vae, loss, recipe, report, progress, clip_norm=0.5)
+    vae.eval()
+    with torch.no_grad():
+        pixels = _to_tensor([drawing.pixels() for drawing in shapes.drawings(512, held_out=False, seed=9)])
+        scale = vae.encode(pixels * 2 - 1).latent_dist.mean.std()
+    vae.register_to_config(scaling_factor=round(1 / float(scale), 5))
+    return vae
+
+
+def train_clip(recipe: Recipe, report: Callable[[str], None]) -> tuple[CLIPModel, CLIPTokenizer]:
+    """Contrastive training of a small CLIP (Radford et al., 2021) on pictures and captions of shapes."""
+    torch.manual_seed(recipe.seed)
+    tokenizer = build_tokenizer([attributes.caption for attributes in shapes.combinations()])
+    tower = {"intermediate_size": 256, "num_attention_heads": 4}
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {"vocab_size": len(tokenizer), "hidden_size": 128, "num_hidden_layers": 2, "max_position_embeddings": 32}
+    vision = {"hidden_size": 128, "num_hidden_layers": 3, "image_size": shapes.EDGE, "patch_size": 8}
+    clip = CLIPModel(
+        CLIPConfig(
+            text_config={**text, **tower, **special, "projection_dim": 64},
+            vision_config={**vision, **tower, "projection_dim": 64},
+            projection_dim=64,
+        )
+    )
+    batches = _contrastive_batches(recipe)
+
+    def loss() -> Tensor:
+        batch = next(batches)
+        tokens = tokenizer([d.attributes.caption for d in batch], padding=True, return_tensors="pt")
+        pixels = (_to_tensor([drawing.pixels() for drawing in batch]) - _MEAN) / _STD
+        result: Tensor = clip(**tokens, pixel_values=pixels, return_loss=True).loss
+        return result
+
+    def progress() -> str:
+        return f"retrieval top-1 {measure_retrieval(clip, tokenizer, _unseen(300)):.3f} among 100 unseen captions"
+
+    _fit(clip, loss, recipe, report, progress, clip_norm=1.0)
+    return clip.eval(), tokenizer
+
+
+def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
+    """A CLIP tokenizer whose merges come from the captions; every byte is a token, so any text is legal."""
+    raw = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    words = sorted({word for caption in captions for word in caption.split()})
+    raw.train_from_iterator(words, trainers.BpeTrainer(vocab_size=1000, end_of_word_suffix="</w>", show_progress=False))
+    merges: Any = [tuple(merge) for merge in json.loads(raw.to_str())["model"]["merges"]]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(merge) for merge in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)
+
+
+def measure_psnr(vae: AutoencoderKL, drawings: list[shapes.Drawing]) -> float:
+    """Peak signal-to-noise ratio of decode(encode(pictures)), dB over the mean squared error of all."""
+    original = np.stack([drawing.pixels() for drawing in drawings])
+    error = (original.astype(np.float64) - reconstruct(vae, drawings)) / 255
+    return float(-10 * np.log10(np.mean(error**2)))
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, drawings: list[shapes.Drawing]) -> shapes.Pixels:
+    """uint8 [n, 64, 64, 3] after a round trip through the autoencoder, without quantization."""
+    pixels = _to_tensor([drawing.pixels() for drawing in drawings]) * 2 - 1
+    decoded = vae.decode(vae.encode(pixels).latent_dist.mean).sample
+    rounded = ((decoded + 1) * 127.5).round().clamp(0, 255).byte()
+    result: shapes.Pixels = rounded.permute(0, 2, 3, 1).numpy()
+    return result
+
+
+@torch.no_grad()
+def measure_retrieval(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: list[shapes.Drawing]) -> float:
+    """How often a picture's own caption is the nearest among 100 distinct ones."""
+    hits = []
+    for start in range(0, len(drawings), 100):
+        batch = drawings[start : start + 100]
+        tokens = tokenizer([d.attributes.caption for d in batch], padding=True, return_tensors="pt")
+        pixels = (_to_tensor([drawing.pixels() for drawing in batch]) - _MEAN) / _STD
+        nearest = clip(**tokens, pixel_values=pixels).logits_per_image.argmax(dim=1)
+        hits.append((nearest == torch.arange(len(batch))).float().mean())
+    return float(torch.stack(hits).mean())
+
+
+def _unseen(count: int) -> list[shapes.Drawing]:
+    return list(shapes.drawings(count, held_out=True, seed=77))
+
+
+def _to_tensor(pictures: list[shapes.Pixels]) -> Tensor:
+    """uint8 [64, 64, 3] each -> float [n, 3, 64, 64] in [0, 1]"""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def _picture_batches(recipe: Recipe) -> Iterator[list[shapes.Pixels]]:
+    stream = shapes.drawings(recipe.steps * recipe.batch_size, held_out=False, seed=recipe.seed)
+    while True:
+        yield [next(stream).pixels() for _ in range(recipe.batch_size)]
+
+
+def _contrastive_batches(recipe: Recipe) -> Iterator[list[shapes.Drawing]]:
+    """Half of each batch differs from the other half in one attribute: the hard part of the task."""
+    rng = np.random.default_rng(recipe.seed)
+    pool = [attributes for attributes in shapes.combinations() if not attributes.held_out]
+    known = set(pool)
+    colours = list(shapes.COLOURS)
+    values = {"size": list(shapes.SIZES), "colour": colours, "shape": list(shapes.SHAPES),
+              "position": list(shapes.POSITIONS), "background": colours}  # fmt: skip
+    while True:
+        batch: dict[shapes.Attributes, None] = {}
+        while len(batch) < recipe.batch_size:
+            base = pool[rng.integers(len(pool))]
+            name = "shape" if rng.random() < 0.25 else str(rng.choice(shapes.ATTRIBUTE_NAMES))
+            other = replace(base, **{name: str(rng.choice(values[name]))})
+            batch[base] = None
+            if other in known:
+                batch[other] = None
+        chosen = list(batch)[: recipe.batch_size]
+        yield [shapes.Drawing(attributes, seed=int(rng.integers(2**48))) for attributes in chosen]
+
+
+def _fit(
+    model: nn.Module,
+    loss_of_batch: Callable[[], Tensor],
+    recipe: Recipe,
+    report: Callable[[str], None],
+    progress: Callable[[], str],
+    clip_norm: float,
+) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps, pct_start=0.05)
+    started = time.monotonic()
+    for step in range(1, recipe.steps + 1):
+        loss = loss_of_batch()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+        schedule.step()
+        if step % 250 == 0 or step == recipe.steps:
+            minutes = (time.monotonic() - started) / 60
+            report(f"step {step}/{recipe.steps}  loss {loss.item():.4f}  {progress()}  {minutes:.1f} min")
+
+
+def main() -> None:
+    """Train one of the two and save it."""
+    parser = argparse.ArgumentParser(description="Train the small encoders of the demo, once, on a CPU.")
+    parser.add_argument("which", choices=["vae", "clip"])
+    parser.add_argument("--out", type=Path, required=True, help="folder to write config and safetensors to")
+    arguments = parser.parse_args()
+    if arguments.which == "vae":
+        vae = train_vae(VAE_RECIPE, lambda line: print(line, flush=True))
+        vae.save_pretrained(arguments.out)
+    else:
+        clip, tokenizer = train_clip(CLIP_RECIPE, lambda line: print(line, flush=True))
+        clip.save_pretrained(arguments.out)
+        tokenizer.save_pretrained(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

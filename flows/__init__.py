@@ -2,7 +2,7 @@
 
 import os
 
-from flows.proxies import bypass_proxies_on_loopback
+from flows.orchestration.proxies import bypass_proxies_on_loopback
 
 bypass_proxies_on_loopback()
 # MLflow reads these when it is imported, from wherever that is first.

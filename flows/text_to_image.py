@@ -18,12 +18,12 @@ from requests import ConnectionError as RequestsConnectionError
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
 from data_catalog.storage.workspace import StageName
-from flows.nodes import train_on_nodes
-from flows.run_page import run_page
-from flows.shards import map_shards
-from flows.terminal import UserMistake
-from flows.tracking import PipelineTracking, pipeline_run
-from flows.webhook import tell_webhook
+from flows.orchestration.run_summary import run_page
+from flows.orchestration.shard_tasks import map_shards
+from flows.orchestration.train_nodes import train_on_nodes
+from flows.orchestration.webhook import tell_webhook
+from flows.terminal.console import UserMistake
+from flows.tracking.tracker import PipelineTracking, pipeline_run
 from pipeline.compute.worker_pool import pool_on
 from pipeline.config.run import RunConfig
 from pipeline.stages.remote_workspace import brought

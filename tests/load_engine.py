@@ -81,7 +81,7 @@ def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
             f"{kind:5} pool alone: first shard after {begun - started:.1f} s, then {1e3 * took / rest:.2f} ms a shard"
         )
     with tempfile.TemporaryDirectory(prefix="tld-engine-") as home:
-        from flows.prefect_server import prefect_server
+        from flows.orchestration.prefect_server import prefect_server
 
         with prefect_server(Path(home)):
             for kind in kinds:
@@ -91,7 +91,7 @@ def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
 def _drive(kind: str, shards: int, workers: int) -> None:
     from prefect import flow
 
-    from flows.shards import map_shards
+    from flows.orchestration.shard_tasks import map_shards
 
     @flow(name="load-engine", persist_result=False)
     def drive() -> None:

@@ -42,7 +42,7 @@ def test_an_image_runs_as_nobody_special_from_a_given_base_without_build_tools(t
 
 def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
     seen = {path.as_posix() for path in context()}
-    assert {"requirements.lock", "flows/serve.html", "conf/tiny.yaml", "docker/entrypoint.sh"} <= seen
+    assert {"requirements.lock", "flows/serve/page.html", "conf/tiny.yaml", "docker/entrypoint.sh"} <= seen
     assert not any(path.startswith(("tests/", "docs/", "docker/secrets")) for path in seen)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_server import prefect_server
+from flows.orchestration.prefect_server import prefect_server
 from tests.support.command import ENVIRONMENT
 from tests.support.faults import Seen, Tell, Victim
 

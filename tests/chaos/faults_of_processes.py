@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_server import free_port
+from flows.orchestration.prefect_server import free_port
 from tests.support.faults import (
     DECODER,
     PREFECT,

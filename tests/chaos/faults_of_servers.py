@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.prefect_server import free_port
+from flows.orchestration.prefect_server import free_port
 from tests.support.command import is_running
 from tests.support.faults import PREFECT, Tell, Victim, ended, parts
 from tests.support.mlflow_server import loss_steps, mlflow_server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.mlflow_store import tracking_uri
+from flows.tracking.store import tracking_uri
 from tests.support.command import ENVIRONMENT, REPOSITORY
 from tests.support.small import TINY, small
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 RUNS = 2
 _BEGIN = """
 import pathlib, sys
-from flows.tracking import pipeline_run
+from flows.tracking.tracker import pipeline_run
 from pipeline.config.run import load_config
 config = load_config(pathlib.Path(sys.argv[1]), sys.argv[2:])
 print("ready", flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.drawing_options import bound_problems, seed_bounds
+from flows.cli.image_options import bound_problems, seed_bounds
 from tests.support.fuzz import check_explained, run_tld
 from tests.support.small import TINY
 

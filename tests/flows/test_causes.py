@@ -12,12 +12,12 @@ import httpx
 import pytest
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
-from flows.causes import at_work, cause_outside
-from flows.cli import _explain
-from flows.outbox import Message, Outbox
-from flows.prefect_server import PrefectServerError, free_port
-from flows.terminal import UserMistake
-from flows.tracking import _closing
+from flows.cli.app import _explain
+from flows.orchestration.prefect_server import PrefectServerError, free_port
+from flows.terminal.console import UserMistake
+from flows.terminal.errors import at_work, cause_outside
+from flows.tracking.outbox import Message, Outbox
+from flows.tracking.tracker import _closing
 from pipeline.stages.run_stage import StageFailed
 from tests.support.command import CANARY
 from tests.support.faults import fill, small_disk

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 
 from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
 from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
-from flows.clean import clean
-from flows.mlflow_store import open_store, tracking_uri
-from flows.registry import CHAMPION
-from flows.terminal import UserMistake
+from flows.cli.clean import clean
+from flows.terminal.console import UserMistake
+from flows.tracking.registry import CHAMPION
+from flows.tracking.store import open_store, tracking_uri
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.cleanup import Waste, find_waste, remove
 from pipeline.maintenance.trash import empty_trash, move_to_trash, undo

@@ -16,11 +16,11 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Failed
 
-from flows.deploy import _rooted, _server, deploy
-from flows.prefect_server import free_port, server_command, server_environment
-from flows.terminal import UserMistake
+from flows.cli.deploy import _rooted, _server, deploy
+from flows.orchestration.prefect_server import free_port, server_command, server_environment
+from flows.orchestration.webhook import tell_webhook
+from flows.terminal.console import UserMistake
 from flows.text_to_image import text_to_image
-from flows.webhook import tell_webhook
 from pipeline.config.run import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, client_of, wait_for
@@ -188,7 +188,7 @@ def test_a_webhook_is_told_no_secret_of_an_address(
 
 
 def test_a_deployment_takes_no_secret_in_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.deploy._server", lambda: "a server")
+    monkeypatch.setattr("flows.cli.deploy._server", lambda: "a server")
     with pytest.raises(UserMistake, match="which a deployment would show to others") as refused:
         deploy(TINY, f"download.urls=https://host/t.csv?key={CANARY}")
     assert CANARY not in str(refused.value)

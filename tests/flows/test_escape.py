@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from flows.escape import csv_cell, visible
-from flows.terminal import Terminal
+from flows.terminal.console import Terminal
+from flows.terminal.escape import csv_cell, visible
 from tests.support.command import ENVIRONMENT, REPOSITORY, command, tld
 
 _CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"  # OSC 52: sets the clipboard of the terminal

@@ -9,8 +9,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from flows.export import export
-from flows.terminal import UserMistake
+from flows.cli.export import export
+from flows.terminal.console import UserMistake
 from pipeline.config.run import load_config
 from tests.support.command import tld
 from tests.support.small import TINY

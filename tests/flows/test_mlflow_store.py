@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
-from flows.mlflow_local import sqlite_url
-from flows.mlflow_model import DETAILS_FILE
-from flows.mlflow_store import RecordUnusable, Store, open_client, open_store
-from flows.open_runs import OpenRuns, end_abandoned
-from flows.registry import registered_files
-from flows.terminal import UserMistake
+from flows.terminal.console import UserMistake
+from flows.tracking.local_store import sqlite_url
+from flows.tracking.logged_model import DETAILS_FILE
+from flows.tracking.open_runs import OpenRuns, end_abandoned
+from flows.tracking.registry import registered_files
+from flows.tracking.store import RecordUnusable, Store, open_client, open_store
 from pipeline.config.run import RunConfig, load_config
 from pipeline.train.events import MODEL_FILE
 from tests.support.small import TINY, small
@@ -208,7 +208,7 @@ def test_a_store_that_cannot_be_used_is_the_users_mistake(
 def test_a_server_without_logged_models_is_known_before_any_work(
     code: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import mlflow_store
+    from flows.tracking import store as mlflow_store
 
     class OldServer(MlflowClient):
         tracking_uri = "http://127.0.0.1:1"

@@ -22,7 +22,7 @@ from data_catalog.storage.cached_files import ObjectStorageError, is_away, local
 from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore
-from flows.prefect_server import free_port
+from flows.orchestration.prefect_server import free_port
 from pipeline.config.run import RunConfig, load_config
 from pipeline.encode.stage import encode
 from pipeline.maintenance.cleanup import find_waste, remove

@@ -19,11 +19,11 @@ from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from data_catalog.storage.manifest import Manifest, write_manifest
-from flows import tracking
-from flows.mlflow_store import tracking_uri
-from flows.outbox import Message, Outbox
-from flows.prefect_server import free_port
-from flows.tracking import pipeline_run
+from flows.orchestration.prefect_server import free_port
+from flows.tracking import tracker as tracking
+from flows.tracking.outbox import Message, Outbox
+from flows.tracking.store import tracking_uri
+from flows.tracking.tracker import pipeline_run
 from pipeline.config.run import RunConfig, load_config
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.manifests import encodings_manifest

@@ -12,8 +12,8 @@ import pytest
 
 from data_catalog.storage.file_lock import LOCK_NAME, held
 from data_catalog.storage.manifest import read_manifest
-from flows.causes import cause_outside
-from flows.mlflow_store import open_store
+from flows.terminal.errors import cause_outside
+from flows.tracking.store import open_store
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
 from pipeline.stages.run_stage import survey

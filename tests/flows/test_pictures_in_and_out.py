@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from flows.cli import app
-from flows.terminal import UserMistake, prompts_and_overrides
+from flows.cli.app import app
+from flows.terminal.console import UserMistake, prompts_and_overrides
 from pipeline.generate.png_metadata import read_settings
 from pipeline.generate.tiling import WindowError
 from tests.support.command import tld

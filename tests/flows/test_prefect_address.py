@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flows import prefect_address, prefect_watch
-from flows.prefect_address import answers, check_address
-from flows.prefect_server import free_port
-from flows.prefect_watch import watched
-from flows.terminal import UserMistake
+from flows.orchestration import prefect_address, prefect_watch
+from flows.orchestration.prefect_address import answers, check_address
+from flows.orchestration.prefect_server import free_port
+from flows.orchestration.prefect_watch import watched
+from flows.terminal.console import UserMistake
 from tests.support.command import CANARY
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]

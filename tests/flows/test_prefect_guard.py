@@ -22,8 +22,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from flows.prefect_app import Guard, login_link
-from flows.prefect_server import free_port, server_command, server_environment
+from flows.orchestration.prefect_app import Guard, login_link
+from flows.orchestration.prefect_server import free_port, server_command, server_environment
 from tests.support.browser import chromium, needs_browser
 from tests.support.prefect_api import wait_for
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_home import database_may_be_the_cause, prepare_home
-from flows.terminal import UserMistake
+from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home
+from flows.terminal.console import UserMistake
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prefect import Flow
 
-from flows import prefect_watch
-from flows.prefect_server import _drain, ask, is_healthy, prefect_server
+from flows.orchestration import prefect_watch
+from flows.orchestration.prefect_server import _drain, ask, is_healthy, prefect_server
 from tests.support.command import descendants, is_running
 from tests.support.prefect_api import wait_for
 

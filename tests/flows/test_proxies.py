@@ -14,8 +14,8 @@ import requests
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
-from flows.prefect_server import is_healthy
-from flows.proxies import bypass_proxies_on_loopback, unusable_proxies
+from flows.orchestration.prefect_server import is_healthy
+from flows.orchestration.proxies import bypass_proxies_on_loopback, unusable_proxies
 
 NOBODY = "http://127.0.0.1:9"
 NAMES = [variant for name in ("http_proxy", "https_proxy", "all_proxy") for variant in (name, name.upper())]

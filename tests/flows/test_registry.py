@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from flows.registry import Registered, contest, registered_files
+from flows.tracking.registry import Registered, contest, registered_files
 from pipeline.generate.generator import load_generator
 from tests.support.command import tld
 from tests.support.small import TINY, small

@@ -15,9 +15,9 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from flows.mlflow_model import DETAILS_FILE
-from flows.sample import sample
-from flows.terminal import UserMistake
+from flows.cli.sample import sample
+from flows.terminal.console import UserMistake
+from flows.tracking.logged_model import DETAILS_FILE
 from pipeline.generate.generator import load_generator
 from pipeline.generate.png_metadata import read_settings, write_picture
 from pipeline.reporting.image_grid import picture_grid

@@ -19,10 +19,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from flows.serve_app import Service, picture_service
-from flows.serve_card import Card
-from flows.serve_guard import Access, read_access
-from flows.terminal import UserMistake
+from flows.serve.app import Service, picture_service
+from flows.serve.card import Card
+from flows.serve.guard import Access, read_access
+from flows.terminal.console import UserMistake
 from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser

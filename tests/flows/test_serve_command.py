@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from flows.prefect_server import free_port
-from flows.serve import listen
-from flows.terminal import UserMistake
+from flows.orchestration.prefect_server import free_port
+from flows.serve.server import listen
+from flows.terminal.console import UserMistake
 from pipeline.generate.generator import Generator, load_generator
 from pipeline.stages.run_stage import survey
 from tests.support.browser import browser_page, needs_browser

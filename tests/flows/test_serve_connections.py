@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.serve_app import Service, picture_service
-from flows.serve_card import Card
-from flows.serve_connections import MOST_CONNECTIONS, LimitedProtocol, connection_limit
-from flows.serve_guard import Access, read_access
-from flows.terminal import UserMistake
+from flows.serve.app import Service, picture_service
+from flows.serve.card import Card
+from flows.serve.connections import MOST_CONNECTIONS, LimitedProtocol, connection_limit
+from flows.serve.guard import Access, read_access
+from flows.terminal.console import UserMistake
 from tests.support.live import ask, live
 from tld_model.sampling import Sampling
 

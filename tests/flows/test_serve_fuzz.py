@@ -15,9 +15,9 @@ import pytest
 from hypothesis import Phase, given, settings, strategies
 from numpy.typing import NDArray
 
-from flows.serve_app import picture_service
-from flows.serve_card import Card
-from flows.serve_guard import Access
+from flows.serve.app import picture_service
+from flows.serve.card import Card
+from flows.serve.guard import Access
 from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import DrawingRequest

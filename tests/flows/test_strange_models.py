@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from flows.mlflow_model import DETAILS_FILE, read_details
-from flows.registry import registered_files
-from flows.terminal import UserMistake
-from flows.which_model import which_model
+from flows.cli.model_source import which_model
+from flows.terminal.console import UserMistake
+from flows.tracking.logged_model import DETAILS_FILE, read_details
+from flows.tracking.registry import registered_files
 from pipeline.config.run import load_config
 from pipeline.train.events import MODEL_FILE
 from tests.support.small import TINY, small

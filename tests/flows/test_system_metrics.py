@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from flows import system_metrics
+from flows.tracking import system_metrics
 from tests.support.tracker import RememberingTracker
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.terminal import with_home
+from flows.terminal.console import with_home
 from tests.support.fuzz import run_tld
 from tests.support.small import TINY
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
-from flows.prefect_server import free_port
+from flows.orchestration.prefect_server import free_port
 from tests.support.browser import chromium, needs_browser
 from tests.support.command import start, tld
 from tests.support.small import TINY, small

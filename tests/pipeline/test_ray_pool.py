@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from flows.nodes import train_on_nodes
+from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.compute import ray_pool
 from pipeline.compute.ray_pool import RayPool
 from pipeline.compute.worker_pool import PoolClosed, ShardFailed, map_in_pool, pool_on, run_with_retries

@@ -23,7 +23,7 @@ import multiprocessing, os, subprocess, sys
 from pathlib import Path
 import flows
 from pipeline.compute.child_processes import run_child
-from flows.prefect_server import server_command
+from flows.orchestration.prefect_server import server_command
 if __name__ == "__main__":
     {child}
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from flows.cli import main
+from flows.cli.app import main
 from pipeline.bench.measure import forget_peak, memory
 
 # What parsers of our formats trip over, beside random bytes.

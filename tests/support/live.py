@@ -13,9 +13,9 @@ from typing import Any
 
 import uvicorn
 
-from flows.prefect_server import free_port
-from flows.serve_app import Service
-from flows.serve_connections import LimitedProtocol
+from flows.orchestration.prefect_server import free_port
+from flows.serve.app import Service
+from flows.serve.connections import LimitedProtocol
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from flows.nodes import on_all_nodes
+from flows.orchestration.train_nodes import on_all_nodes
 from pipeline.config.run import load_config
 from pipeline.stages.run_stage import StageFailed, run_stage, survey
 from pipeline.train.stage import train

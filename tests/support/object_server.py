@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.prefect_server import free_port
+from flows.orchestration.prefect_server import free_port
 
 WEED = str(Path(sys.executable).with_name("weed"))
 _PATIENCE_S = 60

@@ -1,0 +1,99 @@
+"""`tld compare`: two runs on the same prompts, from the same noise."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from flows.cli.out_path import folder_problems
+from flows.terminal.console import UserMistake, console, load
+
+if TYPE_CHECKING:
+    from data_catalog.storage.manifest import Manifest
+    from pipeline.config.run import RunConfig
+    from pipeline.evaluate.comparison_page import Row
+
+_RunText = Annotated[str, Parameter(help="What you type after `tld run`, in quotes: 'conf/tiny.yaml train.lr=5e-4'.")]
+
+
+def compare(
+    run_a: _RunText,
+    run_b: _RunText,
+    *overrides: Annotated[str, Parameter(help="Settings to change in both, as section.key=value.")],
+    prompts: Annotated[
+        int | None, Parameter(help="How many held-out captions; evaluate.prompts of A without it.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="Folder to write into; one in the workspace of A without it.")] = None,
+) -> None:
+    """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences are, settings."""
+    if prompts is not None and prompts < 2:
+        raise UserMistake(f"--prompts must be at least 2, got {prompts}")
+    if out is not None and (problems := folder_problems(out, with_parents=True)):
+        raise UserMistake("\n".join(problems))
+    trained = _trained([run_a, run_b], overrides)
+
+    from flows.terminal.progress import Progress, Shown
+    from pipeline.evaluate.compare import ComparisonError
+    from pipeline.evaluate.compare import compare as compare_runs
+    from pipeline.evaluate.comparison_page import Run
+
+    first, second = (Run(*told) for told in trained)
+    try:
+        with Progress("compare") as show:
+            found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, Shown(show))
+    except ComparisonError as error:
+        raise UserMistake(str(error)) from error
+    console.print(_table(found.rows))
+    console.print(f"\n  A  {first.name}\n  B  {second.name}\n")
+    console.print(
+        f"{found.prompts} prompts; below B - A its 95 % interval\n"
+        f"  page      {found.folder / 'comparison.html'}\n  pictures  {found.folder / 'comparison.png'}",
+    )
+
+
+_Trained = tuple[str, "RunConfig", "Manifest", "Manifest"]  # as it was typed, settings, encodings, model
+
+
+def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
+    """Both runs, which must be trained; what is wrong with either is told at once."""
+    found: list[_Trained] = []
+    problems = []
+    for name, text in zip("AB", texts, strict=True):
+        try:
+            found.append(_find(text, overrides))
+        except ValueError as error:
+            problems.append(f"run {name}: {error}")
+    if problems:
+        raise UserMistake("\n".join(problems))
+    return found
+
+
+def _find(text: str, overrides: Sequence[str]) -> _Trained:
+    from pipeline.stages.run_stage import survey
+
+    words = shlex.split(text)
+    if not words:
+        raise UserMistake("is empty; name a config file")
+    config = load(Path(words[0]), [*words[1:], *overrides])
+    name = shlex.join([*words, *overrides])
+    statuses = survey(config)
+    encodings, model = statuses["encode"].manifest, statuses["train"].manifest
+    if not encodings or not model:
+        raise UserMistake(f"no trained model for these settings; make it with\n  tld run {name} --until train")
+    return name, config, encodings, model
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("", box=None, header_style="bold", pad_edge=False)
+    for name in ("A", "B", "B - A", "95 %", "better"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        told = row.difference
+        values = [f"{estimate.value:.4g}" for estimate in (row.first, row.second, told)]
+        table.add_row(row.name, *values, str(told), row.verdict)
+    return table

@@ -1,0 +1,62 @@
+"""`tld promote`: the model of a run becomes the champion, because somebody says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from flows.terminal.console import Config, UserMistake, console, load, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.tracking.registry import Registered
+
+
+def promote(
+    config: Config,
+    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    alias: Annotated[str, Parameter(help="What the model is from now on called in MLflow's registry.")] = "champion",
+) -> None:
+    """Register the trained and evaluated model of this run, and make it the champion, whatever the present one scores.
+
+    It is models:/NAME@champion from then on, NAME being that of the run: for `tld sample --model`, and for
+    mlflow.pyfunc.load_model.
+    """
+    from pipeline.stages.run_stage import survey
+
+    settings = load(config, overrides)
+    statuses = survey(settings)
+    encodings, model, report = (statuses[stage].manifest for stage in ("encode", "train", "evaluate"))
+    if not encodings or not model or not report:
+        raise UserMistake(f"no evaluated model for these settings; make it with\n  tld run {typed(config, overrides)}")
+    from flows.tracking.registry import Candidate, champion, crown, register, settle
+    from flows.tracking.store import NEEDS_NEWER_SERVER, explained, open_store
+
+    store = open_store(settings)
+    if not store.keeps_models:
+        raise UserMistake(f"cannot register a model: {NEEDS_NEWER_SERVER}; upgrade it")
+    client = store.client
+    with explained(settings.folder):
+        before = champion(client, settings.name, alias)
+        registered = register(client, store.experiment_id, Candidate(settings, encodings, model, report))
+        settle(client, registered)
+        if before and before.version == registered.version:
+            console.print(f"models:/{registered.name}@{alias} is version {registered.version} already")
+            return
+        crown(client, registered, alias)
+    console.print(_table([*([before] if before else []), registered], alias))
+    console.print(f"\nmodels:/{registered.name}@{alias} is version {registered.version} now")
+
+
+def _table(versions: Sequence[Registered], alias: str) -> Table:
+    """The scores of the version that had the alias, where one had it, and of the one that has it now."""
+    table = Table("", box=None, header_style="bold", pad_edge=False)
+    for place, version in enumerate(versions):
+        table.add_column(f"version {version.version}{'' if place == len(versions) - 1 else f', {alias} before'}")
+    for name in versions[-1].scores:
+        told = (version.scores.get(name, ()) for version in versions)
+        table.add_row(name, *("{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else "" for score in told))
+    return table

@@ -1,0 +1,37 @@
+"""`tld serve`: the trained model of a run behind HTTP. The service itself is flows/serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.cli.model_source import trained_run
+from flows.terminal.console import Config, load
+
+
+def serve(
+    config: Config,
+    *overrides: str,
+    host: Annotated[
+        str, Parameter(help="Address to bind to; one that is not loopback needs --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
+    token_file: Annotated[
+        Path | None, Parameter(help="File with one bearer token a line; only who sends one of them is served.")
+    ] = None,
+) -> None:
+    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends it.
+
+    Requests that come together are drawn together. For example:
+    curl http://127.0.0.1:8000/pictures --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
+    """
+    from flows.serve.guard import read_access
+
+    settings, access = load(config, overrides), read_access(host, token_file)
+    encodings, model, report = trained_run(config, overrides, settings)
+
+    from flows.serve.server import serve as serve_model
+
+    serve_model(settings, encodings, model, report, access, host, port)

@@ -1,0 +1,78 @@
+"""`tld status`: where each stage of a run stands, or all that lies in its workspace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from flows.terminal.console import Config, console, load
+
+_Row = dict[str, str | int | None]
+
+
+def status(
+    config: Config,
+    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    every: Annotated[
+        bool, Parameter("--all", negative="", help="Every output of the workspace, whichever run made it.")
+    ] = False,
+    as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs are."""
+    from pipeline.stages.run_stage import survey
+
+    settings = load(config, overrides)
+    statuses = survey(settings)
+    rows: list[_Row] = [
+        {
+            "stage": status.stage,
+            "state": status.state,
+            "rows": status.manifest.rows if status.manifest else None,
+            "made_by": status.manifest.made_by if status.manifest else None,
+            "folder": str(status.folder) if status.folder else None,
+        }
+        for status in statuses.values()
+    ]
+    if every:
+        rows = _every(settings.folder, {str(row["folder"]): str(row["state"]) for row in rows})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        console.print(f"nothing in {settings.folder} yet")
+        return
+    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+    for status in statuses.values():
+        if status.problem:
+            console.print(status.problem)
+
+
+def _every(root: Path, of_this_run: dict[str, str]) -> list[_Row]:
+    """All outputs; those of this run are marked."""
+    from pipeline.maintenance.cleanup import parents_of, stored
+
+    outputs = stored(root)
+    return [
+        {
+            "stage": output.stage,
+            "output": output.folder.name,
+            "state": output.state,
+            "this_run": of_this_run.get(str(output.folder)),
+            "rows": output.manifest.rows if output.manifest else None,
+            "MB": f"{output.bytes / 1e6:.1f}",
+            "made_at": output.manifest.made_at[:16] if output.manifest else None,
+            "made_by": output.manifest.made_by[:12] if output.manifest else None,
+            "made_from": " ".join(
+                parent.folder.name if parent else f"({stage}: gone)"
+                for stage, parent in parents_of(output, outputs).items()
+            ),
+        }
+        for output in outputs
+    ]

@@ -1,0 +1,70 @@
+"""The folder of our Prefect server: its database, made for all who share the workspace, renewed when it is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+from flows.terminal.console import UserMistake, say
+
+_DATABASE = "prefect.db"
+_MEMO = "memo_store.toml"  # which of Prefect's own records are in the database
+
+
+def prepare_home(home: Path) -> None:
+    """Make the folder and its files where there are none, and set a damaged database aside. Raises UserMistake."""
+    database = home / _DATABASE
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if database.exists() and not _is_sound(database):
+            set_aside(home)
+        for path in (database, home / _MEMO):
+            # Made here, their mode is that of the umask: Prefect and SQLite would keep others of a group out.
+            if not path.exists():
+                path.touch(mode=0o666)
+    except PermissionError as error:
+        raise UserMistake(_not_writable(Path(error.filename or home))) from None
+    for path in (home, database):
+        if not os.access(path, os.W_OK):
+            raise UserMistake(_not_writable(path))
+
+
+def set_aside(home: Path) -> None:
+    """Rename the database, so that the server makes a new one. What was in it is history, no result."""
+    aside = home / f"{_DATABASE}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            (home / f"{_DATABASE}{suffix}").rename(f"{aside}{suffix}")
+    (home / _MEMO).unlink(missing_ok=True)
+    say(f"warning: Prefect's record of earlier runs is damaged. It is now {aside}; a new one is begun")
+
+
+def database_may_be_the_cause(home: Path, log: str) -> bool:
+    """Whether a server that ended at its start may start with a new database, by what it wrote."""
+    innocent = ("database is locked", "disk is full", "No space left", "readonly database", "address already in use",
+                "Read-only file system", "Too many open files", "MemoryError", "ModuleNotFoundError")  # fmt: skip
+    is_used = (home / _DATABASE).is_dir() or (home / _DATABASE).stat().st_size > 0
+    has_room = shutil.disk_usage(home).free > 16 * 1024**2
+    return is_used and has_room and not any(words in log for words in innocent)
+
+
+def _is_sound(database: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+            return [row[0] for row in connection.execute("PRAGMA quick_check")] == ["ok"]
+    except sqlite3.OperationalError:
+        return not database.is_dir()  # locked, or not ours to read: no damage
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _not_writable(path: Path) -> str:
+    return (
+        f"{path} cannot be written by this user. Who made it can share it with the group:\n"
+        f"  chmod -R g+rwX {path if path.is_dir() else path.parent}\n"
+        "or choose a workspace of your own with root=FOLDER"
+    )

@@ -1,0 +1,44 @@
+"""Several machines: one leads, with Prefect and MLflow; the others train along, by the same command or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from data_catalog.storage.manifest import Manifest
+from flows.terminal.console import say
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import Output, StageFailed, Tracker
+
+
+def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
+    """Call `lead` where this machine leads the run, which the rendezvous says; elsewhere take part in its training.
+    Whether this machine leads. Raises StageFailed."""
+    if config.train.launch.nodes == 1:
+        lead()
+        return True
+    from pipeline.compute.rendezvous import NodesApart, meeting_of
+    from pipeline.train.stage import train_along
+
+    try:
+        with meeting_of(config.train.launch) as meeting:
+            if meeting.hosted_here:
+                lead()
+            else:
+                train_along(config, meeting, lambda line: say(f"train     {line}"))
+            return meeting.hosted_here
+    except NodesApart as error:
+        raise StageFailed(f"train: {error}") from error
+
+
+def train_on_nodes(encodings: Manifest, config: RunConfig, track: Tracker, out: Path) -> Output:
+    """Train as the node that leads; where the engine is a Ray cluster, the other nodes are some of its own."""
+    from pipeline.train.stage import train
+
+    with ExitStack() as stack:
+        if config.engine.kind == "ray" and config.train.launch.nodes > 1:
+            from pipeline.train.ray_nodes import nodes_of_the_cluster
+
+            stack.enter_context(nodes_of_the_cluster(config))
+        return train(encodings, config.train, config.model, out, track)

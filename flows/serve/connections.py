@@ -1,0 +1,149 @@
+"""The service's connections: how long each may take, how many there may be, and who makes room when they are full.
+
+uvicorn has a time limit for connections that are kept alive after an answer, and none for those that never send a
+whole request or never read their answer. Knows no pictures and no paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from pathlib import Path
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from flows.terminal.console import UserMistake
+
+MOST_CONNECTIONS = 1024
+BACKLOG = 64  # connections that asyncio accepts at once, before any limit can look at them
+_REQUEST_HEAD_S = 10.0
+_SEND_S = 30.0
+_RESERVE = 64  # descriptors for files, threads' wake-up pipes and libraries
+_FEWEST_CONNECTIONS = 16
+_OPEN = Path("/proc/self/fd")
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+def connection_limit() -> int:
+    """How many connections there may be at once, MOST_CONNECTIONS at most, so that descriptors stay free. Raises the
+    soft limit of descriptors where the system lets it. Raises UserMistake where there are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = sum(1 for _ in _OPEN.iterdir()) if _OPEN.is_dir() else 64
+    needed = used + BACKLOG + _RESERVE
+    wanted = needed + MOST_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    limit = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - needed)
+    if limit < _FEWEST_CONNECTIONS:
+        raise UserMistake(
+            f"this system lets a process open {soft} files; the service needs {needed + _FEWEST_CONNECTIONS}: "
+            f"raise the limit with `ulimit -n {wanted}`"
+        )
+    return limit
+
+
+class LimitedProtocol(H11Protocol):
+    """A connection with time limits for the head of each request and for reading the answer. The body's is that of
+    the guard. Where `most` connections are open, a new one takes the place of one that waits for its client."""
+
+    most = MOST_CONNECTIONS
+    request_head_s = _REQUEST_HEAD_S
+    send_s = _SEND_S
+    opened = 0.0
+    _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.opened = self.loop.time()
+        super().connection_made(transport)
+        if len(self.connections) > self.most and not self._make_room():
+            self.connections.discard(self)
+            transport.write(_BUSY)
+            self._close()
+            return
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._watch_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._close()  # the client may never read the rest
+        elif self.conn.trailing_data[0]:
+            self._watch_head()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(self.send_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._cancel_send_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._cancel_send_timer()
+        self._cancel_head_timer()
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it holds no request that is complete and not yet answered."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
+    def _make_room(self) -> bool:
+        """Close the oldest waiting connection of the client that has the most of them."""
+        mine = (one for one in self.connections if isinstance(one, LimitedProtocol) and one is not self)
+        others = [one for one in mine if one.waits_for_client]
+        if not others:
+            return False
+        per_client = Counter(_address(one) for one in others)
+        busiest = max(per_client.values())
+        victim = min((one for one in others if per_client[_address(one)] == busiest), key=lambda one: one.opened)
+        self.connections.discard(victim)
+        victim.transport.abort()
+        return True
+
+    def _watch_head(self) -> None:
+        """A head that has begun to come has so long to be whole; further bytes give it no more time."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._cancel_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.request_head_s, self._close)
+
+    def _close(self) -> None:
+        """Close, and do not wait for ever until the client has read the rest."""
+        if not self.transport.is_closing():
+            self.transport.close()
+        self._cancel_send_timer()
+        self._send_timer = self.loop.call_later(self.send_s, self.transport.abort)
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _cancel_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+
+def limited_to(most: int) -> type[LimitedProtocol]:
+    """The protocol for a server with so many connections at most."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"most": most})
+
+
+def _address(connection: LimitedProtocol) -> str:
+    return connection.client[0] if connection.client else ""

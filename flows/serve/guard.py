@@ -1,0 +1,208 @@
+"""What stands before the service: who may ask, how large a body, what is told of an error. Knows no pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from data_catalog.text_files import TextFileError, read_text
+from flows.serve.schemas import LARGEST_PICTURE
+from flows.terminal.console import UserMistake, say
+
+log = logging.getLogger("tld.serve")
+_OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
+_PROBES = ("/healthz", "/readyz")  # load balancers ask by address, or name no host at all; the answer tells nothing
+_SHORTEST_TOKEN = 16
+_LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
+_LARGEST_WITH_PICTURE = LARGEST_PICTURE + _LARGEST_BODY
+_BODY_DEADLINE_S = 10
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+CLIENT_LEFT = 499  # nginx's number for it
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask: who has a token; without tokens, who addresses the service by a name of this machine. The name is
+    looked at because a web page of a stranger may point a name of its own at loopback (DNS rebinding)."""
+
+    tokens: tuple[bytes, ...] = ()
+    """SHA-256 of each, so that all are equally long and none is kept."""
+    hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
+
+    def knows(self, authorization: str) -> bool:
+        """Whether this is `Bearer` and one of the tokens; the time it takes does not tell how much of it is right."""
+        scheme, _, given = authorization.partition(" ")
+        digest = hashlib.sha256(given.strip().encode()).digest()
+        found = [hmac.compare_digest(digest, token) for token in self.tokens]
+        return any(found) and scheme.lower() == "bearer"
+
+
+def read_access(host: str, token_file: Path | None) -> Access:
+    """Who may ask a service that is bound to `host`. Raises UserMistake: a host that is not loopback needs tokens."""
+    if token_file:
+        return Access(tuple(hashlib.sha256(token.encode()).digest() for token in _read_tokens(token_file)))
+    try:
+        addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise UserMistake(f"--host {host}: no such address ({error})") from None
+    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+        raise UserMistake(
+            f"--host {host} can be reached from other machines, so the service needs --token-file: a file with one "
+            "token a line, which clients send as `Authorization: Bearer TOKEN`; make one with\n"
+            "  (umask 077; openssl rand -hex 32 > tokens.txt)"
+        )
+    return Access(hosts=Access().hosts | {host.lower()})
+
+
+def _read_tokens(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    except TextFileError as error:
+        raise UserMistake(f"--token-file: {error}") from None
+    if path.stat().st_mode & 0o077:
+        say(f"warning: other users of this machine can read --token-file {path}; `chmod 600` it")
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    if not tokens:
+        raise UserMistake(f"--token-file {path} holds no token; it has one a line")
+    if short := [number for number, token in enumerate(tokens, 1) if len(token) < _SHORTEST_TOKEN]:
+        raise UserMistake(
+            f"--token-file {path}: token {short[0]} is shorter than {_SHORTEST_TOKEN} characters and could be guessed; "
+            "make one with `openssl rand -hex 32`"
+        )
+    return tokens
+
+
+def problem(status: int, detail: object, headers: Mapping[str, str] | None = None, **more: str) -> Response:
+    """An answer that says what was wrong, as all of them do: {"detail": …}."""
+    body = json.dumps({"detail": detail, **more})  # ASCII: a client's own text, told back, may not be valid Unicode
+    return Response(body, status, dict(headers or {}), "application/json")
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.answer = problem(status, detail, headers)
+
+
+class Guard:
+    """ASGI middleware: refuses strangers before it reads their bodies, and large or slow bodies before they are
+    understood; an exception is logged under an id, and the client is told the id alone."""
+
+    def __init__(
+        self, app: ASGIApp, access: Access, paths: Iterable[str], answered: Callable[[str, int, float], None]
+    ) -> None:
+        """`answered` is told path (of `paths`, or "other"), status and seconds of each request."""
+        self.app, self.access, self.paths, self.answered = app, access, frozenset(paths), answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), CLIENT_LEFT
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
+
+        try:
+            self._admit(scope)
+            body = await _read_body(receive, _largest_body(scope))
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
+            await self.app(asked, _replayed(body, receive), guarded_send)
+        except _Refused as refused:
+            await refused.answer(scope, receive, guarded_send)
+        except Exception:
+            reference = log_failure(f"{scope['method']} {scope['path']}")
+            if status == CLIENT_LEFT:  # nothing was sent yet
+                await problem(500, "internal error; the log has it under this id", id=reference)(
+                    scope, receive, guarded_send
+                )
+        finally:
+            path = scope["path"] if scope["path"] in self.paths else "other"
+            self.answered(path, status, time.monotonic() - started)
+
+    def _admit(self, scope: Scope) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if b"transfer-encoding" in headers and b"content-length" in headers:  # RFC 9112, 6.1: may be request smuggling
+            raise _Refused(400, "a request has Content-Length or Transfer-Encoding, not both", Connection="close")
+        is_strange = _host_name(headers.get(b"host", "")) not in self.access.hosts
+        if is_strange and not self.access.tokens and scope["path"] not in _PROBES:
+            raise _Refused(421, "this service does not answer to that host name")
+        is_guarded = self.access.tokens and scope["path"] not in _OPEN_PATHS
+        if is_guarded and not self.access.knows(headers.get(b"authorization", "")):
+            said = "a valid token is needed: Authorization: Bearer TOKEN"
+            raise _Refused(401, said, **{"WWW-Authenticate": "Bearer"})
+        if int(headers.get(b"content-length", 0)) > _largest_body(scope):
+            raise _Refused(413, f"the body is larger than {_largest_body(scope)} bytes")
+
+
+def log_failure(what: str) -> str:
+    """Log the exception that is being handled; the id under which it is found."""
+    reference = uuid.uuid4().hex[:12]
+    log.exception("%s failed, id %s", what, reference)
+    return reference
+
+
+def _host_name(host: str) -> str:
+    """`Host` without its port, in lower case."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _largest_body(scope: Scope) -> int:
+    return _LARGEST_WITH_PICTURE if scope["path"].startswith("/outpaintings") else _LARGEST_BODY
+
+
+async def _read_body(receive: Receive, most: int) -> bytes:
+    """The whole body, of at most so many bytes, which must come soon."""
+    body, more = bytearray(), True
+    try:
+        async with asyncio.timeout(_BODY_DEADLINE_S):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    break
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) > most:
+                    raise _Refused(413, f"the body is larger than {most} bytes")
+    except TimeoutError:
+        raise _Refused(408, f"the body did not come within {_BODY_DEADLINE_S} s", Connection="close") from None
+    return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body as one message, then what the server tells: that the client left."""
+    told = False
+
+    async def replay() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,113 @@
+"""`tld serve`: the finished model of a run behind HTTP, from loading to the last answer. Wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from dataclasses import replace
+
+import uvicorn
+
+from data_catalog.storage.manifest import Manifest
+from flows.serve.app import Service, picture_service
+from flows.serve.card import run_card
+from flows.serve.connections import BACKLOG, connection_limit, limited_to
+from flows.serve.guard import Access
+from flows.terminal.console import UserMistake, errors, say
+from pipeline.config.run import RunConfig
+from pipeline.generate.generator import load_generator
+from pipeline.serving.generate_batch import draw_with
+from pipeline.serving.requests import PictureRequest
+from pipeline.train.events import average_file
+
+_PATIENCE_S = 10  # for what is being drawn when the service is told to stop
+_LAST_WORDS_S = 5  # for telling who had to wait longer
+
+
+def serve(
+    config: RunConfig,
+    encodings: Manifest,
+    model: Manifest,
+    report: Manifest | None,
+    access: Access,
+    host: str,
+    port: int,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake where the port is taken."""
+    with listen(host, port) as listening:
+        connection_limit()  # before the model is loaded
+        with errors.status("loading the model …"):
+            service = _service(config, encodings, model, report, access)
+        logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+        settings = uvicorn.Config(
+            service.app,
+            http=limited_to(connection_limit()),
+            backlog=BACKLOG,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_PATIENCE_S + _LAST_WORDS_S,
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
+            _Server(settings, service, config.name).run([listening])
+    ended = service.batches.join(_LAST_WORDS_S)
+    say("stopped")
+    if not ended:  # a step that takes longer: it would crash in the midst of Python's own end
+        os._exit(0)
+
+
+def _service(
+    config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None, access: Access
+) -> Service:
+    encoders, usual = encodings.figures["encoders"], config.evaluate
+    denoiser = model.file(average_file(usual.ema))
+    generator = load_generator(denoiser, encoders["vae"], encoders["clip"], usual.device, safetensors_only=True)
+    draw, own = draw_with(generator), usual.sampling
+    # The first drawing takes longest; and what cannot draw at all shows it now.
+    draw([PictureRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
+    return picture_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound there. Raises UserMistake where the port is taken."""
+    if not 0 <= port <= 65535:
+        raise UserMistake(f"--port must be between 0 and 65535, got {port}")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UserMistake(f"cannot serve on --host {host}: {error}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise UserMistake(f"cannot serve on port {port} of {host}: {error.strerror}; choose another --port") from None
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """Says where it is once it answers; told to stop, takes no more requests while it finishes."""
+
+    def __init__(self, settings: uvicorn.Config, service: Service, name: str) -> None:
+        super().__init__(settings)
+        self.service, self.name = service, name
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or []:
+            host, port = listening.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print(f"{self.name}  {address}/\nmetrics at {address}/metrics, OpenAPI at {address}/openapi.json; "
+                  "Ctrl-C ends it", flush=True)  # fmt: skip
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.service.batches.close()
+        asyncio.get_running_loop().call_later(_PATIENCE_S, self.service.batches.give_up)
+        await super().shutdown(sockets)

@@ -1,0 +1,208 @@
+"""Where MLflow keeps the record of runs: its address, and an experiment in it, opened before any work. Knows no stages.
+
+A store that cannot be used is reported here, once, with a way out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import sqlalchemy
+from alembic.util import CommandError
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from data_catalog.redaction import without_secrets
+from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.storage.workspace import Workspace
+from flows.terminal.console import UserMistake
+from flows.tracking.local_store import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
+from flows.tracking.outbox import is_away
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import StageFailed
+
+# The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+_OTHERS_OPEN_S = 120.0
+_NO_SUCH_ENDPOINT = ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "NOT_IMPLEMENTED")
+NEEDS_NEWER_SERVER = "this MLflow server is older than version 3, and has no logged models"
+_MOVE_IT_AWAY = "move it away: no output is lost, only the record of runs\n  mv {file} {file}.damaged"
+_WAYS_OUT = {  # by what an error says
+    "database is locked": "another process has locked it; wait for that process, or stop it",
+    "readonly database": "make the file and its folder writable",
+    "unable to open database file": "make the file and its folder readable and writable",
+    "database schema": "it belongs to another version of MLflow. Install that version, or, if it is an older one, run\n"
+    f"  mlflow db upgrade {{uri}}\nor {_MOVE_IT_AWAY}",
+    "Can't locate revision": f"it belongs to a newer version of MLflow. Install that version, or {_MOVE_IT_AWAY}",
+    "": _MOVE_IT_AWAY,
+}
+
+
+class RecordUnusable(StageFailed):
+    """MLflow's database in the workspace cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """MLflow, the id of the run's experiment in it, and whether it keeps models: a server before version 3 does not."""
+
+    client: MlflowClient
+    experiment_id: str
+    keeps_models: bool
+    name: str  # tells it apart from others that the runs of a workspace may be recorded in
+
+
+def open_store(config: RunConfig) -> Store:
+    """The store, and the experiment of the run in it, made where there is none. Raises UserMistake or RecordUnusable
+    where that cannot be."""
+    client = open_client(config.folder)
+    with explained(config.folder):
+        experiment_id = _experiment_of(client, config)
+        name = hashlib.sha256(client.tracking_uri.encode()).hexdigest()[:8] if is_given(config.folder) else "workspace"
+        return Store(client, experiment_id, _keeps_models(client, experiment_id), name)
+
+
+def check_given_store(root: Path) -> None:
+    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserMistake within ten seconds
+    where it does not answer."""
+    if is_given(root):
+        client = open_client(root)
+        with explained(root):
+            client.search_experiments(max_results=1)
+
+
+def client_to_read(root: Path) -> MlflowClient:
+    """A client of the store that makes nothing in the workspace. Raises UserMistake or RecordUnusable."""
+    with explained(root):
+        _try_database(tracking_uri(root))
+        return MlflowClient(tracking_uri=tracking_uri(root))
+
+
+def open_client(root: Path) -> MlflowClient:
+    """A client of the store. Processes that open it at the same moment take turns: each would make the database.
+    Raises UserMistake or RecordUnusable."""
+    root.mkdir(parents=True, exist_ok=True)
+    database = Workspace(root).mlflow_database
+    with explained(root), held(database.with_suffix(".lock"), _OTHERS_OPEN_S):
+        if is_given(root):
+            _try_database(tracking_uri(root))
+            return MlflowClient(tracking_uri=tracking_uri(root))
+        check_file(database)
+        database.touch()  # with the umask's mode, so that a group may share it: SQLite lets only its owner write
+        client = WorkspaceClient(root)
+        correct_places(root)
+        return client
+
+
+def is_given(root: Path) -> bool:
+    """Whether runs are recorded elsewhere than in the workspace. MLflow sets the variable itself where it loads models
+    by name."""
+    return os.environ.get("MLFLOW_TRACKING_URI") not in (None, "", _own_uri(root))
+
+
+def tracking_uri(root: Path) -> str:
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises UserMistake."""
+    if not is_given(root):
+        return _own_uri(root)
+    given = os.environ["MLFLOW_TRACKING_URI"]
+    try:
+        parts = urlsplit(given)
+    except ValueError as error:
+        raise UserMistake(_why_not(given, error)) from None
+    if parts.scheme not in ("http", "https") or not parts.username:
+        return given
+    # Errors tell the address: the password goes where MLflow looks for it too.
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return os.environ["MLFLOW_TRACKING_URI"]
+
+
+def _own_uri(root: Path) -> str:
+    return sqlite_url(Workspace(root).mlflow_database.resolve())
+
+
+def _experiment_of(client: MlflowClient, config: RunConfig) -> str:
+    """The experiment of the run's name, made where there is none."""
+    found = client.get_experiment_by_name(config.name)
+    if not found:
+        artifacts = None if is_given(config.folder) else artifact_location(config.folder)
+        try:
+            return str(client.create_experiment(config.name, artifact_location=artifacts))
+        except MlflowException:
+            found = client.get_experiment_by_name(config.name)
+            if not found:  # else another process was faster
+                raise
+    if found.lifecycle_stage == "deleted":
+        where = "" if is_given(config.folder) else f"MLFLOW_TRACKING_URI={shlex.quote(client.tracking_uri)} "
+        raise UserMistake(
+            f"the experiment {config.name!r} was deleted in MLflow; restore it with\n"
+            f"  {where}mlflow experiments restore --experiment-id {found.experiment_id}\n"
+            "or record this run in another experiment, with name=…"
+        )
+    return str(found.experiment_id)
+
+
+def _keeps_models(client: MlflowClient, experiment_id: str) -> bool:
+    if urlsplit(client.tracking_uri).scheme not in ("http", "https"):
+        return True
+    try:
+        client.search_logged_models([experiment_id], max_results=1)
+    except MlflowException as error:
+        if error.error_code in _NO_SUCH_ENDPOINT:
+            return False
+        raise
+    return True
+
+
+def _try_database(uri: str) -> None:
+    """Ask a database once; MLflow itself would try ten times, for minutes. Raises SQLAlchemyError or ImportError."""
+    if urlsplit(uri).scheme.partition("+")[0] in ("postgresql", "mysql", "mssql", "sqlite"):
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            sqlalchemy.inspect(engine).get_table_names()
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Say what is wrong with a store that does not open, and the way out."""
+    try:
+        yield
+    except StillHeld as error:
+        raise StageFailed(str(error)) from None
+    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, ImportError) as error:
+        if "disk is full" in str(error):
+            raise
+        if is_given(root):
+            raise UserMistake(_why_not(tracking_uri(root), error)) from error
+        database, said = Workspace(root).mlflow_database, _first_line(error)
+        way_out = next(way for words, way in _WAYS_OUT.items() if words in str(error))
+        told = way_out.format(file=shlex.quote(str(database)), uri=shlex.quote(tracking_uri(root)))
+        raise RecordUnusable(f"MLflow cannot use {database} ({said}): {told}") from error
+
+
+def _why_not(uri: str, error: Exception) -> str:
+    where = f"MLFLOW_TRACKING_URI={without_secrets(uri)}"
+    if is_away(error):
+        return f"no MLflow answers at {where}; start it, or unset this"
+    return f"MLflow cannot use {where}: {without_secrets(_first_line(error))}; mend that, or unset this"
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first, without the SQL that SQLAlchemy adds."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0][:300]

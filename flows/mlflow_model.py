@@ -1,4 +1,4 @@
-"""The former name of flows.tracking.logged_model: models that were registered in MLflow before 0.2 name it as loader."""
+"""The former name of flows.tracking.logged_model, which models registered in MLflow before 0.2 name as loader."""
 
 from flows.tracking.logged_model import _load_pyfunc
 

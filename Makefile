@@ -42,7 +42,7 @@ test-slow: install
 	$(PYTEST) -m slow
 
 stack-test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/stack.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tools/stack_test.py
 
 # Faults, with a table of what each looks like; full and read-only disks need root, else they are skipped.
 chaos: install
@@ -52,14 +52,14 @@ chaos: install
 TLD_FUZZ_EXAMPLES ?= 500
 fuzz: install
 	OMP_NUM_THREADS=1 TLD_FUZZ_EXAMPLES=$(TLD_FUZZ_EXAMPLES) $(BIN)/python -m pytest --numprocesses=2 \
-	  --dist=worksteal --timeout=3600 tests/fuzz tests/data_catalog/test_table_dirt.py tests/flows/test_serve_fuzz.py
+	  --dist=worksteal --timeout=3600 tests/fuzz tests/data_catalog/url_table/test_dirty_tables.py tests/flows/serve/test_fuzz.py
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.audit_lock
+	$(BIN)/python -m tools.audit_lock
 
 # What is installed, for those who must know: CycloneDX
 sbom: install

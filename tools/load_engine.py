@@ -1,8 +1,8 @@
 """How an engine scales, and what it costs to drive: encoding with one worker and two, and a plan of shards in which
 there is nothing to do; on a machine that is else idle:
 
-python -m tests.load_engine encode local ray                 # images/s by workers, in turns
-python -m tests.load_engine plan local ray --shards 10000    # shards/s, and the driver's memory on the way
+python -m tools.load_engine encode local ray                 # images/s by workers, in turns
+python -m tools.load_engine plan local ray --shards 10000    # shards/s, and the driver's memory on the way
 """
 
 from __future__ import annotations

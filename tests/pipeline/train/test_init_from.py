@@ -12,6 +12,7 @@ from pipeline.config.run import ConfigError, RunConfig, load_config
 from pipeline.preflight import check_run
 from pipeline.stages.run_stage import STAGES, settings_that_matter
 from pipeline.train.loop import initial_state
+from tests.support.command import REPOSITORY
 from tests.support.small import TINY, small
 from tld_model.checkpoint import save_denoiser
 from tld_model.denoiser import Denoiser
@@ -74,7 +75,7 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
     with pytest.raises(ConfigError, match=r"train.init_from: .*nowhere: No such file"):
         settings_that_matter(STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
     vae = tmp_path / "vae"
-    shutil.copytree(Path(__file__).parents[2] / "tld_model/demo_encoders/vae", vae)
+    shutil.copytree(REPOSITORY / "tld_model/demo_encoders/vae", vae)
     (vae / "config.json").write_text((vae / "config.json").read_text() + " ")
     with pytest.raises(ConfigError, match=r"trained on encodings by VAE 'shapes-vae', and these are by"):
         check_run(config_of(tmp_path, f"train.init_from={base}", f"encode.vae={vae}"))

@@ -21,6 +21,7 @@ from pipeline.train.loop import TrainState, initial_state, train_step
 from pipeline.train.loss import caption_differs, draw_choices, pair_losses
 from pipeline.train.optimizers import hidden_matrices
 from pipeline.train.sharding import spread
+from tests.support.command import REPOSITORY
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 
@@ -170,7 +171,7 @@ def test_pairs_of_one_caption_or_of_none_are_not_contrasted() -> None:
 
 def test_nearly_all_weights_of_the_large_model_are_muons() -> None:
     with torch.device("meta"):
-        denoiser = Denoiser(load_config(Path(__file__).parents[2] / "conf/tld-100m.yaml").model)
+        denoiser = Denoiser(load_config(REPOSITORY / "conf/tld-100m.yaml").model)
     matrices = {id(matrix) for matrix in hidden_matrices(denoiser)}
     names = {name for name, parameter in denoiser.named_parameters() if id(parameter) in matrices}
     assert {name.split(".", 2)[2] for name in names} == {

@@ -8,9 +8,10 @@ import torch
 from pipeline.config.run import ConfigError, DownloadConfig, load_config
 from pipeline.train.loss import largest_weight, noise_quantile
 from pipeline.train.optimizers import learning_rate
+from tests.support.command import REPOSITORY
 from tld_model.denoiser import Denoiser
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = REPOSITORY / "conf"
 
 
 @pytest.mark.parametrize("name", ["tiny.yaml", "tld-100m.yaml"])

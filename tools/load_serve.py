@@ -1,7 +1,7 @@
 """How a running service bears many clients at once, against one client in sequence; on a machine that is else idle:
 
 tld serve conf/tiny.yaml &
-python -m tests.load_serve http://127.0.0.1:8000 --clients 64 --requests 10
+python -m tools.load_serve http://127.0.0.1:8000 --clients 64 --requests 10
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
 def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
     environment: dict[str, str], api: Api, tmp_path: Path, told: tuple[str, list[dict[str, str]]]
 ) -> None:
-    """A whole run of a deployment, cancelled and resumed: tests/stack.py, on PostgreSQL."""
+    """A whole run of a deployment, cancelled and resumed: tools/stack_test.py, on PostgreSQL."""
     address = {"PREFECT_API_URL": protected(environment["PREFECT_API_URL"])}
     done = deployed({**environment, **address}, TINY, *small(tmp_path / "data", download__limit=60))
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
 from pipeline.download.stage import ShardDownloader
 from pipeline.stages.run_stage import StageFailed
-from tests.pipeline.test_safe_http import config, fetch, names
+from tests.pipeline.download.http.test_opener import config, fetch, names
 from tests.support import hostile
 from tests.support.hostile import Hostile
 
@@ -191,7 +191,7 @@ _ONE_ROW = """
 import os, sys
 from pathlib import Path
 from pipeline.download.stage import ShardDownloader
-from tests.pipeline.test_connections import config, shard_of
+from tests.pipeline.download.http.test_connections import config, shard_of
 
 ShardDownloader(config(image_size=64), Path(sys.argv[2]), "")(shard_of([f"{sys.argv[1]}/picture/1"]))
 os._exit(0)  # as a worker ends

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.generate.generator import Generator, SizeError
+from tests.support.command import REPOSITORY
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig, TextForm
@@ -93,7 +94,7 @@ def test_seeds_are_as_many_as_captions() -> None:
 
 
 def test_the_python_of_the_readme_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     (code,) = [block for block in blocks if "load_generator" in block]
     folder = tmp_path / "data/03_model/0123"
     folder.mkdir(parents=True)

@@ -24,7 +24,7 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.preflight import check_run
 from pipeline.stages.run_stage import MapShards, run_stage, survey
-from tests.pipeline.test_pool import always_dies, dies_once, hangs_once, square
+from tests.pipeline.compute.test_worker_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

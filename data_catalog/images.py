@@ -192,3 +192,6 @@ def repack_sorted(source: Path, target: Path) -> int:
             clean.size = member.size
             new.addfile(clean, old.extractfile(member))
     return sum(member.name.endswith(".json") for member in members)
+
+
+Pictures = NDArray[np.uint8]  # [n, h, w, 3]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from data_catalog.model_files import model_file
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.cached_files import ObjectStorageError
 from data_catalog.storage.files import write_problem
@@ -18,7 +19,6 @@ from data_catalog.url_table.table import UrlTableError, open_url_table
 from pipeline.compute.resource_limits import descriptor_limit
 from pipeline.config.run import ConfigError, RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
-from pipeline.train.events import model_file
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
 
 _FEWEST_DESCRIPTORS = 128  # pipes to workers and servers, connections, files of shards

@@ -51,10 +51,6 @@ _CENTRE_JITTER = 1.25  # pixels, each axis
 _RADIUS_JITTER = 0.06  # of the radius
 _COLOUR_JITTER = 8  # of 255, each channel
 
-# What the grader still accepts.
-_MAX_COLOUR_DISTANCE = 75.0  # Euclidean, RGB
-_MIN_CONTRAST = 40.0
-_MIN_OVERLAP = 0.72  # soft intersection over union with the best template
 
 Pixels = NDArray[np.uint8]  # [64, 64, 3]
 
@@ -175,11 +171,11 @@ def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:
         for name in (attributes.colour, attributes.background)
     )
 
-    alpha = _coverage(attributes.shape, x, y, radius)[..., None]
+    alpha = coverage(attributes.shape, x, y, radius)[..., None]
     return np.round(alpha * ink + (1 - alpha) * paper).astype(np.uint8)
 
 
-def _coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float64]:
+def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float64]:
     """How much of each pixel the shape covers, float [64, 64] in [0, 1]."""
     scale = SUPERSAMPLING
     mask = Image.new("L", (EDGE * scale, EDGE * scale))
@@ -216,82 +212,3 @@ def _outline(shape: str) -> tuple[tuple[float, float], ...]:
 
 
 # --- the grader ---
-
-
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """What the grader reads from a picture; None where it cannot tell."""
-
-    size: str | None
-    colour: str | None
-    shape: str | None
-    position: str | None
-    background: str | None
-
-    def agrees(self, wanted: Attributes) -> dict[str, bool]:
-        """Which attributes are as wanted."""
-        return {name: getattr(self, name) == getattr(wanted, name) for name in ATTRIBUTE_NAMES}
-
-
-def grade(pixels: Pixels) -> Grade:
-    """Read the five attributes back from uint8 [64, 64, 3] pixels.
-
-    The background is the median of the border; whatever differs from it is the figure. A figure is
-    accepted as a shape only where one template, fitted to its centroid and area, overlaps it well.
-    """
-    if pixels.shape != (EDGE, EDGE, 3):
-        raise ValueError(f"the grader reads pictures of [{EDGE}, {EDGE}, 3], got {list(pixels.shape)}")
-    image = pixels.astype(np.float64)
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    paper = np.median(border, axis=0)
-    background = _nearest_colour(paper)
-
-    distance = np.linalg.norm(image - paper, axis=-1)
-    core = distance > max(_MIN_CONTRAST, 0.6 * float(np.quantile(distance, 0.99)))
-    if core.sum() < 12:
-        return Grade(None, None, None, None, background)
-    ink = np.median(image[core], axis=0)
-    direction = ink - paper
-    alpha = np.clip((image - paper) @ direction / (direction @ direction), 0, 1)
-    alpha[alpha < 0.15] = 0  # what blur and quantization leave on the background
-
-    total = alpha.sum()
-    rows, columns = np.mgrid[:EDGE, :EDGE] + 0.5
-    x, y = float((alpha * columns).sum() / total), float((alpha * rows).sum() / total)
-    fits = {shape: _fit(alpha, shape, x, y, float(total)) for shape in SHAPES}
-    shape, (overlap, radius) = max(fits.items(), key=lambda item: item[1][0])
-    position = min(POSITIONS, key=lambda name: math.dist(POSITIONS[name], (x, y)))
-    if overlap < _MIN_OVERLAP:
-        return Grade(None, _nearest_colour(ink), None, position, background)
-    size = min(SIZES, key=lambda name: abs(SIZES[name] - radius))
-    return Grade(size, _nearest_colour(ink), shape, position, background)
-
-
-def _nearest_colour(rgb: NDArray[np.float64]) -> str | None:
-    name = min(COLOURS, key=lambda name: math.dist(COLOURS[name], rgb))
-    return name if math.dist(COLOURS[name], rgb) <= _MAX_COLOUR_DISTANCE else None
-
-
-def _fit(alpha: NDArray[np.float64], shape: str, x: float, y: float, area: float) -> tuple[float, float]:
-    """The best soft overlap of a shape of this centroid and area with the figure, and its radius."""
-    radius = math.sqrt(area / _unit_area(shape))
-    dx, dy = _centroid_offset(shape)
-    best = 0.0
-    for shift_x, shift_y in itertools.product((-0.5, 0.0, 0.5), repeat=2):
-        template = _coverage(shape, x - dx * radius + shift_x, y - dy * radius + shift_y, radius)
-        best = max(best, float(np.minimum(alpha, template).sum() / np.maximum(alpha, template).sum()))
-    return best, radius
-
-
-@cache
-def _unit_area(shape: str) -> float:
-    return float(_coverage(shape, EDGE / 2, EDGE / 2, 24.0).sum() / 24.0**2)
-
-
-@cache
-def _centroid_offset(shape: str) -> tuple[float, float]:
-    """From the circle's centre to the shape's centroid, in radii."""
-    alpha = _coverage(shape, EDGE / 2, EDGE / 2, 24.0)
-    rows, columns = np.mgrid[:EDGE, :EDGE] + 0.5
-    offset = np.array([(alpha * columns).sum(), (alpha * rows).sum()]) / alpha.sum() - EDGE / 2
-    return float(offset[0] / 24.0), float(offset[1] / 24.0)

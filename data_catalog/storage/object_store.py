@@ -24,7 +24,7 @@ from data_catalog.storage.cached_files import (
     version_of,
     write_mark,
 )
-from data_catalog.storage.manifest import MANIFEST_NAME, is_account, is_release
+from data_catalog.storage.receipts import MANIFEST_NAME, is_account, is_release
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
 
 _IN_USE_S = 60  # a copy that was of use so lately stays

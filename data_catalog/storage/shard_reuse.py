@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data_catalog.storage.cached_files import is_there, local
 from data_catalog.storage.files import replacing
-from data_catalog.storage.manifest import Shard, read_receipt, receipt_path, write_receipt
+from data_catalog.storage.receipts import Shard, read_receipt, receipt_path, write_receipt
 
 Adopt = Callable[[Path, str, str], Shard | None]
 """(folder, shard's name, recipe) -> the shard, finished in the folder now; or None"""

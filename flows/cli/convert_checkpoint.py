@@ -44,7 +44,7 @@ def import_checkpoint(
     The published models belong to the VAE madebyollin/sdxl-vae-fp16-fix and to CLIP openai/clip-vit-large-patch14,
     which are the defaults of encode.vae and encode.clip.
     """
-    from pipeline.train.events import MODEL_FILE
+    from data_catalog.model_files import MODEL_FILE
 
     path = out / MODEL_FILE
     encoders = {kind: name for kind, name in (("vae", vae), ("clip", clip)) if name is not None}
@@ -79,7 +79,7 @@ def export_checkpoint(
     Models trained with the default architecture are of layout main. What the layout does not know (QK-norm, token-level
     text, …) is refused by name.
     """
-    from pipeline.train.events import model_file
+    from data_catalog.model_files import model_file
 
     problems = file_problems(out) or ([f"--out: {out} exists; remove it or choose another"] if out.exists() else [])
     if problems:

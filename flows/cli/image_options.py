@@ -54,7 +54,7 @@ class DrawingOptions:
 
     def told(self, settings: RunConfig, chosen: WhichModel) -> dict[str, Any]:
         """For the settings in a PNG, which may go to strangers: the model by its digest, not its path."""
-        from data_catalog.storage.manifest import file_digest
+        from data_catalog.storage.digests import file_digest
 
         return {**asdict(self.sampling(settings)), "negative": self.negative, "model": file_digest(chosen.denoiser)}
 

@@ -47,7 +47,7 @@ class WhichModel:
 
     def identity(self) -> DrawnBy:
         """What tells it apart from other models, without any path of this machine. Reads all its files."""
-        from data_catalog.storage.manifest import file_digest
+        from data_catalog.storage.digests import file_digest
         from pipeline.generate.request import DrawnBy
 
         vae, clip = _encoder(self.vae), _encoder(self.clip)
@@ -75,7 +75,7 @@ def which_model(
 
 
 def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> WhichModel:
-    from pipeline.train.events import average_file
+    from data_catalog.model_files import average_file
 
     kept, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
     if not 0 <= number < len(kept):
@@ -136,8 +136,8 @@ def trained_run(
 
 def _named(model: Path, settings: RunConfig) -> WhichModel:
     """A denoiser's file, and the encoders of a run that needs no output."""
+    from data_catalog.model_files import model_file
     from pipeline.preflight import encoder_problem
-    from pipeline.train.events import model_file
 
     path, encode = model_file(model), settings.encode
     problems = [

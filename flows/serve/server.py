@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import uvicorn
 
+from data_catalog.model_files import average_file
 from data_catalog.storage.manifest import Manifest
 from flows.serve.app import Service, picture_service
 from flows.serve.card import run_card
@@ -22,7 +23,6 @@ from pipeline.config.run import RunConfig
 from pipeline.generate.generator import load_generator
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import PictureRequest
-from pipeline.train.events import average_file
 
 _PATIENCE_S = 10  # for what is being drawn when the service is told to stop
 _LAST_WORDS_S = 5  # for telling who had to wait longer

@@ -20,10 +20,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from pydantic import BaseModel, Field, ValidationError
 
+from data_catalog.images import Pictures
+from data_catalog.model_files import MODEL_FILE, average_file
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.generator import Generator, load_generator
-from pipeline.reporting.image_grid import Pictures
-from pipeline.train.events import MODEL_FILE, average_file
 from tld_model.sampling import MOST_STEPS, Sampling
 
 DETAILS_FILE = "model.json"  # encoders, and how the run draws

@@ -20,11 +20,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from data_catalog.model_files import MODEL_FILE
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.logged_model import DETAILS_FILE, log_model, read_details
 from pipeline.config.run import RunConfig
 from pipeline.export.model_card import model_card
-from pipeline.train.events import MODEL_FILE
 
 CHAMPION = "champion"
 # What decides, the first that both have.

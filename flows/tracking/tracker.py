@@ -33,7 +33,8 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from data_catalog.redaction import without_secrets
-from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
 from flows.terminal.console import UserMistake
 from flows.terminal.progress import Progress

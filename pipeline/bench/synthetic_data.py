@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.storage.manifest import Manifest, Shard
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import Shard
 from tld_model.config import DenoiserConfig
 
 LONGEST_CAPTION = 77  # tokens that CLIP takes

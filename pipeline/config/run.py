@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from data_catalog.deduplication import MOST_BITS
 from data_catalog.redaction import holds_secret, redacted
-from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
+from data_catalog.scores import SCORES
 from data_catalog.sources import known_sources, source_at
 from data_catalog.storage.object_store import is_url
 from data_catalog.text_files import TextFileError, read_text
@@ -35,13 +35,6 @@ from pipeline.config.paths import FilePath, TextPath, escape
 from pipeline.config.yaml_tree import YamlError, read_tree, read_value
 from tld_model.config import DenoiserConfig, TextForm
 from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
-
-SCORES = (
-    *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
-    *("clip_score", "clip_score_reference", "cmmd", "kernel_distance", "frechet_distance"),
-    *("diversity", "held_out_loss", "latency_s"),
-)
-
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_SHOWN = 200  # characters of a value

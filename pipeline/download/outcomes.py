@@ -21,7 +21,8 @@ from pyarrow import parquet
 from data_catalog.deduplication import Hashes, find_duplicates
 from data_catalog.excluded_rows import dropped_file, write_dropped
 from data_catalog.storage.cached_files import discard, local
-from data_catalog.storage.manifest import Shard, file_digest, file_records, finished_shards
+from data_catalog.storage.digests import file_digest, file_records
+from data_catalog.storage.receipts import Shard, finished_shards
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 from data_catalog.url_table.table import UrlShard
 from pipeline.download.http.opener import is_transient

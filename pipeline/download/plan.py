@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog.sources import known_sources
-from data_catalog.storage.manifest import read_receipt
+from data_catalog.storage.receipts import read_receipt
 from data_catalog.storage.workspace import Workspace
 from data_catalog.url_table.table import TableAccount, open_url_table, rows_known
 from pipeline.config.run import RunConfig

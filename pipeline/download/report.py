@@ -9,9 +9,10 @@ from typing import Any
 
 from data_catalog.images import sample_image_pairs
 from data_catalog.redaction import redacted
+from data_catalog.row_counts import account_rows
 from data_catalog.storage.cached_files import is_there, local
 from data_catalog.storage.files import write_atomically
-from data_catalog.storage.manifest import Shard
+from data_catalog.storage.receipts import Shard
 from pipeline.config.run import DownloadConfig
 from pipeline.download.outcomes import SIDES, Tally
 from pipeline.reporting.image_grid import picture_grid
@@ -44,16 +45,6 @@ def write_download_report(
         pictures=_thumbnails(out, shards),
     )
     write_atomically(out / REPORT_FILE, page)
-
-
-def account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Every row of the URL table, as (kind, cause, rows): the rows below the first add up to it."""
-    rows = [("table", "rows of the URL table", account["rows"])]
-    for kind in ("rejected", "failed", "dropped"):
-        rows += [(kind, cause, count) for cause, count in account[kind].items()]
-    last = ("encoded", "pairs encoded") if "encoded" in account else ("kept", "pictures with captions")
-    kept = account["downloaded"] - sum(account["dropped"].values())
-    return [*rows, (*last, account.get("encoded", kept))]
 
 
 def _range(number: int) -> str:

@@ -29,8 +29,9 @@ from pyarrow import ipc, parquet
 from data_catalog.images import repack_sorted
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
+from data_catalog.storage.digests import digest_of, file_digest, file_records
 from data_catalog.storage.files import put_in_place
-from data_catalog.storage.manifest import Shard, digest_of, file_digest, file_records, read_receipt, write_receipt
+from data_catalog.storage.receipts import Shard, read_receipt, write_receipt
 from data_catalog.storage.shard_reuse import Adopt, adopt_shard
 from data_catalog.url_table.table import TableAccount, UrlShard, count_rows, open_url_table
 from pipeline.compute.isolated_process import Budget, Isolated, Refused

@@ -28,7 +28,8 @@ from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
 from data_catalog.images import UnreadablePicture
 from data_catalog.storage.cached_files import local
-from data_catalog.storage.manifest import FileRecord, Shard, file_digest, file_records, write_receipt
+from data_catalog.storage.digests import FileRecord, file_digest, file_records
+from data_catalog.storage.receipts import Shard, write_receipt
 from pipeline.compute.devices import choose_device, torch_threads
 from pipeline.config.run import EncodeConfig
 from pipeline.encode.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack

@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.manifest import Manifest, Shard, digest_of, is_released, read_receipt, release
+from data_catalog.storage.digests import digest_of
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import Shard, is_released, read_receipt, release
 from data_catalog.storage.shard_reuse import Adopt, adopt_shard
 from pipeline.config.run import EncodeConfig
 from pipeline.encode.latent_statistics import added, figures_from

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_catalog.storage.manifest import digest_of
+from data_catalog.storage.digests import digest_of
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import EvaluateConfig
 from pipeline.dataset.encoded_dataset import open_pairs, split_pairs

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.images import Pictures
+from data_catalog.scores import EXPLAINED, HIGHER_IS_BETTER
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.report import EXPLAINED
-from pipeline.reporting.image_grid import Pictures, picture_grid
+from pipeline.reporting.image_grid import picture_grid
 from pipeline.reporting.render import picture_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
-from pipeline.scoring.image_scores import HIGHER_IS_BETTER, Judged
+from pipeline.scoring.image_scores import Judged
 
 _EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most
 _SHOWN = 12

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,21 @@ from typing import Any
 import yaml
 
 from data_catalog.image_formats import open_picture
+from data_catalog.images import Pictures
+from data_catalog.model_files import EVENTS_FILE, read_events
+from data_catalog.row_counts import account_rows
+from data_catalog.scores import EXPLAINED
 from data_catalog.shapes import dataset as shapes
-from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest_alone
+from data_catalog.storage.lineage import ancestors
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.run import EvaluateConfig
-from pipeline.download.report import account_rows
 from pipeline.reporting.charts import Points, curves
-from pipeline.reporting.image_grid import Pictures
 from pipeline.reporting.render import data_uri, picture_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
 from pipeline.scoring.image_scores import Judged
-from pipeline.train.events import EVENTS_FILE, read_events
 
-EXPLAINED = {
-    "prompt_accuracy": "share of samples in which all attributes of the caption are read back from the pixels",
-    "clip_score": "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
-    "clip_score_reference": "the same for the held-out pictures: about what can be reached",
-    "cmmd": "CMMD to the held-out pictures; 0 is best",
-    "kernel_distance": "KID's measure to the held-out pictures, on CLIP features; near 0 is best; not an Inception KID",
-    "frechet_distance": "Fréchet distance of CLIP features to the held-out pictures; 0 is best; not an Inception FID",
-    "diversity": "100 × mean CLIP distance of samples of the same caption; 0 where all are alike",
-    "held_out_loss": "mean squared error of the clean latent on held-out pairs, over all noise levels",
-}
 _EXTREMES = 12  # best and worst pictures shown
 
 
@@ -143,20 +134,6 @@ def _bin_curve(history: dict[str, Points]) -> str:
     bins = {name.rpartition("/")[2]: points for name, points in history.items() if name.startswith("held_out_loss/")}
     lines = {f"noise {name}": points for name, points in bins.items() if len(points) > 1}
     return curves(lines, "held-out loss") if lines else ""
-
-
-def ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
-    """What the report was made from, in order of the journey; the images where they are in the same workspace."""
-    for path in sorted(Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")):
-        try:
-            images = read_manifest_alone(path.parent)
-        except ManifestError:
-            continue
-        if images and images.digest == encodings.parents.get("download"):
-            yield images
-            break
-    yield encodings
-    yield model
 
 
 def _as_yaml(settings: dict[str, Any]) -> str:

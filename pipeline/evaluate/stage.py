@@ -18,28 +18,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from data_catalog.images import Pictures
+from data_catalog.model_files import average_file
+from data_catalog.scores import HIGHER_IS_BETTER
+from data_catalog.storage.digests import digest_of, file_digest, file_records
 from data_catalog.storage.files import replacing, write_atomically
-from data_catalog.storage.manifest import Manifest, Shard, digest_of, file_digest, file_records
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import Shard
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.config.run import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.evaluate.report import Report, render_report
 from pipeline.maintenance.verify import refuse_damaged, refuse_damaged_shards
-from pipeline.reporting.image_grid import Pictures, picture_grid
+from pipeline.reporting.image_grid import picture_grid
 from pipeline.scoring.bootstrap import Estimate, bootstrap
-from pipeline.scoring.image_scores import (
-    HIGHER_IS_BETTER,
-    Judged,
-    embed_pictures,
-    estimate_scores,
-    judge,
-    load_judged,
-    save_judged,
-)
+from pipeline.scoring.image_scores import Judged, embed_pictures, estimate_scores, judge, load_judged, save_judged
 from pipeline.scoring.metrics import diversity, mean_of
 from pipeline.stages.run_stage import Output, ShowsProgress, StageFailed, Tracker
-from pipeline.train.events import average_file
 from pipeline.train.loop import held_out_losses
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.storage.digests import digest_of
 from data_catalog.storage.files import write_atomically
-from data_catalog.storage.manifest import Manifest, digest_of
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.compute.hardware import hardware

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from data_catalog.scores import EXPLAINED
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
 from pipeline.compute.hardware import hardware
-from pipeline.evaluate.report import EXPLAINED
 from pipeline.evaluate.sweep import Point, Sweep, Way
 from pipeline.reporting.charts import drawn, svg_uri
 from pipeline.reporting.render import render_page

@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
+from data_catalog.row_counts import account_rows
+from data_catalog.scores import EXPLAINED
 from data_catalog.sources import Source, known_sources
+from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
-from pipeline.download.report import account_rows
-from pipeline.evaluate.report import EXPLAINED, ancestors
 from pipeline.reporting.render import render_page
 from tld_model.config import DenoiserConfig
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_catalog.images import Pictures
 from data_catalog.storage.files import replacing
-from pipeline.reporting.image_grid import Pictures
 
 _FRAMES_PER_SECOND = 12
 

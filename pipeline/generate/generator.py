@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_catalog.images import Pictures
 from pipeline.compute.devices import choose_device
-from pipeline.reporting.image_grid import Pictures
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_catalog.images import Pictures
 from pipeline.generate.generator import Generator
-from pipeline.reporting.image_grid import Pictures
 from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
 from tld_model.sampling import USUAL, Sampling
 

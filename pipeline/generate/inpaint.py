@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_catalog.images import Pictures
 from pipeline.generate.generator import Generator
 from pipeline.generate.image_to_image import check_picture, levels_from
-from pipeline.reporting.image_grid import Pictures
 from tld_model.inpainting import held_to, known_part, latent_mask, with_known
 from tld_model.sampler import sample
 from tld_model.sampling import USUAL, Sampling

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from data_catalog.images import Pictures
 from pipeline.generate.generator import Generator
-from pipeline.reporting.image_grid import Pictures
 from tld_model.sampler import DenoiseFn, noise_levels, sample
 from tld_model.sampling import USUAL, Sampling
 

@@ -15,7 +15,8 @@ from data_catalog.storage.cached_files import MARKS, away_bytes, discard, marked
 from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
 from data_catalog.storage.files import delete_folder, unfinished_files
 from data_catalog.storage.lease import HeldElsewhere
-from data_catalog.storage.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
+from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
 from pipeline.stages.remote_workspace import alone_in_storage, look_up

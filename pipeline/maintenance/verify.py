@@ -11,19 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data_catalog.storage.cached_files import discard, renew
-from data_catalog.storage.manifest import (
-    MANIFEST_NAME,
-    FileRecord,
-    Manifest,
-    ManifestError,
-    Shard,
-    content_digest,
-    file_digest,
-    forget_shard,
-    is_released,
-    read_manifest_alone,
-    receipt_path,
-)
+from data_catalog.storage.digests import FileRecord, file_digest
+from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest_alone
+from data_catalog.storage.receipts import MANIFEST_NAME, Shard, forget_shard, is_released, receipt_path
 from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.stages.remote_workspace import look_up

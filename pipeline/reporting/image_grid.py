@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Pictures = NDArray[np.uint8]  # [n, h, w, 3]
-
 _FONT_SIZE = 11
 _LINE = 13
 _GAP = 8

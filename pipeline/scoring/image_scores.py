@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data_catalog.images import Pictures
 from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
-from pipeline.reporting.image_grid import Pictures
 from pipeline.scoring.bootstrap import REPLICATES, Estimate, bootstrap, bootstrap_difference
 from pipeline.scoring.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
 from tld_model.encoders.clip import Clip
 
-HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")  # what such names begin with
 _REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances
 
 
@@ -60,9 +60,7 @@ def read_back(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
     if not all(wanted) or pictures.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
         return {}
     graded = [
-        shapes.grade(picture).agrees(attributes)
-        for picture, attributes in zip(pictures, wanted, strict=True)
-        if attributes
+        grade(picture).agrees(attributes) for picture, attributes in zip(pictures, wanted, strict=True) if attributes
     ]
     return {name: torch.tensor([verdict[name] for verdict in graded]) for name in shapes.ATTRIBUTE_NAMES}
 

@@ -12,9 +12,11 @@ from typing import Protocol
 
 from data_catalog.storage.cached_files import Mark, fetch, is_copy, read_mark
 from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
-from data_catalog.storage.lease import kept_in, leased
-from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.lease import leased
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore, is_url
+from data_catalog.storage.receipts import MANIFEST_NAME
+from data_catalog.storage.uploader import kept_in
 from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
 from pipeline.config.run import ConfigError, RunConfig
 

@@ -14,29 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from data_catalog.model_files import model_file
 from data_catalog.storage.cached_files import ObjectStorageError, discard
+from data_catalog.storage.digests import digest_of, file_digest
 from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
 from data_catalog.storage.files import make_folder, unfinished_files
 from data_catalog.storage.lease import HeldElsewhere
-from data_catalog.storage.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    ManifestError,
-    Shard,
-    content_digest,
-    digest_of,
-    file_digest,
-    forget,
-    read_manifest,
-    write_manifest,
-)
+from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest, write_manifest
+from data_catalog.storage.receipts import MANIFEST_NAME, Shard, forget
 from data_catalog.storage.workspace import StageName, Workspace
 from data_catalog.url_table.table import url_table_digest
 from pipeline.compute.hardware import hardware
 from pipeline.config.run import ConfigError, RunConfig
 from pipeline.stages.output_settings import output_settings
 from pipeline.stages.remote_workspace import is_kept, look_up, written_alone
-from pipeline.train.events import model_file
 from tld_model.encoders.names import encoder_identity
 
 Item = TypeVar("Item")

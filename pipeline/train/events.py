@@ -8,23 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.cached_files import local
+from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.storage.files import write_atomically
 
-MODEL_FILE = "denoiser.safetensors"
-EVENTS_FILE = "events.jsonl"
 _EARLIER_EVENTS_FILE = "events.before.jsonl"
-
-
-def average_file(number: int) -> str:
-    """Name of the file of one of the averages; the first is the model."""
-    return f"denoiser-ema{number}.safetensors" if number else MODEL_FILE
-
-
-def model_file(path: Path) -> Path:
-    """A denoiser's file, which is this path or lies in this folder."""
-    path = path.expanduser()
-    return local(path / MODEL_FILE if path.is_dir() else path)
 
 
 def set_events_aside(out: Path) -> None:
@@ -32,20 +19,6 @@ def set_events_aside(out: Path) -> None:
     told = {_about(event): event for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE) for event in read_events(out / name)}
     write_atomically(out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in told.values()))
     (out / EVENTS_FILE).unlink(missing_ok=True)
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out, as is one that
-    a failing disk changed."""
-    events = []
-    for line in path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if event.get("kind") in ("metrics", "artifact") and "step" in event:
-            events.append(event)
-    return events
 
 
 def _about(event: dict[str, Any]) -> tuple[Any, ...]:

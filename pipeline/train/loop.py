@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from data_catalog.model_files import model_file
 from pipeline.compute.ranks import ALONE, Ranks, whole
 from pipeline.config.run import TrainConfig
 from pipeline.dataset.caption_sampling import caption_draw
 from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, Split, batch_epochs, batch_numbers
 from pipeline.train.ema import Average, start_average, warmed_up
-from pipeline.train.events import model_file
 from pipeline.train.loss import draw_choices, pair_losses
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
 from tld_model.checkpoint import load_denoiser

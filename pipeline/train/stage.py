@@ -15,16 +15,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from data_catalog.model_files import EVENTS_FILE, average_file
+from data_catalog.storage.digests import digest_of, file_digest, file_records
 from data_catalog.storage.file_lock import StillHeld, held
 from data_catalog.storage.files import write_atomically
-from data_catalog.storage.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    Shard,
-    digest_of,
-    file_digest,
-    file_records,
-)
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import MANIFEST_NAME, Shard
 from pipeline.compute.child_processes import ChildFailed, Event, followed, run_child
 from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT, choose_device
 from pipeline.compute.ranks import rank_environments
@@ -34,7 +30,7 @@ from pipeline.dataset.encoded_dataset import split_pairs
 from pipeline.maintenance.verify import refuse_damaged_shards
 from pipeline.stages.run_stage import Output, StageFailed, Tracker, survey
 from pipeline.train.checkpoints import checkpoints
-from pipeline.train.events import EVENTS_FILE, average_file, set_events_aside
+from pipeline.train.events import set_events_aside
 from tld_model.config import DenoiserConfig
 
 _JOB_FILE = "job.json"

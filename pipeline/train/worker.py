@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data_catalog.model_files import average_file
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
@@ -35,7 +36,7 @@ from pipeline.train.checkpoints import (
     whole_weights,
 )
 from pipeline.train.divergence import Diverged, LossWatch, check_weights, describe_batch
-from pipeline.train.events import Story, average_file
+from pipeline.train.events import Story
 from pipeline.train.loop import TrainState, held_out_loss, initial_state, train_steps
 from pipeline.train.sharding import spread
 from pipeline.train.stage import TrainJob

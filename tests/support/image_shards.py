@@ -12,7 +12,9 @@ from typing import Any
 from PIL import Image
 
 from data_catalog.shapes import dataset as shapes
-from data_catalog.storage.manifest import Manifest, Shard, content_digest, file_digest, file_records
+from data_catalog.storage.digests import file_digest, file_records
+from data_catalog.storage.manifest import Manifest, content_digest
+from data_catalog.storage.receipts import Shard
 
 
 def write_tar(path: Path, first: int, captions: Sequence[str], pictures: Sequence[Any]) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.manifest import Manifest, Shard
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import Shard
 
 
 def encodings_manifest(folder: Path, sizes: Sequence[int], figures: dict[str, Any]) -> Manifest:

@@ -6,12 +6,14 @@ import json
 from functools import partial
 from pathlib import Path
 
+from data_catalog.model_files import EVENTS_FILE, MODEL_FILE
+from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing
-from data_catalog.storage.manifest import Manifest, Shard, file_digest, file_records
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import Shard
 from pipeline.config.run import RunConfig, load_config
 from pipeline.encode.stage import encode
 from pipeline.stages.run_stage import Output, run_stage
-from pipeline.train.events import EVENTS_FILE, MODEL_FILE
 from pipeline.train.loop import initial_state
 from tests.support.image_shards import make_images
 from tests.support.mapping import map_here

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from data_catalog.model_files import MODEL_FILE
 from pipeline.config.run import RunConfig, load_config
 from pipeline.stages.run_stage import survey
-from pipeline.train.events import MODEL_FILE
 from pipeline.train.stage import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY

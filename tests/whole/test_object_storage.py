@@ -19,9 +19,10 @@ from pyarrow import parquet
 
 from data_catalog.storage import lease as keeper
 from data_catalog.storage.cached_files import ObjectStorageError, is_away, local, push
-from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
+from data_catalog.storage.lease import HeldElsewhere, claim
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore
+from data_catalog.storage.uploader import Keeper
 from flows.orchestration.prefect_server import free_port
 from pipeline.config.run import RunConfig, load_config
 from pipeline.encode.stage import encode

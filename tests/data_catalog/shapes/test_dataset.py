@@ -6,27 +6,28 @@ import numpy as np
 import pytest
 
 from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.grader import Grade, grade
 from data_catalog.shapes.server import serve_shapes
 
 
 @pytest.mark.slow
 def test_the_grader_reads_drawn_pictures() -> None:
     drawings = [*shapes.drawings(600, held_out=False, seed=5), *shapes.drawings(200, held_out=True, seed=5)]
-    right = [all(shapes.grade(d.pixels()).agrees(d.attributes).values()) for d in drawings]
+    right = [all(grade(d.pixels()).agrees(d.attributes).values()) for d in drawings]
     assert np.mean(right) >= 0.99
 
 
 def test_the_grader_refuses_what_is_no_clean_shape() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert shapes.grade(noise).shape is None
+    assert grade(noise).shape is None
     empty = np.full((64, 64, 3), 240, np.uint8)
-    assert shapes.grade(empty) == shapes.Grade(None, None, None, None, "white")
+    assert grade(empty) == Grade(None, None, None, None, "white")
     first, second = (
         shapes.draw(shapes.Attributes("small", "red", "circle", position, "white"), rng)
         for position in ("top left", "bottom right")
     )
-    assert shapes.grade(np.minimum(first, second)).shape is None, "two shapes are not one"
+    assert grade(np.minimum(first, second)).shape is None, "two shapes are not one"
 
 
 def test_the_grader_tells_each_attribute_from_its_neighbours() -> None:
@@ -34,7 +35,7 @@ def test_the_grader_tells_each_attribute_from_its_neighbours() -> None:
     pixels = shapes.draw(base, np.random.default_rng(1))
     changed = {"size": "large", "colour": "green", "shape": "cross", "position": "top left", "background": "white"}
     for name, value in changed.items():
-        verdict = shapes.grade(pixels).agrees(replace(base, **{name: value}))
+        verdict = grade(pixels).agrees(replace(base, **{name: value}))
         assert [n for n, agrees in verdict.items() if not agrees] == [name]
 
 

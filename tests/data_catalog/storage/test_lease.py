@@ -12,9 +12,10 @@ from data_catalog.storage import cached_files as stored
 from data_catalog.storage import lease as keeper
 from data_catalog.storage import object_store
 from data_catalog.storage.cached_files import Mark, ObjectStorageError, fetch, push
-from data_catalog.storage.lease import HeldElsewhere, Keeper, claim
-from data_catalog.storage.manifest import MANIFEST_NAME, forget
+from data_catalog.storage.lease import HeldElsewhere, claim
 from data_catalog.storage.object_store import ObjectStore
+from data_catalog.storage.receipts import MANIFEST_NAME, forget
+from data_catalog.storage.uploader import Keeper
 from pipeline.config.run import load_config
 from pipeline.stages.remote_workspace import written_alone
 from tests.support.small import TINY, small

@@ -2,18 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.storage.manifest import (
-    Manifest,
-    ManifestError,
-    Shard,
-    content_digest,
-    file_records,
-    forget,
-    read_manifest,
-    read_receipt,
-    write_manifest,
-    write_receipt,
-)
+from data_catalog.storage.digests import file_records
+from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest, write_manifest
+from data_catalog.storage.receipts import Shard, forget, read_receipt, write_receipt
 
 
 def make_output(folder: Path) -> Manifest:

@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
-from data_catalog.storage.manifest import MANIFEST_NAME, Manifest
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import MANIFEST_NAME
 from flows.cli.clean import clean
 from flows.terminal.console import UserMistake
 from flows.tracking.registry import CHAMPION

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
+from data_catalog.model_files import MODEL_FILE
 from flows.terminal.console import UserMistake
 from flows.tracking.local_store import sqlite_url
 from flows.tracking.logged_model import DETAILS_FILE
@@ -23,7 +24,6 @@ from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.registry import registered_files
 from flows.tracking.store import RecordUnusable, Store, open_client, open_store
 from pipeline.config.run import RunConfig, load_config
-from pipeline.train.events import MODEL_FILE
 from tests.support.small import TINY, small
 from tld_model.sampling import Sampling
 

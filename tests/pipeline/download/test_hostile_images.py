@@ -20,7 +20,9 @@ from pyarrow import parquet
 from data_catalog import images as packed_images
 from data_catalog.excluded_rows import read_dropped
 from data_catalog.images import read_image_pairs
-from data_catalog.storage.manifest import Manifest, Shard, file_digest, file_records
+from data_catalog.storage.digests import file_digest, file_records
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.receipts import Shard
 from pipeline.compute.isolated_process import Budget
 from pipeline.compute.resource_limits import Shortage
 from pipeline.compute.worker_pool import map_in_pool

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.storage.manifest import FileRecord, Shard, write_receipt
+from data_catalog.storage.digests import FileRecord
+from data_catalog.storage.receipts import Shard, write_receipt
 from pipeline.config.run import load_config
 from pipeline.download.plan import HeavyHosts, plan_download
 from tests.support.command import tld

@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from data_catalog.scores import SCORES
 from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
-from pipeline.config.run import SCORES, RunConfig
+from pipeline.config.run import RunConfig
 from pipeline.evaluate.stage import evaluate, load_models
 from pipeline.scoring.image_scores import load_judged, save_judged
 from pipeline.stages.run_stage import StageFailed, run_stage, survey

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_catalog.images import Pictures
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import EvaluateConfig, RunConfig
 from pipeline.evaluate.stage import Held, Models, load_models, sample_held_out
 from pipeline.evaluate.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
 from pipeline.evaluate.sweep_page import write_sweep
-from pipeline.reporting.image_grid import Pictures
 from pipeline.scoring.bootstrap import bootstrap
 from pipeline.scoring.metrics import mean_of
 from pipeline.stages.run_stage import ShowsProgress, survey

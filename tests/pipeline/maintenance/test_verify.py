@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.storage.manifest import Manifest, ManifestError, is_released
+from data_catalog.storage.manifest import Manifest, ManifestError
+from data_catalog.storage.receipts import is_released
 from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig, load_config
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode

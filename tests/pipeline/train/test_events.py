@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from data_catalog.model_files import EVENTS_FILE
 from pipeline.evaluate.report import _history
-from pipeline.train.events import EVENTS_FILE, set_events_aside
+from pipeline.train.events import set_events_aside
 
 
 def test_damage_to_what_was_told_stops_no_training_and_no_report(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Pushes the finished files of an output to object storage while the work goes on."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_catalog.storage.cached_files import ObjectStorageError, discard, is_copy, push
+from data_catalog.storage.lease import BEAT_S, HeldElsewhere, Lease
+from data_catalog.storage.object_store import ObjectStore
+from data_catalog.storage.receipts import MANIFEST_NAME, is_account
+
+_PAUSES_S = (5.0, 20.0, 60.0)  # between tries to push what is finished, at the end
+_LOCAL_ONLY = {"train.lock", "job.json", "train.log"}
+_AT_A_TIME = 8
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Pushes what is finished of one output, from a thread of its own."""
+
+    store: ObjectStore
+    lease: Lease
+    most_bytes: int  # of copies in the whole workspace
+    warn: Callable[[str], None]
+    _seen: set[Path] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _outrun: HeldElsewhere | None = None
+    _warned: bool = False
+
+    def follow(self) -> None:
+        """Push every few seconds, until stopped. A storage that does not answer is asked again."""
+        while not self._stop.wait(BEAT_S):
+            try:
+                self.lease.touch()
+                self.push()
+                self.store.let_go(self.most_bytes)
+            except HeldElsewhere as error:
+                self._outrun = error
+                self.warn(str(error))
+                return
+            except ObjectStorageError as error:
+                if not self._warned:
+                    self.warn(f"{error}; the work goes on, what is finished is kept here and pushed later")
+                self._warned = True
+
+    def push(self) -> None:
+        """Push what is new: receipts after the files that they name. Files of subfolders (checkpoints) that the stage
+        deleted go from the storage too; one of the folder itself may be gone for want of room. Raises
+        ObjectStorageError."""
+        accounts = [path for path in self._files() if is_account(path)]
+        others = [path for path in self._files() if not is_account(path)]
+        here = {*accounts, *others}
+        discard(path for path in self._seen - here if path.parent != self.lease.folder)
+        for part in (others, accounts):
+            with ThreadPoolExecutor(_AT_A_TIME) as threads:
+                list(threads.map(self._push_one, part))
+        self._seen = here
+
+    def _push_one(self, path: Path) -> None:
+        if is_copy(path):
+            return
+        try:
+            push(path, self.store.url_of(path))
+        except ObjectStorageError:
+            if path.exists():  # else the stage deleted it meanwhile
+                raise
+
+    def _files(self) -> list[Path]:
+        """The finished files of the output. The manifest is written apart."""
+        files = []
+        for parent, folders, names in os.walk(self.lease.folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files += [
+                Path(parent) / name
+                for name in names
+                if not name.startswith(".") and not name.endswith(".partial") and name not in _LOCAL_ONLY
+            ]
+        return [path for path in files if path.name != MANIFEST_NAME]
+
+    def finish(self, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
+        """Push the rest, then the manifest where it was written, which no other may have done meanwhile.
+        Raises HeldElsewhere, or ObjectStorageError."""
+        if self._outrun:
+            raise self._outrun
+        for pause in pauses_s:
+            with suppress(ObjectStorageError):
+                return self._finish()
+            time.sleep(pause)
+        return self._finish()
+
+    def _finish(self) -> None:
+        self.lease.touch()
+        self.push()
+        manifest = self.lease.folder / MANIFEST_NAME
+        try:
+            if manifest.exists() and not is_copy(manifest):
+                push(manifest, self.store.url_of(manifest), new=True)
+        except FileExistsError:
+            raise HeldElsewhere(f"{self.store.url_of(manifest)} was written by another machine meanwhile") from None
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+@contextmanager
+def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]) -> Iterator[None]:
+    """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it has finished."""
+    keeper = Keeper(store, lease, most_bytes, warn)
+    thread = threading.Thread(target=keeper.follow, name="keeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        keeper.stop()
+        thread.join()
+        with suppress(HeldElsewhere, ObjectStorageError):
+            keeper.finish(pauses_s=())
+        raise
+    else:
+        keeper.stop()
+        thread.join()
+        keeper.finish()

@@ -17,7 +17,8 @@ from data_catalog.storage.files import write_problem
 from data_catalog.storage.object_store import check_object_root, is_url
 from data_catalog.url_table.table import UrlTableError, open_url_table
 from pipeline.compute.resource_limits import descriptor_limit
-from pipeline.config.run import ConfigError, RunConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.dataset.caption_sampling import wrong_weights
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from data_catalog.storage.shard_reuse import adopt_nothing
 from pipeline.compute.worker_pool import map_in_pool, pool_on
-from pipeline.config.run import EncodeConfig, EngineConfig
+from pipeline.config.encode import EncodeConfig
+from pipeline.config.run import EngineConfig
 from pipeline.encode.stage import encode
 from tests.support.image_shards import make_images
 from tests.support.tracker import RememberingTracker

@@ -22,7 +22,7 @@ import httpx
 import pytest
 import yaml
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from tests.support.compose import Compose, compose, started, wait_until_healthy
 from tests.support.prefect_api import Api, client_of, wait_for
 from tests.support.small import TINY, small

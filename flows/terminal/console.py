@@ -61,7 +61,7 @@ class UserMistake(ValueError):
 
 def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     """A run from its file and overrides. Raises ConfigError."""
-    from pipeline.config.run import load_config
+    from pipeline.config.load import load_config
 
     return load_config(config, overrides)
 

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.rendezvous import Meeting
-from pipeline.config.run import LaunchConfig
+from pipeline.config.train import LaunchConfig
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
 # A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only how long the

@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import Any, Generic
 
 from pipeline.compute.worker_pool import Answering, Item, PoolClosed, Result, WorkerDied
-from pipeline.config.run import ConfigError, EngineConfig
+from pipeline.config.run import EngineConfig
+from pipeline.config.section import ConfigError
 
 _STARTS_IN_A_ROW = 10  # that may fail, as on a node that is gone before the cluster knows
 _CONNECT_S = 5.0

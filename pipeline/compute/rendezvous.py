@@ -22,7 +22,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from pipeline.config.run import LaunchConfig
+from pipeline.config.train import LaunchConfig
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read at torch's import: a lost store is told here, in a line
 

@@ -13,7 +13,7 @@ from data_catalog.row_counts import account_rows
 from data_catalog.storage.cached_files import is_there, local
 from data_catalog.storage.files import write_atomically
 from data_catalog.storage.receipts import Shard
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.outcomes import SIDES, Tally
 from pipeline.reporting.image_grid import picture_grid
 from pipeline.reporting.render import data_uri, render_page

@@ -36,7 +36,7 @@ from data_catalog.storage.shard_reuse import Adopt, adopt_shard
 from data_catalog.url_table.table import TableAccount, UrlShard, count_rows, open_url_table
 from pipeline.compute.isolated_process import Budget, Isolated, Refused
 from pipeline.compute.resource_limits import Shortage, raise_descriptor_limit
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.http.messages import USER_AGENT_TOKEN
 from pipeline.download.http.opener import NO_TIME_LEFT, GuardedOpener, is_transient
 from pipeline.download.outcomes import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally

@@ -31,7 +31,7 @@ from data_catalog.storage.cached_files import local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
 from pipeline.compute.devices import choose_device, torch_threads
-from pipeline.config.run import EncodeConfig
+from pipeline.config.encode import EncodeConfig
 from pipeline.encode.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
 from pipeline.encode.latent_statistics import figures_from, measure, sums_of
 from pipeline.encode.unreadable_images import unreadable

@@ -15,7 +15,7 @@ from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard, is_released, read_receipt, release
 from data_catalog.storage.shard_reuse import Adopt, adopt_shard
-from pipeline.config.run import EncodeConfig
+from pipeline.config.encode import EncodeConfig
 from pipeline.encode.latent_statistics import added, figures_from
 from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
 from pipeline.stages.output_settings import output_settings

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.workspace import Workspace
-from pipeline.config.run import EvaluateConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
 from pipeline.evaluate.comparison_page import Drawn, Row, Run, write_comparison
 from pipeline.evaluate.stage import (

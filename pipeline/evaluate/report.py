@@ -19,7 +19,7 @@ from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
-from pipeline.config.run import EvaluateConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.reporting.charts import Points, curves
 from pipeline.reporting.render import data_uri, picture_uri, render_page
 from pipeline.scoring.bootstrap import Estimate

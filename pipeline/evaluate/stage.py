@@ -27,7 +27,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
-from pipeline.config.run import EvaluateConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, open_pairs, split_pairs
 from pipeline.evaluate.report import Report, render_report
 from pipeline.maintenance.verify import refuse_damaged, refuse_damaged_shards

@@ -21,7 +21,8 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.compute.hardware import hardware
-from pipeline.config.run import EvaluateConfig, RunConfig
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
 from pipeline.evaluate.stage import Held, Models, hold, latency_s, load_models, sample_held_out
 from pipeline.maintenance.verify import refuse_damaged_shards

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog.storage.files import replacing_folder
-from pipeline.config.run import EvaluateConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.export.bundle_source import one_file
 from pipeline.export.diffusers_transformer import TldTransformer
 from pipeline.export.model_card import CARD_FILE, Usage

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from data_catalog.excluded_rows import read_dropped
 from data_catalog.storage.manifest import Manifest
 from data_catalog.url_table.table import open_url_table
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.outcomes import last_tries
 from pipeline.stages.run_stage import StageStatus
 

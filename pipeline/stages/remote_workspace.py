@@ -18,7 +18,8 @@ from data_catalog.storage.object_store import ObjectStore, is_url
 from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.uploader import kept_in
 from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
-from pipeline.config.run import ConfigError, RunConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 
 _PATIENCE_S = 2.0  # with another command that looks; a stage at work knows its own folder best
 _WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}  # unfinished ones need all that was there

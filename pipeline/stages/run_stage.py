@@ -25,7 +25,8 @@ from data_catalog.storage.receipts import MANIFEST_NAME, Shard, forget
 from data_catalog.storage.workspace import StageName, Workspace
 from data_catalog.url_table.table import url_table_digest
 from pipeline.compute.hardware import hardware
-from pipeline.config.run import ConfigError, RunConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.stages.output_settings import output_settings
 from pipeline.stages.remote_workspace import is_kept, look_up, written_alone
 from tld_model.encoders.names import encoder_identity

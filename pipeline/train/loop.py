@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from data_catalog.model_files import model_file
 from pipeline.compute.ranks import ALONE, Ranks, whole
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.caption_sampling import caption_draw
 from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, Split, batch_epochs, batch_numbers
 from pipeline.train.ema import Average, start_average, warmed_up

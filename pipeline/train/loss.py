@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.compute.devices import autocast
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch
 from tld_model.config import DenoiserConfig
 from tld_model.diffusion import (

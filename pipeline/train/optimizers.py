@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from tld_model.denoiser import Denoiser
 
 _REMEMBERED: dict[type[Optimizer], set[str]] = {

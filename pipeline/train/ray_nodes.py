@@ -16,7 +16,8 @@ from typing import Any
 
 from pipeline.compute.ray_pool import Actor, connect
 from pipeline.compute.rendezvous import Meeting
-from pipeline.config.run import ConfigError, RunConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.train.stage import train_along
 
 _START_S = 60.0

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute.ranks import Ranks
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.train.loop import TrainState
 from pipeline.train.optimizers import make_optimizer
 from tld_model.denoiser import Denoiser

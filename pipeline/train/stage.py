@@ -25,7 +25,9 @@ from pipeline.compute.child_processes import ChildFailed, Event, followed, run_c
 from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT, choose_device
 from pipeline.compute.ranks import rank_environments
 from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, how_it_failed, joined_nodes, meeting_of
-from pipeline.config.run import ConfigError, RunConfig, TrainConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import split_pairs
 from pipeline.maintenance.verify import refuse_damaged_shards
 from pipeline.stages.run_stage import Output, StageFailed, Tracker, survey

@@ -8,7 +8,8 @@ import pytest
 
 from data_catalog.sources import known_sources
 from data_catalog.url_table.table import UrlTableError, open_url_table
-from pipeline.config.run import ConfigError, load_config
+from pipeline.config.load import load_config
+from pipeline.config.section import ConfigError
 from tests.support.command import REPOSITORY, tld
 
 CONFIG = REPOSITORY / "conf" / "tld-100m.yaml"

@@ -17,7 +17,7 @@ from PIL import Image
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import ManifestError, read_manifest, write_manifest
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.resize import SquareResizer

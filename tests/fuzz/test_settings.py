@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline.config.run import ConfigError, RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from tests.support.command import REPOSITORY
 from tests.support.fuzz import bounded_memory, check_explained, damaged, refused_only_by, run_tld
 

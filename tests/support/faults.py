@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import pytest
 
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
 from pipeline.stages.run_stage import STAGES, survey
 from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start, wait_until

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate

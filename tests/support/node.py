@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 from flows.orchestration.train_nodes import on_all_nodes
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.stages.run_stage import StageFailed, run_stage, survey
 from pipeline.train.stage import train
 from tests.support.small import TINY

@@ -11,7 +11,8 @@ from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.stages.run_stage import Output, run_stage
 from pipeline.train.loop import initial_state

@@ -17,7 +17,9 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.manifest import Manifest
 from pipeline.compute.worker_pool import map_in_pool
-from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig
+from pipeline.config.download import DownloadConfig
+from pipeline.config.encode import EncodeConfig
+from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.stages.run_stage import StageFailed, run_stage, survey

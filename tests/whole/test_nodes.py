@@ -14,7 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from data_catalog.model_files import MODEL_FILE
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.stages.run_stage import survey
 from pipeline.train.stage import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start

@@ -24,7 +24,8 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.uploader import Keeper
 from flows.orchestration.prefect_server import free_port
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.maintenance.cleanup import find_waste, remove
 from pipeline.stages.remote_workspace import NoRoomForCopies, brought, look_up, written_alone

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from data_catalog.shapes import dataset as shapes
-from pipeline.config.run import ConfigError, load_config
+from pipeline.config.load import load_config
+from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
 from tests.support import pictures as web
 from tests.support.command import tld

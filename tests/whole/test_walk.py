@@ -14,7 +14,7 @@ from data_catalog.images import read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from data_catalog.url_table.table import open_url_table
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode

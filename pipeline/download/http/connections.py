@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 from pipeline.compute.resource_limits import Shortage, free_descriptors, own_shortage_raised
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.http.addresses import Endpoint, Names, may_connect, shared_by
 from pipeline.download.http.limits import Clock
 from pipeline.download.http.messages import FetchFailed, Target

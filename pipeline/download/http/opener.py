@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from pipeline.compute.resource_limits import Shortage, own_shortage_raised
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.http.connections import Connector, host_turns
 from pipeline.download.http.limits import Clock, Memory, TimedSource, TooManyBytes
 from pipeline.download.http.messages import (

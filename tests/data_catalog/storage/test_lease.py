@@ -16,7 +16,7 @@ from data_catalog.storage.lease import HeldElsewhere, claim
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.receipts import MANIFEST_NAME, forget
 from data_catalog.storage.uploader import Keeper
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.stages.remote_workspace import written_alone
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

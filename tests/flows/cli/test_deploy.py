@@ -21,7 +21,7 @@ from flows.orchestration.prefect_server import free_port, server_command, server
 from flows.orchestration.webhook import tell_webhook
 from flows.terminal.console import UserMistake
 from flows.text_to_image import text_to_image
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, client_of, wait_for
 from tests.support.small import TINY, small

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from flows.cli.export import export
 from flows.terminal.console import UserMistake
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides

@@ -75,7 +75,7 @@ def site(workspace: tuple[Path, list[str]]) -> Iterator[int]:
 
 
 def generator(overrides: list[str]) -> Generator:
-    from pipeline.config.run import load_config
+    from pipeline.config.load import load_config
 
     model = survey(load_config(TINY, overrides))["train"].manifest
     assert model

@@ -15,7 +15,7 @@ from flows.cli.model_source import which_model
 from flows.terminal.console import UserMistake
 from flows.tracking.logged_model import DETAILS_FILE, read_details
 from flows.tracking.registry import registered_files
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from tests.support.small import TINY, small
 
 HONEST: dict[str, Any] = {"vae": "shapes-vae", "clip": "shapes-clip", "sampling": {"steps": 4}}

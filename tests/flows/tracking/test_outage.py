@@ -24,7 +24,8 @@ from flows.tracking import tracker as tracking
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.store import tracking_uri
 from flows.tracking.tracker import pipeline_run
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.manifests import encodings_manifest
 from tests.support.mlflow_server import kill, mlflow_server

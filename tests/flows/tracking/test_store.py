@@ -23,7 +23,8 @@ from flows.tracking.logged_model import DETAILS_FILE
 from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.registry import registered_files
 from flows.tracking.store import RecordUnusable, Store, open_client, open_store
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from tests.support.small import TINY, small
 from tld_model.sampling import Sampling
 

@@ -19,7 +19,9 @@ from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.compute import ray_pool
 from pipeline.compute.ray_pool import RayPool
 from pipeline.compute.worker_pool import PoolClosed, ShardFailed, map_in_pool, pool_on, run_with_retries
-from pipeline.config.run import ConfigError, EngineConfig, RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import EngineConfig, RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.preflight import check_run

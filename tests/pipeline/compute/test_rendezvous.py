@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, joined_nodes, meeting_of
-from pipeline.config.run import ConfigError, LaunchConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.section import ConfigError
+from pipeline.config.train import LaunchConfig
 from pipeline.preflight import check_run
 from pipeline.train.stage import TrainJob, train_along
 from tests.support.small import TINY, small

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.run import ConfigError, RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.download.stage import download
 from tests.support.mapping import map_here
 from tests.support.small import TINY

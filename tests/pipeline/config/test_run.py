@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.run import ConfigError, DownloadConfig, load_config
+from pipeline.config.download import DownloadConfig
+from pipeline.config.load import load_config
+from pipeline.config.section import ConfigError
 from pipeline.train.loss import largest_weight, noise_quantile
 from pipeline.train.optimizers import learning_rate
 from tests.support.command import REPOSITORY

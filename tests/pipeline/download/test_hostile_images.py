@@ -26,7 +26,8 @@ from data_catalog.storage.receipts import Shard
 from pipeline.compute.isolated_process import Budget
 from pipeline.compute.resource_limits import Shortage
 from pipeline.compute.worker_pool import map_in_pool
-from pipeline.config.run import DownloadConfig, EncodeConfig
+from pipeline.config.download import DownloadConfig
+from pipeline.config.encode import EncodeConfig
 from pipeline.download import stage as download_stage
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode

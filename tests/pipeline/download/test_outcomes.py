@@ -20,7 +20,9 @@ from data_catalog.excluded_rows import dropped_keys
 from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
-from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig
+from pipeline.config.download import DownloadConfig
+from pipeline.config.encode import EncodeConfig
+from pipeline.config.run import RunConfig
 from pipeline.download.outcomes import failed_for_now
 from pipeline.download.stage import ShardDownloader, download
 from pipeline.encode.stage import encode

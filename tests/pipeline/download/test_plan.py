@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from data_catalog.storage.digests import FileRecord
 from data_catalog.storage.receipts import Shard, write_receipt
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.download.plan import HeavyHosts, plan_download
 from tests.support.command import tld
 from tests.support.small import TINY, small

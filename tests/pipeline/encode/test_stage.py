@@ -18,7 +18,7 @@ from data_catalog.images import PackedPair
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest, write_manifest
 from pipeline.compute.worker_pool import map_in_pool
-from pipeline.config.run import EncodeConfig
+from pipeline.config.encode import EncodeConfig
 from pipeline.dataset.encoded_dataset import open_pairs
 from pipeline.encode.image_batches import in_lanes, packed_batches, unpack
 from pipeline.encode.shard_encoder import ShardEncoder

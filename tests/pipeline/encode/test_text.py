@@ -15,7 +15,8 @@ from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.images import read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.run import DownloadConfig, EncodeConfig
+from pipeline.config.download import DownloadConfig
+from pipeline.config.encode import EncodeConfig
 from pipeline.dataset.caption_sampling import caption_draw
 from pipeline.dataset.encoded_dataset import open_pairs
 from pipeline.download.stage import download

@@ -11,7 +11,8 @@ import pytest
 
 from data_catalog.images import Pictures
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.run import EvaluateConfig, RunConfig
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.run import RunConfig
 from pipeline.evaluate.stage import Held, Models, load_models, sample_held_out
 from pipeline.evaluate.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
 from pipeline.evaluate.sweep_page import write_sweep

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config.run import EvaluateConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.export.bundle_source import one_file
 from pipeline.export.diffusers import ExportError, check_target, export_diffusers
 from pipeline.export.model_card import Usage, card_of_weights

@@ -11,7 +11,10 @@ import pytest
 
 from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.receipts import is_released
-from pipeline.config.run import DownloadConfig, EncodeConfig, RunConfig, load_config
+from pipeline.config.download import DownloadConfig
+from pipeline.config.encode import EncodeConfig
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.verify import changed_stages, forget_damaged, verify

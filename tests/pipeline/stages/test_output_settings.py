@@ -12,7 +12,11 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
-from pipeline.config.run import DownloadConfig, EncodeConfig, EvaluateConfig, RunConfig, TrainConfig
+from pipeline.config.download import DownloadConfig
+from pipeline.config.encode import EncodeConfig
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.train import TrainConfig
 from pipeline.download.stage import recipe_of
 from pipeline.encode.stage import _recipes
 from pipeline.stages.run_stage import STAGES, fingerprint, settings_that_matter

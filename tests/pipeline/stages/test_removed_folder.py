@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.stages.run_stage import Output, StageFailed, run_stage, survey
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import EncodedPairs, Split, open_pairs, split_pairs
 from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
 from pipeline.train.loop import TrainState, initial_state, train_steps

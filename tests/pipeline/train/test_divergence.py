@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.train.divergence import Diverged, LossWatch, check_weights
 from pipeline.train.loop import TrainStep, initial_state
 from tests.support.training import MODEL, SETTINGS

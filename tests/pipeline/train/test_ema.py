@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode

@@ -19,7 +19,9 @@ from data_catalog.storage.file_lock import held
 from pipeline.compute.child_processes import ChildFailed, run_child
 from pipeline.compute.ranks import rank_environments
 from pipeline.compute.rendezvous import meeting_of
-from pipeline.config.run import ConfigError, LaunchConfig, TrainConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.section import ConfigError
+from pipeline.config.train import LaunchConfig, TrainConfig
 from pipeline.dataset.encoded_dataset import batch_numbers, open_pairs, split_pairs
 from pipeline.preflight import check_run
 from pipeline.stages.run_stage import Output, StageFailed

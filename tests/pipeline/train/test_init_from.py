@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.run import ConfigError, RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
 from pipeline.stages.run_stage import STAGES, settings_that_matter
 from pipeline.train.loop import initial_state

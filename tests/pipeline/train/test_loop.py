@@ -14,7 +14,7 @@ import torch
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.caption_sampling import CaptionColumnError
 from pipeline.dataset.encoded_dataset import (
     EncodedPairs,

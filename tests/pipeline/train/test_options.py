@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute.ranks import Ranks
-from pipeline.config.run import TrainConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.checkpoints import resume, save_checkpoint
 from pipeline.train.ema import warmed_up

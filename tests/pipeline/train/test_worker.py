@@ -9,7 +9,7 @@ import pytest
 
 from data_catalog.model_files import EVENTS_FILE
 from pipeline.compute.ranks import ALONE
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
 from pipeline.train.events import Story, set_events_aside
 from pipeline.train.loop import initial_state

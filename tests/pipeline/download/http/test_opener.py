@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from data_catalog.url_table.table import UrlShard
-from pipeline.config.run import DownloadConfig
+from pipeline.config.download import DownloadConfig
 from pipeline.download.http.addresses import may_connect
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener, is_transient

@@ -1,0 +1,103 @@
+"""Reads a run from a YAML file and section.key=value overrides."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from data_catalog.text_files import TextFileError, read_text
+from pipeline.config.run import RunConfig
+from pipeline.config.section import UNSPEAKABLE, ConfigError
+from pipeline.config.yaml_tree import YamlError, read_tree, read_value
+
+_LONGEST_SHOWN = 200  # characters of a value
+_LARGEST_CONFIG = 1 << 20  # bytes
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at once."""
+    if not path.exists() or path.is_dir():
+        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good one to copy")
+    try:
+        tree = read_tree(read_text(path, _LARGEST_CONFIG))
+    except TextFileError as error:
+        raise ConfigError(f"config file: {error}") from None
+    except YamlError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold sections (name, root, download, …), not {type(tree).__name__}")
+
+    problems = [problem for override in overrides if (problem := _apply_override(tree, override))]
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        problems += [_describe(dict(problem)) for problem in error.errors()]
+    if config is None or problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"{path} does not describe a valid run:\n{lines}")
+    return config
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> str | None:
+    """Set `section.key=value` in the tree; what is wrong with it, or None."""
+    dotted, equals, raw = override.partition("=")
+    if not equals or not dotted:
+        return f"{override}: an override looks like section.key=value"
+    *sections, key = dotted.split(".")
+    node = tree
+    for section in sections:
+        if node.get(section) is None:
+            node[section] = {}
+        node = node[section]
+        if not isinstance(node, dict):
+            return f"{dotted}: {section!r} is a value, not a section"
+    node[key] = read_value(raw)
+    return None
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """One validation error as a user reads it: where, what, and the value."""
+    location = problem["loc"]
+    where = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _settings_at(location[:-1])
+        within = [f"{name}.{inner}" for name in known for inner in _settings_at((*location[:-1], name))]
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        close = close or difflib.get_close_matches(str(location[-1]), within, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return f"{where}: no such setting; {hint}"
+    if location == ("download", "urls") and problem["type"] == "missing":
+        return f"{where}: is missing; give the path of a table, or set download.source to one of `tld catalog list`"
+    if problem["type"] == "missing":
+        return f"{where}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not location:
+        return str(message)
+    given = problem["input"]
+    if problem["type"] == "string_type" and isinstance(given, bool | int | float):
+        return f"{where}: is text; put it in quotes where it looks like a number or like true, got {given!r}"
+    if isinstance(given, dict) or problem["type"] == UNSPEAKABLE:
+        return f"{where}: {message}"
+    return f"{where}: {message}, got {_shortened(repr(given))}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _settings_at(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []  # a value
+        model = annotation
+    return list(model.model_fields)

@@ -129,11 +129,6 @@ def decode(picture: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
     return NO_PICTURE if image is None else np.asarray(image, np.uint8)
 
 
-def read_image_pairs(tar: Path) -> Iterator[ImagePair]:
-    """Stream the pairs of one shard, in the order of the tar. Raises ManifestError where it is damaged."""
-    return (packed.unpack() for packed in read_packed_pairs(tar))
-
-
 def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
     """Stream the pairs of one shard, pictures as they are. Raises ManifestError where it is damaged."""
     key, members = "", dict[str, bytes]()

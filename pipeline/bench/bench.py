@@ -32,7 +32,9 @@ from pipeline.bench.measure import (
 from pipeline.bench.synthetic_data import LONGEST_CAPTION, soft_pictures, write_encodings, write_image_shard
 from pipeline.compute.devices import choose_device, has_bf16
 from pipeline.config.run import RunConfig
-from pipeline.dataset.encoded_dataset import Batch, batch_numbers, open_pairs, split_pairs
+from pipeline.dataset.batch_order import batch_numbers
+from pipeline.dataset.encoded_dataset import Batch, open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.train.loop import initial_state, train_step
 from tld_model.denoiser import Denoiser

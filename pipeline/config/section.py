@@ -21,6 +21,7 @@ UNSPEAKABLE = "unspeakable"  # type of a problem whose value no message repeats
 
 
 def without_secret(url: str) -> str:
+    """The URL, for a field validator. Raises PydanticCustomError where it holds a secret."""
     if holds_secret(url):
         raise PydanticCustomError(
             UNSPEAKABLE,
@@ -42,6 +43,8 @@ def _parts(value: object) -> Iterator[object]:
 
 
 class Section(BaseModel):
+    """Settings that belong together. They cannot be changed, and none that is unknown is taken."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")

@@ -97,7 +97,7 @@ class TrainConfig(Section):
     weights, as the original recipe does."""
     condition_dropout: float = Field(0.15, ge=0, lt=1)
     """Share of captions replaced by 'no condition', which guidance needs."""
-    caption_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    caption_weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """How often each caption column is drawn where a picture has several captions, anew each epoch, as {alt: 1,
     recaptioned: 3}; 1 where nothing is said."""
     noise_levels: Literal["beta", "logit_normal"] = "beta"

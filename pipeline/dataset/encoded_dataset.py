@@ -6,30 +6,18 @@ one would. Knows nothing of noise or models.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, read_rows, unmap_pages
+from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, unmap_pages
 from data_catalog.storage.manifest import Manifest
 from pipeline.dataset.caption_sampling import CaptionDraw
 from tld_model.config import TextForm
 from tld_model.quantize import Quantization, dequantize
-
-HELD_OUT = "held_out"  # in the table's split column
-_DECIDED = 2.0  # above every hash: the split column has decided
-
-
-class SplitError(ValueError):
-    """Encodings that leave nothing to train on, or nothing held out."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +101,6 @@ class EncodedPairs:
         return padded
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Which pairs train, which are held out, and what the held-out ones say."""
-
-    train: NDArray[np.int64]
-    held_out: NDArray[np.int64]
-    held_out_captions: list[str]
-
-
 def open_pairs(encodings: Manifest, form: TextForm = "pooled") -> EncodedPairs:
     """Map the encodings of a manifest into memory; their text comes in this form. Raises EncodingsError."""
     if form == "tokens" and "token_dim" not in encodings.figures:
@@ -149,95 +128,3 @@ def _layout(arrays: EncodedArrays) -> tuple[object, ...]:
     """What all shards have in common."""
     tokens = None if arrays.tokens is None else arrays.tokens.shape[1]
     return arrays.latents.shape[1:], arrays.latents.dtype, arrays.text.shape[1], tokens
-
-
-def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
-    """Divide pairs by the table's split column, or else by a hash of the key. Raises SplitError.
-
-    Keys and captions are read a shard at a time: a million pairs leave nine bytes each in memory, and the held-out
-    captions.
-    """
-    names = [shard.name for shard in encodings.shards if shard.rows]
-    if not names:
-        raise SplitError(f"{encodings.folder} holds no pair, so there is nothing to train on")
-    parts = [_hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names]
-    hashes, held_out = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    held_out |= hashes < held_out_fraction
-    undecided = hashes < _DECIDED
-    if not held_out.any() and undecided.any() and held_out_fraction > 0 and len(hashes) > 1:
-        held_out[hashes.argmin()] = True
-    if held_out.all() or not held_out.any():
-        raise SplitError(_one_sided(held_out, undecided, held_out_fraction))
-    captions = _captions(encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1]))
-    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), captions)
-
-
-def _one_sided(held_out: NDArray[np.bool_], undecided: NDArray[np.bool_], held_out_fraction: float) -> str:
-    """Why all pairs are held out of training, or none is, and what to change."""
-    pairs = f"all {len(held_out):,} pairs"
-    if len(held_out) == 1:
-        return "there is a single pair, and training takes one to train on and one to hold out"
-    if held_out.all():
-        if undecided.any():
-            return f"{pairs} are held out of training; lower train.held_out_fraction"
-        return f"the split column of the table holds {pairs} out of training; mark some rows 'train'"
-    if undecided.any() and held_out_fraction == 0:
-        return (
-            "no pair is held out of training, since train.held_out_fraction is 0; raise it, to 0.02 perhaps: "
-            "held-out pairs are what the model is judged on"
-        )
-    return (
-        f"the split column of the table keeps {pairs} for training; mark some rows 'held_out', or remove "
-        "download.split_column and let train.held_out_fraction choose"
-    )
-
-
-def _hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of each row the hash of its key, _DECIDED where the split column decides; and whether that holds it out."""
-    split = np.array(rows["split"].fill_null("").to_pylist())
-    hashes = np.array([_key_hash(key) for key in rows["key"].to_pylist()])
-    return np.where(split == "", hashes, _DECIDED), split == HELD_OUT
-
-
-def _captions(encodings: Manifest, names: list[str], chosen: list[NDArray[np.bool_]]) -> list[str]:
-    """The captions of the chosen rows of each shard, in order."""
-    return [
-        caption
-        for name, rows in zip(names, chosen, strict=True)
-        if rows.any()
-        for caption in read_rows(encodings.folder, name, ["caption"])["caption"].filter(pa.array(rows)).to_pylist()
-    ]
-
-
-def is_held_out(key: str, split: str, fraction: float) -> bool:
-    """Whether a pair is kept out of training; the same answer for the same key, whatever else is there."""
-    return split == HELD_OUT if split else _key_hash(key) < fraction
-
-
-def _key_hash(key: str) -> float:
-    """A number in [0, 1) that follows from the key."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-
-
-def batch_epochs(train_pairs: int, batch_size: int, step: int) -> NDArray[np.int64]:
-    """The epoch in which each pair of a step's batch is [b]"""
-    return (step * batch_size + np.arange(batch_size)) // train_pairs
-
-
-def batch_numbers(train: NDArray[np.int64], batch_size: int, seed: int, first_step: int) -> Iterator[NDArray[np.int64]]:
-    """Endless batches of pair numbers from a step on: epoch after epoch, each in an order of its own."""
-    position = first_step * batch_size
-    epoch, order = -1, train
-    while True:
-        chosen: list[NDArray[np.int64]] = []
-        wanted = batch_size
-        while wanted:
-            if position // len(train) != epoch:
-                epoch = position // len(train)
-                order = np.random.default_rng((seed, epoch)).permutation(train)
-            start = position % len(train)
-            part = order[start : start + wanted]
-            chosen.append(part)
-            position += len(part)
-            wanted -= len(part)
-        yield np.concatenate(chosen)

@@ -15,7 +15,8 @@ import numpy as np
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.comparison_page import Drawn, Row, Run, write_comparison
 from pipeline.evaluate.stage import (
     Held,

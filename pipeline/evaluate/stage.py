@@ -28,15 +28,16 @@ from data_catalog.storage.receipts import Shard
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.report import Report, render_report
 from pipeline.maintenance.verify import refuse_damaged, refuse_damaged_shards
 from pipeline.reporting.image_grid import picture_grid
 from pipeline.scoring.bootstrap import Estimate, bootstrap
+from pipeline.scoring.held_out_loss import held_out_losses
 from pipeline.scoring.image_scores import Judged, embed_pictures, estimate_scores, judge, load_judged, save_judged
 from pipeline.scoring.metrics import diversity, mean_of
 from pipeline.stages.run_stage import Output, ShowsProgress, StageFailed, Tracker
-from pipeline.train.loop import held_out_losses
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import Clip, ImageCodec, load_clip, load_image_codec

@@ -23,7 +23,8 @@ from pipeline.compute.devices import choose_device
 from pipeline.compute.hardware import hardware
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
-from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.stage import Held, Models, hold, latency_s, load_models, sample_held_out
 from pipeline.maintenance.verify import refuse_damaged_shards
 from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference

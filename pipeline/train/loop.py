@@ -16,19 +16,17 @@ from torch import Tensor, nn
 from data_catalog.model_files import model_file
 from pipeline.compute.ranks import ALONE, Ranks, whole
 from pipeline.config.train import TrainConfig
+from pipeline.dataset.batch_order import batch_epochs, batch_numbers
 from pipeline.dataset.caption_sampling import caption_draw
-from pipeline.dataset.encoded_dataset import Batch, EncodedPairs, Split, batch_epochs, batch_numbers
+from pipeline.dataset.encoded_dataset import Batch, EncodedPairs
+from pipeline.dataset.split import Split
 from pipeline.train.ema import Average, start_average, warmed_up
 from pipeline.train.loss import draw_choices, pair_losses
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
 from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.diffusion import add_noise, denoising_loss
 from tld_model.weight_transfer import carry_over
-
-NOISE_BINS = 5  # of the held-out loss
-_HELD_OUT_PAIRS = 512  # at most, for the held-out loss
 
 
 @dataclass(slots=True)
@@ -120,33 +118,3 @@ def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
         decay = warmed_up(average.decay, state.step) if config.ema_warmup else average.decay
         average.update(state.denoiser, decay)
     return norm
-
-
-def held_out_loss(
-    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
-) -> dict[str, float]:
-    """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in equal bins of them
-    ("held_out_loss/0.0-0.2", …)."""
-    return {name: losses.mean().item() for name, losses in held_out_losses(denoiser, pairs, split, device).items()}
-
-
-@torch.no_grad()
-def held_out_losses(
-    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
-) -> dict[str, Tensor]:
-    """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every time: float64 [n],
-    by the names of `held_out_loss`."""
-    numbers = split.held_out[:_HELD_OUT_PAIRS]
-    chance = torch.Generator().manual_seed(0)
-    losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)
-    for start in range(0, len(numbers), 128):
-        batch = pairs.take(numbers[start : start + 128], device)
-        for index in range(NOISE_BINS):
-            sigma = (index + torch.rand(len(batch.text), generator=chance)) / NOISE_BINS
-            noise = torch.randn(batch.latents.shape, generator=chance)
-            clean, noise, sigma, text = (x.to(device) for x in (batch.latents, noise, sigma, batch.text))
-            predicted = denoiser(add_noise(clean, noise, sigma), sigma, text)
-            of_each = denoising_loss(predicted, clean, sigma, max_weight=1)
-            losses[index, start : start + len(of_each)] = of_each.double().cpu()
-    bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": row for i, row in enumerate(losses)}
-    return {"held_out_loss": losses.mean(dim=0), **bins}

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from data_catalog.model_files import EVENTS_FILE, average_file
 from data_catalog.storage.digests import digest_of, file_digest, file_records
 from data_catalog.storage.file_lock import StillHeld, held
@@ -28,14 +26,14 @@ from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, how_it_faile
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.encoded_dataset import split_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.maintenance.verify import refuse_damaged_shards
 from pipeline.stages.run_stage import Output, StageFailed, Tracker, survey
 from pipeline.train.checkpoints import checkpoints
 from pipeline.train.events import set_events_aside
+from pipeline.train.job import JOB_FILE, TrainJob
 from tld_model.config import DenoiserConfig
 
-_JOB_FILE = "job.json"
 _LEAST_FREE_BYTES = 1 << 20
 _PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
 _DISK_PATIENCE_S = 60.0  # until a shared disk shows what another machine wrote
@@ -45,19 +43,6 @@ class ModelMismatch(ValueError):
     """Encodings whose shape does not fit the model."""
 
     exit_code = 2
-
-
-class TrainJob(BaseModel):
-    """What the processes are asked to do."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    encodings: Path
-    out: Path
-    config: TrainConfig
-    model: DenoiserConfig
-    device: str
-    """'cuda' or 'cpu', not 'auto': the processes of all machines must choose the same."""
 
 
 def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker) -> Output:
@@ -109,7 +94,7 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
 
 
 def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int) -> None:
-    job_file = job.out / _JOB_FILE
+    job_file = job.out / JOB_FILE
     write_atomically(job_file, job.model_dump_json(indent=2))
     set_events_aside(job.out)
 
@@ -133,7 +118,7 @@ def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks:
         rank: {**common, **names}
         for rank, names in rank_environments(job.config.launch, nodes.number, nodes.meeting).items()
     }
-    arguments, log = [str(job.out / _JOB_FILE), str(os.getpid())], job.out / "train.log"
+    arguments, log = [str(job.out / JOB_FILE), str(os.getpid())], job.out / "train.log"
     try:
         run_child("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, meanwhile, locks)
     except ChildFailed as error:

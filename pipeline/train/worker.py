@@ -24,8 +24,11 @@ from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.devices import choose_device, use_deterministic_algorithms
 from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.compute.worker_pool import end_with_parent
-from pipeline.dataset.encoded_dataset import EncodedPairs, Split, batch_numbers, open_pairs, split_pairs
+from pipeline.dataset.batch_order import batch_numbers
+from pipeline.dataset.encoded_dataset import EncodedPairs, open_pairs
+from pipeline.dataset.split import Split, split_pairs
 from pipeline.reporting.image_grid import picture_grid
+from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.checkpoints import (
     CheckpointNotRead,
     CheckpointNotWritten,
@@ -37,9 +40,9 @@ from pipeline.train.checkpoints import (
 )
 from pipeline.train.divergence import Diverged, LossWatch, check_weights, describe_batch
 from pipeline.train.events import Story
-from pipeline.train.loop import TrainState, held_out_loss, initial_state, train_steps
+from pipeline.train.job import TrainJob
+from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import spread
-from pipeline.train.stage import TrainJob
 from tld_model.checkpoint import save_denoiser
 from tld_model.encoders.clip import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample

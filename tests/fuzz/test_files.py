@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
-from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import ManifestError, read_manifest, write_manifest
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.messages import FetchFailed
@@ -24,7 +23,7 @@ from pipeline.download.resize import SquareResizer
 from tests.data_catalog.test_encodings import make_shard
 from tests.support.command import REPOSITORY
 from tests.support.fuzz import bounded_memory, check_explained, damaged, refused_only_by, run_tld
-from tests.support.image_shards import make_images
+from tests.support.image_shards import make_images, read_image_pairs
 from tests.support.pictures import encoded, photo
 from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig

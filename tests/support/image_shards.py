@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from data_catalog.images import ImagePair, read_packed_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.manifest import Manifest, content_digest
@@ -68,3 +69,8 @@ def images_manifest(folder: Path, shards: Sequence[Shard]) -> Manifest:
         seconds=0,
         folder=folder,
     )
+
+
+def read_image_pairs(tar: Path) -> Iterator[ImagePair]:
+    """Stream the pairs of one shard, in the order of the tar. Raises ManifestError where it is damaged."""
+    return (packed.unpack() for packed in read_packed_pairs(tar))

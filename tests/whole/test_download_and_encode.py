@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from data_catalog.images import ImagePair, read_image_pairs
+from data_catalog.images import ImagePair
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.manifest import Manifest
@@ -24,6 +24,7 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.stages.run_stage import StageFailed, run_stage, survey
 from tests.support import pictures as web
+from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
 from tld_model.encoders.clip import load_clip, load_image_codec

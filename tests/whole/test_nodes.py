@@ -17,7 +17,7 @@ from data_catalog.model_files import MODEL_FILE
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.run_stage import survey
-from pipeline.train.stage import TrainJob
+from pipeline.train.job import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides

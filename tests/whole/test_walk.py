@@ -10,18 +10,19 @@ import numpy as np
 import torch
 
 from data_catalog.encodings import read_arrays, read_rows
-from data_catalog.images import read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from data_catalog.url_table.table import open_url_table
 from pipeline.config.load import load_config
-from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
 from pipeline.generate.generator import load_generator
 from pipeline.stages.run_stage import Output, run_stage
 from pipeline.train.stage import train
+from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker

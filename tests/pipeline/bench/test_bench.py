@@ -14,7 +14,8 @@ from pipeline.bench.bench import bench
 from pipeline.bench.measure import largest_batch, memory
 from pipeline.bench.synthetic_data import NoRoom, write_encodings
 from pipeline.config.load import load_config
-from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from tests.support.command import tld
 from tests.support.small import TINY, small
 from tld_model.config import DenoiserConfig

@@ -15,7 +15,8 @@ from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig
 from pipeline.preflight import check_run
-from pipeline.train.stage import TrainJob, train_along
+from pipeline.train.job import TrainJob
+from pipeline.train.stage import train_along
 from tests.support.small import TINY, small
 
 WAIT_S = 20

@@ -19,7 +19,6 @@ from pyarrow import parquet
 
 from data_catalog import images as packed_images
 from data_catalog.excluded_rows import read_dropped
-from data_catalog.images import read_image_pairs
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
@@ -34,7 +33,7 @@ from pipeline.encode.stage import encode
 from pipeline.stages.run_stage import MapShards, Output, StageFailed
 from tests.support.bombs import jpeg_of_scans
 from tests.support.fragile import Fragile
-from tests.support.image_shards import images_manifest, make_images
+from tests.support.image_shards import images_manifest, make_images, read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.pictures import encoded, photo
 from tests.support.tracker import RememberingTracker

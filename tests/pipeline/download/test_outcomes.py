@@ -17,7 +17,6 @@ import pytest
 from pyarrow import parquet
 
 from data_catalog.excluded_rows import dropped_keys
-from data_catalog.images import read_image_pairs
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
 from pipeline.config.download import DownloadConfig
@@ -28,6 +27,7 @@ from pipeline.download.stage import ShardDownloader, download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.excluded_rows import dropped_rows
 from pipeline.stages.run_stage import StageFailed, run_stage, survey
+from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.pictures import encoded, photo
 from tests.support.tracker import RememberingTracker

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
-from data_catalog.images import read_image_pairs
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.download import DownloadConfig
@@ -22,7 +21,7 @@ from pipeline.dataset.encoded_dataset import open_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from tests.support import pictures as web
-from tests.support.image_shards import images_manifest, make_images
+from tests.support.image_shards import images_manifest, make_images, read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
 from tld_model.encoders.clip import load_text_encoder

@@ -16,7 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.encoded_dataset import EncodedPairs, Split, open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import EncodedPairs, open_pairs
+from pipeline.dataset.split import Split, split_pairs
 from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import shard

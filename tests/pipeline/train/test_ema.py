@@ -10,12 +10,13 @@ import pytest
 
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.load import load_config
-from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
+from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.stages.run_stage import Output, run_stage
-from pipeline.train.loop import held_out_loss
 from pipeline.train.stage import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small

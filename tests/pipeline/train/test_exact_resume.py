@@ -22,7 +22,9 @@ from pipeline.compute.rendezvous import meeting_of
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig, TrainConfig
-from pipeline.dataset.encoded_dataset import batch_numbers, open_pairs, split_pairs
+from pipeline.dataset.batch_order import batch_numbers
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.preflight import check_run
 from pipeline.stages.run_stage import Output, StageFailed
 from pipeline.train import stage as train_process

@@ -15,19 +15,13 @@ import torch
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.train import TrainConfig
+from pipeline.dataset.batch_order import batch_epochs, batch_numbers
 from pipeline.dataset.caption_sampling import CaptionColumnError
-from pipeline.dataset.encoded_dataset import (
-    EncodedPairs,
-    Split,
-    SplitError,
-    batch_epochs,
-    batch_numbers,
-    is_held_out,
-    open_pairs,
-    split_pairs,
-)
+from pipeline.dataset.encoded_dataset import EncodedPairs, open_pairs
+from pipeline.dataset.split import HELD_OUT, Split, SplitError, key_hash, split_pairs
+from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.checkpoints import checkpoints, resume, save_checkpoint
-from pipeline.train.loop import held_out_loss, initial_state, train_steps
+from pipeline.train.loop import initial_state, train_steps
 from pipeline.train.optimizers import learning_rate
 from pipeline.train.stage import ModelMismatch, check_fit, train
 from tests.support.manifests import encodings_manifest
@@ -36,6 +30,11 @@ from tld_model.config import DenoiserConfig, TextForm
 
 MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
 CONFIG = TrainConfig(steps=8, batch_size=8, warmup_steps=2, lr=1e-3, device="cpu")
+
+
+def is_held_out(key: str, split: str, fraction: float) -> bool:
+    """The rule of `split_pairs` for one pair."""
+    return split == HELD_OUT if split else key_hash(key) < fraction
 
 
 def make_encodings(

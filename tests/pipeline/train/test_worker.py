@@ -10,10 +10,11 @@ import pytest
 from data_catalog.model_files import EVENTS_FILE
 from pipeline.compute.ranks import ALONE
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.encoded_dataset import open_pairs, split_pairs
+from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.split import split_pairs
 from pipeline.train.events import Story, set_events_aside
+from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
-from pipeline.train.stage import TrainJob
 from pipeline.train.worker import Stop, Training
 from tests.support.training import MODEL, SETTINGS, write_encodings
 from tld_model.encoders.clip import load_image_codec

@@ -1,0 +1,32 @@
+"""The order of training batches: shuffled in each epoch, and the same from any step on for one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def batch_epochs(train_pairs: int, batch_size: int, step: int) -> NDArray[np.int64]:
+    """The epoch in which each pair of a step's batch is [b]"""
+    return (step * batch_size + np.arange(batch_size)) // train_pairs
+
+
+def batch_numbers(train: NDArray[np.int64], batch_size: int, seed: int, first_step: int) -> Iterator[NDArray[np.int64]]:
+    """Endless batches of pair numbers from a step on: epoch after epoch, each in an order of its own."""
+    position = first_step * batch_size
+    epoch, order = -1, train
+    while True:
+        chosen: list[NDArray[np.int64]] = []
+        wanted = batch_size
+        while wanted:
+            if position // len(train) != epoch:
+                epoch = position // len(train)
+                order = np.random.default_rng((seed, epoch)).permutation(train)
+            start = position % len(train)
+            part = order[start : start + wanted]
+            chosen.append(part)
+            position += len(part)
+            wanted -= len(part)
+        yield np.concatenate(chosen)

@@ -24,10 +24,13 @@ from flows.orchestration.train_nodes import train_on_nodes
 from flows.orchestration.webhook import tell_webhook
 from flows.terminal.console import UserMistake
 from flows.tracking.tracker import PipelineTracking, pipeline_run
-from pipeline.compute.worker_pool import pool_on
+from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
+from pipeline.stages.contract import StageFailed
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import survey
 from pipeline.stages.remote_workspace import brought
-from pipeline.stages.run_stage import STAGES, StageFailed, run_stage, survey
+from pipeline.stages.run_stage import run_stage
 
 Result = TypeVar("Result")
 P = ParamSpec("P")

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from pipeline.stages.run_stage import STAGES
+from pipeline.stages.dag import STAGES
 
 REPOSITORY = Path(__file__).parents[1]
 ROOMS = ("data_catalog", "tld_model", "pipeline", "flows")
@@ -23,7 +23,7 @@ def users_of(library: str) -> set[str]:
 
 
 def test_each_library_is_named_where_it_belongs() -> None:
-    assert users_of("img2dataset") == {"pipeline/download/stage.py"}
+    assert users_of("img2dataset") == {"pipeline/download/shard_downloader.py"}
     carried = {
         "pipeline/export/diffusers_pipeline.py",
         "pipeline/export/diffusers_transformer.py",

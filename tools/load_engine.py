@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog.storage.shard_reuse import adopt_nothing
-from pipeline.compute.worker_pool import map_in_pool, pool_on
+from pipeline.compute.engine import pool_on
+from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.run import EngineConfig
 from pipeline.encode.stage import encode

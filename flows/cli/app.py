@@ -48,7 +48,7 @@ from pipeline.compute.resource_limits import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
-    from pipeline.stages.run_stage import StageStatus
+    from pipeline.stages.freshness import StageStatus
 
 Part = Literal["encode", "load", "train", "denoise", "decode"]
 Overrides = Annotated[
@@ -91,7 +91,8 @@ def run(
 ) -> None:
     """All stages: download, encode, train, evaluate; only what is not fresh."""
     from pipeline.preflight import check_run
-    from pipeline.stages.run_stage import STAGES, survey
+    from pipeline.stages.dag import STAGES
+    from pipeline.stages.freshness import survey
 
     settings = load(config, overrides)
     check_run(settings)
@@ -173,7 +174,7 @@ def download(
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Ask again for transient failures, and show what that changed."""
     from pipeline.preflight import check_run
-    from pipeline.stages.run_stage import survey
+    from pipeline.stages.freshness import survey
 
     settings = load(config, overrides)
     check_run(settings)
@@ -225,7 +226,8 @@ def evaluate(config: Config, *overrides: str, force: Force = False) -> None:
 
 def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bool) -> None:
     from pipeline.preflight import check_run
-    from pipeline.stages.run_stage import STAGES, survey
+    from pipeline.stages.dag import STAGES
+    from pipeline.stages.freshness import survey
 
     settings = load(config, overrides)
     statuses = survey(settings)

@@ -53,7 +53,7 @@ def dropped(
     """
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows
-    from pipeline.stages.run_stage import survey
+    from pipeline.stages.freshness import survey
 
     settings = load(config, overrides)
     rows = dropped_rows(settings.download, survey(settings))
@@ -86,7 +86,7 @@ def verify(
     """Read every file of a run again; exit with 1 where one is damaged and stays so."""
     from pipeline.maintenance import verify as outputs
     from pipeline.preflight import check_run
-    from pipeline.stages.run_stage import StageFailed
+    from pipeline.stages.contract import StageFailed
 
     settings = load(config, overrides)
     found = outputs.verify(settings)

@@ -16,7 +16,7 @@ from flows.terminal.console import UserMistake, console, load
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
-    from pipeline.evaluate.comparison_page import Row
+    from pipeline.evaluate.compare import Row
 
 _RunText = Annotated[str, Parameter(help="What you type after `tld run`, in quotes: 'conf/tiny.yaml train.lr=5e-4'.")]
 
@@ -38,21 +38,24 @@ def compare(
     trained = _trained([run_a, run_b], overrides)
 
     from flows.terminal.progress import Progress, Shown
-    from pipeline.evaluate.compare import ComparisonError
+    from pipeline.evaluate.compare import ComparisonError, Run, comparison_folder
     from pipeline.evaluate.compare import compare as compare_runs
-    from pipeline.evaluate.comparison_page import Run
+    from pipeline.evaluate.comparison_page import write_comparison
 
     first, second = (Run(*told) for told in trained)
+    prompts = prompts or max(2, first.config.evaluate.prompts)
     try:
         with Progress("compare") as show:
-            found = compare_runs(first, second, prompts or max(2, first.config.evaluate.prompts), out, Shown(show))
+            found = compare_runs(first, second, prompts, Shown(show))
     except ComparisonError as error:
         raise UserMistake(str(error)) from error
+    folder = out or comparison_folder(first, second, prompts)
+    write_comparison(folder, found)
     console.print(_table(found.rows))
     console.print(f"\n  A  {first.name}\n  B  {second.name}\n")
     console.print(
-        f"{found.prompts} prompts; below B - A its 95 % interval\n"
-        f"  page      {found.folder / 'comparison.html'}\n  pictures  {found.folder / 'comparison.png'}",
+        f"{len(found.captions)} prompts; below B - A its 95 % interval\n"
+        f"  page      {folder / 'comparison.html'}\n  pictures  {folder / 'comparison.png'}",
     )
 
 
@@ -74,7 +77,7 @@ def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
 
 
 def _find(text: str, overrides: Sequence[str]) -> _Trained:
-    from pipeline.stages.run_stage import survey
+    from pipeline.stages.freshness import survey
 
     words = shlex.split(text)
     if not words:

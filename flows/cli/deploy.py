@@ -136,7 +136,7 @@ def _deployments(config: dict[str, Any], pool: str, cron: str | None, nightly: s
     from prefect.types.entrypoint import EntrypointType
 
     from flows.text_to_image import one_stage, text_to_image
-    from pipeline.stages.run_stage import STAGES
+    from pipeline.stages.dag import STAGES
 
     name = config["name"]
     # A module of the worker's environment: the project is installed there, no code is sent.

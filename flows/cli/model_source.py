@@ -123,7 +123,7 @@ def trained_run(
     config: Path, overrides: Sequence[str], settings: RunConfig
 ) -> tuple[Manifest, Manifest, Manifest | None]:
     """The encodings and the model of a run, and its report where there is one. Raises UserMistake."""
-    from pipeline.stages.run_stage import survey
+    from pipeline.stages.freshness import survey
 
     statuses = survey(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest

@@ -25,7 +25,7 @@ def promote(
     It is models:/NAME@champion from then on, NAME being that of the run: for `tld sample --model`, and for
     mlflow.pyfunc.load_model.
     """
-    from pipeline.stages.run_stage import survey
+    from pipeline.stages.freshness import survey
 
     settings = load(config, overrides)
     statuses = survey(settings)

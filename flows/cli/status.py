@@ -23,7 +23,7 @@ def status(
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs are."""
-    from pipeline.stages.run_stage import survey
+    from pipeline.stages.freshness import survey
 
     settings = load(config, overrides)
     statuses = survey(settings)

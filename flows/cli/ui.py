@@ -20,7 +20,7 @@ from flows.terminal.console import UserMistake, console
 from flows.tracking.local_store import artifact_location
 from flows.tracking.store import is_given, open_client, tracking_uri
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import StageFailed
+from pipeline.stages.contract import StageFailed
 
 _LAST_PORT = 65535
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 
 
 def run_page(config: RunConfig) -> str:

@@ -12,7 +12,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.tasks import Task
 
-from pipeline.compute.worker_pool import TRIES, OpenPool, Pool, WorkerDied, given_up, map_in_pool
+from pipeline.compute.shard_map import TRIES, given_up, map_in_pool
+from pipeline.compute.worker_pool import OpenPool, Pool, WorkerDied
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_catalog.storage.manifest import Manifest
 from flows.terminal.console import say
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import Output, StageFailed, Tracker
+from pipeline.stages.contract import Output, StageFailed, Tracker
 
 
 def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:

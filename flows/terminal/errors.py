@@ -141,7 +141,7 @@ def prefect_is_lost(error: BaseException) -> bool:
 def at_work(folder: Path) -> Iterator[None]:
     """The time in which a workspace is worked on. Raises what a server of Prefect lacks that has its database there: it
     says "error 500" and no more. A path that leads nowhere is no user's mistake any more: it was good at the start."""
-    from pipeline.stages.run_stage import StageFailed
+    from pipeline.stages.contract import StageFailed
 
     try:
         yield

@@ -29,7 +29,7 @@ from flows.terminal.console import UserMistake
 from flows.tracking.local_store import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
 from flows.tracking.outbox import is_away
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import StageFailed
+from pipeline.stages.contract import StageFailed
 
 # The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -17,7 +17,7 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-from pipeline.stages.run_stage import Tracker
+from pipeline.stages.contract import Tracker
 
 _EVERY_S = 10.0
 

@@ -43,7 +43,7 @@ from flows.tracking.outbox import Message, Outbox
 from flows.tracking.store import NEEDS_NEWER_SERVER, Store, open_client, open_store
 from flows.tracking.system_metrics import watched
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import STAGES
+from pipeline.stages.dag import STAGES
 
 _PATIENCE_S = 60.0  # at the end of a run, with a server that is away
 _INTERRUPTED_PATIENCE_S = 5.0

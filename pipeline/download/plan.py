@@ -20,8 +20,9 @@ from data_catalog.storage.receipts import read_receipt
 from data_catalog.storage.workspace import Workspace
 from data_catalog.url_table.table import TableAccount, open_url_table, rows_known
 from pipeline.config.run import RunConfig
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import fingerprint
 from pipeline.stages.remote_workspace import look_up
-from pipeline.stages.run_stage import STAGES, fingerprint
 
 # Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at 256 px and
 # quality 95, 25 to 30 kB; the others in proportion, as photographs compress.

@@ -1,60 +1,31 @@
-"""Stage 1, urls -> images. img2dataset fetches, checks, resizes and packs, one shard at a time in processes
-of ours; what is added here is an account of every row and the same bytes for the same pictures.
-
-The only file that names img2dataset. Knows nothing of models.
-"""
+"""Stage 1, URL table -> images: every usable row is fetched into tar shards, and every row is accounted for."""
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import os
-import shutil
-import tarfile
-import tempfile
-import time
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import pyarrow as pa
-from pyarrow import ipc, parquet
-
-from data_catalog.images import repack_sorted
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
-from data_catalog.storage.digests import digest_of, file_digest, file_records
-from data_catalog.storage.files import put_in_place
-from data_catalog.storage.receipts import Shard, read_receipt, write_receipt
+from data_catalog.storage.receipts import Shard, read_receipt
 from data_catalog.storage.shard_reuse import Adopt, adopt_shard
 from data_catalog.url_table.table import TableAccount, UrlShard, count_rows, open_url_table
-from pipeline.compute.isolated_process import Budget, Isolated, Refused
-from pipeline.compute.resource_limits import Shortage, raise_descriptor_limit
 from pipeline.config.download import DownloadConfig
-from pipeline.download.http.messages import USER_AGENT_TOKEN
-from pipeline.download.http.opener import NO_TIME_LEFT, GuardedOpener, is_transient
-from pipeline.download.outcomes import LOST, DownloadProgress, drop_duplicates, failed_for_now, later_shards, tally
+from pipeline.download.deduplicate import drop_duplicates
+from pipeline.download.http.opener import NO_TIME_LEFT, is_transient
+from pipeline.download.outcomes import failed_for_now, later_shards, tally
+from pipeline.download.progress import DownloadProgress
 from pipeline.download.report import REPORT_FILE, write_download_report
-from pipeline.download.resize import Resized, SquareResizer
-from pipeline.stages.output_settings import output_settings
-from pipeline.stages.run_stage import STAGES, MapShards, Output, StageFailed, Tracker
+from pipeline.download.shard_downloader import ShardDownloader, recipe_of
+from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
     "address is not public": " (a server of your own? list its network: download.allowed_networks=['10.0.0.0/8'])",
     NO_TIME_LEFT: " (raise download.shard_deadline_s or lower download.shard_size; or ask again: --retry-failed)",
     "image too small": " (download.min_image_size allows enlarging)",
 }
-_DIGITS = 5  # of a shard's number
-_DECODE_WITHIN = 0.75  # of a shard's deadline; then what is still to be decoded is given up, and the shard is kept
-_LEAST_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # slow machines, and formats that take the most
-_LEAST_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
-_THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while others use the connections
 
 
 def download(
@@ -124,202 +95,3 @@ def _missing(
             done[shard.name] = receipt
         else:
             yield shard
-
-
-# How the rows of a shard were chosen does not matter to it, nor what is left out of it later.
-_NOT_OF_A_SHARD = {
-    *("limit", "url_column", "caption_column", "split_column", "min_caption_chars", "max_caption_chars"),
-    *("more_caption_columns", "drop_duplicates"),
-}
-
-
-def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
-    """Digest of all that a shard's pictures follow from: its rows and the settings, but for the web."""
-    spec = STAGES["download"]
-    settings = output_settings("download", config, spec.speed_only | _NOT_OF_A_SHARD)
-    return digest_of([spec.version, settings, shard.pairs.to_pydict()])
-
-
-class BrokenShard(StageFailed):
-    """A shard whose files are damaged or do not agree."""
-
-
-@dataclass(slots=True)
-class ShardDownloader:
-    """Downloads one shard at a time with img2dataset's own parts; loads it once a process."""
-
-    config: DownloadConfig
-    out: Path
-    proxy: str
-    _opener: GuardedOpener = field(init=False)
-    _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
-    _looks: dict[str, str] = field(init=False, default_factory=dict)  # as in SquareResizer, of a shard
-    _decode_until: float = field(init=False, default=math.inf)
-    _shortage: Shortage | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        raise_descriptor_limit()  # a worker of a cluster or a server is not of our command line
-        config = self.config
-        self._opener = GuardedOpener(config, self.proxy, shapes.HOST)
-        resizer = SquareResizer(
-            edge=config.image_size,
-            encode_format=config.image_format,
-            quality=config.jpeg_quality,
-            min_side=config.image_size if config.min_image_size is None else config.min_image_size,
-            max_pixels=config.max_pixels_m * 1e6,
-            max_aspect_ratio=config.max_aspect_ratio,
-            looks=None if config.near_duplicate_bits is None else {},
-        )
-        self._decode = Isolated(resizer.of_body, _budget_of(config))
-
-    def __call__(self, shard: UrlShard) -> Shard:
-        """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose files do not
-        agree is fetched again, once."""
-        self._decode_until = time.monotonic() + _DECODE_WITHIN * self.config.shard_deadline_s
-        try:
-            return self._fetch(shard)
-        except BrokenShard:
-            return self._fetch(shard)
-
-    def _fetch(self, shard: UrlShard) -> Shard:
-        scratch = self.out / f".{shard.name}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        self._run_img2dataset(shard, scratch)
-        try:
-            told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
-            packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
-            counted = json.loads((scratch / f"{shard.name}_stats.json").read_text(encoding="utf-8"))["successes"]
-        except (tarfile.TarError, pa.ArrowException, ValueError) as error:
-            raise self._broken(shard, str(error)) from error
-        failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
-        succeeded = told.num_rows - failed.total()
-        if not packed == succeeded == counted:
-            raise self._broken(shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told")
-        if unaccounted := shard.pairs.num_rows - told.num_rows:
-            failed[LOST] += unaccounted
-        return self._finish(shard, scratch, told, succeeded, failed)
-
-    def _broken(self, shard: UrlShard, how: str) -> BrokenShard:
-        return BrokenShard(
-            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or failing disk below "
-            f"{self.out}. Finished shards are kept: the same command goes on from them"
-        )
-
-    def _with_looks(self, told: pa.Table) -> pa.Table:
-        """img2dataset's table with the perceptual hash of each picture, "" where there is none."""
-        hashes = pa.array([self._looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string())
-        self._looks.clear()
-        return told.append_column("look", hashes)
-
-    def _finish(self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
-        parquet.write_table(told, scratch / "sorted.parquet", compression="zstd")
-        tar, table = self.out / f"{shard.name}.tar", self.out / f"{shard.name}.parquet"
-        put_in_place(scratch / "sorted.tar", tar)
-        put_in_place(scratch / "sorted.parquet", table)
-        receipt = Shard(
-            name=shard.name,
-            rows=succeeded,
-            digest=file_digest(tar),
-            files=file_records([tar, table]),
-            recipe=recipe_of(shard, self.config),
-            figures={"failed": dict(failed.most_common())},
-        )
-        write_receipt(self.out, receipt)
-        shutil.rmtree(scratch)
-        return receipt
-
-    def _run_img2dataset(self, shard: UrlShard, scratch: Path) -> None:
-        with _plain_path(scratch) as folder:
-            self._run_img2dataset_in(shard, folder)
-
-    def _run_img2dataset_in(self, shard: UrlShard, scratch: Path) -> None:
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import calls out to a package index
-        tempfile.tempdir = str(scratch)  # its import makes folders that would outlive a worker
-        try:
-            from img2dataset.downloader import Downloader
-            from img2dataset.writer import WebDatasetSampleWriter
-        finally:
-            tempfile.tempdir = None
-
-        # For good: a thread of img2dataset that outlives its shard must not find urllib's own opener.
-        urllib.request.install_opener(self._opener)  # type: ignore[arg-type]  # only its `open` is called
-        try:
-            self._decode.start()  # before connections take the last descriptors
-        except Shortage as shortage:
-            raise _failed_for(shortage) from shortage
-        self._opener.start_shard()
-        feather = scratch / "pairs.feather"
-        with ipc.new_file(feather, shard.pairs.schema) as writer:
-            writer.write_table(shard.pairs)
-        work = Downloader(
-            sample_writer_class=WebDatasetSampleWriter,
-            resizer=self._resize,
-            thread_count=_THREADS_PER_CONNECTION * self.config.threads,
-            save_caption=True,
-            extract_exif=False,
-            output_folder=str(scratch),
-            column_list=shard.pairs.column_names,
-            timeout=None,
-            number_sample_per_shard=self.config.shard_size,
-            oom_shard_count=_DIGITS,
-            compute_hash="sha256",
-            verify_hash_type=None,
-            encode_format=self.config.image_format,
-            retries=0,
-            user_agent_token=USER_AGENT_TOKEN,
-            disallowed_header_directives=None,
-        )  # time-outs, second tries and opt-outs are the opener's
-        # It prints a traceback for each picture that a full disk does not take; counting finds that some are lost.
-        with (
-            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-            redirect_stdout(nowhere),
-            redirect_stderr(nowhere),
-        ):
-            work.download_shard((shard.number, str(feather)))
-        if lack := self._shortage or self._opener.shortage:  # which img2dataset would count as failed rows
-            raise _failed_for(lack)
-
-    def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory.
-        Pictures come one at a time."""
-        try:
-            if self._shortage or time.monotonic() > self._decode_until:
-                return _refused(NO_TIME_LEFT)
-            resized, looks = self._decode(stream.getbuffer())
-            self._looks |= looks
-            return resized
-        except Refused as cause:
-            return _refused(str(cause))
-        except Shortage as shortage:
-            self._shortage = shortage
-            return _refused(str(shortage))
-        finally:
-            self._opener.forget_body(stream.seek(0, io.SEEK_END))
-
-
-def _refused(cause: str) -> Resized:
-    return None, None, None, None, None, cause
-
-
-def _budget_of(config: DownloadConfig) -> Budget:
-    """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside the shard's time."""
-    cpu_s = min(_LEAST_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10)
-    return Budget(cpu_s, _LEAST_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
-
-
-@contextmanager
-def _plain_path(folder: Path) -> Iterator[Path]:
-    """The folder by a path that fsspec, which img2dataset writes with, does not take for a chain of URLs."""
-    if "::" not in str(folder):
-        yield folder
-        return
-    with TemporaryDirectory() as links:
-        link = Path(links) / "folder"
-        link.symlink_to(folder.absolute())
-        yield link
-
-
-def _failed_for(lack: Shortage | str) -> StageFailed:
-    """The end of a shard for which the machine lacks something."""
-    return StageFailed(f"download: {lack}. Finished shards are kept: the same command goes on from them")

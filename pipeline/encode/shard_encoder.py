@@ -35,7 +35,7 @@ from pipeline.config.encode import EncodeConfig
 from pipeline.encode.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
 from pipeline.encode.latent_statistics import figures_from, measure, sums_of
 from pipeline.encode.unreadable_images import unreadable
-from pipeline.maintenance.verify import refuse_damaged
+from pipeline.stages.integrity import refuse_damaged
 from tld_model.encoders.clip import Clip, EncodedText, ImageCodec, load_clip, load_image_codec
 from tld_model.encoders.pretrained import EncoderError
 from tld_model.quantize import Quantization, quantize

@@ -18,8 +18,9 @@ from data_catalog.storage.shard_reuse import Adopt, adopt_shard
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.latent_statistics import added, figures_from
 from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
+from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
+from pipeline.stages.dag import STAGES
 from pipeline.stages.output_settings import output_settings
-from pipeline.stages.run_stage import STAGES, MapShards, Output, StageFailed, Tracker
 from tld_model.encoders.names import encoder_identity
 from tld_model.quantize import ZERO_POINT
 

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from data_catalog.images import Pictures
+from data_catalog.scores import HIGHER_IS_BETTER
 from data_catalog.storage.digests import digest_of
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_pairs
 from pipeline.dataset.split import split_pairs
-from pipeline.evaluate.comparison_page import Drawn, Row, Run, write_comparison
-from pipeline.evaluate.stage import (
+from pipeline.evaluate.held_out_samples import (
     Held,
     Models,
     decode_held_out,
@@ -28,11 +32,11 @@ from pipeline.evaluate.stage import (
     load_models,
     sample_held_out,
 )
-from pipeline.maintenance.verify import refuse_damaged_shards
-from pipeline.scoring.bootstrap import bootstrap, bootstrap_difference
+from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
 from pipeline.scoring.image_scores import Judged, estimate_differences, estimate_scores, judge
 from pipeline.scoring.metrics import mean_of
-from pipeline.stages.run_stage import ShowsProgress
+from pipeline.stages.contract import ShowsProgress
+from pipeline.stages.integrity import refuse_damaged_shards
 
 _NOT_OF_SAMPLING = {"prompts", "seed", "grid", "require", "price_per_hour", "device", "batch_size"}
 
@@ -42,16 +46,58 @@ class ComparisonError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One of the two."""
+
+    name: str  # as it was typed
+    config: RunConfig
+    encodings: Manifest
+    model: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A score of both runs on the same prompts."""
+
+    name: str
+    first: Estimate
+    second: Estimate
+    difference: Estimate  # second - first, on the same resampled prompts
+
+    @property
+    def verdict(self) -> str:
+        """Which is better, where the interval of the difference does not hold 0."""
+        if self.difference.low <= 0 <= self.difference.high:
+            return "not shown"
+        larger = self.difference.value > 0
+        if self.name == "diversity":  # wrong pictures are diverse too
+            return f"{'B' if larger else 'A'} is more varied"
+        return "B" if larger == self.name.startswith(HIGHER_IS_BETTER) else "A"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one run drew."""
+
+    samples: Pictures
+    judged: Judged
+    spreads: NDArray[np.float64]  # of the samples of one prompt
+    seconds_a_picture: float
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found, and where it is written."""
+    """Two runs on the same prompts."""
 
+    runs: tuple[Run, Run]
+    captions: list[str]  # the prompts
+    drawn: tuple[Drawn, Drawn]
+    real: Pictures  # the held-out pictures of the prompts
     rows: list[Row]
-    prompts: int
-    folder: Path
 
 
-def compare(first: Run, second: Run, prompts: int, out: Path | None, track: ShowsProgress) -> Comparison:
-    """Sample and judge both on the same prompts; write comparison.html, .png and .json. Raises ComparisonError."""
+def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comparison:
+    """Sample and judge both on the same prompts. Raises ComparisonError."""
     check_comparable(first, second)
     held_first, held_second = _common_prompts(first, second, prompts)
     for encodings in {run.encodings.folder: run.encodings for run in (first, second)}.values():
@@ -65,11 +111,13 @@ def compare(first: Run, second: Run, prompts: int, out: Path | None, track: Show
     del models  # two large models need not fit the device at once
     settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
     other = _draw(load_models(second.encodings, second.model, settings), held_second, settings, track)
-    rows = _rows(drawn, other, reference)
-    folder = out or Workspace(first.config.folder).comparisons / _identity(first, second, prompts)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_comparison(folder, (first, second), held_first.captions, (drawn, other), real, rows)
-    return Comparison(rows, len(held_first.captions), folder)
+    return Comparison((first, second), held_first.captions, (drawn, other), real, _rows(drawn, other, reference))
+
+
+def comparison_folder(first: Run, second: Run, prompts: int) -> Path:
+    """Where a comparison is written in the workspace of the first run: the same one lies in the same place."""
+    identity = [[run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)]
+    return Workspace(first.config.folder).comparisons / digest_of([*identity, prompts])[:12]
 
 
 def check_comparable(first: Run, second: Run) -> None:
@@ -125,9 +173,3 @@ def _rows(first: Drawn, second: Drawn, reference: Judged) -> list[Row]:
     n = len(first.spreads)
     first_spread, second_spread = (bootstrap(spread, n) for spread in spreads)
     return [*rows, Row("diversity", first_spread, second_spread, bootstrap_difference(*spreads, n))]
-
-
-def _identity(first: Run, second: Run, prompts: int) -> str:
-    """The name of the folder: the same comparison lies in the same place."""
-    told = [[run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)]
-    return digest_of([*told, prompts])[:12]

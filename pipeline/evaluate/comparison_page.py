@@ -9,60 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_catalog.images import Pictures
-from data_catalog.scores import EXPLAINED, HIGHER_IS_BETTER
-from data_catalog.storage.files import replacing, write_atomically
-from data_catalog.storage.manifest import Manifest
+from data_catalog.scores import EXPLAINED
+from data_catalog.storage.files import make_folder, replacing, write_atomically
 from pipeline.config.run import RunConfig
+from pipeline.evaluate.compare import Comparison
 from pipeline.reporting.image_grid import picture_grid
 from pipeline.reporting.render import picture_uri, render_page
-from pipeline.scoring.bootstrap import Estimate
-from pipeline.scoring.image_scores import Judged
 
 _EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most
 _SHOWN = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One of the two."""
-
-    name: str  # as it was typed
-    config: RunConfig
-    encodings: Manifest
-    model: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A score of both runs on the same prompts."""
-
-    name: str
-    first: Estimate
-    second: Estimate
-    difference: Estimate  # second - first, on the same resampled prompts
-
-    @property
-    def verdict(self) -> str:
-        """Which is better, where the interval of the difference does not hold 0."""
-        if self.difference.low <= 0 <= self.difference.high:
-            return "not shown"
-        larger = self.difference.value > 0
-        if self.name == "diversity":  # wrong pictures are diverse too
-            return f"{'B' if larger else 'A'} is more varied"
-        return "B" if larger == self.name.startswith(HIGHER_IS_BETTER) else "A"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What one run drew."""
-
-    samples: Pictures
-    judged: Judged
-    spreads: NDArray[np.float64]  # of the samples of one prompt
-    seconds_a_picture: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +30,11 @@ class _Prompt:
     note: str
 
 
-def write_comparison(
-    folder: Path,
-    runs: tuple[Run, Run],
-    captions: list[str],
-    drawn: tuple[Drawn, Drawn],
-    real: Pictures,
-    rows: list[Row],
-) -> None:
+def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Write all three files into the folder: for every prompt what both drew, and the held-out picture."""
-    first, second = drawn
+    runs, captions, real, rows = comparison.runs, comparison.captions, comparison.real, comparison.rows
+    first, second = comparison.drawn
+    make_folder(folder)
     gains = second.judged.clip_score - first.judged.clip_score
     order = gains.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(order) // 2)
@@ -101,7 +52,7 @@ def write_comparison(
         rows=rows,
         explained=EXPLAINED,
         differences=config_differences(runs[0].config, runs[1].config),
-        seconds=[told.seconds_a_picture for told in drawn],
+        seconds=[told.seconds_a_picture for told in comparison.drawn],
         prompts=len(captions),
         spread=[prompt(i) for i in shown],
         gains=[prompt(i) for i in order[:extremes]],

@@ -25,12 +25,12 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_pairs
 from pipeline.dataset.split import split_pairs
-from pipeline.evaluate.stage import Held, Models, hold, latency_s, load_models, sample_held_out
-from pipeline.maintenance.verify import refuse_damaged_shards
+from pipeline.evaluate.held_out_samples import Held, Models, hold, latency_s, load_models, sample_held_out
 from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
 from pipeline.scoring.image_scores import Judged, judge, load_judged, save_judged
 from pipeline.scoring.metrics import mean_of
-from pipeline.stages.run_stage import ShowsProgress
+from pipeline.stages.contract import ShowsProgress
+from pipeline.stages.integrity import refuse_damaged_shards
 from tld_model.sampling import MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 _VERSION = 1  # raised by hand when points are drawn or judged otherwise

@@ -19,8 +19,9 @@ from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import settings_that_matter, survey
 from pipeline.stages.remote_workspace import alone_in_storage, look_up
-from pipeline.stages.run_stage import STAGES, settings_that_matter, survey
 
 CHECKPOINTS = "checkpoints"
 

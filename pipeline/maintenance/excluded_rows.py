@@ -12,7 +12,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.url_table.table import open_url_table
 from pipeline.config.download import DownloadConfig
 from pipeline.download.outcomes import last_tries
-from pipeline.stages.run_stage import StageStatus
+from pipeline.stages.freshness import StageStatus
 
 COLUMNS = ("stage", "reason", "row", "url", "caption")
 Row = dict[str, Any]

@@ -11,13 +11,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data_catalog.storage.cached_files import discard, renew
-from data_catalog.storage.digests import FileRecord, file_digest
 from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest_alone
 from data_catalog.storage.receipts import MANIFEST_NAME, Shard, forget_shard, is_released, receipt_path
 from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config.run import RunConfig
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import fingerprint
+from pipeline.stages.integrity import damage_of
 from pipeline.stages.remote_workspace import look_up
-from pipeline.stages.run_stage import STAGES, ShowsProgress, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
         if receipt.exists() and not _says(receipt, shard):
             yield Damage(manifest.stage, receipt, "is not the receipt that the manifest holds", shard)
         for name, record in shard.files.items():
-            if is_released(manifest.folder, name) or not (problem := _problem(manifest.file(name), record)):
+            if is_released(manifest.folder, name) or not (problem := damage_of(manifest.file(name), record)):
                 continue
-            if not renew(manifest.file(name)) or (problem := _problem(manifest.file(name), record)):
+            if not renew(manifest.file(name)) or (problem := damage_of(manifest.file(name), record)):
                 yield Damage(manifest.stage, manifest.file(name), problem, shard)
 
 
@@ -92,39 +93,6 @@ def _says(receipt: Path, shard: Shard) -> bool:
     except ValidationError:
         return False
     return shard.digest.startswith(told.digest) and told.files.items() <= shard.files.items()
-
-
-def _problem(path: Path, record: FileRecord) -> str | None:
-    try:
-        found = path.stat().st_size
-        if found != record.bytes:
-            return f"has {found} bytes, not {record.bytes}"
-        return None if file_digest(path) == record.sha256 else "has other content than when it was finished"
-    except FileNotFoundError:
-        return "is missing"
-    except PermissionError:
-        raise  # nobody knows whether it is damaged
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
-def refuse_damaged(path: Path, record: FileRecord) -> None:
-    """Raise ManifestError where a file is not what it was when it was finished, to the last bit: what is made of it
-    would be wrong, and would count as whole."""
-    if problem := _problem(path, record):
-        raise ManifestError(f"{path} {problem}; mend it with `tld catalog verify … --repair`")
-
-
-def refuse_damaged_shards(output: Manifest, show: ShowsProgress) -> None:
-    """Read all files of an output: a flipped bit would go unseen into what is made of it.
-
-    Raises:
-        ManifestError: names the first file that is not what it was.
-    """
-    records = {name: record for shard in output.shards for name, record in shard.files.items()}
-    for done, (name, record) in enumerate(records.items()):
-        show.progress(done, len(records), f"checking {output.stage} files")
-        refuse_damaged(output.file(name), record)
 
 
 def forget_damaged(verified: Verified) -> None:

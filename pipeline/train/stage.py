@@ -27,8 +27,9 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.split import split_pairs
-from pipeline.maintenance.verify import refuse_damaged_shards
-from pipeline.stages.run_stage import Output, StageFailed, Tracker, survey
+from pipeline.stages.contract import Output, StageFailed, Tracker
+from pipeline.stages.freshness import survey
+from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.train.checkpoints import checkpoints
 from pipeline.train.events import set_events_aside
 from pipeline.train.job import JOB_FILE, TrainJob

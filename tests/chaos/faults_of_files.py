@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from tests.support.faults import Tell, Victim, kill_driver
 
 

@@ -19,7 +19,8 @@ from data_catalog.storage.workspace import OUTPUT_FOLDERS
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
-from pipeline.stages.run_stage import STAGES, survey
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import survey
 from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start, wait_until
 from tests.support.small import TINY, small
 

@@ -12,7 +12,8 @@ from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
-from pipeline.stages.run_stage import Output, run_stage
+from pipeline.stages.contract import Output
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY

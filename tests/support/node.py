@@ -10,7 +10,9 @@ from functools import partial
 
 from flows.orchestration.train_nodes import on_all_nodes
 from pipeline.config.load import load_config
-from pipeline.stages.run_stage import StageFailed, run_stage, survey
+from pipeline.stages.contract import StageFailed
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker

@@ -17,7 +17,7 @@ import numpy as np
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
 from pipeline.config.train import TrainConfig
-from pipeline.stages.run_stage import Output, StageFailed
+from pipeline.stages.contract import Output, StageFailed
 from pipeline.train.stage import train
 from tests.support.command import REPOSITORY
 from tests.support.manifests import encodings_manifest

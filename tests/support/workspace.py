@@ -14,7 +14,8 @@ from data_catalog.storage.receipts import Shard
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
-from pipeline.stages.run_stage import Output, run_stage
+from pipeline.stages.contract import Output
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.loop import initial_state
 from tests.support.image_shards import make_images
 from tests.support.mapping import map_here

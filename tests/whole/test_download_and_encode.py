@@ -16,13 +16,15 @@ from data_catalog.images import ImagePair
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.manifest import Manifest
-from pipeline.compute.worker_pool import map_in_pool
+from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
-from pipeline.stages.run_stage import StageFailed, run_stage, survey
+from pipeline.stages.contract import StageFailed
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from tests.support import pictures as web
 from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from data_catalog.model_files import MODEL_FILE
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from pipeline.train.job import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY

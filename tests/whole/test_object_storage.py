@@ -28,8 +28,9 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.maintenance.cleanup import find_waste, remove
+from pipeline.stages.freshness import survey
 from pipeline.stages.remote_workspace import NoRoomForCopies, brought, look_up, written_alone
-from pipeline.stages.run_stage import run_stage, survey
+from pipeline.stages.run_stage import run_stage
 from tests.support import command
 from tests.support.command import tld
 from tests.support.object_server import object_server

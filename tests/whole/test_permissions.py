@@ -16,7 +16,7 @@ from flows.terminal.errors import cause_outside
 from flows.tracking.store import open_store
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from tests.support.users import as_another_user, shared_folder
 from tests.support.workspace import make_workspace
 from tld_model.checkpoint import read_config

@@ -20,7 +20,8 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
 from pipeline.generate.generator import load_generator
-from pipeline.stages.run_stage import Output, run_stage
+from pipeline.stages.contract import Output
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.run_stage import STAGES
+from pipeline.stages.dag import STAGES
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.small import TINY, small
 

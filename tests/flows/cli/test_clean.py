@@ -18,7 +18,7 @@ from flows.tracking.store import open_store, tracking_uri
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.cleanup import Waste, find_waste, remove
 from pipeline.maintenance.trash import empty_trash, move_to_trash, undo
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from tests.support.command import snapshot, tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides

@@ -14,7 +14,7 @@ from prefect.states import Failed
 
 from flows.terminal.console import UserMistake
 from flows.text_to_image import _may_pass
-from pipeline.stages.run_stage import StageFailed
+from pipeline.stages.contract import StageFailed
 
 
 def because(error: BaseException, cause: BaseException) -> BaseException:

@@ -24,7 +24,7 @@ from flows.orchestration.prefect_server import free_port
 from flows.serve.server import listen
 from flows.terminal.console import UserMistake
 from pipeline.generate.generator import Generator, load_generator
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from tests.support.browser import browser_page, needs_browser
 from tests.support.command import start, tld
 from tests.support.finished import finish

@@ -18,7 +18,7 @@ from flows.terminal.console import UserMistake
 from flows.terminal.errors import at_work, cause_outside
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.tracker import _closing
-from pipeline.stages.run_stage import StageFailed
+from pipeline.stages.contract import StageFailed
 from tests.support.command import CANARY
 from tests.support.faults import fill, small_disk
 

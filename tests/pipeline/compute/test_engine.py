@@ -12,7 +12,8 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
-from pipeline.stages.run_stage import STAGES, settings_that_matter
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import settings_that_matter
 from tests.support.small import TINY, small
 
 

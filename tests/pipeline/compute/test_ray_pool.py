@@ -17,15 +17,19 @@ import pytest
 from data_catalog.storage.manifest import Manifest
 from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.compute import ray_pool
+from pipeline.compute.engine import pool_on
 from pipeline.compute.ray_pool import RayPool
-from pipeline.compute.worker_pool import PoolClosed, ShardFailed, map_in_pool, pool_on, run_with_retries
+from pipeline.compute.shard_map import ShardFailed, map_in_pool, run_with_retries
+from pipeline.compute.worker_pool import PoolClosed
 from pipeline.config.load import load_config
 from pipeline.config.run import EngineConfig, RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.preflight import check_run
-from pipeline.stages.run_stage import MapShards, run_stage, survey
+from pipeline.stages.contract import MapShards
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from tests.pipeline.compute.test_worker_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small

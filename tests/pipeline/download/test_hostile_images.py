@@ -24,13 +24,13 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from pipeline.compute.isolated_process import Budget
 from pipeline.compute.resource_limits import Shortage
-from pipeline.compute.worker_pool import map_in_pool
+from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
-from pipeline.download import stage as download_stage
+from pipeline.download import shard_downloader
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
-from pipeline.stages.run_stage import MapShards, Output, StageFailed
+from pipeline.stages.contract import MapShards, Output, StageFailed
 from tests.support.bombs import jpeg_of_scans
 from tests.support.fragile import Fragile
 from tests.support.image_shards import images_manifest, make_images, read_image_pairs
@@ -92,8 +92,8 @@ def pixels_by_caption(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_each_costs_its_own_row_of_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch(tmp_path / "without", GOOD)
-    monkeypatch.setattr(download_stage, "SquareResizer", Fragile)
-    monkeypatch.setattr(download_stage, "_budget_of", lambda _: Budget(cpu_s=0.5, memory=300 << 20))
+    monkeypatch.setattr(shard_downloader, "SquareResizer", Fragile)
+    monkeypatch.setattr(shard_downloader, "_budget_of", lambda _: Budget(cpu_s=0.5, memory=300 << 20))
     hostile = {f"hostile {number}": body for number, body in enumerate(HOSTILE)}
     output = fetch(tmp_path / "with", {**hostile, **GOOD})
 
@@ -123,7 +123,7 @@ def test_a_machine_that_cannot_decode_loses_no_row_by_it(
         def __call__(self, _body: bytes) -> None:
             raise Shortage("no processes are left")
 
-    monkeypatch.setattr(download_stage, "Isolated", NoDecoder)
+    monkeypatch.setattr(shard_downloader, "Isolated", NoDecoder)
     with pytest.raises(StageFailed, match=r"no processes are left.*Finished shards are kept"):
         fetch(tmp_path, GOOD)
     assert not list((tmp_path / "out").glob("*_stats.json"))

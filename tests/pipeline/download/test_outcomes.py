@@ -23,10 +23,13 @@ from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.run import RunConfig
 from pipeline.download.outcomes import failed_for_now
-from pipeline.download.stage import ShardDownloader, download
+from pipeline.download.shard_downloader import ShardDownloader
+from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.excluded_rows import dropped_rows
-from pipeline.stages.run_stage import StageFailed, run_stage, survey
+from pipeline.stages.contract import StageFailed
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.pictures import encoded, photo

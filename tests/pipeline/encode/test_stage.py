@@ -17,13 +17,13 @@ from data_catalog.excluded_rows import write_dropped
 from data_catalog.images import PackedPair
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest, write_manifest
-from pipeline.compute.worker_pool import map_in_pool
+from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.encode import EncodeConfig
 from pipeline.dataset.encoded_dataset import open_pairs
 from pipeline.encode.image_batches import in_lanes, packed_batches, unpack
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.encode.stage import encode
-from pipeline.stages.run_stage import MapShards, Output, StageFailed
+from pipeline.stages.contract import MapShards, Output, StageFailed
 from tests.support.image_shards import images_manifest, make_images, write_tar
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.compare import ComparisonError, compare
-from pipeline.evaluate.comparison_page import Row, Run, config_differences
+from pipeline.evaluate.compare import ComparisonError, Row, Run, compare
+from pipeline.evaluate.comparison_page import config_differences, write_comparison
 from pipeline.scoring.bootstrap import Estimate
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
@@ -33,9 +33,11 @@ def page(root: Path, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A comparison with a run of other encodings, another model and another seed of its evaluation."""
     changed = {"encode.latent_clip": 6, "train.seed": 1, "evaluate.seed": 5, "evaluate.guidance": 1}
     second = run_of(make_workspace(root, **changed), "second")
-    found = compare(first, second, 8, tmp_path_factory.mktemp("page"), RememberingTracker())
-    assert found.prompts == 8
-    return found.folder / "comparison.html"
+    comparison = compare(first, second, 8, RememberingTracker())
+    assert len(comparison.captions) == 8
+    folder = tmp_path_factory.mktemp("page")
+    write_comparison(folder, comparison)
+    return folder / "comparison.html"
 
 
 def run_of(config: RunConfig, name: str) -> Run:
@@ -65,10 +67,10 @@ def test_every_score_has_both_values_their_difference_and_its_interval(page: Pat
     assert page.with_suffix(".png").stat().st_size > 0
 
 
-def test_both_start_from_the_same_noise(first: Run, tmp_path: Path) -> None:
+def test_both_start_from_the_same_noise(first: Run) -> None:
     """The seed of the first holds for both: without guidance to tell them apart, no number differs."""
     same = other_evaluation(first, seed=first.config.evaluate.seed + 3, guidance=first.config.evaluate.guidance + 1e-9)
-    found = compare(first, same, 4, tmp_path, RememberingTracker())
+    found = compare(first, same, 4, RememberingTracker())
     assert [abs(row.difference.value) < 1e-6 for row in found.rows] == [True] * len(found.rows)
 
 
@@ -89,22 +91,21 @@ def test_the_settings_that_differ_are_told(root: Path) -> None:
     assert config_differences(first, second) == [("train.seed", 0, 1), ("evaluate.guidance", 2.0, 1.0)]
 
 
-def test_what_cannot_be_compared_is_refused_before_any_work(first: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
     track = RememberingTracker()
     with pytest.raises(ComparisonError, match="both are the same model, sampled alike"):
-        compare(first, other_evaluation(first, batch_size=5, prompts=3), 4, tmp_path, track)
+        compare(first, other_evaluation(first, batch_size=5, prompts=3), 4, track)
 
     encoders = {**first.encodings.figures["encoders"], "clip": "other-clip", "clip_identity": "other"}
     judged_otherwise = first.encodings.model_copy(update={"figures": {**first.encodings.figures, "encoders": encoders}})
     with pytest.raises(ComparisonError, match="encoded by 'shapes-clip', those of B by 'other-clip'"):
-        compare(first, Run("other", first.config, judged_otherwise, first.model), 4, tmp_path, track)
+        compare(first, Run("other", first.config, judged_otherwise, first.model), 4, track)
 
     settings = {**first.model.settings, "held_out_fraction": 1e-9}
     trained_on_them = first.model.model_copy(update={"settings": settings, "digest": "other"})
     with pytest.raises(ComparisonError, match="1 pairs are held out of both runs"):
-        compare(first, Run("other", first.config, first.encodings, trained_on_them), 4, tmp_path, track)
+        compare(first, Run("other", first.config, first.encodings, trained_on_them), 4, track)
     assert not track.shown
-    assert not list(tmp_path.iterdir())
 
 
 @needs_browser

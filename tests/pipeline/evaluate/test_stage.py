@@ -17,9 +17,12 @@ from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.stage import evaluate, load_models
+from pipeline.evaluate.held_out_samples import load_models
+from pipeline.evaluate.stage import evaluate
 from pipeline.scoring.image_scores import load_judged, save_judged
-from pipeline.stages.run_stage import StageFailed, run_stage, survey
+from pipeline.stages.contract import StageFailed
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker

@@ -13,12 +13,13 @@ from data_catalog.images import Pictures
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.stage import Held, Models, load_models, sample_held_out
+from pipeline.evaluate.held_out_samples import Held, Models, load_models, sample_held_out
 from pipeline.evaluate.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
 from pipeline.evaluate.sweep_page import write_sweep
 from pipeline.scoring.bootstrap import bootstrap
 from pipeline.scoring.metrics import mean_of
-from pipeline.stages.run_stage import ShowsProgress, survey
+from pipeline.stages.contract import ShowsProgress
+from pipeline.stages.freshness import survey
 from tests.support.browser import needs_browser
 from tests.support.command import tld
 from tests.support.offline_page import DESK, PHONE, opened

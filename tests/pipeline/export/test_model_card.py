@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from data_catalog.storage.manifest import Manifest
 from pipeline.export.model_card import Usage, model_card, public_name
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import survey
 from tests.support.workspace import make_workspace
 
 

@@ -18,7 +18,8 @@ from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.verify import changed_stages, forget_damaged, verify
-from pipeline.stages.run_stage import run_stage, survey
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.command import tld
 from tests.support.mapping import map_here

@@ -17,9 +17,10 @@ from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
-from pipeline.download.stage import recipe_of
+from pipeline.download.shard_downloader import recipe_of
 from pipeline.encode.stage import _recipes
-from pipeline.stages.run_stage import STAGES, fingerprint, settings_that_matter
+from pipeline.stages.dag import STAGES
+from pipeline.stages.freshness import fingerprint, settings_that_matter
 from tld_model.config import DenoiserConfig
 
 STORED = json.loads(Path(__file__).with_name("stored_fingerprints.json").read_text(encoding="utf-8"))

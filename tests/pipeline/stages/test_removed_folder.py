@@ -12,7 +12,9 @@ import pytest
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import Output, StageFailed, run_stage, survey
+from pipeline.stages.contract import Output, StageFailed
+from pipeline.stages.freshness import survey
+from pipeline.stages.run_stage import run_stage
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 

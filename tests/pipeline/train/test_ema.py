@@ -16,7 +16,8 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
 from pipeline.scoring.held_out_loss import held_out_loss
-from pipeline.stages.run_stage import Output, run_stage
+from pipeline.stages.contract import Output
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small

@@ -24,8 +24,8 @@ from pipeline.download.http.addresses import shared_by
 from pipeline.download.http.connections import Slots
 from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
-from pipeline.download.stage import ShardDownloader
-from pipeline.stages.run_stage import StageFailed
+from pipeline.download.shard_downloader import ShardDownloader
+from pipeline.stages.contract import StageFailed
 from tests.pipeline.download.http.test_opener import config, fetch, names
 from tests.support import hostile
 from tests.support.hostile import Hostile

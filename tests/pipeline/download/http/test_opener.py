@@ -27,7 +27,7 @@ from pipeline.download.http.addresses import may_connect
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener, is_transient
 from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
-from pipeline.download.stage import ShardDownloader
+from pipeline.download.shard_downloader import ShardDownloader
 from tests.support import hostile
 from tests.support.hostile import Hostile
 

@@ -1,0 +1,43 @@
+"""Progress of a download: images per second, share of successes, time left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from data_catalog.storage.receipts import Shard
+from pipeline.stages.contract import Tracker
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+@dataclass(slots=True)
+class DownloadProgress:
+    """What a person sees while it downloads."""
+
+    track: Tracker
+    rows: int  # of the table
+    _fetched: int = 0  # pictures of this run
+    _asked: int = 0  # URLs of this run
+    _started: float = field(default_factory=time.monotonic)
+
+    def finished(self, receipt: Shard, done: dict[str, Shard]) -> None:
+        """A shard was fetched; tell of all so far."""
+        done[receipt.name] = receipt
+        self._fetched += receipt.rows
+        pictures = sum(shard.rows for shard in done.values())
+        failed = sum(sum(shard.figures["failed"].values()) for shard in done.values())
+        asked = pictures + failed
+        self._asked += receipt.rows + sum(receipt.figures["failed"].values())
+        left_s = (self.rows - asked) * (time.monotonic() - self._started) / self._asked if self._asked else 0
+        note = f"{self.images_per_s:.0f} images/s  {pictures / max(asked, 1):.1%} successful  ETA {_clock(left_s)}"
+        self.track.progress(asked, max(self.rows, asked), note)
+        self.track.metrics({"pictures": pictures, "failed": failed, "images_per_s": self.images_per_s}, step=len(done))
+
+    @property
+    def images_per_s(self) -> float:
+        """Pictures that this run fetched, a second."""
+        return round(self._fetched / max(time.monotonic() - self._started, 1e-9), 1)

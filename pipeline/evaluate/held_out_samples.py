@@ -1,0 +1,139 @@
+"""Samples of held-out captions, the held-out images themselves, and what both are scored with."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_catalog.images import Pictures
+from data_catalog.model_files import average_file
+from data_catalog.storage.digests import digest_of
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.workspace import Workspace
+from pipeline.compute.devices import choose_device
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.dataset.encoded_dataset import Batch, EncodedPairs
+from pipeline.scoring.image_scores import Judged, embed_pictures, judge, load_judged, save_judged
+from pipeline.scoring.metrics import diversity
+from pipeline.stages.contract import ShowsProgress
+from pipeline.stages.integrity import refuse_damaged
+from tld_model.checkpoint import check_encoders, load_denoiser
+from tld_model.denoiser import Denoiser
+from tld_model.encoders.clip import Clip, ImageCodec, load_clip, load_image_codec
+from tld_model.sampler import guided, noise_levels, sample
+
+_DIVERSITY_PROMPTS = 16
+_DIVERSITY_SAMPLES = 8  # of each
+_LATENCY_RUNS = 5
+_JUDGED = 1  # raised by hand when reference pictures are judged otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What it takes to sample and judge."""
+
+    denoiser: Denoiser
+    codec: ImageCodec
+    clip: Clip
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Held-out pairs that are sampled."""
+
+    pairs: EncodedPairs
+    numbers: NDArray[np.int64]  # among all pairs
+    captions: list[str]
+    batch: Batch
+
+
+def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) -> Models:
+    """The denoiser with the encoders that it was trained on. Raises CheckpointError, EncoderError or ManifestError."""
+    device = choose_device(config.device)
+    encoders = encodings.figures["encoders"]
+    denoiser = model.file(average_file(config.ema))
+    for record in (shard.files[denoiser.name] for shard in model.shards if denoiser.name in shard.files):
+        refuse_damaged(denoiser, record)
+    check_encoders(denoiser, encoders["vae"], encoders["clip"])
+    return Models(
+        load_denoiser(denoiser, device),
+        load_image_codec(encoders["vae"], device),
+        load_clip(encoders["clip"], device),
+        device,
+    )
+
+
+def hold(pairs: EncodedPairs, numbers: NDArray[np.int64], captions: list[str]) -> Held:
+    """The pairs of these numbers, which have these captions."""
+    return Held(pairs, numbers, captions, pairs.take(numbers))
+
+
+def sample_held_out(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
+    """One sample for each held-out caption; sample i depends on the seed and i alone."""
+    generator = torch.Generator().manual_seed(config.seed)
+    noise = torch.randn(held.batch.latents.shape, generator=generator)
+    denoise = guided(models.denoiser, config.guidance, config.guidance_interval)
+    levels = noise_levels(config.steps)
+    pictures: list[Pictures] = []
+    for start in range(0, len(noise), config.batch_size):
+        part = slice(start, start + config.batch_size)
+        there = noise[part].to(models.device), held.batch.text[part].to(models.device)
+        latents = sample(config.solver, denoise, *there, levels)
+        pictures.append(_decode(models, latents, config.batch_size))
+        track.progress(min(start + config.batch_size, len(noise)), len(noise), f"sampled in {config.steps} steps each")
+    return np.concatenate(pictures)
+
+
+def _decode(models: Models, latents: Tensor, batch_size: int) -> Pictures:
+    """scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]"""
+    parts = [models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy() for part in latents.split(batch_size)]
+    pictures: Pictures = np.concatenate(parts)
+    return pictures
+
+
+def decode_held_out(models: Models, held: Held, positions: list[int], batch_size: int) -> Pictures:
+    """The held-out pictures themselves, through the VAE."""
+    return _decode(models, held.batch.latents[positions], batch_size)
+
+
+def judged_reference(models: Models, held: Held, encodings: Manifest, batch_size: int, workspace: Workspace) -> Judged:
+    """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same encodings."""
+    identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held.numbers.tolist()]
+    path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
+    if (known := load_judged(path)) is not None:
+        return known
+    pictures = decode_held_out(models, held, list(range(len(held.captions))), batch_size)
+    judged = judge(models.clip, pictures, held.captions, batch_size)
+    save_judged(judged, path)
+    return judged
+
+
+def diversity_of_prompts(
+    models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress
+) -> NDArray[np.float64]:
+    """How far samples of one prompt differ, for each of the first prompts; from noise that no other score saw."""
+    prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
+    captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
+    several = hold(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
+    samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
+    features = embed_pictures(models.clip, samples, config.batch_size)
+    of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
+    return of_each
+
+
+def latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
+    """How long a person waits for one picture, seconds: the median of a few."""
+    one = hold(held.pairs, held.numbers[:1], held.captions[:1])
+    took = []
+    for _ in range(_LATENCY_RUNS):
+        started = time.monotonic()
+        sample_held_out(models, one, config, track)
+        took.append(time.monotonic() - started)
+    return statistics.median(took)

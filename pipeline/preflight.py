@@ -6,9 +6,6 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-from pydantic import BaseModel, ValidationError
 
 from data_catalog.model_files import model_file
 from data_catalog.shapes import dataset as shapes
@@ -20,7 +17,7 @@ from pipeline.compute.resource_limits import descriptor_limit
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.dataset.caption_sampling import wrong_weights
-from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
+from tld_model.encoders.config_files import ClipConfig, VaeConfig, encoder_config, encoder_problem, vae_downscale
 
 _FEWEST_DESCRIPTORS = 128  # pipes to workers and servers, connections, files of shards
 
@@ -45,35 +42,18 @@ def _encoders(config: RunConfig) -> Iterator[str]:
             yield f"{setting}: {problem}"
 
 
-def encoder_problem(name: str) -> str | None:
-    """Why this cannot be an encoder, where that can be known."""
-    folder, shipped = encoder_folder(name), ", ".join(SHIPPED_ENCODERS)
-    if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-        return f"{name!r} is neither a folder, nor a Hugging Face name (owner/name), nor one of {shipped}"
-    if folder and not (folder / "config.json").exists():
-        return f"{str(folder)!r} holds no config.json, so it is no encoder"
-    return None
-
-
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
     """Compare the model with encoders on this disk; those on a hub are checked once they are there."""
-    if (vae := _encoder_config(config.encode.vae, _VaeConfig)) is not None:
+    if (vae := encoder_config(config.encode.vae, VaeConfig)) is not None:
         factor = vae_downscale(config.encode.vae)
         if factor and config.download.image_size % factor:
             yield f"download.image_size: {config.download.image_size} is not a multiple of {factor}, as the VAE needs"
         elif factor:
             yield from _differs(config, "latent_size", config.download.image_size // factor)
         yield from _differs(config, "latent_channels", vae.latent_channels)
-    if (clip := _encoder_config(config.encode.clip, _ClipConfig)) is not None:
+    if (clip := encoder_config(config.encode.clip, ClipConfig)) is not None:
         pooled = config.model.text == "pooled"
         yield from _differs(config, "text_dim", clip.projection_dim if pooled else clip.text_config.hidden_size)
-
-
-def vae_downscale(name: str) -> int | None:
-    """Pixels of a VAE's latent, each way, where its config is on this disk."""
-    vae = _encoder_config(name, _VaeConfig) or _VaeConfig()
-    levels = vae.block_out_channels or vae.encoder_block_out_channels
-    return 2 ** (len(levels) - 1) if levels else None
 
 
 def _captions(config: RunConfig) -> Iterator[str]:
@@ -97,37 +77,6 @@ def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
     have = getattr(config.model, name)
     if made is not None and have != made:
         yield f"model.{name}: is {have}, but the encoders will make {made}; set model.{name}={made}"
-
-
-_Kind = TypeVar("_Kind", bound=BaseModel)
-
-
-class _VaeConfig(BaseModel):
-    """What we look at in the config.json of a VAE."""
-
-    latent_channels: int | None = None
-    block_out_channels: tuple[int, ...] = ()
-    encoder_block_out_channels: tuple[int, ...] = ()  # of AutoencoderTiny
-
-
-class _TextConfig(BaseModel):
-    hidden_size: int | None = None
-
-
-class _ClipConfig(BaseModel):
-    """What we look at in that of a CLIP."""
-
-    projection_dim: int | None = None
-    text_config: _TextConfig = _TextConfig()
-
-
-def _encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:
-    """The config of an encoder in a folder; None where there is none, or another: its loader says what is wrong."""
-    folder = encoder_folder(name)
-    try:
-        return kind.model_validate_json((folder / "config.json").read_bytes()) if folder else None
-    except (OSError, ValidationError):
-        return None
 
 
 def _shapes_size(config: RunConfig) -> Iterator[str]:

@@ -29,7 +29,7 @@ def test_each_library_is_named_where_it_belongs() -> None:
         "pipeline/export/diffusers_transformer.py",
     }  # by exports, which diffusers runs
     example = "pipeline/export/diffusers.py"  # in the text of the card
-    assert users_of("diffusers") == {"tld_model/encoders/clip.py", example, *carried}
+    assert users_of("diffusers") == {"tld_model/encoders/vae.py", example, *carried}
     assert users_of("transformers") == {"tld_model/encoders/clip.py", "pipeline/export/diffusers_pipeline.py"}
 
 

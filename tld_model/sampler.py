@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tld_model.sampling import SolverName
+from tld_model.config import SolverName
 
 # (noisy [b, c, z, z], noise levels [b], text [b, t] or [b, l, t]) -> clean [b, c, z, z]
 DenoiseFn = Callable[[Tensor, Tensor, Tensor], Tensor]

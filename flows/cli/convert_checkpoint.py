@@ -103,7 +103,7 @@ def export_checkpoint(
 
 def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -> None:
     """Raise UserMistake, all problems at once, where an import cannot work."""
-    from pipeline.preflight import encoder_problem
+    from tld_model.encoders.config_files import encoder_problem
 
     problems = [f"--{kind}: {problem}" for kind, name in encoders.items() if (problem := encoder_problem(name))]
     if place := folder_problems(path.parent, with_parents=True):

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from flows.cli.model_source import Model, WhichModel
 from flows.terminal.console import UserMistake
-from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig

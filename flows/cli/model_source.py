@@ -137,7 +137,7 @@ def trained_run(
 def _named(model: Path, settings: RunConfig) -> WhichModel:
     """A denoiser's file, and the encoders of a run that needs no output."""
     from data_catalog.model_files import model_file
-    from pipeline.preflight import encoder_problem
+    from tld_model.encoders.config_files import encoder_problem
 
     path, encode = model_file(model), settings.encode
     problems = [

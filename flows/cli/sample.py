@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from flows.cli.model_source import Model, which_model
 from flows.cli.sample_request import is_folder, put_together, read_picture, read_prompts, read_size, size_misfit
 from flows.terminal.console import Config, UserMistake, console, load, prompts_and_overrides
-from tld_model.sampling import SolverName
+from tld_model.config import SolverName
 
 if TYPE_CHECKING:
     from flows.terminal.progress import Progress

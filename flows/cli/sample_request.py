@@ -110,8 +110,8 @@ def _option(where: str) -> str:
 def size_misfit(drawing: Drawing, chosen: WhichModel) -> list[str]:
     """Why a model cannot draw at this size, as far as its files tell before it is loaded. Raises CheckpointError."""
     from pipeline.generate.generator import size_problem
-    from pipeline.preflight import vae_downscale
     from tld_model.checkpoint import read_config
+    from tld_model.encoders.config_files import vae_downscale
 
     downscale = vae_downscale(chosen.vae)
     if drawing.size is None or downscale is None:

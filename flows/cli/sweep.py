@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from flows.cli.model_source import trained_run
 from flows.terminal.console import Config, UserMistake, console, load
-from tld_model.sampling import SolverName
+from tld_model.config import SolverName
 
 
 def sweep(

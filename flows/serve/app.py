@@ -48,7 +48,7 @@ from pipeline.serving.batch_queue import (
     Told,
 )
 from pipeline.serving.requests import DrawingRequest
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 _BATCHES_WAITING = 4  # as long a queue as that many full batches
 # For the OpenAPI page alone: the guard has asked before.

@@ -21,7 +21,7 @@ from data_catalog.image_formats import open_picture
 from pipeline.generate.tiling import Border
 from pipeline.serving.batch_queue import Finished
 from pipeline.serving.requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 MAX_COUNT = 16
 LARGEST_PICTURE = 6_000_000  # characters

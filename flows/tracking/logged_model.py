@@ -24,7 +24,7 @@ from data_catalog.images import Pictures
 from data_catalog.model_files import MODEL_FILE, average_file
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.generator import Generator, load_generator
-from tld_model.sampling import MOST_STEPS, Sampling
+from tld_model.config import MOST_STEPS, Sampling
 
 DETAILS_FILE = "model.json"  # encoders, and how the run draws
 

@@ -38,7 +38,7 @@ from pipeline.dataset.split import split_pairs
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.train.loop import initial_state, train_step
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import ImageCodec, load_image_codec
+from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 Part = Literal["encode", "load", "train", "denoise", "decode"]

@@ -6,17 +6,17 @@ import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from pipeline.compute.worker_pool import Item, OpenPool, Pool, Result, Run, ShardPool, WorkerDied, _Finishing
+from pipeline.compute.worker_pool import Item, OpenPool, Pool, Result, Run, ShardFailed, ShardPool, WorkerDied
 
 TRIES = 3  # of a shard whose worker died
 
 
-class ShardFailed(RuntimeError):
-    """A shard at which every worker died, or for which none could be started; the message says what to do."""
+class _Finishing(Protocol):
+    """A future, of whichever library."""
 
-    exit_code = 1
+    def add_done_callback(self, fn: Callable[[Any], None], /) -> None: ...
 
 
 Submitted = TypeVar("Submitted", bound=_Finishing)

@@ -23,7 +23,6 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from pipeline.compute.shard_map import ShardFailed
 from pipeline.compute.stalled_process import Standstill
 
 Item = TypeVar("Item")
@@ -34,6 +33,12 @@ _STANDSTILL_S = 120.0
 
 class WorkerDied(RuntimeError):
     """A worker process went away (out of memory, crash, deadline): the shard can be tried again."""
+
+
+class ShardFailed(RuntimeError):
+    """A shard at which every worker died, or for which none could be started; the message says what to do."""
+
+    exit_code = 1
 
 
 class PoolClosed(RuntimeError):
@@ -188,12 +193,6 @@ class ShardPool(Generic[Item, Result]):
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-
-
-class _Finishing(Protocol):
-    """A future, of whichever library."""
-
-    def add_done_callback(self, fn: Callable[[Any], None], /) -> None: ...
 
 
 def _could_not_start(error: OSError) -> str:

@@ -9,7 +9,7 @@ from pydantic import (
 
 from data_catalog.scores import SCORES
 from pipeline.config.section import Section
-from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 
 class EvaluateConfig(Section):

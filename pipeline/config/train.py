@@ -15,7 +15,7 @@ from pydantic import (
 
 from pipeline.config.paths import FilePath
 from pipeline.config.section import Section
-from tld_model.sampling import LARGEST_SEED
+from tld_model.config import LARGEST_SEED
 
 _Decays = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], ...],

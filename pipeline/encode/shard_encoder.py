@@ -36,8 +36,9 @@ from pipeline.encode.image_batches import DESCRIPTION, ImageBatch, PackedBatch, 
 from pipeline.encode.latent_statistics import figures_from, measure, sums_of
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
-from tld_model.encoders.clip import Clip, EncodedText, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders.clip import Clip, EncodedText, load_clip
 from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]

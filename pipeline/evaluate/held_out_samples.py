@@ -25,7 +25,8 @@ from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged
 from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import Clip, ImageCodec, load_clip, load_image_codec
+from tld_model.encoders.clip import Clip, load_clip
+from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 _DIVERSITY_PROMPTS = 16

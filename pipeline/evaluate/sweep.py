@@ -31,7 +31,7 @@ from pipeline.scoring.image_scores import Judged, judge, load_judged, save_judge
 from pipeline.scoring.metrics import mean_of
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
-from tld_model.sampling import MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 _VERSION = 1  # raised by hand when points are drawn or judged otherwise
 

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from tld_model.config import Sampling, SolverName
 from tld_model.sampler import SOLVERS, guided, noise_levels, sample
-from tld_model.sampling import Sampling, SolverName
 
 _OUTPUT_TYPES = ("pil", "np", "latent")
 

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from data_catalog.images import Pictures
 from pipeline.compute.devices import choose_device
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
-from tld_model.config import DenoiserConfig
+from tld_model.config import USUAL, DenoiserConfig, Sampling
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import ImageCodec, TextEncoder, load_image_codec, load_text_encoder
+from tld_model.encoders.clip import TextEncoder, load_text_encoder
+from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
-from tld_model.sampling import USUAL, Sampling
 
 Size = tuple[int, int]  # width and height, pixels
 

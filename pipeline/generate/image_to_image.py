@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from data_catalog.images import Pictures
 from pipeline.generate.generator import Generator
+from tld_model.config import USUAL, Sampling
 from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
-from tld_model.sampling import USUAL, Sampling
 
 USUAL_STRENGTH = 0.7
 

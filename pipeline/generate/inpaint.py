@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from data_catalog.images import Pictures
 from pipeline.generate.generator import Generator
 from pipeline.generate.image_to_image import check_picture, levels_from
+from tld_model.config import USUAL, Sampling
 from tld_model.inpainting import held_to, known_part, latent_mask, with_known
 from tld_model.sampler import sample
-from tld_model.sampling import USUAL, Sampling
 
 _AGAIN_FROM = 0.7  # noise level
 _OTHER_NOISE = 1 << 32  # from a seed to one that no picture beside it has

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from data_catalog.images import Pictures
 from pipeline.generate.generator import Generator
+from tld_model.config import USUAL, Sampling
 from tld_model.sampler import DenoiseFn, noise_levels, sample
-from tld_model.sampling import USUAL, Sampling
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from pipeline.generate.generator import Generator
 from pipeline.generate.image_to_image import check_picture, edge_of
 from pipeline.generate.inpaint import inpaint
 from pipeline.generate.tiling import Border, Window, check_overlap, windows_around
-from tld_model.sampling import USUAL, Sampling
+from tld_model.config import USUAL, Sampling
 
 
 def outpaint(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tld_model.sampling import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 Layout = Literal["picture", "grid"]
 Device = Literal["cpu", "gpu"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.generate.tiling import Border, usual_overlap, windows_around
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 
 @dataclass(frozen=True, slots=True)

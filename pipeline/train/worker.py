@@ -44,7 +44,7 @@ from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import spread
 from tld_model.checkpoint import save_denoiser
-from tld_model.encoders.clip import ImageCodec, load_image_codec
+from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 _SAMPLES = 16

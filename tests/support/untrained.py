@@ -7,7 +7,8 @@ import torch
 from pipeline.generate.generator import Generator
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import load_image_codec, load_text_encoder
+from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.vae import load_image_codec
 
 
 def untrained_generator(**changed: object) -> Generator:

@@ -5,12 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tld_model.config import DenoiserConfig
+from tld_model.config import DenoiserConfig, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise
 from tld_model.inpainting import draw_masks, held_to, known_part, latent_mask, with_known
 from tld_model.sampler import guided, noise_levels, sample
-from tld_model.sampling import SolverName
 from tld_model.weight_transfer import carry_over
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tld_model.checkpoint import CheckpointError
-from tld_model.config import DenoiserConfig
+from tld_model.config import DenoiserConfig, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.original_checkpoint import export_published, import_published
 from tld_model.original_layouts import LAYOUTS, Layout, to_layout
 from tld_model.sampler import guided, noise_levels, sample
-from tld_model.sampling import SolverName
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fixtures/published_checkpoints"
 BOTH: tuple[Layout, ...] = ("main", "legacy")

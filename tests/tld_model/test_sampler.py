@@ -13,8 +13,8 @@ from diffusers import (
 )
 from torch import Tensor
 
+from tld_model.config import SolverName
 from tld_model.sampler import SOLVERS, guided, noise_levels, sample
-from tld_model.sampling import SolverName
 
 ALL: tuple[SolverName, ...] = get_args(SolverName)
 STEPS = 12

@@ -29,7 +29,8 @@ from tests.support import pictures as web
 from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders.clip import load_clip, load_image_codec
+from tld_model.encoders.clip import load_clip
+from tld_model.encoders.vae import load_image_codec
 from tld_model.quantize import Quantization, dequantize, quantize
 
 

@@ -1,8 +1,6 @@
-"""CLIP and the VAE: raw pixels => raw latents => scaled latents, and text or pixels => embeddings.
+"""CLIP: captions or pixels => embeddings. The only file that names transformers.
 
-The only file that names diffusers and transformers. Knows nothing of shards or batches of a data set.
-
-b batch   c latent channels   h, w pixels   z latent size   d embedding width   l tokens of a caption   t their width
+b batch   h, w pixels   d embedding width   l tokens of a caption   t their width
 """
 
 from __future__ import annotations
@@ -14,76 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from tld_model.config import TextForm
-from tld_model.encoders.pretrained import EncoderError, load_files, load_model
+from tld_model.encoders.pretrained import EncoderError, load_files, load_model, weights_dtype
 
 transformers_logging.set_verbosity_error()
-diffusers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 # Pixel statistics of CLIP's training set, the same in all published CLIP models.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-
 _HIGHEST_TOKEN = 2  # eos_token_id of the first CLIP configs; transformers then takes the highest id for the end
-
-# The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some GB.
-_PIXELS_AT_ONCE = 64 * 256 * 256
-
-
-@dataclass(frozen=True, slots=True)
-class ImageCodec:
-    """A VAE between raw pixels, uint8 [b, 3, h, w], and scaled latents, float32 [b, c, h/8, w/8].
-
-    Scaled latents are (raw latents - shift) * scaling_factor, which have a spread of about 1.
-    """
-
-    vae: Any  # AutoencoderKL or AutoencoderTiny
-    scaling_factor: float
-    shift: float
-    latent_channels: int
-    downscale: int
-
-    @property
-    def has_posterior(self) -> bool:
-        """Whether latents have a spread to draw from; those of AutoencoderTiny have none."""
-        return not isinstance(self.vae, AutoencoderTiny)
-
-    @torch.inference_mode()
-    def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The mean of the posterior; with standard normal noise [b, c, z, z], a draw from it: mean + std * noise."""
-        at_once = _pictures_at_once(*pixels.shape[2:])
-        parts = noise.split(at_once) if noise is not None else [None] * -(-len(pixels) // at_once)
-        return torch.cat([self._encode(*part) for part in zip(pixels.split(at_once), parts, strict=True)])
-
-    def _encode(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
-        signed = pixels.to(self.vae.device).to(self.vae.dtype) / 127.5 - 1
-        encoded = self.vae.encode(signed)
-        raw = (encoded.latent_dist.mean if self.has_posterior else encoded.latents).float()
-        if noise is not None:
-            raw = raw + encoded.latent_dist.std.float() * noise.to(raw.device)
-        scaled: Tensor = (raw - self.shift) * self.scaling_factor
-        return scaled
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents [b, c, z, z] -> raw pixels, uint8 [b, 3, h, w]"""
-        at_once = _pictures_at_once(*(side * self.downscale for side in latents.shape[2:]))
-        return torch.cat([self._decode(part) for part in latents.split(at_once)])
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        raw = latents.to(self.vae.device).float() / self.scaling_factor + self.shift
-        signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
-        pixels: Tensor = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,31 +134,6 @@ class Clip:
         return embeddings.float()
 
 
-def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool = False) -> ImageCodec:
-    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where `safetensors_only`
-    and its weights are in another format."""
-
-    def load(source: str | Path, **options: Any) -> Any:
-        kind = AutoencoderKL.load_config(source, **options).get("_class_name")
-        classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-        if kind not in classes:
-            raise EncoderError(f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}")
-        kinds = safetensors_only or None
-        return classes[kind].from_pretrained(source, use_safetensors=kinds, output_loading_info=True, **options)
-
-    vae = load_model("VAE", name_or_path, load)
-    dtype = torch.float32 if vae.config.get("force_upcast") else _dtype(device)  # it overflows in half precision
-    vae = vae.to(device, dtype).eval()
-    levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
-    return ImageCodec(
-        vae=vae,
-        scaling_factor=float(vae.config["scaling_factor"]),
-        shift=float(vae.config.get("shift_factor") or 0.0),
-        latent_channels=int(vae.config["latent_channels"]),
-        downscale=2 ** (levels - 1),
-    )
-
-
 def load_text_encoder(
     name_or_path: str, device: str, form: TextForm = "pooled", *, safetensors_only: bool = False
 ) -> TextEncoder:
@@ -271,17 +190,8 @@ def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
     return tokenizer
 
 
-def _pictures_at_once(height: int, width: int) -> int:
-    """Large pictures go through the VAE a few at a time, so that any batch fits the device."""
-    return max(1, _PIXELS_AT_ONCE // (height * width))
-
-
 def _ready(model: Any, device: str) -> Any:
-    return model.to(device=device, dtype=_dtype(device)).eval()
-
-
-def _dtype(device: str) -> torch.dtype:
-    return torch.float16 if device.startswith("cuda") else torch.float32
+    return model.to(device=device, dtype=weights_dtype(device)).eval()
 
 
 def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> Any:

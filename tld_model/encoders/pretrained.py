@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from tld_model.encoders.names import encoder_folder
@@ -55,6 +56,11 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
             f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no folder of that name; "
             f"download it elsewhere and give its path ({said})"
         ) from error
+
+
+def weights_dtype(device: str) -> torch.dtype:
+    """The type in which an encoder computes on a device."""
+    return torch.float16 if device.startswith("cuda") else torch.float32
 
 
 def _first_of(error: Exception) -> str:

@@ -26,7 +26,7 @@ from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
 from tests.support.workspace import make_workspace, overrides
 from tld_model.checkpoint import save_denoiser
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 STAR, CIRCLE = "a small red star", "ein grüner Kreis ✶ auf weiß"
 QUICK = ("evaluate.steps=2", "evaluate.guidance=3", "evaluate.device=cpu")

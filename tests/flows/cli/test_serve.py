@@ -30,10 +30,11 @@ from tests.support.command import start, tld
 from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
-from tld_model.encoders.clip import load_image_codec, load_text_encoder
+from tld_model.config import Sampling
+from tld_model.encoders.clip import load_text_encoder
 from tld_model.encoders.names import SHIPPED_ENCODERS
 from tld_model.encoders.pretrained import EncoderError
-from tld_model.sampling import Sampling
+from tld_model.encoders.vae import load_image_codec
 
 pytestmark = pytest.mark.slow
 

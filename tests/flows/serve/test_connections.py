@@ -18,7 +18,7 @@ from flows.serve.connections import MOST_CONNECTIONS, LimitedProtocol, connectio
 from flows.serve.guard import Access, read_access
 from flows.terminal.console import UserMistake
 from tests.support.live import ask, live
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 
 class Impatient(LimitedProtocol):

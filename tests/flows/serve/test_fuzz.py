@@ -24,7 +24,7 @@ from pipeline.serving.requests import DrawingRequest
 from tests.support.generated import generated
 from tests.support.live import ask, ask_on, live
 from tests.support.untrained import untrained_generator
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 CARD = Card(
     name="test",

@@ -16,7 +16,7 @@ from flows.tracking.registry import Registered, contest, registered_files
 from pipeline.generate.generator import load_generator
 from tests.support.command import tld
 from tests.support.small import TINY, small
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 pytestmark = pytest.mark.slow
 

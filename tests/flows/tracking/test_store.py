@@ -26,7 +26,7 @@ from flows.tracking.store import RecordUnusable, Store, open_client, open_store
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from tests.support.small import TINY, small
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.compute import ray_pool
 from pipeline.compute.engine import pool_on
 from pipeline.compute.ray_pool import RayPool
-from pipeline.compute.shard_map import ShardFailed, map_in_pool, run_with_retries
-from pipeline.compute.worker_pool import PoolClosed
+from pipeline.compute.shard_map import map_in_pool, run_with_retries
+from pipeline.compute.worker_pool import PoolClosed, ShardFailed
 from pipeline.config.load import load_config
 from pipeline.config.run import EngineConfig, RunConfig
 from pipeline.config.section import ConfigError

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.compute import worker_pool as pool
-from pipeline.compute.shard_map import ShardFailed, map_in_pool
-from pipeline.compute.worker_pool import ShardPool, WorkerDied
+from pipeline.compute.shard_map import map_in_pool
+from pipeline.compute.worker_pool import ShardFailed, ShardPool, WorkerDied
 
 
 def square() -> Callable[[int], tuple[int, int]]:

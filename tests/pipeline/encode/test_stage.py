@@ -27,8 +27,9 @@ from pipeline.stages.contract import MapShards, Output, StageFailed
 from tests.support.image_shards import images_manifest, make_images, write_tar
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders.clip import Clip, ImageCodec, load_image_codec
+from tld_model.encoders.clip import Clip
 from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.vae import ImageCodec, load_image_codec
 
 
 def config_with(**settings: Any) -> EncodeConfig:

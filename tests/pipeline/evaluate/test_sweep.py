@@ -26,7 +26,7 @@ from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace, overrides
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 
 def point(steps: int, latency_s: float, right: int, of: int = 200) -> Point:

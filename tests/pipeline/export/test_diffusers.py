@@ -24,11 +24,10 @@ from pipeline.export.model_card import Usage, card_of_weights
 from pipeline.generate.generator import Generator
 from tests.support import load_exports
 from tests.support.untrained import untrained_generator
-from tld_model.config import DenoiserConfig
+from tld_model.config import DenoiserConfig, Sampling
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_text_encoder
 from tld_model.sampler import guided, noise_levels, sample
-from tld_model.sampling import Sampling
 
 pytestmark = pytest.mark.slow
 

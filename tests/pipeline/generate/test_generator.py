@@ -15,10 +15,9 @@ from pipeline.generate.generator import Generator, SizeError
 from tests.support.command import REPOSITORY
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
-from tld_model.config import DenoiserConfig, TextForm
+from tld_model.config import DenoiserConfig, Sampling, SolverName, TextForm
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_text_encoder
-from tld_model.sampling import Sampling, SolverName
 
 PROMPTS = ["a star", "a large green circle in the bottom right on a white background", "红"]
 SAMPLING = Sampling(steps=3, guidance=3.0)

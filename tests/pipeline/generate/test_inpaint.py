@@ -9,8 +9,9 @@ from pipeline.generate.generator import Generator
 from pipeline.generate.image_to_image import PictureError
 from pipeline.generate.inpaint import inpaint
 from tests.support.untrained import untrained_generator
-from tld_model.encoders.clip import load_image_codec, load_text_encoder
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
+from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.vae import load_image_codec
 
 SAMPLING = Sampling(steps=2)
 BOTH = pytest.mark.parametrize("inpainting", [False, True])

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.generate.interpolate import interpolate, slerp
 from tests.support.untrained import untrained_generator
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 SAMPLING = Sampling(steps=3, guidance=2.0)
 ENDS = ("a star", "a large blue circle in the top left on a white background")

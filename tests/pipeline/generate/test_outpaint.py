@@ -10,7 +10,7 @@ from pipeline.generate.generator import Generator
 from pipeline.generate.outpaint import outpaint, panorama
 from pipeline.generate.tiling import Border, WindowError
 from tests.support.untrained import untrained_generator
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 SAMPLING = Sampling(steps=2)
 

@@ -21,7 +21,7 @@ from pipeline.serving.batch_queue import (
     Told,
 )
 from pipeline.serving.requests import DrawingRequest, PictureRequest
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 STEPS = 3
 

@@ -14,7 +14,7 @@ from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import InterpolationRequest, OutpaintingRequest, PictureRequest, share_a_batch
 from tests.support.untrained import untrained_generator
-from tld_model.sampling import Sampling
+from tld_model.config import Sampling
 
 SAMPLING = Sampling(steps=4, guidance=3.0)
 STAR = PictureRequest("a small red star", seed=7, count=2, sampling=SAMPLING)

@@ -17,7 +17,7 @@ from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
 from pipeline.train.worker import Stop, Training
 from tests.support.training import MODEL, SETTINGS, write_encodings
-from tld_model.encoders.clip import load_image_codec
+from tld_model.encoders.vae import load_image_codec
 
 
 @pytest.fixture

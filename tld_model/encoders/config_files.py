@@ -1,0 +1,57 @@
+"""What the config.json of an encoder on this disk says, read without torch."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
+
+
+def encoder_problem(name: str) -> str | None:
+    """Why this cannot be an encoder, where that can be known."""
+    folder, shipped = encoder_folder(name), ", ".join(SHIPPED_ENCODERS)
+    if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        return f"{name!r} is neither a folder, nor a Hugging Face name (owner/name), nor one of {shipped}"
+    if folder and not (folder / "config.json").exists():
+        return f"{str(folder)!r} holds no config.json, so it is no encoder"
+    return None
+
+
+def vae_downscale(name: str) -> int | None:
+    """Pixels of a VAE's latent, each way, where its config is on this disk."""
+    vae = encoder_config(name, VaeConfig) or VaeConfig()
+    levels = vae.block_out_channels or vae.encoder_block_out_channels
+    return 2 ** (len(levels) - 1) if levels else None
+
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+class VaeConfig(BaseModel):
+    """What we look at in the config.json of a VAE."""
+
+    latent_channels: int | None = None
+    block_out_channels: tuple[int, ...] = ()
+    encoder_block_out_channels: tuple[int, ...] = ()  # of AutoencoderTiny
+
+
+class _TextConfig(BaseModel):
+    hidden_size: int | None = None
+
+
+class ClipConfig(BaseModel):
+    """What we look at in that of a CLIP."""
+
+    projection_dim: int | None = None
+    text_config: _TextConfig = _TextConfig()
+
+
+def encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:
+    """The config of an encoder in a folder; None where there is none, or another: its loader says what is wrong."""
+    folder = encoder_folder(name)
+    try:
+        return kind.model_validate_json((folder / "config.json").read_bytes()) if folder else None
+    except (OSError, ValidationError):
+        return None

@@ -22,7 +22,7 @@ from flows.orchestration.run_summary import run_page
 from flows.orchestration.shard_tasks import map_shards
 from flows.orchestration.train_nodes import train_on_nodes
 from flows.orchestration.webhook import tell_webhook
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.tracking.tracker import PipelineTracking, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig

@@ -11,7 +11,10 @@ from typing import Annotated, TextIO
 
 from cyclopts import App, Parameter
 
-from flows.terminal.console import Config, UserMistake, console, load, typed, with_prefect
+from flows.cli.groups import Config, Overrides
+from flows.cli.servers import with_prefect
+from flows.terminal.console import console, load, typed
+from flows.terminal.errors import UserMistake
 
 catalog = App(name="catalog", help="Known data sets; and what became of the rows and files of a run.")
 
@@ -43,7 +46,7 @@ def show(name: Annotated[str, Parameter(help="A data set of `tld catalog list`."
 @catalog.command
 def dropped(
     config: Config,
-    *overrides: str,
+    *overrides: Overrides,
     reason: Annotated[str, Parameter(help="Only rows whose reason holds this text.")] = "",
     out: Annotated[Path | None, Parameter(help="A csv file to write instead of the terminal.")] = None,
 ) -> None:
@@ -80,7 +83,7 @@ def _opened(out: Path) -> TextIO:
 @catalog.command
 def verify(
     config: Config,
-    *overrides: str,
+    *overrides: Overrides,
     repair: Annotated[bool, Parameter(negative="", help="Make damaged shards again.")] = False,
 ) -> None:
     """Read every file of a run again; exit with 1 where one is damaged and stays so."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.terminal.console import Config, UserMistake, console, load, typed
+from flows.cli.groups import Config, Overrides
+from flows.terminal.console import console, load, typed
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 def clean(
     config: Config,
-    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    *overrides: Overrides,
     other_settings: Annotated[
         bool,
         Parameter(

@@ -11,7 +11,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from flows.cli.out_path import folder_problems
-from flows.terminal.console import UserMistake, console, load
+from flows.terminal.console import console, load
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest

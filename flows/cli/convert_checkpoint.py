@@ -9,7 +9,8 @@ from cyclopts import Parameter
 
 from data_catalog.storage.files import replacing
 from flows.cli.out_path import file_problems, folder_problems
-from flows.terminal.console import UserMistake, console
+from flows.terminal.console import console
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from tld_model.config import DenoiserConfig

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from data_catalog.redaction import holds_secret
-from flows.terminal.console import Config, UserMistake, console, errors, load, say
+from flows.cli.groups import Config, Overrides
+from flows.terminal.console import console, errors, load, say
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -28,7 +30,7 @@ _CLOSED = (
 
 def deploy(
     config: Config,
-    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    *overrides: Overrides,
     pool: Annotated[str, Parameter(help="Work pool whose workers do it; made where there is none.")] = "tld",
     pool_type: Annotated[
         Literal["process", "docker"], Parameter(help="Of a new pool: processes of the worker's machine, or containers.")

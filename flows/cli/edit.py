@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.groups import Config, Overrides
 from flows.cli.image_options import (
     AS_USUAL,
     Bounds,
@@ -21,7 +22,8 @@ from flows.cli.image_options import (
 )
 from flows.cli.model_source import which_model
 from flows.cli.out_path import file_problems
-from flows.terminal.console import Config, UserMistake, console, errors, load
+from flows.terminal.console import console, errors, load
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +42,7 @@ def edit(
     config: Config,
     picture: Picture,
     prompt: Annotated[str, Parameter(help="What the new picture shows, all of it.")],
-    *overrides: Annotated[str, Parameter(help="Settings to change, as section.key=value.")],
+    *overrides: Overrides,
     mask: Annotated[
         Path | None,
         Parameter(

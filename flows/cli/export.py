@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import Model, WhichModel, trained_run, which_model
 from flows.cli.out_path import folder_problems
-from flows.terminal.console import Config, UserMistake, console, load
+from flows.terminal.console import console, load
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -22,7 +24,7 @@ _EXAMPLE = "a small red star in the top left on a blue background"
 
 def export(
     config: Config,
-    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    *overrides: Overrides,
     out: Annotated[Path, Parameter(help="Folder to write; an earlier export there is replaced.")],
     to: Annotated[Literal["diffusers"], Parameter(name="--format", help="The library.")] = "diffusers",
     model: Model = None,

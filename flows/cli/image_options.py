@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.model_source import Model, WhichModel
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
 
 if TYPE_CHECKING:

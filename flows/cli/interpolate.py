@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.groups import Config
 from flows.cli.image_options import (
     AS_USUAL,
     Bounds,
@@ -18,7 +19,8 @@ from flows.cli.image_options import (
 )
 from flows.cli.model_source import which_model
 from flows.cli.out_path import file_problems
-from flows.terminal.console import Config, UserMistake, console, load, prompts_and_overrides
+from flows.terminal.console import console, load, prompts_and_overrides
+from flows.terminal.errors import UserMistake
 
 _STRIP, _ANIMATION = 9, 33  # frames
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.terminal.console import UserMistake, typed
+from flows.terminal.console import typed
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest

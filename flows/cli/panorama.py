@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.cli.edit import MOST_OVERLAP, Overlap, file_told, last_of
+from flows.cli.groups import Config
 from flows.cli.image_options import (
     AS_USUAL,
     Bounds,
@@ -20,7 +21,7 @@ from flows.cli.image_options import (
 )
 from flows.cli.model_source import which_model
 from flows.cli.out_path import file_problems
-from flows.terminal.console import Config, console, load, prompts_and_overrides
+from flows.terminal.console import console, load, prompts_and_overrides
 
 _WINDOWS = 4
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from flows.terminal.console import Config, UserMistake, console, load, typed
+from flows.cli.groups import Config, Overrides
+from flows.terminal.console import console, load, typed
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 def promote(
     config: Config,
-    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    *overrides: Overrides,
     alias: Annotated[str, Parameter(help="What the model is from now on called in MLflow's registry.")] = "champion",
 ) -> None:
     """Register the trained and evaluated model of this run, and make it the champion, whatever the present one scores.

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.groups import Config
 from flows.cli.model_source import Model, which_model
 from flows.cli.sample_request import is_folder, put_together, read_picture, read_prompts, read_size, size_misfit
-from flows.terminal.console import Config, UserMistake, console, load, prompts_and_overrides
+from flows.terminal.console import console, load, prompts_and_overrides
+from flows.terminal.errors import UserMistake
 from tld_model.config import SolverName
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import trained_run
-from flows.terminal.console import Config, load
+from flows.terminal.console import load
 
 
 def serve(
     config: Config,
-    *overrides: str,
+    *overrides: Overrides,
     host: Annotated[
         str, Parameter(help="Address to bind to; one that is not loopback needs --token-file.")
     ] = "127.0.0.1",

@@ -9,14 +9,15 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from flows.terminal.console import Config, console, load
+from flows.cli.groups import Config, Overrides
+from flows.terminal.console import console, load
 
 _Row = dict[str, str | int | None]
 
 
 def status(
     config: Config,
-    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    *overrides: Overrides,
     every: Annotated[
         bool, Parameter("--all", negative="", help="Every output of the workspace, whichever run made it.")
     ] = False,

@@ -6,14 +6,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import trained_run
-from flows.terminal.console import Config, UserMistake, console, load
+from flows.terminal.console import console, load
+from flows.terminal.errors import UserMistake
 from tld_model.config import SolverName
 
 
 def sweep(
     config: Config,
-    *overrides: Annotated[str, Parameter(help="Settings of the run, as section.key=value.")],
+    *overrides: Overrides,
     guidance: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="", help="Guidance scales.")] = (
         1,
         2,

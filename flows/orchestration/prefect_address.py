@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from data_catalog.redaction import without_secrets
 from flows.orchestration.proxies import unusable_proxies
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 
 if TYPE_CHECKING:
     import httpx

@@ -9,7 +9,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from flows.terminal.console import UserMistake, say
+from flows.terminal.console import say
+from flows.terminal.errors import UserMistake
 
 _DATABASE = "prefect.db"
 _MEMO = "memo_store.toml"  # which of Prefect's own records are in the database

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 
 MOST_CONNECTIONS = 1024
 BACKLOG = 64  # connections that asyncio accepts at once, before any limit can look at them

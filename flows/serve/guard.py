@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_catalog.text_files import TextFileError, read_text
 from flows.serve.schemas import LARGEST_PICTURE
-from flows.terminal.console import UserMistake, say
+from flows.terminal.console import say
+from flows.terminal.errors import UserMistake
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")

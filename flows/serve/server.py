@@ -18,7 +18,8 @@ from flows.serve.app import Service, picture_service
 from flows.serve.card import run_card
 from flows.serve.connections import BACKLOG, connection_limit, limited_to
 from flows.serve.guard import Access
-from flows.terminal.console import UserMistake, errors, say
+from flows.terminal.console import errors, say
+from flows.terminal.errors import UserMistake
 from pipeline.config.run import RunConfig
 from pipeline.generate.generator import load_generator
 from pipeline.serving.generate_batch import draw_with

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
@@ -19,7 +17,6 @@ from flows.terminal.escape import visible
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
 
-Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
 _OVERRIDE = re.compile(r"\w+(\.\w+)*=")
 _HOME = re.compile(r"^(--[a-z-]+=)(~[^/\s]*)(?=/|$)")
 
@@ -53,12 +50,6 @@ def say(text: str) -> None:
     errors.print(text, soft_wrap=True)
 
 
-class UserMistake(ValueError):
-    """Something to be done differently; the message says how."""
-
-    exit_code = 2
-
-
 def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     """A run from its file and overrides. Raises ConfigError."""
     from pipeline.config.load import load_config
@@ -82,27 +73,3 @@ def with_home(words: Sequence[str]) -> list[str]:
 def typed(config: Path, overrides: Sequence[str]) -> str:
     """What describes a run, as it is typed again in a suggested command."""
     return shlex.join([str(config), *overrides])
-
-
-@contextlib.contextmanager
-def with_prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block; its start takes seconds, so say what is awaited.
-
-    Raises UserMistake where a server of Prefect or MLflow that is given does not answer, PrefectServerError where ours
-    does not start.
-    """
-    from data_catalog.storage.workspace import Workspace
-    from flows.orchestration.prefect_address import answers, check_address
-    from flows.orchestration.prefect_server import prefect_server
-    from flows.orchestration.prefect_watch import watched
-    from flows.terminal.errors import at_work
-    from flows.tracking.store import check_given_store
-
-    with at_work(settings.folder), contextlib.ExitStack() as stack:
-        with errors.status("starting Prefect and MLflow …"):
-            check_given_store(settings.folder)
-            if given := os.environ.get("PREFECT_API_URL"):
-                check_address(given)
-                stack.enter_context(watched(given, answers))
-            stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home))
-        yield

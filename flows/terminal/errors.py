@@ -13,8 +13,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.compute.resource_limits import shortage_in_text, shortage_of
+
+if TYPE_CHECKING:
+    pass
 
 _ONWARD = "What is finished is kept: the same command goes on from it."
 _FULL = "the disk is full: make room there"
@@ -176,3 +180,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             for one in error.exceptions:
                 yield from _chain(one)
         error = error.__cause__ or error.__context__
+
+
+class UserMistake(ValueError):
+    """Something to be done differently; the message says how."""
+
+    exit_code = 2

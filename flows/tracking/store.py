@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from data_catalog.redaction import without_secrets
 from data_catalog.storage.file_lock import StillHeld, held
 from data_catalog.storage.workspace import Workspace
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.tracking.local_store import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
 from flows.tracking.outbox import is_away
 from pipeline.config.run import RunConfig

@@ -36,7 +36,7 @@ from data_catalog.redaction import without_secrets
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.terminal.progress import Progress
 from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.outbox import Message, Outbox

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,6 +29,7 @@ from pipeline.bench.measure import (
     memory,
     synchronize,
 )
+from pipeline.bench.parts import Part
 from pipeline.bench.synthetic_data import LONGEST_CAPTION, soft_pictures, write_encodings, write_image_shard
 from pipeline.compute.devices import choose_device, has_bf16
 from pipeline.config.run import RunConfig
@@ -41,9 +42,6 @@ from tld_model.denoiser import Denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
-Part = Literal["encode", "load", "train", "denoise", "decode"]
-PARTS: tuple[Part, ...] = get_args(Part)
-LEAST_PAIRS = 1000
 _LEAST_BATCH = 8  # of training on a CPU, where a large one takes minutes a step
 _ENCODE_S = 2.0  # of the bare encoders in one round
 _TOKENS = LONGEST_CAPTION  # of every text: batches are padded to the longest caption of the data set

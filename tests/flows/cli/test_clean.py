@@ -12,7 +12,7 @@ from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from flows.cli.clean import clean
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.tracking.registry import CHAMPION
 from flows.tracking.store import open_store, tracking_uri
 from pipeline.config.run import RunConfig

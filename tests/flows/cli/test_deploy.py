@@ -19,7 +19,7 @@ from prefect.states import Failed
 from flows.cli.deploy import _rooted, _server, deploy
 from flows.orchestration.prefect_server import free_port, server_command, server_environment
 from flows.orchestration.webhook import tell_webhook
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.text_to_image import text_to_image
 from pipeline.config.load import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from flows.cli.export import export
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from pipeline.config.load import load_config
 from tests.support.command import tld
 from tests.support.small import TINY

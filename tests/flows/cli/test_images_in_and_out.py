@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flows.cli.app import app
-from flows.terminal.console import UserMistake, prompts_and_overrides
+from flows.terminal.console import prompts_and_overrides
+from flows.terminal.errors import UserMistake
 from pipeline.generate.png_metadata import read_settings
 from pipeline.generate.tiling import WindowError
 from tests.support.command import tld

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.states import Failed
 
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.text_to_image import _may_pass
 from pipeline.stages.contract import StageFailed
 

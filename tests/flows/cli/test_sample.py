@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows.cli.sample import sample
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.tracking.logged_model import DETAILS_FILE
 from pipeline.generate.generator import load_generator
 from pipeline.generate.png_metadata import read_settings, write_picture

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from flows.orchestration.prefect_server import free_port
 from flows.serve.server import listen
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from pipeline.generate.generator import Generator, load_generator
 from pipeline.stages.freshness import survey
 from tests.support.browser import browser_page, needs_browser

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from data_catalog.model_files import MODEL_FILE
 from flows.cli.model_source import which_model
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.tracking.logged_model import DETAILS_FILE, read_details
 from flows.tracking.registry import registered_files
 from pipeline.config.load import load_config

@@ -15,7 +15,7 @@ from flows.orchestration import prefect_address, prefect_watch
 from flows.orchestration.prefect_address import answers, check_address
 from flows.orchestration.prefect_server import free_port
 from flows.orchestration.prefect_watch import watched
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from tests.support.command import CANARY
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]

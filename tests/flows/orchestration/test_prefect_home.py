@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from flows.serve.app import Service, picture_service
 from flows.serve.card import Card
 from flows.serve.connections import MOST_CONNECTIONS, LimitedProtocol, connection_limit
 from flows.serve.guard import Access, read_access
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from tests.support.live import ask, live
 from tld_model.config import Sampling
 

@@ -22,7 +22,7 @@ from PIL import Image
 from flows.serve.app import Service, picture_service
 from flows.serve.card import Card
 from flows.serve.guard import Access, read_access
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser

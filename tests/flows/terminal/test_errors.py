@@ -14,8 +14,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from flows.cli.app import _explain
 from flows.orchestration.prefect_server import PrefectServerError, free_port
-from flows.terminal.console import UserMistake
-from flows.terminal.errors import at_work, cause_outside
+from flows.terminal.errors import UserMistake, at_work, cause_outside
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.tracker import _closing
 from pipeline.stages.contract import StageFailed

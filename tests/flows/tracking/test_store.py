@@ -17,7 +17,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from data_catalog.model_files import MODEL_FILE
-from flows.terminal.console import UserMistake
+from flows.terminal.errors import UserMistake
 from flows.tracking.local_store import sqlite_url
 from flows.tracking.logged_model import DETAILS_FILE
 from flows.tracking.open_runs import OpenRuns, end_abandoned

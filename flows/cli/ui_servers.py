@@ -1,0 +1,86 @@
+"""The servers of `tld ui`: MLflow's and Prefect's on one workspace, as child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_catalog.storage.workspace import Workspace
+from flows.orchestration.prefect_app import login_link
+from flows.orchestration.prefect_home import prepare_home
+from flows.orchestration.prefect_server import server_command, server_environment
+from flows.terminal.console import console
+from flows.terminal.errors import UserMistake
+from flows.tracking.local_store import artifact_location
+from flows.tracking.store import is_given, open_client, tracking_uri
+from pipeline.config.run import RunConfig
+from pipeline.stages.contract import StageFailed
+
+_LAST_PORT = 65535
+
+
+def serve_ui(config: RunConfig, port: int) -> None:
+    """Serve both UIs on loopback until Ctrl-C. Raises UserMistake, or StageFailed where one does not start."""
+    if not 1 <= port <= _LAST_PORT - 1:
+        raise UserMistake(f"--port must be from 1 to {_LAST_PORT - 1}, since Prefect takes the next one; got {port}")
+    workspace = Workspace(config.folder)
+    if not is_given(config.folder) and not workspace.mlflow_database.exists():
+        raise UserMistake(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
+    uri = tracking_uri(config.folder)
+    if uri.startswith("http"):
+        raise UserMistake("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
+    open_client(config.folder)  # says what is wrong with the database, and finds artifacts of a moved workspace
+    prepare_home(workspace.prefect_home)
+    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    if uri.startswith("sqlite"):
+        mlflow += ["--default-artifact-root", artifact_location(config.folder)]
+    # The store as a variable: it may hold a password, and arguments show in the list of processes.
+    quiet = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+             "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
+    prefect_environment = server_environment(workspace.prefect_home, port + 1, ui=True)
+    log = workspace.prefect_home / "server.log"
+    with (
+        _running("MLflow", mlflow, {**os.environ, **quiet}, port),
+        _running("Prefect", server_command(port + 1), prefect_environment, port + 1, log),
+    ):
+        console.print(f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning")
+        # The link is the password: other users of this machine, and web pages, do not have it.
+        secret = prefect_environment["PREFECT_SERVER_API_AUTH_STRING"]
+        console.print(f"Prefect  {login_link(port + 1, secret)}\nCtrl-C ends both.")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+@contextlib.contextmanager
+def _running(
+    name: str, command: list[str], environment: dict[str, str], port: int, log: Path | None = None
+) -> Iterator[None]:
+    """A server process that accepts connections for the length of the block."""
+    if _accepts(port):
+        raise UserMistake(f"port {port}, wanted for {name}, is taken; choose another with --port")
+    with (log or Path(os.devnull)).open("ab") as written:
+        process = subprocess.Popen(command, env=environment, stdout=written, stderr=written, start_new_session=True)
+    try:
+        give_up = time.monotonic() + 90
+        while not _accepts(port):
+            if process.poll() is not None or time.monotonic() > give_up:
+                why = f"see {log}" if log else f"try `{' '.join(command[:4])}` to see why"
+                raise StageFailed(f"{name} did not start on port {port}; {why}")
+            time.sleep(0.2)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

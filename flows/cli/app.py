@@ -125,7 +125,3 @@ def _explain(error: Exception) -> int:
         return 2
     print_error(f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)")
     return 1
-
-
-if __name__ == "__main__":
-    main()

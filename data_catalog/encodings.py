@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from data_catalog.storage.cached_files import local
+from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import replacing
 
 SCHEMA = pa.schema(
@@ -125,7 +125,7 @@ def unmap_pages(arrays: EncodedArrays) -> None:
 
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:
     """The rows of a shard as people read them."""
-    path = local(folder / f"{name}.parquet")
+    path = ensure_local(folder / f"{name}.parquet")
     try:
         table = parquet.read_table(path, columns=columns)
         table.validate(full=True)  # text must be UTF-8

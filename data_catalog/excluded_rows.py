@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from data_catalog.storage.cached_files import local
+from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import replacing
 
 SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string()), ("reason", pa.string())])
@@ -29,7 +29,7 @@ def write_dropped(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> Pa
 
 def read_dropped(folder: Path, name: str) -> Iterator[dict[str, str]]:
     """The dropped rows of a shard: key, url, caption, reason."""
-    path = local(dropped_file(folder, name))
+    path = ensure_local(dropped_file(folder, name))
     if path.exists():
         yield from parquet.read_table(path).to_pylist()
 

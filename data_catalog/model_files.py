@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.cached_files import local
+from data_catalog.storage.cached_files import ensure_local
 
 MODEL_FILE = "denoiser.safetensors"
 EVENTS_FILE = "events.jsonl"
@@ -20,7 +20,7 @@ def average_file(number: int) -> str:
 def model_file(path: Path) -> Path:
     """A denoiser's file, which is this path or lies in this folder."""
     path = path.expanduser()
-    return local(path / MODEL_FILE if path.is_dir() else path)
+    return ensure_local(path / MODEL_FILE if path.is_dir() else path)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ def redacted(url: str) -> str:
     return "::".join(map(_link, _CHAIN.split(url)))
 
 
-def without_secrets(text: str) -> str:
+def redact_credentials(text: str) -> str:
     """A text whose URLs are redacted: clients tell in their errors what they asked."""
     return _URL.sub(lambda found: redacted(found[0]), text)
 

@@ -16,20 +16,20 @@ from prefect.tasks import Task, exponential_backoff
 from requests import ConnectionError as RequestsConnectionError
 
 from data_catalog.storage.manifest import Manifest
-from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
+from data_catalog.storage.shard_reuse import ReuseShard, reuse_nothing, reuse_shard
 from data_catalog.storage.workspace import StageName
 from flows.orchestration.run_summary import run_page
 from flows.orchestration.shard_tasks import map_shards
 from flows.orchestration.train_nodes import train_on_nodes
-from flows.orchestration.webhook import tell_webhook
-from flows.terminal.errors import UserMistake
+from flows.orchestration.webhook import notify_webhook
+from flows.terminal.errors import UserError
 from flows.tracking.tracker import PipelineTracking, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import survey
-from pipeline.stages.remote_workspace import brought
+from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.remote_workspace import fetch_output
 from pipeline.stages.run_stage import run_stage
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> 
     error: object = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
         # Prefect's client has already asked its server several times.
-        if isinstance(error, UserMistake | StageFailed | ConcurrencySlotAcquisitionError):
+        if isinstance(error, UserError | StageFailed | ConcurrencySlotAcquisitionError):
             return False
         if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
             return True
@@ -132,7 +132,7 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
             parents,
             "train" in force,
             track,
-            lambda out: train_on_nodes(brought(encodings, config, track), config, track, out),
+            lambda out: train_on_nodes(fetch_output(encodings, config, track), config, track, out),
         )
         run.finished(track, manifest)
         run.log_model(track, config, manifest, encodings)
@@ -154,7 +154,7 @@ def evaluate_task(
             parents,
             "evaluate" in force,
             track,
-            lambda out: evaluate(brought(encodings, config, track), model, config.evaluate, out, track),
+            lambda out: evaluate(fetch_output(encodings, config, track), model, config.evaluate, out, track),
         )
         run.finished(track, manifest)
         if config.evaluate.require:
@@ -162,7 +162,7 @@ def evaluate_task(
     return manifest
 
 
-@flow(name="text-to-image", on_failure=[tell_webhook], on_crashed=[tell_webhook], persist_result=False)
+@flow(name="text-to-image", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False)
 def text_to_image(
     config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
 ) -> Manifest:
@@ -179,10 +179,10 @@ def text_to_image(
     return made
 
 
-@flow(name="one-stage", on_failure=[tell_webhook], on_crashed=[tell_webhook], persist_result=False)
+@flow(name="one-stage", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False)
 def one_stage(config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False) -> Manifest:
     """One stage alone, on the fresh outputs of those before it."""
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     parents = {name: statuses[name].manifest for name in STAGES[stage].parents}
     if lacking := [name for name, manifest in parents.items() if manifest is None]:
         raise StageFailed(f"{stage} needs the output of {lacking[0]} first, which is {statuses[lacking[0]].state}")
@@ -201,6 +201,6 @@ def one_stage(config: RunConfig, stage: StageName, force: bool = False, retry_fa
     return made
 
 
-def _adopt(stage: str, force: frozenset[str]) -> Adopt:
+def _adopt(stage: str, force: frozenset[str]) -> ReuseShard:
     """A forced stage makes every shard itself."""
-    return adopt_nothing if stage in force else adopt_shard
+    return reuse_nothing if stage in force else reuse_shard

@@ -112,7 +112,7 @@ def _starting_point(config: RunConfig) -> Iterator[str]:
     if config.train.init_from is None:
         return
     from tld_model.checkpoint import CheckpointError, check_encoders, read_config
-    from tld_model.weight_transfer import unfit
+    from tld_model.weight_transfer import incompatible_settings
 
     path = model_file(config.train.init_from)
     try:
@@ -121,7 +121,7 @@ def _starting_point(config: RunConfig) -> Iterator[str]:
     except CheckpointError as error:
         yield f"train.init_from: {error}"
         return
-    for name in unfit(base, config.model):
+    for name in incompatible_settings(base, config.model):
         have, theirs = getattr(config.model, name), getattr(base, name)
         yield f"train.init_from: model.{name} is {have}, that of {path} is {theirs}; set model.{name}={theirs}"
 

@@ -83,7 +83,7 @@ LARGEST_SEED = 2**63 - 1  # fits into 64 bits with a sign
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingSettings:
     """From noise to a picture. Pictures that agree in this can share a batch."""
 
     steps: int = 20
@@ -97,4 +97,4 @@ class Sampling:
         return 2 * self.steps - 1 if self.solver == "heun" else self.steps
 
 
-USUAL = Sampling()
+DEFAULT_SAMPLING = SamplingSettings()

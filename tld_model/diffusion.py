@@ -24,7 +24,7 @@ def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return (1 - s) * clean + s * noise
 
 
-def draw_noise_levels(count: int, quantile: Quantile, generator: torch.Generator, shift: float = 1) -> Tensor:
+def sample_noise_levels(count: int, quantile: Quantile, generator: torch.Generator, shift: float = 1) -> Tensor:
     """`count` noise levels of a distribution, stratified: one from each of `count` equal slices of probability,
     shuffled, which covers the range evenly in every batch (Kingma et al., 2021, app. I.1). All on the CPU, so that a
     seed gives the same levels on every device.
@@ -62,7 +62,7 @@ def logit_normal_quantile(location: float, scale: float) -> Quantile:
     return lambda probability: torch.sigmoid(location + scale * torch.special.ndtri(probability))
 
 
-def draw_dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:
+def sample_dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:
     """Which of `count` captions are left out, bool [b], for classifier-free guidance (Ho and Salimans, 2022)."""
     return torch.rand(count, generator=generator) < probability
 

@@ -20,7 +20,7 @@ _NOTHING_KNOWN = 0.25  # share of masks: the model goes on to learn text to imag
 _HOLE = 0.375  # share of masks with a hole; the rest lack a border
 
 
-def draw_masks(count: int, size: int, generator: torch.Generator) -> Tensor:
+def sample_masks(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Random masks [b, 1, z, z], on the CPU: a rectangular hole to paint in, a border to paint on at some of the four
     sides, or nothing known at all."""
     kind = torch.rand(count, generator=generator)[:, None, None]
@@ -63,7 +63,7 @@ def with_known(denoiser: Denoiser, known: Tensor) -> DenoiseFn:
     return denoise
 
 
-def held_to(denoise: DenoiseFn, clean: Tensor, mask: Tensor) -> DenoiseFn:
+def keep_known_region(denoise: DenoiseFn, clean: Tensor, mask: Tensor) -> DenoiseFn:
     """Any denoiser, whose predicted clean latents are the given ones [b, c, z, z] where the mask [b, 1, z, z] is 1.
 
     RePaint (Lugmayr et al., 2022, eq. 8) and blended diffusion (Avrahami et al., 2022, algorithm 1) put the known part,

@@ -11,7 +11,7 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser, resize_positions
 
 
-def unfit(base: DenoiserConfig, config: DenoiserConfig) -> list[str]:
+def incompatible_settings(base: DenoiserConfig, config: DenoiserConfig) -> list[str]:
     """Names of the settings in which the two differ and no weights can be carried over."""
     return [name for name in DenoiserConfig.model_fields if not _carries(name, base, config)]
 
@@ -23,9 +23,9 @@ def _carries(name: str, base: DenoiserConfig, config: DenoiserConfig) -> bool:
 
 
 @torch.no_grad()
-def carry_over(base: Denoiser, denoiser: Denoiser) -> None:
-    """Give a denoiser the weights of another that fits (`unfit`). Learned positions of another latent size are
-    interpolated; what inpainting adds stays at zero, so that the predictions are the base's."""
+def transfer_weights(base: Denoiser, denoiser: Denoiser) -> None:
+    """Give a denoiser the weights of another that fits it (`incompatible_settings`). Learned positions of another latent
+    size are interpolated; the added inputs of inpainting stay at zero, so that the predictions are the base's."""
     weights = {**denoiser.state_dict(), **base.state_dict()}
     if denoiser.position is not None:
         side = denoiser.config.latent_size // denoiser.config.patch_size

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.shard_reuse import adopt_nothing
+from data_catalog.storage.shard_reuse import reuse_nothing
 from pipeline.compute.engine import pool_on
 from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.encode import EncodeConfig
@@ -49,7 +49,7 @@ def print_encode(kinds: Sequence[str], shards: int, pictures: int) -> None:
                 finished: list[float] = []
                 out = Path(scratch) / f"{kind}{workers}.{turn}"
                 out.mkdir()
-                encode(images, config, out, RememberingTracker(), partial(_map_timed, kind, finished), adopt_nothing)
+                encode(images, config, out, RememberingTracker(), partial(_map_timed, kind, finished), reuse_nothing)
                 per_s = (shards - workers) * pictures / (finished[-1] - finished[workers - 1])
                 speeds.setdefault((kind, workers), []).append(per_s)
     for (kind, workers), found in speeds.items():

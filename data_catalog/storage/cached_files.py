@@ -21,7 +21,7 @@ import fsspec
 
 from data_catalog.storage.files import put_in_place
 
-MARKS = ".stored"
+RECORDS_FOLDER = ".stored"
 _AT_A_TIME = 16
 
 
@@ -32,7 +32,7 @@ class ObjectStorageError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RemoteRecord:
     """Which object a file is a copy of."""
 
     url: str
@@ -40,25 +40,25 @@ class Mark:
     version: str  # of the content, as the storage tells it: an ETag
 
 
-def mark_path(path: Path) -> Path:
+def remote_record_path(path: Path) -> Path:
     """Where the mark of a file lies."""
-    return path.parent / MARKS / path.name
+    return path.parent / RECORDS_FOLDER / path.name
 
 
-def read_mark(path: Path) -> Mark | None:
+def read_remote_record(path: Path) -> RemoteRecord | None:
     """The mark of a file, or None where it is an ordinary one, or a failing disk changed the mark: the next look at the
     storage writes it anew."""
     try:
-        return Mark(**json.loads(mark_path(path).read_text(encoding="utf-8")))
+        return RemoteRecord(**json.loads(remote_record_path(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
     except OSError as error:  # a user knows the file, not its mark
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_mark(path: Path, mark: Mark, copied_at_ns: int | None) -> None:
+def write_remote_record(path: Path, mark: RemoteRecord, copied_at_ns: int | None) -> None:
     """Say that the file as it was at that time (its mtime) is a copy; None where there is no copy yet."""
-    where = mark_path(path)
+    where = remote_record_path(path)
     where.parent.mkdir(parents=True, exist_ok=True)
     unfinished = where.with_name(f"{where.name}.{_own_suffix()}")
     unfinished.write_text(json.dumps(asdict(mark)), encoding="utf-8")
@@ -69,20 +69,20 @@ def write_mark(path: Path, mark: Mark, copied_at_ns: int | None) -> None:
 def is_copy(path: Path) -> bool:
     """Whether the file is here, and as it is in the storage."""
     try:
-        return path.stat().st_mtime_ns == mark_path(path).stat().st_mtime_ns
+        return path.stat().st_mtime_ns == remote_record_path(path).stat().st_mtime_ns
     except FileNotFoundError:
         return False
 
 
-def is_away(path: Path, size: int) -> bool:
+def is_remote_only(path: Path, size: int) -> bool:
     """Whether the file is not here but in the storage, with this many bytes."""
-    mark = None if path.exists() else read_mark(path)
+    mark = None if path.exists() else read_remote_record(path)
     return mark is not None and mark.bytes == size
 
 
-def local(path: Path) -> Path:
+def ensure_local(path: Path) -> Path:
     """The path of a file that is about to be read: fetched where it is away. Raises ObjectStorageError."""
-    mark = read_mark(path)
+    mark = read_remote_record(path)
     if mark is None:
         return path
     try:
@@ -92,39 +92,39 @@ def local(path: Path) -> Path:
     return path
 
 
-def marked(folder: Path) -> Iterator[Path]:
+def iter_cached(folder: Path) -> Iterator[Path]:
     """Every file below a folder that has a mark, here or away."""
     for parent, _, names in os.walk(folder):
-        if Path(parent).name == MARKS:
+        if Path(parent).name == RECORDS_FOLDER:
             yield from (Path(parent).parent / name for name in names if not name.endswith(".partial"))
 
 
 def away_bytes(folder: Path) -> int:
     """Of all files below a folder that are in the storage alone."""
-    marks = (read_mark(path) for path in marked(folder) if not path.exists())
+    marks = (read_remote_record(path) for path in iter_cached(folder) if not path.exists())
     return sum(mark.bytes for mark in marks if mark)
 
 
-def is_there(path: Path) -> bool:
+def exists_anywhere(path: Path) -> bool:
     """Whether the file is here or away."""
-    return path.exists() or read_mark(path) is not None
+    return path.exists() or read_remote_record(path) is not None
 
 
-def renew(path: Path) -> bool:
+def refetch(path: Path) -> bool:
     """Fetch a copy again, whatever became of it; False where it is none. Raises ObjectStorageError."""
-    mark = read_mark(path)
+    mark = read_remote_record(path)
     if mark:
         fetch([(path, mark)])
     return mark is not None
 
 
-def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
+def fetch(wanted: Sequence[tuple[Path, RemoteRecord]]) -> None:
     """Copy objects here, many at a time, each by rename. Raises ObjectStorageError."""
     if not wanted:
         return
-    with telling(wanted[0][1].url):
+    with storage_errors(wanted[0][1].url):
         filesystem = filesystem_of(wanted[0][1].url)
-        unfinished = [mark_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted]
+        unfinished = [remote_record_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted]
         for path in unfinished:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -134,7 +134,7 @@ def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
                 if found.st_size != mark.bytes:
                     raise ObjectStorageError(f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again")
                 put_in_place(part, path)
-                write_mark(path, mark, found.st_mtime_ns)
+                write_remote_record(path, mark, found.st_mtime_ns)
         finally:
             for part in unfinished:  # of a fetch that failed: another process would never find it
                 part.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def fetch(wanted: Sequence[tuple[Path, Mark]]) -> None:
 def push(path: Path, url: str, new: bool = False) -> None:
     """Copy a file to an object; a new one only where there is none yet. Raises FileExistsError, or
     ObjectStorageError."""
-    with telling(url):
+    with storage_errors(url):
         at = path.stat().st_mtime_ns  # what is written from now on is pushed again
         filesystem = filesystem_of(url)
         if new:
@@ -151,7 +151,7 @@ def push(path: Path, url: str, new: bool = False) -> None:
         else:
             filesystem.put_file(str(path), url)
         told = filesystem.info(url)
-        write_mark(path, Mark(url, told["size"], version_of(told)), at)
+        write_remote_record(path, RemoteRecord(url, told["size"], version_of(told)), at)
 
 
 def create(filesystem: Any, url: str, content: bytes) -> None:
@@ -170,7 +170,7 @@ def create(filesystem: Any, url: str, content: bytes) -> None:
 
 def push_beside(path: Path, other: Path) -> None:
     """Copy a file to where another of its folder is kept, if that is in storage. Raises ObjectStorageError."""
-    if mark := read_mark(other):
+    if mark := read_remote_record(other):
         push(path, f"{mark.url.rpartition('/')[0]}/{path.name}")
 
 
@@ -178,14 +178,14 @@ def discard(paths: Iterable[Path]) -> None:
     """Delete files here and in the storage. Raises ObjectStorageError."""
     copies = []
     for path in paths:
-        if mark := read_mark(path):
+        if mark := read_remote_record(path):
             copies.append((path, mark))
         path.unlink(missing_ok=True)
     if copies:
-        with telling(copies[0][1].url):
+        with storage_errors(copies[0][1].url):
             _remove_objects([mark.url for _, mark in copies])
         for path, _ in copies:
-            mark_path(path).unlink(missing_ok=True)
+            remote_record_path(path).unlink(missing_ok=True)
 
 
 def _remove_objects(urls: Sequence[str]) -> None:
@@ -211,7 +211,7 @@ def version_of(told: dict[str, Any]) -> str:
 
 
 @contextmanager
-def telling(url: str) -> Iterator[None]:
+def storage_errors(url: str) -> Iterator[None]:
     """Name the place in what goes wrong: each remote file system has errors of its own."""
     try:
         yield

@@ -14,15 +14,15 @@ from typing import TextIO
 LOCK_NAME = ".lock"  # in an output folder: who holds it works there
 
 
-class StillHeld(RuntimeError):
+class LockTimeout(RuntimeError):
     """Another process works where this one wants to."""
 
 
 @contextmanager
-def held(path: Path, patience_s: float) -> Iterator[int]:
+def file_lock(path: Path, patience_s: float) -> Iterator[int]:
     """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of them has ended, even
     where we were killed. A process that is ending is given time. The folder is made where it is gone. Raises
-    StillHeld."""
+    LockTimeout."""
     with locked(path, patience_s) as file:
         with suppress(OSError):  # a full disk must not keep anyone from making room
             file.truncate(0)
@@ -48,7 +48,7 @@ def try_lock(path: Path) -> TextIO | None:
 
 
 def locked(path: Path, patience_s: float) -> TextIO:
-    """A file to append to, made where there is none, whose lock is held until it is closed. Raises StillHeld."""
+    """A file to append to, made where there is none, whose lock is held until it is closed. Raises LockTimeout."""
     give_up = time.monotonic() + patience_s
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def locked(path: Path, patience_s: float) -> TextIO:
         except BlockingIOError:
             file.close()
             if time.monotonic() > give_up:
-                raise StillHeld(f"another process still holds {path}{_by(path)}; wait for it, or stop it") from None
+                raise LockTimeout(f"another process still holds {path}{_by(path)}; wait for it, or stop it") from None
             time.sleep(0.2)
 
 

@@ -19,14 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.cached_files import ObjectStorageError, create, filesystem_of, telling
+from data_catalog.storage.cached_files import ObjectStorageError, create, filesystem_of, storage_errors
 
 BEAT_S = 10.0
 SILENCE_S = 45.0  # of a holder that is gone
 _LEASES = ".leases"
 
 
-class HeldElsewhere(RuntimeError):
+class LeaseTaken(RuntimeError):
     """Another machine works on this output."""
 
 
@@ -41,12 +41,12 @@ class Lease:
     _beats: int = 0
 
     def touch(self) -> None:
-        """Show that the holder lives. Raises HeldElsewhere where another has taken over, or ObjectStorageError."""
+        """Show that the holder lives. Raises LeaseTaken where another has taken over, or ObjectStorageError."""
         newest = _leases(self.url)[-1:]
         if not any(number == self.number and self._is_mine(told) for number, told in newest):
-            raise HeldElsewhere(f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on")
+            raise LeaseTaken(f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on")
         self._beats += 1
-        with telling(self.url):
+        with storage_errors(self.url):
             filesystem_of(self.url).pipe_file(
                 _lease(self.url, self.number), _told(self.folder, self.since, self._beats)
             )
@@ -54,7 +54,7 @@ class Lease:
     def release(self) -> None:
         """Let others write."""
         mine = _lease(self.url, self.number)
-        with telling(self.url), suppress(FileNotFoundError):
+        with storage_errors(self.url), suppress(FileNotFoundError):
             if self._is_mine(json.loads(filesystem_of(self.url).cat_file(mine))):
                 filesystem_of(self.url).rm_file(mine)
 
@@ -65,19 +65,19 @@ class Lease:
 
 def claim(output: str, folder: Path) -> Lease:
     """Become the one who writes an output (its URL) from a folder, which is locked against other processes of this
-    machine. Raises HeldElsewhere, or ObjectStorageError."""
+    machine. Raises LeaseTaken, or ObjectStorageError."""
     url = f"{output}/{_LEASES}"
     leases = _leases(url)
     number, told = leases[-1] if leases else (0, {})
     if leases and not _was_ours(told, folder):
         _wait_for_silence(url, number, told)
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    with telling(url):
+    with storage_errors(url):
         filesystem = filesystem_of(url)
         try:
             create(filesystem, _lease(url, number + 1), _told(folder, since, 0))
         except FileExistsError:
-            raise HeldElsewhere(f"{output} is being made by another machine, which was faster; wait for it") from None
+            raise LeaseTaken(f"{output} is being made by another machine, which was faster; wait for it") from None
         for old, _ in leases:
             with suppress(FileNotFoundError):
                 filesystem.rm_file(_lease(url, old))
@@ -85,14 +85,14 @@ def claim(output: str, folder: Path) -> Lease:
 
 
 @contextmanager
-def leased(output: str, folder: Path) -> Iterator[Lease]:
+def hold_lease(output: str, folder: Path) -> Iterator[Lease]:
     """Claim an output for the length of the block, and show that the holder lives, however long it fetches or pushes.
-    Raises HeldElsewhere, or ObjectStorageError."""
+    Raises LeaseTaken, or ObjectStorageError."""
     lease, ended = claim(output, folder), threading.Event()
 
     def touch() -> None:
         while not ended.wait(BEAT_S):
-            with suppress(HeldElsewhere, ObjectStorageError):  # who is outrun learns it before the next push
+            with suppress(LeaseTaken, ObjectStorageError):  # who is outrun learns it before the next push
                 lease.touch()
 
     thread = threading.Thread(target=touch, name="lease", daemon=True)
@@ -107,7 +107,7 @@ def leased(output: str, folder: Path) -> Iterator[Lease]:
 
 
 def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
-    """Return once the holder of the newest lease is gone. Raises HeldElsewhere as soon as it shows that it lives."""
+    """Return once the holder of the newest lease is gone. Raises LeaseTaken as soon as it shows that it lives."""
     give_up = time.monotonic() + SILENCE_S
     while time.monotonic() < give_up:
         time.sleep(min(1.0, SILENCE_S / 4))
@@ -116,7 +116,7 @@ def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
             return
         if leases[-1] != (number, told):
             by = leases[-1][1]
-            raise HeldElsewhere(
+            raise LeaseTaken(
                 f"{url.rpartition('/')[0]} is being made by {by['host']} (process {by['process']}, "
                 f"since {by['since']}); wait for it, or stop it"
             )
@@ -129,7 +129,7 @@ def _was_ours(told: dict[str, Any], folder: Path) -> bool:
 
 def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
     """Numbers of the leases, the newest last, and what the newest says; that of the others is left out."""
-    with telling(url):
+    with storage_errors(url):
         filesystem = filesystem_of(url)
         try:
             listed = [str(name).rpartition("/")[2] for name in filesystem.ls(url, detail=False)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.storage.cached_files import local
+from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import write_atomically
 from data_catalog.storage.receipts import MANIFEST_NAME, Shard, damage_by_size
 
@@ -54,7 +54,7 @@ class Manifest(BaseModel):
 
     def file(self, name: str) -> Path:
         """The path of one of the files, which is fetched where it is away in object storage."""
-        return local(self.folder / name)
+        return ensure_local(self.folder / name)
 
 
 def content_digest(shards: Iterable[Shard]) -> str:

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog.storage.cached_files import (
-    Mark,
+    RemoteRecord,
     fetch,
     filesystem_of,
     is_copy,
-    mark_path,
-    marked,
-    read_mark,
-    telling,
+    iter_cached,
+    read_remote_record,
+    remote_record_path,
+    storage_errors,
     version_of,
-    write_mark,
+    write_remote_record,
 )
-from data_catalog.storage.receipts import MANIFEST_NAME, is_account, is_release
+from data_catalog.storage.receipts import MANIFEST_NAME, is_bookkeeping, is_eviction_mark
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
 
 _IN_USE_S = 60  # a copy that was of use so lately stays
@@ -46,48 +46,50 @@ class ObjectStore:
         """The object of a file in the workspace."""
         return f"{self.url.rstrip('/')}/{path.relative_to(self.root).as_posix()}"
 
-    def listed(self, folder: Path) -> dict[Path, Mark]:
+    def listed(self, folder: Path) -> dict[Path, RemoteRecord]:
         """Every object below a folder of the workspace, by the path of its copy. Raises ObjectStorageError."""
         url = self.url_of(folder)
-        with telling(url):
+        with storage_errors(url):
             filesystem = filesystem_of(url)
             base = filesystem._strip_protocol(self.url).rstrip("/") + "/"
             objects: dict[str, dict[str, Any]] = filesystem.find(url, detail=True) if filesystem.exists(url) else {}
         named = ((path.removeprefix(base), told) for path, told in objects.items())
         return {
-            self.root / name: Mark(f"{self.url.rstrip('/')}/{name}", told["size"], version_of(told))
+            self.root / name: RemoteRecord(f"{self.url.rstrip('/')}/{name}", told["size"], version_of(told))
             for name, told in named
             if not any(part.startswith(".") for part in name.split("/"))
         }
 
-    def refresh(self, folder: Path, found: dict[Path, Mark], accounts: bool = False, everything: bool = False) -> None:
+    def refresh(
+        self, folder: Path, found: dict[Path, RemoteRecord], accounts: bool = False, everything: bool = False
+    ) -> None:
         """Make an output's folder as these objects, all of its: the manifest and marks of release are fetched; of an
         unfinished output, or with `accounts`, receipts too; with `everything` all files; the others are marked. What
         was not pushed yet stays, and what the storage has lost whole. Raises ObjectStorageError."""
-        for path in [path for path in marked(folder) if path not in found]:
-            if found and is_copy(path) and is_account(path):
+        for path in [path for path in iter_cached(folder) if path not in found]:
+            if found and is_copy(path) and is_bookkeeping(path):
                 path.unlink()  # another machine took it back
-            mark_path(path).unlink()
+            remote_record_path(path).unlink()
         for path, mark in found.items():
-            if read_mark(path) != mark:
+            if read_remote_record(path) != mark:
                 path.unlink(missing_ok=True)
-                write_mark(path, mark, None)
+                write_remote_record(path, mark, None)
         accounts = accounts or folder / MANIFEST_NAME not in found
         wanted = [
             path
             for path in found
-            if everything or path.name == MANIFEST_NAME or is_release(path) or (accounts and is_account(path))
+            if everything or path.name == MANIFEST_NAME or is_eviction_mark(path) or (accounts and is_bookkeeping(path))
         ]
         fetch([(path, found[path]) for path in wanted if not path.exists()])
 
-    def let_go(self, most_bytes: int) -> int:
+    def evict(self, most_bytes: int) -> int:
         """Delete copies of shards, those longest out of use first, until the rest takes less. Returns how many bytes
         they take then: those in use stay. Models and reports are small, and may be being written."""
         copies = [
             (path, status)
             for stage in ("download", "encode")
-            for path in marked(self.root / OUTPUT_FOLDERS[stage])
-            if path.name != MANIFEST_NAME and not is_account(path) and is_copy(path) and (status := _status(path))
+            for path in iter_cached(self.root / OUTPUT_FOLDERS[stage])
+            if path.name != MANIFEST_NAME and not is_bookkeeping(path) and is_copy(path) and (status := _status(path))
         ]
         total = sum(status.st_size for _, status in copies)
         for path, status in sorted(copies, key=lambda copy: copy[1].st_atime_ns):
@@ -109,7 +111,7 @@ def _status(path: Path) -> os.stat_result | None:
 def check_object_root(url: str) -> None:
     """Try that objects can be made and deleted below a URL. Raises ObjectStorageError."""
     probe = f"{url.rstrip('/')}/.probe-{os.getpid()}"
-    with telling(url):
+    with storage_errors(url):
         filesystem = filesystem_of(url)
         filesystem.pipe_file(probe, b"")
         filesystem.rm_file(probe)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.storage.cached_files import MARKS, discard, is_away, marked, push_beside
+from data_catalog.storage.cached_files import RECORDS_FOLDER, discard, is_remote_only, iter_cached, push_beside
 from data_catalog.storage.digests import FileRecord
 from data_catalog.storage.files import delete_folder, flush_folder, write_atomically
 
@@ -58,25 +58,25 @@ def finished_shards(folder: Path) -> list[Shard]:
     return [shard for name in names if (shard := read_receipt(folder, name))]
 
 
-def forget(folder: Path) -> None:
+def invalidate(folder: Path) -> None:
     """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it all
     again; finished files stay until they are replaced."""
     receipts, marks = folder.glob("*" + _RECEIPT_SUFFIX), folder.glob("*" + _RELEASED_SUFFIX)
     discard([folder / MANIFEST_NAME, *receipts, *marks])
     for path in folder.iterdir():
         if path.is_dir():
-            if path.name != MARKS:  # those are of the finished files
-                discard(marked(path))
+            if path.name != RECORDS_FOLDER:  # those are of the finished files
+                discard(iter_cached(path))
             delete_folder(path)
 
 
-def forget_shard(folder: Path, shard: Shard) -> None:
+def invalidate_shard(folder: Path, shard: Shard) -> None:
     """Remove manifest and one shard's receipt, so that the stage does this shard again and no other."""
     marks = (_release_mark(folder, name) for name in shard.files)
     discard([folder / MANIFEST_NAME, receipt_path(folder, shard.name), *marks])
 
 
-def release(folder: Path, name: str) -> None:
+def evict(folder: Path, name: str) -> None:
     """Delete a file on purpose: it is marked first, so that its output counts as whole without it."""
     mark = _release_mark(folder, name)
     mark.touch()
@@ -85,17 +85,17 @@ def release(folder: Path, name: str) -> None:
     discard([folder / name])
 
 
-def is_released(folder: Path, name: str) -> bool:
+def is_evicted(folder: Path, name: str) -> bool:
     """Whether a file was deleted on purpose."""
     return _release_mark(folder, name).exists() and not (folder / name).exists()
 
 
-def is_account(path: Path) -> bool:
+def is_bookkeeping(path: Path) -> bool:
     """Whether a file tells of others: a receipt, or the mark of one deleted on purpose."""
     return path.name.endswith((_RECEIPT_SUFFIX, _RELEASED_SUFFIX))
 
 
-def is_release(path: Path) -> bool:
+def is_eviction_mark(path: Path) -> bool:
     """Whether a file is the mark of one deleted on purpose: without it an output would count as damaged."""
     return path.name.endswith(_RELEASED_SUFFIX)
 
@@ -110,7 +110,7 @@ def damage_by_size(folder: Path, shard: Shard) -> str | None:
         try:
             found = (folder / name).stat().st_size
         except FileNotFoundError:
-            if is_released(folder, name) or is_away(folder / name, record.bytes):
+            if is_evicted(folder, name) or is_remote_only(folder / name, record.bytes):
                 continue
             return f"{name} is missing"
         if found != record.bytes:

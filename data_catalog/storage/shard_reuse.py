@@ -11,28 +11,28 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from data_catalog.storage.cached_files import is_there, local
+from data_catalog.storage.cached_files import ensure_local, exists_anywhere
 from data_catalog.storage.files import replacing
 from data_catalog.storage.receipts import Shard, read_receipt, receipt_path, write_receipt
 
-Adopt = Callable[[Path, str, str], Shard | None]
+ReuseShard = Callable[[Path, str, str], Shard | None]
 """(folder, shard's name, recipe) -> the shard, finished in the folder now; or None"""
 
 
-def adopt_shard(folder: Path, name: str, recipe: str) -> Shard | None:
+def reuse_shard(folder: Path, name: str, recipe: str) -> Shard | None:
     """Find a shard of this name and recipe in the outputs beside `folder`, and link its files into it."""
     for receipt in sorted(folder.parent.glob(f"*/{receipt_path(folder, name).name}")):
         other = receipt.parent
         shard = read_receipt(other, name) if other != folder else None
-        if shard and shard.recipe == recipe and all(is_there(other / file) for file in shard.files):
+        if shard and shard.recipe == recipe and all(exists_anywhere(other / file) for file in shard.files):
             for file in shard.files:
-                _link(local(other / file), folder / file)
+                _link(ensure_local(other / file), folder / file)
             write_receipt(folder, shard)
             return shard
     return None
 
 
-def adopt_nothing(_folder: Path, _name: str, _recipe: str) -> Shard | None:
+def reuse_nothing(_folder: Path, _name: str, _recipe: str) -> Shard | None:
     """For a stage that is to be done again, all of it."""
     return None
 

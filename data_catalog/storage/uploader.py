@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_catalog.storage.cached_files import ObjectStorageError, discard, is_copy, push
-from data_catalog.storage.lease import BEAT_S, HeldElsewhere, Lease
+from data_catalog.storage.lease import BEAT_S, Lease, LeaseTaken
 from data_catalog.storage.object_store import ObjectStore
-from data_catalog.storage.receipts import MANIFEST_NAME, is_account
+from data_catalog.storage.receipts import MANIFEST_NAME, is_bookkeeping
 
 _PAUSES_S = (5.0, 20.0, 60.0)  # between tries to push what is finished, at the end
 _LOCAL_ONLY = {"train.lock", "job.json", "train.log"}
@@ -22,7 +22,7 @@ _AT_A_TIME = 8
 
 
 @dataclass(slots=True)
-class Keeper:
+class Uploader:
     """Pushes what is finished of one output, from a thread of its own."""
 
     store: ObjectStore
@@ -31,7 +31,7 @@ class Keeper:
     warn: Callable[[str], None]
     _seen: set[Path] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
-    _outrun: HeldElsewhere | None = None
+    _outrun: LeaseTaken | None = None
     _warned: bool = False
 
     def follow(self) -> None:
@@ -40,8 +40,8 @@ class Keeper:
             try:
                 self.lease.touch()
                 self.push()
-                self.store.let_go(self.most_bytes)
-            except HeldElsewhere as error:
+                self.store.evict(self.most_bytes)
+            except LeaseTaken as error:
                 self._outrun = error
                 self.warn(str(error))
                 return
@@ -54,8 +54,8 @@ class Keeper:
         """Push what is new: receipts after the files that they name. Files of subfolders (checkpoints) that the stage
         deleted go from the storage too; one of the folder itself may be gone for want of room. Raises
         ObjectStorageError."""
-        accounts = [path for path in self._files() if is_account(path)]
-        others = [path for path in self._files() if not is_account(path)]
+        accounts = [path for path in self._files() if is_bookkeeping(path)]
+        others = [path for path in self._files() if not is_bookkeeping(path)]
         here = {*accounts, *others}
         discard(path for path in self._seen - here if path.parent != self.lease.folder)
         for part in (others, accounts):
@@ -86,7 +86,7 @@ class Keeper:
 
     def finish(self, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
         """Push the rest, then the manifest where it was written, which no other may have done meanwhile.
-        Raises HeldElsewhere, or ObjectStorageError."""
+        Raises LeaseTaken, or ObjectStorageError."""
         if self._outrun:
             raise self._outrun
         for pause in pauses_s:
@@ -103,16 +103,16 @@ class Keeper:
             if manifest.exists() and not is_copy(manifest):
                 push(manifest, self.store.url_of(manifest), new=True)
         except FileExistsError:
-            raise HeldElsewhere(f"{self.store.url_of(manifest)} was written by another machine meanwhile") from None
+            raise LeaseTaken(f"{self.store.url_of(manifest)} was written by another machine meanwhile") from None
 
     def stop(self) -> None:
         self._stop.set()
 
 
 @contextmanager
-def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]) -> Iterator[None]:
+def uploading(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]) -> Iterator[None]:
     """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it has finished."""
-    keeper = Keeper(store, lease, most_bytes, warn)
+    keeper = Uploader(store, lease, most_bytes, warn)
     thread = threading.Thread(target=keeper.follow, name="keeper", daemon=True)
     thread.start()
     try:
@@ -120,7 +120,7 @@ def kept_in(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[s
     except BaseException:
         keeper.stop()
         thread.join()
-        with suppress(HeldElsewhere, ObjectStorageError):
+        with suppress(LeaseTaken, ObjectStorageError):
             keeper.finish(pauses_s=())
         raise
     else:

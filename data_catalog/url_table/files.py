@@ -17,7 +17,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
-from data_catalog.redaction import without_secrets
+from data_catalog.redaction import redact_credentials
 
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
@@ -32,7 +32,7 @@ class UrlTableError(ValueError):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(redact_credentials(message))
 
 
 class TableMissing(UrlTableError):

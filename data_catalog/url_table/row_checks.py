@@ -26,7 +26,7 @@ NO_CAPTION, TOO_SHORT, TOO_LONG = "empty caption", "caption too short", "caption
 BAD_SPLIT = f"split that is not {' or '.join(SPLITS)}"
 TWICE = "URL that stands in the table twice"
 BAD_ROW = "row that cannot be parsed"
-CAUSES = (
+REASONS = (
     *(USABLE, NO_URL, NOT_UTF8, LONG_URL, NOT_HTTP, NO_PARSE, WHITE_SPACE),
     *(NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW),
 )
@@ -37,7 +37,7 @@ _PLAIN_URL = r"^(?i:https?)://[A-Za-z0-9_-][A-Za-z0-9._-]*(:[0-9]{1,4})?([/?#][!
 _HOST_AND_REST = re.compile("([^/]*//[^/?#]*)(.*)", re.DOTALL)
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-Verdicts = NDArray[np.int8]  # index in CAUSES for each row
+RejectReasons = NDArray[np.int8]  # index in CAUSES for each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,13 @@ def _with_quoted_spaces(url: str) -> str:
     return parts[1] + parts[2].replace(" ", "%20") if parts else url
 
 
-def judge(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> Verdicts:
+def check_rows(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> RejectReasons:
     """The first cause against each row, in the order of CAUSES; usable URLs are added to `seen`."""
     verdicts = np.zeros(rows.num_rows, np.int8)
 
     def reject(cause: str, where: pa.Array) -> None:
         mask = where.to_numpy(zero_copy_only=False)
-        verdicts[mask & (verdicts == 0)] = CAUSES.index(cause)
+        verdicts[mask & (verdicts == 0)] = REASONS.index(cause)
 
     url = pc.fill_null(rows["url"], "")
     caption = pc.utf8_trim_whitespace(pc.fill_null(rows["caption"], ""))
@@ -115,19 +115,19 @@ def judge(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> Verdicts:
     reject(NOT_UTF8, pc.or_(pc.match_substring(url, _REPLACEMENT), pc.match_substring(caption, _REPLACEMENT)))
     plain = pc.match_substring_regex(url, _PLAIN_URL).to_numpy(zero_copy_only=False)
     odd = np.flatnonzero(~plain & (verdicts == 0))
-    verdicts[odd] = [CAUSES.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()]
+    verdicts[odd] = [REASONS.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()]
     reject(NO_CAPTION, pc.equal(length, 0))
     reject(TOO_SHORT, pc.less(length, rules.min_caption_chars))
     reject(TOO_LONG, too_long)
     reject(BAD_SPLIT, pc.invert(pc.is_in(pc.fill_null(rows["split"], ""), pa.array(["", *SPLITS]))))
 
     usable = np.flatnonzero(verdicts == 0)
-    verdicts[usable[seen.add(url.take(pa.array(usable)))]] = CAUSES.index(TWICE)
+    verdicts[usable[seen.add(url.take(pa.array(usable)))]] = REASONS.index(TWICE)
     return verdicts
 
 
 def usable_captions(captions: pa.Array, rules: RowRules) -> pa.Array:
-    """Further captions, null where one is none: as `judge` says of the first, whose row falls with it."""
+    """Further captions, null where one is none: as `check_rows` says of the first, whose row falls with it."""
     text = pc.fill_null(captions, "")
     length = pc.utf8_length(pc.utf8_trim_whitespace(text))
     long_enough = pc.greater_equal(length, rules.min_caption_chars)  # 1 at least

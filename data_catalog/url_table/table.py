@@ -31,20 +31,20 @@ from data_catalog.url_table.formats import (
 )
 from data_catalog.url_table.row_checks import (
     BAD_ROW,
-    CAUSES,
     MORE_CAPTIONS,
+    REASONS,
+    RejectReasons,
     RowRules,
     SeenUrls,
-    Verdicts,
-    judge,
+    check_rows,
     usable_captions,
     with_clean_urls,
 )
 
 __all__ = [
     "Rejected",
+    "RowCounts",
     "RowRules",
-    "TableAccount",
     "TableColumns",
     "UrlShard",
     "UrlTable",
@@ -72,7 +72,7 @@ class UrlShard:
 
 
 @dataclass(slots=True)
-class TableAccount:
+class RowCounts:
     """Where the rows of a table went, so far as it was read."""
 
     rows: int = 0
@@ -102,13 +102,13 @@ class UrlTable:
     limit: int | None
     rules: RowRules
 
-    def shards(self, shard_size: int, account: TableAccount | None = None) -> Iterator[UrlShard]:
+    def shards(self, shard_size: int, account: RowCounts | None = None) -> Iterator[UrlShard]:
         """Usable rows in table order, `shard_size` at a time; the same ones each time.
 
         `account` is filled meanwhile, and complete at the end. Of rows with the same URL the first usable one
         wins. Raises UrlTableError where a file breaks off, or no row at all can be used.
         """
-        account = TableAccount() if account is None else account
+        account = RowCounts() if account is None else account
         number, parts, waiting = 0, list[pa.RecordBatch](), 0
         for batch, verdicts in self._judged():
             _take_account(account, batch, verdicts)
@@ -131,7 +131,7 @@ class UrlTable:
         for batch, verdicts in self._judged():
             rejected = np.flatnonzero(verdicts)
             told = [
-                Rejected(row["row"], row["url"] or "", row["caption"] or "", CAUSES[verdict])
+                Rejected(row["row"], row["url"] or "", row["caption"] or "", REASONS[verdict])
                 for row, verdict in zip(
                     batch.rows.take(pa.array(rejected)).to_pylist(), verdicts[rejected], strict=True
                 )
@@ -150,11 +150,11 @@ class UrlTable:
         told = [json.dumps(captions, ensure_ascii=False) for captions in zip(*more, strict=True)]
         return table.drop_columns(roles).append_column(MORE_CAPTIONS, pa.array(told, pa.string()))
 
-    def _judged(self) -> Iterator[tuple[RowBatch, Verdicts]]:
+    def _judged(self) -> Iterator[tuple[RowBatch, RejectReasons]]:
         seen = SeenUrls()
         for batch in self._batches():
             rows = with_clean_urls(batch.rows)
-            yield RowBatch(rows, batch.bad), judge(rows, self.rules, seen)
+            yield RowBatch(rows, batch.bad), check_rows(rows, self.rules, seen)
 
     def _batches(self) -> Iterator[RowBatch]:
         """The rows up to the limit, numbered through all files."""
@@ -262,9 +262,11 @@ def _up_to(batch: RowBatch, limit: int | None) -> RowBatch:
     return RowBatch(batch.rows.slice(0, count), tuple(bad for bad in batch.bad if bad.row < limit))
 
 
-def _take_account(account: TableAccount, batch: RowBatch, verdicts: Verdicts) -> None:
+def _take_account(account: RowCounts, batch: RowBatch, verdicts: RejectReasons) -> None:
     account.rows += batch.size
-    counts = np.bincount(verdicts, minlength=len(CAUSES))
-    account.rejected.update({cause: int(count) for cause, count in zip(CAUSES, counts, strict=True) if cause and count})
+    counts = np.bincount(verdicts, minlength=len(REASONS))
+    account.rejected.update(
+        {cause: int(count) for cause, count in zip(REASONS, counts, strict=True) if cause and count}
+    )
     if batch.bad:
         account.rejected[BAD_ROW] += len(batch.bad)

@@ -105,11 +105,11 @@ def _explain(error: Exception) -> int:
 
     An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a stage that failed.
     """
-    from data_catalog.redaction import without_secrets
-    from flows.terminal.errors import cause_outside, unusable_path
+    from data_catalog.redaction import redact_credentials
+    from flows.terminal.errors import external_cause, unusable_path
 
     def print_error(what: object) -> None:
-        say(without_secrets(f"tld: {what}"))
+        say(redact_credentials(f"tld: {what}"))
 
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
@@ -117,7 +117,7 @@ def _explain(error: Exception) -> int:
         return code
     if os.environ.get("TLD_TRACEBACK"):
         raise error
-    if cause := cause_outside(error):
+    if cause := external_cause(error):
         print_error(cause)
         return 1
     if mistake := unusable_path(error):

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
 from flows.terminal.console import console, load, say
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from pipeline.bench.parts import LEAST_PAIRS, PARTS, Part
 
 
@@ -27,7 +27,7 @@ def bench(
 
     settings = load(config, overrides)
     if pairs < LEAST_PAIRS:
-        raise UserMistake(f"--pairs must be at least {LEAST_PAIRS}, got {pairs}")
+        raise UserError(f"--pairs must be at least {LEAST_PAIRS}, got {pairs}")
     if not only or {"encode", "decode"} & set(only):  # the others need neither a URL table nor encoders
         check_run(settings)
     told = measure(settings, only or PARTS, pairs, say)

@@ -13,8 +13,8 @@ from cyclopts import App, Parameter
 
 from flows.cli.groups import Config, Overrides
 from flows.cli.servers import with_prefect
-from flows.terminal.console import console, load, typed
-from flows.terminal.errors import UserMistake
+from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.errors import UserError
 
 catalog = App(name="catalog", help="Known data sets; and what became of the rows and files of a run.")
 
@@ -39,7 +39,7 @@ def show(name: Annotated[str, Parameter(help="A data set of `tld catalog list`."
     if name not in sources:
         close = difflib.get_close_matches(name, sources, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sources)}"
-        raise UserMistake(f"no data set {name!r} in the catalog; {hint}")
+        raise UserError(f"no data set {name!r} in the catalog; {hint}")
     console.print(source_page(sources[name]))
 
 
@@ -56,10 +56,10 @@ def dropped(
     """
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
-    rows = dropped_rows(settings.download, survey(settings))
+    rows = dropped_rows(settings.download, stage_statuses(settings))
     with _opened(out) if out else contextlib.nullcontext(sys.stdout) as target:
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
@@ -73,11 +73,11 @@ def dropped(
 
 
 def _opened(out: Path) -> TextIO:
-    """A csv file, or a device or pipe, to be written. Raises UserMistake."""
+    """A csv file, or a device or pipe, to be written. Raises UserError."""
     try:
         return out.open("w", newline="", encoding="utf-8")
     except OSError as error:
-        raise UserMistake(f"--out: cannot write {out}: {error.strerror}") from None
+        raise UserError(f"--out: cannot write {out}: {error.strerror}") from None
 
 
 @catalog.command
@@ -94,20 +94,20 @@ def verify(
     settings = load(config, overrides)
     found = outputs.verify(settings)
     if not found.outputs and not found.damages:
-        raise UserMistake(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
+        raise UserError(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
     for damage in found.damages:
         console.print(f"damaged: {damage.path} {damage.problem}")
-    let_go = f", {found.released} let go on purpose" if found.released else ""
+    evict = f", {found.released} let go on purpose" if found.released else ""
     console.print(
         f"{found.files} files, {found.bytes / 1e6:.1f} MB, of {', '.join(found.outputs) or 'no readable stage'}: "
-        f"{len(found.damages)} damaged{let_go}",
+        f"{len(found.damages)} damaged{evict}",
     )
     if not found.damages:
         return
     if not repair:
         raise StageFailed(
             f"{len(found.damages)} damaged; make just those again with\n"
-            f"  tld catalog verify {typed(config, overrides)} --repair"
+            f"  tld catalog verify {quote_overrides(config, overrides)} --repair"
         )
 
     check_run(settings)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import console, load, typed
-from flows.terminal.errors import UserMistake
+from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
-    from pipeline.maintenance.cleanup import Waste
+    from pipeline.maintenance.cleanup import UnneededFile
 
 
 def clean(
@@ -67,17 +67,17 @@ def clean(
     configs = [load(config, overrides), *_runs_to_keep(keep)]
     root = configs[0].folder
     if elsewhere := {str(other.folder) for other in configs if other.folder.resolve() != root.resolve()}:
-        raise UserMistake(f"--keep: {', '.join(elsewhere)} is another workspace than {root}")
+        raise UserError(f"--keep: {', '.join(elsewhere)} is another workspace than {root}")
     if undo and (yes or empty_trash or other_settings):
-        raise UserMistake("--undo stands alone: it puts back what was moved last")
-    again = f"tld clean {typed(config, overrides)} "
+        raise UserError("--undo stands alone: it puts back what was moved last")
+    again = f"tld clean {quote_overrides(config, overrides)} "
     stored_away = is_url(configs[0].root)
     if undo:
         _undo(root)
     elif empty_trash and not stored_away:
         _empty_trash(root, yes, again)
     elif yes and stored_away and not empty_trash:
-        raise UserMistake(
+        raise UserError(
             f"{configs[0].root} is in object storage, which has no trash: --yes --empty-trash deletes for good"
         )
     else:
@@ -89,20 +89,20 @@ def clean(
 def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, again: str) -> None:
     """Show what can go, and move it to the trash, or delete it where there is none."""
     from data_catalog.storage.object_store import is_url
-    from pipeline.maintenance.cleanup import find_waste, remove
+    from pipeline.maintenance.cleanup import find_unneeded, remove
     from pipeline.maintenance.trash import move_to_trash
 
     settings = configs[0]
     client = _registry(settings) if others else None
     champions = _champions(client, settings) if client else frozenset()
-    waste = find_waste(configs, others, champions)
+    waste = find_unneeded(configs, others, champions)
     if unknown := _models_of_another_mlflow(waste, client):
         console.print(
             f"models {', '.join(sorted(name[:12] for name in unknown))} are kept, with what they were made from: the "
             f"MLflow at hand does not know their runs, so it cannot say whether one is the champion; set "
             "MLFLOW_TRACKING_URI to the one that recorded them\n"
         )
-        waste = find_waste(configs, others, champions | unknown)
+        waste = find_unneeded(configs, others, champions | unknown)
     if not waste:
         console.print(f"nothing to clean in {settings.folder}")
         return
@@ -133,12 +133,12 @@ def _undo(root: Path) -> None:
 
     undone = undo(root)
     if not undone:
-        raise UserMistake(f"--undo: nothing is in the trash of {root}")
+        raise UserError(f"--undo: nothing is in the trash of {root}")
     for path in undone.restored:
         console.print(f"back: {path}")
     if undone.in_the_way:
         places = ", ".join(map(str, undone.in_the_way))
-        raise UserMistake(f"--undo: something new is at {places}; what was there stays in the trash")
+        raise UserError(f"--undo: something new is at {places}; what was there stays in the trash")
 
 
 def _empty_trash(root: Path, yes: bool, again: str) -> None:
@@ -158,7 +158,7 @@ def _runs_to_keep(keep: Sequence[str]) -> list[RunConfig]:
 
 
 def _registry(settings: RunConfig) -> MlflowClient | None:
-    """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises UserMistake or
+    """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises UserError or
     RecordUnusable where it cannot be opened."""
     from data_catalog.storage.workspace import Workspace
     from flows.tracking.store import client_to_read
@@ -169,7 +169,7 @@ def _registry(settings: RunConfig) -> MlflowClient | None:
 
 
 def _champions(client: MlflowClient, settings: RunConfig) -> frozenset[str]:
-    """Fingerprints of the models that have an alias. Raises UserMistake where MLflow does not say."""
+    """Fingerprints of the models that have an alias. Raises UserError where MLflow does not say."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -180,13 +180,13 @@ def _champions(client: MlflowClient, settings: RunConfig) -> frozenset[str]:
         return named_models(client)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         why = str(error).strip().partition("\n")[0]
-        raise UserMistake(
+        raise UserError(
             f"--other-settings: MLflow at {tracking_uri(settings.folder)} does not say which model is the champion, "
             f"so that no output is deleted ({why}); make it answer, or leave this option out"
         ) from error
 
 
-def _models_of_another_mlflow(waste: Sequence[Waste], client: MlflowClient | None) -> frozenset[str]:
+def _models_of_another_mlflow(waste: Sequence[UnneededFile], client: MlflowClient | None) -> frozenset[str]:
     """Fingerprints of models whose training was recorded, but not in this MLflow."""
     models = [item.manifest for item in waste if item.manifest and item.manifest.stage == "train"]
     return frozenset(
@@ -194,7 +194,7 @@ def _models_of_another_mlflow(waste: Sequence[Waste], client: MlflowClient | Non
     )
 
 
-def _line(item: Waste, reason: str | None, root: Path, client: MlflowClient | None) -> str:
+def _line(item: UnneededFile, reason: str | None, root: Path, client: MlflowClient | None) -> str:
     """One thing that can go: its size, its place, of a finished output who made it, when and in what time, and why it
     can go, or the reason why it stays."""
     about = ""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.cli.out_path import folder_problems
 from flows.terminal.console import console, load
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
@@ -33,9 +33,9 @@ def compare(
 ) -> None:
     """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences are, settings."""
     if prompts is not None and prompts < 2:
-        raise UserMistake(f"--prompts must be at least 2, got {prompts}")
+        raise UserError(f"--prompts must be at least 2, got {prompts}")
     if out is not None and (problems := folder_problems(out, with_parents=True)):
-        raise UserMistake("\n".join(problems))
+        raise UserError("\n".join(problems))
     trained = _trained([run_a, run_b], overrides)
 
     from flows.terminal.progress import Progress, Shown
@@ -49,7 +49,7 @@ def compare(
         with Progress("compare") as show:
             found = compare_runs(first, second, prompts, Shown(show))
     except ComparisonError as error:
-        raise UserMistake(str(error)) from error
+        raise UserError(str(error)) from error
     folder = out or comparison_folder(first, second, prompts)
     write_comparison(folder, found)
     console.print(_table(found.rows))
@@ -73,22 +73,22 @@ def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
         except ValueError as error:
             problems.append(f"run {name}: {error}")
     if problems:
-        raise UserMistake("\n".join(problems))
+        raise UserError("\n".join(problems))
     return found
 
 
 def _find(text: str, overrides: Sequence[str]) -> _Trained:
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     words = shlex.split(text)
     if not words:
-        raise UserMistake("is empty; name a config file")
+        raise UserError("is empty; name a config file")
     config = load(Path(words[0]), [*words[1:], *overrides])
     name = shlex.join([*words, *overrides])
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     if not encodings or not model:
-        raise UserMistake(f"no trained model for these settings; make it with\n  tld run {name} --until train")
+        raise UserError(f"no trained model for these settings; make it with\n  tld run {name} --until train")
     return name, config, encodings, model
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from data_catalog.storage.files import replacing
 from flows.cli.out_path import file_problems, folder_problems
 from flows.terminal.console import console
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from tld_model.config import DenoiserConfig
@@ -84,7 +84,7 @@ def export_checkpoint(
 
     problems = file_problems(out) or ([f"--out: {out} exists; remove it or choose another"] if out.exists() else [])
     if problems:
-        raise UserMistake("\n".join(problems))
+        raise UserError("\n".join(problems))
 
     from tld_model.checkpoint import load_denoiser, read_latent_scaling
     from tld_model.original_checkpoint import export_published
@@ -103,7 +103,7 @@ def export_checkpoint(
 
 
 def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -> None:
-    """Raise UserMistake, all problems at once, where an import cannot work."""
+    """Raise UserError, all problems at once, where an import cannot work."""
     from tld_model.encoders.config_files import encoder_problem
 
     problems = [f"--{kind}: {problem}" for kind, name in encoders.items() if (problem := encoder_problem(name))]
@@ -114,7 +114,7 @@ def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -
     if not 1e-6 <= latent_divisor <= 1e6:
         problems.append(f"--latent-divisor: must be from 1e-06 to 1e+06, got {latent_divisor:g}")
     if problems:
-        raise UserMistake("this import cannot work:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise UserError("this import cannot work:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 def _sizes(config: DenoiserConfig) -> str:

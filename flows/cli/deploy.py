@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from data_catalog.redaction import holds_secret
 from flows.cli.groups import Config, Overrides
 from flows.terminal.console import console, errors, load, say
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -58,7 +58,7 @@ def deploy(
             "secrets where fsspec looks for them on the workers (environment variables, or files in ~/.config/fsspec)"
         )
     if problems:
-        raise UserMistake("\n".join(problems))
+        raise UserError("\n".join(problems))
 
     from prefect.client.orchestration import get_client
 
@@ -76,12 +76,12 @@ def deploy(
 
 
 def _server() -> str:
-    """The address of the server, which answers, without a password. Raises UserMistake."""
+    """The address of the server, which answers, without a password. Raises UserError."""
     from flows.orchestration.prefect_address import check_address, is_open_to_all
 
     url = os.environ.get("PREFECT_API_URL")
     if not url:
-        raise UserMistake(
+        raise UserError(
             "deployments need a Prefect server that stays, and that asks for a password:\n"
             f"{_CLOSED}\nstart one with\n  prefect server start\nand say where it is with\n"
             "  export PREFECT_API_URL=http://127.0.0.1:4200/api PREFECT_API_AUTH_STRING=tld:PASSWORD"

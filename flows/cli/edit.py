@@ -20,10 +20,10 @@ from flows.cli.image_options import (
     refuse,
     seed_bounds,
 )
-from flows.cli.model_source import which_model
+from flows.cli.model_source import resolve_model
 from flows.cli.out_path import file_problems
 from flows.terminal.console import console, errors, load
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,7 @@ def edit(
         problems.append("--overlap is of --outpaint")
     refuse(problems)
     settings = load(config, overrides)
-    chosen = which_model(config, overrides, settings, drawing.model)
+    chosen = resolve_model(config, overrides, settings, drawing.model)
     generate = chosen.load(settings.evaluate.device)
 
     from PIL import Image
@@ -106,7 +106,7 @@ def edit(
         console.print(given.fitting)
     how = drawing.sampling(settings), drawing.negative
     if sides and given.paint is not None:
-        raise UserMistake(f"{picture} is transparent in places: first paint those, without --outpaint")
+        raise UserError(f"{picture} is transparent in places: first paint those, without --outpaint")
     if sides:
         overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
         grown = paint_on(generate, prompt, given.pixels, Border(**sides), overlap, seed, *how)

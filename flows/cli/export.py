@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
-from flows.cli.model_source import Model, WhichModel, trained_run, which_model
+from flows.cli.model_source import Model, ModelSource, resolve_model, trained_run
 from flows.cli.out_path import folder_problems
 from flows.terminal.console import console, load
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.export.model_card import Usage
-    from pipeline.generate.generator import Generator
+    from pipeline.generate.generator import ImageGenerator
 
 _EXAMPLE = "a small red star in the top left on a blue background"
 
@@ -36,8 +36,8 @@ def export(
     """
     settings = load(config, overrides)
     if problems := folder_problems(out):
-        raise UserMistake("\n".join(problems))
-    which = which_model(config, overrides, settings, model)
+        raise UserError("\n".join(problems))
+    which = resolve_model(config, overrides, settings, model)
 
     from pipeline.export.diffusers import ExportError, check_target, export_diffusers
 
@@ -48,7 +48,7 @@ def export(
         prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the picture shows"
         export_diffusers(generate, settings.evaluate, card, prompt, out)
     except ExportError as error:
-        raise UserMistake(f"--out: {error}") from error
+        raise UserError(f"--out: {error}") from error
     console.print(
         f"written    {out}, for {to}\n"
         f"card       {out / 'README.md'}: choose a licence there before you publish it\n\n"
@@ -67,7 +67,7 @@ def _card_of_run(config: Path, overrides: Sequence[str], settings: RunConfig) ->
     return lambda usage: model_card(encodings, trained, report, settings.name, source=source, usage=usage)
 
 
-def _card_of_weights(which: WhichModel, generate: Generator) -> Callable[[Usage], str]:
+def _card_of_weights(which: ModelSource, generate: ImageGenerator) -> Callable[[Usage], str]:
     from pipeline.export.model_card import card_of_weights
 
     denoiser, encoders = generate.denoiser, {"vae": which.vae, "clip": which.clip}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.model_source import Model, WhichModel
-from flows.terminal.errors import UserMistake
-from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from flows.cli.model_source import Model, ModelSource
+from flows.terminal.errors import UserError
+from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -37,7 +37,7 @@ class DrawingOptions:
     negative: Annotated[str, Parameter(help="A prompt that guidance leads away from.")] = ""
     model: Model = None
 
-    def sampling(self, settings: RunConfig) -> Sampling:
+    def sampling(self, settings: RunConfig) -> SamplingSettings:
         usual = settings.evaluate.sampling
         steps, guidance, solver = (
             self.steps or usual.steps,
@@ -52,7 +52,7 @@ class DrawingOptions:
             Bounds("--steps", self.steps, 1, MOST_STEPS), Bounds("--guidance", self.guidance, 1, MOST_GUIDANCE)
         )
 
-    def told(self, settings: RunConfig, chosen: WhichModel) -> dict[str, Any]:
+    def told(self, settings: RunConfig, chosen: ModelSource) -> dict[str, Any]:
         """For the settings in a PNG, which may go to strangers: the model by its digest, not its path."""
         from data_catalog.storage.digests import file_digest
 
@@ -88,6 +88,6 @@ def lacking_files(*paths: Path | None) -> list[str]:
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raise UserMistake with all of them, if any."""
+    """Raise UserError with all of them, if any."""
     if problems:
-        raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise UserError("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))

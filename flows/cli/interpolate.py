@@ -17,10 +17,10 @@ from flows.cli.image_options import (
     refuse,
     seed_bounds,
 )
-from flows.cli.model_source import which_model
+from flows.cli.model_source import resolve_model
 from flows.cli.out_path import file_problems
 from flows.terminal.console import console, load, prompts_and_overrides
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 _STRIP, _ANIMATION = 9, 33  # frames
 
@@ -64,7 +64,7 @@ def interpolate(
     )
     refuse(problems)
     settings = load(config, overrides)
-    chosen = which_model(config, overrides, settings, drawing.model)
+    chosen = resolve_model(config, overrides, settings, drawing.model)
     generate = chosen.load(settings.evaluate.device)
 
     from PIL import Image
@@ -82,5 +82,5 @@ def interpolate(
         try:
             write_animation(pictures, out)
         except OSError as error:
-            raise UserMistake(f"cannot write {out}: {error}") from error
+            raise UserError(f"cannot write {out}: {error}") from error
     console.print(f"{frames} pictures: {out}")

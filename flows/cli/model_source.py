@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.terminal.console import typed
-from flows.terminal.errors import UserMistake
+from flows.terminal.console import quote_overrides
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
-    from pipeline.generate.generator import Generator
-    from pipeline.generate.request import DrawnBy, Encoder
+    from pipeline.generate.generator import ImageGenerator
+    from pipeline.generate.request import Encoder, ModelIdentity
 
 _IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
@@ -32,7 +32,7 @@ Model = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class WhichModel:
+class ModelSource:
     """A denoiser's file, the encoders that it works with, and where it is from, for people elsewhere."""
 
     denoiser: Path
@@ -40,19 +40,19 @@ class WhichModel:
     clip: str
     source: str
 
-    def load(self, device: str) -> Generator:
+    def load(self, device: str) -> ImageGenerator:
         """Raises CheckpointError or EncoderError."""
         from pipeline.generate.generator import load_generator
 
         return load_generator(self.denoiser, self.vae, self.clip, device)
 
-    def identity(self) -> DrawnBy:
+    def identity(self) -> ModelIdentity:
         """What tells it apart from other models, without any path of this machine. Reads all its files."""
         from data_catalog.storage.digests import file_digest
-        from pipeline.generate.request import DrawnBy
+        from pipeline.generate.request import ModelIdentity
 
         vae, clip = _encoder(self.vae), _encoder(self.clip)
-        return DrawnBy(source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip)
+        return ModelIdentity(source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip)
 
 
 def _encoder(name: str) -> Encoder:
@@ -63,39 +63,37 @@ def _encoder(name: str) -> Encoder:
     return Encoder(name=Path(name).name if is_path else name, identity=encoder_identity(name))
 
 
-def which_model(
+def resolve_model(
     config: Path, overrides: Sequence[str], settings: RunConfig, model: str | None, ema: int | None = None
-) -> WhichModel:
-    """The named model, or that of the run; of its averages that of evaluate.ema, or another. Raises UserMistake
+) -> ModelSource:
+    """The named model, or that of the run; of its averages that of evaluate.ema, or another. Raises UserError
     where there is none."""
     if model is None:
         return _of_the_run(config, overrides, settings, ema)
     if ema is not None:
-        raise UserMistake("--ema chooses among the averages of a run; with --model name the file of one")
+        raise UserError("--ema chooses among the averages of a run; with --model name the file of one")
     return _registered(model, settings) if _IN_MLFLOW.match(model) else _named(Path(model), settings)
 
 
-def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> WhichModel:
+def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> ModelSource:
     from data_catalog.model_files import average_file
 
     kept, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
     if not 0 <= number < len(kept):
-        raise UserMistake(f"--ema {number}: there is no such average; train.ema_decay has {len(kept)}, from 0")
+        raise UserError(f"--ema {number}: there is no such average; train.ema_decay has {len(kept)}, from 0")
     encodings, trained, _ = trained_run(config, overrides, settings)
     encoders, path = encodings.figures["encoders"], trained.file(average_file(number))
     source = f"{settings.name}, {path.parent.name}/{path.name}"
-    return WhichModel(path, encoders["vae"], encoders["clip"], source)
+    return ModelSource(path, encoders["vae"], encoders["clip"], source)
 
 
-def _registered(uri: str, settings: RunConfig) -> WhichModel:
+def _registered(uri: str, settings: RunConfig) -> ModelSource:
     """A model of MLflow, with the encoders that are named beside it."""
     from data_catalog.storage.workspace import Workspace
     from flows.tracking.store import is_given, open_client
 
     if not is_given(settings.folder) and not Workspace(settings.folder).mlflow_database.exists():
-        raise UserMistake(
-            f"--model {uri}: no run was recorded in {settings.folder} yet; set root or MLFLOW_TRACKING_URI"
-        )
+        raise UserError(f"--model {uri}: no run was recorded in {settings.folder} yet; set root or MLFLOW_TRACKING_URI")
     from mlflow.exceptions import MlflowException
 
     from flows.tracking.registry import registered_files
@@ -103,13 +101,13 @@ def _registered(uri: str, settings: RunConfig) -> WhichModel:
     try:
         found = registered_files(uri, open_client(settings.folder).tracking_uri)
     except (MlflowException, OSError) as error:
-        raise UserMistake(f"--model {uri}: MLflow says: {error}") from error
+        raise UserError(f"--model {uri}: MLflow says: {error}") from error
     check_named_encoders(uri, {"vae": found.vae, "clip": found.clip}, settings)
-    return WhichModel(found.denoiser, found.vae, found.clip, uri)
+    return ModelSource(found.denoiser, found.vae, found.clip, uri)
 
 
 def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig) -> None:
-    """Raise UserMistake where a registry names encoders that are neither shipped nor those of the user's own config:
+    """Raise UserError where a registry names encoders that are neither shipped nor those of the user's own config:
     nothing is fetched or opened by a stranger's word."""
     from tld_model.encoders.names import SHIPPED_ENCODERS
 
@@ -117,25 +115,26 @@ def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig
     strange = [kind for kind, name in named.items() if name not in SHIPPED_ENCODERS and name != own[kind]]
     if strange:
         lines = "".join(f"\n  encode.{kind}={named[kind]!r}" for kind in strange)
-        raise UserMistake(f"--model {uri} names encoders that this config does not; if you trust them, set{lines}")
+        raise UserError(f"--model {uri} names encoders that this config does not; if you trust them, set{lines}")
 
 
 def trained_run(
     config: Path, overrides: Sequence[str], settings: RunConfig
 ) -> tuple[Manifest, Manifest, Manifest | None]:
-    """The encodings and the model of a run, and its report where there is one. Raises UserMistake."""
-    from pipeline.stages.freshness import survey
+    """The encodings and the model of a run, and its report where there is one. Raises UserError."""
+    from pipeline.stages.freshness import stage_statuses
 
-    statuses = survey(settings)
+    statuses = stage_statuses(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
     if not model or not encodings:
-        raise UserMistake(
-            f"no trained model for these settings; make it with\n  tld run {typed(config, overrides)} --until train"
+        raise UserError(
+            "no trained model for these settings; make it with\n"
+            f"  tld run {quote_overrides(config, overrides)} --until train"
         )
     return encodings, model, statuses["evaluate"].manifest
 
 
-def _named(model: Path, settings: RunConfig) -> WhichModel:
+def _named(model: Path, settings: RunConfig) -> ModelSource:
     """A denoiser's file, and the encoders of a run that needs no output."""
     from data_catalog.model_files import model_file
     from tld_model.encoders.config_files import encoder_problem
@@ -149,5 +148,5 @@ def _named(model: Path, settings: RunConfig) -> WhichModel:
     if not path.is_file():
         problems.append(f"--model: there is no file {path}; tld import-checkpoint makes one")
     if problems:
-        raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return WhichModel(path, encode.vae, encode.clip, path.name)
+        raise UserError("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return ModelSource(path, encode.vae, encode.clip, path.name)

@@ -19,7 +19,7 @@ from flows.cli.image_options import (
     refuse,
     seed_bounds,
 )
-from flows.cli.model_source import which_model
+from flows.cli.model_source import resolve_model
 from flows.cli.out_path import file_problems
 from flows.terminal.console import console, load, prompts_and_overrides
 
@@ -61,7 +61,7 @@ def panorama(
         problems.append(f"--windows must leave none of {len(prompts)} prompts out, got {windows}")
     refuse(problems)
     settings = load(config, overrides)
-    chosen = which_model(config, overrides, settings, drawing.model)
+    chosen = resolve_model(config, overrides, settings, drawing.model)
     generate = chosen.load(settings.evaluate.device)
 
     from PIL import Image

@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import console, load, typed
-from flows.terminal.errors import UserMistake
+from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,28 +27,30 @@ def promote(
     It is models:/NAME@champion from then on, NAME being that of the run: for `tld sample --model`, and for
     mlflow.pyfunc.load_model.
     """
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
-    statuses = survey(settings)
+    statuses = stage_statuses(settings)
     encodings, model, report = (statuses[stage].manifest for stage in ("encode", "train", "evaluate"))
     if not encodings or not model or not report:
-        raise UserMistake(f"no evaluated model for these settings; make it with\n  tld run {typed(config, overrides)}")
-    from flows.tracking.registry import Candidate, champion, crown, register, settle
+        raise UserError(
+            f"no evaluated model for these settings; make it with\n  tld run {quote_overrides(config, overrides)}"
+        )
+    from flows.tracking.registry import Candidate, champion, mark_decided, register, set_champion
     from flows.tracking.store import NEEDS_NEWER_SERVER, explained, open_store
 
     store = open_store(settings)
     if not store.keeps_models:
-        raise UserMistake(f"cannot register a model: {NEEDS_NEWER_SERVER}; upgrade it")
+        raise UserError(f"cannot register a model: {NEEDS_NEWER_SERVER}; upgrade it")
     client = store.client
     with explained(settings.folder):
         before = champion(client, settings.name, alias)
         registered = register(client, store.experiment_id, Candidate(settings, encodings, model, report))
-        settle(client, registered)
+        mark_decided(client, registered)
         if before and before.version == registered.version:
             console.print(f"models:/{registered.name}@{alias} is version {registered.version} already")
             return
-        crown(client, registered, alias)
+        set_champion(client, registered, alias)
     console.print(_table([*([before] if before else []), registered], alias))
     console.print(f"\nmodels:/{registered.name}@{alias} is version {registered.version} now")
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.cli.groups import Config
-from flows.cli.model_source import Model, which_model
-from flows.cli.sample_request import is_folder, put_together, read_picture, read_prompts, read_size, size_misfit
+from flows.cli.model_source import Model, resolve_model
+from flows.cli.sample_request import is_folder, merge_request, read_picture, read_prompts, read_size, size_misfit
 from flows.terminal.console import console, load, prompts_and_overrides
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from tld_model.config import SolverName
 
 if TYPE_CHECKING:
     from flows.terminal.progress import Progress
-    from pipeline.generate.generator import Generator
-    from pipeline.generate.request import Drawing, DrawnBy, PictureSettings
+    from pipeline.generate.generator import ImageGenerator
+    from pipeline.generate.request import ModelIdentity, SampleMetadata, SampleRequest
 
 _MOST_IN_A_GRID = 400
 
@@ -97,19 +97,19 @@ def sample(
         "solver": solver,
     }
     before = read_picture(like, problems)
-    drawing = put_together(given, before, settings, problems) if before or not like else None
+    drawing = merge_request(given, before, settings, problems) if before or not like else None
     folder, chosen = is_folder(out, problems), None
     if drawing and not folder and len(drawing.captions) > _MOST_IN_A_GRID:
         problems.append(
             f"--out: a grid holds up to {_MOST_IN_A_GRID} pictures, not {len(drawing.captions)}; name a folder"
         )
     try:
-        chosen = which_model(config, overrides, settings, model, ema)
+        chosen = resolve_model(config, overrides, settings, model, ema)
         problems += size_misfit(drawing, chosen) if drawing else []
-    except UserMistake as mistake:
+    except UserError as mistake:
         problems.append(str(mistake).removeprefix("cannot draw:").strip())
     if problems or not chosen or not drawing:
-        raise UserMistake("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise UserError("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
 
     identity = chosen.identity()
     if before and not other_model:
@@ -118,10 +118,10 @@ def sample(
     console.print(f"{len(drawing.captions)} sample{'s' if len(drawing.captions) > 1 else ''}: {out}")
 
 
-def _check_model(before: DrawnBy, identity: DrawnBy) -> None:
-    """Raise UserMistake where a picture was drawn with another model."""
+def _check_model(before: ModelIdentity, identity: ModelIdentity) -> None:
+    """Raise UserError where a picture was drawn with another model."""
     if differences := before.differences(identity):
-        raise UserMistake(
+        raise UserError(
             "the picture was drawn with another model:\n"
             + "\n".join(f"  {difference}" for difference in differences)
             + "\nName that one by CONFIG and its settings, --ema or --model; or draw with this one: --other-model"
@@ -129,15 +129,20 @@ def _check_model(before: DrawnBy, identity: DrawnBy) -> None:
 
 
 def _draw(
-    drawing: Drawing, generate: Generator, by: DrawnBy, before: PictureSettings | None, out: Path, folder: bool
+    drawing: SampleRequest,
+    generate: ImageGenerator,
+    by: ModelIdentity,
+    before: SampleMetadata | None,
+    out: Path,
+    folder: bool,
 ) -> None:
     """Draw and write; like a picture that was no grid, a single one is none either."""
     from flows.terminal.progress import Progress
     from pipeline.generate.generator import SizeError
     from pipeline.generate.png_metadata import PictureFileError
-    from pipeline.generate.write_images import Artist
+    from pipeline.generate.write_images import ImageWriter
 
-    artist = Artist(generate, by)
+    artist = ImageWriter(generate, by)
     plain = before is not None and before.layout == "picture" and len(drawing.captions) == 1
     try:
         with Progress("sample") as show:
@@ -149,7 +154,7 @@ def _draw(
             else:
                 artist.to_file(drawing, out, "picture" if plain else "grid", tell)
     except (SizeError, PictureFileError) as error:
-        raise UserMistake(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def _tell(show: Progress, pictures: int, calls: int, of_calls: int, drawn: int) -> None:

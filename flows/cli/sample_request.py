@@ -13,9 +13,9 @@ from data_catalog.text_files import TextFileError, read_text
 from flows.cli import out_path
 
 if TYPE_CHECKING:
-    from flows.cli.model_source import WhichModel
+    from flows.cli.model_source import ModelSource
     from pipeline.config.run import RunConfig
-    from pipeline.generate.request import Drawing, PictureSettings
+    from pipeline.generate.request import SampleMetadata, SampleRequest
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _COUNT = 16  # of a single prompt
@@ -47,19 +47,19 @@ def read_size(size: str | None, problems: list[str]) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def read_picture(like: Path | None, problems: list[str]) -> PictureSettings | None:
+def read_picture(like: Path | None, problems: list[str]) -> SampleMetadata | None:
     """How a picture was made, which a stranger may have written."""
     if like is None:
         return None
     from pydantic import ValidationError
 
     from pipeline.generate.png_metadata import PictureFileError, read_settings
-    from pipeline.generate.request import PictureSettings, problems_of
+    from pipeline.generate.request import SampleMetadata, problems_of
 
     try:
         told = read_settings(like)
         if "drawing" in told:
-            return PictureSettings.model_validate(told)
+            return SampleMetadata.model_validate(told)
         problems.append(f"--like: {like} was made otherwise than by tld sample: it tells no 'drawing'")
     except PictureFileError as error:
         problems.append(f"--like: {error}")
@@ -73,13 +73,13 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text[:300])
 
 
-def put_together(
-    given: dict[str, Any], before: PictureSettings | None, settings: RunConfig, problems: list[str]
-) -> Drawing | None:
+def merge_request(
+    given: dict[str, Any], before: SampleMetadata | None, settings: RunConfig, problems: list[str]
+) -> SampleRequest | None:
     """What is given on the command line over what the picture tells, or over the run's own ways to draw."""
     from pydantic import ValidationError
 
-    from pipeline.generate.request import Drawing, problems_of
+    from pipeline.generate.request import SampleRequest, problems_of
 
     changed = {name: value for name, value in given.items() if value is not None}
     if before:
@@ -93,7 +93,7 @@ def put_together(
             problems.append("no prompt: say what the pictures show, in quotes, or with --prompts FILE")
         told["prompts"] = ("nothing",)  # for the sake of the other problems
     try:
-        return Drawing.model_validate(told)
+        return SampleRequest.model_validate(told)
     except ValidationError as error:
         problems += [f"{_option(where)}{what}" for where, what in problems_of(error)]
     return None
@@ -107,7 +107,7 @@ def _option(where: str) -> str:
     return f"--{name}: " if name else ""
 
 
-def size_misfit(drawing: Drawing, chosen: WhichModel) -> list[str]:
+def size_misfit(drawing: SampleRequest, chosen: ModelSource) -> list[str]:
     """Why a model cannot draw at this size, as far as its files tell before it is loaded. Raises CheckpointError."""
     from pipeline.generate.generator import size_problem
     from tld_model.checkpoint import read_config

@@ -16,7 +16,7 @@ from flows.terminal.console import errors
 def with_prefect(settings: RunConfig) -> Iterator[None]:
     """A Prefect server for the length of the block; its start takes seconds, so say what is awaited.
 
-    Raises UserMistake where a server of Prefect or MLflow that is given does not answer, PrefectServerError where ours
+    Raises UserError where a server of Prefect or MLflow that is given does not answer, PrefectServerError where ours
     does not start.
     """
     from data_catalog.storage.workspace import Workspace

@@ -12,9 +12,9 @@ from rich.table import Table
 from data_catalog.storage.workspace import StageName
 from flows.cli.groups import Config, Force, Overrides
 from flows.cli.servers import with_prefect
-from flows.orchestration.train_nodes import on_all_nodes
-from flows.terminal.console import console, load, typed
-from flows.terminal.errors import UserMistake
+from flows.orchestration.train_nodes import lead_or_join
+from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -32,11 +32,11 @@ def run(
     """All stages: download, encode, train, evaluate; only what is not fresh."""
     from pipeline.preflight import check_run
     from pipeline.stages.dag import STAGES
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
     check_run(settings)
-    statuses = survey(settings)
+    statuses = stage_statuses(settings)
     wanted = list(STAGES)[: list(STAGES).index(until) + 1]
     stale = any(statuses[stage].state != "fresh" for stage in wanted)
     if force or stale or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"])):
@@ -47,9 +47,9 @@ def run(
 
                 text_to_image(settings, frozenset(force), until)
 
-        if not on_all_nodes(settings, lead):
+        if not lead_or_join(settings, lead):
             return
-        statuses = survey(settings)
+        statuses = stage_statuses(settings)
     else:
         for stage in wanted:
             console.print(f"{stage:9} fresh: {statuses[stage].folder}")
@@ -81,12 +81,12 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
     prompt = (
         "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"
     )
-    given = typed(config, overrides)
+    given = quote_overrides(config, overrides)
     longer = [o for o in overrides if not o.startswith("train.steps=")] + [f"train.steps={settings.train.steps * 2}"]
     console.print(
         f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
         f'Try next:\n  tld sample {given} "{prompt}"\n  tld ui {given}\n'
-        f"  tld serve {given}\n  tld run {typed(config, longer)}",
+        f"  tld serve {given}\n  tld run {quote_overrides(config, longer)}",
     )
 
 
@@ -113,14 +113,14 @@ def download(
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Ask again for transient failures, and show what that changed."""
     from pipeline.preflight import check_run
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
     check_run(settings)
-    before = survey(settings)["download"].manifest
+    before = stage_statuses(settings)["download"].manifest
     if not before:
-        again = typed(config, overrides)
-        raise UserMistake(f"nothing has failed yet: first finish the download with\n  tld download {again}")
+        again = quote_overrides(config, overrides)
+        raise UserError(f"nothing has failed yet: first finish the download with\n  tld download {again}")
     if not before.figures["may_pass"]:
         console.print("nothing to ask again: no failure is of a kind that may pass")
         return
@@ -163,17 +163,17 @@ def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> Non
 def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bool) -> None:
     from pipeline.preflight import check_run
     from pipeline.stages.dag import STAGES
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
-    statuses = survey(settings)
+    statuses = stage_statuses(settings)
     lacking = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
     if lacking:
         first = statuses[lacking[0]]
-        raise UserMistake(
+        raise UserError(
             f"{stage} needs {STAGES[first.stage].makes} made with these settings, "
             f"which are {first.state}; make them with\n"
-            f"  tld run {typed(config, overrides)} --until {lacking[-1]}"
+            f"  tld run {quote_overrides(config, overrides)} --until {lacking[-1]}"
         )
     check_run(settings)
     gate = stage != "evaluate" or _gate_is_passed(settings, statuses[stage])
@@ -188,8 +188,8 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
             one_stage(settings, stage, force)
 
     if stage == "train":
-        on_all_nodes(settings, lead)
+        lead_or_join(settings, lead)
     else:
         lead()
     if stage == "evaluate":
-        _closing_words(config, overrides, settings, survey(settings)["evaluate"])
+        _closing_words(config, overrides, settings, stage_statuses(settings)["evaluate"])

@@ -24,10 +24,10 @@ def status(
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs are."""
-    from pipeline.stages.freshness import survey
+    from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
-    statuses = survey(settings)
+    statuses = stage_statuses(settings)
     rows: list[_Row] = [
         {
             "stage": status.stage,

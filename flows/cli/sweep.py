@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import trained_run
 from flows.terminal.console import console, load
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from tld_model.config import SolverName
 
 
@@ -56,8 +56,8 @@ def sweep(
     if prompts is not None and prompts < 2:
         wrong.append(f"--prompts must be at least 2, got {prompts}")
     if wrong:
-        raise UserMistake("cannot sweep:\n" + "\n".join(f"  {problem}" for problem in wrong))
-    wanted = sweeping.ways(usual, guidance, steps, solver or (usual.solver,), averages)
+        raise UserError("cannot sweep:\n" + "\n".join(f"  {problem}" for problem in wrong))
+    wanted = sweeping.variants(usual, guidance, steps, solver or (usual.solver,), averages)
     with Progress("sweep") as show:
         swept = sweeping.sweep(settings, encodings, model, wanted, prompts or usual.prompts, Shown(show))
     folder = sweeping.sweep_folder(settings, model)

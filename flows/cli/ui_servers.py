@@ -17,7 +17,7 @@ from flows.orchestration.prefect_app import login_link
 from flows.orchestration.prefect_home import prepare_home
 from flows.orchestration.prefect_server import server_command, server_environment
 from flows.terminal.console import console
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.tracking.local_store import artifact_location
 from flows.tracking.store import is_given, open_client, tracking_uri
 from pipeline.config.run import RunConfig
@@ -27,15 +27,15 @@ _LAST_PORT = 65535
 
 
 def serve_ui(config: RunConfig, port: int) -> None:
-    """Serve both UIs on loopback until Ctrl-C. Raises UserMistake, or StageFailed where one does not start."""
+    """Serve both UIs on loopback until Ctrl-C. Raises UserError, or StageFailed where one does not start."""
     if not 1 <= port <= _LAST_PORT - 1:
-        raise UserMistake(f"--port must be from 1 to {_LAST_PORT - 1}, since Prefect takes the next one; got {port}")
+        raise UserError(f"--port must be from 1 to {_LAST_PORT - 1}, since Prefect takes the next one; got {port}")
     workspace = Workspace(config.folder)
     if not is_given(config.folder) and not workspace.mlflow_database.exists():
-        raise UserMistake(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
+        raise UserError(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
     uri = tracking_uri(config.folder)
     if uri.startswith("http"):
-        raise UserMistake("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
+        raise UserError("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
     open_client(config.folder)  # says what is wrong with the database, and finds artifacts of a moved workspace
     prepare_home(workspace.prefect_home)
     mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -64,7 +64,7 @@ def _running(
 ) -> Iterator[None]:
     """A server process that accepts connections for the length of the block."""
     if _accepts(port):
-        raise UserMistake(f"port {port}, wanted for {name}, is taken; choose another with --port")
+        raise UserError(f"port {port}, wanted for {name}, is taken; choose another with --port")
     with (log or Path(os.devnull)).open("ab") as written:
         process = subprocess.Popen(command, env=environment, stdout=written, stderr=written, start_new_session=True)
     try:

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from data_catalog.redaction import without_secrets
+from data_catalog.redaction import redact_credentials
 from flows.orchestration.proxies import unusable_proxies
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
     import httpx
@@ -18,33 +18,33 @@ _PATIENCE_S = 10.0
 
 
 def check_address(url: str) -> str:
-    """The address of a server that answers, without its password. Raises UserMistake."""
+    """The address of a server that answers, without its password. Raises UserError."""
     import httpx
 
-    shown = f"PREFECT_API_URL={without_secrets(url)}"
+    shown = f"PREFECT_API_URL={redact_credentials(url)}"
     nobody = f"no Prefect server answers at {shown}"
     if proxies := unusable_proxies():
-        raise UserMistake(f"{proxies[0]} is no proxy that Prefect's client can use (HTTP only): unset it")
+        raise UserError(f"{proxies[0]} is no proxy that Prefect's client can use (HTTP only): unset it")
     try:
         _ = urlsplit(url).port  # raises ValueError where it is none
         health = _ask("/health", _PATIENCE_S)
         if health.is_error:
-            raise UserMistake(_refusal(health, shown) or f"{nobody}: its /health says {health.status_code}")
+            raise UserError(_refusal(health, shown) or f"{nobody}: its /health says {health.status_code}")
         if health.text.strip() != "true":
-            raise UserMistake(f"{nobody}: what answers there is another service; the address ends in /api")
+            raise UserError(f"{nobody}: what answers there is another service; the address ends in /api")
         if refusal := _refusal(_ask("/admin/version", _PATIENCE_S), shown):
-            raise UserMistake(refusal)
+            raise UserError(refusal)
     except TimeoutError:
-        raise UserMistake(
+        raise UserError(
             f"{nobody}: it did not answer within {_PATIENCE_S:.0f} s. Restart it, or unset PREFECT_API_URL"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise UserMistake(f"{nobody}: {_reason(error)}") from None
+        raise UserError(f"{nobody}: {_reason(error)}") from None
     except ValueError as error:  # pydantic's, of Prefect's settings, or of an address
-        if isinstance(error, UserMistake):
+        if isinstance(error, UserError):
             raise
-        raise UserMistake(f"{nobody}, or other PREFECT_ settings are wrong: {without_secrets(str(error))}") from None
-    return without_secrets(url)
+        raise UserError(f"{nobody}, or other PREFECT_ settings are wrong: {redact_credentials(str(error))}") from None
+    return redact_credentials(url)
 
 
 def answers(limit_s: float) -> bool:
@@ -62,7 +62,7 @@ def is_open_to_all(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{without_secrets(url)}/admin/version", timeout=_PATIENCE_S).is_success
+        return httpx.get(f"{redact_credentials(url)}/admin/version", timeout=_PATIENCE_S).is_success
     except httpx.HTTPError:
         return False
 
@@ -93,7 +93,7 @@ def _reason(error: Exception) -> str:
         if isinstance(below, OSError) and below.errno and below.strerror:
             said = os.strerror(below.errno) if below.errno > 0 else below.strerror  # negative: a name server's
         below = below.__cause__ or below.__context__
-    return without_secrets(said)
+    return redact_credentials(said)
 
 
 def _refusal(answer: httpx.Response, shown: str) -> str | None:

@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 from flows.terminal.console import say
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 _DATABASE = "prefect.db"
 _MEMO = "memo_store.toml"  # which of Prefect's own records are in the database
 
 
 def prepare_home(home: Path) -> None:
-    """Make the folder and its files where there are none, and set a damaged database aside. Raises UserMistake."""
+    """Make the folder and its files where there are none, and set a damaged database aside. Raises UserError."""
     database = home / _DATABASE
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -28,10 +28,10 @@ def prepare_home(home: Path) -> None:
             if not path.exists():
                 path.touch(mode=0o666)
     except PermissionError as error:
-        raise UserMistake(_not_writable(Path(error.filename or home))) from None
+        raise UserError(_not_writable(Path(error.filename or home))) from None
     for path in (home, database):
         if not os.access(path, os.W_OK):
-            raise UserMistake(_not_writable(path))
+            raise UserError(_not_writable(path))
 
 
 def set_aside(home: Path) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.storage.file_lock import LockTimeout, file_lock
 from flows.orchestration.prefect_app import USER, origins
 from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home, set_aside
 from flows.orchestration.prefect_watch import START_LIMIT_S, restarted, stop
@@ -73,7 +73,7 @@ def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
 
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
-    """The address of the Prefect API for the length of the block. Raises PrefectServerError, UserMistake."""
+    """The address of the Prefect API for the length of the block. Raises PrefectServerError, UserError."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     if configured := os.environ.get("PREFECT_API_URL"):
         for name, value in {**_PATIENCE, "PREFECT_HOME": str(home.resolve())}.items():
@@ -137,9 +137,9 @@ def _running(home: Path, listener: socket.socket, environment: Mapping[str, str]
 def _first_in(home: Path) -> Iterator[None]:
     """Two servers that start at once would both make the database: one after the other. Raises PrefectServerError."""
     try:
-        with held(home / "start.lock", START_LIMIT_S):
+        with file_lock(home / "start.lock", START_LIMIT_S):
             yield
-    except StillHeld as error:
+    except LockTimeout as error:
         raise PrefectServerError(str(error)) from None
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from data_catalog.redaction import without_secrets
+from data_catalog.redaction import redact_credentials
 from flows.terminal.console import say
 
 _WATCH_S = 0.5
@@ -91,10 +91,10 @@ def watched(api: str, is_healthy: Callable[[float], bool]) -> Iterator[None]:
         while not ending.wait(_WATCH_S):
             silent_s = silence.seconds()
             if silent_s > _SILENT_S and not is_told:
-                say(f"prefect   warning: {without_secrets(api)} does not answer; what needs no Prefect goes on")
+                say(f"prefect   warning: {redact_credentials(api)} does not answer; what needs no Prefect goes on")
                 is_told = True
             elif silent_s < _ASK_EVERY_S and is_told:
-                say(f"prefect   {without_secrets(api)} answers again")
+                say(f"prefect   {redact_credentials(api)} answers again")
                 is_told = False
 
     with _in_thread(watch):

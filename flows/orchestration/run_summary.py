@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pipeline.config.run import RunConfig
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 
 
 def run_page(config: RunConfig) -> str:
     """A table of stages, a table of scores with their intervals, and the runs of MLflow that made them."""
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     lines = [f"## {config.name}", ""]
     lines += ["| stage | state | rows | seconds | made by MLflow run |", "| --- | --- | ---: | ---: | --- |"]
     for stage, status in statuses.items():

@@ -12,21 +12,21 @@ from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
 
 
-def on_all_nodes(config: RunConfig, lead: Callable[[], None]) -> bool:
+def lead_or_join(config: RunConfig, lead: Callable[[], None]) -> bool:
     """Call `lead` where this machine leads the run, which the rendezvous says; elsewhere take part in its training.
     Whether this machine leads. Raises StageFailed."""
     if config.train.launch.nodes == 1:
         lead()
         return True
-    from pipeline.compute.rendezvous import NodesApart, meeting_of
-    from pipeline.train.stage import train_along
+    from pipeline.compute.rendezvous import NodesApart, rendezvous_of
+    from pipeline.train.stage import join_training
 
     try:
-        with meeting_of(config.train.launch) as meeting:
+        with rendezvous_of(config.train.launch) as meeting:
             if meeting.hosted_here:
                 lead()
             else:
-                train_along(config, meeting, lambda line: say(f"train     {line}"))
+                join_training(config, meeting, lambda line: say(f"train     {line}"))
             return meeting.hosted_here
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error

@@ -12,12 +12,12 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_UI_URL
 
-from data_catalog.redaction import without_secrets
+from data_catalog.redaction import redact_credentials
 
 _PATIENCE_S = 10
 
 
-def tell_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     """A hook of flows that failed or crashed: {"flow", "run", "state", "message", "url"} as JSON. A URL that does not
     answer changes nothing."""
     url = os.environ.get("TLD_WEBHOOK")
@@ -27,8 +27,8 @@ def tell_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         "flow": flow.name,
         "run": flow_run.name,
         "state": state.name,
-        "message": without_secrets(state.message or ""),
-        "url": without_secrets(f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}"),
+        "message": redact_credentials(state.message or ""),
+        "url": redact_credentials(f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}"),
     }
     with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
         request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})

@@ -38,17 +38,17 @@ from flows.serve.schemas import (
     picture_request,
 )
 from pipeline.serving.batch_queue import (
+    BatchQueue,
     DrawFn,
-    DynamicBatches,
     Failed,
     Finished,
+    QueueEvent,
     QueueFull,
     ShuttingDown,
     Step,
-    Told,
 )
 from pipeline.serving.requests import DrawingRequest
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 _BATCHES_WAITING = 4  # as long a queue as that many full batches
 # For the OpenAPI page alone: the guard has asked before.
@@ -61,15 +61,15 @@ class Service:
     """The application, and the queue behind it, which is closed before the server stops."""
 
     app: FastAPI
-    batches: DynamicBatches
+    batches: BatchQueue
 
 
-def picture_service(draw: DrawFn, card: Card, own: Sampling, access: Access, most_at_once: int) -> Service:
+def picture_service(draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int) -> Service:
     """A service that draws with `draw`, in batches of at most `most_at_once` pictures, sampling as the run's `own`
     settings say where a request does not."""
     metrics = ServiceMetrics()
     most_at_once = max(most_at_once, MAX_COUNT)
-    batches = DynamicBatches(draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.drawn)
+    batches = BatchQueue(draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.drawn)
     metrics.watch(lambda: batches.waiting)
     app = FastAPI(title=f"tld: {card.name}", summary="Pictures from text.", docs_url=None, redoc_url=None)
     _add_drawing(app, batches, own, card.edge, metrics)
@@ -80,7 +80,7 @@ def picture_service(draw: DrawFn, card: Card, own: Sampling, access: Access, mos
     return Service(app, batches)
 
 
-def _add_drawing(app: FastAPI, batches: DynamicBatches, own: Sampling, edge: int, metrics: ServiceMetrics) -> None:
+def _add_drawing(app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge: int, metrics: ServiceMetrics) -> None:
     answers: dict[str, Any] = {
         "dependencies": _TOKEN,
         "responses": {200: {"model": DrawnPictures}, **PROBLEMS},
@@ -119,9 +119,7 @@ def _add_drawing(app: FastAPI, batches: DynamicBatches, own: Sampling, edge: int
         return told(await asyncio.to_thread(outpainting_request, wanted, own, edge))
 
 
-async def _drawn(
-    batches: DynamicBatches, metrics: ServiceMetrics, wanted: DrawingRequest, request: Request
-) -> Response:
+async def _drawn(batches: BatchQueue, metrics: ServiceMetrics, wanted: DrawingRequest, request: Request) -> Response:
     """The answer to a request, once all is there."""
     asked = _Asked(batches, wanted)
     async with contextlib.aclosing(asked.follow(request.receive)) as events:
@@ -134,11 +132,11 @@ async def _drawn(
     return Response(status_code=CLIENT_LEFT)
 
 
-def _told(batches: DynamicBatches, metrics: ServiceMetrics, wanted: DrawingRequest) -> Response:
+def _told(batches: BatchQueue, metrics: ServiceMetrics, wanted: DrawingRequest) -> Response:
     return _Lines(_Asked(batches, wanted), metrics)
 
 
-def _add_looking(app: FastAPI, batches: DynamicBatches, card: Card, metrics: ServiceMetrics) -> None:
+def _add_looking(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _content_policy(_PAGE)})
@@ -156,7 +154,7 @@ def _add_looking(app: FastAPI, batches: DynamicBatches, card: Card, metrics: Ser
     @app.get("/readyz", responses={503: PROBLEMS[503]})
     async def is_ready() -> Response:
         """Whether a request would be drawn: 200, or 503 while it shuts down, or after several failures."""
-        return problem(200, "ready") if batches.is_well else problem(503, "not ready")
+        return problem(200, "ready") if batches.is_healthy else problem(503, "not ready")
 
     @app.get("/metrics", dependencies=_TOKEN, include_in_schema=False)
     async def the_metrics() -> Response:
@@ -181,18 +179,18 @@ def _add_problems(app: FastAPI) -> None:
 class _Asked:
     """A client's request in the queue. What the device's thread tells arrives on the event loop."""
 
-    def __init__(self, batches: DynamicBatches, request: DrawingRequest) -> None:
+    def __init__(self, batches: BatchQueue, request: DrawingRequest) -> None:
         loop = asyncio.get_running_loop()
 
-        def listen(told: Told) -> None:
+        def listen(told: QueueEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
                 loop.call_soon_threadsafe(self._told.put_nowait, told)
 
-        self._told: asyncio.Queue[Told | None] = asyncio.Queue()
+        self._told: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
         self.request, self._batches = request, batches
         self.ticket = batches.submit(request, listen)
 
-    async def follow(self, receive: Receive) -> AsyncGenerator[Told | None, None]:
+    async def follow(self, receive: Receive) -> AsyncGenerator[QueueEvent | None, None]:
         """What is told, to the last; None where the client left. In any case the request ends with this."""
         leaving = asyncio.create_task(self._watch(receive))
         try:

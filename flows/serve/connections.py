@@ -13,7 +13,7 @@ from pathlib import Path
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 MOST_CONNECTIONS = 1024
 BACKLOG = 64  # connections that asyncio accepts at once, before any limit can look at them
@@ -27,7 +27,7 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 
 
 def connection_limit() -> int:
     """How many connections there may be at once, MOST_CONNECTIONS at most, so that descriptors stay free. Raises the
-    soft limit of descriptors where the system lets it. Raises UserMistake where there are too few."""
+    soft limit of descriptors where the system lets it. Raises UserError where there are too few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sum(1 for _ in _OPEN.iterdir()) if _OPEN.is_dir() else 64
     needed = used + BACKLOG + _RESERVE
@@ -37,7 +37,7 @@ def connection_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     limit = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - needed)
     if limit < _FEWEST_CONNECTIONS:
-        raise UserMistake(
+        raise UserError(
             f"this system lets a process open {soft} files; the service needs {needed + _FEWEST_CONNECTIONS}: "
             f"raise the limit with `ulimit -n {wanted}`"
         )

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from data_catalog.text_files import TextFileError, read_text
 from flows.serve.schemas import LARGEST_PICTURE
 from flows.terminal.console import say
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
@@ -57,15 +57,15 @@ class Access:
 
 
 def read_access(host: str, token_file: Path | None) -> Access:
-    """Who may ask a service that is bound to `host`. Raises UserMistake: a host that is not loopback needs tokens."""
+    """Who may ask a service that is bound to `host`. Raises UserError: a host that is not loopback needs tokens."""
     if token_file:
         return Access(tuple(hashlib.sha256(token.encode()).digest() for token in _read_tokens(token_file)))
     try:
         addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
     except OSError as error:
-        raise UserMistake(f"--host {host}: no such address ({error})") from None
+        raise UserError(f"--host {host}: no such address ({error})") from None
     if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
-        raise UserMistake(
+        raise UserError(
             f"--host {host} can be reached from other machines, so the service needs --token-file: a file with one "
             "token a line, which clients send as `Authorization: Bearer TOKEN`; make one with\n"
             "  (umask 077; openssl rand -hex 32 > tokens.txt)"
@@ -77,14 +77,14 @@ def _read_tokens(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]
     except TextFileError as error:
-        raise UserMistake(f"--token-file: {error}") from None
+        raise UserError(f"--token-file: {error}") from None
     if path.stat().st_mode & 0o077:
         say(f"warning: other users of this machine can read --token-file {path}; `chmod 600` it")
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens:
-        raise UserMistake(f"--token-file {path} holds no token; it has one a line")
+        raise UserError(f"--token-file {path} holds no token; it has one a line")
     if short := [number for number, token in enumerate(tokens, 1) if len(token) < _SHORTEST_TOKEN]:
-        raise UserMistake(
+        raise UserError(
             f"--token-file {path}: token {short[0]} is shorter than {_SHORTEST_TOKEN} characters and could be guessed; "
             "make one with `openssl rand -hex 32`"
         )

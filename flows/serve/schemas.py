@@ -21,7 +21,7 @@ from data_catalog.image_formats import open_picture
 from pipeline.generate.tiling import Border
 from pipeline.serving.batch_queue import Finished
 from pipeline.serving.requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 MAX_COUNT = 16
 LARGEST_PICTURE = 6_000_000  # characters
@@ -138,19 +138,19 @@ STREAM: dict[str, Any] = {
 }
 
 
-def picture_request(wanted: PicturesWanted, own: Sampling) -> PictureRequest:
+def picture_request(wanted: PicturesWanted, own: SamplingSettings) -> PictureRequest:
     """What is drawn: `own` settings of sampling where the client gave none."""
     return PictureRequest(wanted.prompt, wanted.seed, wanted.count, _sampling(wanted, own))
 
 
-def interpolation_request(wanted: InterpolationWanted, own: Sampling) -> InterpolationRequest:
+def interpolation_request(wanted: InterpolationWanted, own: SamplingSettings) -> InterpolationRequest:
     """The frames that are drawn."""
     prompts = wanted.prompt, wanted.prompt if wanted.to_prompt is None else wanted.to_prompt
     seeds = wanted.seed, wanted.seed if wanted.to_seed is None else wanted.to_seed
     return InterpolationRequest(*prompts, *seeds, wanted.frames, _sampling(wanted, own))
 
 
-def outpainting_request(wanted: OutpaintingWanted, own: Sampling, edge: int) -> OutpaintingRequest:
+def outpainting_request(wanted: OutpaintingWanted, own: SamplingSettings, edge: int) -> OutpaintingRequest:
     """The picture that is painted on. Raises RequestValidationError where it is none that the model takes, or grows
     by nothing or by too much."""
     picture = _read_png(wanted.picture, edge)
@@ -181,7 +181,7 @@ def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
         raise wrong("picture", "is no PNG file in base64") from error
 
 
-def _sampling(wanted: _Wanted, own: Sampling) -> Sampling:
+def _sampling(wanted: _Wanted, own: SamplingSettings) -> SamplingSettings:
     return replace(
         own,
         steps=own.steps if wanted.steps is None else wanted.steps,

@@ -19,7 +19,7 @@ from flows.serve.card import run_card
 from flows.serve.connections import BACKLOG, connection_limit, limited_to
 from flows.serve.guard import Access
 from flows.terminal.console import errors, say
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from pipeline.config.run import RunConfig
 from pipeline.generate.generator import load_generator
 from pipeline.serving.generate_batch import draw_with
@@ -38,7 +38,7 @@ def serve(
     host: str,
     port: int,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserMistake where the port is taken."""
+    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserError where the port is taken."""
     with listen(host, port) as listening:
         connection_limit()  # before the model is loaded
         with errors.status("loading the model …"):
@@ -76,20 +76,20 @@ def _service(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound there. Raises UserMistake where the port is taken."""
+    """A socket bound there. Raises UserError where the port is taken."""
     if not 0 <= port <= 65535:
-        raise UserMistake(f"--port must be between 0 and 65535, got {port}")
+        raise UserError(f"--port must be between 0 and 65535, got {port}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise UserMistake(f"cannot serve on --host {host}: {error}") from None
+        raise UserError(f"cannot serve on --host {host}: {error}") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
         listening.close()
-        raise UserMistake(f"cannot serve on port {port} of {host}: {error.strerror}; choose another --port") from None
+        raise UserError(f"cannot serve on port {port} of {host}: {error.strerror}; choose another --port") from None
     return listening
 
 

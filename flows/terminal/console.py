@@ -70,6 +70,6 @@ def with_home(words: Sequence[str]) -> list[str]:
     return [_HOME.sub(lambda found: found[1] + home(found[2]), word) for word in words]
 
 
-def typed(config: Path, overrides: Sequence[str]) -> str:
+def quote_overrides(config: Path, overrides: Sequence[str]) -> str:
     """What describes a run, as it is typed again in a suggested command."""
     return shlex.join([str(config), *overrides])

@@ -47,7 +47,7 @@ _LAST_LINE = re.compile(r"^[\w.]+(?:Error|Exception|Died|Failed): .*$", re.MULTI
 _LOST = ("ConcurrencySlotAcquisitionError", "AcquireConcurrencySlotTimeoutError", "PrefectHTTPStatusError")
 
 
-def cause_outside(error: BaseException) -> str | None:
+def external_cause(error: BaseException) -> str | None:
     """What an unexpected error comes from, where that is not in our hands, and how to go on; else None."""
     for one in _chain(error):
         if cause := _cause(one):
@@ -152,7 +152,7 @@ def at_work(folder: Path) -> Iterator[None]:
     except Exception as error:
         if prefect_is_lost(error) and _is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        if not hasattr(error, "exit_code") and not cause_outside(error) and (why := unusable_path(error)):
+        if not hasattr(error, "exit_code") and not external_cause(error) and (why := unusable_path(error)):
             raise StageFailed(f"{why}.\n{_ONWARD}") from error
         raise
 
@@ -182,7 +182,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-class UserMistake(ValueError):
+class UserError(ValueError):
     """Something to be done differently; the message says how."""
 
     exit_code = 2

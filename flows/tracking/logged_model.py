@@ -23,8 +23,8 @@ from pydantic import BaseModel, Field, ValidationError
 from data_catalog.images import Pictures
 from data_catalog.model_files import MODEL_FILE, average_file
 from data_catalog.storage.manifest import Manifest
-from pipeline.generate.generator import Generator, load_generator
-from tld_model.config import MOST_STEPS, Sampling
+from pipeline.generate.generator import ImageGenerator, load_generator
+from tld_model.config import MOST_STEPS, SamplingSettings
 
 DETAILS_FILE = "model.json"  # encoders, and how the run draws
 
@@ -38,15 +38,15 @@ class ModelDetails(BaseModel):
 
     vae: _EncoderName
     clip: _EncoderName
-    sampling: Sampling
+    sampling: SamplingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class TextToImage:
     """A denoiser with its encoders, as MLflow calls it."""
 
-    generator: Generator
-    usual: Sampling
+    generator: ImageGenerator
+    usual: SamplingSettings
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Pictures:
         """Pictures uint8 [n, h, w, 3] of n prompts, those of the column `prompt`. Params: steps, guidance, negative
@@ -89,7 +89,7 @@ def log_model(
     model: Manifest,
     encodings: Manifest,
     average: int,
-    usual: Sampling,
+    usual: SamplingSettings,
 ) -> LoggedModel:
     """Put one average of a trained denoiser into MLflow, unless it is there, drawing as the run does."""
     tags = {
@@ -115,7 +115,7 @@ def log_model(
     return client.finalize_logged_model(logged.model_id, "READY")
 
 
-def _signature(usual: Sampling) -> ModelSignature:
+def _signature(usual: SamplingSettings) -> ModelSignature:
     usually: dict[str, tuple[str, object]] = {
         "steps": ("long", usual.steps),
         "guidance": ("double", usual.guidance),

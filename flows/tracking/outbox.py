@@ -21,7 +21,7 @@ from typing import Any, Literal, TextIO
 
 from requests import RequestException
 
-from data_catalog.storage.file_lock import StillHeld, locked, try_lock
+from data_catalog.storage.file_lock import LockTimeout, locked, try_lock
 
 _RHYTHM_S = 1.0  # metrics of so long go together
 _BATCH = 500  # metrics a request
@@ -108,7 +108,7 @@ class Outbox:
         try:
             with locked(self._kept, _LOCK_PATIENCE_S) as file:
                 file.writelines(f"{json.dumps(asdict(self._readdressed(message)))}\n" for message in left)
-        except (OSError, StillHeld) as error:
+        except (OSError, LockTimeout) as error:
             self._say(f"warning: MLflow did not come back: {len(left)} messages to it are lost, no output is ({error})")
         else:
             self._say(f"warning: MLflow did not come back: the next run sends it {len(left)} messages, of {self._kept}")

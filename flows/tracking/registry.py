@@ -112,7 +112,7 @@ def is_settled(client: MlflowClient, name: str, report: Manifest) -> bool:
     return there is not None and there.settled
 
 
-def settle(client: MlflowClient, registered: Registered) -> None:
+def mark_decided(client: MlflowClient, registered: Registered) -> None:
     """Note that it has met the champion, after the alias was given: what somebody promotes later stands."""
     client.set_model_version_tag(registered.name, registered.version, _SETTLED, "true")
 
@@ -140,7 +140,7 @@ def named_models(client: MlflowClient) -> frozenset[str]:
             return frozenset(found)
 
 
-def contest(challenger: Registered, present: Registered | None) -> Verdict:
+def compare_with_champion(challenger: Registered, present: Registered | None) -> Verdict:
     """Whether a challenger beats the present champion by more than the interval of their difference, which two
     independent intervals give: its half width is the root of the sum of their squares."""
     if present is None:
@@ -158,7 +158,7 @@ def contest(challenger: Registered, present: Registered | None) -> Verdict:
     return Verdict(new - old > half, told)
 
 
-def crown(client: MlflowClient, winner: Registered, alias: str = CHAMPION) -> None:
+def set_champion(client: MlflowClient, winner: Registered, alias: str = CHAMPION) -> None:
     """Give a version the alias."""
     client.set_registered_model_alias(winner.name, alias, winner.version)
 

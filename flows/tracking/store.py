@@ -22,10 +22,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_catalog.redaction import without_secrets
-from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.redaction import redact_credentials
+from data_catalog.storage.file_lock import LockTimeout, file_lock
 from data_catalog.storage.workspace import Workspace
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.tracking.local_store import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
 from flows.tracking.outbox import is_away
 from pipeline.config.run import RunConfig
@@ -65,7 +65,7 @@ class Store:
 
 
 def open_store(config: RunConfig) -> Store:
-    """The store, and the experiment of the run in it, made where there is none. Raises UserMistake or RecordUnusable
+    """The store, and the experiment of the run in it, made where there is none. Raises UserError or RecordUnusable
     where that cannot be."""
     client = open_client(config.folder)
     with explained(config.folder):
@@ -75,7 +75,7 @@ def open_store(config: RunConfig) -> Store:
 
 
 def check_given_store(root: Path) -> None:
-    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserMistake within ten seconds
+    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserError within ten seconds
     where it does not answer."""
     if is_given(root):
         client = open_client(root)
@@ -84,7 +84,7 @@ def check_given_store(root: Path) -> None:
 
 
 def client_to_read(root: Path) -> MlflowClient:
-    """A client of the store that makes nothing in the workspace. Raises UserMistake or RecordUnusable."""
+    """A client of the store that makes nothing in the workspace. Raises UserError or RecordUnusable."""
     with explained(root):
         _try_database(tracking_uri(root))
         return MlflowClient(tracking_uri=tracking_uri(root))
@@ -92,10 +92,10 @@ def client_to_read(root: Path) -> MlflowClient:
 
 def open_client(root: Path) -> MlflowClient:
     """A client of the store. Processes that open it at the same moment take turns: each would make the database.
-    Raises UserMistake or RecordUnusable."""
+    Raises UserError or RecordUnusable."""
     root.mkdir(parents=True, exist_ok=True)
     database = Workspace(root).mlflow_database
-    with explained(root), held(database.with_suffix(".lock"), _OTHERS_OPEN_S):
+    with explained(root), file_lock(database.with_suffix(".lock"), _OTHERS_OPEN_S):
         if is_given(root):
             _try_database(tracking_uri(root))
             return MlflowClient(tracking_uri=tracking_uri(root))
@@ -113,14 +113,14 @@ def is_given(root: Path) -> bool:
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises UserMistake."""
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises UserError."""
     if not is_given(root):
         return _own_uri(root)
     given = os.environ["MLFLOW_TRACKING_URI"]
     try:
         parts = urlsplit(given)
     except ValueError as error:
-        raise UserMistake(_why_not(given, error)) from None
+        raise UserError(_why_not(given, error)) from None
     if parts.scheme not in ("http", "https") or not parts.username:
         return given
     # Errors tell the address: the password goes where MLflow looks for it too.
@@ -147,7 +147,7 @@ def _experiment_of(client: MlflowClient, config: RunConfig) -> str:
                 raise
     if found.lifecycle_stage == "deleted":
         where = "" if is_given(config.folder) else f"MLFLOW_TRACKING_URI={shlex.quote(client.tracking_uri)} "
-        raise UserMistake(
+        raise UserError(
             f"the experiment {config.name!r} was deleted in MLflow; restore it with\n"
             f"  {where}mlflow experiments restore --experiment-id {found.experiment_id}\n"
             "or record this run in another experiment, with name=…"
@@ -182,13 +182,13 @@ def explained(root: Path) -> Iterator[None]:
     """Say what is wrong with a store that does not open, and the way out."""
     try:
         yield
-    except StillHeld as error:
+    except LockTimeout as error:
         raise StageFailed(str(error)) from None
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, ImportError) as error:
         if "disk is full" in str(error):
             raise
         if is_given(root):
-            raise UserMistake(_why_not(tracking_uri(root), error)) from error
+            raise UserError(_why_not(tracking_uri(root), error)) from error
         database, said = Workspace(root).mlflow_database, _first_line(error)
         way_out = next(way for words, way in _WAYS_OUT.items() if words in str(error))
         told = way_out.format(file=shlex.quote(str(database)), uri=shlex.quote(tracking_uri(root)))
@@ -196,10 +196,10 @@ def explained(root: Path) -> Iterator[None]:
 
 
 def _why_not(uri: str, error: Exception) -> str:
-    where = f"MLFLOW_TRACKING_URI={without_secrets(uri)}"
+    where = f"MLFLOW_TRACKING_URI={redact_credentials(uri)}"
     if is_away(error):
         return f"no MLflow answers at {where}; start it, or unset this"
-    return f"MLflow cannot use {where}: {without_secrets(_first_line(error))}; mend that, or unset this"
+    return f"MLflow cannot use {where}: {redact_credentials(_first_line(error))}; mend that, or unset this"
 
 
 def _first_line(error: Exception) -> str:

@@ -32,11 +32,11 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_catalog.redaction import without_secrets
+from data_catalog.redaction import redact_credentials
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.terminal.progress import Progress
 from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.outbox import Message, Outbox
@@ -143,7 +143,14 @@ class PipelineTracking:
         self, tracker: StageTracker, config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest
     ) -> None:
         """Register a model that reached what its run demands; crown it where it beats the champion."""
-        from flows.tracking.registry import Candidate, champion, contest, crown, register, settle
+        from flows.tracking.registry import (
+            Candidate,
+            champion,
+            compare_with_champion,
+            mark_decided,
+            register,
+            set_champion,
+        )
 
         if not self.store.keeps_models:
             tracker.show.finish(f"warning: the model is not registered: {NEEDS_NEWER_SERVER}")
@@ -156,10 +163,10 @@ class PipelineTracking:
             registered = register(client, self.store.experiment_id, Candidate(config, encodings, model, report))
             if registered.settled:
                 return
-            verdict = contest(registered, champion(client, registered.name))
+            verdict = compare_with_champion(registered, champion(client, registered.name))
             if verdict.wins:
-                crown(client, registered)
-            settle(client, registered)
+                set_champion(client, registered)
+            mark_decided(client, registered)
             told = f"models:/{registered.name}/{registered.version}"
             tracker.show.finish(f"{told} {'is now the champion' if verdict.wins else 'registered'}: {verdict.reason}")
 
@@ -170,7 +177,7 @@ def _refused_aloud(tracker: StageTracker, loss: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:
-        said = without_secrets(str(error)).strip().partition("\n")[0][:300]
+        said = redact_credentials(str(error)).strip().partition("\n")[0][:300]
         tracker.show.finish(f"warning: MLflow refuses ({said}): {loss}")
 
 
@@ -207,7 +214,7 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
         return True
     try:
         return is_settled(open_client(config.folder), config.name, report)
-    except (UserMistake, MlflowException):  # the run that follows says what is wrong
+    except (UserError, MlflowException):  # the run that follows says what is wrong
         return False
 
 
@@ -231,7 +238,7 @@ def _closing(outbox: Outbox, run_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        outbox.put(Message(run_id, "tags", {"tld.error": without_secrets(str(error))[:5000]}))
+        outbox.put(Message(run_id, "tags", {"tld.error": redact_credentials(str(error))[:5000]}))
         outbox.put(_end(run_id, "FAILED"))
         raise
     except BaseException:

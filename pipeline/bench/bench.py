@@ -34,7 +34,7 @@ from pipeline.bench.synthetic_data import LONGEST_CAPTION, soft_pictures, write_
 from pipeline.compute.devices import choose_device, has_bf16
 from pipeline.config.run import RunConfig
 from pipeline.dataset.batch_order import batch_numbers
-from pipeline.dataset.encoded_dataset import Batch, open_pairs
+from pipeline.dataset.encoded_dataset import Batch, open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.train.loop import initial_state, train_step
@@ -128,7 +128,7 @@ def _load(config: RunConfig, scratch: Path, pairs: int) -> _Figures:
     before = memory()
     forget_peak()
     started = time.perf_counter()
-    source, split = open_pairs(encodings, config.model.text), split_pairs(encodings, config.train.held_out_fraction)
+    source, split = open_dataset(encodings, config.model.text), split_pairs(encodings, config.train.held_out_fraction)
     batches = batch_numbers(split.train, config.train.batch_size, config.train.seed, first_step=0)
     source.take(next(batches), device)
     start_s = time.perf_counter() - started

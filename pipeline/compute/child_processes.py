@@ -43,7 +43,7 @@ class _Child:
         return bool(self.process.poll())
 
 
-def run_child(
+def run_processes(
     module: str,
     arguments: list[str],
     log: Path,
@@ -69,7 +69,7 @@ def run_child(
             time.sleep(0.1)
         codes = {child.process.returncode for child in children if child.failed}
         _wait(children, _GRACE_OF_THE_REST_S if codes - {STOPPED} else _GRACE_S)
-        culprits = sorted((child for child in children if child.failed), key=_guilt)
+        culprits = sorted((child for child in children if child.failed), key=_failure_priority)
         unfinished = _some_run(children)
     except BaseException:
         _end(children, (signal.SIGTERM, signal.SIGKILL))  # we are being cancelled
@@ -82,7 +82,7 @@ def run_child(
 
 
 @contextmanager
-def followed(events: Path, on_event: Callable[[Event], None]) -> Iterator[Callable[[], None]]:
+def tail_events(events: Path, on_event: Callable[[Event], None]) -> Iterator[Callable[[], None]]:
     """A function that hands on what is new among the events, as the end of the block does.
 
     Events that were in the file before are handed on first: a resumed step tells its whole story.
@@ -154,7 +154,7 @@ def _some_run(children: Sequence[_Child]) -> bool:
     return any(child.process.poll() is None for child in children)
 
 
-def _guilt(child: _Child) -> tuple[bool, bool, int]:
+def _failure_priority(child: _Child) -> tuple[bool, bool, int]:
     """Order of those that failed: a killed one first, then who wrote why, and wrote first; the others tell only that
     they lost it."""
     written = child.log.stat()

@@ -22,7 +22,7 @@ from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
 from pipeline.compute.child_processes import STOPPED
-from pipeline.compute.rendezvous import Meeting
+from pipeline.compute.rendezvous import Rendezvous
 from pipeline.config.train import LaunchConfig
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
@@ -77,7 +77,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def rank_environments(launch: LaunchConfig, node: int, meeting: Meeting) -> dict[int, dict[str, str]]:
+def rank_environments(launch: LaunchConfig, node: int, meeting: Rendezvous) -> dict[int, dict[str, str]]:
     """What the processes of a node must find in their environments to be ranks of a training: torchrun's names."""
     shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))} if launch.processes > 1 else {}
     if launch.ranks > 1 and (interface := _interface_towards(meeting.host)):
@@ -133,11 +133,11 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     dist.destroy_process_group()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor itself, or all of one that is spread over the ranks; then every rank must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own_share(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """The tensor itself, or this rank's share of one that is spread."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -42,7 +42,7 @@ class NodesApart(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Rendezvous:
     """Where the ranks of a training find each other."""
 
     host: str
@@ -54,30 +54,30 @@ class Meeting:
 
 
 @contextmanager
-def meeting_of(launch: LaunchConfig) -> Iterator[Meeting]:
+def rendezvous_of(launch: LaunchConfig) -> Iterator[Rendezvous]:
     """The meeting at the rendezvous. As long as this is entered it is hosted here, where the rendezvous names this
     machine and nobody hosts it already. Raises NodesApart."""
     host, port = launch.meeting_place
     if launch.ranks == 1:
-        yield Meeting(host, port, hosted_here=True)
+        yield Rendezvous(host, port, hosted_here=True)
         return
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
             raise NodesApart(f"cannot meet at {host}:{port}, train.launch.rendezvous: {error.strerror}") from error
-        yield Meeting(host, port, hosted_here=False)
+        yield Rendezvous(host, port, hosted_here=False)
         return
     port = listener.getsockname()[1]
     # Without the listener torch's store would listen on every address of the machine.
     store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     try:
-        yield Meeting(host, port, hosted_here=True)
+        yield Rendezvous(host, port, hosted_here=True)
     finally:
         del store
 
 
-class _Note(BaseModel):
+class _NodeRecord(BaseModel):
     """What a node tells the others of itself."""
 
     name: str
@@ -91,7 +91,7 @@ class _Note(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    note: _Note
+    note: _NodeRecord
     at: float
 
 
@@ -101,9 +101,9 @@ class Nodes:
 
     number: int
     launch: LaunchConfig
-    meeting: Meeting
+    meeting: Rendezvous
     store: TCPStore | None = None
-    _mine: _Note = field(default_factory=lambda: _Note(name=socket.gethostname()))
+    _mine: _NodeRecord = field(default_factory=lambda: _NodeRecord(name=socket.gethostname()))
     _others: dict[int, _Heard] = field(default_factory=dict)  # never changed, but replaced: a thread does it
     _answered_at: float = field(default_factory=time.monotonic)  # by the store
     _cut_off: bool = False
@@ -189,7 +189,7 @@ class Nodes:
             self.store.set(f"node/{self.number}", self._mine.model_dump_json())
             for number in set(range(self.launch.nodes)) - {self.number}:
                 if self.store.check([f"node/{number}"]):
-                    note = _Note.model_validate_json(self.store.get(f"node/{number}"))
+                    note = _NodeRecord.model_validate_json(self.store.get(f"node/{number}"))
                     if number not in self._others or note != self._others[number].note:
                         self._others = {**self._others, number: _Heard(note, time.monotonic())}
             self._answered_at = time.monotonic()
@@ -198,7 +198,7 @@ class Nodes:
 
 
 @contextmanager
-def joined_nodes(launch: LaunchConfig, meeting: Meeting, leads: bool) -> Iterator[Nodes]:
+def node_group(launch: LaunchConfig, meeting: Rendezvous, leads: bool) -> Iterator[Nodes]:
     """Come to the meeting, and stay in touch until the end. Raises NodesApart."""
     if launch.nodes == 1:
         yield Nodes(0, launch, meeting)
@@ -237,7 +237,7 @@ def how_it_failed(error: Exception) -> str:
     return f"failed: {str(error).partition(chr(10))[0]}"
 
 
-def _reach(meeting: Meeting) -> TCPStore:
+def _reach(meeting: Rendezvous) -> TCPStore:
     """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each refused one."""
     give_up = time.monotonic() + _PATIENCE_S
     while True:

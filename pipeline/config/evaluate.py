@@ -9,7 +9,7 @@ from pydantic import (
 
 from data_catalog.scores import SCORES
 from pipeline.config.section import Section
-from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
 
 class EvaluateConfig(Section):
@@ -44,9 +44,9 @@ class EvaluateConfig(Section):
     """Samples at once. Changes speed only."""
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingSettings:
         """How this run draws, unless it is told otherwise."""
-        return Sampling(self.steps, self.guidance, self.solver, self.guidance_interval)
+        return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
 
     @field_validator("guidance_interval")
     @classmethod

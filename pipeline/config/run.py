@@ -14,7 +14,7 @@ from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.paths import FilePath, TextPath
-from pipeline.config.section import Section, without_secret
+from pipeline.config.section import Section, refuse_credentials
 from pipeline.config.train import TrainConfig
 from tld_model.config import DenoiserConfig
 
@@ -72,7 +72,7 @@ class RunConfig(Section):
     def _root_is_a_place(cls, root: str) -> str:
         if not root:
             raise ValueError("is empty; give a folder, or a place in object storage as s3://bucket/laion")
-        return without_secret(root).rstrip("/") if is_url(root) else root
+        return refuse_credentials(root).rstrip("/") if is_url(root) else root
 
     @model_validator(mode="after")
     def _workers_of_the_engine(self) -> RunConfig:

@@ -20,7 +20,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 UNSPEAKABLE = "unspeakable"  # type of a problem whose value no message repeats
 
 
-def without_secret(url: str) -> str:
+def refuse_credentials(url: str) -> str:
     """The URL, for a field validator. Raises PydanticCustomError where it holds a secret."""
     if holds_secret(url):
         raise PydanticCustomError(

@@ -20,7 +20,7 @@ class CaptionColumnError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class CaptionDraw:
+class CaptionSampler:
     """How training draws one of the captions of a pair."""
 
     weights: NDArray[np.float64]  # of each caption column, the main one first
@@ -43,7 +43,7 @@ class CaptionDraw:
         return np.where(total[:, 0] > 0, np.minimum(place, (columns >= 0).sum(axis=1) - 1), 0)
 
 
-def caption_draw(columns: Sequence[str], weights: Mapping[str, float], seed: int) -> CaptionDraw | None:
+def caption_sampler(columns: Sequence[str], weights: Mapping[str, float], seed: int) -> CaptionSampler | None:
     """From weights by name, 1 where a column has none; None where there is nothing to draw.
 
     Raises CaptionColumnError.
@@ -52,7 +52,7 @@ def caption_draw(columns: Sequence[str], weights: Mapping[str, float], seed: int
         raise CaptionColumnError(f"train.caption_weights: {problem}")
     if len(columns) == 1:
         return None
-    return CaptionDraw(np.array([weights.get(name, 1.0) for name in columns], np.float64), seed)
+    return CaptionSampler(np.array([weights.get(name, 1.0) for name in columns], np.float64), seed)
 
 
 def wrong_weights(columns: Sequence[str], weights: Mapping[str, float]) -> str | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, unmap_pages
 from data_catalog.storage.manifest import Manifest
-from pipeline.dataset.caption_sampling import CaptionDraw
+from pipeline.dataset.caption_sampling import CaptionSampler
 from tld_model.config import TextForm
 from tld_model.quantize import Quantization, dequantize
 
@@ -29,7 +29,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPairs:
+class EncodedDataset:
     """All pairs of some encodings, memory-mapped, addressed by their number."""
 
     shards: tuple[EncodedArrays, ...]
@@ -38,7 +38,7 @@ class EncodedPairs:
     form: TextForm = "pooled"
     longest_caption: int = 0  # tokens: all batches of token-level text have this length, as a compiler likes it
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
-    draw: CaptionDraw | None = None  # where pairs have several captions, and epochs are told
+    draw: CaptionSampler | None = None  # where pairs have several captions, and epochs are told
 
     def take(self, numbers: NDArray[np.int64], device: str = "cpu", epochs: NDArray[np.int64] | None = None) -> Batch:
         """The pairs of these numbers, in this order, with their main captions; or with those drawn for the epoch in
@@ -71,7 +71,7 @@ class EncodedPairs:
     def _text_shape(self, shard: EncodedArrays) -> tuple[int, ...]:
         if self.form == "pooled":
             return shard.text.shape[1:]
-        assert shard.tokens is not None, "open_pairs looked"
+        assert shard.tokens is not None, "open_dataset looked"
         return (self.longest_caption, shard.tokens.shape[1])
 
     def _captions(
@@ -91,8 +91,8 @@ class EncodedPairs:
 
     def _tokens(self, shard: EncodedArrays, captions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Token-level text of some captions of a shard, with zeros to the length of all: [b, l, t]"""
-        assert shard.tokens is not None, "open_pairs looked"
-        assert shard.token_start is not None, "open_pairs looked"
+        assert shard.tokens is not None, "open_dataset looked"
+        assert shard.token_start is not None, "open_dataset looked"
         first, end = shard.token_start[captions], shard.token_start[captions + 1]
         places = first[:, None] + np.arange(self.longest_caption)  # [b, l]
         there = places < end[:, None]
@@ -101,7 +101,7 @@ class EncodedPairs:
         return padded
 
 
-def open_pairs(encodings: Manifest, form: TextForm = "pooled") -> EncodedPairs:
+def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDataset:
     """Map the encodings of a manifest into memory; their text comes in this form. Raises EncodingsError."""
     if form == "tokens" and "token_dim" not in encodings.figures:
         raise EncodingsError(f"{encodings.folder} holds no token-level text: set encode.text=tokens")
@@ -121,7 +121,7 @@ def open_pairs(encodings: Manifest, form: TextForm = "pooled") -> EncodedPairs:
     quantization = Quantization(tuple(clip) if isinstance(clip, list) else clip, told.get("dtype", "uint8"))
     longest = encodings.figures.get("longest_caption", 0)
     columns = tuple(encodings.figures.get("caption_columns", ("caption",)))
-    return EncodedPairs(arrays, starts, quantization, form, longest, columns)
+    return EncodedDataset(arrays, starts, quantization, form, longest, columns)
 
 
 def _layout(arrays: EncodedArrays) -> tuple[object, ...]:

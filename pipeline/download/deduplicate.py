@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from data_catalog.deduplication import Hashes, find_duplicates
 from data_catalog.excluded_rows import dropped_file, write_dropped
-from data_catalog.storage.cached_files import discard, local
+from data_catalog.storage.cached_files import discard, ensure_local
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.receipts import Shard
 
@@ -58,7 +58,7 @@ def drop_duplicates(
 
 def _pictures(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
     """Some columns of the rows of a shard that became pictures."""
-    rows = parquet.read_table(local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"])
+    rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"])
     return rows.filter(pc.equal(rows["status"], "success")).select(columns)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from data_catalog.storage.cached_files import local
+from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.receipts import Shard, finished_shards
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 from data_catalog.url_table.table import UrlShard
@@ -30,7 +30,7 @@ _PAIR = ["url", "caption", "split", "row"]
 
 
 @dataclass(slots=True)
-class Tally:
+class DownloadCounts:
     """Rows by what became of them at the last try."""
 
     downloaded: int = 0
@@ -40,12 +40,12 @@ class Tally:
     short_sides: Counter[int] = field(default_factory=Counter)  # number of the range of pixels -> pictures
 
 
-def tally(out: Path, receipts: Iterable[Shard]) -> Tally:
+def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
     """Count the rows of all shards; of a row that was asked again, only the last try."""
-    told, last_try = Tally(), last_tries(out, receipts)
+    told, last_try = DownloadCounts(), last_tries(out, receipts)
     for receipt in receipts:
         rows = parquet.read_table(
-            local(out / f"{receipt.name}.parquet"),
+            ensure_local(out / f"{receipt.name}.parquet"),
             columns=["row", "url", "status", "error_message", "original_width", "original_height"],
         )
         if last_try:
@@ -62,7 +62,7 @@ def tally(out: Path, receipts: Iterable[Shard]) -> Tally:
     return told
 
 
-def _count_hosts(told: Tally, rows: pa.Table, good: pa.ChunkedArray) -> None:
+def _count_hosts(told: DownloadCounts, rows: pa.Table, good: pa.ChunkedArray) -> None:
     hosts = [urlsplit(url).hostname or "" for url in rows["url"].to_pylist()]
     told.asked_of.update(hosts)
     told.failed_at.update(host for host, fine in zip(hosts, good.to_pylist(), strict=True) if not fine)
@@ -79,13 +79,13 @@ def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
     return {shard.name: shard for shard in finished_shards(out) if shard.name > last}
 
 
-def failed_for_now(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
+def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
     """Rows that failed, at their last try, for a cause that may pass: as new shards behind all others."""
-    told = parquet.read_schema(local(out / f"{names[0]}.parquet")).names
+    told = parquet.read_schema(ensure_local(out / f"{names[0]}.parquet")).names
     pair = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in told else _PAIR
     waiting: dict[int, dict[str, Any]] = {}
     for name in names:
-        rows = parquet.read_table(local(out / f"{name}.parquet"), columns=[*pair, "status", "error_message"])
+        rows = parquet.read_table(ensure_local(out / f"{name}.parquet"), columns=[*pair, "status", "error_message"])
         for row in rows.to_pylist():
             if row["status"] != "success" and is_transient(row["error_message"]):
                 waiting[row["row"]] = {column: row[column] for column in pair}
@@ -102,7 +102,7 @@ def last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
     """Row -> the last shard that asked for it, for the rows that were asked for again."""
     seen_to, last = -1, dict[int, str]()
     for receipt in receipts:
-        rows = parquet.read_table(local(out / f"{receipt.name}.parquet"), columns=["row"])["row"].to_numpy()
+        rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=["row"])["row"].to_numpy()
         if len(rows) and rows.min() <= seen_to:  # the table's own shards only ever go on
             last |= dict.fromkeys(rows.tolist(), receipt.name)
         elif len(rows):

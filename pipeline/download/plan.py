@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from data_catalog.sources import known_sources
 from data_catalog.storage.receipts import read_receipt
 from data_catalog.storage.workspace import Workspace
-from data_catalog.url_table.table import TableAccount, open_url_table, rows_known
+from data_catalog.url_table.table import RowCounts, open_url_table, rows_known
 from pipeline.config.run import RunConfig
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import fingerprint
-from pipeline.stages.remote_workspace import look_up
+from pipeline.stages.remote_workspace import sync_listing
 
 # Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at 256 px and
 # quality 95, 25 to 30 kB; the others in proportion, as photographs compress.
@@ -66,7 +66,7 @@ class HeavyHosts:
 class DownloadPlan:
     """What there is to do, and what it would cost."""
 
-    account: TableAccount
+    account: RowCounts
     shards: int
     finished: int  # shards that are there already, and whole
     hosts: HeavyHosts
@@ -89,9 +89,9 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     total = rows_known(wanted.urls)
     if total and wanted.limit:
         total = min(total, wanted.limit)
-    look_up(config, "download", accounts=True)
+    sync_listing(config, "download", accounts=True)
     folder = Workspace(config.folder).output("download", fingerprint(STAGES["download"], config, {}))
-    account, hosts, shards, finished = TableAccount(), HeavyHosts(), 0, 0
+    account, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0
     for shard in table.shards(wanted.shard_size, account):
         hosts.add(shard.pairs["url"])
         shards += 1

@@ -10,11 +10,11 @@ from typing import Any
 from data_catalog.images import sample_image_pairs
 from data_catalog.redaction import redacted
 from data_catalog.row_counts import account_rows
-from data_catalog.storage.cached_files import is_there, local
+from data_catalog.storage.cached_files import ensure_local, exists_anywhere
 from data_catalog.storage.files import write_atomically
 from data_catalog.storage.receipts import Shard
 from pipeline.config.download import DownloadConfig
-from pipeline.download.outcomes import SIDES, Tally
+from pipeline.download.outcomes import SIDES, DownloadCounts
 from pipeline.reporting.image_grid import picture_grid
 from pipeline.reporting.render import data_uri, render_page
 
@@ -25,7 +25,7 @@ _SHARDS_LOOKED_INTO = 8
 
 
 def write_download_report(
-    out: Path, config: DownloadConfig, figures: dict[str, Any], told: Tally, shards: Sequence[Shard]
+    out: Path, config: DownloadConfig, figures: dict[str, Any], told: DownloadCounts, shards: Sequence[Shard]
 ) -> None:
     """Write the page into the folder of the images."""
     account = figures["account"]
@@ -56,9 +56,11 @@ def _range(number: int) -> str:
 def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
     """Random pictures with their captions, from a few random shards, as a data URI."""
     chance = random.Random(0)
-    tars = [tar for shard in shards if shard.rows and is_there(tar := out / f"{shard.name}.tar")]
+    tars = [tar for shard in shards if shard.rows and exists_anywhere(tar := out / f"{shard.name}.tar")]
     chosen = chance.sample(tars, min(_SHARDS_LOOKED_INTO, len(tars)))
-    pairs = [pair for tar in chosen for pair in sample_image_pairs(local(tar), -(-_THUMBNAILS // len(chosen)), chance)]
+    pairs = [
+        pair for tar in chosen for pair in sample_image_pairs(ensure_local(tar), -(-_THUMBNAILS // len(chosen)), chance)
+    ]
     if not pairs:
         return ""  # all were let go once they were encoded
     pairs = pairs[:_THUMBNAILS]

@@ -10,12 +10,12 @@ from pathlib import Path
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
 from data_catalog.storage.receipts import Shard, read_receipt
-from data_catalog.storage.shard_reuse import Adopt, adopt_shard
-from data_catalog.url_table.table import TableAccount, UrlShard, count_rows, open_url_table
+from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
+from data_catalog.url_table.table import RowCounts, UrlShard, count_rows, open_url_table
 from pipeline.config.download import DownloadConfig
 from pipeline.download.deduplicate import drop_duplicates
 from pipeline.download.http.opener import NO_TIME_LEFT, is_transient
-from pipeline.download.outcomes import failed_for_now, later_shards, tally
+from pipeline.download.outcomes import later_shards, retryable_rows, tally
 from pipeline.download.progress import DownloadProgress
 from pipeline.download.report import REPORT_FILE, write_download_report
 from pipeline.download.shard_downloader import ShardDownloader, recipe_of
@@ -34,13 +34,13 @@ def download(
     track: Tracker,
     map_shards: MapShards,
     retry_failed: bool = False,
-    adopt: Adopt = adopt_shard,
+    adopt: ReuseShard = reuse_shard,
 ) -> Output:
     """Fetch every usable row of the URL table into tar shards of square pictures.
 
     With `retry_failed`, also ask again for the rows that failed for a cause that may have passed, in new shards.
     """
-    table, account = open_url_table(config.urls, config.columns, config.limit, config.rules), TableAccount()
+    table, account = open_url_table(config.urls, config.columns, config.limit, config.rules), RowCounts()
     done: dict[str, Shard] = {}
     rows = count_rows(config.urls, config.columns)
     progress = DownloadProgress(track, min(rows, config.limit or rows))
@@ -52,7 +52,7 @@ def download(
             progress.finished(receipt, done)
         done |= later_shards(out, done)
         if retry_failed:
-            again = failed_for_now(out, sorted(done), config.shard_size)
+            again = retryable_rows(out, sorted(done), config.shard_size)
             for receipt in fetch(again, config.workers, config.shard_deadline_s):
                 progress.finished(receipt, done)
 
@@ -87,7 +87,7 @@ def download(
 
 
 def _missing(
-    shards: Iterator[UrlShard], config: DownloadConfig, out: Path, done: dict[str, Shard], adopt: Adopt
+    shards: Iterator[UrlShard], config: DownloadConfig, out: Path, done: dict[str, Shard], adopt: ReuseShard
 ) -> Iterator[UrlShard]:
     """The table's shards that are not there yet, here or in another output; the others are entered as done."""
     for shard in shards:

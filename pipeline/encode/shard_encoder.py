@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
 from data_catalog.images import UnreadablePicture
-from data_catalog.storage.cached_files import local
+from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
 from pipeline.compute.devices import choose_device, torch_threads
@@ -81,7 +81,7 @@ class ShardEncoder:
     def __call__(self, name: str) -> Shard:
         """Encode a shard. Pictures that cannot be decoded are left out where its tar is as it was
         finished, also those that ended a worker: its mark tells the next that there may be some."""
-        tar, mark = local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
+        tar, mark = ensure_local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
         refused = unreadable(tar, self.edge) if mark.exists() else []
         mark.touch()
         try:

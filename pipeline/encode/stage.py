@@ -13,8 +13,8 @@ from typing import Any
 
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
-from data_catalog.storage.receipts import Shard, is_released, read_receipt, release
-from data_catalog.storage.shard_reuse import Adopt, adopt_shard
+from data_catalog.storage.receipts import Shard, evict, is_evicted, read_receipt
+from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.latent_statistics import added, figures_from
 from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
@@ -31,7 +31,7 @@ def encode(
     out: Path,
     track: Tracker,
     map_shards: MapShards,
-    adopt: Adopt = adopt_shard,
+    adopt: ReuseShard = reuse_shard,
 ) -> Output:
     """Encode every image shard that is not encoded yet, here or in another output."""
     recipes = _recipes(images, config)
@@ -124,12 +124,12 @@ def _let_go(images: Manifest, encoded: Iterable[str], config: EncodeConfig) -> N
     """Delete the pictures of encoded shards, unless they are to be kept."""
     if not config.keep_images:
         for name in encoded:
-            release(images.folder, _tar(name))
+            evict(images.folder, _tar(name))
 
 
 def _check_that_none_was_let_go(images: Manifest, missing: list[str]) -> None:
     """Raise StageFailed where a shard is to be encoded whose pictures were deleted on purpose."""
-    gone = [name for name in missing if is_released(images.folder, _tar(name))]
+    gone = [name for name in missing if is_evicted(images.folder, _tar(name))]
     if gone:
         raise StageFailed(
             f"encode: {len(gone)} of {len(images.shards)} image shards ({_tar(gone[0])} …) were let go when their "

@@ -20,21 +20,21 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.held_out_samples import (
-    Held,
+    HeldOutSet,
     Models,
     decode_held_out,
     diversity_of_prompts,
-    hold,
-    judged_reference,
     load_models,
+    reference_scores,
     sample_held_out,
+    select_held_out,
 )
 from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
-from pipeline.scoring.image_scores import Judged, estimate_differences, estimate_scores, judge
-from pipeline.scoring.metrics import mean_of
+from pipeline.scoring.image_scores import ImageScores, estimate_differences, estimate_scores, score_images
+from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
 
@@ -80,7 +80,7 @@ class Drawn:
     """What one run drew."""
 
     samples: Pictures
-    judged: Judged
+    judged: ImageScores
     spreads: NDArray[np.float64]  # of the samples of one prompt
     seconds_a_picture: float
 
@@ -105,7 +105,7 @@ def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comp
     models = load_models(first.encodings, first.model, first.config.evaluate)
     drawn = _draw(models, held_first, first.config.evaluate, track)
     batch_size = first.config.evaluate.batch_size
-    reference = judged_reference(models, held_first, first.encodings, batch_size, Workspace(first.config.folder))
+    reference = reference_scores(models, held_first, first.encodings, batch_size, Workspace(first.config.folder))
     real = decode_held_out(models, held_first, list(range(len(held_first.captions))), batch_size)
 
     del models  # two large models need not fit the device at once
@@ -133,11 +133,11 @@ def check_comparable(first: Run, second: Run) -> None:
         raise ComparisonError("both are the same model, sampled alike; change a setting of one of them")
 
 
-def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[Held, Held]:
+def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, HeldOutSet]:
     """The first pairs that both held out: the same key, the same caption."""
     told = []
     for run in (first, second):
-        pairs = open_pairs(run.encodings, run.config.model.text)
+        pairs = open_dataset(run.encodings, run.config.model.text)
         split = split_pairs(run.encodings, run.model.settings["held_out_fraction"])
         keys = np.concatenate([shard.key for shard in pairs.shards])[split.held_out].tolist()
         named = zip(keys, split.held_out_captions, strict=True)
@@ -151,25 +151,25 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[Held, Held]:
         )
     captions = [caption for _, caption in common]
     return (
-        hold(pairs_first, np.array([numbers_first[pair] for pair in common]), captions),
-        hold(pairs_second, np.array([numbers_second[pair] for pair in common]), captions),
+        select_held_out(pairs_first, np.array([numbers_first[pair] for pair in common]), captions),
+        select_held_out(pairs_second, np.array([numbers_second[pair] for pair in common]), captions),
     )
 
 
-def _draw(models: Models, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> Drawn:
+def _draw(models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress) -> Drawn:
     started = time.monotonic()
     samples = sample_held_out(models, held, settings, track)
     seconds = (time.monotonic() - started) / len(samples)
-    judged = judge(models.clip, samples, held.captions, settings.batch_size)
+    judged = score_images(models.clip, samples, held.captions, settings.batch_size)
     spreads = diversity_of_prompts(models, held, settings, track)
     return Drawn(samples, judged, spreads, seconds)
 
 
-def _rows(first: Drawn, second: Drawn, reference: Judged) -> list[Row]:
+def _rows(first: Drawn, second: Drawn, reference: ImageScores) -> list[Row]:
     scores = [estimate_scores(drawn.judged, reference) for drawn in (first, second)]
     differences = estimate_differences(first.judged, second.judged, reference)
     rows = [Row(name, scores[0][name], scores[1][name], told) for name, told in differences.items()]
-    spreads = mean_of(first.spreads), mean_of(second.spreads)
+    spreads = mean_statistic(first.spreads), mean_statistic(second.spreads)
     n = len(first.spreads)
     first_spread, second_spread = (bootstrap(spread, n) for spread in spreads)
     return [*rows, Row("diversity", first_spread, second_spread, bootstrap_difference(*spreads, n))]

@@ -18,8 +18,8 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.encoded_dataset import Batch, EncodedPairs
-from pipeline.scoring.image_scores import Judged, embed_pictures, judge, load_judged, save_judged
+from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
+from pipeline.scoring.image_scores import ImageScores, embed_pictures, load_judged, save_judged, score_images
 from pipeline.scoring.metrics import diversity
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged
@@ -46,10 +46,10 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldOutSet:
     """Held-out pairs that are sampled."""
 
-    pairs: EncodedPairs
+    pairs: EncodedDataset
     numbers: NDArray[np.int64]  # among all pairs
     captions: list[str]
     batch: Batch
@@ -71,12 +71,12 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
     )
 
 
-def hold(pairs: EncodedPairs, numbers: NDArray[np.int64], captions: list[str]) -> Held:
+def select_held_out(pairs: EncodedDataset, numbers: NDArray[np.int64], captions: list[str]) -> HeldOutSet:
     """The pairs of these numbers, which have these captions."""
-    return Held(pairs, numbers, captions, pairs.take(numbers))
+    return HeldOutSet(pairs, numbers, captions, pairs.take(numbers))
 
 
-def sample_held_out(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
+def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held.batch.latents.shape, generator=generator)
@@ -99,39 +99,41 @@ def _decode(models: Models, latents: Tensor, batch_size: int) -> Pictures:
     return pictures
 
 
-def decode_held_out(models: Models, held: Held, positions: list[int], batch_size: int) -> Pictures:
+def decode_held_out(models: Models, held: HeldOutSet, positions: list[int], batch_size: int) -> Pictures:
     """The held-out pictures themselves, through the VAE."""
     return _decode(models, held.batch.latents[positions], batch_size)
 
 
-def judged_reference(models: Models, held: Held, encodings: Manifest, batch_size: int, workspace: Workspace) -> Judged:
+def reference_scores(
+    models: Models, held: HeldOutSet, encodings: Manifest, batch_size: int, workspace: Workspace
+) -> ImageScores:
     """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same encodings."""
     identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held.numbers.tolist()]
     path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
     if (known := load_judged(path)) is not None:
         return known
     pictures = decode_held_out(models, held, list(range(len(held.captions))), batch_size)
-    judged = judge(models.clip, pictures, held.captions, batch_size)
+    judged = score_images(models.clip, pictures, held.captions, batch_size)
     save_judged(judged, path)
     return judged
 
 
 def diversity_of_prompts(
-    models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress
+    models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> NDArray[np.float64]:
     """How far samples of one prompt differ, for each of the first prompts; from noise that no other score saw."""
     prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
     captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
-    several = hold(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
+    several = select_held_out(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
     samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
     features = embed_pictures(models.clip, samples, config.batch_size)
     of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
     return of_each
 
 
-def latency_s(models: Models, held: Held, config: EvaluateConfig, track: ShowsProgress) -> float:
+def latency_s(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> float:
     """How long a person waits for one picture, seconds: the median of a few."""
-    one = hold(held.pairs, held.numbers[:1], held.captions[:1])
+    one = select_held_out(held.pairs, held.numbers[:1], held.captions[:1])
     took = []
     for _ in range(_LATENCY_RUNS):
         started = time.monotonic()

@@ -23,7 +23,7 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.reporting.charts import Points, curves
 from pipeline.reporting.render import data_uri, picture_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
-from pipeline.scoring.image_scores import Judged
+from pipeline.scoring.image_scores import ImageScores
 
 _EXTREMES = 12  # best and worst pictures shown
 
@@ -37,7 +37,7 @@ class Report:
     config: EvaluateConfig
     captions: list[str]
     samples: Pictures  # one for each caption
-    judged: Judged  # the samples
+    judged: ImageScores  # the samples
     shown: list[int]  # samples of the grid, at random
     real: Pictures  # the held-out pictures of the first of `shown`
     estimates: dict[str, Estimate]

@@ -20,23 +20,23 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.held_out_samples import (
     decode_held_out,
     diversity_of_prompts,
-    hold,
-    judged_reference,
     latency_s,
     load_models,
+    reference_scores,
     sample_held_out,
+    select_held_out,
 )
 from pipeline.evaluate.report import Report, render_report
 from pipeline.reporting.image_grid import picture_grid
 from pipeline.scoring.bootstrap import Estimate, bootstrap
 from pipeline.scoring.held_out_loss import held_out_losses
-from pipeline.scoring.image_scores import estimate_scores, judge
-from pipeline.scoring.metrics import mean_of
+from pipeline.scoring.image_scores import estimate_scores, score_images
+from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
 
@@ -49,20 +49,20 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
     started = time.monotonic()
     refuse_damaged_shards(encodings, track)
     models = load_models(encodings, model, config)
-    pairs = open_pairs(encodings, models.denoiser.config.text)
+    pairs = open_dataset(encodings, models.denoiser.config.text)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
-    held = hold(pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts])
+    held = select_held_out(pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts])
     sampling = time.monotonic()
     samples = sample_held_out(models, held, config, track)
     timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
 
-    judged = judge(models.clip, samples, held.captions, config.batch_size)
-    reference = judged_reference(models, held, encodings, config.batch_size, Workspace(out.parents[1]))
+    judged = score_images(models.clip, samples, held.captions, config.batch_size)
+    reference = reference_scores(models, held, encodings, config.batch_size, Workspace(out.parents[1]))
     estimates = estimate_scores(judged, reference)
     spreads = diversity_of_prompts(models, held, config, track)
-    estimates["diversity"] = bootstrap(mean_of(spreads), len(spreads))
+    estimates["diversity"] = bootstrap(mean_statistic(spreads), len(spreads))
     for name, losses in held_out_losses(models.denoiser, pairs, split, models.device).items():
-        estimates[name] = bootstrap(mean_of(losses.numpy()), len(losses))
+        estimates[name] = bootstrap(mean_statistic(losses.numpy()), len(losses))
     timing["latency_s"] = latency_s(models, held, config, track)
 
     shown = np.random.default_rng(config.seed).permutation(len(samples))[: config.grid].tolist()

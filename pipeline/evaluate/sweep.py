@@ -23,24 +23,31 @@ from pipeline.compute.devices import choose_device
 from pipeline.compute.hardware import hardware
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
-from pipeline.evaluate.held_out_samples import Held, Models, hold, latency_s, load_models, sample_held_out
+from pipeline.evaluate.held_out_samples import (
+    HeldOutSet,
+    Models,
+    latency_s,
+    load_models,
+    sample_held_out,
+    select_held_out,
+)
 from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
-from pipeline.scoring.image_scores import Judged, judge, load_judged, save_judged
-from pipeline.scoring.metrics import mean_of
+from pipeline.scoring.image_scores import ImageScores, load_judged, save_judged, score_images
+from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
-from tld_model.config import MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
 _VERSION = 1  # raised by hand when points are drawn or judged otherwise
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class SamplingVariant:
     """How pictures are drawn: a point of the sweep before it is measured."""
 
-    sampling: Sampling
+    sampling: SamplingSettings
     ema: int
 
     def overrides(self) -> str:
@@ -54,7 +61,7 @@ class Way:
 class Point:
     """A way of drawing, measured."""
 
-    way: Way
+    way: SamplingVariant
     latency_s: float  # of one picture, drawn alone: the median of a few
     rows: NDArray[np.float64]  # quality of each prompt's picture [n]
     quality: Estimate
@@ -66,7 +73,7 @@ class Sweep:
 
     measure: str  # what quality is: prompt_accuracy, or clip_score where captions cannot be graded
     points: Sequence[Point]
-    chosen: Way  # the run's own
+    chosen: SamplingVariant  # the run's own
     best: Point  # the fastest of those that none beats beyond the interval of their difference
 
     @property
@@ -79,17 +86,17 @@ class Sweep:
         return front
 
 
-def ways(
+def variants(
     usual: EvaluateConfig,
     guidance: Sequence[float],
     steps: Sequence[int],
     solvers: Sequence[SolverName],
     averages: Sequence[int],
-) -> list[Way]:
+) -> list[SamplingVariant]:
     """Every combination, and the run's own."""
-    own = Way(usual.sampling, usual.ema)
+    own = SamplingVariant(usual.sampling, usual.ema)
     grid = itertools.product(guidance, steps, solvers, averages)
-    made = [Way(replace(own.sampling, guidance=g, steps=n, solver=s), ema) for g, n, s, ema in grid]
+    made = [SamplingVariant(replace(own.sampling, guidance=g, steps=n, solver=s), ema) for g, n, s, ema in grid]
     return list(dict.fromkeys([own, *made]))
 
 
@@ -112,7 +119,12 @@ def problems(config: RunConfig, guidance: Sequence[float], steps: Sequence[int],
 
 
 def sweep(
-    config: RunConfig, encodings: Manifest, model: Manifest, wanted: Sequence[Way], prompts: int, track: ShowsProgress
+    config: RunConfig,
+    encodings: Manifest,
+    model: Manifest,
+    wanted: Sequence[SamplingVariant],
+    prompts: int,
+    track: ShowsProgress,
 ) -> Sweep:
     """Draw and judge each way that is not known yet."""
     held = _held(config, encodings, model, prompts, track)
@@ -145,10 +157,12 @@ def sweep(
     measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
     rows = [_quality(told) for told in judged]
     points = [
-        Point(way, latency, of_way, bootstrap(mean_of(of_way), len(of_way)))
+        Point(way, latency, of_way, bootstrap(mean_statistic(of_way), len(of_way)))
         for way, latency, of_way in zip(wanted, latencies, rows, strict=True)
     ]
-    return Sweep(measure, points, Way(config.evaluate.sampling, config.evaluate.ema), fastest_of_the_best(points))
+    return Sweep(
+        measure, points, SamplingVariant(config.evaluate.sampling, config.evaluate.ema), fastest_on_par(points)
+    )
 
 
 def sweep_folder(config: RunConfig, model: Manifest) -> Path:
@@ -168,30 +182,34 @@ class _Counted:
         self.track.progress(self.number, self.of, f"ways to sample; {done} of {total} {note}")
 
 
-def _held(config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress) -> Held:
+def _held(config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress) -> HeldOutSet:
     refuse_damaged_shards(encodings, track)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
-    pairs = open_pairs(encodings, config.model.text)
-    return hold(pairs, split.held_out[:prompts], split.held_out_captions[:prompts])
+    pairs = open_dataset(encodings, config.model.text)
+    return select_held_out(pairs, split.held_out[:prompts], split.held_out_captions[:prompts])
 
 
-def _sampling(sampling: Sampling) -> dict[str, object]:
+def _sampling(sampling: SamplingSettings) -> dict[str, object]:
     fields = ("steps", "guidance", "solver", "guidance_interval")
     return {name: getattr(sampling, name) for name in fields}
 
 
-def _draw(models: Models, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> tuple[Judged, float]:
+def _draw(
+    models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
+) -> tuple[ImageScores, float]:
     samples = sample_held_out(models, held, settings, track)
-    return judge(models.clip, samples, held.captions, settings.batch_size), latency_s(models, held, settings, track)
+    return score_images(models.clip, samples, held.captions, settings.batch_size), latency_s(
+        models, held, settings, track
+    )
 
 
-def _keep(path: Path, judged: Judged, latency: float) -> None:
+def _keep(path: Path, judged: ImageScores, latency: float) -> None:
     """The time comes last: with it the point is whole. It is that of this machine."""
     save_judged(judged, path.with_suffix(".safetensors"))
     write_atomically(path.with_suffix(".json"), json.dumps({"latency_s": latency, "machine": hardware()}) + "\n")
 
 
-def _known(path: Path) -> tuple[Judged, float] | None:
+def _known(path: Path) -> tuple[ImageScores, float] | None:
     """A point as it was drawn on this machine."""
     try:
         told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -201,13 +219,13 @@ def _known(path: Path) -> tuple[Judged, float] | None:
     return (judged, told["latency_s"]) if judged and told.get("machine") == hardware() else None
 
 
-def _quality(judged: Judged) -> NDArray[np.float64]:
+def _quality(judged: ImageScores) -> NDArray[np.float64]:
     right = judged.all_correct
     rows: NDArray[np.float64] = (judged.clip_score if right is None else right).double().numpy()
     return rows
 
 
-def fastest_of_the_best(points: Sequence[Point]) -> Point:
+def fastest_on_par(points: Sequence[Point]) -> Point:
     """Of those that the point of highest quality does not beat beyond the interval of their difference, on the same
     prompts."""
     top = max(points, key=lambda point: point.quality.value)
@@ -215,5 +233,5 @@ def fastest_of_the_best(points: Sequence[Point]) -> Point:
 
 
 def _as_good(point: Point, top: Point) -> bool:
-    difference = bootstrap_difference(mean_of(point.rows), mean_of(top.rows), len(top.rows))
+    difference = bootstrap_difference(mean_statistic(point.rows), mean_statistic(top.rows), len(top.rows))
     return difference.low <= 0

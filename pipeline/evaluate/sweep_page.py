@@ -13,7 +13,7 @@ from data_catalog.scores import EXPLAINED
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
 from pipeline.compute.hardware import hardware
-from pipeline.evaluate.sweep import Point, Sweep, Way
+from pipeline.evaluate.sweep import Point, SamplingVariant, Sweep
 from pipeline.reporting.charts import drawn, svg_uri
 from pipeline.reporting.render import render_page
 
@@ -92,7 +92,7 @@ def trade_off(swept: Sweep) -> Figure:
     return figure
 
 
-def _label(way: Way, swept: Sweep) -> str:
+def _label(way: SamplingVariant, swept: Sweep) -> str:
     """What tells a line from others: the guidance scale, and what else is not the same everywhere."""
     parts = [f"guidance {way.sampling.guidance:g}"]
     if len({point.way.sampling.solver for point in swept.points}) > 1:

@@ -14,7 +14,7 @@ _ROOMS = ("tld_model", "data_catalog", "pipeline", "flows")
 _FUTURE = "from __future__ import annotations"
 
 
-def one_file(module: str) -> str:
+def bundle_source(module: str) -> str:
     """The source: what is imported comes first, so that every name is defined once, before it is used. Only
     `from room.module import name` at a module's top is understood."""
     parts: dict[str, str] = {}

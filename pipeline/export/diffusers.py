@@ -10,10 +10,10 @@ from typing import Any
 
 from data_catalog.storage.files import replacing_folder
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.export.bundle_source import one_file
+from pipeline.export.bundle_source import bundle_source
 from pipeline.export.diffusers_transformer import TldTransformer
 from pipeline.export.model_card import CARD_FILE, Usage
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 
 _INDEX = "model_index.json"
 _CLASS = ["pipeline", "TldPipeline"]  # of pipeline.py
@@ -41,7 +41,7 @@ def check_target(out: Path) -> None:
 
 
 def export_diffusers(
-    generate: Generator, usual: EvaluateConfig, card: Callable[[Usage], str], prompt: str, out: Path
+    generate: ImageGenerator, usual: EvaluateConfig, card: Callable[[Usage], str], prompt: str, out: Path
 ) -> None:
     """Write the folder in place of an earlier export. `usual` is how it samples where a call does not
     say; the prompt is that of the card's example. Raises ExportError."""
@@ -52,21 +52,21 @@ def export_diffusers(
         (unfinished / CARD_FILE).write_text(card(_usage(usual, prompt)), encoding="utf-8")
 
 
-def _write(generate: Generator, usual: EvaluateConfig, out: Path) -> None:
+def _write(generate: ImageGenerator, usual: EvaluateConfig, out: Path) -> None:
     transformer = TldTransformer(generate.denoiser.config.model_dump(mode="json"))
     transformer.denoiser.load_state_dict(generate.denoiser.state_dict())
     transformer.save_pretrained(out / "transformer")
     generate.codec.vae.save_pretrained(out / "vae")
     generate.text_encoder.model.save_pretrained(out / "text_encoder")
     generate.text_encoder.tokenizer.save_pretrained(out / "tokenizer")
-    (out / "pipeline.py").write_text(one_file("pipeline.export.diffusers_pipeline"), encoding="utf-8")
+    (out / "pipeline.py").write_text(bundle_source("pipeline.export.diffusers_pipeline"), encoding="utf-8")
     (out / "transformer" / "tld_transformer.py").write_text(
-        one_file("pipeline.export.diffusers_transformer"), encoding="utf-8"
+        bundle_source("pipeline.export.diffusers_transformer"), encoding="utf-8"
     )
     (out / _INDEX).write_text(json.dumps(_index(generate, usual), indent=2) + "\n", encoding="utf-8")
 
 
-def _index(generate: Generator, usual: EvaluateConfig) -> dict[str, Any]:
+def _index(generate: ImageGenerator, usual: EvaluateConfig) -> dict[str, Any]:
     """Which class each component is of, and in which library; and what the pipeline is told."""
     return {
         "_class_name": _CLASS,

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from tld_model.config import Sampling, SolverName
+from tld_model.config import SamplingSettings, SolverName
 from tld_model.sampler import SOLVERS, guided, noise_levels, sample
 
 _OUTPUT_TYPES = ("pil", "np", "latent")
@@ -77,7 +77,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
             "guidance_interval": guidance_interval,
         }
         given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
-        sampling = replace(Sampling(**self.config.sampling), **given)
+        sampling = replace(SamplingSettings(**self.config.sampling), **given)
         self._check(sampling, len(prompts), {"height": height, "width": width}, generator, output_type)
 
         noise = self._noise(len(prompts), generator)  # [b, c, z, z]
@@ -89,7 +89,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _check(
-        self, sampling: Sampling, count: int, sides: dict[str, int | None], generator: Any, output_type: str
+        self, sampling: SamplingSettings, count: int, sides: dict[str, int | None], generator: Any, output_type: str
     ) -> None:
         config = self.vae.config
         levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
@@ -124,7 +124,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
             text = states * tokens["attention_mask"][:, :, None]
         return text
 
-    def _sample(self, sampling: Sampling, noise: Tensor, text: Tensor, negative: Tensor | None) -> Tensor:
+    def _sample(self, sampling: SamplingSettings, noise: Tensor, text: Tensor, negative: Tensor | None) -> Tensor:
         levels = noise_levels(sampling.steps)
         with self.progress_bar(total=2 * len(levels) - 1 if sampling.solver == "heun" else len(levels)) as bar:
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from data_catalog.images import Pictures
 from pipeline.compute.devices import choose_device
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
-from tld_model.config import USUAL, DenoiserConfig, Sampling
+from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, SamplingSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import TextEncoder, load_text_encoder
 from tld_model.encoders.vae import ImageCodec, load_image_codec
@@ -36,7 +36,7 @@ class SizeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Generator:
+class ImageGenerator:
     """A denoiser with the encoders that it was trained on. Calling it draws; its parts are for what draws otherwise."""
 
     denoiser: Denoiser
@@ -48,7 +48,7 @@ class Generator:
         self,
         captions: Sequence[str],
         seeds: Sequence[int] | None = None,
-        sampling: Sampling = USUAL,
+        sampling: SamplingSettings = DEFAULT_SAMPLING,
         negative: str = "",
         size: Size | None = None,
     ) -> Pictures:
@@ -62,7 +62,7 @@ class Generator:
         self,
         captions: Sequence[str],
         seeds: Sequence[int] | None = None,
-        sampling: Sampling = USUAL,
+        sampling: SamplingSettings = DEFAULT_SAMPLING,
         negative: str = "",
         size: Size | None = None,
         after_call: Callable[[], None] = lambda: None,
@@ -107,7 +107,7 @@ class Generator:
             made = {caption: F.pad(text, (0, 0, 0, longest - text.shape[1])) for caption, text in made.items()}
         return torch.cat([made[caption] for caption in captions])
 
-    def guided(self, sampling: Sampling, negative: str = "", denoise: DenoiseFn | None = None) -> DenoiseFn:
+    def guided(self, sampling: SamplingSettings, negative: str = "", denoise: DenoiseFn | None = None) -> DenoiseFn:
         """The denoiser, or what stands for it, with guidance."""
         away_from = self.text([negative]) if negative else None
         return guided(denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from)
@@ -146,7 +146,9 @@ def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
     return counted
 
 
-def load_generator(denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False) -> Generator:
+def load_generator(
+    denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False
+) -> ImageGenerator:
     """Load all three models to a device. Raises CheckpointError or EncoderError, also where `safetensors_only` and
     weights are in another format.
 
@@ -162,7 +164,7 @@ def load_generator(denoiser: Path, vae: str, clip: str, device: str, *, safetens
     if scaling := read_latent_scaling(denoiser):
         codec = replace(codec, scaling_factor=scaling, shift=0.0)
     _check_shapes(denoiser, model.config, text_encoder, codec)
-    return Generator(model, text_encoder, codec, device)
+    return ImageGenerator(model, text_encoder, codec, device)
 
 
 def _check_shapes(path: Path, config: DenoiserConfig, text_encoder: TextEncoder, codec: ImageCodec) -> None:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from data_catalog.images import Pictures
-from pipeline.generate.generator import Generator
-from tld_model.config import USUAL, Sampling
+from pipeline.generate.generator import ImageGenerator
+from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
 
 USUAL_STRENGTH = 0.7
@@ -28,12 +28,12 @@ class PictureError(ValueError):
 
 @torch.no_grad()
 def image_to_image(
-    generate: Generator,
+    generate: ImageGenerator,
     captions: Sequence[str],
     picture: NDArray[np.uint8],
     strength: float = USUAL_STRENGTH,
     seeds: Sequence[int] | None = None,
-    sampling: Sampling = USUAL,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Pictures:
     """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h, w, 3]. At strength 1
@@ -55,12 +55,12 @@ def levels_from(strength: float, steps: int) -> list[float]:
     return [first, *(level for level in levels[1:] if level < first)]
 
 
-def edge_of(generate: Generator) -> int:
+def edge_of(generate: ImageGenerator) -> int:
     """Height and width in pixels of what a model draws."""
     return generate.denoiser.config.latent_size * generate.codec.downscale
 
 
-def check_picture(generate: Generator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None) -> None:
+def check_picture(generate: ImageGenerator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None) -> None:
     """Raise PictureError where the model does not draw pictures of this shape, or the mask is of another."""
     edge = edge_of(generate)
     if picture.shape != (edge, edge, 3):

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from data_catalog.images import Pictures
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_to_image import check_picture, levels_from
-from tld_model.config import USUAL, Sampling
-from tld_model.inpainting import held_to, known_part, latent_mask, with_known
+from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
+from tld_model.inpainting import keep_known_region, known_part, latent_mask, with_known
 from tld_model.sampler import sample
 
 _AGAIN_FROM = 0.7  # noise level
@@ -23,12 +23,12 @@ _OTHER_NOISE = 1 << 32  # from a seed to one that no picture beside it has
 
 @torch.no_grad()
 def inpaint(
-    generate: Generator,
+    generate: ImageGenerator,
     captions: Sequence[str],
     picture: NDArray[np.uint8],
     paint: NDArray[np.bool_],
     seeds: Sequence[int] | None = None,
-    sampling: Sampling = USUAL,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
     strength: float = 1,
 ) -> Pictures:
@@ -49,7 +49,7 @@ def inpaint(
         if generate.denoiser.config.inpainting:
             denoise = guided(denoise=with_known(generate.denoiser, known_part(clean, mask)))
         else:
-            denoise = held_to(guided(), clean, mask)
+            denoise = keep_known_region(guided(), clean, mask)
         levels = levels_from(strength, sampling.steps)
         amount = torch.where(mask.bool(), levels[0], strength)  # strength 1 starts from noise alone, at a level below 1
         noisy = (1 - amount) * clean + amount * generate.noise(seeds)

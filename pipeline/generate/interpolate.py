@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from data_catalog.images import Pictures
-from pipeline.generate.generator import Generator
-from tld_model.config import USUAL, Sampling
+from pipeline.generate.generator import ImageGenerator
+from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.sampler import DenoiseFn, noise_levels, sample
 
 
 @torch.no_grad()
 def interpolate(
-    generate: Generator,
+    generate: ImageGenerator,
     captions: tuple[str, str],
     seeds: tuple[int, int],
     frames: int,
-    sampling: Sampling = USUAL,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Pictures:
     """Pictures uint8 [n, h, w, 3] from the first caption and seed to the second, both ends among them.

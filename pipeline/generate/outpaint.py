@@ -13,21 +13,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_to_image import check_picture, edge_of
 from pipeline.generate.inpaint import inpaint
 from pipeline.generate.tiling import Border, Window, check_overlap, windows_around
-from tld_model.config import USUAL, Sampling
+from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 
 
 def outpaint(
-    generate: Generator,
+    generate: ImageGenerator,
     caption: str,
     picture: NDArray[np.uint8],
     border: Border,
     overlap: int,
     seed: int = 0,
-    sampling: Sampling = USUAL,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h + bottom,
@@ -42,12 +42,12 @@ def outpaint(
 
 
 def panorama(
-    generate: Generator,
+    generate: ImageGenerator,
     captions: Sequence[str],
     overlap: int,
     picture: NDArray[np.uint8] | None = None,
     seed: int = 0,
-    sampling: Sampling = USUAL,
+    sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A wide picture, painted on to the right, a window for each caption: what there is of it, uint8 [h, w, 3], after
@@ -68,13 +68,13 @@ def panorama(
 
 
 def paint_windows(
-    generate: Generator,
+    generate: ImageGenerator,
     captions: Sequence[str],
     canvas: NDArray[np.uint8],
     known: NDArray[np.bool_],
     windows: Sequence[Window],
     seed: int,
-    sampling: Sampling,
+    sampling: SamplingSettings,
     negative: str,
 ) -> Iterator[NDArray[np.uint8]]:
     """The canvas [h, w, 3] after each window, in which what is not known [h, w] is painted by its caption; window i

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, Sampling, SolverName
+from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
 Layout = Literal["picture", "grid"]
 Device = Literal["cpu", "gpu"]
@@ -41,7 +41,7 @@ class _Told(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Drawing(_Told):
+class SampleRequest(_Told):
     """Pictures of some prompts. Picture i of each has the noise of seed + i."""
 
     prompts: _Prompts
@@ -58,8 +58,8 @@ class Drawing(_Told):
     """Width and height, pixels; without it those of the model's training."""
 
     @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.steps, self.guidance, self.solver, self.guidance_interval)
+    def sampling(self) -> SamplingSettings:
+        return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
 
     @property
     def captions(self) -> list[str]:
@@ -72,7 +72,7 @@ class Drawing(_Told):
         return [self.seed + i for _ in self.prompts for i in range(self.count)]
 
     @model_validator(mode="after")
-    def _pictures_fit(self) -> Drawing:
+    def _pictures_fit(self) -> SampleRequest:
         if (pictures := len(self.prompts) * self.count) > MOST_PICTURES:
             raise ValueError(
                 f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most {MOST_PICTURES}"
@@ -80,7 +80,7 @@ class Drawing(_Told):
         return self
 
     @model_validator(mode="after")
-    def _negative_leads(self) -> Drawing:
+    def _negative_leads(self) -> SampleRequest:
         if self.negative and self.guidance == 1:
             raise ValueError("a negative prompt does nothing at guidance 1, which is none; raise the guidance")
         return self
@@ -93,7 +93,7 @@ class Encoder(_Told):
     identity: _Digest
 
 
-class DrawnBy(_Told):
+class ModelIdentity(_Told):
     """The model of a picture. `source` is for people."""
 
     source: _Name
@@ -101,7 +101,7 @@ class DrawnBy(_Told):
     vae: Encoder
     clip: Encoder
 
-    def differences(self, other: DrawnBy) -> list[str]:
+    def differences(self, other: ModelIdentity) -> list[str]:
         """What is not the same here and there, for people."""
         told = [
             ("model", self.source, self.digest, other.source, other.digest),
@@ -117,13 +117,13 @@ class DrawnBy(_Told):
         ]
 
 
-class PictureSettings(_Told):
+class SampleMetadata(_Told):
     """All that a PNG of `tld sample` tells."""
 
-    drawing: Drawing
+    drawing: SampleRequest
     layout: Layout
     """One picture as it is, or several over their captions."""
-    model: DrawnBy
+    model: ModelIdentity
     device: Device
     """Another kind rounds otherwise."""
     tld: Annotated[str, Field(max_length=50)]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.png_metadata import write_picture
-from pipeline.generate.request import Device, Drawing, DrawnBy, Layout, PictureSettings
+from pipeline.generate.request import Device, Layout, ModelIdentity, SampleMetadata, SampleRequest
 from pipeline.reporting.image_grid import picture_grid
 
 # (calls of the denoiser done, of how many, pictures done)
@@ -21,18 +21,18 @@ Tell = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Artist:
+class ImageWriter:
     """A loaded model, and what tells it apart from others."""
 
-    generate: Generator
-    by: DrawnBy
+    generate: ImageGenerator
+    by: ModelIdentity
 
     @property
     def device(self) -> Device:
         """What it draws on, as far as it decides how sums are rounded."""
         return "cpu" if self.generate.device == "cpu" else "gpu"
 
-    def to_folder(self, drawing: Drawing, folder: Path, tell: Tell) -> None:
+    def to_folder(self, drawing: SampleRequest, folder: Path, tell: Tell) -> None:
         """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the third prompt.
         Raises SizeError or PictureFileError."""
         folder.mkdir(exist_ok=True)
@@ -42,14 +42,14 @@ class Artist:
             path = folder / f"{number // drawing.count:04}-seed{one.seed}.png"
             self._write(Image.fromarray(picture), one, picture.shape, "picture", path)
 
-    def to_file(self, drawing: Drawing, path: Path, layout: Layout, tell: Tell) -> None:
+    def to_file(self, drawing: SampleRequest, path: Path, layout: Layout, tell: Tell) -> None:
         """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises SizeError or
         PictureFileError."""
         pictures = list(self._pictures(drawing, tell))
         image = picture_grid(pictures, drawing.captions) if layout == "grid" else Image.fromarray(pictures[0])
         self._write(image, drawing, pictures[0].shape, layout, path)
 
-    def _pictures(self, drawing: Drawing, tell: Tell) -> Iterator[NDArray[np.uint8]]:
+    def _pictures(self, drawing: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:
         """Each [h, w, 3], in the order of the captions."""
         captions, calls, drawn = drawing.captions, 0, 0
         total = -(-len(captions) // self.generate.together) * drawing.sampling.model_calls
@@ -67,12 +67,12 @@ class Artist:
     def _write(
         self,
         image: Image.Image,
-        drawing: Drawing,
+        drawing: SampleRequest,
         shape: tuple[int, ...],
         layout: Layout,
         path: Path,
     ) -> None:
-        told = PictureSettings(
+        told = SampleMetadata(
             drawing=drawing.model_copy(update={"size": (shape[1], shape[0])}),
             layout=layout,
             model=self.by,

@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data_catalog.storage.cached_files import MARKS, away_bytes, discard, marked
-from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.cached_files import RECORDS_FOLDER, away_bytes, discard, iter_cached
+from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import delete_folder, unfinished_files
-from data_catalog.storage.lease import HeldElsewhere
+from data_catalog.storage.lease import LeaseTaken
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import settings_that_matter, survey
-from pipeline.stages.remote_workspace import alone_in_storage, look_up
+from pipeline.stages.freshness import settings_of_output, stage_statuses
+from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 
 CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredOutput:
     """One output folder."""
 
     stage: str
@@ -38,7 +38,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
+class UnneededFile:
     """What can go."""
 
     path: Path
@@ -48,7 +48,7 @@ class Waste:
     manifest: Manifest | None = None  # of a finished output that would go whole
 
 
-def stored(root: Path) -> list[Stored]:
+def stored(root: Path) -> list[StoredOutput]:
     """Every output, in order of the stages and of time."""
     workspace = Workspace(root)
     found = []
@@ -59,51 +59,55 @@ def stored(root: Path) -> list[Stored]:
     return found
 
 
-def parents_of(output: Stored, among: Iterable[Stored]) -> dict[str, Stored | None]:
+def parents_of(output: StoredOutput, among: Iterable[StoredOutput]) -> dict[str, StoredOutput | None]:
     """Stage -> the output that it was made from; None where that is gone."""
     told = output.manifest.parents if output.manifest else {}
     by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
     return {stage: by_digest.get((stage, digest)) for stage, digest in told.items()}
 
 
-def find_waste(configs: Sequence[RunConfig], others: bool = False, champions: Set[str] = frozenset()) -> list[Waste]:
+def find_unneeded(
+    configs: Sequence[RunConfig], others: bool = False, champions: Set[str] = frozenset()
+) -> list[UnneededFile]:
     """What no resumed run uses, of whatever settings: checkpoints of finished trainings, and files whose writer was
     killed. With `others` also outputs of other settings than those of these runs, which share a workspace; but not the
     models of the fingerprints `champions`, what they were made from, and their reports."""
-    look_up(configs[0])
+    sync_listing(configs[0])
     outputs = stored(configs[0].folder)
     unwanted = _of_other_settings(configs, outputs, champions) if others else []
     going = {waste.path for waste in unwanted}
     found = [*_leftovers([output for output in outputs if output.folder not in going]), *unwanted]
     freed = freed_by([waste.path for waste in found])
     return [
-        Waste(waste.path, waste.why, size, waste.output, waste.manifest)
+        UnneededFile(waste.path, waste.why, size, waste.output, waste.manifest)
         for waste, size in zip(found, freed, strict=True)
     ]
 
 
-def _leftovers(outputs: Sequence[Stored]) -> Iterator[Waste]:
+def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
     """What can be deleted at the cost of minutes at most."""
     for output in outputs:
         checkpoints = output.folder / CHECKPOINTS
         if output.stage == "train" and output.manifest and checkpoints.is_dir() and any(checkpoints.iterdir()):
-            yield Waste(checkpoints, "checkpoints of a training that is finished", 0, output.folder)
+            yield UnneededFile(checkpoints, "checkpoints of a training that is finished", 0, output.folder)
         elif output.state != "unreadable":
             for path in _abandoned(output.folder):
-                yield Waste(path, "left by a process that was killed", 0, output.folder)
+                yield UnneededFile(path, "left by a process that was killed", 0, output.folder)
 
 
 def _abandoned(folder: Path) -> Iterator[Path]:
     """Files and folders that a killed process left half written, where none works there now."""
     yield from unfinished_files(folder)
     yield from unfinished_files(folder / CHECKPOINTS)
-    yield from (path for path in folder.glob(".*") if path.is_dir() and path.name != MARKS)
+    yield from (path for path in folder.glob(".*") if path.is_dir() and path.name != RECORDS_FOLDER)
 
 
-def _of_other_settings(configs: Sequence[RunConfig], outputs: Sequence[Stored], champions: Set[str]) -> list[Waste]:
+def _of_other_settings(
+    configs: Sequence[RunConfig], outputs: Sequence[StoredOutput], champions: Set[str]
+) -> list[UnneededFile]:
     """While a stage of these runs is not finished, nobody can say which outputs of the stages after it are theirs: all
     of these stay."""
-    statuses = [status for config in configs for status in survey(config).values()]
+    statuses = [status for config in configs for status in stage_statuses(config).values()]
     kept = {status.folder.resolve() for status in statuses if status.folder}  # each run spells its root in its own way
     unsure = {status.stage for status in statuses if status.folder is None}
     kept |= {output.folder.resolve() for output in _protected(outputs, champions)}
@@ -112,16 +116,16 @@ def _of_other_settings(configs: Sequence[RunConfig], outputs: Sequence[Stored], 
         for output in outputs
         if output.folder.resolve() not in kept and output.stage not in unsure and output.state != "unreadable"
     ]
-    mine = {stage: settings_that_matter(STAGES[stage], configs[0]) for stage in {output.stage for output in unwanted}}
+    mine = {stage: settings_of_output(STAGES[stage], configs[0]) for stage in {output.stage for output in unwanted}}
     models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
     sweeps = [Workspace(configs[0].folder).sweep(model.fingerprint) for model in models]
     return [
-        *(Waste(o.folder, _difference(o, mine[o.stage]), 0, o.folder, o.manifest) for o in unwanted),
-        *(Waste(path, "sweep of a model that goes", 0, path) for path in sweeps if path.is_dir()),
+        *(UnneededFile(o.folder, _difference(o, mine[o.stage]), 0, o.folder, o.manifest) for o in unwanted),
+        *(UnneededFile(path, "sweep of a model that goes", 0, path) for path in sweeps if path.is_dir()),
     ]
 
 
-def _protected(outputs: Sequence[Stored], champions: Set[str]) -> Iterator[Stored]:
+def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator[StoredOutput]:
     """The models of these fingerprints, their reports, and all that they were made from."""
     models = {o.manifest.digest for o in outputs if o.manifest and o.manifest.fingerprint in champions}
     needed = {("train", digest) for digest in models}
@@ -136,7 +140,7 @@ def _protected(outputs: Sequence[Stored], champions: Set[str]) -> Iterator[Store
             yield output
 
 
-def _difference(output: Stored, mine: Mapping[str, Any]) -> str:
+def _difference(output: StoredOutput, mine: Mapping[str, Any]) -> str:
     """How the settings of an output differ from those of this run."""
     if not output.manifest:
         return f"{output.state}: of other settings, whose run would go on from it"
@@ -158,16 +162,16 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield above + name, value
 
 
-def remove(waste: Waste, config: RunConfig) -> bool:
+def remove(waste: UnneededFile, config: RunConfig) -> bool:
     """Delete it, here and in object storage where it lies there, or return False where a process works in its output.
     An output loses its manifest first: a kill on the way leaves one that is interrupted, not a damaged one."""
     try:
-        with held(waste.output / LOCK_NAME, patience_s=0), alone_in_storage(config, waste.output):
+        with file_lock(waste.output / LOCK_NAME, patience_s=0), alone_in_storage(config, waste.output):
             if waste.path == waste.output:
                 discard([waste.path / MANIFEST_NAME])
-            discard(marked(waste.path))
+            discard(iter_cached(waste.path))
             _delete(waste.path)
-    except (StillHeld, HeldElsewhere):
+    except (LockTimeout, LeaseTaken):
         return False
     return True
 
@@ -187,15 +191,15 @@ def _delete(folder: Path) -> None:
         folder.rmdir()
 
 
-def _stored(stage: str, folder: Path) -> Stored:
+def _stored(stage: str, folder: Path) -> StoredOutput:
     size = sum(status.st_size for status in _files(folder)) + away_bytes(folder)
     try:
         manifest = read_manifest(folder)
     except ManifestError:
-        return Stored(stage, folder, "damaged", None, size)
+        return StoredOutput(stage, folder, "damaged", None, size)
     except PermissionError:  # of one of many; it is another user's
-        return Stored(stage, folder, "unreadable", None, size)
-    return Stored(stage, folder, "finished" if manifest else "interrupted", manifest, size)
+        return StoredOutput(stage, folder, "unreadable", None, size)
+    return StoredOutput(stage, folder, "finished" if manifest else "interrupted", manifest, size)
 
 
 def freed_by(paths: Sequence[Path]) -> list[int]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import make_folder, write_atomically
 from data_catalog.storage.workspace import Workspace
-from pipeline.maintenance.cleanup import Waste, freed_by
+from pipeline.maintenance.cleanup import UnneededFile, freed_by
 
 _LIST = "moved.json"  # paths in the workspace, in the order in which they were moved
 
@@ -28,7 +28,7 @@ class Undone:
     in_the_way: tuple[Path, ...]  # places that are taken again: what was there stays in the trash
 
 
-def move_to_trash(root: Path, waste: Sequence[Waste]) -> tuple[Path, dict[Path, str]]:
+def move_to_trash(root: Path, waste: Sequence[UnneededFile]) -> tuple[Path, dict[Path, str]]:
     """Move all to a new folder in the trash. Returns it, and what was not moved, with the reason."""
     folder = _new_folder(root)
     names = [str(item.path.relative_to(root)) for item in waste]
@@ -100,19 +100,19 @@ def _listed(folder: Path) -> list[str]:
     return names
 
 
-def _move(item: Waste, target: Path) -> str | None:
+def _move(item: UnneededFile, target: Path) -> str | None:
     """Why it was not moved, or None."""
     if not item.output.is_dir():
         return "it is gone already"
     try:
-        with held(item.output / LOCK_NAME, patience_s=0):
+        with file_lock(item.output / LOCK_NAME, patience_s=0):
             make_folder(target.parent)
             if item.path.is_symlink():  # a relative one would point elsewhere
                 target.symlink_to(item.path.resolve())
                 item.path.unlink()
             else:
                 item.path.rename(target)
-    except StillHeld:
+    except LockTimeout:
         return "a process works in it"
     except FileNotFoundError:
         return "it is gone already"

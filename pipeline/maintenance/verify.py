@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_catalog.storage.cached_files import discard, renew
+from data_catalog.storage.cached_files import discard, refetch
 from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest_alone
-from data_catalog.storage.receipts import MANIFEST_NAME, Shard, forget_shard, is_released, receipt_path
+from data_catalog.storage.receipts import MANIFEST_NAME, Shard, invalidate_shard, is_evicted, receipt_path
 from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import fingerprint
 from pipeline.stages.integrity import damage_of
-from pipeline.stages.remote_workspace import look_up
+from pipeline.stages.remote_workspace import sync_listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Verified:
 
 def verify(config: RunConfig) -> Verified:
     """Read all that this run's finished stages made. A stage that is not finished has nothing to verify."""
-    look_up(config)
+    sync_listing(config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
     for spec in STAGES.values():
@@ -69,7 +69,7 @@ def verify(config: RunConfig) -> Verified:
             damages += _damaged(manifest)
 
     records = [(o.folder, name, record) for o in outputs.values() for s in o.shards for name, record in s.files.items()]
-    released = sum(is_released(folder, name) for folder, name, _ in records)
+    released = sum(is_evicted(folder, name) for folder, name, _ in records)
     total = sum(record.bytes for _, _, record in records)
     return Verified(len(records), total, released, outputs, tuple(damages))
 
@@ -80,9 +80,9 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
         if receipt.exists() and not _says(receipt, shard):
             yield Damage(manifest.stage, receipt, "is not the receipt that the manifest holds", shard)
         for name, record in shard.files.items():
-            if is_released(manifest.folder, name) or not (problem := damage_of(manifest.file(name), record)):
+            if is_evicted(manifest.folder, name) or not (problem := damage_of(manifest.file(name), record)):
                 continue
-            if not renew(manifest.file(name)) or (problem := damage_of(manifest.file(name), record)):
+            if not refetch(manifest.file(name)) or (problem := damage_of(manifest.file(name), record)):
                 yield Damage(manifest.stage, manifest.file(name), problem, shard)
 
 
@@ -102,7 +102,7 @@ def forget_damaged(verified: Verified) -> None:
         if damage.shard is None:
             discard([damage.path])
             continue
-        forget_shard(damage.path.parent, damage.shard)
+        invalidate_shard(damage.path.parent, damage.shard)
         if damage.stage == "encode":
             _fetch_again(verified.outputs["download"], damage.shard.name)
 
@@ -110,8 +110,8 @@ def forget_damaged(verified: Verified) -> None:
 def _fetch_again(images: Manifest, name: str) -> None:
     """Forget an image shard whose pictures were let go."""
     for shard in images.shards:
-        if shard.name == name and any(is_released(images.folder, file) for file in shard.files):
-            forget_shard(images.folder, shard)
+        if shard.name == name and any(is_evicted(images.folder, file) for file in shard.files):
+            invalidate_shard(images.folder, shard)
 
 
 def changed_stages(before: Verified, after: Verified) -> Iterable[str]:

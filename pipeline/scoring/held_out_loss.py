@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.dataset.encoded_dataset import EncodedPairs
+from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.dataset.split import Split
 from tld_model.diffusion import add_noise, denoising_loss
 
@@ -16,7 +16,7 @@ _HELD_OUT_PAIRS = 512  # at most, for the held-out loss
 
 
 def held_out_loss(
-    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedDataset, split: Split, device: str
 ) -> dict[str, float]:
     """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in equal bins of them
     ("held_out_loss/0.0-0.2", …)."""
@@ -25,7 +25,7 @@ def held_out_loss(
 
 @torch.no_grad()
 def held_out_losses(
-    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedPairs, split: Split, device: str
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedDataset, split: Split, device: str
 ) -> dict[str, Tensor]:
     """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every time: float64 [n],
     by the names of `held_out_loss`."""

@@ -19,14 +19,21 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
 from pipeline.scoring.bootstrap import REPLICATES, Estimate, bootstrap, bootstrap_difference
-from pipeline.scoring.metrics import Statistic, clip_scores, cmmd_of, frechet_of, kernel_distance_of, mean_of
+from pipeline.scoring.metrics import (
+    Statistic,
+    clip_scores,
+    cmmd_statistic,
+    frechet_statistic,
+    kernel_distance_statistic,
+    mean_statistic,
+)
 from tld_model.encoders.clip import Clip
 
 _REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ImageScores:
     """Pictures of captions, as they were judged."""
 
     features: Tensor  # CLIP image embeddings, float32 [n, d]
@@ -39,12 +46,12 @@ class Judged:
         return torch.stack(list(self.correct.values())).all(0) if self.correct else None
 
 
-def judge(clip: Clip, pictures: Pictures, captions: Sequence[str], batch_size: int) -> Judged:
+def score_images(clip: Clip, pictures: Pictures, captions: Sequence[str], batch_size: int) -> ImageScores:
     """Look at each picture beside its caption."""
     features = embed_pictures(clip, pictures, batch_size)
     starts = range(0, len(captions), batch_size)
     text = torch.cat([clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts])
-    return Judged(features, clip_scores(features, text), read_back(pictures, captions))
+    return ImageScores(features, clip_scores(features, text), grade_attributes(pictures, captions))
 
 
 def embed_pictures(clip: Clip, pictures: Pictures, batch_size: int) -> Tensor:
@@ -53,7 +60,7 @@ def embed_pictures(clip: Clip, pictures: Pictures, batch_size: int) -> Tensor:
     return torch.cat([clip.encode_images(part).cpu() for part in pixels.split(batch_size)])
 
 
-def read_back(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
+def grade_attributes(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
     """Attribute -> whether it is in the picture as the caption says; {} where the captions are not those of
     the built-in data set."""
     wanted = [shapes.parse_caption(caption) for caption in captions]
@@ -65,7 +72,7 @@ def read_back(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
     return {name: torch.tensor([verdict[name] for verdict in graded]) for name in shapes.ATTRIBUTE_NAMES}
 
 
-def save_judged(judged: Judged, path: Path) -> None:
+def save_judged(judged: ImageScores, path: Path) -> None:
     """Write to a safetensors file."""
     make_folder(path.parent)
     correct = {f"correct/{name}": verdicts for name, verdicts in judged.correct.items()}
@@ -73,17 +80,17 @@ def save_judged(judged: Judged, path: Path) -> None:
         save_file({"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished)
 
 
-def load_judged(path: Path) -> Judged | None:
+def load_judged(path: Path) -> ImageScores | None:
     """What `save_judged` wrote, or None where there is no such file or a damaged one."""
     try:
         tensors = load_file(path)
         correct = {name: tensors[f"correct/{name}"] for name in shapes.ATTRIBUTE_NAMES if f"correct/{name}" in tensors}
-        return Judged(tensors["features"], tensors["clip_score"], correct)
+        return ImageScores(tensors["features"], tensors["clip_score"], correct)
     except (OSError, SafetensorError, KeyError):
         return None
 
 
-def estimate_scores(samples: Judged, reference: Judged) -> dict[str, Estimate]:
+def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, Estimate]:
     """Every score of samples whose row i has the caption of row i of the reference."""
     n = len(samples.features)
     estimates = {name: bootstrap(statistic, n) for name, statistic in _means(samples).items()}
@@ -94,30 +101,30 @@ def estimate_scores(samples: Judged, reference: Judged) -> dict[str, Estimate]:
     return estimates
 
 
-def estimate_differences(first: Judged, second: Judged, reference: Judged) -> dict[str, Estimate]:
+def estimate_differences(first: ImageScores, second: ImageScores, reference: ImageScores) -> dict[str, Estimate]:
     """second - first of every score that depends on the samples; row i of all three has the same caption."""
     n = len(reference.features)
     of_first, of_second = (_means(judged) | _distances(judged, reference) for judged in (first, second))
     return {k: bootstrap_difference(of_first[k], of_second[k], n, _REPLICATES.get(k, REPLICATES)) for k in of_first}
 
 
-def _means(judged: Judged) -> dict[str, Statistic]:
+def _means(judged: ImageScores) -> dict[str, Statistic]:
     means = {"clip_score": _mean(judged.clip_score)}
     if (all_correct := judged.all_correct) is not None:
         means["prompt_accuracy"] = _mean(all_correct)
     return means | {f"accuracy/{name}": _mean(verdicts) for name, verdicts in judged.correct.items()}
 
 
-def _distances(samples: Judged, reference: Judged) -> dict[str, Statistic]:
+def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:
     a, b = samples.features, reference.features
     if len(a) < 2:
         return {}  # a distance of sets needs sets
     return {
-        "cmmd": cmmd_of(a, b),
-        "kernel_distance": kernel_distance_of(a, b),
-        "frechet_distance": frechet_of(a, b),
+        "cmmd": cmmd_statistic(a, b),
+        "kernel_distance": kernel_distance_statistic(a, b),
+        "frechet_distance": frechet_statistic(a, b),
     }
 
 
 def _mean(values: Tensor) -> Statistic:
-    return mean_of(values.double().numpy())
+    return mean_statistic(values.double().numpy())

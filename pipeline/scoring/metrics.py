@@ -40,7 +40,7 @@ def diversity(images: Tensor) -> Tensor:
     return 100 * (1 - cosines)
 
 
-def mean_of(values: NDArray[np.float64]) -> Statistic:
+def mean_statistic(values: NDArray[np.float64]) -> Statistic:
     """The mean of one number [n] for each row."""
     return lambda counts: counts @ values / counts.sum(1)
 
@@ -52,7 +52,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return _frechet(*_fit(a.double(), _once(a)), *_fit(b.double(), _once(b)))
 
 
-def frechet_of(a: Tensor, b: Tensor) -> Statistic:
+def frechet_statistic(a: Tensor, b: Tensor) -> Statistic:
     """`frechet_distance` of paired rows [n, d] and [n, d]."""
     a, b = a.double(), b.double()
 
@@ -91,7 +91,7 @@ def cmmd(a: Tensor, b: Tensor) -> float:
     return float(1000 * (aa.mean() + bb.mean() - 2 * ab.mean()))
 
 
-def cmmd_of(a: Tensor, b: Tensor) -> Statistic:
+def cmmd_statistic(a: Tensor, b: Tensor) -> Statistic:
     """`cmmd` of paired rows [n, d] and [n, d]."""
     aa, bb, ab = _gaussian_kernels(a, b)
     kernel = aa + bb - 2 * ab
@@ -112,10 +112,10 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     Unbiased, whatever n: equal distributions give 0 on average, so small negative values occur. That holds only
     where rows of the same caption are not compared (Gretton et al., 2012, eq. 4): they are alike in any model. Its
     numbers don't compare with those of Inception KID."""
-    return float(kernel_distance_of(a, b)(np.ones((1, len(a)), np.int64))[0])
+    return float(kernel_distance_statistic(a, b)(np.ones((1, len(a)), np.int64))[0])
 
 
-def kernel_distance_of(a: Tensor, b: Tensor) -> Statistic:
+def kernel_distance_statistic(a: Tensor, b: Tensor) -> Statistic:
     """`kernel_distance` of resampled rows."""
     a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
     aa, bb, ab = ((x @ y.T + 1).pow(3).numpy() for x, y in ((a, a), (b, b), (a, b)))

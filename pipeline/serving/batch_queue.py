@@ -20,7 +20,7 @@ from pipeline.serving.requests import DrawingRequest, share_a_batch
 _GATHER_S = 0.01  # how long the first request of a batch waits for others: clients answered together come back together
 _MEMORY = 0.8  # of the running mean of seconds a picture
 _LONGEST_RETRY_S = 60
-_ILL = 3  # failed batches in a row, after which the device is thought broken
+_UNHEALTHY_AFTER = 3  # failed batches in a row, after which the device is thought broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Failed:
     error: Exception
 
 
-Told = Step | Finished | Failed
+QueueEvent = Step | Finished | Failed
 # Called before each step with the number of steps done: for each request, whether somebody still waits for it.
 BeforeStep = Callable[[int], Sequence[bool]]
 # The requests of one batch -> the pictures of each, uint8 [count, h, w, 3].
@@ -73,13 +73,13 @@ class Ticket:
     raise. The last thing it hears is Finished or Failed."""
 
     request: DrawingRequest
-    listen: Callable[[Told], None]
+    listen: Callable[[QueueEvent], None]
     ahead: int
     """Pictures that were to be drawn before these when the request came."""
     wanted: bool = True
 
 
-class DynamicBatches:
+class BatchQueue:
     """The queue and the thread that draws, from construction to `close`."""
 
     def __init__(
@@ -108,9 +108,9 @@ class DynamicBatches:
         return self._open and self._thread.is_alive()
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether a request would likely be drawn: the last batches did not all fail. One that succeeds mends it."""
-        return self.is_ready and self._failed_in_a_row < _ILL
+        return self.is_ready and self._failed_in_a_row < _UNHEALTHY_AFTER
 
     @property
     def waiting(self) -> int:
@@ -118,7 +118,7 @@ class DynamicBatches:
         with self._changed:
             return _pictures(self._queue)
 
-    def submit(self, request: DrawingRequest, listen: Callable[[Told], None]) -> Ticket:
+    def submit(self, request: DrawingRequest, listen: Callable[[QueueEvent], None]) -> Ticket:
         """Put a request into the queue. Raises QueueFull or ShuttingDown."""
         if request.count > self._most_at_once:
             raise ValueError(f"{request.count} pictures are more than a batch, {self._most_at_once}")

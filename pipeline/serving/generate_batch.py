@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.outpaint import outpaint
 from pipeline.serving.batch_queue import BeforeStep, DrawFn
@@ -23,7 +23,7 @@ from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn, noise_levels, sample
 
 
-def draw_with(generator: Generator) -> DrawFn:
+def draw_with(generator: ImageGenerator) -> DrawFn:
     """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone: what shares
     its batch, and who leaves it, changes no more than rounding."""
     draw_pictures = _pictures_with(generator)
@@ -42,7 +42,7 @@ def draw_with(generator: Generator) -> DrawFn:
     return draw
 
 
-def _interpolated(generator: Generator, asked: InterpolationRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+def _interpolated(generator: ImageGenerator, asked: InterpolationRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
     """The frames, uint8 [count, h, w, 3]."""
     calls = itertools.count()
 
@@ -66,7 +66,7 @@ def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[Non
         hook.remove()
 
 
-def _outpainted(generator: Generator, asked: OutpaintingRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+def _outpainted(generator: ImageGenerator, asked: OutpaintingRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
     """The one picture, uint8 [1, h, w, 3]. Who leaves is noticed between windows."""
     canvas = asked.picture
     before_step(0)
@@ -78,7 +78,7 @@ def _outpainted(generator: Generator, asked: OutpaintingRequest, before_step: Be
 
 
 def _pictures_with(
-    generator: Generator,
+    generator: ImageGenerator,
 ) -> Callable[[Sequence[PictureRequest], BeforeStep], list[NDArray[np.uint8]]]:
     def draw(requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         sampling = requests[0].sampling

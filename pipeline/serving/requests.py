@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.generate.tiling import Border, usual_overlap, windows_around
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class PictureRequest:
     prompt: str
     seed: int
     count: int
-    sampling: Sampling
+    sampling: SamplingSettings
 
     @property
     def steps(self) -> int:
@@ -35,7 +35,7 @@ class InterpolationRequest:
     seed: int
     to_seed: int
     count: int
-    sampling: Sampling
+    sampling: SamplingSettings
 
     @property
     def steps(self) -> int:
@@ -50,7 +50,7 @@ class OutpaintingRequest:
     picture: NDArray[np.uint8] = field(compare=False)
     border: Border
     seed: int
-    sampling: Sampling
+    sampling: SamplingSettings
 
     @property
     def overlap(self) -> int:

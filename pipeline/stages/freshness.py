@@ -16,7 +16,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.dag import STAGES, StageSpec
 from pipeline.stages.output_settings import output_settings
-from pipeline.stages.remote_workspace import is_kept, look_up
+from pipeline.stages.remote_workspace import is_stored, sync_listing
 from tld_model.encoders.names import encoder_identity
 
 State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
@@ -33,7 +33,7 @@ class StageStatus:
     problem: str = ""
 
 
-def settings_that_matter(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
+def settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
     """What can change a stage's output, parents aside: as it stands in the manifest."""
     section = output_settings(spec.name, getattr(config, spec.name), spec.speed_only)
     match spec.name:
@@ -63,15 +63,15 @@ def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manife
     identity = {
         "stage": spec.name,
         "version": spec.version,
-        "settings": settings_that_matter(spec, config),
+        "settings": settings_of_output(spec, config),
         "parents": {name: parents[name].digest for name in spec.parents},
     }
     return digest_of(identity)
 
 
-def survey(config: RunConfig) -> dict[str, StageStatus]:
+def stage_statuses(config: RunConfig) -> dict[str, StageStatus]:
     """The state of each stage, without changing anything."""
-    look_up(config)
+    sync_listing(config)
     workspace = Workspace(config.folder)
     statuses: dict[str, StageStatus] = {}
     for spec in STAGES.values():
@@ -93,6 +93,6 @@ def _status(
         manifest = read_manifest(folder)
     except ManifestError as error:
         return StageStatus(spec.name, "damaged", folder=folder, problem=str(error))
-    if manifest and is_kept(config, folder):
+    if manifest and is_stored(config, folder):
         return StageStatus(spec.name, "fresh", manifest, folder)
     return StageStatus(spec.name, "interrupted" if folder.is_dir() else otherwise, folder=folder)

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from data_catalog.storage.cached_files import Mark, fetch, is_copy, read_mark
-from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
-from data_catalog.storage.lease import leased
+from data_catalog.storage.cached_files import RemoteRecord, fetch, is_copy, read_remote_record
+from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
+from data_catalog.storage.lease import hold_lease
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore, is_url
 from data_catalog.storage.receipts import MANIFEST_NAME
-from data_catalog.storage.uploader import kept_in
+from data_catalog.storage.uploader import uploading
 from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
@@ -39,48 +39,48 @@ def store_of(config: RunConfig) -> ObjectStore | None:
     return ObjectStore(config.root, config.folder) if is_url(config.root) else None
 
 
-def look_up(config: RunConfig, *stages: str, accounts: bool = False) -> None:
+def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> None:
     """Make this machine's folder tell what the storage holds of some stages, or of all; with `accounts`, of each
     shard. Raises ObjectStorageError."""
     if not (store := store_of(config)):
         return
     for stage in stages or OUTPUT_FOLDERS:
         outputs = Workspace(config.folder).outputs(stage)
-        objects: dict[Path, dict[Path, Mark]] = {folder: {} for folder in outputs.glob("*") if folder.is_dir()}
+        objects: dict[Path, dict[Path, RemoteRecord]] = {folder: {} for folder in outputs.glob("*") if folder.is_dir()}
         for path, mark in store.listed(outputs).items():
             objects.setdefault(outputs / path.relative_to(outputs).parts[0], {})[path] = mark
         for folder, found in objects.items():
             folder.mkdir(parents=True, exist_ok=True)
-            with suppress(StillHeld), held(folder / LOCK_NAME, _PATIENCE_S):
+            with suppress(LockTimeout), file_lock(folder / LOCK_NAME, _PATIENCE_S):
                 store.refresh(folder, found, accounts)
 
 
-def is_kept(config: RunConfig, folder: Path) -> bool:
+def is_stored(config: RunConfig, folder: Path) -> bool:
     """Whether a finished output is where it belongs: it may not have been pushed yet."""
     return not is_url(config.root) or is_copy(folder / MANIFEST_NAME)
 
 
 @contextmanager
 def alone_in_storage(config: RunConfig, folder: Path) -> Iterator[None]:
-    """Keep other machines away from an output. Raises HeldElsewhere, or ObjectStorageError."""
+    """Keep other machines away from an output. Raises LeaseTaken, or ObjectStorageError."""
     if not (store := store_of(config)):
         yield
         return
-    with leased(store.url_of(folder), folder):
+    with hold_lease(store.url_of(folder), folder):
         yield
 
 
 @contextmanager
-def written_alone(config: RunConfig, folder: Path, reporter: Reporter) -> Iterator[None]:
+def exclusive_output(config: RunConfig, folder: Path, reporter: Reporter) -> Iterator[None]:
     """While an output is written in its folder, keep what is finished of it in the storage, and others away from it.
-    Raises HeldElsewhere, or ObjectStorageError."""
+    Raises LeaseTaken, or ObjectStorageError."""
     store = store_of(config)
     if not store:
         yield
         return
-    with leased(store.url_of(folder), folder) as lease:
+    with hold_lease(store.url_of(folder), folder) as lease:
         store.refresh(folder, store.listed(folder), accounts=True, everything=folder.parent.name in _WHOLE)
-        with kept_in(store, lease, round(config.cache.max_gb * 1e9), reporter.warning):
+        with uploading(store, lease, round(config.cache.max_gb * 1e9), reporter.warning):
             yield
 
 
@@ -88,7 +88,7 @@ class NoRoomForCopies(ConfigError):
     """An output that does not fit into the cache."""
 
 
-def brought(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manifest:
+def fetch_output(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manifest:
     """An output with all its files here, since they are read again and again. Raises NoRoomForCopies, or
     ObjectStorageError."""
     if not is_url(config.root):
@@ -100,7 +100,7 @@ def brought(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manife
             f"cache.max_gb={config.cache.max_gb:g} is too little; raise it, with cache.folder on a disk with room"
         )
     paths = [manifest.folder / name for shard in manifest.shards for name in shard.files]
-    away = [(path, mark) for path in paths if not path.exists() and (mark := read_mark(path))]
+    away = [(path, mark) for path in paths if not path.exists() and (mark := read_remote_record(path))]
     for start in range(0, len(away), _FILES_AT_A_TIME):
         reporter.progress(start, len(away), f"files fetched from {config.root}")
         fetch(away[start : start + _FILES_AT_A_TIME])

@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from data_catalog.storage.cached_files import ObjectStorageError, discard
-from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import make_folder, unfinished_files
-from data_catalog.storage.lease import HeldElsewhere
+from data_catalog.storage.lease import LeaseTaken
 from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest, write_manifest
-from data_catalog.storage.receipts import MANIFEST_NAME, forget
+from data_catalog.storage.receipts import MANIFEST_NAME, invalidate
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.dag import STAGES, StageSpec
-from pipeline.stages.freshness import fingerprint, settings_that_matter
-from pipeline.stages.remote_workspace import is_kept, look_up, written_alone
+from pipeline.stages.freshness import fingerprint, settings_of_output
+from pipeline.stages.remote_workspace import exclusive_output, is_stored, sync_listing
 
 _PATIENCE_S = 30.0  # with a process that is ending
 
@@ -44,10 +44,10 @@ def run_stage(
     identity = fingerprint(spec, config, parents)
     folder = Workspace(config.folder).output(stage, identity)
     make_folder(folder)
-    look_up(config, stage, accounts=True)
+    sync_listing(config, stage, accounts=True)
     again = force or reopen
     with _alone_in(folder):
-        if not again and is_kept(config, folder) and (ready := _ready(folder)):
+        if not again and is_stored(config, folder) and (ready := _ready(folder)):
             return ready
         with _kept(config, folder, track):
             if not again and (ready := _ready(folder)):
@@ -78,7 +78,7 @@ def _make(
     for leftover in unfinished_files(folder):
         leftover.unlink(missing_ok=True)
     if force:
-        forget(folder)
+        invalidate(folder)
 
     started = time.monotonic()
     with _still_there(folder, spec.name):
@@ -91,7 +91,7 @@ def _make(
         rows=sum(shard.rows for shard in output.shards),
         shards=output.shards,
         figures=output.figures,
-        settings=settings_that_matter(spec, config),
+        settings=settings_of_output(spec, config),
         parents={name: parents[name].digest for name in spec.parents},
         made_by=track.run_id,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,9 +108,9 @@ def _make(
 def _alone_in(folder: Path) -> Iterator[None]:
     """One process at a time in an output folder. Raises StageFailed."""
     try:
-        with held(folder / LOCK_NAME, _PATIENCE_S):
+        with file_lock(folder / LOCK_NAME, _PATIENCE_S):
             yield
-    except StillHeld as error:
+    except LockTimeout as error:
         raise StageFailed(str(error)) from None
 
 
@@ -144,9 +144,9 @@ def _removed(folder: Path, stage: str) -> str:
 def _kept(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None]:
     """Keep what is made in object storage, where root lies there. Raises StageFailed."""
     try:
-        with written_alone(config, folder, track):
+        with exclusive_output(config, folder, track):
             yield
-    except HeldElsewhere as error:
+    except LeaseTaken as error:
         raise StageFailed(str(error)) from None
     except ObjectStorageError as error:
         raise StageFailed(f"{error}\nWhat was made is kept in {folder}: the same command goes on from it") from error

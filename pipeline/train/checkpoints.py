@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data_catalog.storage.files import flush_folder, replacing, unfinished_files
-from pipeline.compute.ranks import ALONE, Ranks, whole
+from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.train.checkpoint_fit import LAYOUT, misfit
 from pipeline.train.loop import TrainState
 
@@ -150,7 +150,7 @@ def _whole_moments(optimizer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gathered(tensor: Tensor) -> Tensor:
-    gathered = whole(tensor)
+    gathered = full_tensor(tensor)
     return tensor if gathered is tensor else gathered.cpu()
 
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.compute.ranks import ALONE, Ranks, own_share
-from pipeline.dataset.encoded_dataset import EncodedPairs
+from pipeline.compute.ranks import ALONE, Ranks, local_shard
+from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.train.loop import TrainState, TrainStep
 
 # A loss explodes that is 100 times the median of the last 200, ten steps in a row. One such step alone passes: clipping
@@ -37,7 +37,7 @@ class Diverged(ArithmeticError):
 
 
 @dataclass(slots=True)
-class LossWatch:
+class DivergenceMonitor:
     """Judges every step of a training, and reads the device only when asked."""
 
     ranks: Ranks = ALONE
@@ -82,7 +82,7 @@ class LossWatch:
 
 def check_weights(state: TrainState, ranks: Ranks = ALONE) -> None:
     """Raise Diverged where a weight, an average or a moment is not finite: such a state is never saved."""
-    finite = torch.stack([own_share(tensor).isfinite().all() for tensor in _numbers(state)]).all()
+    finite = torch.stack([local_shard(tensor).isfinite().all() for tensor in _numbers(state)]).all()
     if ranks.any(not finite.item()):
         raise Diverged(state.step, "the weights are no longer finite")
 
@@ -94,7 +94,7 @@ def _numbers(state: TrainState) -> Iterator[Tensor]:
         yield from (value for value in values.values() if isinstance(value, Tensor))
 
 
-def describe_batch(pairs: EncodedPairs, numbers: NDArray[np.int64]) -> str:
+def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
     """The pairs of a batch that are to blame where any are, else some of its keys."""
     batch = pairs.take(numbers)
     finite = batch.latents.isfinite().flatten(1).all(1) & batch.text.isfinite().flatten(1).all(1)

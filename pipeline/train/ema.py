@@ -12,7 +12,7 @@ from tld_model.denoiser import Denoiser
 
 
 @dataclass(frozen=True, slots=True)
-class Average:
+class Ema:
     """An exponential moving average of a denoiser's weights."""
 
     decay: float
@@ -26,12 +26,12 @@ class Average:
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
 
-def start_average(denoiser: Denoiser, decay: float) -> Average:
+def start_ema(denoiser: Denoiser, decay: float) -> Ema:
     """An average that starts as a copy."""
-    return Average(decay, copy.deepcopy(denoiser).requires_grad_(False).eval())
+    return Ema(decay, copy.deepcopy(denoiser).requires_grad_(False).eval())
 
 
-def warmed_up(decay: float, step: int) -> float:
+def ema_decay_at(decay: float, step: int) -> float:
     """The decay after `step` steps where it is reached slowly: the average then covers a tenth of the training or
     more, and soon forgets the initial weights."""
     return min(decay, (1 + step) / (10 + step))

@@ -27,7 +27,7 @@ def _about(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @dataclass(slots=True)
-class Story:
+class EventLog:
     """The events of a training process, and the clock of its progress. Only the leading rank tells."""
 
     out: Path

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from data_catalog.model_files import model_file
-from pipeline.compute.ranks import ALONE, Ranks, whole
+from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.batch_order import batch_epochs, batch_numbers
-from pipeline.dataset.caption_sampling import caption_draw
-from pipeline.dataset.encoded_dataset import Batch, EncodedPairs
+from pipeline.dataset.caption_sampling import caption_sampler
+from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
 from pipeline.dataset.split import Split
-from pipeline.train.ema import Average, start_average, warmed_up
-from pipeline.train.loss import draw_choices, pair_losses
+from pipeline.train.ema import Ema, ema_decay_at, start_ema
+from pipeline.train.loss import per_pair_loss, step_randomness
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
 from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.weight_transfer import carry_over
+from tld_model.weight_transfer import transfer_weights
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class TrainState:
     """All that a training carries from step to step."""
 
     denoiser: Denoiser
-    averages: tuple[Average, ...]
+    averages: tuple[Ema, ...]
     optimizer: Optimizers
     step: int
     network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
@@ -61,20 +61,20 @@ def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> Tr
     torch.manual_seed(config.seed)
     denoiser = Denoiser(model)
     if config.init_from:
-        carry_over(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
+        transfer_weights(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
     denoiser = denoiser.to(device)
-    averages = tuple(start_average(denoiser, decay) for decay in config.ema_decay)
+    averages = tuple(start_ema(denoiser, decay) for decay in config.ema_decay)
     return TrainState(denoiser, averages, make_optimizer(denoiser, config), 0, denoiser)
 
 
 def train_steps(
-    state: TrainState, pairs: EncodedPairs, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
+    state: TrainState, pairs: EncodedDataset, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
 ) -> Iterator[TrainStep]:
     """Train from the state's step to the last; the state is at rest whenever a step is yielded.
 
     Raises CaptionColumnError.
     """
-    pairs = replace(pairs, draw=caption_draw(pairs.caption_columns, config.caption_weights, config.seed))
+    pairs = replace(pairs, draw=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed))
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:
             return
@@ -86,14 +86,14 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str
     """One step: the loss of the batch, part after part, then new weights and averages. All chance is drawn for the
     global batch, of which each rank computes its rows."""
     model, rows = state.denoiser.config, ranks.rows(len(batch.latents))
-    choices = draw_choices(config, model, len(batch.latents), state.step)
+    choices = step_randomness(config, model, len(batch.latents), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=device)
     parts = _parts(rows, config.accumulate)
     for part in parts:
         pairs = Batch(batch.latents[part], batch.text[part])
         with nullcontext() if part is parts[-1] else state.apart():
-            share = pair_losses(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
+            share = per_pair_loss(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
             share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)
@@ -109,12 +109,12 @@ def _parts(rows: range, number: int) -> list[slice]:
 
 def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
     """One step of the optimizer and of the averages; the gradient's norm before clipping."""
-    norm = whole(nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm))
+    norm = full_tensor(nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm))
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()
     state.step += 1
     for average in state.averages:
-        decay = warmed_up(average.decay, state.step) if config.ema_warmup else average.decay
+        decay = ema_decay_at(average.decay, state.step) if config.ema_warmup else average.decay
         average.update(state.denoiser, decay)
     return norm

@@ -24,17 +24,17 @@ from tld_model.diffusion import (
     beta_quantile,
     clean_by_neighbour,
     denoising_loss,
-    draw_dropped,
-    draw_noise_levels,
     drop_condition,
     logit_normal_quantile,
+    sample_dropped,
+    sample_noise_levels,
     swap_neighbours,
 )
-from tld_model.inpainting import draw_masks, known_part
+from tld_model.inpainting import known_part, sample_masks
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class StepRandomness:
     """The random choices of one step, a row for each pair of its batch; on the CPU."""
 
     sigma: Tensor  # noise levels [b]
@@ -42,9 +42,9 @@ class Choices:
     dropped: Tensor  # captions that become 'no condition', bool [b]
     mask: Tensor | None  # of an inpainting model: 1 where the latent is given [b, 1, z, z]
 
-    def rows(self, part: slice) -> Choices:
+    def rows(self, part: slice) -> StepRandomness:
         """The choices of a part of the batch."""
-        return Choices(
+        return StepRandomness(
             self.sigma[part],
             self.noise[part],
             self.dropped[part],
@@ -52,15 +52,15 @@ class Choices:
         )
 
 
-def draw_choices(config: TrainConfig, model: DenoiserConfig, count: int, step: int) -> Choices:
+def step_randomness(config: TrainConfig, model: DenoiserConfig, count: int, step: int) -> StepRandomness:
     """The choices of a step of `count` pairs; they follow from the seed and the step."""
     chance = torch.Generator().manual_seed(_seed_of(config.seed, step))
     edge = model.latent_size
-    sigma = draw_noise_levels(count, noise_quantile(config), chance, config.noise_shift)
+    sigma = sample_noise_levels(count, noise_quantile(config), chance, config.noise_shift)
     noise = torch.randn(count, model.latent_channels, edge, edge, generator=chance)
-    dropped = draw_dropped(count, config.condition_dropout, chance)
-    mask = draw_masks(count, edge, chance) if model.inpainting else None
-    return Choices(sigma, noise, dropped, mask)
+    dropped = sample_dropped(count, config.condition_dropout, chance)
+    mask = sample_masks(count, edge, chance) if model.inpainting else None
+    return StepRandomness(sigma, noise, dropped, mask)
 
 
 def noise_quantile(config: TrainConfig) -> Quantile:
@@ -70,11 +70,11 @@ def noise_quantile(config: TrainConfig) -> Quantile:
     return logit_normal_quantile(config.noise_location, config.noise_scale)
 
 
-def pair_losses(
+def per_pair_loss(
     network: Callable[..., Tensor],
     model: DenoiserConfig,
     batch: Batch,
-    choices: Choices,
+    choices: StepRandomness,
     config: TrainConfig,
     device: str,
 ) -> Tensor:

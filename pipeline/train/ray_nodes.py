@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compute.ray_pool import Actor, connect
-from pipeline.compute.rendezvous import Meeting
+from pipeline.compute.rendezvous import Rendezvous
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
-from pipeline.train.stage import train_along
+from pipeline.train.stage import join_training
 
 _START_S = 60.0
 
@@ -73,5 +73,5 @@ def _start(config: RunConfig, node: dict[str, Any]) -> Any:
 
 
 def _training_along(config: RunConfig) -> Callable[[None], None]:
-    meeting = Meeting(*config.train.launch.meeting_place, hosted_here=False)
-    return lambda _: train_along(config, meeting, print)
+    meeting = Rendezvous(*config.train.launch.meeting_place, hosted_here=False)
+    return lambda _: join_training(config, meeting, print)

@@ -21,7 +21,7 @@ from pipeline.train.optimizers import make_optimizer
 from tld_model.denoiser import Denoiser
 
 
-def spread(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) -> None:
+def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) -> None:
     """Make the state one of several ranks' that step together: each with the whole model, gradients averaged
     (Li et al., 2020, PyTorch Distributed), or each with a share of weights, averages and moments (FSDP: Zhao et al.,
     2023). The state dict is that of the plain denoiser in both.

@@ -1,6 +1,6 @@
 """Stage 3 as processes of its own: `train` starts them and follows what they tell; worker.py is one of them.
 
-Where several machines train together, one of them does so, and `train_along` starts the processes of another: these
+Where several machines train together, one of them does so, and `join_training` starts the processes of another: these
 write nothing but their logs. Knows the job and the files, nothing of steps.
 """
 
@@ -15,20 +15,20 @@ from typing import Any
 
 from data_catalog.model_files import EVENTS_FILE, average_file
 from data_catalog.storage.digests import digest_of, file_digest, file_records
-from data_catalog.storage.file_lock import StillHeld, held
+from data_catalog.storage.file_lock import LockTimeout, file_lock
 from data_catalog.storage.files import write_atomically
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME, Shard
-from pipeline.compute.child_processes import ChildFailed, Event, followed, run_child
+from pipeline.compute.child_processes import ChildFailed, Event, run_processes, tail_events
 from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT, choose_device
 from pipeline.compute.ranks import rank_environments
-from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, how_it_failed, joined_nodes, meeting_of
+from pipeline.compute.rendezvous import Nodes, NodesApart, Rendezvous, how_it_failed, node_group, rendezvous_of
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.split import split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.train.checkpoints import checkpoints
 from pipeline.train.events import set_events_aside
@@ -48,7 +48,7 @@ class ModelMismatch(ValueError):
 
 def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker) -> Output:
     """Train a denoiser in child processes, or resume where one was stopped. With several nodes this is the one that
-    leads; the others train along (train_along)."""
+    leads; the others train along (join_training)."""
     check_fit(encodings, model)
     refuse_damaged_shards(encodings, track)
     split_pairs(encodings, config.held_out_fraction)  # says here, not in a traceback, what cannot be split
@@ -76,12 +76,12 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
 
     try:
         with (
-            held(out / "train.lock", _PATIENCE_S) as lock,
-            meeting_of(config.launch) as meeting,
-            joined_nodes(config.launch, meeting, leads=True) as nodes,
+            file_lock(out / "train.lock", _PATIENCE_S) as lock,
+            rendezvous_of(config.launch) as meeting,
+            node_group(config.launch, meeting, leads=True) as nodes,
         ):
             _lead(job, nodes, on_event, track, lock)
-    except StillHeld as error:
+    except LockTimeout as error:
         raise StageFailed(f"train: {error}") from None
     except (ChildFailed, NodesApart) as error:
         why = told.get("failed") or _how_to_go_on(error, out)
@@ -103,7 +103,7 @@ def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track:
         track.progress(0, job.config.steps, f"waits for {missing} more of {nodes.launch.nodes} nodes")
 
     nodes.share(str(job_file), waiting)
-    with followed(job.out / EVENTS_FILE, on_event) as hand_on:
+    with tail_events(job.out / EVENTS_FILE, on_event) as hand_on:
 
         def meanwhile() -> str:
             hand_on()
@@ -121,7 +121,7 @@ def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks:
     }
     arguments, log = [str(job.out / JOB_FILE), str(os.getpid())], job.out / "train.log"
     try:
-        run_child("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, meanwhile, locks)
+        run_processes("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, meanwhile, locks)
     except ChildFailed as error:
         others = nodes.end(how_it_failed(error))
         if not others or others == str(error):
@@ -129,17 +129,17 @@ def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks:
         raise ChildFailed(f"{others}\nHere {error}") from error
 
 
-def train_along(config: RunConfig, meeting: Meeting, say: Callable[[str], None]) -> None:
+def join_training(config: RunConfig, meeting: Rendezvous, say: Callable[[str], None]) -> None:
     """Take part in the training of the node that leads, from another one, until its manifest is there. Returns too
     where the model became fresh without a training. Raises StageFailed, ConfigError, DeviceError."""
     launch = config.train.launch
     try:
-        with joined_nodes(launch, meeting, leads=False) as nodes:
+        with node_group(launch, meeting, leads=False) as nodes:
             say(f"node {nodes.number + 1} of {launch.nodes}; the one at {meeting} leads and reports")
             try:
                 job_file = Path(nodes.job())
             except NodesApart:
-                if survey(config)["train"].state == "fresh":
+                if stage_statuses(config)["train"].state == "fresh":
                     return
                 raise
             job = _job_of_the_leader(job_file, config)
@@ -167,7 +167,7 @@ def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
     differ = [
         f"  train.{name} is {ours[name]} here, {theirs[name]} there" for name in ours if ours[name] != theirs[name]
     ]
-    folder = survey(config)["train"].folder
+    folder = stage_statuses(config)["train"].folder
     if not differ and (folder is None or folder.name != job.out.name):
         differ = [f"  it trains {job.out}, and these settings are those of {folder}"]
     if differ:

@@ -25,7 +25,7 @@ from pipeline.compute.devices import choose_device, use_deterministic_algorithms
 from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.compute.worker_pool import end_with_parent
 from pipeline.dataset.batch_order import batch_numbers
-from pipeline.dataset.encoded_dataset import EncodedPairs, open_pairs
+from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
 from pipeline.reporting.image_grid import picture_grid
 from pipeline.scoring.held_out_loss import held_out_loss
@@ -38,11 +38,11 @@ from pipeline.train.checkpoints import (
     step_of,
     whole_weights,
 )
-from pipeline.train.divergence import Diverged, LossWatch, check_weights, describe_batch
-from pipeline.train.events import Story
+from pipeline.train.divergence import Diverged, DivergenceMonitor, check_weights, describe_batch
+from pipeline.train.events import EventLog
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
-from pipeline.train.sharding import spread
+from pipeline.train.sharding import distribute
 from tld_model.checkpoint import save_denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
@@ -93,9 +93,9 @@ class Training:
     ranks: Ranks
     device: str
     stop: Stop
-    story: Story
+    story: EventLog
     encoders: dict[str, str]
-    pairs: EncodedPairs
+    pairs: EncodedDataset
     split: Split
     codec: ImageCodec | None  # of the leading rank
 
@@ -103,7 +103,7 @@ class Training:
         """Train, and at set steps log, validate, sample and save."""
         config = self.job.config
         state = self._begin()
-        watch = LossWatch(self.ranks)
+        watch = DivergenceMonitor(self.ranks)
         if state.step:
             self.look(state)  # a stop may have cut it short
         for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
@@ -139,7 +139,7 @@ class Training:
         self.story.begin_at(state.step)
         if config.compile:
             state.denoiser.compile_blocks()
-        spread(state, config, self.ranks, self.device)
+        distribute(state, config, self.ranks, self.device)
         return state
 
     def look(self, state: TrainState) -> None:
@@ -229,11 +229,11 @@ def main(job_file: Path, parent: int) -> None:
 def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     encodings = read_manifest(job.encodings)
     assert encodings is not None, "the parent checked that the encodings are finished"
-    pairs = open_pairs(encodings, job.model.text)
+    pairs = open_dataset(encodings, job.model.text)
     split = split_pairs(encodings, job.config.held_out_fraction)
     encoders = encodings.figures["encoders"]
     codec = load_image_codec(encoders["vae"], device) if ranks.leads else None
-    story = Story(job.out, job.config.steps, job.config.batch_size, ranks.leads)
+    story = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
     return Training(job, ranks, device, stop, story, encoders, pairs, split, codec)
 
 

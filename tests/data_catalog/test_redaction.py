@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from data_catalog.redaction import holds_secret, redacted, without_secrets
+from data_catalog.redaction import holds_secret, redact_credentials, redacted
 from data_catalog.url_table.files import UrlTableError
 from tests.support.command import REPOSITORY
 
@@ -33,7 +33,7 @@ from tests.support.command import REPOSITORY
 def test_of_a_url_scheme_host_and_path_are_shown(url: str, shown: str) -> None:
     assert redacted(url) == shown
     assert holds_secret(url)
-    assert without_secrets(f"cannot read '{url}': 403") == f"cannot read '{shown}': 403"
+    assert redact_credentials(f"cannot read '{url}': 403") == f"cannot read '{shown}': 403"
     assert "canary" not in str(UrlTableError(f"URL table {url} is empty"))
 
 

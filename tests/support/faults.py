@@ -20,7 +20,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start, wait_until
 from tests.support.small import TINY, small
 
@@ -104,7 +104,7 @@ class Victim:
     def digests(self) -> dict[str, str]:
         """The digest of each fresh stage, of whose files every byte is as it was made."""
         assert not verify(self.config).damages
-        return {name: status.manifest.digest for name, status in survey(self.config).items() if status.manifest}
+        return {name: status.manifest.digest for name, status in stage_statuses(self.config).items() if status.manifest}
 
     def copy_from(self, other: Victim, before: str | None) -> Victim:
         """With the outputs of all stages before one, or of all of them."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from flows.orchestration.train_nodes import on_all_nodes
+from flows.orchestration.train_nodes import lead_or_join
 from pipeline.config.load import load_config
 from pipeline.stages.contract import StageFailed
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.small import TINY
@@ -20,7 +20,7 @@ from tests.support.tracker import RememberingTracker
 
 def main() -> None:
     config, track = load_config(TINY, sys.argv[1:]), RememberingTracker()
-    encodings = survey(config)["encode"].manifest
+    encodings = stage_statuses(config)["encode"].manifest
     assert encodings
 
     def lead() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         run_stage("train", config, {"encode": encodings}, False, track, work)
 
     try:
-        on_all_nodes(config, lead)
+        lead_or_join(config, lead)
     except StageFailed as error:
         raise SystemExit(str(error)) from error
 

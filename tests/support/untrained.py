@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
 
-def untrained_generator(**changed: object) -> Generator:
+def untrained_generator(**changed: object) -> ImageGenerator:
     """With the shipped encoders, and every weight at random."""
     torch.manual_seed(0)
     config = DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=2).model_dump() | changed
@@ -19,4 +19,4 @@ def untrained_generator(**changed: object) -> Generator:
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     text_encoder = load_text_encoder("shapes-clip", "cpu", denoiser.config.text)
-    return Generator(denoiser, text_encoder, load_image_codec("shapes-vae", "cpu"), "cpu")
+    return ImageGenerator(denoiser, text_encoder, load_image_codec("shapes-vae", "cpu"), "cpu")

@@ -10,10 +10,10 @@ from tld_model.diffusion import (
     beta_quantile,
     clean_by_neighbour,
     denoising_loss,
-    draw_dropped,
-    draw_noise_levels,
     drop_condition,
     logit_normal_quantile,
+    sample_dropped,
+    sample_noise_levels,
     swap_neighbours,
 )
 
@@ -30,7 +30,7 @@ def test_noise_is_mixed_on_a_straight_path() -> None:
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 2.5), (1.5, 1.5), (2.0, 5.0)])
 def test_noise_levels_follow_the_beta_distribution(alpha: float, beta: float) -> None:
-    levels = draw_noise_levels(20_000, beta_quantile(alpha, beta), seeded())
+    levels = sample_noise_levels(20_000, beta_quantile(alpha, beta), seeded())
     expected = torch.distributions.Beta(alpha, beta)
     assert levels.mean().item() == pytest.approx(expected.mean.item(), abs=2e-3)
     assert levels.var().item() == pytest.approx(expected.variance.item(), abs=2e-3)
@@ -39,7 +39,7 @@ def test_noise_levels_follow_the_beta_distribution(alpha: float, beta: float) ->
 
 @pytest.mark.parametrize(("location", "scale"), [(0.0, 1.0), (0.5, 0.8), (-1.0, 1.4)])
 def test_the_logits_of_logit_normal_noise_levels_are_normal(location: float, scale: float) -> None:
-    logits = draw_noise_levels(20_000, logit_normal_quantile(location, scale), seeded()).logit()
+    logits = sample_noise_levels(20_000, logit_normal_quantile(location, scale), seeded()).logit()
     assert logits.mean().item() == pytest.approx(location, abs=0.01)
     assert logits.std().item() == pytest.approx(scale, rel=0.01)
     one_above = logits.lt(location + scale).float().mean().item()
@@ -48,23 +48,23 @@ def test_the_logits_of_logit_normal_noise_levels_are_normal(location: float, sca
 
 @pytest.mark.parametrize("quantile", [beta_quantile(1.0, 2.5), logit_normal_quantile(0.0, 1.0)])
 def test_a_shift_moves_both_distributions_towards_noise(quantile: Quantile) -> None:
-    plain, shifted = (draw_noise_levels(1000, quantile, seeded(), shift) for shift in (1, 3))
+    plain, shifted = (sample_noise_levels(1000, quantile, seeded(), shift) for shift in (1, 3))
     torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain))
     # Esser et al., eq. 23: the log of the signal-to-noise ratio falls by 2 log s
     torch.testing.assert_close(shifted.logit() - plain.logit(), torch.full((1000,), math.log(3)), rtol=0, atol=0.02)
 
 
 def test_a_small_batch_covers_the_range_evenly() -> None:
-    levels = draw_noise_levels(10, beta_quantile(1.0, 1.0), seeded()).sort().values
+    levels = sample_noise_levels(10, beta_quantile(1.0, 1.0), seeded()).sort().values
     assert torch.equal((levels * 10).floor(), torch.arange(10.0))
-    probabilities = torch.special.ndtr(draw_noise_levels(10, logit_normal_quantile(0, 1), seeded()).logit().double())
+    probabilities = torch.special.ndtr(sample_noise_levels(10, logit_normal_quantile(0, 1), seeded()).logit().double())
     assert torch.equal((probabilities.sort().values * 10).floor(), torch.arange(10.0, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("shape", [(10_000, 4), (10_000, 3, 2)])
 def test_conditions_are_dropped_in_a_copy(shape: tuple[int, ...]) -> None:
     text = torch.ones(shape)
-    dropped = draw_dropped(10_000, 0.15, seeded())
+    dropped = sample_dropped(10_000, 0.15, seeded())
     left = drop_condition(text, dropped)
     assert text.eq(1).all()
     assert torch.equal(left.flatten(1).eq(0).all(dim=1), dropped)

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from tld_model.config import DenoiserConfig, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise
-from tld_model.inpainting import draw_masks, held_to, known_part, latent_mask, with_known
+from tld_model.inpainting import keep_known_region, known_part, latent_mask, sample_masks, with_known
 from tld_model.sampler import guided, noise_levels, sample
-from tld_model.weight_transfer import carry_over
+from tld_model.weight_transfer import transfer_weights
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)
 VARIANT = BASE.model_copy(update={"inpainting": True})
@@ -22,7 +22,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def variant_of(base: Denoiser) -> Denoiser:
     variant = Denoiser(VARIANT)
-    carry_over(base, variant)
+    transfer_weights(base, variant)
     return variant
 
 
@@ -30,7 +30,7 @@ def test_a_fresh_variant_gives_exactly_the_predictions_of_its_base() -> None:
     base = Denoiser(BASE)
     variant = variant_of(base)
     inputs = torch.randn(3, 4, 8, 8), torch.tensor([0.2, 0.6, 0.9]), torch.randn(3, 16)
-    known = known_part(torch.randn(3, 4, 8, 8), draw_masks(3, 8, seeded(1)))
+    known = known_part(torch.randn(3, 4, 8, 8), sample_masks(3, 8, seeded(1)))
     assert known.shape == (3, 5, 8, 8)
     assert torch.equal(variant(*inputs, known), base(*inputs))
     assert torch.equal(variant(*inputs), base(*inputs)), "with no picture at all it is a text-to-image model"
@@ -44,7 +44,7 @@ def test_after_brief_training_it_uses_the_known_part() -> None:
     text, sigma = torch.zeros(32, 16), torch.full((32,), 0.95)  # nearly all noise: the latent is told by nothing else
     for _ in range(120):
         clean, noise = draw(32, 4, 8, 8), draw(32, 4, 8, 8)
-        known = known_part(clean, draw_masks(32, 8, chance))
+        known = known_part(clean, sample_masks(32, 8, chance))
         loss = F.mse_loss(variant(add_noise(clean, noise, sigma), sigma, text, known), clean)
         optimizer.zero_grad()
         loss.backward()
@@ -62,9 +62,9 @@ def test_after_brief_training_it_uses_the_known_part() -> None:
 
 
 def test_masks_are_holes_borders_and_nothing_and_follow_from_the_seed() -> None:
-    masks = draw_masks(4000, 16, seeded())
+    masks = sample_masks(4000, 16, seeded())
     assert masks.shape == (4000, 1, 16, 16)
-    assert torch.equal(masks, draw_masks(4000, 16, seeded()))
+    assert torch.equal(masks, sample_masks(4000, 16, seeded()))
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     known = masks[:, 0].bool()
 
@@ -92,7 +92,7 @@ def test_guidance_and_the_solver_see_the_known_part_of_each_picture() -> None:
     torch.manual_seed(0)
     variant = variant_of(Denoiser(BASE)).eval()
     torch.nn.init.normal_(variant.patchify_known.weight)
-    known = known_part(torch.randn(2, 4, 8, 8), draw_masks(2, 8, seeded(1)))
+    known = known_part(torch.randn(2, 4, 8, 8), sample_masks(2, 8, seeded(1)))
     noise, text = torch.randn(2, 4, 8, 8), torch.randn(2, 16)
 
     def painted(rows: slice) -> torch.Tensor:
@@ -109,7 +109,7 @@ def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(solver:
     """As RePaint and blended diffusion do it, with one noise: x = (1 - s) x0 + s noise where x0 is known."""
     torch.manual_seed(0)
     denoiser, (clean, noise) = Denoiser(BASE).eval(), torch.randn(2, 2, 4, 8, 8, dtype=torch.float64)
-    mask, text, levels = draw_masks(2, 8, seeded(2)), torch.randn(2, 16), noise_levels(5)
+    mask, text, levels = sample_masks(2, 8, seeded(2)), torch.randn(2, 16), noise_levels(5)
     known = mask.bool().expand_as(clean)
     assert known.any()
     assert not known.all()
@@ -123,7 +123,7 @@ def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(solver:
         return made.double()
 
     start = torch.where(known, (1 - levels[0]) * clean + levels[0] * noise, noise)
-    painted = sample(solver, held_to(guided(watched, guidance), clean, mask), start, text, levels)
+    painted = sample(solver, keep_known_region(guided(watched, guidance), clean, mask), start, text, levels)
     assert sorted({round(s, 5) for s in asked}, reverse=True) == [round(s, 5) for s in levels]
     assert torch.equal(painted[known], clean[known])
     assert (painted != clean)[~known].all()

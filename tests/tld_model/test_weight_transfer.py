@@ -3,7 +3,7 @@ import torch
 
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser, resize_positions
-from tld_model.weight_transfer import carry_over, unfit
+from tld_model.weight_transfer import incompatible_settings, transfer_weights
 
 BASE = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=1, noise_embed_dim=32)
 
@@ -14,7 +14,7 @@ def inputs(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_weights_carried_over_give_the_same_predictions() -> None:
     base, denoiser = Denoiser(BASE), Denoiser(BASE)
-    carry_over(base, denoiser)
+    transfer_weights(base, denoiser)
     given = inputs(8)
     assert torch.equal(base(*given), denoiser(*given))
 
@@ -34,7 +34,7 @@ def test_positions_are_interpolated_to_larger_latents() -> None:
 
 def test_a_denoiser_starts_from_one_of_smaller_pictures() -> None:
     base, denoiser = Denoiser(BASE), Denoiser(BASE.model_copy(update={"latent_size": 16}))
-    carry_over(base, denoiser)
+    transfer_weights(base, denoiser)
     assert denoiser(*inputs(16)).shape == (2, 4, 16, 16)
     carried, weights = denoiser.state_dict(), base.state_dict()
     assert [name for name in weights if not torch.equal(weights[name], carried[name])] == ["position"]
@@ -44,7 +44,7 @@ def test_a_denoiser_starts_from_one_of_smaller_pictures() -> None:
 def test_a_base_without_learned_positions_fits_any_size(size: int) -> None:
     config = BASE.model_copy(update={"positions": "none"})
     base, denoiser = Denoiser(config), Denoiser(config.model_copy(update={"latent_size": size}))
-    carry_over(base, denoiser)
+    transfer_weights(base, denoiser)
     given = inputs(size)
     assert torch.equal(base(*given), denoiser(*given))
 
@@ -52,7 +52,7 @@ def test_a_base_without_learned_positions_fits_any_size(size: int) -> None:
 def test_what_does_not_fit_is_named_in_full() -> None:
     other = {"width": 128, "layers": 2, "predicts": "v", "qk_norm": True, "positions": "none", "latent_size": 16}
     expected = {"width", "layers", "predicts", "qk_norm", "positions"}
-    assert set(unfit(BASE, BASE.model_copy(update=other))) == expected
+    assert set(incompatible_settings(BASE, BASE.model_copy(update=other))) == expected
     inpainting = BASE.model_copy(update={"inpainting": True})
-    assert unfit(BASE, inpainting) == []
-    assert unfit(inpainting, BASE) == ["inpainting"]
+    assert incompatible_settings(BASE, inpainting) == []
+    assert incompatible_settings(inpainting, BASE) == ["inpainting"]

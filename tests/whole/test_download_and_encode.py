@@ -23,7 +23,7 @@ from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.stages.contract import StageFailed
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from tests.support import pictures as web
 from tests.support.image_shards import read_image_pairs
@@ -130,7 +130,7 @@ def test_too_few_successes_are_an_error_that_names_the_causes_and_keeps_the_rest
         with pytest.raises(StageFailed, match=r"45 of 50 usable rows became pictures \(90%\)") as told:
             run_download(config, track)
         assert "3 × HTTP 404" in str(told.value)
-        assert survey(config)["download"].state == "interrupted"
+        assert stage_statuses(config)["download"].state == "interrupted"
         requests = len(asked)
         relaxed = config_for(tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.5)
         assert run_download(relaxed, track).rows == 45
@@ -198,7 +198,7 @@ def test_a_wrong_fingerprint_is_another_folder(tmp_path: Path, track: Any) -> No
     config = config_for(tmp_path, urls="shapes", limit=20)
     images = run_download(config, track)
     other = config_for(tmp_path, urls="shapes", limit=21)
-    assert survey(config)["download"].state == "fresh"
-    assert survey(other)["download"].state == "stale"
+    assert stage_statuses(config)["download"].state == "fresh"
+    assert stage_statuses(other)["download"].state == "stale"
     shutil.rmtree(images.folder)
-    assert survey(config)["download"].state == "missing"
+    assert stage_statuses(config)["download"].state == "missing"

@@ -18,18 +18,18 @@ import pytest
 from pyarrow import parquet
 
 from data_catalog.storage import lease as keeper
-from data_catalog.storage.cached_files import ObjectStorageError, is_away, local, push
-from data_catalog.storage.lease import HeldElsewhere, claim
+from data_catalog.storage.cached_files import ObjectStorageError, ensure_local, is_remote_only, push
+from data_catalog.storage.lease import LeaseTaken, claim
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_store import ObjectStore
-from data_catalog.storage.uploader import Keeper
+from data_catalog.storage.uploader import Uploader
 from flows.orchestration.prefect_server import free_port
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
-from pipeline.maintenance.cleanup import find_waste, remove
-from pipeline.stages.freshness import survey
-from pipeline.stages.remote_workspace import NoRoomForCopies, brought, look_up, written_alone
+from pipeline.maintenance.cleanup import find_unneeded, remove
+from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.remote_workspace import NoRoomForCopies, exclusive_output, fetch_output, sync_listing
 from pipeline.stages.run_stage import run_stage
 from tests.support import command
 from tests.support.command import tld
@@ -79,7 +79,7 @@ def objects(root: str) -> list[str]:
 
 
 def digests(config: RunConfig) -> list[str]:
-    return [status.manifest.digest for status in survey(config).values() if status.manifest]
+    return [status.manifest.digest for status in stage_statuses(config).values() if status.manifest]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def die_while_encoding(root: str, machine: Path) -> None:
     """In a process of its own: encode one shard, wait until it is in the storage, and be killed."""
     keeper.BEAT_S = 0.1
     config = load_config(TINY, on(machine, root))
-    images = survey(config)["download"].manifest
+    images = stage_statuses(config)["download"].manifest
     assert images
 
     def one_alone(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
@@ -171,14 +171,14 @@ def test_two_machines_do_not_write_one_output(bucket: str, tmp_path: Path, monke
 
     alive = threading.Thread(target=live)
     alive.start()
-    with pytest.raises(HeldElsewhere, match=r"is being made by .* \(process \d+, since 20"):
+    with pytest.raises(LeaseTaken, match=r"is being made by .* \(process \d+, since 20"):
         claim(output, tmp_path / "b")
     stop.set()
     alive.join()
 
     monkeypatch.setattr(keeper, "SILENCE_S", 0.5)
     heir = claim(output, tmp_path / "b")  # it fell silent
-    with pytest.raises(HeldElsewhere, match="was taken over"):
+    with pytest.raises(LeaseTaken, match="was taken over"):
         mine.touch()
     heir.touch()
     monkeypatch.setattr(keeper, "SILENCE_S", 600)
@@ -201,27 +201,27 @@ def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(confi
     copies = [copy for copy in config.folder.glob("0*/*/*") if copy.is_file()]
     for copy in copies:
         os.utime(copy, ns=(time.time_ns(), copy.stat().st_mtime_ns))
-    assert store.let_go(0) > 0, "those in use stay"
+    assert store.evict(0) > 0, "those in use stay"
     assert path.exists()
     for copy in copies:
         os.utime(copy, ns=(0, copy.stat().st_mtime_ns))
-    assert store.let_go(0) == 0
-    assert is_away(path, len(content))
-    assert survey(config)["encode"].state == "fresh"
-    assert local(path).read_bytes() == content
-    manifest = survey(config)["encode"].manifest
+    assert store.evict(0) == 0
+    assert is_remote_only(path, len(content))
+    assert stage_statuses(config)["encode"].state == "fresh"
+    assert ensure_local(path).read_bytes() == content
+    manifest = stage_statuses(config)["encode"].manifest
     assert isinstance(manifest, Manifest)
     tight = config.model_copy(update={"cache": config.cache.model_copy(update={"max_gb": 1e-6})})
     with pytest.raises(NoRoomForCopies, match=r"cache\.max_gb=1e-06 is too little"):
-        brought(manifest, tight, RememberingTracker())
-    assert brought(manifest, config, RememberingTracker()) is manifest
+        fetch_output(manifest, tight, RememberingTracker())
+    assert fetch_output(manifest, config, RememberingTracker()) is manifest
 
 
 def test_a_damaged_copy_is_fetched_anew(first: list[str], config: RunConfig) -> None:
-    manifest = survey(config)["encode"].manifest
+    manifest = stage_statuses(config)["encode"].manifest
     assert isinstance(manifest, Manifest)
     path = manifest.file("00001.npz")
-    whole = local(path).read_bytes()
+    whole = ensure_local(path).read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     found = tld("catalog", "verify", TINY, *first)
     assert found.returncode == 0, found.stdout + found.stderr
@@ -232,13 +232,13 @@ def test_what_no_run_needs_goes_from_the_storage(bucket: str, tmp_path: Path) ->
     kept = made_on(tmp_path, f"{bucket}/cleaned")
     made_on(tmp_path, kept.root, encode__latent_clip=3.0)
     before = objects(kept.root)
-    waste = find_waste([kept], others=True)
+    waste = find_unneeded([kept], others=True)
     assert {item.output.parent.name for item in waste} == {"02_encodings", "03_model"}
     assert all(remove(item, kept) for item in waste)
     after = objects(kept.root)
     assert len([name for name in after if name.endswith("/manifest.json")]) == 3
     assert set(after) < set(before)
-    assert [status.state for status in survey(kept).values()][:3] == ["fresh"] * 3
+    assert [status.state for status in stage_statuses(kept).values()][:3] == ["fresh"] * 3
 
 
 def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path) -> None:
@@ -276,35 +276,35 @@ def test_a_shard_that_was_let_go_stays_in_the_storage_and_a_deleted_checkpoint_d
     checkpoint.parent.mkdir(parents=True)
     for path in (shard, checkpoint):
         path.write_bytes(b"content")
-    keeping = Keeper(store, claim(store.url_of(folder), folder), 0, print)
+    keeping = Uploader(store, claim(store.url_of(folder), folder), 0, print)
     keeping.push()
     os.utime(shard, ns=(0, shard.stat().st_mtime_ns))
-    assert store.let_go(0) <= len(b"content")
+    assert store.evict(0) <= len(b"content")
     assert not shard.exists()
     checkpoint.unlink()
     keeping.push()
     assert objects(store.url) == ["/02_encodings/abc/.leases/00000001", "/02_encodings/abc/00000.npz"]
-    assert local(shard).read_bytes() == b"content"
+    assert ensure_local(shard).read_bytes() == b"content"
 
 
 def test_pictures_that_were_let_go_on_purpose_are_so_for_another_machine_too(bucket: str, tmp_path: Path) -> None:
     kept = made_on(tmp_path / "a", f"{bucket}/released", encode__keep_images="false")
     assert not [name for name in objects(kept.root) if name.endswith(".tar")]
     other = load_config(TINY, on(tmp_path / "b", kept.root, encode__keep_images="false"))
-    assert [status.state for status in survey(other).values()][:3] == ["fresh"] * 3
+    assert [status.state for status in stage_statuses(other).values()][:3] == ["fresh"] * 3
 
 
 def test_storage_that_is_away_for_a_while_costs_a_warning(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "BEAT_S", 0.1)
     folder, track = config.folder / "02_encodings" / "away", RememberingTracker()
     folder.mkdir()
-    with written_alone(config, folder, track):
+    with exclusive_output(config, folder, track):
         with pytest.MonkeyPatch.context() as away:
             away.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
             fsspec.filesystem("s3").clear_instance_cache()
             (folder / "00000.npz").write_bytes(b"content")
             with pytest.raises(ObjectStorageError, match="object storage failed at s3://tld/shared"):
-                look_up(config)
+                sync_listing(config)
             while not track.warnings:
                 time.sleep(0.1)
         fsspec.filesystem("s3").clear_instance_cache()

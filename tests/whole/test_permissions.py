@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.storage.file_lock import LOCK_NAME, held
+from data_catalog.storage.file_lock import LOCK_NAME, file_lock
 from data_catalog.storage.manifest import read_manifest
-from flows.terminal.errors import cause_outside
+from flows.terminal.errors import external_cause
 from flows.tracking.store import open_store
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.users import as_another_user, shared_folder
 from tests.support.workspace import make_workspace
 from tld_model.checkpoint import read_config
@@ -38,14 +38,14 @@ def refusal(work: Callable[[], object]) -> str:
     with as_another_user(), pytest.raises(PermissionError) as refused:
         work()
     with as_another_user():
-        told = cause_outside(refused.value)
+        told = external_cause(refused.value)
     assert told
     return told
 
 
 def test_another_user_may_read_all_that_a_run_makes(run: RunConfig) -> None:
     with as_another_user():
-        assert [status.state for status in survey(run).values()] == ["fresh"] * 3 + ["missing"]
+        assert [status.state for status in stage_statuses(run).values()] == ["fresh"] * 3 + ["missing"]
         assert not verify(run).damages
         assert read_config(model_of(run)) == run.model
 
@@ -62,7 +62,7 @@ def test_a_file_that_may_not_be_read_is_neither_missing_nor_damaged(run: RunConf
 def test_a_folder_or_a_manifest_that_may_not_be_read_is_named(run: RunConfig) -> None:
     (manifest,) = run.folder.glob("03_model/*/manifest.json")
     manifest.chmod(0)
-    assert refusal(lambda: survey(run)).startswith(f"{manifest} may not be read by ")
+    assert refusal(lambda: stage_statuses(run)).startswith(f"{manifest} may not be read by ")
     manifest.parent.chmod(0)
     assert refusal(lambda: read_manifest(manifest.parent)).startswith(f"{manifest.parent} may not be read by ")
     manifest.parent.chmod(0o755)
@@ -71,10 +71,10 @@ def test_a_folder_or_a_manifest_that_may_not_be_read_is_named(run: RunConfig) ->
 def test_a_file_or_folder_that_may_not_be_written_is_named(run: RunConfig) -> None:
     lock = model_of(run).parent / LOCK_NAME
     lock.chmod(0o444)
-    assert refusal(lambda: held(lock, 0).__enter__()).startswith(f"{lock} may not be written by ")
+    assert refusal(lambda: file_lock(lock, 0).__enter__()).startswith(f"{lock} may not be written by ")
     new = lock.with_name("new.lock")
     new.parent.chmod(0o555)
-    assert refusal(lambda: held(new, 0).__enter__()).startswith(f"{new.parent} may not be written by ")
+    assert refusal(lambda: file_lock(new, 0).__enter__()).startswith(f"{new.parent} may not be written by ")
     new.parent.chmod(0o755)
 
 

@@ -14,7 +14,7 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from data_catalog.url_table.table import open_url_table
 from pipeline.config.load import load_config
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
@@ -63,7 +63,7 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     torch.testing.assert_close(load_text_encoder("shapes-clip", "cpu")([pair.caption])[0], text)
 
     # row 1 -> (latent, text) in a batch
-    batch = open_pairs(encodings).take(np.array([1]))
+    batch = open_dataset(encodings).take(np.array([1]))
     latent = codec.encode(torch.from_numpy(pair.image.copy()).permute(2, 0, 1)[None])
     clip_at = config.encode.latent_clip
     assert isinstance(clip_at, float)

@@ -47,7 +47,7 @@ class Endpoint:
         return str(self.socket_address[0])
 
 
-def may_connect(address: str, allowed: Sequence[Network] = ()) -> bool:
+def is_allowed(address: str, allowed: Sequence[Network] = ()) -> bool:
     """Whether an IP address is public or in an allowed network; an IPv6 address that embeds an IPv4 address
     (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is as good as that one."""
     whole = ipaddress.ip_address(address)
@@ -83,7 +83,7 @@ def _innermost(address: _Address) -> _Address:
     return address
 
 
-class Names:
+class DnsCache:
     """Looks names up, each once a minute, in threads of their own: the system's call knows no time-out."""
 
     def __init__(self) -> None:

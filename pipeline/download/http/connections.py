@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from pipeline.compute.resource_limits import Shortage, free_descriptors, own_shortage_raised
 from pipeline.config.download import DownloadConfig
-from pipeline.download.http.addresses import Endpoint, Names, may_connect, shared_by
-from pipeline.download.http.limits import Clock
+from pipeline.download.http.addresses import DnsCache, Endpoint, is_allowed, shared_by
+from pipeline.download.http.limits import UrlDeadline
 from pipeline.download.http.messages import FetchFailed, Target
-from pipeline.download.http.rate_limiter import HostTurns, Route
+from pipeline.download.http.rate_limiter import HostRateLimiter, Route
 
 _ADDRESSES_TRIED = 4
 _DESCRIPTORS_EACH = 3  # of a connection: its socket, and what looking up its name opens
@@ -62,7 +62,7 @@ class Connector:
         self._config, self._proxy = config, _endpoint_of(proxy) if proxy else None
         self._allowed = tuple(ipaddress.ip_network(network) for network in config.allowed_networks)
         self._tls = ssl.create_default_context()
-        self._names = Names()
+        self._names = DnsCache()
         self.shortage: Shortage | None = None
         self.start_shard()
 
@@ -81,12 +81,12 @@ class Connector:
         time.sleep(_PAUSE_S)
 
     @contextmanager
-    def connect(self, target: Target, clock: Clock) -> Iterator[socket.socket]:
+    def connect(self, target: Target, clock: UrlDeadline) -> Iterator[socket.socket]:
         """A connection, while the block lasts. Waiting for a free one is not the URL's fault."""
         with ExitStack() as turn:
             yield self._connect(target, clock, turn)
 
-    def _connect(self, target: Target, clock: Clock, turn: ExitStack) -> socket.socket:
+    def _connect(self, target: Target, clock: UrlDeadline, turn: ExitStack) -> socket.socket:
         problem: OSError = TimeoutError()
         for endpoint in self._endpoints(target, clock)[:_ADDRESSES_TRIED]:
             try:
@@ -102,7 +102,7 @@ class Connector:
                 problem = error
         raise problem
 
-    def _endpoints(self, target: Target, clock: Clock) -> list[Endpoint]:
+    def _endpoints(self, target: Target, clock: UrlDeadline) -> list[Endpoint]:
         if target.host == self.proxied_host:
             assert self._proxy
             return [self._proxy]
@@ -110,12 +110,12 @@ class Connector:
             with clock.stopped():
                 turn.enter_context(self._looking_up)
             found = self._names.look_up(target.host, target.port, clock.patience())
-        allowed = [endpoint for endpoint in found if may_connect(endpoint.address, self._allowed)]
+        allowed = [endpoint for endpoint in found if is_allowed(endpoint.address, self._allowed)]
         if not allowed:
             raise FetchFailed("address is not public")
         return allowed
 
-    def _open(self, endpoint: Endpoint, target: Target, clock: Clock) -> socket.socket:
+    def _open(self, endpoint: Endpoint, target: Target, clock: UrlDeadline) -> socket.socket:
         with own_shortage_raised():
             connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
             try:
@@ -130,9 +130,9 @@ class Connector:
                 raise
 
 
-def host_turns(config: DownloadConfig, patience_s: float) -> HostTurns:
+def host_turns(config: DownloadConfig, patience_s: float) -> HostRateLimiter:
     """Each worker has its share of a host."""
-    return HostTurns(
+    return HostRateLimiter(
         at_once=-(-config.requests_per_host // config.workers),
         per_s=config.host_requests_per_s and config.host_requests_per_s / config.workers,
         patience_s=patience_s,

@@ -19,7 +19,7 @@ class TooManyBytes(Exception):
     """A connection that sends more than it may."""
 
 
-class Clock:
+class UrlDeadline:
     """The time that a URL may take in all: it stands still while the URL waits for us, not for its server."""
 
     __slots__ = ("_deadline_s", "_idle_s", "_silence_s", "_start")
@@ -52,11 +52,11 @@ class Clock:
             self._idle_s += time.monotonic() - since
 
 
-class TimedSource(io.RawIOBase):
+class BoundedStream(io.RawIOBase):
     """What a connection sends, within the clock's time and the bytes that it is allowed, headers and framing
     included: http.client would let either run on."""
 
-    def __init__(self, connection: socket.socket, clock: Clock) -> None:
+    def __init__(self, connection: socket.socket, clock: UrlDeadline) -> None:
         self._connection, self._clock, self._left = connection, clock, _HEADERS
 
     def allow(self, size: int) -> None:
@@ -79,14 +79,14 @@ class TimedSource(io.RawIOBase):
         return io.BufferedReader(self, _BUFFER)
 
 
-class Memory:
+class MemoryBudget:
     """Bytes that the bodies of a worker may hold together, in flight and waiting to be decoded."""
 
     def __init__(self, size: int) -> None:
         self._free, self._changed = size, threading.Condition()
 
     @contextmanager
-    def reserve(self, clock: Clock, source: TimedSource) -> Iterator[_Reserved]:
+    def reserve(self, clock: UrlDeadline, source: BoundedStream) -> Iterator[_Reserved]:
         """What a failed fetch had set aside comes back."""
         reserved = _Reserved(self, clock, source)
         try:
@@ -107,9 +107,9 @@ class Memory:
 
 @dataclass(slots=True)
 class _Reserved:
-    memory: Memory
-    clock: Clock
-    source: TimedSource
+    memory: MemoryBudget
+    clock: UrlDeadline
+    source: BoundedStream
     size: int = 0
     kept: int = 0
 

@@ -23,7 +23,7 @@ from typing import BinaryIO, cast
 from pipeline.compute.resource_limits import Shortage, own_shortage_raised
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.connections import Connector, host_turns
-from pipeline.download.http.limits import Clock, Memory, TimedSource, TooManyBytes
+from pipeline.download.http.limits import BoundedStream, MemoryBudget, TooManyBytes, UrlDeadline
 from pipeline.download.http.messages import (
     FetchFailed,
     Target,
@@ -34,7 +34,7 @@ from pipeline.download.http.messages import (
     request_message,
     retry_after_s,
 )
-from pipeline.download.http.rate_limiter import HostGivenUp, Route
+from pipeline.download.http.rate_limiter import HostUnavailable, Route
 
 MAX_REDIRECTS = 5
 NO_TIME_LEFT = "the shard's time was over before it was decoded"
@@ -74,7 +74,7 @@ class GuardedOpener:
         """Forget which hosts were slow, and what was set aside."""
         config = self._config
         self._connector.start_shard()
-        self._memory = Memory(config.threads * _UNTOLD_BODY + 4 * self._max_body)
+        self._memory = MemoryBudget(config.threads * _UNTOLD_BODY + 4 * self._max_body)
         self._turns = host_turns(config, patience_s=2 * config.url_deadline_s)
 
     @property
@@ -90,7 +90,7 @@ class GuardedOpener:
         """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's. Raises
         FetchFailed, Shortage."""
         del data, timeout
-        clock = Clock(self._config.url_deadline_s, self._config.timeout_s)
+        clock = UrlDeadline(self._config.url_deadline_s, self._config.timeout_s)
         agent = request.get_header("User-agent", "")
         for earlier in range(self._config.retries + 1):
             try:
@@ -105,7 +105,7 @@ class GuardedOpener:
             time.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _follow(self, url: str, agent: str, clock: Clock) -> bytes:
+    def _follow(self, url: str, agent: str, clock: UrlDeadline) -> bytes:
         target = first = parse_url(url)
         for _ in range(MAX_REDIRECTS + 1):
             route = Route(target.host, target.port, "" if target.host == first.host else first.host)
@@ -116,7 +116,7 @@ class GuardedOpener:
             target = parse_url(url)
         raise FetchFailed("too many redirects")
 
-    def _with_patience(self, target: Target, route: Route, agent: str, clock: Clock) -> bytes | _Redirect:
+    def _with_patience(self, target: Target, route: Route, agent: str, clock: UrlDeadline) -> bytes | _Redirect:
         """One request, again where this machine lacked something for it."""
         since = time.monotonic()
         while True:
@@ -128,7 +128,7 @@ class GuardedOpener:
                 with clock.stopped():
                     self._connector.wait_out(shortage, since)
 
-    def _in_turn(self, target: Target, route: Route, agent: str, clock: Clock) -> bytes | _Redirect:
+    def _in_turn(self, target: Target, route: Route, agent: str, clock: UrlDeadline) -> bytes | _Redirect:
         """One request, when its host has room for it; waiting for that is not the URL's fault."""
         if target.host == self._connector.proxied_host:
             return self._exchange(target, agent, clock)
@@ -136,7 +136,7 @@ class GuardedOpener:
             try:
                 with clock.stopped():
                     turn.enter_context(self._turns.turn(route))
-            except HostGivenUp:
+            except HostUnavailable:
                 raise FetchFailed("host does not answer") from None
             began = clock.used()
             try:
@@ -153,13 +153,13 @@ class GuardedOpener:
             self._turns.answered(route, clock.used() - began)
             return answer
 
-    def _exchange(self, target: Target, agent: str, clock: Clock) -> bytes | _Redirect:
+    def _exchange(self, target: Target, agent: str, clock: UrlDeadline) -> bytes | _Redirect:
         through_proxy = target.host == self._connector.proxied_host
         try:
             with own_shortage_raised(), self._connector.connect(target, clock) as connection:
                 connection.settimeout(clock.patience())
                 connection.sendall(request_message(target, agent, through_proxy))
-                source = TimedSource(connection, clock)
+                source = BoundedStream(connection, clock)
                 response = _FinalResponse(cast(socket.socket, source), method="GET")
                 response.begin()
                 return self._redirect(response) or self._body(response, clock, source)
@@ -182,7 +182,7 @@ class GuardedOpener:
             raise FetchFailed("unwanted content encoding")
         return None
 
-    def _body(self, response: http.client.HTTPResponse, clock: Clock, source: TimedSource) -> bytes:
+    def _body(self, response: http.client.HTTPResponse, clock: UrlDeadline, source: BoundedStream) -> bytes:
         """Memory is set aside before it is used: the told length, or a little and then the most there may be.
         So who waits holds little, and those who hold much never wait."""
         told, most = response.length, self._max_body

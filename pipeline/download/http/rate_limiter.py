@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 _REWARD_S = 0.25  # patience that an answer earns: in the long run a host has to be brisk, or give 4 a second
 
 
-class HostGivenUp(Exception):
+class HostUnavailable(Exception):
     """A host that cost too much waiting: it is asked no more for now."""
 
 
@@ -63,7 +63,7 @@ class _Breaker:
     opened: threading.Event = field(default_factory=threading.Event)
 
 
-class HostTurns:
+class HostRateLimiter:
     """Turns of one shard's requests at each host.
 
     An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the requests at
@@ -82,7 +82,7 @@ class HostTurns:
 
     @contextmanager
     def turn(self, route: Route) -> Iterator[None]:
-        """Wait for a turn and have it. Raises HostGivenUp."""
+        """Wait for a turn and have it. Raises HostUnavailable."""
         limit, breaker = self._limit(route.host), self._breaker(route)
         redirected = bool(route.redirected_by)
         self._wait_for_turn(limit, breaker, redirected)
@@ -109,7 +109,7 @@ class HostTurns:
                     free.wait()
                 if breaker.opened.is_set():
                     limit.wake_one()  # this turn is for somebody else
-                    raise HostGivenUp
+                    raise HostUnavailable
                 if breaker.resumes_at <= time.monotonic():
                     limit.active += 1
                     limit.redirected += redirected

@@ -11,13 +11,13 @@ import pytest
 from data_catalog.storage import cached_files as stored
 from data_catalog.storage import lease as keeper
 from data_catalog.storage import object_store
-from data_catalog.storage.cached_files import Mark, ObjectStorageError, fetch, push
-from data_catalog.storage.lease import HeldElsewhere, claim
+from data_catalog.storage.cached_files import ObjectStorageError, RemoteRecord, fetch, push
+from data_catalog.storage.lease import LeaseTaken, claim
 from data_catalog.storage.object_store import ObjectStore
-from data_catalog.storage.receipts import MANIFEST_NAME, forget
-from data_catalog.storage.uploader import Keeper
+from data_catalog.storage.receipts import MANIFEST_NAME, invalidate
+from data_catalog.storage.uploader import Uploader
 from pipeline.config.load import load_config
-from pipeline.stages.remote_workspace import written_alone
+from pipeline.stages.remote_workspace import exclusive_output
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
 
@@ -35,8 +35,8 @@ def folder(store: ObjectStore) -> Path:
 
 
 @pytest.fixture
-def keeping(store: ObjectStore, folder: Path) -> Keeper:
-    return Keeper(store, claim(store.url_of(folder), folder), 0, print)
+def keeping(store: ObjectStore, folder: Path) -> Uploader:
+    return Uploader(store, claim(store.url_of(folder), folder), 0, print)
 
 
 def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
@@ -48,7 +48,7 @@ def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
     claim(url, tmp_path / "heir").release()
     third = claim(url, tmp_path / "third")
     assert third.number == asleep.number
-    with pytest.raises(HeldElsewhere, match="was taken over"):
+    with pytest.raises(LeaseTaken, match="was taken over"):
         asleep.touch()
     asleep.release()
     third.touch()
@@ -82,17 +82,17 @@ def test_a_lease_is_touched_however_long_its_holder_fetches_or_pushes(
     folder.mkdir(parents=True)
 
     def others_come(*_: object, **__: object) -> None:
-        with pytest.raises(HeldElsewhere, match="is being made by"):
+        with pytest.raises(LeaseTaken, match="is being made by"):
             claim(f"{config.root}/03_model/abc", tmp_path / "other")
 
     monkeypatch.setattr(ObjectStore, "refresh", others_come)
     monkeypatch.setattr(keeper, "push", others_come)
-    with written_alone(config, folder, RememberingTracker()):
+    with exclusive_output(config, folder, RememberingTracker()):
         (folder / "checkpoint.pt").touch()
 
 
 def test_a_manifest_whose_writing_was_not_confirmed_is_ours(
-    keeping: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+    keeping: Uploader, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / MANIFEST_NAME).write_text("{}")
 
@@ -106,7 +106,7 @@ def test_a_manifest_whose_writing_was_not_confirmed_is_ours(
 
 
 def test_a_file_that_its_stage_deletes_while_it_is_pushed_is_no_failure(
-    keeping: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+    keeping: Uploader, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "checkpoint.pt").write_bytes(b"old")
     (folder / "00000_stats.json").write_text("{}")
@@ -132,28 +132,28 @@ def test_a_copy_that_goes_while_copies_are_counted_is_none(
         return True
 
     monkeypatch.setattr(object_store, "is_copy", gone_now)
-    assert store.let_go(100) == len(b"content")
+    assert store.evict(100) == len(b"content")
 
 
 def test_what_could_not_be_fetched_leaves_nothing_on_a_full_disk(store: ObjectStore, folder: Path) -> None:
     (folder / "00000.npz").write_bytes(b"content")
     there = store.url_of(folder / "00000.npz")
     push(folder / "00000.npz", there)
-    wanted = [(folder / name, Mark(url, 7, "")) for name, url in (("a", there), ("b", f"{there}.not-there"))]
+    wanted = [(folder / name, RemoteRecord(url, 7, "")) for name, url in (("a", there), ("b", f"{there}.not-there"))]
     with pytest.raises(ObjectStorageError):
         fetch(wanted)
-    assert [path.name for path in (folder / stored.MARKS).iterdir()] == ["00000.npz"]
+    assert [path.name for path in (folder / stored.RECORDS_FOLDER).iterdir()] == ["00000.npz"]
 
 
 def test_what_a_forced_stage_forgets_does_not_come_back_from_the_storage(
-    keeping: Keeper, store: ObjectStore, folder: Path
+    keeping: Uploader, store: ObjectStore, folder: Path
 ) -> None:
     checkpoint, model = folder / "checkpoints" / "step-00000009.pt", folder / "denoiser.safetensors"
     checkpoint.parent.mkdir()
     for path in (checkpoint, model):
         path.write_bytes(b"content")
     keeping.push()
-    forget(folder)
+    invalidate(folder)
     store.refresh(folder, store.listed(folder), everything=True)
     assert not checkpoint.exists(), "the training would go on from there"
     assert model.exists(), "until it is replaced"
@@ -163,8 +163,8 @@ def test_a_mark_that_a_failing_disk_changed_is_written_anew(store: ObjectStore, 
     path = folder / "00000.npz"
     path.write_bytes(b"latents")
     push(path, store.url_of(path))
-    stored.mark_path(path).write_bytes(b'{"url\xff')
-    assert stored.read_mark(path) is None
+    stored.remote_record_path(path).write_bytes(b'{"url\xff')
+    assert stored.read_remote_record(path) is None
     store.refresh(folder, store.listed(folder))
-    assert stored.read_mark(path) == store.listed(folder)[path]
-    assert stored.local(path).read_bytes() == b"latents"
+    assert stored.read_remote_record(path) == store.listed(folder)[path]
+    assert stored.ensure_local(path).read_bytes() == b"latents"

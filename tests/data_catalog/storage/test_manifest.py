@@ -4,7 +4,7 @@ import pytest
 
 from data_catalog.storage.digests import file_records
 from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest, write_manifest
-from data_catalog.storage.receipts import Shard, forget, read_receipt, write_receipt
+from data_catalog.storage.receipts import Shard, invalidate, read_receipt, write_receipt
 
 
 def make_output(folder: Path) -> Manifest:
@@ -49,7 +49,7 @@ def test_readers_refuse_an_output_whose_files_are_not_as_told(tmp_path: Path) ->
 def test_to_forget_removes_receipts_and_unfinished_work_but_no_finished_file(tmp_path: Path) -> None:
     make_output(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    forget(tmp_path)
+    invalidate(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["00000.npz"]
 
 
@@ -66,6 +66,6 @@ def test_a_forced_stage_empties_a_folder_behind_a_link_and_keeps_the_link(tmp_pa
         (disk / name).touch()
     (output / "samples").mkdir(parents=True)
     (output / "checkpoints").symlink_to(disk)
-    forget(output)
+    invalidate(output)
     assert [path.name for path in output.iterdir()] == ["checkpoints"]
     assert not [path for path in disk.rglob("*") if path.is_file()]

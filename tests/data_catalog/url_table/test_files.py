@@ -20,8 +20,8 @@ from pyarrow import parquet
 from data_catalog.url_table import files as table_files
 from data_catalog.url_table.rows import LONGEST_CELL
 from data_catalog.url_table.table import (
+    RowCounts,
     RowRules,
-    TableAccount,
     TableColumns,
     UrlTableError,
     count_rows,
@@ -136,7 +136,7 @@ def test_white_space_in_urls_is_taken_as_browsers_take_it(tmp_path: Path) -> Non
     urls = [" http://a.test/1 ", "http://a.test/2\n", "http://a.test/a b?c d", "http://a b.test/", "http://a.test/\tx"]
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(json.dumps({"url": url, "caption": "x"}) for url in [*urls, "\u00a0http://a.test/3"]))
-    table, account = open_url_table(str(path), TableColumns()), TableAccount()
+    table, account = open_url_table(str(path), TableColumns()), RowCounts()
     (shard,) = table.shards(10, account)
     assert shard.pairs["url"].to_pylist() == [
         *("http://a.test/1", "http://a.test/2", "http://a.test/a%20b?c%20d", "http://a.test/3")
@@ -199,7 +199,7 @@ def test_a_cell_that_is_far_too_long_costs_its_row(tmp_path: Path, kind: str) ->
             path.write_text("\n".join(map(json.dumps, rows)))
         case _:
             table.to_pandas().to_csv(path, index=False)
-    account = TableAccount()
+    account = RowCounts()
     (shard,) = open_url_table(str(path), TableColumns(), rules=RowRules(1, 1 << 30)).shards(10, account)
     assert shard.pairs["row"].to_pylist() == [0, 1, 2]
     assert account.rejected == {"URL too long": 2, "caption too long": 1}
@@ -302,7 +302,7 @@ def test_no_damage_ends_in_anything_but_a_message_or_an_account(tmp_path: Path, 
             added = chance.choice([b"", b'"', b"\n", b"\r", b"\0", b"\xff\xfe", b"[[", bytes([chance.randrange(256)])])
             data[place : place + chance.randrange(3)] = added
         path.write_bytes(data if chance.random() < 0.8 else data[: chance.randrange(1, len(data))])
-        account = TableAccount()
+        account = RowCounts()
         try:
             table = open_url_table(str(path), TableColumns())
             assert sum(shard.pairs.num_rows for shard in table.shards(7, account)) == account.usable

@@ -18,8 +18,8 @@ from pyarrow import parquet
 from data_catalog.url_table import formats as table_formats
 from data_catalog.url_table import row_checks as row_rules
 from data_catalog.url_table.table import (
+    RowCounts,
     RowRules,
-    TableAccount,
     TableColumns,
     UrlTable,
     UrlTableError,
@@ -60,9 +60,9 @@ def text_table(path: Path, text: str | bytes) -> str:
     return str(path)
 
 
-def read(source: str | Path, rules: RowRules | None = None, limit: int | None = None) -> tuple[list[int], TableAccount]:
+def read(source: str | Path, rules: RowRules | None = None, limit: int | None = None) -> tuple[list[int], RowCounts]:
     """Numbers of the usable rows, and the account."""
-    table, account = open_url_table(str(source), TableColumns(), limit, rules), TableAccount()
+    table, account = open_url_table(str(source), TableColumns(), limit, rules), RowCounts()
     return [row for shard in table.shards(3, account) for row in shard.pairs["row"].to_pylist()], account
 
 
@@ -94,7 +94,7 @@ def test_every_row_that_is_left_out_is_counted_by_cause_and_can_be_listed(tmp_pa
         "http://a.test/7.jpg,one cell too many,train,oh\n"
         "http://a.test/8.jpg,undecided,\n",
     )
-    table, account = open_url_table(source, TableColumns("link", "text", "part")), TableAccount()
+    table, account = open_url_table(source, TableColumns("link", "text", "part")), RowCounts()
     (shard,) = table.shards(10, account)
     assert account.rejected == {
         "URL that stands in the table twice": 1,
@@ -137,7 +137,7 @@ def test_a_folder_is_one_table_in_order_of_names(tmp_path: Path) -> None:
     write(folder / "a.parquet", [("http://a.test/1", "one"), ("http://a.test/2", "two")])
     (folder / "_SUCCESS").touch()
     (folder / "README.md").write_text("what this is")
-    table, account = open_url_table(str(folder), TableColumns()), TableAccount()
+    table, account = open_url_table(str(folder), TableColumns()), RowCounts()
     (shard,) = table.shards(10, account)
     assert shard.pairs["caption"].to_pylist() == ["one", "two", "three"]
     assert shard.pairs["row"].to_pylist() == [0, 1, 2]
@@ -288,7 +288,7 @@ def test_rows_keep_their_numbers_however_many_before_them_cannot_be_parsed(
     bad = {*range(0, 9000, 97), *range(4000, 4050), 8999}
     rows = [f"http://a/{number},c{number}{',x' * (number in bad)}" for number in range(9000)]
     source = text_table(tmp_path / "t.csv", "\n".join(["url,caption", *rows]))
-    table, account = open_url_table(source, TableColumns()), TableAccount()
+    table, account = open_url_table(source, TableColumns()), RowCounts()
     for shard in table.shards(1000, account):
         for row in shard.pairs.to_pylist():
             assert row["caption"] == f"c{row['row']}"

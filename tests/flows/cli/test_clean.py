@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from data_catalog.storage.file_lock import LOCK_NAME, StillHeld, held
+from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from flows.cli.clean import clean
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.tracking.registry import CHAMPION
 from flows.tracking.store import open_store, tracking_uri
 from pipeline.config.run import RunConfig
-from pipeline.maintenance.cleanup import Waste, find_waste, remove
+from pipeline.maintenance.cleanup import UnneededFile, find_unneeded, remove
 from pipeline.maintenance.trash import empty_trash, move_to_trash, undo
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.command import snapshot, tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> RunConfig:
 
 
 def states(config: RunConfig) -> list[str]:
-    return [status.state for status in survey(config).values()]
+    return [status.state for status in stage_statuses(config).values()]
 
 
 def manifests(config: RunConfig, stage: str) -> list[Manifest]:
@@ -54,8 +54,8 @@ def other_training(config: RunConfig) -> Manifest:
     return next(one for one in manifests(config, "03_model") if one.settings["seed"] == 1)
 
 
-def interrupted(config: RunConfig) -> Waste:
-    return next(item for item in find_waste([config], others=True) if "interrupted" in item.why)
+def interrupted(config: RunConfig) -> UnneededFile:
+    return next(item for item in find_unneeded([config], others=True) if "interrupted" in item.why)
 
 
 def content(config: RunConfig) -> dict[str, tuple[int, int]]:
@@ -84,7 +84,7 @@ def test_by_default_nothing_goes_that_costs_work_to_make_again(run: RunConfig) -
     (download / ".00003").mkdir(parents=True)
     for name in ("00001.tar", "00001_stats.json", ".00003/pairs.feather", ".00002.1f2e3d4c.partial.tar"):
         (download / name).touch()
-    gone = {str(item.path.relative_to(run.folder)) for item in find_waste([run])}
+    gone = {str(item.path.relative_to(run.folder)) for item in find_unneeded([run])}
     checkpoints = {str(one.folder.relative_to(run.folder) / "checkpoints") for one in manifests(run, "03_model")}
     assert len(checkpoints) == 2
     assert gone == checkpoints | {
@@ -117,7 +117,7 @@ def test_what_goes_is_in_the_trash_until_that_is_emptied(run: RunConfig, capsys:
 
     clean(TINY, *typed, undo=True)
     assert content(run) == before
-    with pytest.raises(UserMistake, match="nothing is in the trash"):
+    with pytest.raises(UserError, match="nothing is in the trash"):
         clean(TINY, *typed, undo=True)
 
     clean(TINY, *typed, other_settings=True, yes=True)
@@ -157,7 +157,7 @@ def test_the_commands_that_it_suggests_work(run: RunConfig) -> None:
 
 def test_undo_overwrites_nothing(run: RunConfig) -> None:
     other = other_training(run).folder
-    move_to_trash(run.folder, find_waste([run], others=True))
+    move_to_trash(run.folder, find_unneeded([run], others=True))
     other.mkdir()
     (other / "new").touch()
     undone = undo(run.folder)
@@ -181,11 +181,11 @@ def test_the_champion_and_what_it_was_made_from_are_never_offered(run: RunConfig
     changed = {"download__jpeg_quality": 90, "encode__latent_clip": 3.0}
     unrelated = make_workspace(run.folder, **changed)
     typed = overrides(run.folder, **changed)
-    offered = {item.output for item in find_waste([unrelated], others=True)}
+    offered = {item.output for item in find_unneeded([unrelated], others=True)}
     champion = other_training(run)
     lineage = {
         champion.folder,
-        *(one.folder for stage in ("download", "encode") if (one := survey(run)[stage].manifest)),
+        *(one.folder for stage in ("download", "encode") if (one := stage_statuses(run)[stage].manifest)),
     }
     assert lineage < offered
     give_alias(run, champion, alias)
@@ -203,7 +203,7 @@ def test_without_mlflow_no_model_goes(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        with pytest.raises(UserMistake, match="does not say which model is the champion"):
+        with pytest.raises(UserError, match="does not say which model is the champion"):
             clean(TINY, *overrides(run.folder), other_settings=True, yes=True)
     path = other_training(run).folder / MANIFEST_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | {"made_by": "0123456789abcdef"}))
@@ -227,15 +227,15 @@ def test_a_run_that_is_named_is_kept_however_its_workspace_is_spelled(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     other = run.model_copy(update={"train": run.train.model_copy(update={"seed": 1})})
-    waste = find_waste([run.model_copy(update={"root": "data"}), other], others=True)
+    waste = find_unneeded([run.model_copy(update={"root": "data"}), other], others=True)
     assert [item.path.name for item in waste] == ["checkpoints", "checkpoints", "0123456789ab"]
 
 
 def test_what_a_process_works_in_stays(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     working = interrupted(run)
-    with held(working.path / LOCK_NAME, patience_s=0):
+    with file_lock(working.path / LOCK_NAME, patience_s=0):
         assert not remove(working, run)
-        whole = sum(item.bytes for item in find_waste([run], others=True) if item.path != working.path)
+        whole = sum(item.bytes for item in find_unneeded([run], others=True) if item.path != working.path)
         told = shown(capsys, *overrides(run.folder), other_settings=True, yes=True)
         assert "kept: a process works in it" in told
         assert f"{whole / 1e6:,.1f} MB moved" in told
@@ -251,7 +251,7 @@ def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, m
 
     def unlink_while_another_comes(path: Path, missing_ok: bool = False) -> None:
         if path.parent == going.path:
-            with pytest.raises(StillHeld), held(going.path / LOCK_NAME, patience_s=0):
+            with pytest.raises(LockTimeout), file_lock(going.path / LOCK_NAME, patience_s=0):
                 """Nobody else works in half an output."""
         unlink(path, missing_ok)
 
@@ -264,7 +264,7 @@ def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, m
 
 def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> None:
     whole, half = interrupted(run), interrupted(run).path / "checkpoints/step-00000010.pt"
-    encodings = survey(run)["encode"].folder
+    encodings = stage_statuses(run)["encode"].folder
     assert encodings
     (encodings / "linked.bin").hardlink_to(half)
     assert whole.bytes - interrupted(run).bytes == 3_000_000
@@ -280,23 +280,23 @@ def test_links_to_folders_come_back_or_what_they_hold_is_freed(run: RunConfig, t
     (mine / "checkpoints").rename(elsewhere / "checkpoints")
     (mine / "checkpoints").symlink_to(elsewhere / "checkpoints")
     files = sorted(path for path in elsewhere.rglob("*") if path.name != LOCK_NAME)
-    move_to_trash(run.folder, find_waste([run], others=True))
+    move_to_trash(run.folder, find_unneeded([run], others=True))
     assert not other.exists()
     undo(run.folder)
     assert (other / MANIFEST_NAME).is_file()
     assert (mine / "checkpoints/step-00000012.pt").is_file()
     assert sorted(path for path in elsewhere.rglob("*") if path.name != LOCK_NAME) == files
-    move_to_trash(run.folder, find_waste([run], others=True))
+    move_to_trash(run.folder, find_unneeded([run], others=True))
     empty_trash(run.folder)
     assert list(elsewhere.iterdir()) == []
 
 
 def test_while_a_stage_is_unfinished_nothing_of_those_after_it_goes(run: RunConfig) -> None:
     """As in the middle of a download that is done again: its manifest is gone, and comes back with the same digest."""
-    folder = survey(run)["download"].folder
+    folder = stage_statuses(run)["download"].folder
     assert folder
-    before = len(find_waste([run], others=True))
+    before = len(find_unneeded([run], others=True))
     (folder / MANIFEST_NAME).rename(folder / "kept")
-    assert {item.path.name for item in find_waste([run], others=True)} == {"checkpoints"}
+    assert {item.path.name for item in find_unneeded([run], others=True)} == {"checkpoints"}
     (folder / "kept").rename(folder / MANIFEST_NAME)
-    assert len(find_waste([run], others=True)) == before
+    assert len(find_unneeded([run], others=True)) == before

@@ -18,8 +18,8 @@ from prefect.states import Failed
 
 from flows.cli.deploy import _rooted, _server, deploy
 from flows.orchestration.prefect_server import free_port, server_command, server_environment
-from flows.orchestration.webhook import tell_webhook
-from flows.terminal.errors import UserMistake
+from flows.orchestration.webhook import notify_webhook
+from flows.terminal.errors import UserError
 from flows.text_to_image import text_to_image
 from pipeline.config.load import load_config
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
@@ -151,7 +151,7 @@ def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
 @pytest.mark.parametrize("place", ["127.0.0.1:4200,/api", "[::1/api", "127.0.0.1:1/api"])
 def test_an_address_that_is_none_is_the_users_mistake(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://me:{CANARY}@{CANARY}@{place}")
-    with pytest.raises(UserMistake, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]") as told:
+    with pytest.raises(UserError, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]") as told:
         _server()
     assert CANARY not in str(told.value)
 
@@ -173,7 +173,7 @@ def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch:
     """Prefect logs what a hook raises."""
     monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
     run = FlowRun(flow_id=uuid4(), name="mauve-fox")
-    tell_webhook(text_to_image, run, Failed(message="why"))
+    notify_webhook(text_to_image, run, Failed(message="why"))
 
 
 def test_a_webhook_is_told_no_secret_of_an_address(
@@ -182,13 +182,13 @@ def test_a_webhook_is_told_no_secret_of_an_address(
     url, posted = told
     monkeypatch.setenv("TLD_WEBHOOK", url)
     run = FlowRun(flow_id=uuid4(), name="a-run")
-    tell_webhook(text_to_image, run, Failed(message=f"https://me:{CANARY}@host/t.csv?key={CANARY}: HTTP 403"))
+    notify_webhook(text_to_image, run, Failed(message=f"https://me:{CANARY}@host/t.csv?key={CANARY}: HTTP 403"))
     assert posted[-1]["run"] == "a-run"
     assert posted[-1]["message"] == "https://host/t.csv?key=***: HTTP 403"
 
 
 def test_a_deployment_takes_no_secret_in_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.cli.deploy._server", lambda: "a server")
-    with pytest.raises(UserMistake, match="which a deployment would show to others") as refused:
+    with pytest.raises(UserError, match="which a deployment would show to others") as refused:
         deploy(TINY, f"download.urls=https://host/t.csv?key={CANARY}")
     assert CANARY not in str(refused.value)

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from flows.cli.export import export
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from pipeline.config.load import load_config
 from tests.support.command import tld
 from tests.support.small import TINY
@@ -56,10 +56,10 @@ def test_an_imported_model_keeps_its_scale_of_latents(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserMistake, match="no trained model for these settings"):
+    with pytest.raises(UserError, match="no trained model for these settings"):
         export(TINY, f"root={tmp_path}", out=tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    with pytest.raises(UserMistake, match=r"--out: .*thesis\.tex"):
+    with pytest.raises(UserError, match=r"--out: .*thesis\.tex"):
         export(TINY, *overrides(root), out=tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]

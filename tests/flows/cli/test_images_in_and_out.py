@@ -11,7 +11,7 @@ from PIL import Image
 
 from flows.cli.app import app
 from flows.terminal.console import prompts_and_overrides
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from pipeline.generate.png_metadata import read_settings
 from pipeline.generate.tiling import WindowError
 from tests.support.command import tld
@@ -116,7 +116,7 @@ def test_what_cannot_be_drawn_is_told_all_at_once(folder: Path) -> None:
         ("leave none of 2 prompts out, got 1", "panorama", TINY, "a", "b", "--windows", "1"),
     ]
     for says, *words in mistakes:
-        with pytest.raises((UserMistake, WindowError)) as refused:
+        with pytest.raises((UserError, WindowError)) as refused:
             run(*words)
         assert all(part in str(refused.value) for part in says.split("|")), refused.value
 

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.states import Failed
 
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.text_to_image import _may_pass
 from pipeline.stages.contract import StageFailed
 
@@ -34,7 +34,7 @@ STAYING = [
     OSError(28, "No space left on device"),
     socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
     MlflowException("INVALID_PARAMETER_VALUE"),
-    because(UserMistake("start it"), ConnectionRefusedError("nobody listens")),
+    because(UserError("start it"), ConnectionRefusedError("nobody listens")),
     because(StageFailed("too few images"), TimeoutError("no answer")),
     because(ConcurrencySlotAcquisitionError("Prefect's client has asked for minutes"), TimeoutError("no answer")),
 ]

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows.cli.sample import sample
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.tracking.logged_model import DETAILS_FILE
 from pipeline.generate.generator import load_generator
 from pipeline.generate.png_metadata import read_settings, write_picture
@@ -26,7 +26,7 @@ from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
 from tests.support.workspace import make_workspace, overrides
 from tld_model.checkpoint import save_denoiser
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 STAR, CIRCLE = "a small red star", "ein grüner Kreis ✶ auf weiß"
 QUICK = ("evaluate.steps=2", "evaluate.guidance=3", "evaluate.device=cpu")
@@ -71,7 +71,7 @@ def test_a_folder_gets_a_png_for_each_picture_and_each_is_repeated_to_the_bit(
     assert sorted(path.name for path in folder.iterdir()) == names
     generate = load_generator(Path(model), "shapes-vae", "shapes-clip", "cpu")
     for name, prompt, seed in ((names[0], STAR, 7), (names[5], CIRCLE, 9)):
-        alone = generate([prompt], [seed], Sampling(2, 3.0), "a square", (96, 64))[0]
+        alone = generate([prompt], [seed], SamplingSettings(2, 3.0), "a square", (96, 64))[0]
         np.testing.assert_array_equal(pixels(folder / name), alone)
         again = draw(like=folder / name, out=tmp_path / "again.png")
         assert again.read_bytes() == (folder / name).read_bytes()
@@ -89,7 +89,7 @@ def test_a_grid_is_repeated_and_an_option_changes_only_that(draw: Any, model: st
     changed = draw(CIRCLE, like=first, steps=3)
     assert read_settings(changed)["drawing"] == {**told["drawing"], "steps": 3, "prompts": [CIRCLE]}
     generate = load_generator(Path(model), "shapes-vae", "shapes-clip", "cpu")
-    drawn = generate([CIRCLE] * 3, [5, 6, 7], Sampling(3, 3.0, "heun"))
+    drawn = generate([CIRCLE] * 3, [5, 6, 7], SamplingSettings(3, 3.0, "heun"))
     np.testing.assert_array_equal(pixels(changed), np.asarray(picture_grid(list(drawn), [CIRCLE] * 3)))
 
 
@@ -104,7 +104,7 @@ def test_prompts_come_from_a_file_or_standard_input(draw: Any, tmp_path: Path, m
 
 def test_another_model_is_refused_unless_it_is_wanted(draw: Any, tmp_path: Path) -> None:
     first, other = draw(STAR, count=1, out=tmp_path / "first.png"), str(save_model(tmp_path / "d.safetensors", 2))
-    with pytest.raises(UserMistake, match=r"(?s)drawn with another model.*denoiser\.safetensors.*'d\.safetensors'"):
+    with pytest.raises(UserError, match=r"(?s)drawn with another model.*denoiser\.safetensors.*'d\.safetensors'"):
         draw(like=first, model=other)
     assert (pixels(draw(like=first, model=other, other_model=True)) != pixels(first)).any()
 
@@ -120,14 +120,14 @@ def test_of_a_run_any_average_draws(tmp_path: Path) -> None:
         drawn.append((tmp_path / "a.png").read_bytes())
     assert drawn[0] == drawn[1]
     assert read_settings(tmp_path / "a.png")["model"]["source"] == f"tiny, {folder.name}/denoiser.safetensors"
-    with pytest.raises(UserMistake, match="--ema 2: there is no such average"):
+    with pytest.raises(UserError, match="--ema 2: there is no such average"):
         sample(TINY, STAR, *described, ema=2, out=tmp_path / "b.png")
 
 
 def test_a_model_of_mlflow_draws_by_alias_and_version(
     draw: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserMistake, match="no run was recorded in"):
+    with pytest.raises(UserError, match="no run was recorded in"):
         draw(STAR, model="models:/tld@champion")
     root = tmp_path / "mlflow"
     root.mkdir()
@@ -136,7 +136,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
     experiment = client.create_experiment("tiny", (root / "artifacts").as_uri())
     logged = client.create_logged_model(experiment, name="denoiser")
     client.log_model_artifact(logged.model_id, model)
-    details = {"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(Sampling(2, 2.0))}
+    details = {"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(SamplingSettings(2, 2.0))}
     (tmp_path / DETAILS_FILE).write_text(json.dumps(details))
     client.log_model_artifact(logged.model_id, str(tmp_path / DETAILS_FILE))
     client.finalize_logged_model(logged.model_id, "READY")
@@ -151,7 +151,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
         assert read_settings(drawn)["model"]["source"] == uri
         assert draw(f"root={root}", like=tmp_path / "expected.png", model=uri)
     for uri in ("models:/tld@gone", "models:/other/1", "runs:/0123/denoiser"):
-        with pytest.raises(UserMistake, match="MLflow says"):
+        with pytest.raises(UserError, match="MLflow says"):
             draw(STAR, f"root={root}", model=uri)
 
 
@@ -178,7 +178,7 @@ def test_what_a_strangers_picture_tells_is_checked(
         {"prompt": STAR} if change is None else {**told, "drawing": {**told["drawing"], **change}},
         stranger,
     )
-    with pytest.raises(UserMistake) as mistake:
+    with pytest.raises(UserError) as mistake:
         draw(like=stranger, out=tmp_path / "again.png")
     assert says in str(mistake.value)
     assert str(mistake.value).replace("\n", "").isprintable()
@@ -216,15 +216,15 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
         "--out: is FILE.png for a grid",
     ):
         assert says in done.stderr
-    with pytest.raises(UserMistake, match="no prompt: say what the pictures show"):
+    with pytest.raises(UserError, match="no prompt: say what the pictures show"):
         sample(TINY, model=model)
-    with pytest.raises(UserMistake, match="--size: 100x64: this model draws in steps of 16 pixels; nearest are 96x64"):
+    with pytest.raises(UserError, match="--size: 100x64: this model draws in steps of 16 pixels; nearest are 96x64"):
         sample(TINY, STAR, model=model, size="100x64")
-    with pytest.raises(UserMistake, match="does nothing at guidance 1"):
+    with pytest.raises(UserError, match="does nothing at guidance 1"):
         sample(TINY, STAR, model=model, negative="a circle", guidance=1)
-    with pytest.raises(UserMistake, match="a grid holds up to 400 pictures, not 401; name a folder"):
+    with pytest.raises(UserError, match="a grid holds up to 400 pictures, not 401; name a folder"):
         sample(TINY, STAR, model=model, count=401)
-    with pytest.raises(UserMistake, match=r"--out: cannot write /proc/star\.png: "):
+    with pytest.raises(UserError, match=r"--out: cannot write /proc/star\.png: "):
         sample(TINY, STAR, model=model, out=Path("/proc/star.png"))
     assert not (tmp_path / "none").exists()
 

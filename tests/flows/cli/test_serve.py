@@ -22,15 +22,15 @@ from safetensors.torch import load_file
 
 from flows.orchestration.prefect_server import free_port
 from flows.serve.server import listen
-from flows.terminal.errors import UserMistake
-from pipeline.generate.generator import Generator, load_generator
-from pipeline.stages.freshness import survey
+from flows.terminal.errors import UserError
+from pipeline.generate.generator import ImageGenerator, load_generator
+from pipeline.stages.freshness import stage_statuses
 from tests.support.browser import browser_page, needs_browser
 from tests.support.command import start, tld
 from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 from tld_model.encoders.clip import load_text_encoder
 from tld_model.encoders.names import SHIPPED_ENCODERS
 from tld_model.encoders.pretrained import EncoderError
@@ -75,10 +75,10 @@ def site(workspace: tuple[Path, list[str]]) -> Iterator[int]:
         yield port
 
 
-def generator(overrides: list[str]) -> Generator:
+def generator(overrides: list[str]) -> ImageGenerator:
     from pipeline.config.load import load_config
 
-    model = survey(load_config(TINY, overrides))["train"].manifest
+    model = stage_statuses(load_config(TINY, overrides))["train"].manifest
     assert model
     return load_generator(model.file("denoiser.safetensors"), "shapes-vae", "shapes-clip", "cpu", safetensors_only=True)
 
@@ -87,7 +87,7 @@ def test_it_draws_what_the_model_draws_and_shows_its_card(site: int, workspace: 
     answer = ask(site, "POST", "/pictures", {"prompt": PROMPT, "seed": 7, "count": 3})
     assert answer.status == 200, answer.body
     first = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][0]["png"])))
-    sampling = Sampling(answer.json["steps"], answer.json["guidance"])
+    sampling = SamplingSettings(answer.json["steps"], answer.json["guidance"])
     drawn = generator(workspace[1])([PROMPT] * 2, [7, 9], sampling)
     assert np.abs(np.asarray(first).astype(int) - drawn[0]).max() <= 1
     third = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][2]["png"])))
@@ -169,11 +169,11 @@ def test_a_mistake_is_told_before_the_model_is_loaded(workspace: tuple[Path, lis
     assert done.returncode == 2, done.stdout
     assert "so the service needs --token-file" in done.stderr
     assert "Traceback" not in done.stderr
-    with pytest.raises(UserMistake, match="must be between 0 and 65535"):
+    with pytest.raises(UserError, match="must be between 0 and 65535"):
         listen("127.0.0.1", 65536)
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
-        with pytest.raises(UserMistake, match="choose another --port"):
+        with pytest.raises(UserError, match="choose another --port"):
             listen("127.0.0.1", taken.getsockname()[1])
 
 

@@ -11,8 +11,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from data_catalog.model_files import MODEL_FILE
-from flows.cli.model_source import which_model
-from flows.terminal.errors import UserMistake
+from flows.cli.model_source import resolve_model
+from flows.terminal.errors import UserError
 from flows.tracking.logged_model import DETAILS_FILE, read_details
 from flows.tracking.registry import registered_files
 from pipeline.config.load import load_config
@@ -67,11 +67,11 @@ def test_only_encoders_that_the_user_named_are_used(
     monkeypatch.setattr(socket.socket, "connect", no_network)
     overrides = small(tmp_path / "data")
     settings = load_config(TINY, overrides)
-    assert which_model(TINY, overrides, settings, "models:/x/1").vae == "shapes-vae"
+    assert resolve_model(TINY, overrides, settings, "models:/x/1").vae == "shapes-vae"
     for kind, name in (("vae", "owner/of-their-choice"), ("clip", str(tmp_path)), ("clip", "../elsewhere")):
         (model / DETAILS_FILE).write_text(json.dumps(HONEST | {kind: name}))
-        with pytest.raises(UserMistake, match=f"encode.{kind}='{name}'"):
-            which_model(TINY, overrides, settings, "models:/x/1")
+        with pytest.raises(UserError, match=f"encode.{kind}='{name}'"):
+            resolve_model(TINY, overrides, settings, "models:/x/1")
     own = [*overrides, "encode.vae=owner/of-their-choice"]
     (model / DETAILS_FILE).write_text(json.dumps(HONEST | {"vae": "owner/of-their-choice"}))
-    assert which_model(TINY, own, load_config(TINY, own), "models:/x/1").vae == "owner/of-their-choice"
+    assert resolve_model(TINY, own, load_config(TINY, own), "models:/x/1").vae == "owner/of-their-choice"

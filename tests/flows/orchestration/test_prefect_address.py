@@ -15,7 +15,7 @@ from flows.orchestration import prefect_address, prefect_watch
 from flows.orchestration.prefect_address import answers, check_address
 from flows.orchestration.prefect_server import free_port
 from flows.orchestration.prefect_watch import watched
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from tests.support.command import CANARY
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -92,7 +92,7 @@ def test_a_server_that_is_no_use_is_the_users_mistake(
 
 def mistake(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     monkeypatch.setenv("PREFECT_API_URL", url)
-    with pytest.raises(UserMistake) as told:
+    with pytest.raises(UserError) as told:
         check_address(url)
     return str(told.value)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 
 
 @contextlib.contextmanager
@@ -92,7 +92,7 @@ def test_what_another_user_keeps_to_themselves_is_told(tmp_path: Path, monkeypat
     prepare_home(tmp_path)
     database = tmp_path / "prefect.db"
     monkeypatch.setattr(os, "access", lambda path, _: path != database)
-    with pytest.raises(UserMistake, match=r"prefect\.db cannot be written by this user.*\n  chmod -R g\+rwX"):
+    with pytest.raises(UserError, match=r"prefect\.db cannot be written by this user.*\n  chmod -R g\+rwX"):
         prepare_home(tmp_path)
 
 

@@ -16,9 +16,9 @@ from flows.serve.app import Service, picture_service
 from flows.serve.card import Card
 from flows.serve.connections import MOST_CONNECTIONS, LimitedProtocol, connection_limit
 from flows.serve.guard import Access, read_access
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from tests.support.live import ask, live
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 
 class Impatient(LimitedProtocol):
@@ -34,7 +34,7 @@ class Small(LimitedProtocol):
 
 def service() -> Service:
     card = Card(name="t", model={}, data={}, encoders={}, sampling={}, scores={}, edge=8, example="")
-    return picture_service(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, Sampling(), Access(), 16)
+    return picture_service(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings(), Access(), 16)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_descriptors_are_raised_or_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     assert 0 < connection_limit() < 1024 - 64
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
-    with pytest.raises(UserMistake, match="ulimit -n"):
+    with pytest.raises(UserError, match="ulimit -n"):
         connection_limit()
 
 

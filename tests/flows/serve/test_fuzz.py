@@ -24,7 +24,7 @@ from pipeline.serving.requests import DrawingRequest
 from tests.support.generated import generated
 from tests.support.live import ask, ask_on, live
 from tests.support.untrained import untrained_generator
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +38,11 @@ def test_no_body_breaks_the_service(path: str) -> None:
     draw = draw_with(untrained_generator())
 
     def draw_in_one_step(requests: Sequence[DrawingRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
-        own = Sampling(1, requests[0].sampling.guidance)
+        own = SamplingSettings(1, requests[0].sampling.guidance)
         return draw([dataclasses.replace(request, sampling=own) for request in requests], before_step)
 
     statuses: Counter[int] = Counter()
-    with live(picture_service(draw_in_one_step, CARD, Sampling(1, 2.0), Access(), 16)) as port:
+    with live(picture_service(draw_in_one_step, CARD, SamplingSettings(1, 2.0), Access(), 16)) as port:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 
             def send(raw: bytes) -> None:

@@ -22,12 +22,12 @@ from PIL import Image
 from flows.serve.app import Service, picture_service
 from flows.serve.card import Card
 from flows.serve.guard import Access, read_access
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 CARD = Card(
     name="test",
@@ -50,7 +50,7 @@ class Studio:
         self.port = 0
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
-        self.service: Service = picture_service(self.draw, CARD, Sampling(STEPS, 2.0), access or Access(), 16)
+        self.service: Service = picture_service(self.draw, CARD, SamplingSettings(STEPS, 2.0), access or Access(), 16)
 
     def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         for done in range(requests[0].sampling.steps):
@@ -310,9 +310,9 @@ def test_a_service_that_would_be_open_does_not_start(tmp_path: Path, host: str, 
     if tokens is not None:
         file = tmp_path / "tokens.txt"
         file.write_text(tokens)
-    with pytest.raises(UserMistake, match=says):
+    with pytest.raises(UserError, match=says):
         read_access(host, file)
-    with pytest.raises(UserMistake, match="cannot read"):
+    with pytest.raises(UserError, match="cannot read"):
         read_access(host, tmp_path / "gone.txt")
     assert read_access("localhost", None).hosts >= {"localhost", "127.0.0.1"}
 

@@ -14,7 +14,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from flows.cli.app import _explain
 from flows.orchestration.prefect_server import PrefectServerError, free_port
-from flows.terminal.errors import UserMistake, at_work, cause_outside
+from flows.terminal.errors import UserError, at_work, external_cause
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.tracker import _closing
 from pipeline.stages.contract import StageFailed
@@ -23,7 +23,7 @@ from tests.support.faults import fill, small_disk
 
 
 def told_of(error: BaseException) -> str:
-    told = cause_outside(error)
+    told = external_cause(error)
     assert told
     assert told.endswith("the same command goes on from it.")
     return told
@@ -71,7 +71,7 @@ def test_a_server_that_is_gone_is_told() -> None:
     slots = ConcurrencySlotAcquisitionError("Unable to acquire concurrency slots on ['tag:gpu']")
     for lost in (no_answer.value, slots, RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")):
         assert told_of(lost).startswith("the Prefect server does not answer any more")
-    assert cause_outside(RuntimeError("of our own")) is None
+    assert external_cause(RuntimeError("of our own")) is None
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_path_that_breaks_in_the_middle_of_work_is_no_mistake_of_the_user(tmp_
         at_work(tmp_path),
     ):
         raise broken
-    with pytest.raises(UserMistake, match="typed wrong"), at_work(tmp_path):
-        raise UserMistake("typed wrong") from broken
+    with pytest.raises(UserError, match="typed wrong"), at_work(tmp_path):
+        raise UserError("typed wrong") from broken
 
 
 def test_an_error_of_ours_stays_unexpected() -> None:
-    assert cause_outside(KeyError("steps")) is None
-    assert cause_outside(RuntimeError("could not create a primitive descriptor for a convolution")) is None
+    assert external_cause(KeyError("steps")) is None
+    assert external_cause(RuntimeError("could not create a primitive descriptor for a convolution")) is None
 
 
 def test_an_error_that_tells_an_address_tells_no_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from flows.tracking.registry import Registered, contest, registered_files
+from flows.tracking.registry import Registered, compare_with_champion, registered_files
 from pipeline.generate.generator import load_generator
 from tests.support.command import tld
 from tests.support.small import TINY, small
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -58,9 +58,9 @@ def test_the_champion_loads_in_mlflow_and_draws_what_our_own_call_draws(uri: str
     pictures = model.predict(pd.DataFrame({"prompt": PROMPTS}), params={"steps": 3, "guidance": 2.0, "seed": 7})
     ours = registered_files("models:/tiny/champion", uri)
     generate = load_generator(ours.denoiser, ours.vae, ours.clip, "cpu")
-    np.testing.assert_array_equal(pictures, generate(PROMPTS, [7, 8], Sampling(3, 2.0)))
+    np.testing.assert_array_equal(pictures, generate(PROMPTS, [7, 8], SamplingSettings(3, 2.0)))
     usual = model.predict(pd.DataFrame({"prompt": PROMPTS}))
-    np.testing.assert_array_equal(usual, generate(PROMPTS, [0, 1], Sampling(4, 2.0)))  # as conf/tiny.yaml draws
+    np.testing.assert_array_equal(usual, generate(PROMPTS, [0, 1], SamplingSettings(4, 2.0)))  # as conf/tiny.yaml draws
     away = model.predict(pd.DataFrame({"prompt": PROMPTS}), params={"negative": "a blue background"})
     assert (away != usual).any()
 
@@ -98,16 +98,16 @@ def test_a_champion_is_beaten_by_more_than_chance_explains() -> None:
     present = Registered("m", "1", {"prompt_accuracy": (0.80, 0.77, 0.83), "clip_score": (30, 29, 31)}, "held out")
     for value, wins in ((0.86, True), (0.83, False), (0.70, False)):
         challenger = Registered("m", "2", {"prompt_accuracy": (value, value - 0.03, value + 0.03)}, "held out")
-        verdict = contest(challenger, present)
+        verdict = compare_with_champion(challenger, present)
         assert verdict.wins is wins, value
         assert "± 0.042" in verdict.reason  # sqrt(2) * 0.03
-    assert contest(challenger, None).wins
-    assert not contest(replace(present, scores={}), replace(present, version="0")).wins
-    elsewhere = contest(replace(present, version="2", reference="others"), present)
+    assert compare_with_champion(challenger, None).wins
+    assert not compare_with_champion(replace(present, scores={}), replace(present, version="0")).wins
+    elsewhere = compare_with_champion(replace(present, version="2", reference="others"), present)
     assert not elsewhere.wins
     assert "other held-out pictures" in elsewhere.reason
     by_clip = Registered("m", "2", {"clip_score": (33, 32, 34)}, "held out")
-    assert contest(by_clip, present).wins, "what both have decides"
+    assert compare_with_champion(by_clip, present).wins, "what both have decides"
 
 
 def test_a_gate_missed_by_a_kill_is_passed_by_a_rerun_and_what_was_promoted_by_hand_stands(

@@ -17,7 +17,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from data_catalog.model_files import MODEL_FILE
-from flows.terminal.errors import UserMistake
+from flows.terminal.errors import UserError
 from flows.tracking.local_store import sqlite_url
 from flows.tracking.logged_model import DETAILS_FILE
 from flows.tracking.open_runs import OpenRuns, end_abandoned
@@ -26,7 +26,7 @@ from flows.tracking.store import RecordUnusable, Store, open_client, open_store
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from tests.support.small import TINY, small
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_models_load_after_a_move(config: RunConfig, tmp_path: Path, monkeypatch
     (tmp_path / "model").mkdir()
     (tmp_path / "model/MLmodel").write_text("flavors: {}\n")
     (tmp_path / "model" / DETAILS_FILE).write_text(
-        json.dumps({"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(Sampling(4, 2.0))})
+        json.dumps({"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(SamplingSettings(4, 2.0))})
     )
     (tmp_path / "model" / MODEL_FILE).write_bytes(b"weights")
     model = store.client.create_logged_model(store.experiment_id, name="denoiser")
@@ -149,7 +149,7 @@ def test_a_root_may_have_any_name(name: str, tmp_path: Path, empty_record: Path)
 def test_a_deleted_experiment_is_named_with_both_ways_out(config: RunConfig) -> None:
     store = open_store(config)
     store.client.delete_experiment(store.experiment_id)
-    with pytest.raises(UserMistake, match="was deleted in MLflow") as told:
+    with pytest.raises(UserError, match="was deleted in MLflow") as told:
         open_store(config)
     assert f"mlflow experiments restore --experiment-id {store.experiment_id}" in str(told.value)
     assert "name=" in str(told.value)
@@ -200,7 +200,7 @@ def test_a_store_that_cannot_be_used_is_the_users_mistake(
     uri: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(UserMistake, match="MLflow cannot use MLFLOW_TRACKING_URI=") as told:
+    with pytest.raises(UserError, match="MLflow cannot use MLFLOW_TRACKING_URI=") as told:
         open_store(config)
     assert "canary" not in str(told.value)
 

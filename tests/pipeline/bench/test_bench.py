@@ -14,7 +14,7 @@ from pipeline.bench.bench import bench
 from pipeline.bench.measure import largest_batch, memory
 from pipeline.bench.synthetic_data import NoRoom, write_encodings
 from pipeline.config.load import load_config
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from tests.support.command import tld
 from tests.support.small import TINY, small
@@ -76,7 +76,7 @@ def test_a_batch_is_as_large_as_wanted_or_as_time_allows(monkeypatch: pytest.Mon
 def test_pages_of_taken_pairs_do_not_stay_in_this_process(tmp_path: Path) -> None:
     model = MODEL.model_copy(update={"latent_size": 64})  # 16 KiB a pair
     encodings = write_encodings(tmp_path, 4000, model)
-    pairs, split = open_pairs(encodings), split_pairs(encodings, 0.02)
+    pairs, split = open_dataset(encodings), split_pairs(encodings, 0.02)
     assert isinstance(pairs.shards[0].latents.base, mmap.mmap)
     before = memory().mapped
     for numbers in np.array_split(split.train, 40):
@@ -88,7 +88,7 @@ def test_pages_of_taken_pairs_do_not_stay_in_this_process(tmp_path: Path) -> Non
 
 def test_made_up_encodings_have_the_text_that_the_model_takes(tmp_path: Path) -> None:
     model = MODEL.model_copy(update={"text": "tokens"})
-    batch = open_pairs(write_encodings(tmp_path, 1000, model), "tokens").take(np.arange(64))
+    batch = open_dataset(write_encodings(tmp_path, 1000, model), "tokens").take(np.arange(64))
     assert batch.text.shape[0::2] == (64, model.text_dim)
     assert batch.text.shape[1] <= 77
     assert len(set(batch.text.any(dim=2).sum(dim=1).tolist())) > 10, "captions of many lengths"

@@ -13,7 +13,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import settings_that_matter
+from pipeline.stages.freshness import settings_of_output
 from tests.support.small import TINY, small
 
 
@@ -31,7 +31,7 @@ def test_workers_of_the_engine_are_those_of_stages_that_say_no_number(tmp_path: 
 def test_an_engine_makes_nothing_stale(tmp_path: Path) -> None:
     local, ray = run_with(tmp_path), run_with(tmp_path, "kind=ray", "workers=7", "gpus_per_worker=1")
     for stage in ("download", "encode"):
-        assert settings_that_matter(STAGES[stage], local) == settings_that_matter(STAGES[stage], ray)
+        assert settings_of_output(STAGES[stage], local) == settings_of_output(STAGES[stage], ray)
 
 
 def test_ray_that_is_not_installed_is_said_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.preflight import check_run
 from pipeline.stages.contract import MapShards
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from tests.pipeline.compute.test_worker_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
@@ -119,7 +119,7 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     launch = {"train.launch.nodes": 2, "train.launch.rendezvous": f"127.0.0.1:{port}"}
     there = {"engine.kind": "ray", "engine.address": engine.address, "train__device": "cpu", "train__lr": 2e-3}
     config = load_config(TINY, overrides(tmp_path, **there, **launch))
-    encodings = survey(config)["encode"].manifest
+    encodings = stage_statuses(config)["encode"].manifest
     assert encodings
     track = RememberingTracker()
     work = partial(train_on_nodes, encodings, config, track)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.compute.rendezvous import Meeting, Nodes, NodesApart, joined_nodes, meeting_of
+from pipeline.compute.rendezvous import Nodes, NodesApart, Rendezvous, node_group, rendezvous_of
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig
 from pipeline.preflight import check_run
 from pipeline.train.job import TrainJob
-from pipeline.train.stage import train_along
+from pipeline.train.stage import join_training
 from tests.support.small import TINY, small
 
 WAIT_S = 20
@@ -29,8 +29,8 @@ def launch() -> LaunchConfig:
 
 
 @pytest.fixture
-def meeting(launch: LaunchConfig) -> Iterator[Meeting]:
-    with meeting_of(launch) as meeting:
+def meeting(launch: LaunchConfig) -> Iterator[Rendezvous]:
+    with rendezvous_of(launch) as meeting:
         yield meeting
 
 
@@ -49,16 +49,16 @@ def heard_by(nodes: Nodes, silence_s: float = 30) -> str:
     return lost
 
 
-def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(launch: LaunchConfig, meeting: Meeting) -> None:
+def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(launch: LaunchConfig, meeting: Rendezvous) -> None:
     told: list[str] = []
     waited: list[int] = []
 
     def take_part() -> None:
-        with meeting_of(launch) as again, joined_nodes(launch, again, leads=False) as other:
+        with rendezvous_of(launch) as again, node_group(launch, again, leads=False) as other:
             told.append(f"{again.hosted_here} {other.number} {other.job()}")
             other.ready()
 
-    with joined_nodes(launch, meeting, leads=True) as leader:
+    with node_group(launch, meeting, leads=True) as leader:
         assert meeting.hosted_here
         taking_part = aside(take_part)
         leader.share("job.json", waited.append)
@@ -68,22 +68,22 @@ def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(launch: LaunchCo
     assert set(waited) == {1}
 
 
-def test_who_is_one_too_many_or_would_lead_too_is_refused(launch: LaunchConfig, meeting: Meeting) -> None:
-    with joined_nodes(launch, meeting, leads=False) as other:
+def test_who_is_one_too_many_or_would_lead_too_is_refused(launch: LaunchConfig, meeting: Rendezvous) -> None:
+    with node_group(launch, meeting, leads=False) as other:
         with pytest.raises(NodesApart, match=r"2 nodes are at 127\.0\.0\.1:\d+ already"):
-            joined_nodes(launch, meeting, leads=False).__enter__()
+            node_group(launch, meeting, leads=False).__enter__()
         assert other.store
         other.store.set("leader", "elsewhere/1")
         with pytest.raises(NodesApart, match="another training is led at"):
-            joined_nodes(launch, meeting, leads=True).__enter__()
+            node_group(launch, meeting, leads=True).__enter__()
 
 
-def test_a_failure_is_heard_of(launch: LaunchConfig, meeting: Meeting) -> None:
+def test_a_failure_is_heard_of(launch: LaunchConfig, meeting: Rendezvous) -> None:
     def fail() -> None:
-        with pytest.raises(ValueError, match="no disk"), joined_nodes(launch, meeting, leads=False):
+        with pytest.raises(ValueError, match="no disk"), node_group(launch, meeting, leads=False):
             raise ValueError("no disk\nand more")
 
-    with joined_nodes(launch, meeting, leads=True) as leader:
+    with node_group(launch, meeting, leads=True) as leader:
         failing = aside(fail)
         with pytest.raises(NodesApart, match=rf"^node 2 of 2 \({socket.gethostname()}\) failed: no disk$"):
             leader.share("job.json", lambda _: None)
@@ -91,15 +91,15 @@ def test_a_failure_is_heard_of(launch: LaunchConfig, meeting: Meeting) -> None:
     assert not failing.is_alive()
 
 
-def test_silence_is_noticed(launch: LaunchConfig, meeting: Meeting) -> None:
-    with joined_nodes(launch, meeting, leads=False) as other, joined_nodes(launch, meeting, leads=True) as leader:
+def test_silence_is_noticed(launch: LaunchConfig, meeting: Rendezvous) -> None:
+    with node_group(launch, meeting, leads=False) as other, node_group(launch, meeting, leads=True) as leader:
         other.leave()  # without a word
         assert "is gone: its command was killed, or its machine or network is down" in heard_by(leader, silence_s=1)
 
 
 def test_the_end_of_the_command_that_would_lead_is_noticed(launch: LaunchConfig) -> None:
-    with meeting_of(launch) as meeting:
-        joining = joined_nodes(launch, meeting, leads=False)
+    with rendezvous_of(launch) as meeting:
+        joining = node_group(launch, meeting, leads=False)
         other = joining.__enter__()
     with pytest.raises(NodesApart, match=f"the command that leads at {meeting} ended"):
         other.job()
@@ -107,7 +107,7 @@ def test_the_end_of_the_command_that_would_lead_is_noticed(launch: LaunchConfig)
 
 
 def test_a_node_that_was_told_something_else_ends_the_training(
-    launch: LaunchConfig, meeting: Meeting, tmp_path: Path
+    launch: LaunchConfig, meeting: Rendezvous, tmp_path: Path
 ) -> None:
     config = load_config(TINY, [*small(tmp_path), f"train.launch.rendezvous={meeting}", "train.launch.nodes=2"])
     theirs = config.train.model_copy(update={"lr": 0.5})
@@ -117,9 +117,9 @@ def test_a_node_that_was_told_something_else_ends_the_training(
 
     def train_with_another_rate() -> None:
         with pytest.raises(ConfigError, match=r"other settings:\n  train.lr is 0.001 here, 0.5 there$"):
-            train_along(config, meeting, told.append)
+            join_training(config, meeting, told.append)
 
-    with joined_nodes(launch, meeting, leads=True) as leader:
+    with node_group(launch, meeting, leads=True) as leader:
         training = aside(train_with_another_rate)
         with pytest.raises(NodesApart, match="failed: the leading node was given other settings"):
             leader.share(str(tmp_path / "job.json"), lambda _: None)
@@ -146,6 +146,6 @@ def test_a_setting_that_lies_deeper_is_found() -> None:
 
 def test_a_node_alone_loses_nobody_however_long_it_takes() -> None:
     launch = LaunchConfig()
-    with meeting_of(launch) as meeting, joined_nodes(launch, meeting, leads=True) as nodes:
+    with rendezvous_of(launch) as meeting, node_group(launch, meeting, leads=True) as nodes:
         nodes._answered_at -= 3600
         assert nodes.lost() == ""

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.dataset.caption_sampling import CaptionColumnError, CaptionDraw, caption_draw, wrong_weights
+from pipeline.dataset.caption_sampling import CaptionColumnError, CaptionSampler, caption_sampler, wrong_weights
 
 COLUMNS = ("caption", "alt", "recaptioned")
 
 
-def drawn(draw: CaptionDraw, columns: list[int], numbers: np.ndarray, epoch: int = 0) -> np.ndarray:
+def drawn(draw: CaptionSampler, columns: list[int], numbers: np.ndarray, epoch: int = 0) -> np.ndarray:
     """Places of the captions drawn for pairs that all have captions of these columns."""
     there = np.tile(columns, (len(numbers), 1))
     return draw.choose(there, draw.uniform(numbers, np.full(len(numbers), epoch)))
 
 
 def test_captions_come_as_often_as_their_weights_say() -> None:
-    draw = caption_draw(COLUMNS, {"alt": 0, "recaptioned": 3}, seed=5)
+    draw = caption_sampler(COLUMNS, {"alt": 0, "recaptioned": 3}, seed=5)
     assert draw
     numbers = np.arange(40_000)
     shares = np.bincount(drawn(draw, [0, 1, 2], numbers), minlength=3) / len(numbers)
     np.testing.assert_allclose(shares, [0.25, 0, 0.75], atol=0.01)
-    without_main_weight = caption_draw(COLUMNS, {"caption": 0}, seed=5)
+    without_main_weight = caption_sampler(COLUMNS, {"caption": 0}, seed=5)
     assert without_main_weight
     shares = np.bincount(drawn(without_main_weight, [0, 2, -1], numbers), minlength=3) / len(numbers)
     assert list(shares) == [0, 1, 0], "the column -1 is none"
@@ -30,8 +30,8 @@ def test_captions_come_as_often_as_their_weights_say() -> None:
 
 
 def test_a_draw_follows_from_seed_epoch_and_pair_alone_and_is_another_with_each() -> None:
-    draw = caption_draw(COLUMNS, {}, seed=1)
-    other = caption_draw(COLUMNS, {}, seed=2)
+    draw = caption_sampler(COLUMNS, {}, seed=1)
+    other = caption_sampler(COLUMNS, {}, seed=2)
     assert draw
     assert other
     numbers = np.arange(3000)
@@ -42,9 +42,9 @@ def test_a_draw_follows_from_seed_epoch_and_pair_alone_and_is_another_with_each(
 
 
 def test_nothing_is_drawn_where_there_is_one_caption_and_wrong_weights_are_told() -> None:
-    assert caption_draw(("caption",), {"caption": 2}, seed=0) is None
+    assert caption_sampler(("caption",), {"caption": 2}, seed=0) is None
     assert wrong_weights(COLUMNS, {"alt": 2.0}) is None
     with pytest.raises(CaptionColumnError, match=r"no such caption column: al; the captions come from caption, alt"):
-        caption_draw(COLUMNS, {"al": 2}, seed=0)
+        caption_sampler(COLUMNS, {"al": 2}, seed=0)
     with pytest.raises(CaptionColumnError, match="all captions have the weight 0"):
-        caption_draw(COLUMNS, dict.fromkeys(COLUMNS, 0), seed=0)
+        caption_sampler(COLUMNS, dict.fromkeys(COLUMNS, 0), seed=0)

@@ -18,17 +18,17 @@ from pyarrow import parquet
 
 from data_catalog.excluded_rows import dropped_keys
 from data_catalog.storage.manifest import Manifest
-from data_catalog.storage.shard_reuse import Adopt, adopt_nothing, adopt_shard
+from data_catalog.storage.shard_reuse import ReuseShard, reuse_nothing, reuse_shard
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.run import RunConfig
-from pipeline.download.outcomes import failed_for_now
+from pipeline.download.outcomes import retryable_rows
 from pipeline.download.shard_downloader import ShardDownloader
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.excluded_rows import dropped_rows
 from pipeline.stages.contract import StageFailed
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
@@ -135,18 +135,18 @@ def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path:
         assert sorted(web.asked) == ["/9.jpg"]
         assert last.figures["account"]["failed"] == {"HTTP 404": 2}
         assert last.figures["may_pass"] == 0
-        assert survey(config)["download"].state == "fresh"
+        assert stage_statuses(config)["download"].state == "fresh"
         (last.folder / "manifest.json").unlink()
         assert run(config).digest == last.digest, "a run that was stopped behind a retry finds its shards again"
 
 
-def run_encode(config: RunConfig, images: Manifest, adopt: Adopt = adopt_shard) -> Manifest:
+def run_encode(config: RunConfig, images: Manifest, adopt: ReuseShard = reuse_shard) -> Manifest:
     track = RememberingTracker()
     return run_stage(
         "encode",
         config,
         {"download": images},
-        adopt is adopt_nothing,
+        adopt is reuse_nothing,
         track,
         lambda out: encode(images, config.encode, out, track, map_here, adopt),
     )
@@ -159,7 +159,7 @@ def test_further_captions_are_asked_again_with_their_row(tmp_path: Path) -> None
         for row, cause in enumerate(("HTTP 404", "HTTP 503"))
     ]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "00000.parquet")
-    (again,) = failed_for_now(tmp_path, ["00000"], 10)
+    (again,) = retryable_rows(tmp_path, ["00000"], 10)
     assert again.pairs.to_pylist() == [{name: rows[1][name] for name in again.pairs.column_names}]
     assert "more_captions" in again.pairs.column_names
 
@@ -182,7 +182,7 @@ def test_a_table_that_grew_costs_only_what_is_new(tmp_path: Path) -> None:
         web.asked.clear()
         assert run(alone).digest == after.digest, "the same as one that was made at once"
         assert run_encode(alone, run(alone)).digest == encoded_after.digest
-        again = run_encode(large, after, adopt_nothing)
+        again = run_encode(large, after, reuse_nothing)
         assert again.digest == encoded_after.digest
         assert not again.file("00000.npz").samefile(encoded_before.file("00000.npz")), "forced: made again"
 
@@ -197,7 +197,7 @@ def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
         last = images.shards[-1]
         told = [pair.key for pair in read_image_pairs(images.file(f"{last.name}.tar")) if "1" in pair.url]
         assert dropped_keys(images.folder, last.name) <= set(told)
-        everything = list(dropped_rows(config.download, survey(config)))
+        everything = list(dropped_rows(config.download, stage_statuses(config)))
         account = images.figures["account"]
         lost = sum(sum(account[kind].values()) for kind in ("rejected", "failed", "dropped"))
         assert len(everything) == lost

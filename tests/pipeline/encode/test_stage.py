@@ -19,7 +19,7 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest, write_manifest
 from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.encode import EncodeConfig
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.encode.image_batches import in_lanes, packed_batches, unpack
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.encode.stage import encode
@@ -204,7 +204,7 @@ def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Mani
         write_manifest(manifest)  # through JSON, as training reads it
         read = read_manifest(tmp_path / name)
         assert read
-        back = open_pairs(read).take(np.arange(12)).latents
+        back = open_dataset(read).take(np.arange(12)).latents
         assert (back - latents).abs().max().item() <= read.figures["quantization_bound"] * 1.001
         assert read.figures["clipped_fraction"] == 0
 

@@ -16,8 +16,8 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
-from pipeline.dataset.caption_sampling import caption_draw
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.caption_sampling import caption_sampler
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from tests.support import pictures as web
@@ -69,16 +69,16 @@ def test_the_states_of_tokens_are_stored_without_padding_beside_what_is_stored_a
 def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(images: Manifest, tmp_path: Path) -> None:
     manifest = encoded(tmp_path, images, text="tokens")
     numbers = np.array([20, 0, 11, 12])
-    batch = open_pairs(manifest, "tokens").take(numbers)
+    batch = open_dataset(manifest, "tokens").take(numbers)
     assert batch.text.shape == (4, manifest.figures["longest_caption"], 128)
     captions = pd.concat(pd.read_parquet(tmp_path / f"0000{shard}.parquet") for shard in range(2))["caption"].iloc
     wanted = load_text_encoder("shapes-clip", "cpu", "tokens")([captions[number] for number in numbers])
     torch.testing.assert_close(batch.text[:, : wanted.shape[1]], wanted, atol=2e-2, rtol=0)
     assert torch.equal(batch.text.any(dim=2)[:, : wanted.shape[1]], wanted.any(dim=2))
     assert not batch.text[:, wanted.shape[1] :].any()
-    assert open_pairs(manifest).take(numbers).text.shape == (4, 64)
+    assert open_dataset(manifest).take(numbers).text.shape == (4, 64)
     with pytest.raises(EncodingsError, match=r"holds no token-level text: set encode\.text=tokens"):
-        open_pairs(manifest.model_copy(update={"figures": {}}), "tokens")
+        open_dataset(manifest.model_copy(update={"figures": {}}), "tokens")
 
 
 def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(images: Manifest, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(images: Man
     before = {row["key"]: number for number, row in enumerate(_rows(everything))}
     numbers = np.array([before[row["key"]] for row in _rows(kept)])
     assert len(numbers) < 21
-    ours, theirs = (open_pairs(output, "tokens") for output in (kept, everything))
+    ours, theirs = (open_dataset(output, "tokens") for output in (kept, everything))
     np.testing.assert_array_equal(ours.take(np.arange(len(numbers))).text[:, :9], theirs.take(numbers).text[:, :9])
 
 
@@ -141,9 +141,9 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
     np.testing.assert_array_equal(first.text[7], first.text[9])
 
     # Main captions unless epochs are told; then one of those that a pair has.
-    draw = caption_draw(("text", "alt", "long"), {"text": 0}, seed=3)
+    draw = caption_sampler(("text", "alt", "long"), {"text": 0}, seed=3)
     for form in ("pooled", "tokens"):
-        batches, encode_text = open_pairs(manifest, form), load_text_encoder("shapes-clip", "cpu", form)
+        batches, encode_text = open_dataset(manifest, form), load_text_encoder("shapes-clip", "cpu", form)
         numbers = np.arange(8)
         _same(batches.take(numbers).text, encode_text(captions[:8]))
         drawing = replace(batches, draw=draw)

@@ -11,7 +11,7 @@ from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import ComparisonError, Row, Run, compare
 from pipeline.evaluate.comparison_page import config_differences, write_comparison
 from pipeline.scoring.bootstrap import Estimate
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
@@ -41,7 +41,7 @@ def page(root: Path, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def run_of(config: RunConfig, name: str) -> Run:
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model

@@ -21,7 +21,7 @@ from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.stage import evaluate
 from pipeline.scoring.image_scores import load_judged, save_judged
 from pipeline.stages.contract import StageFailed
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
@@ -30,7 +30,7 @@ from tests.support.workspace import make_workspace
 
 
 def report_of(config: RunConfig, force: bool = False) -> Manifest:
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
@@ -66,7 +66,7 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: 
 
 
 def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
@@ -135,13 +135,13 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: R
     assert "In all " in page
     assert "an\nhour" not in page
     assert "Ways to sample" not in page
-    model = survey(config)["train"].manifest
+    model = stage_statuses(config)["train"].manifest
     assert model
     folder = Workspace(config.folder).sweep(model.fingerprint)
     folder.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "sweep.png")
     priced = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"price_per_hour": 3600.0})})
-    assert survey(priced)["evaluate"].state == "fresh", "a price changes no score"
+    assert stage_statuses(priced)["evaluate"].state == "fresh", "a price changes no score"
     again = report_of(priced, force=True)
     assert again.digest == report.digest
     page = again.file("report.html").read_text()
@@ -151,7 +151,7 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: R
 
 @pytest.mark.parametrize("name", ["00000.npz", "00001.parquet"])
 def test_encodings_with_a_flipped_bit_are_not_judged(config: RunConfig, name: str) -> None:
-    encodings = survey(config)["encode"].manifest
+    encodings = stage_statuses(config)["encode"].manifest
     assert encodings
     path = encodings.file(name)
     whole = path.read_bytes()

@@ -13,41 +13,41 @@ from data_catalog.images import Pictures
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.held_out_samples import Held, Models, load_models, sample_held_out
-from pipeline.evaluate.sweep import Point, Sweep, Way, fastest_of_the_best, sweep, sweep_folder, ways
+from pipeline.evaluate.held_out_samples import HeldOutSet, Models, load_models, sample_held_out
+from pipeline.evaluate.sweep import Point, SamplingVariant, Sweep, fastest_on_par, sweep, sweep_folder, variants
 from pipeline.evaluate.sweep_page import write_sweep
 from pipeline.scoring.bootstrap import bootstrap
-from pipeline.scoring.metrics import mean_of
+from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.browser import needs_browser
 from tests.support.command import tld
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace, overrides
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 
 def point(steps: int, latency_s: float, right: int, of: int = 200) -> Point:
     """So many of the pictures are right: always the first, so that points differ in the same prompts."""
     rows = (np.arange(of) < right).astype(float)
-    return Point(Way(Sampling(steps), 0), latency_s, rows, bootstrap(mean_of(rows), of))
+    return Point(SamplingVariant(SamplingSettings(steps), 0), latency_s, rows, bootstrap(mean_statistic(rows), of))
 
 
 def test_the_fastest_that_chance_cannot_tell_from_the_best_is_recommended() -> None:
     best, nearly, worse = point(20, 2.0, 180), point(10, 1.0, 178), point(5, 0.5, 150)
-    assert fastest_of_the_best([best, nearly, worse]) is nearly
-    assert fastest_of_the_best([best, worse]) is best
+    assert fastest_on_par([best, nearly, worse]) is nearly
+    assert fastest_on_par([best, worse]) is best
     swept = Sweep("prompt_accuracy", [best, nearly, worse, point(10, 3.0, 179)], best.way, nearly)
     assert swept.front == [worse, nearly, best]
 
 
 def test_every_combination_is_a_way_and_the_runs_own_is_among_them(workspace: RunConfig) -> None:
-    made = ways(workspace.evaluate, (1, 2), (4, 5), ("heun", "dpmpp_2m"), (0,))
+    made = variants(workspace.evaluate, (1, 2), (4, 5), ("heun", "dpmpp_2m"), (0,))
     assert len(made) == 8
-    assert made[0].sampling == workspace.evaluate.sampling == Sampling(4, 2.0)
-    assert len(ways(workspace.evaluate, (1,), (5,), ("heun",), (0,))) == 2
+    assert made[0].sampling == workspace.evaluate.sampling == SamplingSettings(4, 2.0)
+    assert len(variants(workspace.evaluate, (1,), (5,), ("heun",), (0,))) == 2
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 def outputs(config: RunConfig) -> tuple[Manifest, Manifest]:
-    statuses = survey(config)
+    statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
@@ -66,7 +66,7 @@ def outputs(config: RunConfig) -> tuple[Manifest, Manifest]:
 @pytest.fixture(scope="module")
 def swept(workspace: RunConfig) -> Sweep:
     encodings, model = outputs(workspace)
-    wanted = ways(workspace.evaluate, (1, 2), (2, 4), ("dpmpp_2m",), (0,))
+    wanted = variants(workspace.evaluate, (1, 2), (2, 4), ("dpmpp_2m",), (0,))
     return sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
 
 
@@ -104,14 +104,14 @@ def test_each_point_is_drawn_with_its_own_average_though_others_are_known(
         loaded.append(settings.ema)
         return load_models(encodings, model, settings.model_copy(update={"ema": 0}))
 
-    def draw(models: Models, held: Held, settings: EvaluateConfig, track: ShowsProgress) -> Pictures:
+    def draw(models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress) -> Pictures:
         drawn.append((settings.ema, loaded[-1]))
         return sample_held_out(models, held, settings, track)
 
     monkeypatch.setattr("pipeline.evaluate.sweep.load_models", load)
     monkeypatch.setattr("pipeline.evaluate.sweep.sample_held_out", draw)
     for guidance in ((7.0,), (7.0, 8.0)):
-        wanted = [Way(Sampling(2, scale), ema) for scale in guidance for ema in (0, 1)]
+        wanted = [SamplingVariant(SamplingSettings(2, scale), ema) for scale in guidance for ema in (0, 1)]
         sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
     assert len(drawn) == 4
     assert all(asked == had for asked, had in drawn)

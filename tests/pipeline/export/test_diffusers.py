@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.export.bundle_source import one_file
+from pipeline.export.bundle_source import bundle_source
 from pipeline.export.diffusers import ExportError, check_target, export_diffusers
 from pipeline.export.model_card import Usage, card_of_weights
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from tests.support import load_exports
 from tests.support.untrained import untrained_generator
-from tld_model.config import DenoiserConfig, Sampling
+from tld_model.config import DenoiserConfig, SamplingSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_text_encoder
 from tld_model.sampler import guided, noise_levels, sample
@@ -36,7 +36,7 @@ SEEDS = [7, 11]
 USUAL = EvaluateConfig(steps=3, guidance=2.0, guidance_interval=(0.2, 0.9))
 
 
-def other_generator() -> Generator:
+def other_generator() -> ImageGenerator:
     """By token, predicts v, for inpainting, and of another scale of latents, as imported ones are."""
     base = untrained_generator()
     torch.manual_seed(1)
@@ -45,15 +45,15 @@ def other_generator() -> Generator:
     denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=text_encoder.dim, width=64, layers=1, **options)).eval()
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    return Generator(denoiser, text_encoder, replace(base.codec, scaling_factor=0.125, shift=0.5), "cpu")
+    return ImageGenerator(denoiser, text_encoder, replace(base.codec, scaling_factor=0.125, shift=0.5), "cpu")
 
 
 @dataclass(frozen=True)
 class Exported:
     """Two exports, what drew them here, and what diffusers made of them elsewhere."""
 
-    pooled: Generator
-    tokens: Generator
+    pooled: ImageGenerator
+    tokens: ImageGenerator
     folder: Path
     made: dict[str, NDArray[Any]]
 
@@ -83,7 +83,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 ASKED = {"num_inference_steps": 4, "guidance_scale": 1.5, "solver": "heun", "guidance_interval": [0.0, 1.0]}
 
 
-def card_of(generate: Generator) -> Any:
+def card_of(generate: ImageGenerator) -> Any:
     encoders = {"vae": "shapes-vae", "clip": "shapes-clip"}
     return lambda usage: card_of_weights(generate.denoiser.config, 1, encoders, "untrained", usage)
 
@@ -97,8 +97,8 @@ def run_elsewhere(jobs: list[dict[str, Any]], root: Path) -> None:
 
 
 def drawn_here(
-    generate: Generator,
-    sampling: Sampling,
+    generate: ImageGenerator,
+    sampling: SamplingSettings,
     prompts: Sequence[str],
     negative: str = "",
     seeds: Sequence[int] = SEEDS,
@@ -122,8 +122,8 @@ def drawn_here(
     return pictures
 
 
-def here(usual: EvaluateConfig = USUAL) -> Sampling:
-    return Sampling(usual.steps, usual.guidance, usual.solver, usual.guidance_interval)
+def here(usual: EvaluateConfig = USUAL) -> SamplingSettings:
+    return SamplingSettings(usual.steps, usual.guidance, usual.solver, usual.guidance_interval)
 
 
 def test_the_same_seed_gives_the_same_picture(exported: Exported) -> None:
@@ -141,7 +141,7 @@ def test_so_do_models_of_another_kind(exported: Exported) -> None:
 
 
 def test_a_call_says_how_to_sample(exported: Exported) -> None:
-    expected = drawn_here(exported.pooled, Sampling(4, 1.5, "heun"), PROMPTS[:1] * 2)
+    expected = drawn_here(exported.pooled, SamplingSettings(4, 1.5, "heun"), PROMPTS[:1] * 2)
     assert np.array_equal(exported.made["asked"], expected)
 
 
@@ -167,11 +167,11 @@ def test_the_example_of_the_card_runs(exported: Exported) -> None:
 
 def test_the_code_is_ours_and_needs_none_of_ours() -> None:
     for module in ("pipeline.export.diffusers_pipeline", "pipeline.export.diffusers_transformer"):
-        text = one_file(module)
+        text = bundle_source(module)
         compile(text, module, "exec")
         assert "\nfrom tld_model" not in text
         assert "\nfrom pipeline" not in text
-    assert "def solve_dpmpp_2m(" in one_file("pipeline.export.diffusers_pipeline")
+    assert "def solve_dpmpp_2m(" in bundle_source("pipeline.export.diffusers_pipeline")
 
 
 def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from huggingface_hub import EvalResult, ModelCard
 
 from data_catalog.storage.manifest import Manifest
 from pipeline.export.model_card import Usage, model_card, public_name
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.workspace import make_workspace
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Manifest]:
-    statuses = survey(make_workspace(tmp_path_factory.mktemp("card") / "data"))
+    statuses = stage_statuses(make_workspace(tmp_path_factory.mktemp("card") / "data"))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model

@@ -11,19 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.generate.generator import Generator, SizeError
+from pipeline.generate.generator import ImageGenerator, SizeError
 from tests.support.command import REPOSITORY
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
-from tld_model.config import DenoiserConfig, Sampling, SolverName, TextForm
+from tld_model.config import DenoiserConfig, SamplingSettings, SolverName, TextForm
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_text_encoder
 
 PROMPTS = ["a star", "a large green circle in the bottom right on a white background", "红"]
-SAMPLING = Sampling(steps=3, guidance=3.0)
+SAMPLING = SamplingSettings(steps=3, guidance=3.0)
 
 
-def generator(form: TextForm) -> Generator:
+def generator(form: TextForm) -> ImageGenerator:
     generate = untrained_generator()
     if form == "pooled":
         return generate
@@ -52,7 +52,7 @@ def test_the_calls_of_the_model_are_counted(
     solver: SolverName, calls_of_each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.generate.generator._TOGETHER_ON_CPU", 2)
-    sampling, calls = Sampling(3, 2.0, solver), []
+    sampling, calls = SamplingSettings(3, 2.0, solver), []
     parts = list(untrained_generator().draw(PROMPTS, None, sampling, after_call=lambda: calls.append(1)))
     assert [len(part) for part in parts] == [2, 1]
     assert sampling.model_calls == calls_of_each

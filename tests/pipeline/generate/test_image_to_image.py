@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 
 from pipeline.generate.image_to_image import PictureError, image_to_image, levels_from
 from tests.support.untrained import untrained_generator
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 from tld_model.sampler import noise_levels
 
-SAMPLING = Sampling(steps=4)
+SAMPLING = SamplingSettings(steps=4)
 CAPTIONS = ["a small red star", "a large blue circle"]
 
 

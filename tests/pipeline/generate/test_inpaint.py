@@ -5,15 +5,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_to_image import PictureError
 from pipeline.generate.inpaint import inpaint
 from tests.support.untrained import untrained_generator
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 from tld_model.encoders.clip import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
-SAMPLING = Sampling(steps=2)
+SAMPLING = SamplingSettings(steps=2)
 BOTH = pytest.mark.parametrize("inpainting", [False, True])
 CAPTIONS = ["a small red star", "a large blue circle"]
 
@@ -83,7 +83,7 @@ def test_a_perfect_denoiser_paints_what_was_there() -> None:
             return truth.expand_as(noisy)
 
     encoders = load_text_encoder("shapes-clip", "cpu"), load_image_codec("shapes-vae", "cpu")
-    perfect = Generator(Perfect(), *encoders, "cpu")  # type: ignore[arg-type]  # stands for a Denoiser
+    perfect = ImageGenerator(Perfect(), *encoders, "cpu")  # type: ignore[arg-type]  # stands for a Denoiser
     painted = inpaint(perfect, ["a star"], given, paint, [1], SAMPLING)[0]
     off = np.abs(painted.astype(int) - generate.decode(truth)[0])[paint]
     assert off.mean() < 5, "beside what it knows, which the encoder saw without what is under the paint"
@@ -103,6 +103,6 @@ def test_a_picture_or_a_mask_or_a_strength_that_does_not_fit_is_refused() -> Non
 def test_a_model_that_is_only_held_paints_again_from_level_0_7(inpainting: bool, calls: int) -> None:
     generate, levels = untrained_generator(inpainting=inpainting), list[float]()
     generate.denoiser.register_forward_pre_hook(lambda _, inputs: levels.append(float(inputs[1][0])))
-    inpaint(generate, ["a star"], picture(), square(), [1], Sampling(steps=10))
+    inpaint(generate, ["a star"], picture(), square(), [1], SamplingSettings(steps=10))
     assert len(levels) == calls
     assert levels[10:11] == ([] if inpainting else [pytest.approx(0.7)])

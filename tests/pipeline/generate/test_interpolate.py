@@ -9,9 +9,9 @@ import torch
 
 from pipeline.generate.interpolate import interpolate, slerp
 from tests.support.untrained import untrained_generator
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
-SAMPLING = Sampling(steps=3, guidance=2.0)
+SAMPLING = SamplingSettings(steps=3, guidance=2.0)
 ENDS = ("a star", "a large blue circle in the top left on a white background")
 
 

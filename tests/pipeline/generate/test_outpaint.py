@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.outpaint import outpaint, panorama
 from pipeline.generate.tiling import Border, WindowError
 from tests.support.untrained import untrained_generator
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
-SAMPLING = Sampling(steps=2)
+SAMPLING = SamplingSettings(steps=2)
 
 
 @pytest.fixture(scope="module")
-def generate() -> Generator:
+def generate() -> ImageGenerator:
     return untrained_generator()
 
 
@@ -25,7 +25,7 @@ def picture() -> NDArray[np.uint8]:
 
 
 @pytest.mark.slow
-def test_a_picture_grows_at_its_sides_and_stays_what_it_is(generate: Generator) -> None:
+def test_a_picture_grows_at_its_sides_and_stays_what_it_is(generate: ImageGenerator) -> None:
     border = Border(left=20, right=80, bottom=16)
     grown = list(outpaint(generate, "a star", picture(), border, 32, seed=5, sampling=SAMPLING))
     assert len(grown) == 2 * 5 - 1, "windows in two rows of the picture's own, three to the right and one to the left"
@@ -38,11 +38,11 @@ def test_a_picture_grows_at_its_sides_and_stays_what_it_is(generate: Generator) 
     np.testing.assert_array_equal(again, grown[-1])
 
 
-def test_nothing_to_add_adds_nothing(generate: Generator) -> None:
+def test_nothing_to_add_adds_nothing(generate: ImageGenerator) -> None:
     assert not list(outpaint(generate, "a star", picture(), Border(), 32, sampling=SAMPLING))
 
 
-def test_each_window_of_a_panorama_holds_the_last_one(generate: Generator) -> None:
+def test_each_window_of_a_panorama_holds_the_last_one(generate: ImageGenerator) -> None:
     captions = ["a small red star", "a large blue circle", "a star"]
     wide = list(panorama(generate, captions, 24, seed=5, sampling=SAMPLING))
     assert [canvas.shape for canvas in wide] == [(64, 64, 3), (64, 104, 3), (64, 144, 3)]
@@ -59,7 +59,7 @@ def test_each_window_of_a_panorama_holds_the_last_one(generate: Generator) -> No
     assert (given[-1][:, 64:] != wide[-1][:, 64:]).any(), "it goes on from what is there"
 
 
-def test_an_overlap_or_a_border_that_cannot_be_is_refused(generate: Generator) -> None:
+def test_an_overlap_or_a_border_that_cannot_be_is_refused(generate: ImageGenerator) -> None:
     for overlap in (0, 64, 90):
         with pytest.raises(WindowError, match=f"overlap by 1 to 63, got {overlap}"):
             list(panorama(generate, ["a star"], overlap))

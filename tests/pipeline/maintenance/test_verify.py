@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest, ManifestError
-from data_catalog.storage.receipts import is_released
+from data_catalog.storage.receipts import is_evicted
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.load import load_config
@@ -18,7 +18,7 @@ from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.verify import changed_stages, forget_damaged, verify
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.command import tld
@@ -121,7 +121,7 @@ def test_damage_is_found_and_just_its_shard_is_made_again(
     assert after.damages == ()
     assert changed_stages(before, after) == []
     assert {p: p.stat().st_mtime_ns for p in others} == others
-    assert {status.state for status in list(survey(workspace).values())[:2]} == {"fresh"}
+    assert {status.state for status in list(stage_statuses(workspace).values())[:2]} == {"fresh"}
 
 
 def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> None:
@@ -163,7 +163,7 @@ def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_ne
     made = run(config)
     found = verify(config)
     assert (found.damages, found.released) == ((), 2)
-    assert survey(config)["encode"].state == "fresh"
+    assert stage_statuses(config)["encode"].state == "fresh"
 
     flip_a_byte(made["encode"].file("00001.npz"))
     found = verify(config)
@@ -171,7 +171,7 @@ def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_ne
     again = run(config)
     assert again["encode"].digest == made["encode"].digest
     assert verify(config).damages == ()
-    assert is_released(made["download"].folder, "00001.tar"), "and it is let go again"
+    assert is_evicted(made["download"].folder, "00001.tar"), "and it is let go again"
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None
 
 
 def test_a_training_refuses_encodings_with_a_flipped_bit(workspace: RunConfig, track: RememberingTracker) -> None:
-    encodings = survey(workspace)["encode"].manifest
+    encodings = stage_statuses(workspace)["encode"].manifest
     assert encodings
     flip_a_byte(encodings.file("00001.npz"))
     shape = DenoiserConfig(latent_channels=4, latent_size=8, text_dim=64, width=64, layers=1)

@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 
 from pipeline.scoring.bootstrap import bootstrap, bootstrap_difference
-from pipeline.scoring.metrics import Statistic, cmmd_of, frechet_of, mean_of
+from pipeline.scoring.metrics import Statistic, cmmd_statistic, frechet_statistic, mean_statistic
 
 
 def test_the_interval_of_a_mean_is_that_of_the_textbook_and_the_same_every_time() -> None:
     values = np.random.default_rng(1).standard_normal(400)
-    told = bootstrap(mean_of(values), 400)
+    told = bootstrap(mean_statistic(values), 400)
     half = 1.96 * values.std() / 400**0.5
     assert told.value == pytest.approx(values.mean())
     assert (told.low, told.high) == pytest.approx((told.value - half, told.value + half), abs=0.15 * half)
     assert told.n == 400
-    assert told == bootstrap(mean_of(values), 400)
+    assert told == bootstrap(mean_statistic(values), 400)
 
 
 def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    found = [bootstrap(mean_of(rng.exponential(size=60)), 60, replicates=300) for _ in range(300)]
+    found = [bootstrap(mean_statistic(rng.exponential(size=60)), 60, replicates=300) for _ in range(300)]
     assert 0.90 < np.mean([told.low <= 1 <= told.high for told in found]) < 0.98
 
 
-@pytest.mark.parametrize("of", [frechet_of, cmmd_of])
+@pytest.mark.parametrize("of", [frechet_statistic, cmmd_statistic])
 def test_the_interval_of_a_distance_holds_its_value_although_repeated_rows_bias_its_replicates(
     of: Callable[[Tensor, Tensor], Statistic],
 ) -> None:
@@ -43,17 +43,17 @@ def test_a_difference_on_the_same_rows_is_surer_than_its_parts() -> None:
     rng = np.random.default_rng(0)
     difficulty = rng.standard_normal(200)  # of each prompt, for both models
     first, second = difficulty + 0.1 * rng.standard_normal(200), difficulty + 0.1 + 0.1 * rng.standard_normal(200)
-    told = bootstrap_difference(mean_of(first), mean_of(second), 200)
+    told = bootstrap_difference(mean_statistic(first), mean_statistic(second), 200)
     assert told.value == pytest.approx((second - first).mean())
     assert 0 < told.low < 0.1 < told.high
-    alone = bootstrap(mean_of(first), 200)
+    alone = bootstrap(mean_statistic(first), 200)
     assert told.high - told.low < (alone.high - alone.low) / 4
 
 
 def test_a_single_prompt_gives_no_interval() -> None:
-    estimate = bootstrap(mean_of(np.array([53.7])), 1)
+    estimate = bootstrap(mean_statistic(np.array([53.7])), 1)
     assert estimate.value == 53.7
     assert estimate.interval is None
     assert str(estimate) == "–"
-    difference = bootstrap_difference(mean_of(np.array([1.0])), mean_of(np.array([2.0])), 1)
+    difference = bootstrap_difference(mean_statistic(np.array([1.0])), mean_statistic(np.array([2.0])), 1)
     assert difference.low <= 0 <= difference.high, "nothing is shown by one prompt"

@@ -14,13 +14,13 @@ from pipeline.scoring.metrics import (
     Statistic,
     clip_scores,
     cmmd,
-    cmmd_of,
+    cmmd_statistic,
     diversity,
     frechet_distance,
-    frechet_of,
+    frechet_statistic,
     kernel_distance,
-    kernel_distance_of,
-    mean_of,
+    kernel_distance_statistic,
+    mean_statistic,
 )
 
 
@@ -90,7 +90,7 @@ def test_the_kernel_distance_of_equal_distributions_is_zero_on_average_although_
 
 @pytest.mark.parametrize(
     ("distance", "of"),
-    [(frechet_distance, frechet_of), (cmmd, cmmd_of), (kernel_distance, kernel_distance_of)],
+    [(frechet_distance, frechet_statistic), (cmmd, cmmd_statistic), (kernel_distance, kernel_distance_statistic)],
 )
 def test_counts_are_the_same_as_repeated_rows(
     distance: Callable[[Tensor, Tensor], float], of: Callable[[Tensor, Tensor], Statistic]
@@ -104,7 +104,7 @@ def test_counts_are_the_same_as_repeated_rows(
 
 
 def test_a_mean_counts_rows() -> None:
-    assert mean_of(np.array([1.0, 4.0]))(np.array([[1, 1], [0, 2]])).tolist() == [2.5, 4.0]
+    assert mean_statistic(np.array([1.0, 4.0]))(np.array([[1, 1], [0, 2]])).tolist() == [2.5, 4.0]
 
 
 def test_diversity_is_the_mean_distance_of_pairs_and_zero_for_equal_samples() -> None:

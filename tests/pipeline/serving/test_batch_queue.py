@@ -11,17 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.serving.batch_queue import (
+    BatchQueue,
     BeforeStep,
-    DynamicBatches,
     Failed,
     Finished,
+    QueueEvent,
     QueueFull,
     ShuttingDown,
     Step,
-    Told,
 )
 from pipeline.serving.requests import DrawingRequest, PictureRequest
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
 STEPS = 3
 
@@ -35,7 +35,7 @@ class Studio:
         self.begun: queue.Queue[list[str]] = queue.Queue()
         self.permits = threading.Semaphore(0)
         self.told_sizes: list[int] = []
-        self.queue = DynamicBatches(self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures))
+        self.queue = BatchQueue(self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures))
 
     def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         prompts = [request.prompt for request in requests]
@@ -52,7 +52,7 @@ class Studio:
         self.permits.release(steps)
 
     def ask(self, prompt: str, count: int = 1, steps: int = STEPS, seed: int = 0) -> Asked:
-        return Asked(self.queue, PictureRequest(prompt, seed, count, Sampling(steps, 2.0)))
+        return Asked(self.queue, PictureRequest(prompt, seed, count, SamplingSettings(steps, 2.0)))
 
     def begin_one(self) -> Asked:
         """A first request that is being drawn, so that others wait."""
@@ -62,8 +62,8 @@ class Studio:
 
 
 class Asked:
-    def __init__(self, batches: DynamicBatches, request: PictureRequest) -> None:
-        self.heard: queue.Queue[Told] = queue.Queue()
+    def __init__(self, batches: BatchQueue, request: PictureRequest) -> None:
+        self.heard: queue.Queue[QueueEvent] = queue.Queue()
         self.ticket = batches.submit(request, self.heard.put)
 
     def last(self) -> Finished | Failed:

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.generate.generator import Generator
+from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import InterpolationRequest, OutpaintingRequest, PictureRequest, share_a_batch
 from tests.support.untrained import untrained_generator
-from tld_model.config import Sampling
+from tld_model.config import SamplingSettings
 
-SAMPLING = Sampling(steps=4, guidance=3.0)
+SAMPLING = SamplingSettings(steps=4, guidance=3.0)
 STAR = PictureRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
 OTHERS = [PictureRequest(f"a large blue ring, number {i}", seed=i, count=1, sampling=SAMPLING) for i in range(9)]
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
+def generator() -> ImageGenerator:
     return untrained_generator()
 
 
-def draw(generator: Generator, *requests: PictureRequest) -> list[NDArray[np.uint8]]:
+def draw(generator: ImageGenerator, *requests: PictureRequest) -> list[NDArray[np.uint8]]:
     return list(draw_with(generator)(requests, lambda _: [True] * len(requests)))
 
 
@@ -34,7 +34,7 @@ def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
     return int(np.abs(a.astype(int) - b).max())
 
 
-def test_the_batch_changes_no_more_than_rounding(generator: Generator) -> None:
+def test_the_batch_changes_no_more_than_rounding(generator: ImageGenerator) -> None:
     (alone,) = draw(generator, STAR)
     assert alone.shape == (2, 64, 64, 3)
     among = draw(generator, *OTHERS[:5], STAR, *OTHERS[5:])
@@ -43,14 +43,14 @@ def test_the_batch_changes_no_more_than_rounding(generator: Generator) -> None:
     assert difference(alone, another) > 8, "the prompt matters"
 
 
-def test_picture_i_of_a_request_is_that_of_seed_plus_i(generator: Generator) -> None:
+def test_picture_i_of_a_request_is_that_of_seed_plus_i(generator: ImageGenerator) -> None:
     (both,) = draw(generator, STAR)
     (second,) = draw(generator, PictureRequest(STAR.prompt, STAR.seed + 1, 1, SAMPLING))
     assert difference(both[1:], second) <= 1
     assert difference(both[:1], second) > 8, "the seed matters"
 
 
-def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothing(generator: Generator) -> None:
+def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothing(generator: ImageGenerator) -> None:
     (alone,) = draw(generator, STAR)
     rows: list[int] = []
     generator.denoiser.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
@@ -66,7 +66,7 @@ def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothi
     assert rows == [8, 6, 4, 4], "with guidance each picture is two rows"
 
 
-def test_an_interpolation_is_drawn_alone_and_tells_its_steps(generator: Generator) -> None:
+def test_an_interpolation_is_drawn_alone_and_tells_its_steps(generator: ImageGenerator) -> None:
     asked = InterpolationRequest("a small red star", "a large blue ring", 7, 8, 3, SAMPLING)
     assert not share_a_batch(asked, dataclasses.replace(asked))
     steps: list[int] = []
@@ -88,7 +88,7 @@ def left(_: int) -> list[bool]:
     raise KeyboardInterrupt
 
 
-def test_a_picture_is_painted_on_window_by_window(generator: Generator) -> None:
+def test_a_picture_is_painted_on_window_by_window(generator: ImageGenerator) -> None:
     (given,) = draw(generator, dataclasses.replace(STAR, count=1))
     asked = OutpaintingRequest("a large blue ring", given[0], Border(right=64), 3, SAMPLING)
     assert asked.count == asked.steps == 2

@@ -20,7 +20,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.download.shard_downloader import recipe_of
 from pipeline.encode.stage import _recipes
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import fingerprint, settings_that_matter
+from pipeline.stages.freshness import fingerprint, settings_of_output
 from tld_model.config import DenoiserConfig
 
 STORED = json.loads(Path(__file__).with_name("stored_fingerprints.json").read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def of_later_version(**changed: object) -> RunConfig:
 
 def identity(config: RunConfig, stage: str) -> dict[str, Any]:
     spec = STAGES[stage]
-    return {"settings": settings_that_matter(spec, config), "fingerprint": fingerprint(spec, config, PARENTS)}
+    return {"settings": settings_of_output(spec, config), "fingerprint": fingerprint(spec, config, PARENTS)}
 
 
 def recipes(config: RunConfig) -> dict[str, str]:

@@ -13,7 +13,7 @@ from data_catalog.storage.manifest import Manifest
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed
-from pipeline.stages.freshness import survey
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
@@ -51,7 +51,7 @@ def test_it_is_told_and_nothing_counts_as_made(tmp_path: Path, work: Callable[[P
     for place in (tmp_path / "data").glob("*/*"):
         if place.is_file():
             place.unlink()
-    assert survey(config)["download"].manifest is None
+    assert stage_statuses(config)["download"].manifest is None
     assert download(config, lambda _: Output((), {})).rows == 0
 
 

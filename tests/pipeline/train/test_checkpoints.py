@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.encoded_dataset import EncodedPairs, open_pairs
+from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
 from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
 from pipeline.train.loop import TrainState, initial_state, train_steps
@@ -27,16 +27,16 @@ CONFIG = TrainConfig(**SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedPairs, Split]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedDataset, Split]:
     encodings = write_encodings(tmp_path_factory.mktemp("data") / "encodings")
-    return open_pairs(encodings), split_pairs(encodings, CONFIG.held_out_fraction)
+    return open_dataset(encodings), split_pairs(encodings, CONFIG.held_out_fraction)
 
 
 def fresh() -> TrainState:
     return initial_state(CONFIG, MODEL, "cpu")
 
 
-def trained(data: tuple[EncodedPairs, Split], steps: int, state: TrainState | None = None) -> TrainState:
+def trained(data: tuple[EncodedDataset, Split], steps: int, state: TrainState | None = None) -> TrainState:
     state = state or fresh()
     list(islice(train_steps(state, *data, CONFIG, "cpu"), steps))
     return state
@@ -51,7 +51,7 @@ def equal(a: TrainState, b: TrainState) -> bool:
     return all(torch.equal(one, other) for one, other in zip(numbers(a), numbers(b), strict=True))
 
 
-def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path, data: tuple[EncodedPairs, Split]) -> None:
+def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path, data: tuple[EncodedDataset, Split]) -> None:
     before, last = trained(data, 2), trained(data, 3)
     save_checkpoint(before, tmp_path)
     older = checkpoints(tmp_path)[0].read_bytes()
@@ -73,7 +73,7 @@ def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path, data: tuple[Enco
 
 
 def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
-    tmp_path: Path, data: tuple[EncodedPairs, Split]
+    tmp_path: Path, data: tuple[EncodedDataset, Split]
 ) -> None:
     for step in (1, 4):
         save_checkpoint(trained(data, step), tmp_path)
@@ -90,7 +90,7 @@ def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000002.pt"]
 
 
-def test_without_a_whole_one_it_starts_again_and_says_so(tmp_path: Path, data: tuple[EncodedPairs, Split]) -> None:
+def test_without_a_whole_one_it_starts_again_and_says_so(tmp_path: Path, data: tuple[EncodedDataset, Split]) -> None:
     save_checkpoint(trained(data, 2), tmp_path)
     checkpoints(tmp_path)[0].write_bytes(b"")
     state, told = fresh(), list[str]()
@@ -126,7 +126,7 @@ def process_group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("wrapper", ["compile", "ddp", "compiled ddp"])
 def test_plain_compiled_and_parallel_models_share_checkpoints(
-    tmp_path: Path, data: tuple[EncodedPairs, Split], wrapper: str
+    tmp_path: Path, data: tuple[EncodedDataset, Split], wrapper: str
 ) -> None:
     state = fresh()
     if "ddp" in wrapper:
@@ -148,7 +148,7 @@ def test_plain_compiled_and_parallel_models_share_checkpoints(
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing is added in place to its view
 @pytest.mark.parametrize("how", ["alone", "resumed", "ddp", "fsdp"])
-def test_averages_have_no_gradient_and_no_history(tmp_path: Path, data: tuple[EncodedPairs, Split], how: str) -> None:
+def test_averages_have_no_gradient_and_no_history(tmp_path: Path, data: tuple[EncodedDataset, Split], how: str) -> None:
     """A history would grow with every step, by all the weights that it was made from."""
     state = fresh()
     if how == "resumed":
@@ -222,7 +222,7 @@ def _of_a_newer_version(content: dict[str, Any]) -> None:
     ],
 )
 def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
-    tmp_path: Path, data: tuple[EncodedPairs, Split], change: Callable[[dict[str, Any]], None], why: str
+    tmp_path: Path, data: tuple[EncodedDataset, Split], change: Callable[[dict[str, Any]], None], why: str
 ) -> None:
     before = trained(data, 1)
     save_checkpoint(before, tmp_path)
@@ -242,7 +242,7 @@ def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
 
 
 def test_a_checkpoint_of_the_first_layout_and_of_another_torch_is_resumed(
-    tmp_path: Path, data: tuple[EncodedPairs, Split]
+    tmp_path: Path, data: tuple[EncodedDataset, Split]
 ) -> None:
     """The first checkpoints did not say their layout; other versions of torch have other settings of an optimizer."""
     save_checkpoint(trained(data, 2), tmp_path)
@@ -258,7 +258,7 @@ def test_a_checkpoint_of_the_first_layout_and_of_another_torch_is_resumed(
 
 
 def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
-    tmp_path: Path, data: tuple[EncodedPairs, Split], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: tuple[EncodedDataset, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(trained(data, 1), tmp_path)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from pipeline.config.train import TrainConfig
-from pipeline.train.divergence import Diverged, LossWatch, check_weights
+from pipeline.train.divergence import Diverged, DivergenceMonitor, check_weights
 from pipeline.train.loop import TrainStep, initial_state
 from tests.support.training import MODEL, SETTINGS
 
 
-def fed(losses: list[float], norms: list[float] | None = None, every: int = 20) -> LossWatch:
+def fed(losses: list[float], norms: list[float] | None = None, every: int = 20) -> DivergenceMonitor:
     """A watch that was shown steps 1, 2, … and read now and then."""
-    watch = LossWatch()
+    watch = DivergenceMonitor()
     for step, (loss, norm) in enumerate(zip(losses, norms or [1.0] * len(losses), strict=True), 1):
         watch.add(TrainStep(step, torch.tensor(loss), torch.tensor(norm), lr=1e-3))
         if step % every == 0:

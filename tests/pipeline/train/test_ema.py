@@ -10,7 +10,7 @@ import pytest
 
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.load import load_config
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
@@ -46,7 +46,7 @@ def test_each_average_has_a_file_and_is_evaluated_when_asked_for(tmp_path: Path,
         {"encode": encodings, "train": model},
         lambda out: evaluate(encodings, model, second.evaluate, out, track),
     )
-    pairs, split = open_pairs(encodings), split_pairs(encodings, first.train.held_out_fraction)
+    pairs, split = open_dataset(encodings), split_pairs(encodings, first.train.held_out_fraction)
     losses = [
         held_out_loss(load_denoiser(model.file(name), "cpu"), pairs, split, "cpu")["held_out_loss"] for name in names
     ]

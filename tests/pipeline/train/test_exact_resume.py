@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-from data_catalog.storage.file_lock import held
-from pipeline.compute.child_processes import ChildFailed, run_child
+from data_catalog.storage.file_lock import file_lock
+from pipeline.compute.child_processes import ChildFailed, run_processes
 from pipeline.compute.ranks import rank_environments
-from pipeline.compute.rendezvous import meeting_of
+from pipeline.compute.rendezvous import rendezvous_of
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig, TrainConfig
 from pipeline.dataset.batch_order import batch_numbers
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.preflight import check_run
 from pipeline.stages.contract import Output, StageFailed
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
     wait_until(lambda: (folder / "model/checkpoints/step-00000008.pt").exists(), process)
     process.kill()
     process.communicate()
-    with held(folder / "model/train.lock", patience_s=60):  # its child has seen that, and ended
+    with file_lock(folder / "model/train.lock", patience_s=60):  # its child has seen that, and ended
         *_, newest = sorted((folder / "model/checkpoints").glob("step-*.pt"))
     content = bytearray(newest.read_bytes())
     middle = len(content) // 2
@@ -172,7 +172,7 @@ def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
     assert f"The last good checkpoint: {tmp_path}/model/checkpoints/step-00000003.pt" in told
     assert "lower train.lr" in told
     assert "Traceback" not in told
-    assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_pairs(clean).keys(numbers)
+    assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_dataset(clean).keys(numbers)
 
 
 @pytest.mark.parametrize("more", [{}, {"accumulate": 2}, {"sharding": "fsdp"}])
@@ -206,7 +206,7 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
 def test_processes_of_a_killed_parent_that_do_not_end_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_process, "_PATIENCE_S", 0)
     with (
-        held(folder / "model/train.lock", patience_s=0),
+        file_lock(folder / "model/train.lock", patience_s=0),
         pytest.raises(StageFailed, match=r"train: another process still holds .*train\.lock .*; wait for it, or stop"),
     ):
         train_in(folder, RememberingTracker())
@@ -226,10 +226,10 @@ def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) 
 
 def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> None:
     launch = LaunchConfig(processes=2)
-    with meeting_of(launch) as meeting:
+    with rendezvous_of(launch) as meeting:
         environments = rank_environments(launch, 0, meeting)
         with pytest.raises(ChildFailed) as failed:
-            run_child("tests.support.failing_ranks", [], tmp_path / "train.log", environments, 2, lambda: "")
+            run_processes("tests.support.failing_ranks", [], tmp_path / "train.log", environments, 2, lambda: "")
     told = str(failed.value)
     assert told.startswith("process 2 of 2 ended with exit code 1")
     assert "ValueError: the second rank cannot go on" in told

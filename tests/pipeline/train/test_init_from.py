@@ -13,7 +13,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import settings_that_matter
+from pipeline.stages.freshness import settings_of_output
 from pipeline.train.loop import initial_state
 from tests.support.command import REPOSITORY
 from tests.support.small import TINY, small
@@ -76,7 +76,7 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
     with pytest.raises(ConfigError, match=r"train.init_from: there is no file .*nowhere"):
         check_run(config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
     with pytest.raises(ConfigError, match=r"train.init_from: .*nowhere: No such file"):
-        settings_that_matter(STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
+        settings_of_output(STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
     vae = tmp_path / "vae"
     shutil.copytree(REPOSITORY / "tld_model/demo_encoders/vae", vae)
     (vae / "config.json").write_text((vae / "config.json").read_text() + " ")
@@ -86,7 +86,7 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
 
 def test_the_content_of_the_start_counts_not_where_it_lies(tmp_path: Path, base: Path) -> None:
     def settings(*overrides: str) -> dict[str, object]:
-        return settings_that_matter(STAGES["train"], config_of(tmp_path, *overrides))
+        return settings_of_output(STAGES["train"], config_of(tmp_path, *overrides))
 
     elsewhere = tmp_path / "elsewhere.safetensors"
     shutil.copy(base / "denoiser.safetensors", elsewhere)
@@ -100,6 +100,6 @@ def test_the_content_of_the_start_counts_not_where_it_lies(tmp_path: Path, base:
 
 def test_how_a_batch_is_divided_is_no_change(tmp_path: Path) -> None:
     one, other = (
-        settings_that_matter(STAGES["train"], config_of(tmp_path, *given)) for given in ([], ["train.accumulate=4"])
+        settings_of_output(STAGES["train"], config_of(tmp_path, *given)) for given in ([], ["train.accumulate=4"])
     )
     assert one == other

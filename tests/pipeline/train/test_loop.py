@@ -17,7 +17,7 @@ from data_catalog.storage.manifest import Manifest
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.batch_order import batch_epochs, batch_numbers
 from pipeline.dataset.caption_sampling import CaptionColumnError
-from pipeline.dataset.encoded_dataset import EncodedPairs, open_pairs
+from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import HELD_OUT, Split, SplitError, key_hash, split_pairs
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.checkpoints import checkpoints, resume, save_checkpoint
@@ -68,17 +68,17 @@ def make_encodings(
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> EncodedPairs:
-    return open_pairs(make_encodings(tmp_path))
+def pairs(tmp_path: Path) -> EncodedDataset:
+    return open_dataset(make_encodings(tmp_path))
 
 
 @pytest.fixture
-def split(tmp_path: Path, pairs: EncodedPairs) -> Split:  # noqa: ARG001 (the encodings must be there)
+def split(tmp_path: Path, pairs: EncodedDataset) -> Split:  # noqa: ARG001 (the encodings must be there)
     return split_pairs(make_encodings(tmp_path), 0.1)
 
 
 def test_a_resumed_training_ends_with_the_same_weights_bit_for_bit(
-    tmp_path: Path, pairs: EncodedPairs, split: Split
+    tmp_path: Path, pairs: EncodedDataset, split: Split
 ) -> None:
     whole = initial_state(CONFIG, MODEL, "cpu")
     losses = [step.loss.item() for step in train_steps(whole, pairs, split, CONFIG, "cpu")]
@@ -101,7 +101,7 @@ def test_a_resumed_training_ends_with_the_same_weights_bit_for_bit(
 @pytest.mark.parametrize("form", ["pooled", "tokens"])
 def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(tmp_path: Path, form: TextForm) -> None:
     encodings = make_encodings(tmp_path, captions=3, by_token=True)
-    pairs, split = open_pairs(encodings, form), split_pairs(encodings, 0.1)
+    pairs, split = open_dataset(encodings, form), split_pairs(encodings, 0.1)
     model = MODEL.model_copy(update={"text": form})
     config = CONFIG.model_copy(update={"caption_weights": {"caption": 0.5, "long": 2}})
     losses: dict[int, list[float]] = {}
@@ -114,7 +114,7 @@ def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(tmp_p
         losses[first] = [step.loss.item() for step in train_steps(resumed, pairs, split, config, "cpu")]
     assert losses[3] == losses[0][3:]
 
-    def losses_with(weights: dict[str, float], pairs: EncodedPairs = pairs) -> list[float]:
+    def losses_with(weights: dict[str, float], pairs: EncodedDataset = pairs) -> list[float]:
         other = CONFIG.model_copy(update={"caption_weights": weights})
         return [
             step.loss.item() for step in train_steps(initial_state(other, model, "cpu"), pairs, split, other, "cpu")
@@ -133,7 +133,7 @@ def test_the_epoch_of_a_pair_is_that_of_the_order_it_stands_in(split: Split) -> 
     assert sorted(np.concatenate(batches)[epochs == 1]) == sorted(split.train)
 
 
-def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs: EncodedPairs, split: Split) -> None:
+def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs: EncodedDataset, split: Split) -> None:
     state = initial_state(CONFIG, MODEL, "cpu")
     for _ in train_steps(state, pairs, split, CONFIG, "cpu"):
         save_checkpoint(state, tmp_path / "c")
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
 def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(
-    tmp_path: Path, pairs: EncodedPairs, split: Split
+    tmp_path: Path, pairs: EncodedDataset, split: Split
 ) -> None:
     config = CONFIG.model_copy(update={"steps": 3, "precision": "fp32"})
     plain, compiled = initial_state(config, MODEL, "cpu"), initial_state(config, MODEL, "cpu")
@@ -166,7 +166,7 @@ def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(
         assert torch.equal(a, b)
 
 
-def test_it_learns(pairs: EncodedPairs, split: Split) -> None:
+def test_it_learns(pairs: EncodedDataset, split: Split) -> None:
     config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
     state = initial_state(config, MODEL, "cpu")
     before = held_out_loss(state.ema, pairs, split, "cpu")
@@ -178,7 +178,7 @@ def test_it_learns(pairs: EncodedPairs, split: Split) -> None:
 
 def test_it_learns_from_token_level_text(tmp_path: Path) -> None:
     encodings = make_encodings(tmp_path, by_token=True)
-    pairs, split = open_pairs(encodings, "tokens"), split_pairs(encodings, 0.1)
+    pairs, split = open_dataset(encodings, "tokens"), split_pairs(encodings, 0.1)
     config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
     state = initial_state(config, MODEL.model_copy(update={"text": "tokens"}), "cpu")
     before = held_out_loss(state.ema, pairs, split, "cpu")
@@ -197,7 +197,7 @@ def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_
     np.testing.assert_array_equal(later, batches[7])
 
 
-def test_taken_pairs_are_those_asked_for_across_shards(pairs: EncodedPairs) -> None:
+def test_taken_pairs_are_those_asked_for_across_shards(pairs: EncodedDataset) -> None:
     numbers = np.array([15, 0, 12, 13])
     batch = pairs.take(numbers)
     for row, number in enumerate(numbers):

@@ -17,11 +17,11 @@ from pipeline.config.load import load_config
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.checkpoints import resume, save_checkpoint
-from pipeline.train.ema import warmed_up
+from pipeline.train.ema import ema_decay_at
 from pipeline.train.loop import TrainState, initial_state, train_step
-from pipeline.train.loss import caption_differs, draw_choices, pair_losses
+from pipeline.train.loss import caption_differs, per_pair_loss, step_randomness
 from pipeline.train.optimizers import hidden_matrices
-from pipeline.train.sharding import spread
+from pipeline.train.sharding import distribute
 from tests.support.command import REPOSITORY
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
@@ -55,8 +55,8 @@ def trained(state: TrainState, config: TrainConfig, upto: int) -> TrainState:
 
 def losses(config: TrainConfig, model: DenoiserConfig, batch: Batch) -> Tensor:
     denoiser = initial_state(config, model, "cpu").denoiser
-    return pair_losses(
-        denoiser, model, batch, draw_choices(config, model, len(batch.latents), 0), config, "cpu"
+    return per_pair_loss(
+        denoiser, model, batch, step_randomness(config, model, len(batch.latents), 0), config, "cpu"
     ).detach()
 
 
@@ -89,7 +89,7 @@ def test_whatever_the_options_a_resumed_training_ends_with_the_same_weights(tmp_
 def test_training_of_velocities_minimises_their_squared_error() -> None:
     config, model, batch = config_with(condition_dropout=0), model_with(predicts="v"), batch_of(1)
     denoiser = initial_state(config, model, "cpu").denoiser
-    choices = draw_choices(config, model, 8, 0)
+    choices = step_randomness(config, model, 8, 0)
     s = choices.sigma[:, None, None, None]
     noisy = (1 - s) * batch.latents + s * choices.noise
     velocity = (noisy - denoiser(noisy, choices.sigma, batch.text)) / s
@@ -126,7 +126,7 @@ def test_ranks_average_their_gradients_once_a_step_whatever_its_parts(tmp_path: 
     try:
         config = config_with(accumulate=4)
         state = initial_state(config, MODEL, "cpu")
-        spread(state, config, Ranks(0, 2), "cpu")
+        distribute(state, config, Ranks(0, 2), "cpu")
         assert isinstance(state.network, DistributedDataParallel)
         state.network.register_comm_hook(None, lambda _, bucket: count(bucket))
         train_step(state, batch_of(0), config, "cpu")
@@ -138,14 +138,14 @@ def test_ranks_average_their_gradients_once_a_step_whatever_its_parts(tmp_path: 
 
 def test_choices_are_those_of_the_whole_batch_whichever_part_asks() -> None:
     config, model = config_with(), model_with(inpainting=True)
-    choices, again = (draw_choices(config, model, 8, 5) for _ in range(2))
+    choices, again = (step_randomness(config, model, 8, 5) for _ in range(2))
     part = again.rows(slice(2, 6))
     assert torch.equal(part.noise, choices.noise[2:6])
     assert torch.equal(part.sigma, choices.sigma[2:6])
     assert choices.mask is not None
     assert part.mask is not None
     assert torch.equal(part.mask, choices.mask[2:6])
-    assert not torch.equal(draw_choices(config, model, 8, 6).noise, choices.noise)
+    assert not torch.equal(step_randomness(config, model, 8, 6).noise, choices.noise)
 
 
 def test_contrast_takes_off_the_distance_to_another_captions_velocity() -> None:
@@ -154,7 +154,7 @@ def test_contrast_takes_off_the_distance_to_another_captions_velocity() -> None:
     plain, contrasted = (losses(config_with(condition_dropout=0, contrastive=c), model, batch) for c in (0, 0.5))
 
     config = config_with(condition_dropout=0)
-    denoiser, choices = initial_state(config, model, "cpu").denoiser, draw_choices(config, model, 8, 0)
+    denoiser, choices = initial_state(config, model, "cpu").denoiser, step_randomness(config, model, 8, 0)
     s = choices.sigma[:, None, None, None]
     noisy = (1 - s) * batch.latents + s * choices.noise
     velocity = (noisy - denoiser(noisy, choices.sigma, batch.text)) / s
@@ -241,7 +241,7 @@ def test_averages_of_two_lengths_follow_the_weights_at_their_own_pace() -> None:
 
 
 def test_an_average_forgets_its_start_unless_it_has_no_warm_up() -> None:
-    remembered = math.prod(warmed_up(0.999, step) for step in range(1, 1001))
+    remembered = math.prod(ema_decay_at(0.999, step) for step in range(1, 1001))
     assert remembered < 1e-6
     for warmup, one_step in ((True, 2 / 11), (False, 0.999)):
         config = config_with(ema_decay=0.999, ema_warmup=warmup)

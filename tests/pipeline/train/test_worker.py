@@ -10,9 +10,9 @@ import pytest
 from data_catalog.model_files import EVENTS_FILE
 from pipeline.compute.ranks import ALONE
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.encoded_dataset import open_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
-from pipeline.train.events import Story, set_events_aside
+from pipeline.train.events import EventLog, set_events_aside
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
 from pipeline.train.worker import Stop, Training
@@ -25,9 +25,9 @@ def training(tmp_path: Path) -> Training:
     encodings = write_encodings(tmp_path / "encodings")
     config = TrainConfig(**SETTINGS)
     job = TrainJob(encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, device="cpu")
-    pairs, split = open_pairs(encodings), split_pairs(encodings, config.held_out_fraction)
+    pairs, split = open_dataset(encodings), split_pairs(encodings, config.held_out_fraction)
     encoders, codec = encodings.figures["encoders"], load_image_codec("shapes-vae", "cpu")
-    return Training(job, ALONE, "cpu", Stop(), Story(tmp_path, 20, 8), encoders, pairs, split, codec)
+    return Training(job, ALONE, "cpu", Stop(), EventLog(tmp_path, 20, 8), encoders, pairs, split, codec)
 
 
 def told(folder: Path) -> list[str]:
@@ -54,7 +54,7 @@ def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Tra
 def test_a_story_survives_kills_torn_lines_and_steps_done_twice(tmp_path: Path) -> None:
     def tell(*steps: int, note: float) -> None:
         for step in steps:
-            Story(tmp_path, 20, 8).tell(kind="metrics", step=step, values={"loss": note})
+            EventLog(tmp_path, 20, 8).tell(kind="metrics", step=step, values={"loss": note})
 
     def losses() -> list[tuple[int, float]]:
         events = [json.loads(line) for line in (tmp_path / EVENTS_FILE).read_text().splitlines()]
@@ -65,9 +65,9 @@ def test_a_story_survives_kills_torn_lines_and_steps_done_twice(tmp_path: Path) 
         file.write('{"kind": "metrics", "step": 8, "values": {"loss": 1}')
     set_events_aside(tmp_path)
     set_events_aside(tmp_path)  # the process between them was killed before it told anything
-    Story(tmp_path, 20, 8).begin_at(4)
+    EventLog(tmp_path, 20, 8).begin_at(4)
     assert losses() == [(2, 1), (4, 1)]
     tell(6, 8, note=2)
     set_events_aside(tmp_path)
-    Story(tmp_path, 20, 8).begin_at(8)
+    EventLog(tmp_path, 20, 8).begin_at(8)
     assert losses() == [(2, 1), (4, 1), (6, 2), (8, 2)]

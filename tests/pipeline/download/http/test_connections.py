@@ -23,7 +23,7 @@ from pipeline.download.http import connections
 from pipeline.download.http.addresses import shared_by
 from pipeline.download.http.connections import Slots
 from pipeline.download.http.opener import GuardedOpener
-from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
+from pipeline.download.http.rate_limiter import HostRateLimiter, HostUnavailable, Route
 from pipeline.download.shard_downloader import ShardDownloader
 from pipeline.stages.contract import StageFailed
 from tests.pipeline.download.http.test_opener import config, fetch, names
@@ -59,12 +59,12 @@ def test_redirects_cost_the_host_that_they_lead_to_nothing(
 
 
 def test_each_route_to_a_host_has_its_own_circuit_breaker() -> None:
-    turns = HostTurns(at_once=2, per_s=None, patience_s=10, brisk_s=1)
+    turns = HostRateLimiter(at_once=2, per_s=None, patience_s=10, brisk_s=1)
     routes = [Route("good", 80), Route("good", 81), Route("good", 80, "evil"), Route("good", 80, "other")]
     for broken in (routes[1], routes[2]):
         for _ in range(4):
             turns.failed(broken, seconds=9, silent=True)
-        with pytest.raises(HostGivenUp), turns.turn(broken):
+        with pytest.raises(HostUnavailable), turns.turn(broken):
             pass
     for whole in (routes[0], routes[3]):
         with turns.turn(whole):
@@ -75,7 +75,7 @@ def test_each_route_to_a_host_has_its_own_circuit_breaker() -> None:
 
 
 def test_redirected_requests_leave_turns_for_those_of_the_table() -> None:
-    turns = HostTurns(at_once=4, per_s=None, patience_s=10, brisk_s=1)
+    turns = HostRateLimiter(at_once=4, per_s=None, patience_s=10, brisk_s=1)
     release, running = threading.Event(), threading.Semaphore(0)
 
     def ask(route: Route) -> None:

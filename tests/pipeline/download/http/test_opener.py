@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from data_catalog.url_table.table import UrlShard
 from pipeline.config.download import DownloadConfig
-from pipeline.download.http.addresses import may_connect
+from pipeline.download.http.addresses import is_allowed
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener, is_transient
-from pipeline.download.http.rate_limiter import HostGivenUp, HostTurns, Route
+from pipeline.download.http.rate_limiter import HostRateLimiter, HostUnavailable, Route
 from pipeline.download.shard_downloader import ShardDownloader
 from tests.support import hostile
 from tests.support.hostile import Hostile
@@ -96,7 +96,7 @@ def test_a_picture_is_fetched_with_our_name_in_the_user_agent(server: Hostile) -
     ],
 )
 def test_addresses_that_are_not_public_are_refused_in_every_form(address: str) -> None:
-    assert not may_connect(address)
+    assert not is_allowed(address)
 
 
 def test_public_and_allowed_addresses_are_not_refused() -> None:
@@ -108,11 +108,11 @@ def test_public_and_allowed_addresses_are_not_refused() -> None:
         "::ffff:8.8.8.8",
         "2606:4700::5efe:8.8.8.8",
     )
-    assert all(may_connect(address) for address in public)
+    assert all(is_allowed(address) for address in public)
     allowed = tuple(ipaddress.ip_network(network) for network in LOOPBACK)
-    assert may_connect("127.3.2.1", allowed)
-    assert may_connect("::ffff:127.0.0.1", allowed)
-    assert not may_connect("10.0.0.1", allowed)
+    assert is_allowed("127.3.2.1", allowed)
+    assert is_allowed("::ffff:127.0.0.1", allowed)
+    assert not is_allowed("10.0.0.1", allowed)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
@@ -377,7 +377,7 @@ def test_a_host_is_asked_no_more_often_than_the_rate_allows() -> None:
 
 
 def test_a_host_is_given_up_when_it_was_waited_for_long_enough() -> None:
-    turns = HostTurns(at_once=2, per_s=None, patience_s=10, brisk_s=1)
+    turns = HostRateLimiter(at_once=2, per_s=None, patience_s=10, brisk_s=1)
     for _ in range(100):
         turns.answered(Route("brisk"), seconds=0.9)
         turns.answered(Route("slow"), seconds=1.4)
@@ -389,19 +389,19 @@ def test_a_host_is_given_up_when_it_was_waited_for_long_enough() -> None:
         turns.failed(Route("silent"), seconds=0.5, silent=True)
     turns.pause(Route("busy"), 11)
     for name in ("crawling", "silent", "busy"):
-        with pytest.raises(HostGivenUp), turns.turn(Route(name)):
+        with pytest.raises(HostUnavailable), turns.turn(Route(name)):
             pass
 
 
 def test_who_waits_for_a_host_is_told_when_it_is_given_up() -> None:
-    turns = HostTurns(at_once=1, per_s=None, patience_s=10, brisk_s=1)
+    turns = HostRateLimiter(at_once=1, per_s=None, patience_s=10, brisk_s=1)
     refused = list[str]()
 
     def wait() -> None:
         try:
             with turns.turn(Route("host")):
                 pass
-        except HostGivenUp:
+        except HostUnavailable:
             refused.append("host")
 
     threads = [threading.Thread(target=wait) for _ in range(5)]

@@ -24,8 +24,11 @@ def _carries(name: str, base: DenoiserConfig, config: DenoiserConfig) -> bool:
 
 @torch.no_grad()
 def transfer_weights(base: Denoiser, denoiser: Denoiser) -> None:
-    """Give a denoiser the weights of another that fits it (`incompatible_settings`). Learned positions of another latent
-    size are interpolated; the added inputs of inpainting stay at zero, so that the predictions are the base's."""
+    """Give a denoiser the weights of another that fits it (see `incompatible_settings`).
+
+    Learned positions of another latent size are interpolated; the added inputs of inpainting stay at zero, so that the
+    predictions are the base's.
+    """
     weights = {**denoiser.state_dict(), **base.state_dict()}
     if denoiser.position is not None:
         side = denoiser.config.latent_size // denoiser.config.patch_size

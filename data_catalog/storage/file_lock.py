@@ -19,11 +19,11 @@ class LockTimeout(RuntimeError):
 
 
 @contextmanager
-def file_lock(path: Path, patience_s: float) -> Iterator[int]:
+def file_lock(path: Path, timeout_s: float) -> Iterator[int]:
     """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of them has ended, even
     where we were killed. A process that is ending is given time. The folder is made where it is gone. Raises
     LockTimeout."""
-    with locked(path, patience_s) as file:
+    with locked(path, timeout_s) as file:
         with suppress(OSError):  # a full disk must not keep anyone from making room
             file.truncate(0)
             os.write(file.fileno(), f"{socket.gethostname()}, process {os.getpid()}".encode())
@@ -47,9 +47,9 @@ def try_lock(path: Path) -> TextIO | None:
     return file
 
 
-def locked(path: Path, patience_s: float) -> TextIO:
+def locked(path: Path, timeout_s: float) -> TextIO:
     """A file to append to, made where there is none, whose lock is held until it is closed. Raises LockTimeout."""
-    give_up = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8")
@@ -60,7 +60,7 @@ def locked(path: Path, patience_s: float) -> TextIO:
             file.close()  # the holder deleted it, with its folder, before it let go
         except BlockingIOError:
             file.close()
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise LockTimeout(f"another process still holds {path}{_by(path)}; wait for it, or stop it") from None
             time.sleep(0.2)
 

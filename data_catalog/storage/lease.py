@@ -108,8 +108,8 @@ def hold_lease(output: str, folder: Path) -> Iterator[Lease]:
 
 def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
     """Return once the holder of the newest lease is gone. Raises LeaseTaken as soon as it shows that it lives."""
-    give_up = time.monotonic() + SILENCE_S
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + SILENCE_S
+    while time.monotonic() < deadline:
         time.sleep(min(1.0, SILENCE_S / 4))
         leases = _leases(url)
         if not leases:

@@ -22,7 +22,7 @@ from data_catalog.redaction import redact_credentials
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
-_PATIENCE_S = 30.0  # with a web server that does not answer, which is asked twice
+_TIMEOUT_S = 30.0  # with a web server that does not answer, which is asked twice
 _BLOCK_BYTES = 4 << 20
 
 
@@ -179,7 +179,7 @@ def _http_settings(source: str) -> dict[str, Any]:
         return {}
     import aiohttp
 
-    patience = aiohttp.ClientTimeout(total=None, sock_connect=_PATIENCE_S, sock_read=_PATIENCE_S)
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
     return {scheme: {"client_kwargs": {"timeout": patience}} for scheme in schemes}
 
 
@@ -188,7 +188,7 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and error.__cause__:  # as fsspec says of all that is wrong with the web
         return _cause(error.__cause__)
     if isinstance(error, TimeoutError) and not getattr(error, "errno", None):
-        return f"no answer within {_PATIENCE_S:g} s"
+        return f"no answer within {_TIMEOUT_S:g} s"
     return str(error) or type(error).__name__
 
 

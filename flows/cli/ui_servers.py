@@ -68,9 +68,9 @@ def _running(
     with (log or Path(os.devnull)).open("ab") as written:
         process = subprocess.Popen(command, env=environment, stdout=written, stderr=written, start_new_session=True)
     try:
-        give_up = time.monotonic() + 90
+        deadline = time.monotonic() + 90
         while not _accepts(port):
-            if process.poll() is not None or time.monotonic() > give_up:
+            if process.poll() is not None or time.monotonic() > deadline:
                 why = f"see {log}" if log else f"try `{' '.join(command[:4])}` to see why"
                 raise StageFailed(f"{name} did not start on port {port}; {why}")
             time.sleep(0.2)

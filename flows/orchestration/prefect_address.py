@@ -14,7 +14,7 @@ from flows.terminal.errors import UserError
 if TYPE_CHECKING:
     import httpx
 
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 def check_address(url: str) -> str:
@@ -27,16 +27,16 @@ def check_address(url: str) -> str:
         raise UserError(f"{proxies[0]} is no proxy that Prefect's client can use (HTTP only): unset it")
     try:
         _ = urlsplit(url).port  # raises ValueError where it is none
-        health = _ask("/health", _PATIENCE_S)
+        health = _ask("/health", _TIMEOUT_S)
         if health.is_error:
             raise UserError(_refusal(health, shown) or f"{nobody}: its /health says {health.status_code}")
         if health.text.strip() != "true":
             raise UserError(f"{nobody}: what answers there is another service; the address ends in /api")
-        if refusal := _refusal(_ask("/admin/version", _PATIENCE_S), shown):
+        if refusal := _refusal(_ask("/admin/version", _TIMEOUT_S), shown):
             raise UserError(refusal)
     except TimeoutError:
         raise UserError(
-            f"{nobody}: it did not answer within {_PATIENCE_S:.0f} s. Restart it, or unset PREFECT_API_URL"
+            f"{nobody}: it did not answer within {_TIMEOUT_S:.0f} s. Restart it, or unset PREFECT_API_URL"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise UserError(f"{nobody}: {_reason(error)}") from None
@@ -62,7 +62,7 @@ def is_open_to_all(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{redact_credentials(url)}/admin/version", timeout=_PATIENCE_S).is_success
+        return httpx.get(f"{redact_credentials(url)}/admin/version", timeout=_TIMEOUT_S).is_success
     except httpx.HTTPError:
         return False
 

@@ -185,8 +185,8 @@ def _names_of_others() -> list[str]:
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) -> None:
-    give_up = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
         if server.poll() is not None:
             raise PrefectServerError(f"the Prefect server ended with exit code {server.returncode}; see {log}")
         if is_healthy(api, 2):
@@ -201,13 +201,13 @@ def _drain(api: str, limit_s: float) -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    give_up, last, still = time.monotonic() + limit_s, -1, 0
+    deadline, last, still = time.monotonic() + limit_s, -1, 0
     APILogWorker.drain_all(timeout=min(5.0, limit_s))
     EventsWorker.drain_all(timeout=limit_s)
     with contextlib.suppress(
         OSError, http.client.HTTPException, ValueError
     ):  # a run that ended well must not fail of it
-        while time.monotonic() < give_up and still < 2:
+        while time.monotonic() < deadline and still < 2:
             count = ask(api, "/task_runs/count", {})
             still = still + 1 if count == last else 0
             last = count

@@ -46,11 +46,11 @@ def restarted(
     start: Callable[[], subprocess.Popen[bytes]],
     first: subprocess.Popen[bytes],
     is_healthy: Callable[[float], bool],
-    give_up: Callable[[], None],
+    on_lost: Callable[[], None],
 ) -> Iterator[None]:
     """Start the server's successor, at the same port, when it has ended or hangs, until the end of the block.
 
-    Its clients ask for a minute before they give up, and what it has recorded is in its database. `give_up` is called
+    Its clients ask for a minute before they give up, and what it has recorded is in its database. `on_lost` is called
     once no other will be started.
     """
     servers = [first]
@@ -73,7 +73,7 @@ def restarted(
             why = "hung" if code is None else f"ended with exit code {code}"
             say(f"prefect   warning: the Prefect server {why}; it is started again")
         if not ending.is_set():
-            give_up()
+            on_lost()
 
     try:
         with _in_thread(watch):

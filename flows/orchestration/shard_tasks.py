@@ -62,6 +62,6 @@ def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
 def _wait_for_prefect() -> None:
     """Prefect's client keeps events until its server has taken them, without bound: shards that come faster wait here,
     but not for a server that hangs."""
-    give_up = time.monotonic() + _WAIT_S
-    while EventsWorker.instance()._queue.qsize() > _MOST_EVENTS and time.monotonic() < give_up:
+    deadline = time.monotonic() + _WAIT_S
+    while EventsWorker.instance()._queue.qsize() > _MOST_EVENTS and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_UI_URL
 
 from data_catalog.redaction import redact_credentials
 
-_PATIENCE_S = 10
+_TIMEOUT_S = 10
 
 
 def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
@@ -32,4 +32,4 @@ def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     }
     with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
         request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=_PATIENCE_S).close()
+        urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()

@@ -200,7 +200,7 @@ class _Asked:
                     return
         finally:
             leaving.cancel()
-            self._batches.leave(self.ticket)
+            self._batches.cancel(self.ticket)
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

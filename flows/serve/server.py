@@ -25,7 +25,7 @@ from pipeline.generate.generator import load_generator
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import PictureRequest
 
-_PATIENCE_S = 10  # for what is being drawn when the service is told to stop
+_TIMEOUT_S = 10  # for what is being drawn when the service is told to stop
 _LAST_WORDS_S = 5  # for telling who had to wait longer
 
 
@@ -53,7 +53,7 @@ def serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=_PATIENCE_S + _LAST_WORDS_S,
+            timeout_graceful_shutdown=_TIMEOUT_S + _LAST_WORDS_S,
         )
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
             _Server(settings, service, config.name).run([listening])
@@ -110,5 +110,5 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.batches.close()
-        asyncio.get_running_loop().call_later(_PATIENCE_S, self.service.batches.give_up)
+        asyncio.get_running_loop().call_later(_TIMEOUT_S, self.service.batches.abort)
         await super().shutdown(sockets)

@@ -15,7 +15,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from data_catalog.storage.workspace import Workspace
 
-_LOCK_PATIENCE_S = 20.0
+_LOCK_TIMEOUT_S = 20.0
 # Every column in which MLflow keeps the place of an artifact.
 _PLACES = (
     ("experiments", "artifact_location"),
@@ -92,4 +92,4 @@ def correct_places(root: Path) -> None:
 
 
 def _connect(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=rw", _LOCK_PATIENCE_S, uri=True)
+    return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=rw", _LOCK_TIMEOUT_S, uri=True)

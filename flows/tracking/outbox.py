@@ -28,7 +28,7 @@ _BATCH = 500  # metrics a request
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
 _MOST_KEPT = 100_000  # then the oldest go
-_LOCK_PATIENCE_S = 10.0
+_LOCK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +76,20 @@ class Outbox:
         """The id that the server knows a run by."""
         return self._ids.get(run_id, run_id)
 
-    def drain(self, patience_s: float) -> bool:
+    def drain(self, timeout_s: float) -> bool:
         """Wait until all is sent, for so long at most; whether it is."""
         with self._changed:
             self._drains += 1
             self._draining = True
             self._changed.notify_all()
-            sent = self._changed.wait_for(lambda: not self._waiting and not self._sending, patience_s)
+            sent = self._changed.wait_for(lambda: not self._waiting and not self._sending, timeout_s)
             self._draining = False
         return sent
 
-    def close(self, patience_s: float) -> None:
+    def close(self, timeout_s: float) -> None:
         """The last of it: what cannot be sent in time, or until an interrupt, is kept for the next run."""
         try:
-            self.drain(patience_s)
+            self.drain(timeout_s)
         finally:
             with self._changed:
                 left = [*([self._sending] if self._sending else []), *self._waiting]
@@ -106,7 +106,7 @@ class Outbox:
 
     def _keep(self, left: list[Message]) -> None:
         try:
-            with locked(self._kept, _LOCK_PATIENCE_S) as file:
+            with locked(self._kept, _LOCK_TIMEOUT_S) as file:
                 file.writelines(f"{json.dumps(asdict(self._readdressed(message)))}\n" for message in left)
         except (OSError, LockTimeout) as error:
             self._say(f"warning: MLflow did not come back: {len(left)} messages to it are lost, no output is ({error})")

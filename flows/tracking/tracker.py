@@ -45,8 +45,8 @@ from flows.tracking.system_metrics import watched
 from pipeline.config.run import RunConfig
 from pipeline.stages.dag import STAGES
 
-_PATIENCE_S = 60.0  # at the end of a run, with a server that is away
-_INTERRUPTED_PATIENCE_S = 5.0
+_TIMEOUT_S = 60.0  # at the end of a run, with a server that is away
+_INTERRUPTED_TIMEOUT_S = 5.0
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 _OUR_ID = "tld.id"  # tag of a run that was begun while MLflow was away
 
@@ -127,7 +127,7 @@ class PipelineTracking:
 
         if not self.store.keeps_models:
             return
-        if not self.outbox.drain(_PATIENCE_S):
+        if not self.outbox.drain(_TIMEOUT_S):
             tracker.show.finish("warning: MLflow does not answer: the model is not in it; tld promote puts it there")
             return
         client, run_id = self.store.client, self.outbox.id_of(tracker.run_id)
@@ -155,7 +155,7 @@ class PipelineTracking:
         if not self.store.keeps_models:
             tracker.show.finish(f"warning: the model is not registered: {NEEDS_NEWER_SERVER}")
             return
-        if not self.outbox.drain(_PATIENCE_S):
+        if not self.outbox.drain(_TIMEOUT_S):
             tracker.show.finish("warning: MLflow does not answer: the model is not registered; a rerun does it")
             return
         client = self.store.client
@@ -191,7 +191,7 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
         say(f"warning: runs are recorded, but no models: {NEEDS_NEWER_SERVER}")
     open_runs = OpenRuns(root, store)
     outbox = Outbox(partial(_deliver, store, root, open_runs), _kept(root, store), say)
-    patience_s = _PATIENCE_S
+    timeout_s = _TIMEOUT_S
     try:
         run_id = _begin(store, open_runs, outbox, {"mlflow.runName": config.name, "tld.stage": "pipeline"})
         outbox.put(Message(run_id, "config", config.model_dump(mode="json")))
@@ -199,10 +199,10 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
             yield PipelineTracking(store, root, run_id, outbox, open_runs)
     except BaseException as error:
         if not isinstance(error, Exception):
-            patience_s = _INTERRUPTED_PATIENCE_S
+            timeout_s = _INTERRUPTED_TIMEOUT_S
         raise
     finally:
-        outbox.close(patience_s)
+        outbox.close(timeout_s)
         open_runs.close()
 
 

@@ -130,12 +130,12 @@ def _load(config: RunConfig, scratch: Path, pairs: int) -> _Figures:
     started = time.perf_counter()
     source, split = open_dataset(encodings, config.model.text), split_pairs(encodings, config.train.held_out_fraction)
     batches = batch_numbers(split.train, config.train.batch_size, config.train.seed, first_step=0)
-    source.take(next(batches), device)
+    source.batch(next(batches), device)
     start_s = time.perf_counter() - started
 
     def take() -> int:
         for numbers in islice(batches, 10):
-            source.take(numbers, device)
+            source.batch(numbers, device)
         synchronize(device)
         return 10 * config.train.batch_size
 

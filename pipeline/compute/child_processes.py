@@ -49,7 +49,7 @@ def run_processes(
     log: Path,
     environments: Mapping[int, Mapping[str, str]],
     count: int,
-    meanwhile: Callable[[], str],
+    on_poll: Callable[[], str],
     locks: Sequence[int] = (),
 ) -> None:
     """Run `python -m module`, once for each of the environments, each in a process group of its own, until all have
@@ -65,7 +65,7 @@ def run_processes(
     try:
         for number, environment in environments.items():
             children.append(_start(command, environment, log, number, count, locks))
-        while _some_run(children) and not any(child.failed for child in children) and not (in_vain := meanwhile()):
+        while _some_run(children) and not any(child.failed for child in children) and not (in_vain := on_poll()):
             time.sleep(0.1)
         codes = {child.process.returncode for child in children if child.failed}
         _wait(children, _GRACE_OF_THE_REST_S if codes - {STOPPED} else _GRACE_S)
@@ -144,9 +144,9 @@ def _end(children: Sequence[_Child], hows: Sequence[signal.Signals]) -> None:
         _wait(children, _GRACE_S)
 
 
-def _wait(children: Sequence[_Child], patience_s: float) -> None:
-    give_up = time.monotonic() + patience_s
-    while _some_run(children) and time.monotonic() < give_up:
+def _wait(children: Sequence[_Child], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while _some_run(children) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

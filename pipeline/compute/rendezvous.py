@@ -28,7 +28,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read at torch's import:
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch forgot it in __all__
 
-_PATIENCE_S = 600.0  # with nodes that are still to come
+_TIMEOUT_S = 600.0  # with nodes that are still to come
 _BEAT_S = 0.5
 _SILENCE_S = (
     30.0  # after which a node counts as lost. One that was killed is noticed earlier, by its closed connections
@@ -113,15 +113,15 @@ class Nodes:
         """As the leading node: tell the others what to do, and wait until all are ready; `waiting` is told for how
         many. Raises NodesApart."""
         self._mine.job, self._mine.is_ready = job, True
-        give_up = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while missing := self.launch.nodes - 1 - sum(other.note.is_ready for other in self._others.values()):
             waiting(missing)
             if why := self.lost():
                 raise NodesApart(why)
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise NodesApart(
                     f"{missing} of {self.launch.nodes} nodes did not come to {self.meeting} within "
-                    f"{_PATIENCE_S / 60:.0f} minutes; type the same command on each of them"
+                    f"{_TIMEOUT_S / 60:.0f} minutes; type the same command on each of them"
                 )
             time.sleep(0.1)
 
@@ -158,8 +158,8 @@ class Nodes:
         """Tell the others how this node's part ended, and hear what became of theirs: as `lost`."""
         if self._mine.end is None:
             self._mine.end = how
-            give_up = time.monotonic() + _FAREWELL_S
-            while self._are_working() and time.monotonic() < give_up:
+            deadline = time.monotonic() + _FAREWELL_S
+            while self._are_working() and time.monotonic() < deadline:
                 time.sleep(0.1)
         return self.lost(_PARTING_SILENCE_S)
 
@@ -239,7 +239,7 @@ def how_it_failed(error: Exception) -> str:
 
 def _reach(meeting: Rendezvous) -> TCPStore:
     """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each refused one."""
-    give_up = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             socket.create_connection((meeting.host, meeting.port), timeout=5).close()
@@ -247,7 +247,7 @@ def _reach(meeting: Rendezvous) -> TCPStore:
                 meeting.host, meeting.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30)
             )
         except OSError as error:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise NodesApart(
                     f"nobody leads at {meeting} ({error.strerror or error}); type the same command on that machine"
                 ) from None

@@ -40,7 +40,7 @@ class EncodedDataset:
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
     draw: CaptionSampler | None = None  # where pairs have several captions, and epochs are told
 
-    def take(self, numbers: NDArray[np.int64], device: str = "cpu", epochs: NDArray[np.int64] | None = None) -> Batch:
+    def batch(self, numbers: NDArray[np.int64], device: str = "cpu", epochs: NDArray[np.int64] | None = None) -> Batch:
         """The pairs of these numbers, in this order, with their main captions; or with those drawn for the epoch in
         which each is [b]. They travel to the device as they are stored, a quarter or half of their size as numbers,
         and are dequantized there."""

@@ -73,7 +73,7 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
 
 def select_held_out(pairs: EncodedDataset, numbers: NDArray[np.int64], captions: list[str]) -> HeldOutSet:
     """The pairs of these numbers, which have these captions."""
-    return HeldOutSet(pairs, numbers, captions, pairs.take(numbers))
+    return HeldOutSet(pairs, numbers, captions, pairs.batch(numbers))
 
 
 def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> Pictures:

@@ -26,7 +26,7 @@ from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
 Size = tuple[int, int]  # width and height, pixels
 
 # On a CPU a picture of the large model takes as long alone as it does among eight; a GPU hardly notices empty places.
-_TOGETHER_ON_CPU = 1
+_BATCH_ON_CPU = 1
 _TOGETHER_ON_GPU = 8
 _MOST_TOKENS = 128**2  # attention compares each with each
 
@@ -75,17 +75,17 @@ class ImageGenerator:
         if len(seeds) != len(captions):
             raise ValueError(f"{len(captions)} captions need as many seeds, got {len(seeds)}")
         denoise, levels = _counted(self.guided(sampling, negative), after_call), noise_levels(sampling.steps)
-        for start in range(0, len(captions), self.together):
-            wanted = range(start, min(start + self.together, len(captions)))
-            rows = [wanted[i % len(wanted)] for i in range(self.together)]
+        for start in range(0, len(captions), self.batch_size):
+            wanted = range(start, min(start + self.batch_size, len(captions)))
+            rows = [wanted[i % len(wanted)] for i in range(self.batch_size)]
             noise = self.noise([seeds[i] for i in rows], size)
             latents = sample(sampling.solver, denoise, noise, self.text([captions[i] for i in rows]), levels)
             yield self.decode(latents)[: len(wanted)]
 
     @property
-    def together(self) -> int:
+    def batch_size(self) -> int:
         """Pictures in a batch."""
-        return _TOGETHER_ON_CPU if self.device == "cpu" else _TOGETHER_ON_GPU
+        return _BATCH_ON_CPU if self.device == "cpu" else _TOGETHER_ON_GPU
 
     def noise(self, seeds: Sequence[int], size: Size | None = None) -> Tensor:
         """Unit noise [n, c, y, x], each row from a seed of its own, the same on every device; for pictures of another

@@ -52,7 +52,7 @@ class ImageWriter:
     def _pictures(self, drawing: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:
         """Each [h, w, 3], in the order of the captions."""
         captions, calls, drawn = drawing.captions, 0, 0
-        total = -(-len(captions) // self.generate.together) * drawing.sampling.model_calls
+        total = -(-len(captions) // self.generate.batch_size) * drawing.sampling.model_calls
 
         def after_call() -> None:
             nonlocal calls

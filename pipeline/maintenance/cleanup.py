@@ -166,7 +166,7 @@ def remove(waste: UnneededFile, config: RunConfig) -> bool:
     """Delete it, here and in object storage where it lies there, or return False where a process works in its output.
     An output loses its manifest first: a kill on the way leaves one that is interrupted, not a damaged one."""
     try:
-        with file_lock(waste.output / LOCK_NAME, patience_s=0), alone_in_storage(config, waste.output):
+        with file_lock(waste.output / LOCK_NAME, timeout_s=0), alone_in_storage(config, waste.output):
             if waste.path == waste.output:
                 discard([waste.path / MANIFEST_NAME])
             discard(iter_cached(waste.path))

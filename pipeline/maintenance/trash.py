@@ -105,7 +105,7 @@ def _move(item: UnneededFile, target: Path) -> str | None:
     if not item.output.is_dir():
         return "it is gone already"
     try:
-        with file_lock(item.output / LOCK_NAME, patience_s=0):
+        with file_lock(item.output / LOCK_NAME, timeout_s=0):
             make_folder(target.parent)
             if item.path.is_symlink():  # a relative one would point elsewhere
                 target.symlink_to(item.path.resolve())

@@ -33,7 +33,7 @@ def held_out_losses(
     chance = torch.Generator().manual_seed(0)
     losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)
     for start in range(0, len(numbers), 128):
-        batch = pairs.take(numbers[start : start + 128], device)
+        batch = pairs.batch(numbers[start : start + 128], device)
         for index in range(NOISE_BINS):
             sigma = (index + torch.rand(len(batch.text), generator=chance)) / NOISE_BINS
             noise = torch.randn(batch.latents.shape, generator=chance)

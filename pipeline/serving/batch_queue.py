@@ -133,7 +133,7 @@ class BatchQueue:
             self._changed.notify()
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket) -> None:
         """Wait no longer: the request is taken out of the queue, or out of its batch before the next step."""
         with self._changed:
             ticket.wanted = False
@@ -148,7 +148,7 @@ class BatchQueue:
             self._changed.notify()
         _refuse(refused)
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """After `close`: tell those whose batch is still being drawn; its next step is not taken."""
         with self._changed:
             refused = [ticket for ticket in self._drawing if ticket.wanted]

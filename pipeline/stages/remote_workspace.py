@@ -21,7 +21,7 @@ from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 
-_PATIENCE_S = 2.0  # with another command that looks; a stage at work knows its own folder best
+_TIMEOUT_S = 2.0  # with another command that looks; a stage at work knows its own folder best
 _WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}  # unfinished ones need all that was there
 _FILES_AT_A_TIME = 32
 
@@ -51,7 +51,7 @@ def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> Non
             objects.setdefault(outputs / path.relative_to(outputs).parts[0], {})[path] = mark
         for folder, found in objects.items():
             folder.mkdir(parents=True, exist_ok=True)
-            with suppress(LockTimeout), file_lock(folder / LOCK_NAME, _PATIENCE_S):
+            with suppress(LockTimeout), file_lock(folder / LOCK_NAME, _TIMEOUT_S):
                 store.refresh(folder, found, accounts)
 
 

@@ -26,7 +26,7 @@ from pipeline.stages.dag import STAGES, StageSpec
 from pipeline.stages.freshness import fingerprint, settings_of_output
 from pipeline.stages.remote_workspace import exclusive_output, is_stored, sync_listing
 
-_PATIENCE_S = 30.0  # with a process that is ending
+_TIMEOUT_S = 30.0  # with a process that is ending
 
 
 def run_stage(
@@ -108,7 +108,7 @@ def _make(
 def _alone_in(folder: Path) -> Iterator[None]:
     """One process at a time in an output folder. Raises StageFailed."""
     try:
-        with file_lock(folder / LOCK_NAME, _PATIENCE_S):
+        with file_lock(folder / LOCK_NAME, _TIMEOUT_S):
             yield
     except LockTimeout as error:
         raise StageFailed(str(error)) from None

@@ -96,7 +96,7 @@ def _numbers(state: TrainState) -> Iterator[Tensor]:
 
 def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
     """The pairs of a batch that are to blame where any are, else some of its keys."""
-    batch = pairs.take(numbers)
+    batch = pairs.batch(numbers)
     finite = batch.latents.isfinite().flatten(1).all(1) & batch.text.isfinite().flatten(1).all(1)
     if guilty := pairs.keys(numbers[~finite.numpy()]):
         return f"in its batch these pairs hold numbers that are not finite: {_shown(guilty)}"

@@ -36,34 +36,34 @@ class EventLog:
     tells: bool = True
     _started: float = field(default_factory=time.monotonic)
     _first_step: int = 0
-    _told: set[tuple[int, str]] = field(default_factory=set)
+    _logged: set[tuple[int, str]] = field(default_factory=set)
 
-    def begin_at(self, step: int) -> None:
+    def resume_at(self, step: int) -> None:
         """Tell again what earlier processes told of the steps that need not be done again."""
         self._first_step = step
         for event in read_events(self.out / _EARLIER_EVENTS_FILE):
             if event["step"] <= step:
-                self.tell(**event)
-                self._told |= {(event["step"], what) for what in (*event.get("values", ()), event.get("path", ""))}
+                self.write(**event)
+                self._logged |= {(event["step"], what) for what in (*event.get("values", ()), event.get("path", ""))}
 
-    def was_told(self, step: int, what: str) -> bool:
+    def already_logged(self, step: int, what: str) -> bool:
         """Whether an earlier process told a figure, or made a file, of a step."""
-        return (step, what) in self._told
+        return (step, what) in self._logged
 
-    def tell(self, **event: Any) -> None:
+    def write(self, **event: Any) -> None:
         if self.tells:
             with (self.out / EVENTS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
 
     def warn(self, text: str) -> None:
-        self.tell(kind="warning", text=text)
+        self.write(kind="warning", text=text)
 
-    def tell_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
+    def write_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
         """The figures of a step, and how long the rest will take."""
         elapsed = time.monotonic() - self._started
         speed = (step - self._first_step) * self.batch_size / elapsed
         eta = (self.total - step) * self.batch_size / speed
         values = {"loss": loss, "lr": lr, "gradient_norm": gradient_norm, "images_per_s": speed}
-        self.tell(kind="metrics", step=step, values=values)
+        self.write(kind="metrics", step=step, values=values)
         note = f"loss {loss:.4f}  {speed:.0f} images/s  ETA {int(eta // 60)}:{int(eta % 60):02d}"
-        self.tell(kind="progress", done=step, total=self.total, note=note)
+        self.write(kind="progress", done=step, total=self.total, note=note)

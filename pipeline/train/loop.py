@@ -38,7 +38,7 @@ class TrainState:
     optimizer: Optimizers
     step: int
     network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
-    apart: Callable[[], AbstractContextManager[None]] = nullcontext  # in it gradients of ranks are not yet averaged
+    no_sync: Callable[[], AbstractContextManager[None]] = nullcontext  # in it gradients of ranks are not yet averaged
 
     @property
     def ema(self) -> Denoiser:
@@ -79,7 +79,7 @@ def train_steps(
         if state.step >= config.steps:
             return
         epochs = batch_epochs(len(split.train), config.batch_size, state.step)
-        yield train_step(state, pairs.take(numbers, device, epochs), config, device, ranks)
+        yield train_step(state, pairs.batch(numbers, device, epochs), config, device, ranks)
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainStep:
@@ -92,7 +92,7 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str
     parts = _parts(rows, config.accumulate)
     for part in parts:
         pairs = Batch(batch.latents[part], batch.text[part])
-        with nullcontext() if part is parts[-1] else state.apart():
+        with nullcontext() if part is parts[-1] else state.no_sync():
             share = per_pair_loss(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
             share.backward()
         loss += share.detach()

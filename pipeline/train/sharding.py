@@ -37,7 +37,7 @@ def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str
         warnings.filterwarnings("ignore", message="Grad strides do not match")
         own = [device] if device.startswith("cuda") else None
         network = DistributedDataParallel(state.denoiser, device_ids=own, forward_sync_buffers=False)
-        state.network, state.apart = network, network.no_sync
+        state.network, state.no_sync = network, network.no_sync
 
 
 def shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:

@@ -36,8 +36,8 @@ from pipeline.train.job import JOB_FILE, TrainJob
 from tld_model.config import DenoiserConfig
 
 _LEAST_FREE_BYTES = 1 << 20
-_PATIENCE_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
-_DISK_PATIENCE_S = 60.0  # until a shared disk shows what another machine wrote
+_TIMEOUT_S = 60.0  # with processes that an earlier, killed parent left: they watch for its end
+_DISK_TIMEOUT_S = 60.0  # until a shared disk shows what another machine wrote
 
 
 class ModelMismatch(ValueError):
@@ -76,7 +76,7 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
 
     try:
         with (
-            file_lock(out / "train.lock", _PATIENCE_S) as lock,
+            file_lock(out / "train.lock", _TIMEOUT_S) as lock,
             rendezvous_of(config.launch) as meeting,
             node_group(config.launch, meeting, leads=True) as nodes,
         ):
@@ -105,14 +105,14 @@ def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track:
     nodes.share(str(job_file), waiting)
     with tail_events(job.out / EVENTS_FILE, on_event) as hand_on:
 
-        def meanwhile() -> str:
+        def on_poll() -> str:
             hand_on()
             return nodes.lost()
 
-        _run_ranks(job, nodes, meanwhile, [lock])
+        _run_ranks(job, nodes, on_poll, [lock])
 
 
-def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks: Sequence[int] = ()) -> None:
+def _run_ranks(job: TrainJob, nodes: Nodes, on_poll: Callable[[], str], locks: Sequence[int] = ()) -> None:
     """This node's processes, to their end. Raises ChildFailed, which also tells what became of other nodes."""
     common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
     environments = {
@@ -121,7 +121,7 @@ def _run_ranks(job: TrainJob, nodes: Nodes, meanwhile: Callable[[], str], locks:
     }
     arguments, log = [str(job.out / JOB_FILE), str(os.getpid())], job.out / "train.log"
     try:
-        run_processes("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, meanwhile, locks)
+        run_processes("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, on_poll, locks)
     except ChildFailed as error:
         others = nodes.end(how_it_failed(error))
         if not others or others == str(error):
@@ -178,9 +178,9 @@ def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
 
 def _appears(path: Path) -> bool:
     """Whether a file of another machine is there, or will be soon."""
-    give_up = time.monotonic() + _DISK_PATIENCE_S
+    deadline = time.monotonic() + _DISK_TIMEOUT_S
     while not path.exists():
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.2)
     return True

@@ -93,7 +93,7 @@ class Training:
     ranks: Ranks
     device: str
     stop: Stop
-    story: EventLog
+    log: EventLog
     encoders: dict[str, str]
     pairs: EncodedDataset
     split: Split
@@ -110,7 +110,7 @@ class Training:
             watch.add(step)
             last = step.step == config.steps
             if last or step.step % config.log_every == 0:
-                self.story.tell_step(step.step, *watch.read(), step.lr)
+                self.log.write_step(step.step, *watch.read(), step.lr)
             self.look(state)
             stopping = self.ranks.any(self.stop.asked)
             if last or stopping or step.step % config.checkpoint_every == 0:
@@ -135,8 +135,8 @@ class Training:
         """The state where the last process left it, or a fresh one; it is sharded from the CPU."""
         config, start = self.job.config, "cpu" if self._is_sharded else self.device
         state = initial_state(config, self.job.model, start)
-        resume(state, self.checkpoints, start, self.ranks, self.story.warn)
-        self.story.begin_at(state.step)
+        resume(state, self.checkpoints, start, self.ranks, self.log.warn)
+        self.log.resume_at(state.step)
         if config.compile:
             state.denoiser.compile_blocks()
         distribute(state, config, self.ranks, self.device)
@@ -152,19 +152,19 @@ class Training:
         grid = f"samples/step-{step:08d}.png"
 
         def is_due(every: int, what: str) -> bool:
-            return (step == config.steps or step % every == 0) and not self.story.was_told(step, what)
+            return (step == config.steps or step % every == 0) and not self.log.already_logged(step, what)
 
         with contextlib.suppress(_Interrupted):
             if is_due(config.validate_every, "held_out_loss"):
                 losses = held_out_loss(ema, self.pairs, self.split, self.device)
-                self.story.tell(kind="metrics", step=step, values=losses)
+                self.log.write(kind="metrics", step=step, values=losses)
             if is_due(config.sample_every, grid):
                 self._sample_grid(ema, self.job.out / grid)
-                self.story.tell(kind="artifact", step=step, path=grid, folder="samples")
+                self.log.write(kind="artifact", step=step, path=grid, folder="samples")
 
     def _sample_grid(self, ema: Denoise, path: Path) -> None:
         """Samples of the same held-out captions from the same noise: comparable from step to step."""
-        text = self.pairs.take(self.split.held_out[:_SAMPLES]).text
+        text = self.pairs.batch(self.split.held_out[:_SAMPLES]).text
         shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         denoise = guided(ema, _SAMPLE_GUIDANCE)
@@ -192,7 +192,7 @@ class Training:
             "parameters": sum(parameter.numel() for parameter in state.denoiser.parameters()),
             **losses,
         }
-        self.story.tell(kind="result", values=result)
+        self.log.write(kind="result", values=result)
 
     def explain(self, error: Diverged) -> str:
         """Where the training went wrong, on what, and what can be done; the batch's keys go to a file."""
@@ -222,7 +222,7 @@ def main(job_file: Path, parent: int) -> None:
             if not ranks.leads:
                 raise SystemExit(1) from error
             message = training.explain(error) if isinstance(error, Diverged) else str(error)
-            training.story.tell(kind="failed", values=message)
+            training.log.write(kind="failed", values=message)
             raise SystemExit(message) from error
 
 
@@ -233,8 +233,8 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     split = split_pairs(encodings, job.config.held_out_fraction)
     encoders = encodings.figures["encoders"]
     codec = load_image_codec(encoders["vae"], device) if ranks.leads else None
-    story = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
-    return Training(job, ranks, device, stop, story, encoders, pairs, split, codec)
+    log = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
+    return Training(job, ranks, device, stop, log, encoders, pairs, split, codec)
 
 
 def run_from_arguments() -> None:

@@ -38,12 +38,12 @@ def start(*arguments: str | Path, environment: Mapping[str, str] = ENVIRONMENT) 
     )
 
 
-def wait_until(ready: Callable[[], object], process: subprocess.Popen[str], patience_s: float = 180) -> None:
+def wait_until(ready: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 180) -> None:
     """Wait for something that a running command brings about."""
-    give_up = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not ready():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 

@@ -28,7 +28,7 @@ from tests.support.command import REPOSITORY
 
 DOCKER = REPOSITORY / "docker"
 TRY_INSTALL = runpy.run_path(str(DOCKER / "try_install.py"))  # `docker` is also the name of a library
-_PATIENCE_S = 120
+_TIMEOUT_S = 120
 _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 _BIN = Path(sys.executable).parent
 
@@ -159,9 +159,9 @@ def wait_until_healthy(
     service: str, process: subprocess.Popen[bytes], check: list[str], environment: Mapping[str, str], log: Path
 ) -> None:
     """Until its health check passes. Where it does not, the end of its log is the news."""
-    give_up = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while subprocess.run(check, env=environment, capture_output=True, check=False).returncode:
-        alive = process.poll() is None and time.monotonic() < give_up
+        alive = process.poll() is None and time.monotonic() < deadline
         assert alive, f"{service} did not become healthy:\n{log.read_text()[-3000:]}"
         time.sleep(0.3)
 

@@ -40,7 +40,7 @@ UNFINISHED = {
 # In their command lines:
 WORKER, TRAINING, PREFECT = "spawn_main", "pipeline.train.worker", "prefect.server.api.server"
 DECODER = "pipeline.compute.isolated_process"
-_PATIENCE_S = 400
+_TIMEOUT_S = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def assert_kept(victim: Victim, before: dict[str, tuple[int, int]]) -> None:
 def ended(process: subprocess.Popen[str]) -> Seen:
     """Wait for a command's end."""
     began = time.monotonic()
-    told, _ = process.communicate(timeout=_PATIENCE_S)
+    told, _ = process.communicate(timeout=_TIMEOUT_S)
     return Seen(process.returncode, told, time.monotonic() - began)
 
 
@@ -165,9 +165,9 @@ def kill_driver(process: subprocess.Popen[str]) -> Seen:
     below = descendants(process.pid)
     process.kill()
     seen = ended(process)
-    give_up = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while left := [pid for pid in below if is_running(pid)]:
-        assert time.monotonic() < give_up, left
+        assert time.monotonic() < deadline, left
         time.sleep(0.05)
     return seen
 

@@ -38,10 +38,10 @@ def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) ->
     )
     thread = threading.Thread(target=server.run)
     thread.start()
-    give_up = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not server.started:
         assert thread.is_alive()
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     try:
         yield port

@@ -29,11 +29,11 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        give_up = time.monotonic() + 90
+        deadline = time.monotonic() + 90
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
                 break
-            assert time.monotonic() < give_up
+            assert time.monotonic() < deadline
             time.sleep(0.2)
         yield process
     finally:

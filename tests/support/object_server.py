@@ -14,7 +14,7 @@ from pathlib import Path
 from flows.orchestration.prefect_server import free_port
 
 WEED = str(Path(sys.executable).with_name("weed"))
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 
 
 @contextlib.contextmanager
@@ -45,10 +45,10 @@ def object_server(folder: Path, bucket: str, key: str, secret: str) -> Iterator[
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], status: str, log: Path) -> None:
-    give_up = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(status, timeout=2):
             return
         assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < give_up, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.1)

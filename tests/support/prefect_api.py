@@ -10,14 +10,14 @@ from uuid import UUID
 
 import httpx
 
-_PATIENCE_S = 180
+_TIMEOUT_S = 180
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
     """What comes at last."""
-    give_up = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while not (found := what()):
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.3)
     return found
 

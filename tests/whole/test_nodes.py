@@ -54,11 +54,11 @@ def run(module: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_until(ready: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
-    give_up = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + WAIT_S
     while not ready():
         for process in processes:
             assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 

@@ -63,7 +63,7 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     torch.testing.assert_close(load_text_encoder("shapes-clip", "cpu")([pair.caption])[0], text)
 
     # row 1 -> (latent, text) in a batch
-    batch = open_dataset(encodings).take(np.array([1]))
+    batch = open_dataset(encodings).batch(np.array([1]))
     latent = codec.encode(torch.from_numpy(pair.image.copy()).permute(2, 0, 1)[None])
     clip_at = config.encode.latent_clip
     assert isinstance(clip_at, float)

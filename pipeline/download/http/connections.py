@@ -70,7 +70,7 @@ class Connector:
         """Forget who was asked how often."""
         self._slots, self.shortage = Slots(self._config.threads), None
         self._looking_up = threading.BoundedSemaphore(self._config.threads)
-        self._by_address = host_turns(self._config, patience_s=math.inf)
+        self._by_address = host_rate_limiter(self._config, wait_budget_s=math.inf)
 
     def wait_out(self, shortage: Shortage, since: float) -> None:
         """Let a shortage of this machine pass before another try. Raises it where it lasts for too long."""
@@ -93,7 +93,7 @@ class Connector:
                 with ExitStack() as this_try:
                     with clock.stopped():
                         if endpoint != self._proxy:
-                            this_try.enter_context(self._by_address.turn(Route(shared_by(endpoint.address))))
+                            this_try.enter_context(self._by_address.slot(Route(shared_by(endpoint.address))))
                         this_try.enter_context(self._slots.one())
                     connection = this_try.enter_context(self._open(endpoint, target, clock))
                     turn.push(this_try.pop_all())
@@ -130,12 +130,12 @@ class Connector:
                 raise
 
 
-def host_turns(config: DownloadConfig, patience_s: float) -> HostRateLimiter:
+def host_rate_limiter(config: DownloadConfig, wait_budget_s: float) -> HostRateLimiter:
     """Each worker has its share of a host."""
     return HostRateLimiter(
         at_once=-(-config.requests_per_host // config.workers),
         per_s=config.host_requests_per_s and config.host_requests_per_s / config.workers,
-        patience_s=patience_s,
+        wait_budget_s=wait_budget_s,
         brisk_s=config.url_deadline_s / 6,
     )
 

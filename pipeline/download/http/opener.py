@@ -22,7 +22,7 @@ from typing import BinaryIO, cast
 
 from pipeline.compute.resource_limits import Shortage, own_shortage_raised
 from pipeline.config.download import DownloadConfig
-from pipeline.download.http.connections import Connector, host_turns
+from pipeline.download.http.connections import Connector, host_rate_limiter
 from pipeline.download.http.limits import BoundedStream, MemoryBudget, TooManyBytes, UrlDeadline
 from pipeline.download.http.messages import (
     FetchFailed,
@@ -75,7 +75,7 @@ class GuardedOpener:
         config = self._config
         self._connector.start_shard()
         self._memory = MemoryBudget(config.threads * _UNTOLD_BODY + 4 * self._max_body)
-        self._turns = host_turns(config, patience_s=2 * config.url_deadline_s)
+        self._limiter = host_rate_limiter(config, wait_budget_s=2 * config.url_deadline_s)
 
     @property
     def shortage(self) -> Shortage | None:
@@ -135,7 +135,7 @@ class GuardedOpener:
         with ExitStack() as turn:
             try:
                 with clock.stopped():
-                    turn.enter_context(self._turns.turn(route))
+                    turn.enter_context(self._limiter.slot(route))
             except HostUnavailable:
                 raise FetchFailed("host does not answer") from None
             began = clock.used()
@@ -144,13 +144,13 @@ class GuardedOpener:
             except FetchFailed as failure:
                 cause, took = str(failure), clock.used() - began
                 if cause.startswith("HTTP "):
-                    self._turns.answered(route, took)
+                    self._limiter.answered(route, took)
                 else:
-                    self._turns.failed(route, took, silent=cause == "timed out")
+                    self._limiter.failed(route, took, silent=cause == "timed out")
                 if failure.retry_after_s:
-                    self._turns.pause(route, failure.retry_after_s)
+                    self._limiter.pause(route, failure.retry_after_s)
                 raise
-            self._turns.answered(route, clock.used() - began)
+            self._limiter.answered(route, clock.used() - began)
             return answer
 
     def _exchange(self, target: Target, agent: str, clock: UrlDeadline) -> bytes | _Redirect:

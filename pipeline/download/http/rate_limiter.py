@@ -57,7 +57,7 @@ class _Limit:
 class _Breaker:
     """Of one route."""
 
-    patience_s: float
+    wait_budget_s: float
     resumes_at: float = 0.0  # by the host's own wish
     silent_in_a_row: int = 0
     opened: threading.Event = field(default_factory=threading.Event)
@@ -67,13 +67,13 @@ class HostRateLimiter:
     """Turns of one shard's requests at each host.
 
     An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the requests at
-    once, and so do the pauses that a host asks for: of `patience_s` seconds in all, and a little more for each
+    once, and so do the pauses that a host asks for: of `wait_budget_s` seconds in all, and a little more for each
     answer. A route that uses it up, or says nothing twice as many times in a row as its host is asked at once, is
     given up, and those who wait for it are told at once: no number of its URLs holds up the others for long.
     """
 
-    def __init__(self, at_once: int, per_s: float | None, patience_s: float, brisk_s: float) -> None:
-        self._at_once, self._interval, self._patience_s = at_once, 1 / per_s if per_s else 0.0, patience_s
+    def __init__(self, at_once: int, per_s: float | None, wait_budget_s: float, brisk_s: float) -> None:
+        self._at_once, self._interval, self._patience_s = at_once, 1 / per_s if per_s else 0.0, wait_budget_s
         self._redirected_at_once = max(1, at_once // 2)
         self._brisk_s = brisk_s
         self._limits: dict[str, _Limit] = {}
@@ -81,7 +81,7 @@ class HostRateLimiter:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, route: Route) -> Iterator[None]:
+    def slot(self, route: Route) -> Iterator[None]:
         """Wait for a turn and have it. Raises HostUnavailable."""
         limit, breaker = self._limit(route.host), self._breaker(route)
         redirected = bool(route.redirected_by)
@@ -142,8 +142,8 @@ class HostRateLimiter:
     def _charge(self, route: Route, seconds: float) -> None:
         limit, breaker = self._limit(route.host), self._breaker(route)
         with limit.lock:
-            breaker.patience_s -= seconds
-            if breaker.patience_s < 0 or breaker.silent_in_a_row >= 2 * self._at_once:
+            breaker.wait_budget_s -= seconds
+            if breaker.wait_budget_s < 0 or breaker.silent_in_a_row >= 2 * self._at_once:
                 breaker.opened.set()
                 limit.wake_all()
 

@@ -16,18 +16,18 @@ def test_who_waited_for_a_lock_that_is_deleted_holds_the_one_that_is_there(tmp_p
 
     def wait_for_it() -> None:
         waits.set()
-        with file_lock(lock, patience_s=60):
+        with file_lock(lock, timeout_s=60):
             try:
-                with file_lock(lock, patience_s=0):
+                with file_lock(lock, timeout_s=0):
                     heard.append("two work there")
             except LockTimeout:
                 heard.append("one works there")
 
-    with file_lock(lock, patience_s=0):
+    with file_lock(lock, timeout_s=0):
         waiting = threading.Thread(target=wait_for_it)
         waiting.start()
         waits.wait()
-        with pytest.raises(LockTimeout, match=r"process \d+\); wait for it"), file_lock(lock, patience_s=0.3):
+        with pytest.raises(LockTimeout, match=r"process \d+\); wait for it"), file_lock(lock, timeout_s=0.3):
             """Meanwhile the other has come too."""
         shutil.rmtree(lock.parent)
     waiting.join()

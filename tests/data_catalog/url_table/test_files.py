@@ -263,7 +263,7 @@ def test_a_packed_table_that_cannot_be_parsed_ends_no_interpreter(tmp_path: Path
 
 
 def test_a_server_that_never_answers_is_given_up_with_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(table_files, "_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         for source in (f"http://127.0.0.1:{port}/t.csv", f"simplecache::http://127.0.0.1:{port}/t.parquet"):

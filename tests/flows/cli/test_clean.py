@@ -233,7 +233,7 @@ def test_a_run_that_is_named_is_kept_however_its_workspace_is_spelled(
 
 def test_what_a_process_works_in_stays(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     working = interrupted(run)
-    with file_lock(working.path / LOCK_NAME, patience_s=0):
+    with file_lock(working.path / LOCK_NAME, timeout_s=0):
         assert not remove(working, run)
         whole = sum(item.bytes for item in find_unneeded([run], others=True) if item.path != working.path)
         told = shown(capsys, *overrides(run.folder), other_settings=True, yes=True)
@@ -251,7 +251,7 @@ def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, m
 
     def unlink_while_another_comes(path: Path, missing_ok: bool = False) -> None:
         if path.parent == going.path:
-            with pytest.raises(LockTimeout), file_lock(going.path / LOCK_NAME, patience_s=0):
+            with pytest.raises(LockTimeout), file_lock(going.path / LOCK_NAME, timeout_s=0):
                 """Nobody else works in half an output."""
         unlink(path, missing_ok)
 

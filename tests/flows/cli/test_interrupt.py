@@ -57,10 +57,10 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
     web = {"download__allowed_networks": ["127.0.0.0/8"], "download__min_image_size": 14}
     arguments: list[str | Path] = ["download", TINY, *small(root, download__urls=table, download__shard_size=4, **web)]
     process = start(*arguments)
-    give_up = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while not list(root.glob("01_images/*/.0*")):
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(2)  # into the requests
     tree = descendants(process.pid)
@@ -74,9 +74,9 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
     assert process.returncode == 128 + how, told
     assert "the same command goes on from here" in told
     assert "Traceback" not in told
-    give_up = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while left := [pid for pid in tree if is_running(pid)]:
-        assert time.monotonic() < give_up, left
+        assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")

@@ -83,7 +83,7 @@ def test_a_server_that_is_no_use_is_the_users_mistake(
     answer: Answer, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
-    monkeypatch.setattr(prefect_address, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(prefect_address, "_TIMEOUT_S", 0.5)
     with serving(answer) as api:
         told = mistake(monkeypatch, api)
         assert f"PREFECT_API_URL={api}" in told
@@ -106,7 +106,7 @@ def test_a_wrong_password_is_told_and_never_shown(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_port_that_takes_connections_or_none_and_tls_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefect_address, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(prefect_address, "_TIMEOUT_S", 0.5)
     assert "no Prefect server answers" in mistake(monkeypatch, f"http://127.0.0.1:{free_port()}/api")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "did not answer within" in mistake(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/api")
@@ -151,9 +151,9 @@ def test_silence_in_the_middle_of_a_run_is_told_once_and_its_end_too(
 
 
 def until_said(capsys: pytest.CaptureFixture[str], text: str) -> str:
-    heard, give_up = "", time.monotonic() + 60
+    heard, deadline = "", time.monotonic() + 60
     while text not in heard:
-        assert time.monotonic() < give_up, heard
+        assert time.monotonic() < deadline, heard
         heard += capsys.readouterr().err
         time.sleep(0.02)
     return heard

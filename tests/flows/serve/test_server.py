@@ -93,9 +93,9 @@ def draw(port: int, prompt: str = "a star", **more: object) -> Answer:
 
 
 def wait_until(what: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not what():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 

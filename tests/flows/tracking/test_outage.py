@@ -79,9 +79,9 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
 
 def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
     """All that was said until this was."""
-    heard, give_up = "", time.monotonic() + 60
+    heard, deadline = "", time.monotonic() + 60
     while text not in heard:
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         heard += capsys.readouterr().err
         time.sleep(0.1)
     return heard
@@ -93,7 +93,7 @@ def test_what_a_server_that_stays_away_missed_is_told_to_it_by_the_next_run(
 ) -> None:
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(tracking, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(tracking, "_TIMEOUT_S", 0.5)
     with (
         mlflow_server(tmp_path, port) as server,
         pipeline_run(config) as run,
@@ -138,7 +138,7 @@ def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
         with asked:
             outbox.put(Message("a-run", "tags", {"tld.state": "made"}))
             happened.append("the caller went on")
-            outbox.close(patience_s=0.0)
+            outbox.close(timeout_s=0.0)
             happened.append("the run ended")
     assert happened[:3] == ["sent", "the caller went on", "the run ended"]
 
@@ -195,7 +195,7 @@ def test_who_does_not_wait_for_the_end_loses_nothing(tmp_path: Path) -> None:
     outbox = Outbox(deliver, tmp_path / "kept", lambda _: None)
     outbox.put(Message("a-run", "end", ["FINISHED", 0]))
     with pytest.raises(KeyboardInterrupt):
-        outbox.close(patience_s=60)
+        outbox.close(timeout_s=60)
     assert len((tmp_path / "kept").read_text().splitlines()) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_stage_begins_while_the_server_is_away_and_its_run_is_created_later(
     """Also in the next process, and once alone."""
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(tracking, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(tracking, "_TIMEOUT_S", 0.5)
     with mlflow_server(tmp_path, port) as server, pipeline_run(config) as run:
         assert run.outbox.drain(60)
         kill(server)

@@ -80,15 +80,15 @@ def test_pages_of_taken_pairs_do_not_stay_in_this_process(tmp_path: Path) -> Non
     assert isinstance(pairs.shards[0].latents.base, mmap.mmap)
     before = memory().mapped
     for numbers in np.array_split(split.train, 40):
-        pairs.take(numbers)
+        pairs.batch(numbers)
     assert memory().mapped - before < 20 * 2**20, "62 MiB were read"
-    again = pairs.take(np.array([7])).text.numpy()
+    again = pairs.batch(np.array([7])).text.numpy()
     np.testing.assert_array_equal(again, pairs.shards[0].text[7:8].astype(np.float32))
 
 
 def test_made_up_encodings_have_the_text_that_the_model_takes(tmp_path: Path) -> None:
     model = MODEL.model_copy(update={"text": "tokens"})
-    batch = open_dataset(write_encodings(tmp_path, 1000, model), "tokens").take(np.arange(64))
+    batch = open_dataset(write_encodings(tmp_path, 1000, model), "tokens").batch(np.arange(64))
     assert batch.text.shape[0::2] == (64, model.text_dim)
     assert batch.text.shape[1] <= 77
     assert len(set(batch.text.any(dim=2).sum(dim=1).tolist())) > 10, "captions of many lengths"

@@ -66,9 +66,9 @@ def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(engine:
             pool.run(-1)
         assert "in _square" in told.value.__notes__[0]
     assert [value for value, _ in worked] == [0, 1, 4, 9]
-    give_up = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while running := [pid for _, pid in worked if Path(f"/proc/{pid}").exists()]:
-        assert time.monotonic() < give_up, running
+        assert time.monotonic() < deadline, running
         time.sleep(0.1)
     assert os.getpid() not in {pid for _, pid in worked}
 
@@ -164,8 +164,8 @@ class StuckAt:
             if stuck:
                 self.mark.touch()
                 time.sleep(600)
-            give_up = time.monotonic() + 120
-            while not self.mark.exists() and time.monotonic() < give_up:
+            deadline = time.monotonic() + 120
+            while not self.mark.exists() and time.monotonic() < deadline:
                 time.sleep(0.1)  # or all would be done before the doomed node has taken one
             return work(item)
 

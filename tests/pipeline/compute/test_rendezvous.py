@@ -42,9 +42,9 @@ def aside(work: Callable[[], object]) -> threading.Thread:
 
 def heard_by(nodes: Nodes, silence_s: float = 30) -> str:
     """What a node hears of the others, once it is something."""
-    give_up = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + WAIT_S
     while not (lost := nodes.lost(silence_s)):
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     return lost
 

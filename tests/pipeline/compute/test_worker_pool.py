@@ -98,8 +98,8 @@ def takes_long() -> Callable[[float], float]:
 
 
 def _takes_long(processor_s: float) -> float:
-    give_up = time.process_time() + processor_s
-    while time.process_time() < give_up:
+    deadline = time.process_time() + processor_s
+    while time.process_time() < deadline:
         sum(range(10_000))
     return processor_s
 

@@ -204,7 +204,7 @@ def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Mani
         write_manifest(manifest)  # through JSON, as training reads it
         read = read_manifest(tmp_path / name)
         assert read
-        back = open_dataset(read).take(np.arange(12)).latents
+        back = open_dataset(read).batch(np.arange(12)).latents
         assert (back - latents).abs().max().item() <= read.figures["quantization_bound"] * 1.001
         assert read.figures["clipped_fraction"] == 0
 

@@ -69,14 +69,14 @@ def test_the_states_of_tokens_are_stored_without_padding_beside_what_is_stored_a
 def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(images: Manifest, tmp_path: Path) -> None:
     manifest = encoded(tmp_path, images, text="tokens")
     numbers = np.array([20, 0, 11, 12])
-    batch = open_dataset(manifest, "tokens").take(numbers)
+    batch = open_dataset(manifest, "tokens").batch(numbers)
     assert batch.text.shape == (4, manifest.figures["longest_caption"], 128)
     captions = pd.concat(pd.read_parquet(tmp_path / f"0000{shard}.parquet") for shard in range(2))["caption"].iloc
     wanted = load_text_encoder("shapes-clip", "cpu", "tokens")([captions[number] for number in numbers])
     torch.testing.assert_close(batch.text[:, : wanted.shape[1]], wanted, atol=2e-2, rtol=0)
     assert torch.equal(batch.text.any(dim=2)[:, : wanted.shape[1]], wanted.any(dim=2))
     assert not batch.text[:, wanted.shape[1] :].any()
-    assert open_dataset(manifest).take(numbers).text.shape == (4, 64)
+    assert open_dataset(manifest).batch(numbers).text.shape == (4, 64)
     with pytest.raises(EncodingsError, match=r"holds no token-level text: set encode\.text=tokens"):
         open_dataset(manifest.model_copy(update={"figures": {}}), "tokens")
 
@@ -89,7 +89,7 @@ def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(images: Man
     numbers = np.array([before[row["key"]] for row in _rows(kept)])
     assert len(numbers) < 21
     ours, theirs = (open_dataset(output, "tokens") for output in (kept, everything))
-    np.testing.assert_array_equal(ours.take(np.arange(len(numbers))).text[:, :9], theirs.take(numbers).text[:, :9])
+    np.testing.assert_array_equal(ours.batch(np.arange(len(numbers))).text[:, :9], theirs.batch(numbers).text[:, :9])
 
 
 def _rows(output: Manifest) -> list[dict[str, Any]]:
@@ -145,12 +145,12 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
     for form in ("pooled", "tokens"):
         batches, encode_text = open_dataset(manifest, form), load_text_encoder("shapes-clip", "cpu", form)
         numbers = np.arange(8)
-        _same(batches.take(numbers).text, encode_text(captions[:8]))
+        _same(batches.batch(numbers).text, encode_text(captions[:8]))
         drawing = replace(batches, draw=draw)
         shown = [(alt or long or "", long or alt) for alt, long in wanted]  # by the epoch: both are drawn in ten
         seen = [set[int](), set[int]()]
         for epoch in range(10):
-            text = drawing.take(numbers, epochs=np.full(8, epoch)).text
+            text = drawing.batch(numbers, epochs=np.full(8, epoch)).text
             for number, choices in enumerate(shown):
                 either = encode_text([choice or captions[number] for choice in choices])
                 errors = [_error(text[number], one) for one in either]

@@ -38,7 +38,7 @@ def generator(form: TextForm) -> ImageGenerator:
 def test_a_picture_does_not_depend_on_the_others_to_the_bit(
     form: TextForm, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.generate.generator._TOGETHER_ON_CPU", together)
+    monkeypatch.setattr("pipeline.generate.generator._BATCH_ON_CPU", together)
     generate = generator(form)
     alone = np.concatenate([generate([prompt], [seed], SAMPLING) for seed, prompt in enumerate(PROMPTS)])
     assert len(np.unique(alone.reshape(3, -1), axis=0)) == 3
@@ -51,7 +51,7 @@ def test_a_picture_does_not_depend_on_the_others_to_the_bit(
 def test_the_calls_of_the_model_are_counted(
     solver: SolverName, calls_of_each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.generate.generator._TOGETHER_ON_CPU", 2)
+    monkeypatch.setattr("pipeline.generate.generator._BATCH_ON_CPU", 2)
     sampling, calls = SamplingSettings(3, 2.0, solver), []
     parts = list(untrained_generator().draw(PROMPTS, None, sampling, after_call=lambda: calls.append(1)))
     assert [len(part) for part in parts] == [2, 1]

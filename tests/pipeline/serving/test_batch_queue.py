@@ -112,7 +112,7 @@ def test_a_full_queue_refuses_and_has_room_again_when_someone_leaves(studio: Stu
     with pytest.raises(QueueFull) as refused:
         studio.ask("c")
     assert refused.value.retry_after_s >= 1
-    studio.queue.leave(leaving.ticket)
+    studio.queue.cancel(leaving.ticket)
     last = studio.ask("c", 5)
     studio.go_on()
     assert isinstance(last.last(), Finished)
@@ -125,7 +125,7 @@ def test_who_leaves_a_batch_is_dropped_before_the_next_step(studio: Studio) -> N
     studio.go_on(STEPS + 1)
     assert studio.begun.get(timeout=20) == ["a", "b"]
     assert staying.heard.get(timeout=20) == Step(0)
-    studio.queue.leave(leaving.ticket)
+    studio.queue.cancel(leaving.ticket)
     studio.go_on()
     assert isinstance(staying.last(), Finished)
     assert studio.wanted[STEPS:] == [[True, True], [False, True], [False, True]]
@@ -133,7 +133,7 @@ def test_who_leaves_a_batch_is_dropped_before_the_next_step(studio: Studio) -> N
 
 def test_a_batch_that_nobody_waits_for_is_given_up_and_the_next_is_drawn(studio: Studio) -> None:
     first = studio.begin_one()
-    studio.queue.leave(first.ticket)
+    studio.queue.cancel(first.ticket)
     following = studio.ask("a")
     studio.go_on()
     assert isinstance(following.last(), Finished)
@@ -142,7 +142,7 @@ def test_a_batch_that_nobody_waits_for_is_given_up_and_the_next_is_drawn(studio:
 
 def test_the_only_one_in_the_queue_may_leave_it(studio: Studio) -> None:
     for _ in range(20):
-        studio.queue.leave(studio.ask("a").ticket)
+        studio.queue.cancel(studio.ask("a").ticket)
     studio.go_on()
     assert isinstance(studio.ask("b").last(), Finished)
 
@@ -177,7 +177,7 @@ def test_closing_finishes_what_is_begun_and_refuses_the_rest(studio: Studio) -> 
 def test_a_closed_queue_that_gives_up_tells_those_whose_batch_is_not_finished(studio: Studio) -> None:
     first = studio.begin_one()
     studio.queue.close()
-    studio.queue.give_up()
+    studio.queue.abort()
     told = first.last()
     assert isinstance(told, Failed)
     assert isinstance(told.error, ShuttingDown)

@@ -60,10 +60,10 @@ def told_steps(folder: Path) -> list[int]:
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    give_up = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + WAIT_S
     while not ready():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
     wait_until(lambda: (folder / "model/checkpoints/step-00000008.pt").exists(), process)
     process.kill()
     process.communicate()
-    with file_lock(folder / "model/train.lock", patience_s=60):  # its child has seen that, and ended
+    with file_lock(folder / "model/train.lock", timeout_s=60):  # its child has seen that, and ended
         *_, newest = sorted((folder / "model/checkpoints").glob("step-*.pt"))
     content = bytearray(newest.read_bytes())
     middle = len(content) // 2
@@ -204,9 +204,9 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
 
 
 def test_processes_of_a_killed_parent_that_do_not_end_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_process, "_PATIENCE_S", 0)
+    monkeypatch.setattr(train_process, "_TIMEOUT_S", 0)
     with (
-        file_lock(folder / "model/train.lock", patience_s=0),
+        file_lock(folder / "model/train.lock", timeout_s=0),
         pytest.raises(StageFailed, match=r"train: another process still holds .*train\.lock .*; wait for it, or stop"),
     ):
         train_in(folder, RememberingTracker())

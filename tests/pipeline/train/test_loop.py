@@ -199,7 +199,7 @@ def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_
 
 def test_taken_pairs_are_those_asked_for_across_shards(pairs: EncodedDataset) -> None:
     numbers = np.array([15, 0, 12, 13])
-    batch = pairs.take(numbers)
+    batch = pairs.batch(numbers)
     for row, number in enumerate(numbers):
         shard, at = (0, number) if number < 13 else (1, number - 13)
         np.testing.assert_array_equal(batch.text[row].numpy(), pairs.shards[shard].text[at].astype(np.float32))

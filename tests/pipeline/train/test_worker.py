@@ -46,28 +46,28 @@ def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Tra
     assert told(tmp_path) == ["metrics", "artifact"]
 
     set_events_aside(tmp_path)
-    training.story.begin_at(10)
+    training.log.resume_at(10)
     training.look(state)
     assert told(tmp_path) == ["metrics", "artifact"], "told again, not done again"
 
 
 def test_a_story_survives_kills_torn_lines_and_steps_done_twice(tmp_path: Path) -> None:
-    def tell(*steps: int, note: float) -> None:
+    def write(*steps: int, note: float) -> None:
         for step in steps:
-            EventLog(tmp_path, 20, 8).tell(kind="metrics", step=step, values={"loss": note})
+            EventLog(tmp_path, 20, 8).write(kind="metrics", step=step, values={"loss": note})
 
     def losses() -> list[tuple[int, float]]:
         events = [json.loads(line) for line in (tmp_path / EVENTS_FILE).read_text().splitlines()]
         return [(event["step"], event["values"]["loss"]) for event in events]
 
-    tell(2, 4, 6, note=1)
+    write(2, 4, 6, note=1)
     with (tmp_path / EVENTS_FILE).open("a") as file:
         file.write('{"kind": "metrics", "step": 8, "values": {"loss": 1}')
     set_events_aside(tmp_path)
     set_events_aside(tmp_path)  # the process between them was killed before it told anything
-    EventLog(tmp_path, 20, 8).begin_at(4)
+    EventLog(tmp_path, 20, 8).resume_at(4)
     assert losses() == [(2, 1), (4, 1)]
-    tell(6, 8, note=2)
+    write(6, 8, note=2)
     set_events_aside(tmp_path)
-    EventLog(tmp_path, 20, 8).begin_at(8)
+    EventLog(tmp_path, 20, 8).resume_at(8)
     assert losses() == [(2, 1), (4, 1), (6, 2), (8, 2)]

@@ -59,31 +59,31 @@ def test_redirects_cost_the_host_that_they_lead_to_nothing(
 
 
 def test_each_route_to_a_host_has_its_own_circuit_breaker() -> None:
-    turns = HostRateLimiter(at_once=2, per_s=None, patience_s=10, brisk_s=1)
+    limiter = HostRateLimiter(at_once=2, per_s=None, wait_budget_s=10, brisk_s=1)
     routes = [Route("good", 80), Route("good", 81), Route("good", 80, "evil"), Route("good", 80, "other")]
     for broken in (routes[1], routes[2]):
         for _ in range(4):
-            turns.failed(broken, seconds=9, silent=True)
-        with pytest.raises(HostUnavailable), turns.turn(broken):
+            limiter.failed(broken, seconds=9, silent=True)
+        with pytest.raises(HostUnavailable), limiter.slot(broken):
             pass
     for whole in (routes[0], routes[3]):
-        with turns.turn(whole):
+        with limiter.slot(whole):
             pass
-    turns.pause(routes[3], 3600)
-    with turns.turn(routes[0]):
+    limiter.pause(routes[3], 3600)
+    with limiter.slot(routes[0]):
         pass
 
 
 def test_redirected_requests_leave_turns_for_those_of_the_table() -> None:
-    turns = HostRateLimiter(at_once=4, per_s=None, patience_s=10, brisk_s=1)
+    limiter = HostRateLimiter(at_once=4, per_s=None, wait_budget_s=10, brisk_s=1)
     release, running = threading.Event(), threading.Semaphore(0)
 
     def ask(route: Route) -> None:
-        with turns.turn(route):
+        with limiter.slot(route):
             running.release()
             release.wait(20)
 
-    with turns.turn(Route("good", 80)):
+    with limiter.slot(Route("good", 80)):
         pass
     with ThreadPoolExecutor(12) as threads:
         for i in range(8):

@@ -377,38 +377,38 @@ def test_a_host_is_asked_no_more_often_than_the_rate_allows() -> None:
 
 
 def test_a_host_is_given_up_when_it_was_waited_for_long_enough() -> None:
-    turns = HostRateLimiter(at_once=2, per_s=None, patience_s=10, brisk_s=1)
+    limiter = HostRateLimiter(at_once=2, per_s=None, wait_budget_s=10, brisk_s=1)
     for _ in range(100):
-        turns.answered(Route("brisk"), seconds=0.9)
-        turns.answered(Route("slow"), seconds=1.4)
-    with turns.turn(Route("brisk")), turns.turn(Route("slow")):
+        limiter.answered(Route("brisk"), seconds=0.9)
+        limiter.answered(Route("slow"), seconds=1.4)
+    with limiter.slot(Route("brisk")), limiter.slot(Route("slow")):
         pass
     for _ in range(3):
-        turns.answered(Route("crawling"), seconds=10)
+        limiter.answered(Route("crawling"), seconds=10)
     for _ in range(4):
-        turns.failed(Route("silent"), seconds=0.5, silent=True)
-    turns.pause(Route("busy"), 11)
+        limiter.failed(Route("silent"), seconds=0.5, silent=True)
+    limiter.pause(Route("busy"), 11)
     for name in ("crawling", "silent", "busy"):
-        with pytest.raises(HostUnavailable), turns.turn(Route(name)):
+        with pytest.raises(HostUnavailable), limiter.slot(Route(name)):
             pass
 
 
 def test_who_waits_for_a_host_is_told_when_it_is_given_up() -> None:
-    turns = HostRateLimiter(at_once=1, per_s=None, patience_s=10, brisk_s=1)
+    limiter = HostRateLimiter(at_once=1, per_s=None, wait_budget_s=10, brisk_s=1)
     refused = list[str]()
 
     def wait() -> None:
         try:
-            with turns.turn(Route("host")):
+            with limiter.slot(Route("host")):
                 pass
         except HostUnavailable:
             refused.append("host")
 
     threads = [threading.Thread(target=wait) for _ in range(5)]
-    with turns.turn(Route("host")):
+    with limiter.slot(Route("host")):
         for thread in threads:
             thread.start()
-        turns.pause(Route("host"), 3600)
+        limiter.pause(Route("host"), 3600)
         for thread in threads:
             thread.join()
     assert refused == ["host"] * 5

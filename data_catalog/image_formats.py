@@ -36,9 +36,7 @@ class TooManyScans(ValueError):
     """A JPEG whose decoding would take a thousand times as long as that of a photograph."""
 
 
-def open_picture(
-    source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, text: bool = False
-) -> Image.Image:
+def open_image(source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, text: bool = False) -> Image.Image:
     """Open a picture file as `Image.open` does, of which it raises the errors; the pixels are not
     decoded yet. Raises TooManyScans too.
 

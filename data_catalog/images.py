@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from data_catalog.image_formats import open_picture
+from data_catalog.image_formats import open_image
 from data_catalog.storage.manifest import ManifestError
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = ("jpg", "png", "webp")
 _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 1 << 26
-NO_PICTURE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
+NO_IMAGE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
 _WAY_OUT = "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
 
 
@@ -36,7 +36,7 @@ def _parsed(told: object) -> object:
     return json.loads(told) if isinstance(told, str) else told
 
 
-class UnreadablePicture(ManifestError):
+class UnreadableImage(ManifestError):
     """A picture of a shard that cannot be decoded."""
 
 
@@ -97,11 +97,11 @@ class PackedPair:
 
     def unpack(self, edge: int | None = None) -> ImagePair:
         """Decode the picture, which is a square of this edge where one is given. Raises
-        UnreadablePicture where it is damaged."""
+        UnreadableImage where it is damaged."""
         image = decode(self.picture, edge)
         if isinstance(image, str):
             suffix = next((name for name in IMAGE_SUFFIXES if name in self.members), "*")
-            raise UnreadablePicture(f"{self.key}.{suffix} is {image}; " + _WAY_OUT)
+            raise UnreadableImage(f"{self.key}.{suffix} is {image}; " + _WAY_OUT)
         return ImagePair(
             key=self.key,
             url=self.facts.url,
@@ -119,14 +119,14 @@ def decode(picture: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
     """Pixels [h, w, 3], or why there are none. The header is looked at first, so that nothing large
     is decoded. OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile."""
     try:
-        with open_picture(picture, _FORMATS) as header:
+        with open_image(picture, _FORMATS) as header:
             width, height = header.size
         if width * height > _MOST_PIXELS or (edge is not None and (width, height) != (edge, edge)):
             return OTHER_SIZE
         image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (cv2.error, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return NO_PICTURE
-    return NO_PICTURE if image is None else np.asarray(image, np.uint8)
+        return NO_IMAGE
+    return NO_IMAGE if image is None else np.asarray(image, np.uint8)
 
 
 def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
@@ -189,4 +189,4 @@ def repack_sorted(source: Path, target: Path) -> int:
     return sum(member.name.endswith(".json") for member in members)
 
 
-Pictures = NDArray[np.uint8]  # [n, h, w, 3]
+Images = NDArray[np.uint8]  # [n, h, w, 3]

@@ -57,7 +57,7 @@ def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
         mid_block_add_attention=False,
         sample_size=shapes.EDGE,
     ).to(memory_format=torch.channels_last)
-    batches = _picture_batches(recipe)
+    batches = _image_batches(recipe)
 
     def loss() -> Tensor:
         pixels = (_to_tensor(next(batches)) * 2 - 1).contiguous(memory_format=torch.channels_last)
@@ -168,7 +168,7 @@ def _to_tensor(pictures: list[shapes.Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
-def _picture_batches(recipe: Recipe) -> Iterator[list[shapes.Pixels]]:
+def _image_batches(recipe: Recipe) -> Iterator[list[shapes.Pixels]]:
     stream = shapes.drawings(recipe.steps * recipe.batch_size, held_out=False, seed=recipe.seed)
     while True:
         yield [next(stream).pixels() for _ in range(recipe.batch_size)]

@@ -43,8 +43,8 @@ POSITIONS: dict[str, tuple[float, float]] = {  # centre (x, y), pixels
     "bottom right": (44.0, 44.0),
 }
 HELD_OUT_EVERY = 5
-TRAIN_PICTURES = 5400
-HELD_OUT_PICTURES = 600
+TRAIN_IMAGES = 5400
+HELD_OUT_IMAGES = 600
 
 # How far a drawn picture strays from the ideal one.
 _CENTRE_JITTER = 1.25  # pixels, each axis
@@ -150,10 +150,10 @@ def drawings(count: int, *, held_out: bool, seed: int = 0) -> Iterator[Drawing]:
 def url_table() -> dict[str, list[str]]:
     """The data set as a table: url, caption, split. Held-out pictures are spread evenly, so that any
     first part of the table holds both kinds."""
-    train = drawings(TRAIN_PICTURES, held_out=False)
-    held_out = drawings(HELD_OUT_PICTURES, held_out=True)
-    every = (TRAIN_PICTURES + HELD_OUT_PICTURES) // HELD_OUT_PICTURES
-    rows = [next(held_out if i % every == 0 else train) for i in range(TRAIN_PICTURES + HELD_OUT_PICTURES)]
+    train = drawings(TRAIN_IMAGES, held_out=False)
+    held_out = drawings(HELD_OUT_IMAGES, held_out=True)
+    every = (TRAIN_IMAGES + HELD_OUT_IMAGES) // HELD_OUT_IMAGES
+    rows = [next(held_out if i % every == 0 else train) for i in range(TRAIN_IMAGES + HELD_OUT_IMAGES)]
     return {
         "url": [row.url for row in rows],
         "caption": [row.attributes.caption for row in rows],

@@ -207,7 +207,7 @@ def url_table_digest(source: str) -> str:
 def count_rows(source: str, columns: TableColumns) -> int:
     """Rows of a table, usable or not: of Parquet from its footers, of others by reading. Raises UrlTableError."""
     if source == shapes.NAME:
-        return shapes.TRAIN_PICTURES + shapes.HELD_OUT_PICTURES
+        return shapes.TRAIN_IMAGES + shapes.HELD_OUT_IMAGES
     return sum(
         rows if (rows := rows_by_footer(file)) is not None else sum(batch.size for batch in read_batches(file, columns))
         for file in _find(source, columns)

@@ -96,12 +96,12 @@ def edit(
 
     from pipeline.generate.image_to_image import USUAL_STRENGTH, edge_of, image_to_image
     from pipeline.generate.inpaint import inpaint
-    from pipeline.generate.input_image import read_picture
+    from pipeline.generate.input_image import read_image
     from pipeline.generate.outpaint import outpaint as paint_on
-    from pipeline.generate.png_metadata import write_picture
+    from pipeline.generate.png_metadata import write_image
     from pipeline.generate.tiling import Border, usual_overlap
 
-    given = read_picture(picture, mask, edge_of(generate))
+    given = read_image(picture, mask, edge_of(generate))
     if given.fitting:
         console.print(given.fitting)
     how = drawing.sampling(settings), drawing.negative
@@ -119,7 +119,7 @@ def edit(
         drawn = image_to_image(generate, [prompt], given.pixels, strength, [seed], *how)[0]
     told = {"command": "edit", "prompt": prompt, "seed": seed, "picture": file_told(picture), "mask": file_told(mask)}
     told |= {"outpaint": sides, "overlap": overlap, "strength": strength}
-    write_picture(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
+    write_image(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
     console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}")
 
 

@@ -47,7 +47,7 @@ def interpolate(
     For example:
     tld interpolate conf/tiny.yaml "a small red star" "a large blue circle" --out morph.gif
     """
-    from pipeline.generate.request import MOST_PICTURES
+    from pipeline.generate.request import MOST_IMAGES
 
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
@@ -60,7 +60,7 @@ def interpolate(
     if len(set(prompts)) == 1 and to_seed in (None, seed):
         problems.append("both ends are the same picture; give a second prompt, or another --to-seed")
     problems += bound_problems(
-        Bounds("--frames", frames, 2, MOST_PICTURES), seed_bounds("--seed", seed), seed_bounds("--to-seed", to_seed)
+        Bounds("--frames", frames, 2, MOST_IMAGES), seed_bounds("--seed", seed), seed_bounds("--to-seed", to_seed)
     )
     refuse(problems)
     settings = load(config, overrides)
@@ -71,13 +71,13 @@ def interpolate(
 
     from pipeline.generate.animation import strip, write_animation
     from pipeline.generate.interpolate import interpolate as draw
-    from pipeline.generate.png_metadata import write_picture
+    from pipeline.generate.png_metadata import write_image
 
     ends, seeds = (prompts[0], prompts[-1]), (seed, seed if to_seed is None else to_seed)
     pictures = draw(generate, ends, seeds, frames, drawing.sampling(settings), drawing.negative)
     if out.suffix.lower() == ".png":
         told = {"command": "interpolate", "prompts": ends, "seeds": seeds, "frames": frames}
-        write_picture(Image.fromarray(strip(pictures)), told | drawing.told(settings, chosen), out)
+        write_image(Image.fromarray(strip(pictures)), told | drawing.told(settings, chosen), out)
     else:
         try:
             write_animation(pictures, out)

@@ -46,14 +46,14 @@ def panorama(
 
     For example: tld panorama conf/tiny.yaml "a small red star in the bottom right on a blue background" --windows 6
     """
-    from pipeline.generate.request import MOST_PICTURES
+    from pipeline.generate.request import MOST_IMAGES
 
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
     windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
     problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png"]), *lacking_files(picture)]
     problems += bound_problems(
-        Bounds("--windows", windows, 1, MOST_PICTURES),
+        Bounds("--windows", windows, 1, MOST_IMAGES),
         Bounds("--overlap", overlap, 1, MOST_OVERLAP),
         seed_bounds("--seed", seed),
     )
@@ -67,12 +67,12 @@ def panorama(
     from PIL import Image
 
     from pipeline.generate.image_to_image import edge_of
-    from pipeline.generate.input_image import read_picture
+    from pipeline.generate.input_image import read_image
     from pipeline.generate.outpaint import panorama as paint_on
-    from pipeline.generate.png_metadata import write_picture
+    from pipeline.generate.png_metadata import write_image
     from pipeline.generate.tiling import usual_overlap
 
-    given = read_picture(picture, None, edge_of(generate)) if picture else None
+    given = read_image(picture, None, edge_of(generate)) if picture else None
     if given and given.fitting:
         console.print(given.fitting)
     captions = prompts + prompts[-1:] * (windows - len(prompts))
@@ -80,5 +80,5 @@ def panorama(
     start = given.pixels if given else None
     drawn = last_of(paint_on(generate, captions, overlap, start, seed, drawing.sampling(settings), drawing.negative))
     told = {"command": "panorama", "prompts": captions, "overlap": overlap, "seed": seed, "picture": file_told(picture)}
-    write_picture(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
+    write_image(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
     console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}")

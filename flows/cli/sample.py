@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from flows.cli.groups import Config
 from flows.cli.model_source import Model, resolve_model
-from flows.cli.sample_request import is_folder, merge_request, read_picture, read_prompts, read_size, size_misfit
+from flows.cli.sample_request import is_folder, merge_request, read_image, read_prompts, read_size, size_misfit
 from flows.terminal.console import console, load, prompts_and_overrides
 from flows.terminal.errors import UserError
 from tld_model.config import SolverName
@@ -96,7 +96,7 @@ def sample(
         "guidance": guidance,
         "solver": solver,
     }
-    before = read_picture(like, problems)
+    before = read_image(like, problems)
     drawing = merge_request(given, before, settings, problems) if before or not like else None
     folder, chosen = is_folder(out, problems), None
     if drawing and not folder and len(drawing.captions) > _MOST_IN_A_GRID:
@@ -139,7 +139,7 @@ def _draw(
     """Draw and write; like a picture that was no grid, a single one is none either."""
     from flows.terminal.progress import Progress
     from pipeline.generate.generator import SizeError
-    from pipeline.generate.png_metadata import PictureFileError
+    from pipeline.generate.png_metadata import ImageFileError
     from pipeline.generate.write_images import ImageWriter
 
     artist = ImageWriter(generate, by)
@@ -153,7 +153,7 @@ def _draw(
                 artist.to_folder(drawing, out, tell)
             else:
                 artist.to_file(drawing, out, "picture" if plain else "grid", tell)
-    except (SizeError, PictureFileError) as error:
+    except (SizeError, ImageFileError) as error:
         raise UserError(str(error)) from error
 
 

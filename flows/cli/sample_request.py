@@ -47,13 +47,13 @@ def read_size(size: str | None, problems: list[str]) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def read_picture(like: Path | None, problems: list[str]) -> SampleMetadata | None:
+def read_image(like: Path | None, problems: list[str]) -> SampleMetadata | None:
     """How a picture was made, which a stranger may have written."""
     if like is None:
         return None
     from pydantic import ValidationError
 
-    from pipeline.generate.png_metadata import PictureFileError, read_settings
+    from pipeline.generate.png_metadata import ImageFileError, read_settings
     from pipeline.generate.request import SampleMetadata, problems_of
 
     try:
@@ -61,7 +61,7 @@ def read_picture(like: Path | None, problems: list[str]) -> SampleMetadata | Non
         if "drawing" in told:
             return SampleMetadata.model_validate(told)
         problems.append(f"--like: {like} was made otherwise than by tld sample: it tells no 'drawing'")
-    except PictureFileError as error:
+    except ImageFileError as error:
         problems.append(f"--like: {error}")
     except ValidationError as error:
         wrong = [f"{where}: {what}" for where, what in problems_of(error)]

@@ -27,15 +27,15 @@ from flows.serve.schemas import (
     MAX_COUNT,
     PROBLEMS,
     STREAM,
-    DrawnPictures,
+    GeneratedImages,
+    ImagesRequested,
     InterpolationWanted,
     OutpaintingWanted,
-    PicturesWanted,
     answer,
-    drawn_pictures,
+    generated_images,
+    image_request,
     interpolation_request,
     outpainting_request,
-    picture_request,
 )
 from pipeline.serving.batch_queue import (
     BatchQueue,
@@ -64,7 +64,7 @@ class Service:
     batches: BatchQueue
 
 
-def picture_service(draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int) -> Service:
+def image_service(draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int) -> Service:
     """A service that draws with `draw`, in batches of at most `most_at_once` pictures, sampling as the run's `own`
     settings say where a request does not."""
     metrics = ServiceMetrics()
@@ -83,20 +83,20 @@ def picture_service(draw: DrawFn, card: Card, own: SamplingSettings, access: Acc
 def _add_drawing(app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge: int, metrics: ServiceMetrics) -> None:
     answers: dict[str, Any] = {
         "dependencies": _TOKEN,
-        "responses": {200: {"model": DrawnPictures}, **PROBLEMS},
+        "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
     }
     streams: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
     drawn, told = partial(_drawn, batches, metrics), partial(_told, batches, metrics)
 
     @app.post("/pictures", **answers)
-    async def draw_pictures(wanted: PicturesWanted, request: Request) -> Response:
+    async def generate_images(wanted: ImagesRequested, request: Request) -> Response:
         """Draw pictures, and answer when all are there. A client that leaves is not drawn for."""
-        return await drawn(picture_request(wanted, own), request)
+        return await drawn(image_request(wanted, own), request)
 
     @app.post("/pictures/stream", **streams)
-    async def draw_pictures_and_tell(wanted: PicturesWanted) -> Response:
+    async def draw_images_and_tell(wanted: ImagesRequested) -> Response:
         """Draw pictures, and tell how far they are meanwhile, as lines of JSON."""
-        return told(picture_request(wanted, own))
+        return told(image_request(wanted, own))
 
     @app.post("/interpolations", **answers)
     async def interpolate(wanted: InterpolationWanted, request: Request) -> Response:
@@ -233,7 +233,7 @@ class _Lines(Response):
                     case Step(done):
                         await tell("step", done=done, steps=request.steps)
                     case Finished():
-                        for picture in await asyncio.to_thread(drawn_pictures, request, told):
+                        for picture in await asyncio.to_thread(generated_images, request, told):
                             await tell("picture", **picture.model_dump())
                         await tell("finished")
                     case Failed(error):

@@ -20,7 +20,7 @@ from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_catalog.text_files import TextFileError, read_text
-from flows.serve.schemas import LARGEST_PICTURE
+from flows.serve.schemas import LARGEST_IMAGE
 from flows.terminal.console import say
 from flows.terminal.errors import UserError
 
@@ -29,7 +29,7 @@ _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 _PROBES = ("/healthz", "/readyz")  # load balancers ask by address, or name no host at all; the answer tells nothing
 _SHORTEST_TOKEN = 16
 _LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
-_LARGEST_WITH_PICTURE = LARGEST_PICTURE + _LARGEST_BODY
+_LARGEST_WITH_IMAGE = LARGEST_IMAGE + _LARGEST_BODY
 _BODY_DEADLINE_S = 10
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -174,7 +174,7 @@ def _host_name(host: str) -> str:
 
 
 def _largest_body(scope: Scope) -> int:
-    return _LARGEST_WITH_PICTURE if scope["path"].startswith("/outpaintings") else _LARGEST_BODY
+    return _LARGEST_WITH_IMAGE if scope["path"].startswith("/outpaintings") else _LARGEST_BODY
 
 
 async def _read_body(receive: Receive, most: int) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-_PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class ServiceMetrics:
@@ -17,7 +17,7 @@ class ServiceMetrics:
         labels = ("path", "status")
         self._requests = Counter("tld_requests", "Requests, by path and status.", labels, registry=registry)
         self._seconds = Histogram("tld_request_seconds", "From request to answer.", ("path",), registry=registry)
-        self._batches = Histogram("tld_batch_pictures", "Pictures a batch.", buckets=_PICTURES, registry=registry)
+        self._batches = Histogram("tld_batch_pictures", "Pictures a batch.", buckets=_IMAGES, registry=registry)
         self._busy = Counter("tld_device_seconds", "Time the device spent on batches.", registry=registry)
         self._waiting = Gauge("tld_waiting_pictures", "Pictures in the queue.", registry=registry)
         self._dropped = Counter("tld_clients_left", "Clients who left before their pictures came.", registry=registry)

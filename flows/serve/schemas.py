@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_catalog.image_formats import open_picture
+from data_catalog.image_formats import open_image
 from pipeline.generate.tiling import Border
 from pipeline.serving.batch_queue import Finished
-from pipeline.serving.requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
+from pipeline.serving.requests import DrawingRequest, ImageRequest, InterpolationRequest, OutpaintingRequest
 from tld_model.config import SamplingSettings
 
 MAX_COUNT = 16
-LARGEST_PICTURE = 6_000_000  # characters
+LARGEST_IMAGE = 6_000_000  # characters
 
 
 _STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -46,7 +46,7 @@ class _Wanted(BaseModel):
     """Guidance scale, 1 is none; the run's own where it is not given."""
 
 
-class PicturesWanted(_Wanted):
+class ImagesRequested(_Wanted):
     """Pictures of a prompt."""
 
     model_config = _STRICT | ConfigDict(
@@ -84,7 +84,7 @@ class OutpaintingWanted(_Wanted):
         json_schema_extra={"examples": [{"prompt": _STAR, "picture": "…", "right": 64}]}
     )
 
-    picture: str = Field(max_length=LARGEST_PICTURE)
+    picture: str = Field(max_length=LARGEST_IMAGE)
     """Base64 of a PNG file, RGB, of the size that the model draws (`/card` tells `edge`)."""
     left: int = Field(0, ge=0, le=4096)
     """Pixels to add at this side."""
@@ -96,7 +96,7 @@ class OutpaintingWanted(_Wanted):
     """Pixels to add at this side."""
 
 
-class DrawnPicture(BaseModel):
+class GeneratedImage(BaseModel):
     """One picture."""
 
     seed: int
@@ -104,13 +104,13 @@ class DrawnPicture(BaseModel):
     """Base64; the file tells prompt, seed, steps and guidance in its text entry `tld`."""
 
 
-class DrawnPictures(BaseModel):
+class GeneratedImages(BaseModel):
     """What was asked for, with all settings, and the pictures."""
 
     prompt: str
     steps: int
     guidance: float
-    pictures: list[DrawnPicture]
+    pictures: list[GeneratedImage]
 
 
 class Problem(BaseModel):
@@ -138,9 +138,9 @@ STREAM: dict[str, Any] = {
 }
 
 
-def picture_request(wanted: PicturesWanted, own: SamplingSettings) -> PictureRequest:
+def image_request(wanted: ImagesRequested, own: SamplingSettings) -> ImageRequest:
     """What is drawn: `own` settings of sampling where the client gave none."""
-    return PictureRequest(wanted.prompt, wanted.seed, wanted.count, _sampling(wanted, own))
+    return ImageRequest(wanted.prompt, wanted.seed, wanted.count, _sampling(wanted, own))
 
 
 def interpolation_request(wanted: InterpolationWanted, own: SamplingSettings) -> InterpolationRequest:
@@ -171,7 +171,7 @@ def wrong(field: str, message: str) -> RequestValidationError:
 def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
     """Pixels [edge, edge, 3]. Of a file of another kind or size no more than the header is read."""
     try:
-        with open_picture(base64.b64decode(given, validate=True), formats=("PNG",)) as image:
+        with open_image(base64.b64decode(given, validate=True), formats=("PNG",)) as image:
             if image.size != (edge, edge):
                 raise wrong("picture", f"must be of {edge} x {edge} pixels, is of {image.width} x {image.height}")
             return np.asarray(image.convert("RGB"))
@@ -190,23 +190,23 @@ def _sampling(wanted: _Wanted, own: SamplingSettings) -> SamplingSettings:
 
 
 def answer(request: DrawingRequest, finished: Finished) -> bytes:
-    """DrawnPictures as JSON."""
-    drawn = DrawnPictures(
+    """GeneratedImages as JSON."""
+    drawn = GeneratedImages(
         prompt=request.prompt,
         steps=request.sampling.steps,
         guidance=request.sampling.guidance,
-        pictures=drawn_pictures(request, finished),
+        pictures=generated_images(request, finished),
     )
     return drawn.model_dump_json().encode()
 
 
-def drawn_pictures(request: DrawingRequest, finished: Finished) -> list[DrawnPicture]:
+def generated_images(request: DrawingRequest, finished: Finished) -> list[GeneratedImage]:
     """Pictures as PNG files that say how they were made."""
-    drawn: list[DrawnPicture] = []
+    drawn: list[GeneratedImage] = []
     for number, picture in enumerate(finished.pictures):
         seed, told = request.seed, PngImagePlugin.PngInfo()
         settings: dict[str, Any] = {"prompt": request.prompt, "steps": request.sampling.steps}
-        if isinstance(request, PictureRequest):
+        if isinstance(request, ImageRequest):
             seed += number
         if isinstance(request, InterpolationRequest):
             settings |= {"to_prompt": request.to_prompt, "to_seed": request.to_seed, "frame": number}
@@ -214,5 +214,5 @@ def drawn_pictures(request: DrawingRequest, finished: Finished) -> list[DrawnPic
         told.add_text("tld", json.dumps(settings | {"guidance": request.sampling.guidance}))
         file = io.BytesIO()
         Image.fromarray(picture).save(file, format="PNG", pnginfo=told)
-        drawn.append(DrawnPicture(seed=seed, png=base64.b64encode(file.getvalue()).decode()))
+        drawn.append(GeneratedImage(seed=seed, png=base64.b64encode(file.getvalue()).decode()))
     return drawn

@@ -14,7 +14,7 @@ import uvicorn
 
 from data_catalog.model_files import average_file
 from data_catalog.storage.manifest import Manifest
-from flows.serve.app import Service, picture_service
+from flows.serve.app import Service, image_service
 from flows.serve.card import run_card
 from flows.serve.connections import BACKLOG, connection_limit, limited_to
 from flows.serve.guard import Access
@@ -23,7 +23,7 @@ from flows.terminal.errors import UserError
 from pipeline.config.run import RunConfig
 from pipeline.generate.generator import load_generator
 from pipeline.serving.generate_batch import draw_with
-from pipeline.serving.requests import PictureRequest
+from pipeline.serving.requests import ImageRequest
 
 _TIMEOUT_S = 10  # for what is being drawn when the service is told to stop
 _LAST_WORDS_S = 5  # for telling who had to wait longer
@@ -71,8 +71,8 @@ def _service(
     generator = load_generator(denoiser, encoders["vae"], encoders["clip"], usual.device, safetensors_only=True)
     draw, own = draw_with(generator), usual.sampling
     # The first drawing takes longest; and what cannot draw at all shows it now.
-    draw([PictureRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
-    return picture_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)
+    draw([ImageRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
+    return image_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)
 
 
 def listen(host: str, port: int) -> socket.socket:

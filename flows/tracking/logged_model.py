@@ -20,7 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from pydantic import BaseModel, Field, ValidationError
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from data_catalog.model_files import MODEL_FILE, average_file
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.generator import ImageGenerator, load_generator
@@ -48,7 +48,7 @@ class TextToImage:
     generator: ImageGenerator
     usual: SamplingSettings
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Pictures:
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Images:
         """Pictures uint8 [n, h, w, 3] of n prompts, those of the column `prompt`. Params: steps, guidance, negative
         (a prompt to lead away from), seed; picture i has the noise of seed + i."""
         given = params or {}

@@ -30,7 +30,7 @@ from pipeline.bench.measure import (
     synchronize,
 )
 from pipeline.bench.parts import Part
-from pipeline.bench.synthetic_data import LONGEST_CAPTION, soft_pictures, write_encodings, write_image_shard
+from pipeline.bench.synthetic_data import LONGEST_CAPTION, soft_images, write_encodings, write_image_shard
 from pipeline.compute.devices import choose_device, has_bf16
 from pipeline.config.run import RunConfig
 from pipeline.dataset.batch_order import batch_numbers
@@ -101,7 +101,7 @@ def _encode(config: RunConfig, scratch: Path) -> _Figures:
     """A shard from tar to Parquet and NPZ, and beside it the same encoders on ready tensors, in turns."""
     encoder = ShardEncoder(scratch, config.encode, scratch)
     edge, batch_size = config.download.image_size, config.encode.batch_size
-    pictures = soft_pictures(batch_size, edge)
+    pictures = soft_images(batch_size, edge)
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # laid out as the stage lays them out
     captions = [f"picture number {number} of a made-up set" for number in range(batch_size)]
     tokens = encoder.clip.tokenize(captions)

@@ -29,7 +29,7 @@ class NoRoom(ValueError):
     exit_code = 2
 
 
-def soft_pictures(count: int, edge: int) -> np.ndarray[Any, Any]:
+def soft_images(count: int, edge: int) -> np.ndarray[Any, Any]:
     """Colour gradients, which cost a decoder about what photographs do: uint8 [n, edge, edge, 3]"""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
     size = (edge, edge)

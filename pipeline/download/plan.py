@@ -30,8 +30,8 @@ BYTES_PER_PIXEL = {"jpg": 0.43, "webp": 0.35, "png": 1.7}
 TOKENS_PER_CAPTION = 25  # captions of the web have about 10 to 20 words
 ROW_BYTES = 400  # URL, caption and figures of one pair in tar headers, Parquet and JSON
 # img2dataset reports 630 to 1300 pictures/s on 16 cores; a connection needs about half a second a picture.
-PICTURES_PER_S_AND_WORKER = 60.0
-SECONDS_PER_PICTURE = 0.5
+IMAGES_PER_S_AND_WORKER = 60.0
+SECONDS_PER_IMAGE = 0.5
 _TOP_HOSTS = 10
 _HOSTS_KEPT = 200_000
 
@@ -107,7 +107,7 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     vectors = len(wanted.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
     text = 2 * config.model.text_dim * vectors  # float16
     # A core resizes so many, and few connections bring fewer.
-    per_worker = min(PICTURES_PER_S_AND_WORKER, wanted.threads / SECONDS_PER_PICTURE)
+    per_worker = min(IMAGES_PER_S_AND_WORKER, wanted.threads / SECONDS_PER_IMAGE)
     urls_per_s = wanted.workers * per_worker
     return DownloadPlan(
         account=account,

@@ -15,7 +15,7 @@ from data_catalog.storage.files import write_atomically
 from data_catalog.storage.receipts import Shard
 from pipeline.config.download import DownloadConfig
 from pipeline.download.outcomes import SIDES, DownloadCounts
-from pipeline.reporting.image_grid import picture_grid
+from pipeline.reporting.image_grid import image_grid
 from pipeline.reporting.render import data_uri, render_page
 
 REPORT_FILE = "report.html"
@@ -64,4 +64,4 @@ def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
     if not pairs:
         return ""  # all were let go once they were encoded
     pairs = pairs[:_THUMBNAILS]
-    return data_uri(picture_grid([pair.image for pair in pairs], [pair.caption for pair in pairs]))
+    return data_uri(image_grid([pair.image for pair in pairs], [pair.caption for pair in pairs]))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from data_catalog.image_formats import LARGEST_PROFILE, TooManyScans, open_picture
+from data_catalog.image_formats import LARGEST_PROFILE, TooManyScans, open_image
 from pipeline.compute.isolated_process import TOO_SLOW
 
 # Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth where that is still large enough:
@@ -62,7 +62,7 @@ class SquareResizer:
         try:
             with warnings.catch_warnings():  # Pillow warns of sizes and of bad metadata: settled here
                 warnings.simplefilter("ignore")
-                with open_picture(stream) as image:
+                with open_image(stream) as image:
                     square, width, height = self._square(image)
                 if self.looks is not None:
                     self.looks[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(imagehash.phash(square))

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
-from data_catalog.images import UnreadablePicture
+from data_catalog.images import UnreadableImage
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
@@ -87,7 +87,7 @@ class ShardEncoder:
         try:
             try:
                 encoded = self._shard(name, tar, refused)
-            except UnreadablePicture:
+            except UnreadableImage:
                 if name not in self.tars:
                     raise
                 refused = unreadable(tar, self.edge)

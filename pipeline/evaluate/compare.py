@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from data_catalog.scores import HIGHER_IS_BETTER
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
@@ -79,7 +79,7 @@ class Row:
 class Drawn:
     """What one run drew."""
 
-    samples: Pictures
+    samples: Images
     judged: ImageScores
     spreads: NDArray[np.float64]  # of the samples of one prompt
     seconds_a_picture: float
@@ -92,7 +92,7 @@ class Comparison:
     runs: tuple[Run, Run]
     captions: list[str]  # the prompts
     drawn: tuple[Drawn, Drawn]
-    real: Pictures  # the held-out pictures of the prompts
+    real: Images  # the held-out pictures of the prompts
     rows: list[Row]
 
 

@@ -14,8 +14,8 @@ from data_catalog.scores import EXPLAINED
 from data_catalog.storage.files import make_folder, replacing, write_atomically
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import Comparison
-from pipeline.reporting.image_grid import picture_grid
-from pipeline.reporting.render import picture_uri, render_page
+from pipeline.reporting.image_grid import image_grid
+from pipeline.reporting.render import image_uri, render_page
 
 _EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most
 _SHOWN = 12
@@ -41,7 +41,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     shown = _spread_evenly(len(order), _SHOWN)
 
     def prompt(i: int) -> _Prompt:
-        pictures = [picture_uri(pictures[i]) for pictures in (first.samples, second.samples, real)]
+        pictures = [image_uri(pictures[i]) for pictures in (first.samples, second.samples, real)]
         return _Prompt(
             captions[i], pictures, f"CLIP score {first.judged.clip_score[i]:.1f} → {second.judged.clip_score[i]:.1f}"
         )
@@ -62,7 +62,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     triples = [picture for i in shown for picture in (first.samples[i], second.samples[i], real[i])]
     labels = [label for i in shown for label in (f"A: {captions[i]}", "B", "held out")]
     with replacing(folder / "comparison.png") as unfinished:
-        picture_grid(triples, labels, columns=6).save(unfinished)
+        image_grid(triples, labels, columns=6).save(unfinished)
     told = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
     names = {"A": runs[0].name, "B": runs[1].name}
     write_atomically(folder / "comparison.json", json.dumps({"runs": names, "scores": told}, indent=2) + "\n")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from data_catalog.model_files import average_file
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
@@ -19,7 +19,7 @@ from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
-from pipeline.scoring.image_scores import ImageScores, embed_pictures, load_judged, save_judged, score_images
+from pipeline.scoring.image_scores import ImageScores, embed_images, load_judged, save_judged, score_images
 from pipeline.scoring.metrics import diversity
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged
@@ -76,13 +76,13 @@ def select_held_out(pairs: EncodedDataset, numbers: NDArray[np.int64], captions:
     return HeldOutSet(pairs, numbers, captions, pairs.batch(numbers))
 
 
-def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> Pictures:
+def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> Images:
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held.batch.latents.shape, generator=generator)
     denoise = guided(models.denoiser, config.guidance, config.guidance_interval)
     levels = noise_levels(config.steps)
-    pictures: list[Pictures] = []
+    pictures: list[Images] = []
     for start in range(0, len(noise), config.batch_size):
         part = slice(start, start + config.batch_size)
         there = noise[part].to(models.device), held.batch.text[part].to(models.device)
@@ -92,14 +92,14 @@ def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, tr
     return np.concatenate(pictures)
 
 
-def _decode(models: Models, latents: Tensor, batch_size: int) -> Pictures:
+def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
     """scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]"""
     parts = [models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy() for part in latents.split(batch_size)]
-    pictures: Pictures = np.concatenate(parts)
+    pictures: Images = np.concatenate(parts)
     return pictures
 
 
-def decode_held_out(models: Models, held: HeldOutSet, positions: list[int], batch_size: int) -> Pictures:
+def decode_held_out(models: Models, held: HeldOutSet, positions: list[int], batch_size: int) -> Images:
     """The held-out pictures themselves, through the VAE."""
     return _decode(models, held.batch.latents[positions], batch_size)
 
@@ -126,7 +126,7 @@ def diversity_of_prompts(
     captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
     several = select_held_out(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
     samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
-    features = embed_pictures(models.clip, samples, config.batch_size)
+    features = embed_images(models.clip, samples, config.batch_size)
     of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
     return of_each
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from data_catalog.image_formats import open_picture
-from data_catalog.images import Pictures
+from data_catalog.image_formats import open_image
+from data_catalog.images import Images
 from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.row_counts import account_rows
 from data_catalog.scores import EXPLAINED
@@ -21,7 +21,7 @@ from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.reporting.charts import Points, curves
-from pipeline.reporting.render import data_uri, picture_uri, render_page
+from pipeline.reporting.render import data_uri, image_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
 from pipeline.scoring.image_scores import ImageScores
 
@@ -36,10 +36,10 @@ class Report:
     model: Manifest
     config: EvaluateConfig
     captions: list[str]
-    samples: Pictures  # one for each caption
+    samples: Images  # one for each caption
     judged: ImageScores  # the samples
     shown: list[int]  # samples of the grid, at random
-    real: Pictures  # the held-out pictures of the first of `shown`
+    real: Images  # the held-out pictures of the first of `shown`
     estimates: dict[str, Estimate]
     timing: dict[str, float]
     made_by: str
@@ -93,7 +93,7 @@ def render_report(report: Report) -> str:
         ],
         ancestors=lineage,
         machine=hardware(),
-        sweep=data_uri(open_picture(sweep)) if sweep.exists() else "",
+        sweep=data_uri(open_image(sweep)) if sweep.exists() else "",
         hours=sum(made) / 3600,
         settings={
             **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},
@@ -106,12 +106,12 @@ def _tile(report: Report, number: int) -> Tile:
     right = None if report.judged.all_correct is None else bool(report.judged.all_correct[number])
     mark = {None: "", True: "✓ ", False: "✗ "}[right]
     note = f"{mark}CLIP score {report.judged.clip_score[number]:.1f}"
-    return Tile(picture_uri(report.samples[number]), report.captions[number], note, right)
+    return Tile(image_uri(report.samples[number]), report.captions[number], note, right)
 
 
 def _beside(report: Report) -> list[tuple[Tile, str]]:
     """Samples, each with the held-out picture of its caption."""
-    return [(_tile(report, i), picture_uri(real)) for i, real in zip(report.shown, report.real, strict=False)]
+    return [(_tile(report, i), image_uri(real)) for i, real in zip(report.shown, report.real, strict=False)]
 
 
 def _history(events: Path) -> dict[str, Points]:

@@ -32,7 +32,7 @@ from pipeline.evaluate.held_out_samples import (
     select_held_out,
 )
 from pipeline.evaluate.report import Report, render_report
-from pipeline.reporting.image_grid import picture_grid
+from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.bootstrap import Estimate, bootstrap
 from pipeline.scoring.held_out_loss import held_out_losses
 from pipeline.scoring.image_scores import estimate_scores, score_images
@@ -114,7 +114,7 @@ def _in_json(estimate: Estimate) -> dict[str, float | None]:
 def _grid(report: Report) -> Image.Image:
     right = report.judged.all_correct
     marks = None if right is None else right[report.shown].tolist()
-    return picture_grid(
+    return image_grid(
         [report.samples[i] for i in report.shown], [report.captions[i] for i in report.shown], marks=marks
     )
 

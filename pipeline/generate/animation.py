@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from data_catalog.storage.files import replacing
 
 _FRAMES_PER_SECOND = 12
 
 
-def strip(frames: Pictures) -> NDArray[np.uint8]:
+def strip(frames: Images) -> NDArray[np.uint8]:
     """[n, h, w, 3] -> [h, n * w, 3]"""
     return np.concatenate(list(frames), axis=1)
 
 
-def write_animation(frames: Pictures, path: Path) -> None:
+def write_animation(frames: Images, path: Path) -> None:
     """There and back, again and again as a GIF, once as an MP4; the file's ending says which. Raises OSError."""
     there_and_back = np.concatenate([frames, frames[-2:0:-1]])
     write = {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
@@ -28,13 +28,13 @@ def write_animation(frames: Pictures, path: Path) -> None:
         write(there_and_back, unfinished)
 
 
-def _write_gif(frames: Pictures, path: Path) -> None:
+def _write_gif(frames: Images, path: Path) -> None:
     first, *others = [Image.fromarray(frame) for frame in frames]
     duration = round(1000 / _FRAMES_PER_SECOND)
     first.save(path, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 
-def _write_mp4(frames: Pictures, path: Path) -> None:
+def _write_mp4(frames: Images, path: Path) -> None:
     height, width = frames.shape[1:3]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FRAMES_PER_SECOND, (width, height))
     if not writer.isOpened():

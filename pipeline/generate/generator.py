@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from pipeline.compute.devices import choose_device
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
 from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, SamplingSettings
@@ -51,7 +51,7 @@ class ImageGenerator:
         sampling: SamplingSettings = DEFAULT_SAMPLING,
         negative: str = "",
         size: Size | None = None,
-    ) -> Pictures:
+    ) -> Images:
         """A picture for each caption: uint8 [n, h, w, 3]. Picture i depends on caption i, seed i (without seeds: i),
         the sampling, the negative caption, which guidance leads away from, and the size, to the bit: how many are drawn
         and beside which others changes nothing. Another kind of processor, or number of threads, rounds otherwise.
@@ -66,7 +66,7 @@ class ImageGenerator:
         negative: str = "",
         size: Size | None = None,
         after_call: Callable[[], None] = lambda: None,
-    ) -> Iterator[Pictures]:
+    ) -> Iterator[Images]:
         """The same pictures, a few at a time; `after_call` follows each call of the denoiser, of which there are
         `sampling.model_calls` for every `together` pictures.
 
@@ -112,12 +112,12 @@ class ImageGenerator:
         away_from = self.text([negative]) if negative else None
         return guided(denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from)
 
-    def decode(self, latents: Tensor) -> Pictures:
+    def decode(self, latents: Tensor) -> Images:
         """Scaled latents [n, c, y, x] -> uint8 [n, h, w, 3]"""
-        pictures: Pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
+        pictures: Images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         return pictures
 
-    def encode(self, pictures: Pictures) -> Tensor:
+    def encode(self, pictures: Images) -> Tensor:
         """uint8 [n, h, w, 3] -> scaled latents [n, c, y, x]"""
         return self.codec.encode(torch.from_numpy(pictures).permute(0, 3, 1, 2))
 

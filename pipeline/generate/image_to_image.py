@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from pipeline.generate.generator import ImageGenerator
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
@@ -20,7 +20,7 @@ from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
 USUAL_STRENGTH = 0.7
 
 
-class PictureError(ValueError):
+class InputImageError(ValueError):
     """A picture, mask or strength that a model cannot work with; the message says what it takes."""
 
     exit_code = 2
@@ -35,10 +35,10 @@ def image_to_image(
     seeds: Sequence[int] | None = None,
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
-) -> Pictures:
+) -> Images:
     """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h, w, 3]. At strength 1
-    it is what the generator draws without a picture. Raises PictureError."""
-    check_picture(generate, picture)
+    it is what the generator draws without a picture. Raises InputImageError."""
+    check_image(generate, picture)
     noise = generate.noise(range(len(captions)) if seeds is None else seeds)
     start = (1 - strength) * generate.encode(picture[None]) + strength * noise
     levels = levels_from(strength, sampling.steps)
@@ -47,9 +47,9 @@ def image_to_image(
 
 
 def levels_from(strength: float, steps: int) -> list[float]:
-    """The strength as a noise level, and those of so many steps that are below it. Raises PictureError."""
+    """The strength as a noise level, and those of so many steps that are below it. Raises InputImageError."""
     if not 0 < strength <= 1:
-        raise PictureError(f"the strength must be above 0 and at most 1, got {strength:g}")
+        raise InputImageError(f"the strength must be above 0 and at most 1, got {strength:g}")
     levels = noise_levels(steps)
     first = min(strength, max(HIGHEST_NOISE_LEVEL, levels[0]))
     return [first, *(level for level in levels[1:] if level < first)]
@@ -60,10 +60,10 @@ def edge_of(generate: ImageGenerator) -> int:
     return generate.denoiser.config.latent_size * generate.codec.downscale
 
 
-def check_picture(generate: ImageGenerator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None) -> None:
-    """Raise PictureError where the model does not draw pictures of this shape, or the mask is of another."""
+def check_image(generate: ImageGenerator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None) -> None:
+    """Raise InputImageError where the model does not draw pictures of this shape, or the mask is of another."""
     edge = edge_of(generate)
     if picture.shape != (edge, edge, 3):
-        raise PictureError(f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(picture.shape)}")
+        raise InputImageError(f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(picture.shape)}")
     if paint is not None and paint.shape != (edge, edge):
-        raise PictureError(f"the mask must be of the picture's size [{edge}, {edge}], got {list(paint.shape)}")
+        raise InputImageError(f"the mask must be of the picture's size [{edge}, {edge}], got {list(paint.shape)}")

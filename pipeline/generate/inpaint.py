@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from pipeline.generate.generator import ImageGenerator
-from pipeline.generate.image_to_image import check_picture, levels_from
+from pipeline.generate.image_to_image import check_image, levels_from
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.inpainting import keep_known_region, known_part, latent_mask, with_known
 from tld_model.sampler import sample
@@ -31,20 +31,20 @@ def inpaint(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
     strength: float = 1,
-) -> Pictures:
+) -> Images:
     """A picture [h, w, 3] whose pixels are painted where `paint` [h, w] is true, for each caption: uint8 [n, h, w, 3].
 
     Every other pixel stays as it is. An inpainting model (model.inpainting) is told of the known part; any other is
     held to it, and paints twice. What is under the paint plays no part, unless the strength is below 1: then painting
-    starts from it, as in image_to_image. Raises PictureError.
+    starts from it, as in image_to_image. Raises InputImageError.
     """
-    check_picture(generate, picture, paint)
+    check_image(generate, picture, paint)
     seeds = range(len(captions)) if seeds is None else seeds
     text, guided = generate.text(captions), partial(generate.guided, sampling, negative)
     mask = latent_mask(torch.from_numpy(paint), generate.denoiser.config.latent_size).to(generate.device)
     mask = mask.expand(len(captions), -1, -1, -1)
 
-    def solve(start: Pictures, strength: float, seeds: Sequence[int]) -> Pictures:
+    def solve(start: Images, strength: float, seeds: Sequence[int]) -> Images:
         clean = generate.encode(start).expand(len(captions), -1, -1, -1)
         if generate.denoiser.config.inpainting:
             denoise = guided(denoise=with_known(generate.denoiser, known_part(clean, mask)))

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data_catalog.image_formats import FORMATS, open_picture
-from pipeline.generate.image_to_image import PictureError
+from data_catalog.image_formats import FORMATS, open_image
+from pipeline.generate.image_to_image import InputImageError
 
 _KINDS = ", ".join(FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
-class GivenPicture:
+class InputImage:
     """Pixels uint8 [h, w, 3], and where they are to be painted: bool [h, w]; None where nothing says so."""
 
     pixels: NDArray[np.uint8]
@@ -26,18 +26,18 @@ class GivenPicture:
     fitting: str = ""  # what was done to make it fit, for people to read
 
 
-def read_picture(picture: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) -> GivenPicture:
+def read_image(picture: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) -> InputImage:
     """A picture cropped to the square in its middle and resized to this edge. What is to be painted is white in the
-    mask, which has the picture's size; without a mask, what is transparent. Raises PictureError."""
+    mask, which has the picture's size; without a mask, what is transparent. Raises InputImageError."""
     opened = _open(picture, "picture")
     paint = opened.getchannel("A").point(lambda alpha: 255 * (alpha < 128)) if "A" in opened.getbands() else None
     if mask is not None:
         paint = _open(mask, "mask").convert("L").point(lambda white: 255 * (white > 127))
         if paint.size != opened.size:
             sizes = "the mask has {} x {} pixels and the picture {} x {}".format(*paint.size, *opened.size)
-            raise PictureError(f"{sizes}; make them one size")
+            raise InputImageError(f"{sizes}; make them one size")
         if not paint.getbbox():
-            raise PictureError("the mask paints nothing: white is painted, black stays")
+            raise InputImageError("the mask paints nothing: white is painted, black stays")
 
     middle = _middle(opened.size)
     pixels = opened.convert("RGB").resize((edge, edge), Image.Resampling.LANCZOS, middle)
@@ -46,8 +46,10 @@ def read_picture(picture: Path | BinaryIO, mask: Path | BinaryIO | None, edge: i
         # A pixel of which any part is to be painted is painted.
         painted = np.asarray(paint.resize((edge, edge), Image.Resampling.BOX, middle)) > 0
         if not painted.any():
-            raise PictureError("all that is to be painted is outside the square in the picture's middle; crop it first")
-    return GivenPicture(np.array(pixels), painted, _fitting(opened.size, edge))
+            raise InputImageError(
+                "all that is to be painted is outside the square in the picture's middle; crop it first"
+            )
+    return InputImage(np.array(pixels), painted, _fitting(opened.size, edge))
 
 
 def _open(source: Path | BinaryIO, what: str) -> Image.Image:
@@ -56,14 +58,14 @@ def _open(source: Path | BinaryIO, what: str) -> Image.Image:
     try:
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            open_picture(source) as image,
+            open_image(source) as image,
         ):
             upright = ImageOps.exif_transpose(image)
             return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     except FileNotFoundError:
-        raise PictureError(f"there is no {name}") from None
+        raise InputImageError(f"there is no {name}") from None
     except UnidentifiedImageError:
-        raise PictureError(f"{name} is of no kind of picture that can be read: {_KINDS}") from None
+        raise InputImageError(f"{name} is of no kind of picture that can be read: {_KINDS}") from None
     except (
         OSError,
         SyntaxError,
@@ -72,7 +74,7 @@ def _open(source: Path | BinaryIO, what: str) -> Image.Image:
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,
     ) as error:
-        raise PictureError(f"{name} cannot be read: {error}") from error
+        raise InputImageError(f"{name} cannot be read: {error}") from error
 
 
 def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:

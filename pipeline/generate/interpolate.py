@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from pipeline.generate.generator import ImageGenerator
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.sampler import DenoiseFn, noise_levels, sample
@@ -19,7 +19,7 @@ def interpolate(
     frames: int,
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
-) -> Pictures:
+) -> Images:
     """Pictures uint8 [n, h, w, 3] from the first caption and seed to the second, both ends among them.
 
     Noise turns from one end to the other (`slerp`): a mean of two unit noises would have less spread than the model

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.generate.generator import ImageGenerator
-from pipeline.generate.image_to_image import check_picture, edge_of
+from pipeline.generate.image_to_image import check_image, edge_of
 from pipeline.generate.inpaint import inpaint
 from pipeline.generate.tiling import Border, Window, check_overlap, windows_around
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
@@ -31,8 +31,8 @@ def outpaint(
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h + bottom,
-    left + w + right, 3] after each window. The picture itself stays as it is. Raises PictureError or WindowError."""
-    check_picture(generate, picture)
+    left + w + right, 3] after each window. The picture itself stays as it is. Raises InputImageError or WindowError."""
+    check_image(generate, picture)
     edge = edge_of(generate)
     windows = windows_around(edge, border, overlap)
     inside = ((border.top, border.bottom), (border.left, border.right))
@@ -51,7 +51,7 @@ def panorama(
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
     """A wide picture, painted on to the right, a window for each caption: what there is of it, uint8 [h, w, 3], after
-    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises PictureError or
+    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises InputImageError or
     WindowError."""
     edge = edge_of(generate)
     check_overlap(overlap, edge)
@@ -60,7 +60,7 @@ def panorama(
     canvas = np.zeros((edge, windows[-1].left + edge, 3), np.uint8)
     known = np.zeros(canvas.shape[:2], np.bool_)
     if picture is not None:
-        check_picture(generate, picture)
+        check_image(generate, picture)
         canvas[:, :edge], known[:, :edge] = picture, True
     painted = paint_windows(generate, captions, canvas, known, windows, seed, sampling, negative)
     for window, whole in zip(windows, painted, strict=True):

@@ -14,25 +14,25 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from data_catalog.image_formats import open_picture
+from data_catalog.image_formats import open_image
 from data_catalog.storage.files import replacing
 
 ENTRY = "tld"
 _MOST_CHARS = 1_000_000
 
 
-class PictureFileError(ValueError):
+class ImageFileError(ValueError):
     """A picture that cannot be written, or that does not tell how it was made."""
 
     exit_code = 2
 
 
-def write_picture(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
+def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
     """Write a PNG with settings that JSON can say. Equal pictures with equal settings are equal files.
-    Raises PictureFileError."""
+    Raises ImageFileError."""
     told = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
     if len(told) > _MOST_CHARS:
-        raise PictureFileError(f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most")
+        raise ImageFileError(f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most")
     entries, png = PngImagePlugin.PngInfo(), io.BytesIO()
     entries.add_itxt(ENTRY, told)
     image.save(png, format="PNG", pnginfo=entries)
@@ -41,20 +41,20 @@ def write_picture(image: Image.Image, settings: Mapping[str, Any], path: Path) -
         with replacing(path) as unfinished:
             unfinished.write_bytes(png.getbuffer())
     except OSError as error:
-        raise PictureFileError(f"cannot write {path}: {error.strerror}") from error
+        raise ImageFileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What a PNG tells of how it was made; a stranger may have written it. Raises PictureFileError."""
+    """What a PNG tells of how it was made; a stranger may have written it. Raises ImageFileError."""
     told = _entry(path)
     if len(told) > _MOST_CHARS:
-        raise PictureFileError(f"{path} tells its settings in {len(told)} characters; {_MOST_CHARS} are the most")
+        raise ImageFileError(f"{path} tells its settings in {len(told)} characters; {_MOST_CHARS} are the most")
     try:
         settings = json.loads(told)
     except (ValueError, RecursionError) as error:
-        raise PictureFileError(f"{path}: its text entry {ENTRY!r} is not JSON: {error}") from error
+        raise ImageFileError(f"{path}: its text entry {ENTRY!r} is not JSON: {error}") from error
     if not isinstance(settings, dict):
-        raise PictureFileError(f"{path}: its text entry {ENTRY!r} holds no settings, but {type(settings).__name__}")
+        raise ImageFileError(f"{path}: its text entry {ENTRY!r} holds no settings, but {type(settings).__name__}")
     return settings
 
 
@@ -63,15 +63,15 @@ def _entry(path: Path) -> str:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            open_picture(path, formats=("PNG",), text=True) as image,
+            open_image(path, formats=("PNG",), text=True) as image,
         ):
             told = image.info.get(ENTRY)
     except FileNotFoundError:
-        raise PictureFileError(f"there is no file {path}") from None
+        raise ImageFileError(f"there is no file {path}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureFileError(f"{path} is not a readable PNG: {error}") from error
+        raise ImageFileError(f"{path} is not a readable PNG: {error}") from error
     if not isinstance(told, str):
-        raise PictureFileError(
+        raise ImageFileError(
             f"{path} does not tell how it was made: it has no text entry {ENTRY!r}; `tld sample` writes one, and "
             "programs that save a picture anew drop it"
         )

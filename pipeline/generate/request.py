@@ -13,7 +13,7 @@ from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSe
 
 Layout = Literal["picture", "grid"]
 Device = Literal["cpu", "gpu"]
-MOST_PICTURES = 4096
+MOST_IMAGES = 4096
 
 
 def _shows_something(prompt: str) -> str:
@@ -47,7 +47,7 @@ class SampleRequest(_Told):
     prompts: _Prompts
     negative: _Text = ""
     """What guidance leads away from."""
-    count: int = Field(ge=1, le=MOST_PICTURES)
+    count: int = Field(ge=1, le=MOST_IMAGES)
     """Pictures of each prompt."""
     seed: int = Field(ge=0, le=LARGEST_SEED)
     steps: int = Field(ge=1, le=MOST_STEPS)
@@ -72,10 +72,10 @@ class SampleRequest(_Told):
         return [self.seed + i for _ in self.prompts for i in range(self.count)]
 
     @model_validator(mode="after")
-    def _pictures_fit(self) -> SampleRequest:
-        if (pictures := len(self.prompts) * self.count) > MOST_PICTURES:
+    def _images_fit(self) -> SampleRequest:
+        if (pictures := len(self.prompts) * self.count) > MOST_IMAGES:
             raise ValueError(
-                f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most {MOST_PICTURES}"
+                f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most {MOST_IMAGES}"
             )
         return self
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.generate.generator import ImageGenerator
-from pipeline.generate.png_metadata import write_picture
+from pipeline.generate.png_metadata import write_image
 from pipeline.generate.request import Device, Layout, ModelIdentity, SampleMetadata, SampleRequest
-from pipeline.reporting.image_grid import picture_grid
+from pipeline.reporting.image_grid import image_grid
 
 # (calls of the denoiser done, of how many, pictures done)
 Tell = Callable[[int, int, int], None]
@@ -34,7 +34,7 @@ class ImageWriter:
 
     def to_folder(self, drawing: SampleRequest, folder: Path, tell: Tell) -> None:
         """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the third prompt.
-        Raises SizeError or PictureFileError."""
+        Raises SizeError or ImageFileError."""
         folder.mkdir(exist_ok=True)
         seeds, captions = drawing.seeds, drawing.captions
         for number, picture in enumerate(self._pictures(drawing, tell)):
@@ -44,9 +44,9 @@ class ImageWriter:
 
     def to_file(self, drawing: SampleRequest, path: Path, layout: Layout, tell: Tell) -> None:
         """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises SizeError or
-        PictureFileError."""
+        ImageFileError."""
         pictures = list(self._pictures(drawing, tell))
-        image = picture_grid(pictures, drawing.captions) if layout == "grid" else Image.fromarray(pictures[0])
+        image = image_grid(pictures, drawing.captions) if layout == "grid" else Image.fromarray(pictures[0])
         self._write(image, drawing, pictures[0].shape, layout, path)
 
     def _pictures(self, drawing: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:
@@ -79,4 +79,4 @@ class ImageWriter:
             device=self.device,
             tld=importlib.metadata.version("tld"),
         )
-        write_picture(image, told.model_dump(mode="json"), path)
+        write_image(image, told.model_dump(mode="json"), path)

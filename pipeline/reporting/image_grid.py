@@ -19,7 +19,7 @@ _SMALLEST_TILE = 128  # pixels: smaller pictures are shown enlarged
 _CAPTION_LINES = 3
 
 
-def picture_grid(
+def image_grid(
     pictures: Sequence[NDArray[np.uint8]],
     captions: Sequence[str],
     columns: int | None = None,

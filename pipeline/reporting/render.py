@@ -25,7 +25,7 @@ def render_page(template: str, **values: Any) -> str:
     return _ENVIRONMENT.get_template(template).render(**values)
 
 
-def picture_uri(pixels: NDArray[np.uint8]) -> str:
+def image_uri(pixels: NDArray[np.uint8]) -> str:
     """A picture [h, w, 3] inside the page: small ones without loss, photographs in a tenth of their size."""
     buffer = io.BytesIO()
     small = max(pixels.shape[:2]) < _SMALL

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
@@ -46,21 +46,21 @@ class ImageScores:
         return torch.stack(list(self.correct.values())).all(0) if self.correct else None
 
 
-def score_images(clip: Clip, pictures: Pictures, captions: Sequence[str], batch_size: int) -> ImageScores:
+def score_images(clip: Clip, pictures: Images, captions: Sequence[str], batch_size: int) -> ImageScores:
     """Look at each picture beside its caption."""
-    features = embed_pictures(clip, pictures, batch_size)
+    features = embed_images(clip, pictures, batch_size)
     starts = range(0, len(captions), batch_size)
     text = torch.cat([clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts])
     return ImageScores(features, clip_scores(features, text), grade_attributes(pictures, captions))
 
 
-def embed_pictures(clip: Clip, pictures: Pictures, batch_size: int) -> Tensor:
+def embed_images(clip: Clip, pictures: Images, batch_size: int) -> Tensor:
     """uint8 [n, h, w, 3] -> CLIP image embeddings, float32 [n, d]"""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     return torch.cat([clip.encode_images(part).cpu() for part in pixels.split(batch_size)])
 
 
-def grade_attributes(pictures: Pictures, captions: Sequence[str]) -> dict[str, Tensor]:
+def grade_attributes(pictures: Images, captions: Sequence[str]) -> dict[str, Tensor]:
     """Attribute -> whether it is in the picture as the caption says; {} where the captions are not those of
     the built-in data set."""
     wanted = [shapes.parse_caption(caption) for caption in captions]

@@ -18,7 +18,7 @@ from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.outpaint import outpaint
 from pipeline.serving.batch_queue import BeforeStep, DrawFn
-from pipeline.serving.requests import DrawingRequest, InterpolationRequest, OutpaintingRequest, PictureRequest
+from pipeline.serving.requests import DrawingRequest, ImageRequest, InterpolationRequest, OutpaintingRequest
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn, noise_levels, sample
 
@@ -26,7 +26,7 @@ from tld_model.sampler import DenoiseFn, noise_levels, sample
 def draw_with(generator: ImageGenerator) -> DrawFn:
     """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone: what shares
     its batch, and who leaves it, changes no more than rounding."""
-    draw_pictures = _pictures_with(generator)
+    generate_images = _images_with(generator)
 
     def draw(requests: Sequence[DrawingRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
         match requests:
@@ -35,8 +35,8 @@ def draw_with(generator: ImageGenerator) -> DrawFn:
             case [OutpaintingRequest() as one]:
                 return [_outpainted(generator, one, before_step)]
             case _:
-                return draw_pictures(
-                    [request for request in requests if isinstance(request, PictureRequest)], before_step
+                return generate_images(
+                    [request for request in requests if isinstance(request, ImageRequest)], before_step
                 )
 
     return draw
@@ -77,10 +77,10 @@ def _outpainted(generator: ImageGenerator, asked: OutpaintingRequest, before_ste
     return canvas[None]
 
 
-def _pictures_with(
+def _images_with(
     generator: ImageGenerator,
-) -> Callable[[Sequence[PictureRequest], BeforeStep], list[NDArray[np.uint8]]]:
-    def draw(requests: Sequence[PictureRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+) -> Callable[[Sequence[ImageRequest], BeforeStep], list[NDArray[np.uint8]]]:
+    def draw(requests: Sequence[ImageRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         sampling = requests[0].sampling
         counts = torch.tensor([request.count for request in requests])
         owners = torch.arange(len(requests)).repeat_interleave(counts)  # [b], the request of each picture

@@ -12,7 +12,7 @@ from tld_model.config import SamplingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRequest:
+class ImageRequest:
     """Some pictures of one prompt. Picture i has noise of its own, that of seed + i."""
 
     prompt: str
@@ -66,10 +66,10 @@ class OutpaintingRequest:
         return self.count
 
 
-DrawingRequest = PictureRequest | InterpolationRequest | OutpaintingRequest
+DrawingRequest = ImageRequest | InterpolationRequest | OutpaintingRequest
 
 
 def share_a_batch(first: DrawingRequest, second: DrawingRequest) -> bool:
     """Whether both can be drawn at once: pictures of prompts, sampled alike. All else is drawn alone."""
-    of_prompts = isinstance(first, PictureRequest) and isinstance(second, PictureRequest)
+    of_prompts = isinstance(first, ImageRequest) and isinstance(second, ImageRequest)
     return first is second or (of_prompts and first.sampling == second.sampling)

@@ -27,7 +27,7 @@ from pipeline.compute.worker_pool import end_with_parent
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
-from pipeline.reporting.image_grid import picture_grid
+from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.checkpoints import (
     CheckpointNotRead,
@@ -174,7 +174,7 @@ class Training:
         pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as unfinished:
-            picture_grid(list(pictures), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
+            image_grid(list(pictures), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
 
     def _finish(self, state: TrainState) -> None:
         """The averages become the models."""

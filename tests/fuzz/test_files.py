@@ -24,7 +24,7 @@ from tests.data_catalog.test_encodings import make_shard
 from tests.support.command import REPOSITORY
 from tests.support.fuzz import bounded_memory, check_explained, damaged, refused_only_by, run_tld
 from tests.support.image_shards import make_images, read_image_pairs
-from tests.support.pictures import encoded, photo
+from tests.support.images import encoded, photo
 from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 FLOOD = 300 << 20
 _PIECE = bytes(1 << 20)

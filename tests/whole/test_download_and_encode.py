@@ -25,7 +25,7 @@ from pipeline.encode.stage import encode
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
-from tests.support import pictures as web
+from tests.support import images as web
 from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
@@ -72,7 +72,7 @@ def run_encode(config: RunConfig, images: Manifest, track: Any, force: bool = Fa
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunConfig, Manifest]]:
     folder = tmp_path_factory.mktemp("own")
-    with web.serve_pictures() as (address, _):
+    with web.serve_images() as (address, _):
         (folder / "urls.csv").write_text(web.table(address))
         config = config_for(folder / "data", urls=str(folder / "urls.csv"))
         yield config, run_download(config, RememberingTracker(), map_shards=map_in_pool)
@@ -124,7 +124,7 @@ def test_a_forced_download_gives_identical_bytes(images: tuple[RunConfig, Manife
 
 
 def test_too_few_successes_are_an_error_that_names_the_causes_and_keeps_the_rest(tmp_path: Path, track: Any) -> None:
-    with web.serve_pictures() as (address, asked):
+    with web.serve_images() as (address, asked):
         (tmp_path / "urls.csv").write_text(web.table(address))
         config = config_for(tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.95)
         with pytest.raises(StageFailed, match=r"45 of 50 usable rows became pictures \(90%\)") as told:

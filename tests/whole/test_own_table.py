@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support import pictures as web
+from tests.support import images as web
 from tests.support.command import tld
 from tests.support.small import TINY, small
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_users_own_table_runs_through_to_samples(tmp_path: Path) -> None:
     root, table = tmp_path / "data", tmp_path / "urls.csv"
-    with web.serve_pictures() as (address, _):
+    with web.serve_images() as (address, _):
         table.write_text(web.table(address))
         settings = small(
             root,

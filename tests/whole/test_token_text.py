@@ -13,7 +13,7 @@ from data_catalog.shapes import dataset as shapes
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
-from tests.support import pictures as web
+from tests.support import images as web
 from tests.support.command import tld
 from tests.support.small import TINY, small
 
@@ -25,7 +25,7 @@ BY_TOKEN = ("encode.text=tokens", "model.text=tokens", "model.text_dim=128")
 def test_several_captions_by_token_run_through_to_samples(tmp_path: Path) -> None:
     root, table = tmp_path / "data", tmp_path / "urls.csv"
     captions = [drawing.attributes.caption for drawing in shapes.drawings(2 * web.GOOD, held_out=False, seed=1)]
-    with web.serve_pictures() as (address, _):
+    with web.serve_images() as (address, _):
         with table.open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["url", "caption", "alt"])

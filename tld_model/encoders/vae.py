@@ -43,7 +43,7 @@ class ImageCodec:
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean of the posterior; with standard normal noise [b, c, z, z], a draw from it: mean + std * noise."""
-        at_once = _pictures_at_once(*pixels.shape[2:])
+        at_once = _images_at_once(*pixels.shape[2:])
         parts = noise.split(at_once) if noise is not None else [None] * -(-len(pixels) // at_once)
         return torch.cat([self._encode(*part) for part in zip(pixels.split(at_once), parts, strict=True)])
 
@@ -59,7 +59,7 @@ class ImageCodec:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents [b, c, z, z] -> raw pixels, uint8 [b, 3, h, w]"""
-        at_once = _pictures_at_once(*(side * self.downscale for side in latents.shape[2:]))
+        at_once = _images_at_once(*(side * self.downscale for side in latents.shape[2:]))
         return torch.cat([self._decode(part) for part in latents.split(at_once)])
 
     def _decode(self, latents: Tensor) -> Tensor:
@@ -94,6 +94,6 @@ def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool =
     )
 
 
-def _pictures_at_once(height: int, width: int) -> int:
+def _images_at_once(height: int, width: int) -> int:
     """Large pictures go through the VAE a few at a time, so that any batch fits the device."""
     return max(1, _PIXELS_AT_ONCE // (height * width))

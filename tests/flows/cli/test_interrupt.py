@@ -14,12 +14,12 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support.command import descendants, start, tld
-from tests.support.pictures import encoded, photo
+from tests.support.images import encoded, photo
 from tests.support.small import TINY, small
 
 pytestmark = pytest.mark.slow
 
-PICTURES = 12
+IMAGES = 12
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
 ) -> None:
     address, hurry = slow_server
     root, table = tmp_path / "data", tmp_path / "urls.csv"
-    table.write_text("url,caption\n" + "".join(f"{address}/{i}.jpg,picture {i}\n" for i in range(PICTURES)))
+    table.write_text("url,caption\n" + "".join(f"{address}/{i}.jpg,picture {i}\n" for i in range(IMAGES)))
     web = {"download__allowed_networks": ["127.0.0.0/8"], "download__min_image_size": 14}
     arguments: list[str | Path] = ["download", TINY, *small(root, download__urls=table, download__shard_size=4, **web)]
     process = start(*arguments)

@@ -19,8 +19,8 @@ from flows.cli.sample import sample
 from flows.terminal.errors import UserError
 from flows.tracking.logged_model import DETAILS_FILE
 from pipeline.generate.generator import load_generator
-from pipeline.generate.png_metadata import read_settings, write_picture
-from pipeline.reporting.image_grid import picture_grid
+from pipeline.generate.png_metadata import read_settings, write_image
+from pipeline.reporting.image_grid import image_grid
 from tests.support.command import ENVIRONMENT, REPOSITORY, command, tld
 from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
@@ -90,7 +90,7 @@ def test_a_grid_is_repeated_and_an_option_changes_only_that(draw: Any, model: st
     assert read_settings(changed)["drawing"] == {**told["drawing"], "steps": 3, "prompts": [CIRCLE]}
     generate = load_generator(Path(model), "shapes-vae", "shapes-clip", "cpu")
     drawn = generate([CIRCLE] * 3, [5, 6, 7], SamplingSettings(3, 3.0, "heun"))
-    np.testing.assert_array_equal(pixels(changed), np.asarray(picture_grid(list(drawn), [CIRCLE] * 3)))
+    np.testing.assert_array_equal(pixels(changed), np.asarray(image_grid(list(drawn), [CIRCLE] * 3)))
 
 
 def test_prompts_come_from_a_file_or_standard_input(draw: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -173,7 +173,7 @@ def test_what_a_strangers_picture_tells_is_checked(
 ) -> None:
     told = read_settings(draw(STAR, count=1))
     stranger = tmp_path / "stranger.png"
-    write_picture(
+    write_image(
         Image.new("RGB", (8, 8)),
         {"prompt": STAR} if change is None else {**told, "drawing": {**told["drawing"], **change}},
         stranger,

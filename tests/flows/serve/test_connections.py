@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.serve.app import Service, picture_service
+from flows.serve.app import Service, image_service
 from flows.serve.card import Card
 from flows.serve.connections import MOST_CONNECTIONS, LimitedProtocol, connection_limit
 from flows.serve.guard import Access, read_access
@@ -34,7 +34,7 @@ class Small(LimitedProtocol):
 
 def service() -> Service:
     card = Card(name="t", model={}, data={}, encoders={}, sampling={}, scores={}, edge=8, example="")
-    return picture_service(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings(), Access(), 16)
+    return image_service(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings(), Access(), 16)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings, strategies
 from numpy.typing import NDArray
 
-from flows.serve.app import picture_service
+from flows.serve.app import image_service
 from flows.serve.card import Card
 from flows.serve.guard import Access
 from pipeline.serving.batch_queue import BeforeStep
@@ -42,7 +42,7 @@ def test_no_body_breaks_the_service(path: str) -> None:
         return draw([dataclasses.replace(request, sampling=own) for request in requests], before_step)
 
     statuses: Counter[int] = Counter()
-    with live(picture_service(draw_in_one_step, CARD, SamplingSettings(1, 2.0), Access(), 16)) as port:
+    with live(image_service(draw_in_one_step, CARD, SamplingSettings(1, 2.0), Access(), 16)) as port:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 
             def send(raw: bytes) -> None:

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from flows.serve.app import Service, picture_service
+from flows.serve.app import Service, image_service
 from flows.serve.card import Card
 from flows.serve.guard import Access, read_access
 from flows.terminal.errors import UserError
@@ -50,7 +50,7 @@ class Studio:
         self.port = 0
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
-        self.service: Service = picture_service(self.draw, CARD, SamplingSettings(STEPS, 2.0), access or Access(), 16)
+        self.service: Service = image_service(self.draw, CARD, SamplingSettings(STEPS, 2.0), access or Access(), 16)
 
     def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         for done in range(requests[0].sampling.steps):
@@ -332,7 +332,7 @@ def test_a_closing_service_finishes_what_is_begun_and_says_503(studio: Studio, t
 
 def test_openapi_teaches_by_examples(open_port: int) -> None:
     told = ask(open_port, "GET", "/openapi.json").json
-    wanted = told["components"]["schemas"]["PicturesWanted"]
+    wanted = told["components"]["schemas"]["ImagesRequested"]
     assert wanted["examples"][1]["count"] == 4
     assert all("description" in field for field in wanted["properties"].values())
     assert {"200", "401", "413", "422", "429", "500", "503"} <= set(told["paths"]["/pictures"]["post"]["responses"])

@@ -34,8 +34,8 @@ from pipeline.stages.contract import MapShards, Output, StageFailed
 from tests.support.bombs import jpeg_of_scans
 from tests.support.fragile import Fragile
 from tests.support.image_shards import images_manifest, make_images, read_image_pairs
+from tests.support.images import encoded, photo
 from tests.support.mapping import map_here
-from tests.support.pictures import encoded, photo
 from tests.support.tracker import RememberingTracker
 
 GOOD = {f"good {number}": encoded(photo(number), "PNG") for number in range(6)}
@@ -129,7 +129,7 @@ def test_a_machine_that_cannot_decode_loses_no_row_by_it(
     assert not list((tmp_path / "out").glob("*_stats.json"))
 
 
-def with_a_bad_picture(folder: Path, replaced: bytes) -> Manifest:
+def with_a_bad_image(folder: Path, replaced: bytes) -> Manifest:
     """Shards of which the second pair's picture was something else from the start."""
     images = make_images(folder, sizes=(5, 3))
     tar = folder / "00000.tar"
@@ -156,7 +156,7 @@ def encode_all(images: Manifest, out: Path, map_shards: MapShards) -> Output:
     ],
 )
 def test_what_cannot_be_decoded_is_left_out_of_the_encodings(tmp_path: Path, replaced: bytes, reason: str) -> None:
-    output = encode_all(with_a_bad_picture(tmp_path / "images", replaced), tmp_path / "out", map_here)
+    output = encode_all(with_a_bad_image(tmp_path / "images", replaced), tmp_path / "out", map_here)
     assert output.figures["account"]["dropped"] == {reason: 1}
     (row,) = read_dropped(tmp_path / "out", "00000")
     assert (row["key"], row["url"], row["reason"]) == ("0000001", "http://x/1", reason)
@@ -185,7 +185,7 @@ def test_what_ends_the_worker_of_encode_is_found_and_left_out(tmp_path: Path) ->
     ) -> Any:
         return map_in_pool(partial(fragile, make_worker), items, workers, deadline_s)
 
-    images = with_a_bad_picture(tmp_path / "images", b"\x89PNG\r\n\x1a\n" + bytes(8))
+    images = with_a_bad_image(tmp_path / "images", b"\x89PNG\r\n\x1a\n" + bytes(8))
     encode_all(images, tmp_path / "out", map_shards)
     encode_all(images, tmp_path / "calm", map_here)
     for name in ("00000.npz", "00000.parquet", "00001.npz"):

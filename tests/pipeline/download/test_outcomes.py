@@ -31,11 +31,11 @@ from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_stage import run_stage
 from tests.support.image_shards import read_image_pairs
+from tests.support.images import encoded, photo
 from tests.support.mapping import map_here
-from tests.support.pictures import encoded, photo
 from tests.support.tracker import RememberingTracker
 
-PICTURES = 12
+IMAGES = 12
 BUSY = (2, 7, 9)  # answer 503 until the server has recovered
 GONE = (4, 11)
 
@@ -53,7 +53,7 @@ class Web:
 def serve() -> Iterator[Web]:
     web = Web()
     same = encoded(photo(0), "JPEG")
-    bodies = {f"/{i}.jpg": encoded(photo(i), "JPEG") for i in range(PICTURES)}
+    bodies = {f"/{i}.jpg": encoded(photo(i), "JPEG") for i in range(IMAGES)}
     bodies |= {"/mirror/0.jpg": same, "/smaller/1.jpg": encoded(photo(1).resize((120, 80)), "JPEG", quality=80)}
 
     class Handler(BaseHTTPRequestHandler):
@@ -79,7 +79,7 @@ def serve() -> Iterator[Web]:
 
 
 def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
-    paths = [f"/{i}.jpg" for i in range(PICTURES)] + ["/mirror/0.jpg", "/smaller/1.jpg"]
+    paths = [f"/{i}.jpg" for i in range(IMAGES)] + ["/mirror/0.jpg", "/smaller/1.jpg"]
     rows = [f"{web.address}{path},picture {number}" for number, path in enumerate(paths)]
     (folder / "urls.csv").write_text("\n".join(["url,caption", *rows, "not a url,broken"]) + "\n")
     wanted = {

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from pipeline.download.resize import SquareResizer
 from tests.support.bombs import jpeg_of_scans, png
-from tests.support.pictures import encoded, photo
+from tests.support.images import encoded, photo
 
 
 def resize(body: bytes, **changed: Any) -> tuple[NDArray[np.uint8] | str, tuple[int | None, ...]]:

@@ -20,7 +20,7 @@ from pipeline.dataset.caption_sampling import caption_sampler
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
-from tests.support import pictures as web
+from tests.support import images as web
 from tests.support.image_shards import images_manifest, make_images, read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
@@ -109,7 +109,7 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
     ]
     rows[3]["long"] = captions[3]  # the same as its main one: encoded once
     rows[5]["long"] = "x" * 2000
-    with web.serve_pictures() as (address, _):
+    with web.serve_images() as (address, _):
         pd.DataFrame(rows).assign(url=lambda table: address + table["url"]).to_csv(tmp_path / "urls.csv", index=False)
         config = DownloadConfig(
             urls=str(tmp_path / "urls.csv"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_catalog.images import Pictures
+from data_catalog.images import Images
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
@@ -104,7 +104,7 @@ def test_each_point_is_drawn_with_its_own_average_though_others_are_known(
         loaded.append(settings.ema)
         return load_models(encodings, model, settings.model_copy(update={"ema": 0}))
 
-    def draw(models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress) -> Pictures:
+    def draw(models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress) -> Images:
         drawn.append((settings.ema, loaded[-1]))
         return sample_held_out(models, held, settings, track)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.generate.image_to_image import PictureError, image_to_image, levels_from
+from pipeline.generate.image_to_image import InputImageError, image_to_image, levels_from
 from tests.support.untrained import untrained_generator
 from tld_model.config import SamplingSettings
 from tld_model.sampler import noise_levels
@@ -44,5 +44,5 @@ def test_the_levels_are_the_strength_and_those_below() -> None:
     assert levels_from(0.4, 5) == [0.4, *noise_levels(5)[4:]]
     assert levels_from(0.05, 10) == [0.05]
     for strength in (0, -1, 1.01, float("nan")):
-        with pytest.raises(PictureError, match="the strength must be above 0 and at most 1"):
+        with pytest.raises(InputImageError, match="the strength must be above 0 and at most 1"):
             levels_from(strength, 10)

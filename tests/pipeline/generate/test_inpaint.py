@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.generate.generator import ImageGenerator
-from pipeline.generate.image_to_image import PictureError
+from pipeline.generate.image_to_image import InputImageError
 from pipeline.generate.inpaint import inpaint
 from tests.support.untrained import untrained_generator
 from tld_model.config import SamplingSettings
@@ -91,11 +91,11 @@ def test_a_perfect_denoiser_paints_what_was_there() -> None:
 
 def test_a_picture_or_a_mask_or_a_strength_that_does_not_fit_is_refused() -> None:
     generate, paint = untrained_generator(), square()
-    with pytest.raises(PictureError, match=r"takes RGB pictures \[64, 64, 3\], got \[64, 32, 3\]"):
+    with pytest.raises(InputImageError, match=r"takes RGB pictures \[64, 64, 3\], got \[64, 32, 3\]"):
         inpaint(generate, ["a star"], picture()[:, :32], paint)
-    with pytest.raises(PictureError, match=r"the picture's size \[64, 64\], got \[32, 64\]"):
+    with pytest.raises(InputImageError, match=r"the picture's size \[64, 64\], got \[32, 64\]"):
         inpaint(generate, ["a star"], picture(), paint[:32])
-    with pytest.raises(PictureError, match=r"above 0 and at most 1, got 1\.5"):
+    with pytest.raises(InputImageError, match=r"above 0 and at most 1, got 1\.5"):
         inpaint(generate, ["a star"], picture(), paint, strength=1.5)
 
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.generate.image_to_image import PictureError
-from pipeline.generate.input_image import read_picture
+from pipeline.generate.image_to_image import InputImageError
+from pipeline.generate.input_image import read_image
 
 
 def png(pixels: NDArray[np.uint8]) -> io.BytesIO:
@@ -26,7 +26,7 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
 
 def test_a_picture_of_the_models_size_comes_as_it_is() -> None:
     pixels = gradient(64, 64)
-    given = read_picture(png(pixels), None, 64)
+    given = read_image(png(pixels), None, 64)
     np.testing.assert_array_equal(given.pixels, pixels)
     assert given.pixels.flags.writeable
     assert given.paint is None
@@ -36,7 +36,7 @@ def test_a_picture_of_the_models_size_comes_as_it_is() -> None:
 def test_another_is_cropped_to_its_middle_and_resized_with_its_mask() -> None:
     mask = np.zeros((128, 256), np.uint8)
     mask[:10, :128] = 255  # its left half lies outside the middle
-    given = read_picture(png(gradient(128, 256)), png(mask), 64)
+    given = read_image(png(gradient(128, 256)), png(mask), 64)
     assert given.pixels.shape == (64, 64, 3)
     assert given.pixels[:, 0].mean() == pytest.approx(64, abs=4)
     assert given.paint is not None
@@ -48,15 +48,15 @@ def test_another_is_cropped_to_its_middle_and_resized_with_its_mask() -> None:
 def test_what_is_transparent_is_painted_unless_a_mask_says_otherwise() -> None:
     alpha = np.full((64, 64, 1), 255, np.uint8)
     opaque = np.concatenate([gradient(64, 64), alpha], axis=2)
-    assert read_picture(png(opaque), None, 64).paint is None
+    assert read_image(png(opaque), None, 64).paint is None
     alpha[:8] = 0
     transparent = np.concatenate([gradient(64, 64), alpha], axis=2)
-    paint = read_picture(png(transparent), None, 64).paint
+    paint = read_image(png(transparent), None, 64).paint
     assert paint is not None
     np.testing.assert_array_equal(paint, alpha[:, :, 0] == 0)
     mask = np.zeros((64, 64), np.uint8)
     mask[32:] = 255
-    paint = read_picture(png(transparent), png(mask), 64).paint
+    paint = read_image(png(transparent), png(mask), 64).paint
     assert paint is not None
     np.testing.assert_array_equal(paint, mask == 255)
 
@@ -65,7 +65,7 @@ def test_a_photo_that_was_taken_sideways_stands_up() -> None:
     file, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.fromarray(gradient(64, 64)).save(file, format="PNG", exif=exif)
-    pixels = read_picture(file, None, 64).pixels
+    pixels = read_image(file, None, 64).pixels
     assert pixels[0].mean() < 10
     assert pixels[-1].mean() > 245
 
@@ -73,20 +73,20 @@ def test_a_photo_that_was_taken_sideways_stands_up() -> None:
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     picture, nothing = png(gradient(64, 64)), np.zeros((64, 64), np.uint8)
-    with pytest.raises(PictureError, match="mask has 32 x 64 pixels and the picture 64 x 64"):
-        read_picture(picture, png(nothing[:, :32]), 64)
-    with pytest.raises(PictureError, match="the mask paints nothing"):
-        read_picture(picture, png(nothing), 64)
-    with pytest.raises(PictureError, match=r"there is no picture .*gone\.png"):
-        read_picture(tmp_path / "gone.png", None, 64)
-    with pytest.raises(PictureError, match="the picture is of no kind"):
-        read_picture(io.BytesIO(b"hello"), None, 64)
-    with pytest.raises(PictureError, match="the picture cannot be read"):
-        read_picture(io.BytesIO(png(noise).getvalue()[:2000]), None, 64)
+    with pytest.raises(InputImageError, match="mask has 32 x 64 pixels and the picture 64 x 64"):
+        read_image(picture, png(nothing[:, :32]), 64)
+    with pytest.raises(InputImageError, match="the mask paints nothing"):
+        read_image(picture, png(nothing), 64)
+    with pytest.raises(InputImageError, match=r"there is no picture .*gone\.png"):
+        read_image(tmp_path / "gone.png", None, 64)
+    with pytest.raises(InputImageError, match="the picture is of no kind"):
+        read_image(io.BytesIO(b"hello"), None, 64)
+    with pytest.raises(InputImageError, match="the picture cannot be read"):
+        read_image(io.BytesIO(png(noise).getvalue()[:2000]), None, 64)
     aside = np.zeros((64, 192), np.uint8)
     aside[:, :8] = 255
-    with pytest.raises(PictureError, match="outside the square in the picture's middle"):
-        read_picture(png(gradient(64, 192)), png(aside), 64)
+    with pytest.raises(InputImageError, match="outside the square in the picture's middle"):
+        read_image(png(gradient(64, 192)), png(aside), 64)
 
 
 @pytest.mark.parametrize("what", ["picture", "mask"])
@@ -102,6 +102,6 @@ def test_a_file_that_another_program_would_read_is_not_handed_to_it(
     bad = tmp_path / "bad.png"
     bad.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
     picture, mask = (bad, None) if what == "picture" else (good, bad)
-    with pytest.raises(PictureError, match=rf"{what} .*bad\.png is of no kind .*: JPEG, PNG"):
-        read_picture(picture, mask, 64)
+    with pytest.raises(InputImageError, match=rf"{what} .*bad\.png is of no kind .*: JPEG, PNG"):
+        read_image(picture, mask, 64)
     assert not asked.exists()

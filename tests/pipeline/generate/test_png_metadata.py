@@ -9,27 +9,27 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from pipeline.generate.png_metadata import ENTRY, PictureFileError, read_settings, write_picture
+from pipeline.generate.png_metadata import ENTRY, ImageFileError, read_settings, write_image
 
-PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+IMAGE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 SETTINGS = {"prompts": ["ein roter Stern ✶", "红星"], "seed": 7, "guidance": 2.5, "size": [64, 32]}
 
 
 def test_settings_come_back_and_pixels_are_whole(tmp_path: Path) -> None:
     path, again = tmp_path / "a.png", tmp_path / "b.png"
     for one in (path, again):
-        write_picture(PICTURE, SETTINGS, one)
+        write_image(IMAGE, SETTINGS, one)
     assert read_settings(path) == SETTINGS
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(PICTURE))
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(IMAGE))
     assert path.read_bytes() == again.read_bytes()
     assert sorted(tmp_path.iterdir()) == [path, again]
 
 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PictureFileError, match="cannot write"):
-        write_picture(PICTURE, SETTINGS, tmp_path / "gone/a.png")
-    with pytest.raises(PictureFileError, match="1000000 are the most"):
-        write_picture(PICTURE, {"prompts": ["x" * 1_000_001]}, tmp_path / "a.png")
+    with pytest.raises(ImageFileError, match="cannot write"):
+        write_image(IMAGE, SETTINGS, tmp_path / "gone/a.png")
+    with pytest.raises(ImageFileError, match="1000000 are the most"):
+        write_image(IMAGE, {"prompts": ["x" * 1_000_001]}, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_a_strangers_picture(tmp_path: Path, told: str | None, says: str, packed
     entries, path = PngImagePlugin.PngInfo(), tmp_path / "a.png"
     if told is not None:
         entries.add_itxt(ENTRY, told, zip=packed)
-    PICTURE.save(path, pnginfo=entries)
-    with pytest.raises(PictureFileError, match=says if len(told or "") < 1_000_000 or not packed else "too large|most"):
+    IMAGE.save(path, pnginfo=entries)
+    with pytest.raises(ImageFileError, match=says if len(told or "") < 1_000_000 or not packed else "too large|most"):
         read_settings(path)
 
 
@@ -57,9 +57,9 @@ def test_what_is_no_png(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     for content in (b"", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR", b"GIF89a"):
         path.write_bytes(content)
-        with pytest.raises(PictureFileError, match="not a readable PNG"):
+        with pytest.raises(ImageFileError, match="not a readable PNG"):
             read_settings(path)
-    with pytest.raises(PictureFileError, match="there is no file"):
+    with pytest.raises(ImageFileError, match="there is no file"):
         read_settings(tmp_path / "gone.png")
-    with pytest.raises(PictureFileError, match="not a readable PNG"):
+    with pytest.raises(ImageFileError, match="not a readable PNG"):
         read_settings(tmp_path)

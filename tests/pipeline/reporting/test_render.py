@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.reporting.charts import Points, curves
-from pipeline.reporting.render import picture_uri
+from pipeline.reporting.render import image_uri
 
 
 def decoded(uri: str) -> tuple[str, bytes]:
@@ -21,12 +21,12 @@ def decoded(uri: str) -> tuple[str, bytes]:
 def test_small_pictures_are_kept_exactly_and_large_ones_small() -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    kind, content = decoded(picture_uri(small))
+    kind, content = decoded(image_uri(small))
     assert kind == "image/png"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), small)
 
     soft = Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC)
-    kind, content = decoded(picture_uri(np.asarray(soft)))
+    kind, content = decoded(image_uri(np.asarray(soft)))
     assert kind == "image/jpeg"
     png = io.BytesIO()
     soft.save(png, format="PNG")

@@ -20,7 +20,7 @@ from pipeline.serving.batch_queue import (
     ShuttingDown,
     Step,
 )
-from pipeline.serving.requests import DrawingRequest, PictureRequest
+from pipeline.serving.requests import DrawingRequest, ImageRequest
 from tld_model.config import SamplingSettings
 
 STEPS = 3
@@ -52,7 +52,7 @@ class Studio:
         self.permits.release(steps)
 
     def ask(self, prompt: str, count: int = 1, steps: int = STEPS, seed: int = 0) -> Asked:
-        return Asked(self.queue, PictureRequest(prompt, seed, count, SamplingSettings(steps, 2.0)))
+        return Asked(self.queue, ImageRequest(prompt, seed, count, SamplingSettings(steps, 2.0)))
 
     def begin_one(self) -> Asked:
         """A first request that is being drawn, so that others wait."""
@@ -62,7 +62,7 @@ class Studio:
 
 
 class Asked:
-    def __init__(self, batches: BatchQueue, request: PictureRequest) -> None:
+    def __init__(self, batches: BatchQueue, request: ImageRequest) -> None:
         self.heard: queue.Queue[QueueEvent] = queue.Queue()
         self.ticket = batches.submit(request, self.heard.put)
 

@@ -12,13 +12,13 @@ from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
-from pipeline.serving.requests import InterpolationRequest, OutpaintingRequest, PictureRequest, share_a_batch
+from pipeline.serving.requests import ImageRequest, InterpolationRequest, OutpaintingRequest, share_a_batch
 from tests.support.untrained import untrained_generator
 from tld_model.config import SamplingSettings
 
 SAMPLING = SamplingSettings(steps=4, guidance=3.0)
-STAR = PictureRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
-OTHERS = [PictureRequest(f"a large blue ring, number {i}", seed=i, count=1, sampling=SAMPLING) for i in range(9)]
+STAR = ImageRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
+OTHERS = [ImageRequest(f"a large blue ring, number {i}", seed=i, count=1, sampling=SAMPLING) for i in range(9)]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def generator() -> ImageGenerator:
     return untrained_generator()
 
 
-def draw(generator: ImageGenerator, *requests: PictureRequest) -> list[NDArray[np.uint8]]:
+def draw(generator: ImageGenerator, *requests: ImageRequest) -> list[NDArray[np.uint8]]:
     return list(draw_with(generator)(requests, lambda _: [True] * len(requests)))
 
 
@@ -39,13 +39,13 @@ def test_the_batch_changes_no_more_than_rounding(generator: ImageGenerator) -> N
     assert alone.shape == (2, 64, 64, 3)
     among = draw(generator, *OTHERS[:5], STAR, *OTHERS[5:])
     assert difference(alone, among[5]) <= 1
-    (another,) = draw(generator, PictureRequest("a large blue ring, number 3", 7, 2, SAMPLING))
+    (another,) = draw(generator, ImageRequest("a large blue ring, number 3", 7, 2, SAMPLING))
     assert difference(alone, another) > 8, "the prompt matters"
 
 
 def test_picture_i_of_a_request_is_that_of_seed_plus_i(generator: ImageGenerator) -> None:
     (both,) = draw(generator, STAR)
-    (second,) = draw(generator, PictureRequest(STAR.prompt, STAR.seed + 1, 1, SAMPLING))
+    (second,) = draw(generator, ImageRequest(STAR.prompt, STAR.seed + 1, 1, SAMPLING))
     assert difference(both[1:], second) <= 1
     assert difference(both[:1], second) > 8, "the seed matters"
 

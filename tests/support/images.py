@@ -54,7 +54,7 @@ def pictures() -> dict[str, bytes]:
 
 
 @contextmanager
-def serve_pictures() -> Iterator[tuple[str, list[str]]]:
+def serve_images() -> Iterator[tuple[str, list[str]]]:
     """The address of the server, and the paths asked for so far."""
     bodies, asked = pictures(), list[str]()
 

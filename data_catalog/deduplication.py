@@ -1,7 +1,8 @@
-"""Which pictures of a set are there twice: the same file, or one that looks the same. Keeps the first of each.
+"""Which pictures of a set are there twice: the same file, or one that looks the same. Keeps the
+first of each.
 
-Knows hashes, not pictures. Both findings are exact up to collisions of 64 bits: among 20 million files, one
-false duplicate is expected in 100,000 sets.
+Knows hashes, not pictures. Both findings are exact up to collisions of 64 bits: among 20 million
+files, one false duplicate is expected in 100,000 sets.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class Duplicates:
 
 
 def find_duplicates(files: Hashes, looks: Hashes | None, most_bits: int) -> Duplicates:
-    """Pictures by the first 64 bits of their files' SHA-256, and by perceptual hashes that differ in at most
-    `most_bits` of 64 bits (0 to 3). A picture that repeats only a dropped one is kept."""
+    """Pictures by the first 64 bits of their files' SHA-256, and by perceptual hashes that differ
+    in at most `most_bits` of 64 bits (0 to 3). A picture that repeats only a dropped one is
+    kept."""
     if not 0 <= most_bits <= MOST_BITS:
         raise ValueError(f"perceptual hashes are compared up to {MOST_BITS} bits, got {most_bits}")
     same_file = _first_of_equals(files)
@@ -73,7 +75,8 @@ def _first_look(looks: Hashes, most_bits: int) -> NDArray[np.int64]:
 
 
 def _near_pairs(distinct: Hashes, most_bits: int) -> Iterator[tuple[int, int]]:
-    """All pairs of distinct hashes within `most_bits`: they agree in a band, so only such are compared."""
+    """All pairs of distinct hashes within `most_bits`: they agree in a band, so only such are
+    compared."""
     width = HASH_BITS // _BANDS
     for band in range(_BANDS):
         values = (distinct >> np.uint64(band * width)) & np.uint64((1 << width) - 1)

@@ -1,5 +1,5 @@
-"""Form 3 of the data: encoded shards. NNNNN.parquet for people and NNNNN.npz for the GPU: the same rows
-in the same order. Readable with pandas and numpy alone. Knows nothing of torch.
+"""Form 3 of the data: encoded shards. NNNNN.parquet for people and NNNNN.npz for the GPU: the same
+rows in the same order. Readable with pandas and numpy alone. Knows nothing of torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ SCHEMA = pa.schema(
         ("clipped_fraction", pa.float32()),
     ]
 )
-# The last column where the table has several caption columns: one entry for each further one, null where it has none.
+# The last column where the table has several caption columns: one entry for each further one, null
+# where it has none.
 MORE_CAPTIONS = pa.field("more_captions", pa.list_(pa.string()))
 
 
@@ -54,11 +55,14 @@ class EncodedArrays:
     latents: NDArray[np.uint8] | NDArray[np.float16]  # [n, c, z, z]
     text: NDArray[np.float16]  # [n, d], or [m, d] where pairs have several captions
     key: NDArray[np.bytes_]  # [n], ASCII
-    # Where the table has several caption columns: captions of pair i are rows text_start[i]:text_start[i+1] of text,
-    # the main one first.
+    # Where the table has several caption columns: captions of pair i are rows
+    # text_start[i]:text_start[i+1] of text, the main one first.
     text_start: NDArray[np.int64] | None = None  # [n + 1]
-    text_column: NDArray[np.uint8] | None = None  # [m], number of the caption column: 0 is the main one
-    # Where captions are encoded by token: those of row j of text are rows token_start[j]:token_start[j+1] of tokens.
+    text_column: NDArray[np.uint8] | None = (
+        None  # [m], number of the caption column: 0 is the main one
+    )
+    # Where captions are encoded by token: those of row j of text are rows
+    # token_start[j]:token_start[j+1] of tokens.
     tokens: NDArray[np.float16] | None = None  # [k, t], no padding
     token_start: NDArray[np.int64] | None = None  # [m + 1]
 
@@ -69,9 +73,13 @@ class EncodedArrays:
         return {name: array for name, array in named if array is not None}
 
 
-def write_encoded_shard(folder: Path, name: str, rows: dict[str, list[Any]], arrays: EncodedArrays) -> None:
+def write_encoded_shard(
+    folder: Path, name: str, rows: dict[str, list[Any]], arrays: EncodedArrays
+) -> None:
     """Write both files of a shard. Equal rows give equal bytes."""
-    table = pa.table(rows, schema=pa.schema([*SCHEMA, MORE_CAPTIONS]) if MORE_CAPTIONS.name in rows else SCHEMA)
+    table = pa.table(
+        rows, schema=pa.schema([*SCHEMA, MORE_CAPTIONS]) if MORE_CAPTIONS.name in rows else SCHEMA
+    )
     main = arrays.text if arrays.text_start is None else arrays.text_start[:-1]
     if not table.num_rows == len(arrays.latents) == len(main) == len(arrays.key):
         raise AssertionError("parquet and npz must have the same rows")
@@ -82,7 +90,8 @@ def write_encoded_shard(folder: Path, name: str, rows: dict[str, list[Any]], arr
 
 
 _F16, _U8, _I64 = np.dtype("<f2"), np.dtype("u1"), np.dtype("<i8")
-# Types and number of dimensions that each array may have; keys are bytes of any length up to _LONGEST_KEY.
+# Types and number of dimensions that each array may have; keys are bytes of any length up to
+# _LONGEST_KEY.
 _TYPES: dict[str, tuple[tuple[np.dtype[Any], ...], int]] = {
     "latents": ((_U8, _F16), 4),
     "text": ((_F16,), 2),
@@ -97,8 +106,9 @@ _ALWAYS = ("latents", "text", "key")
 
 
 def read_arrays(path: Path) -> EncodedArrays:
-    """Memory-map the arrays of an NNNNN.npz: little is read before it is used. The file may be anybody's: an array of
-    another type, larger than its place in the file, or that does not fit the others raises EncodingsError."""
+    """Memory-map the arrays of an NNNNN.npz: little is read before it is used. The file may be
+    anybody's: an array of another type, larger than its place in the file, or that does not fit the
+    others raises EncodingsError."""
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -107,17 +117,23 @@ def read_arrays(path: Path) -> EncodedArrays:
             if len(members) != len(infos):
                 raise ValueError("an array is there twice")
             there = [name for name in _TYPES if name in members or name in _ALWAYS]
-            arrays = EncodedArrays(**{name: _map_member(file, members[name], name) for name in there})
+            arrays = EncodedArrays(
+                **{name: _map_member(file, members[name], name) for name in there}
+            )
             _check_fit(arrays)
         except Exception as error:  # a damaged or hostile header fails in any way at all
-            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+            what = (
+                f"it lacks {error}"
+                if isinstance(error, KeyError)
+                else str(error) or type(error).__name__
+            )
             raise EncodingsError(f"{path} is not an encoded shard: {what}") from error
     return arrays
 
 
 def unmap_pages(arrays: EncodedArrays) -> None:
-    """Let go of what was read of memory-mapped arrays: it stays in the system's cache, but no longer counts as this
-    process's memory, which would else grow to the size of the files."""
+    """Let go of what was read of memory-mapped arrays: it stays in the system's cache, but no
+    longer counts as this process's memory, which would else grow to the size of the files."""
     for array in (arrays.latents, arrays.text, arrays.tokens):
         if array is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
@@ -136,14 +152,17 @@ def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.T
     known = {field.name: field.type for field in (*SCHEMA, MORE_CAPTIONS)}
     for column in columns or SCHEMA.names:
         if column not in table.column_names:
-            raise EncodingsError(f"{path} is not the rows of an encoded shard: it has no column {column}")
+            raise EncodingsError(
+                f"{path} is not the rows of an encoded shard: it has no column {column}"
+            )
         if (found := table.schema.field(column).type) != known[column]:
             raise EncodingsError(f"{path}: column {column} holds {found}, not {known[column]}")
     return table
 
 
 def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
-    """Map one stored (not deflated) .npy of a zip file, once its header is known to tell the truth."""
+    """Map one stored (not deflated) .npy of a zip file, once its header is known to tell the
+    truth."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
     # The local header repeats name and extra field, whose lengths are at 26 and 28 (APPNOTE 4.3.7).
@@ -152,7 +171,11 @@ def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[A
     start = member.header_offset + 30 + name_length + extra_length
     file.seek(start)
     version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     shape, fortran, dtype = read_header(file)
     offset = file.tell()
 
@@ -167,11 +190,14 @@ def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[A
         raise ValueError(f"{name} of shape {shape} does not have the size of its place in the file")
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+    return np.memmap(
+        file, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C"
+    )
 
 
 def _check_fit(arrays: EncodedArrays) -> None:
-    """Raise ValueError where arrays do not have the same rows, or starts lead out of what they divide."""
+    """Raise ValueError where arrays do not have the same rows, or starts lead out of what they
+    divide."""
     pairs, captions = len(arrays.key), len(arrays.text)
     if len(arrays.latents) != pairs:
         raise ValueError(f"{len(arrays.latents)} latents for {pairs} keys")
@@ -184,11 +210,21 @@ def _check_fit(arrays: EncodedArrays) -> None:
     if arrays.text_column is not None and len(arrays.text_column) != captions:
         raise ValueError(f"text_column has {len(arrays.text_column)} rows for {captions} texts")
     _check_starts("text_start", arrays.text_start, pairs, captions)
-    _check_starts("token_start", arrays.token_start, captions, 0 if arrays.tokens is None else len(arrays.tokens))
+    _check_starts(
+        "token_start",
+        arrays.token_start,
+        captions,
+        0 if arrays.tokens is None else len(arrays.tokens),
+    )
 
 
 def _check_starts(name: str, starts: NDArray[np.int64] | None, parts: int, end: int) -> None:
     if starts is None:
         return
-    if len(starts) != parts + 1 or starts[0] != 0 or starts[-1] != end or (starts[1:] < starts[:-1]).any():
+    if (
+        len(starts) != parts + 1
+        or starts[0] != 0
+        or starts[-1] != end
+        or (starts[1:] < starts[:-1]).any()
+    ):
         raise ValueError(f"{name} does not divide {end} rows among {parts}")

@@ -1,4 +1,5 @@
-"""NNNNN.dropped.parquet: rows of a shard that are left out on purpose, each with its reason. Knows no reasons."""
+"""NNNNN.dropped.parquet: rows of a shard that are left out on purpose, each with its reason. Knows
+no reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from pyarrow import parquet
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import replacing
 
-SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string()), ("reason", pa.string())])
+SCHEMA = pa.schema(
+    [("key", pa.string()), ("url", pa.string()), ("caption", pa.string()), ("reason", pa.string())]
+)
 
 
 def dropped_file(folder: Path, name: str) -> Path:
@@ -23,7 +26,9 @@ def write_dropped(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> Pa
     """List the dropped rows of a shard. Equal rows give equal bytes."""
     path = dropped_file(folder, name)
     with replacing(path) as unfinished:
-        parquet.write_table(pa.Table.from_pylist(list(rows), SCHEMA), unfinished, compression="zstd")
+        parquet.write_table(
+            pa.Table.from_pylist(list(rows), SCHEMA), unfinished, compression="zstd"
+        )
     return path
 
 

@@ -15,15 +15,21 @@ from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin
 
-# Decoders that the web needs; not those that call other programs (EPS) or that nobody serves as a photograph.
+# Decoders that the web needs; not those that call other programs (EPS) or that nobody serves as a
+# photograph.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
-MOST_SCANS = 100  # of a JPEG; progressive files have about ten, and each costs a pass over the whole picture
+MOST_SCANS = (
+    100  # of a JPEG; progressive files have about ten, and each costs a pass over the whole picture
+)
 LARGEST_PROFILE = 4 << 20  # bytes of a colour profile that is used
 
 _LARGEST_FILE = 512 << 20
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
-_ORIENTATION_IN_TEXT = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # text that Pillow reads it from
+_ORIENTATION_IN_TEXT = (
+    b"Raw profile type exif",
+    b"XML:com.adobe.xmp",
+)  # text that Pillow reads it from
 _LARGEST_TEXT = 1 << 20
 # A marker of JPEG, but those that stand inside of a scan.
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
@@ -36,7 +42,9 @@ class TooManyScans(ValueError):
     """A JPEG whose decoding would take a thousand times as long as that of a photograph."""
 
 
-def open_image(source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, text: bool = False) -> Image.Image:
+def open_image(
+    source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, text: bool = False
+) -> Image.Image:
     """Open a picture file as `Image.open` does, of which it raises the errors; the pixels are not
     decoded yet. Raises TooManyScans too.
 
@@ -62,7 +70,8 @@ def _content(source: Path | BinaryIO) -> bytes:
 
 
 def scans_of(jpeg: bytes) -> int:
-    """How many scans a JPEG has, or a few more than MOST_SCANS; data behind its end does not count."""
+    """How many scans a JPEG has, or a few more than MOST_SCANS; data behind its end does not
+    count."""
     if jpeg.count(b"\xff\xda") <= MOST_SCANS:  # most often: the fast answer is an upper bound
         return jpeg.count(b"\xff\xda")
     scans = place = 0
@@ -77,8 +86,8 @@ def scans_of(jpeg: bytes) -> int:
 
 
 def without_text(png: bytes) -> bytes:
-    """A PNG without its text chunks, of which Pillow refuses those that are long or many. Text that tells the
-    orientation stays, unless it is too long; a profile too long to be used goes."""
+    """A PNG without its text chunks, of which Pillow refuses those that are long or many. Text that
+    tells the orientation stays, unless it is too long; a profile too long to be used goes."""
     kept, start, place, view = [], 0, len(_PNG_SIGNATURE), memoryview(png)
     while place + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, place)
@@ -107,7 +116,9 @@ def _unpacks_within(most: int, kind: bytes, data: bytes) -> bool:
     if kind in (b"zTXt", b"iCCP"):
         packed = rest[1:]  # behind the method
     elif kind == b"iTXt" and rest.startswith(b"\1"):
-        packed = rest[2:].partition(b"\0")[2].partition(b"\0")[2]  # behind the method and the language
+        packed = (
+            rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+        )  # behind the method and the language
     try:
         return len(zlib.decompressobj().decompress(packed, most + 1)) <= most
     except zlib.error:

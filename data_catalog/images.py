@@ -1,6 +1,7 @@
 """Form 2 of the data: pictures with captions, streamed from tar shards in webdataset layout.
 
-Members of one pair share a key: 000010023.jpg, .txt, .json; others are passed over. Knows nothing of models.
+Members of one pair share a key: 000010023.jpg, .txt, .json; others are passed over. Knows nothing
+of models.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 1 << 26
 NO_IMAGE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
-_WAY_OUT = "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
+_WAY_OUT = (
+    "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
+)
 
 
 def _parsed(told: object) -> object:
@@ -52,7 +55,9 @@ class ImagePair:
     original_width: int
     original_height: int
     sha256: str  # of the file as it was downloaded
-    more_captions: tuple[str | None, ...] = ()  # of further caption columns, None where one has none
+    more_captions: tuple[
+        str | None, ...
+    ] = ()  # of further caption columns, None where one has none
 
 
 class Facts(BaseModel):
@@ -65,7 +70,9 @@ class Facts(BaseModel):
     original_width: int
     original_height: int
     sha256: str
-    more_captions: Annotated[tuple[str | None, ...], BeforeValidator(_parsed)] = Field((), alias=MORE_CAPTIONS)
+    more_captions: Annotated[tuple[str | None, ...], BeforeValidator(_parsed)] = Field(
+        (), alias=MORE_CAPTIONS
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,8 @@ def decode(picture: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
 
 
 def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
-    """Stream the pairs of one shard, pictures as they are. Raises ManifestError where it is damaged."""
+    """Stream the pairs of one shard, pictures as they are. Raises ManifestError where it is
+    damaged."""
     key, members = "", dict[str, bytes]()
     try:
         with tarfile.open(tar, "r:") as archive:
@@ -173,13 +181,17 @@ def sample_image_pairs(tar: Path, count: int, chance: random.Random) -> list[Ima
         pairs = []
         for key in chance.sample(sorted(by_key), min(count, len(by_key))):
             files = {info.name.partition(".")[2]: archive.extractfile(info) for info in by_key[key]}
-            pairs.append(_packed(tar, key, {suffix: file.read() for suffix, file in files.items() if file}).unpack())
+            pairs.append(
+                _packed(
+                    tar, key, {suffix: file.read() for suffix, file in files.items() if file}
+                ).unpack()
+            )
     return pairs
 
 
 def repack_sorted(source: Path, target: Path) -> int:
-    """Write a tar's members again, sorted by name and without times or owners, so that equal pairs give
-    equal bytes. Returns how many pairs it holds."""
+    """Write a tar's members again, sorted by name and without times or owners, so that equal pairs
+    give equal bytes. Returns how many pairs it holds."""
     with tarfile.open(source) as old, tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as new:
         members = sorted(old.getmembers(), key=lambda member: member.name)
         for member in members:

@@ -24,10 +24,12 @@ def model_file(path: Path) -> Path:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left out, as is one that
-    a failing disk changed."""
+    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left
+    out, as is one that a failing disk changed."""
     events = []
-    for line in path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []:
+    for line in (
+        path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []
+    ):
         try:
             event = json.loads(line)
         except json.JSONDecodeError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:,.;)\]]", re.IGNORECASE)
+_URL = re.compile(
+    r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:,.;)\]]", re.IGNORECASE
+)
 _CHAIN = re.compile(r"::(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 _HIDDEN = "***"
 _REPOSITORIES = {"github", "gitlab", "git"}  # github://owner:repository@branch/path
@@ -63,4 +65,6 @@ def _without_token(place: str) -> str:
 
 def _without_values(query: str) -> str:
     pairs = (pair.partition("=") for pair in re.split("[&;]", query.partition("#")[0]))
-    return "&".join(f"{name}={_HIDDEN}" if equals and value else _HIDDEN for name, equals, value in pairs)
+    return "&".join(
+        f"{name}={_HIDDEN}" if equals and value else _HIDDEN for name, equals, value in pairs
+    )

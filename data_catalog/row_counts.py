@@ -10,6 +10,8 @@ def account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
     rows = [("table", "rows of the URL table", account["rows"])]
     for kind in ("rejected", "failed", "dropped"):
         rows += [(kind, cause, count) for cause, count in account[kind].items()]
-    last = ("encoded", "pairs encoded") if "encoded" in account else ("kept", "pictures with captions")
+    last = (
+        ("encoded", "pairs encoded") if "encoded" in account else ("kept", "pictures with captions")
+    )
     kept = account["downloaded"] - sum(account["dropped"].values())
     return [*rows, (*last, account.get("encoded", kept))]

@@ -21,4 +21,9 @@ EXPLAINED = {
     "held_out_loss": "mean squared error of the clean latent on held-out pairs, over all noise levels",
 }
 
-HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")  # what such names begin with
+HIGHER_IS_BETTER = (
+    "clip_score",
+    "prompt_accuracy",
+    "accuracy/",
+    "diversity",
+)  # what such names begin with

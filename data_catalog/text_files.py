@@ -42,10 +42,13 @@ def read_text(path: Path, largest: int = _LARGEST) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = data[error.start]
-        raise TextFileError(f"{path} is not UTF-8 text (byte 0x{byte:02x} in line {line}); save it as UTF-8") from None
+        raise TextFileError(
+            f"{path} is not UTF-8 text (byte 0x{byte:02x} in line {line}); save it as UTF-8"
+        ) from None
 
 
 def decode_text(data: bytes) -> str:
-    """Text with its byte-order mark obeyed and removed, UTF-8 without one. Raises UnicodeDecodeError."""
+    """Text with its byte-order mark obeyed and removed, UTF-8 without one. Raises
+    UnicodeDecodeError."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     return data.decode(encoding)

@@ -1,5 +1,5 @@
-"""Run the lines of docker/Dockerfile that install the project, without a container engine: in a scratch folder, from
-the files that .dockerignore lets through.
+"""Run the lines of docker/Dockerfile that install the project, without a container engine: in a
+scratch folder, from the files that .dockerignore lets through.
 
     python docker/try_install.py --target cpu --scratch FOLDER
 
@@ -34,15 +34,24 @@ def stages(dockerfile: str) -> dict[str, list[str]]:
 
 def context() -> Iterator[Path]:
     """What a build sees: tracked files under the names with ! in .dockerignore."""
-    let_through = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    let_through = [
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
     listed = subprocess.run(
-        ["git", "ls-files", "-z", *let_through], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "-z", *let_through],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     yield from (Path(name) for name in listed.stdout.split("\0") if name)
 
 
 def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -> dict[str, str]:
-    """Execute RUN, COPY . ., ARG, ENV and WORKDIR below the scratch folder; the environment that they leave."""
+    """Execute RUN, COPY . ., ARG, ENV and WORKDIR below the scratch folder; the environment that
+    they leave."""
     environment, folder = dict(os.environ), scratch
     for line in instructions:
         word, _, rest = line.partition(" ")
@@ -70,16 +79,22 @@ def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -
 
 def main() -> None:
     """Install, then let the installed command read a run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--target", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--scratch", type=Path, required=True, help="Folder to make; some 3 GB.")
-    parser.add_argument("--torch-index", help="Index of torch's CPU build, where pytorch.org cannot be reached.")
+    parser.add_argument(
+        "--torch-index", help="Index of torch's CPU build, where pytorch.org cannot be reached."
+    )
     given = parser.parse_args()
     scratch = given.scratch.resolve()
     scratch.mkdir(parents=True)
     made = stages((ROOT / "docker/Dockerfile").read_text())[f"build-{given.target}"]
     environment = run_lines(made, scratch, given.torch_index)
-    subprocess.run(["tld", "config", str(ROOT / "conf/tiny.yaml")], cwd=scratch, env=environment, check=True)
+    subprocess.run(
+        ["tld", "config", str(ROOT / "conf/tiny.yaml")], cwd=scratch, env=environment, check=True
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The room of servers and commands: Prefect, MLflow, the command line and the web, known here alone."""
+"""The room of servers and commands: Prefect, MLflow, the command line and the web, known here
+alone."""
 
 import os
 

@@ -1,4 +1,5 @@
-"""The former name of flows.tracking.logged_model, which models registered in MLflow before 0.2 name as loader."""
+"""The former name of flows.tracking.logged_model, which models registered in MLflow before 0.2 name
+as loader."""
 
 from flows.tracking.logged_model import _load_pyfunc
 

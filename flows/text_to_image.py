@@ -1,4 +1,5 @@
-"""Four tasks and the flow that chains them: the DAG as five lines of Python. Wiring, nothing else."""
+"""Four tasks and the flow that chains them: the DAG as five lines of Python. Wiring, nothing
+else."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ GPU = "gpu"  # tag of the stages that want one; a server may limit how many run 
 
 
 def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    """Whether a stage failed for a cause that may be gone soon: a server that could not be reached, a name server that
-    was too busy. What a user has to change is not tried again."""
+    """Whether a stage failed for a cause that may be gone soon: a server that could not be reached,
+    a name server that was too busy. What a user has to change is not tried again."""
     error: object = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
         # Prefect's client has already asked its server several times.
@@ -96,7 +97,9 @@ def download_task(
 
 
 @_stage_task("encode", GPU)
-def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], images: Manifest) -> Manifest:
+def encode_task(
+    run: PipelineTracking, config: RunConfig, force: frozenset[str], images: Manifest
+) -> Manifest:
     """images -> encodings"""
     from pipeline.encode.stage import encode
 
@@ -122,7 +125,9 @@ def encode_task(run: PipelineTracking, config: RunConfig, force: frozenset[str],
 
 
 @_stage_task("train", GPU)
-def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest) -> Manifest:
+def train_task(
+    run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest
+) -> Manifest:
     """encodings -> model"""
     parents = {"encode": encodings}
     with run.stage("train", config, parents) as track:
@@ -141,7 +146,11 @@ def train_task(run: PipelineTracking, config: RunConfig, force: frozenset[str], 
 
 @_stage_task("evaluate", GPU)
 def evaluate_task(
-    run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest, model: Manifest
+    run: PipelineTracking,
+    config: RunConfig,
+    force: frozenset[str],
+    encodings: Manifest,
+    model: Manifest,
 ) -> Manifest:
     """model -> report"""
     from pipeline.evaluate.stage import evaluate
@@ -154,7 +163,9 @@ def evaluate_task(
             parents,
             "evaluate" in force,
             track,
-            lambda out: evaluate(fetch_output(encodings, config, track), model, config.evaluate, out, track),
+            lambda out: evaluate(
+                fetch_output(encodings, config, track), model, config.evaluate, out, track
+            ),
         )
         run.finished(track, manifest)
         if config.evaluate.require:
@@ -162,7 +173,12 @@ def evaluate_task(
     return manifest
 
 
-@flow(name="text-to-image", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False)
+@flow(
+    name="text-to-image",
+    on_failure=[notify_webhook],
+    on_crashed=[notify_webhook],
+    persist_result=False,
+)
 def text_to_image(
     config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
 ) -> Manifest:
@@ -179,13 +195,19 @@ def text_to_image(
     return made
 
 
-@flow(name="one-stage", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False)
-def one_stage(config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False) -> Manifest:
+@flow(
+    name="one-stage", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False
+)
+def one_stage(
+    config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False
+) -> Manifest:
     """One stage alone, on the fresh outputs of those before it."""
     statuses = stage_statuses(config)
     parents = {name: statuses[name].manifest for name in STAGES[stage].parents}
     if lacking := [name for name, manifest in parents.items() if manifest is None]:
-        raise StageFailed(f"{stage} needs the output of {lacking[0]} first, which is {statuses[lacking[0]].state}")
+        raise StageFailed(
+            f"{stage} needs the output of {lacking[0]} first, which is {statuses[lacking[0]].state}"
+        )
     tasks: dict[str, Task[..., Manifest]] = {
         "download": download_task,
         "encode": encode_task,

@@ -1,8 +1,8 @@
 """The stages: download, encode, train, evaluate.
 
-Child processes of this one must not import what lies in the folder where a user happens to start them: a
-`logging.py` or a `pipeline/` of theirs. Their environment says so here, once for all kinds of them: `-m`, `-c`,
-multiprocessing, and those that a library starts.
+Child processes of this one must not import what lies in the folder where a user happens to start
+them: a `logging.py` or a `pipeline/` of theirs. Their environment says so here, once for all kinds
+of them: `-m`, `-c`, multiprocessing, and those that a library starts.
 """
 
 import os

@@ -17,16 +17,25 @@ from pipeline.compute.resource_limits import descriptor_limit
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.dataset.caption_sampling import wrong_weights
-from tld_model.encoders.config_files import ClipConfig, VaeConfig, encoder_config, encoder_problem, vae_downscale
+from tld_model.encoders.config_files import (
+    ClipConfig,
+    VaeConfig,
+    encoder_config,
+    encoder_problem,
+    vae_downscale,
+)
 
 _FEWEST_DESCRIPTORS = 128  # pipes to workers and servers, connections, files of shards
 
 
 def check_run(config: RunConfig) -> None:
-    """Raise ConfigError where a run cannot succeed: URL table, encoders, shapes, devices, folders."""
+    """Raise ConfigError where a run cannot succeed: URL table, encoders, shapes, devices,
+    folders."""
     problems = [problem for check in _CHECKS for problem in check(config)]
     if problems:
-        raise ConfigError("this run cannot work:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise ConfigError(
+            "this run cannot work:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
 
 
 def _url_table(config: RunConfig) -> Iterator[str]:
@@ -43,7 +52,8 @@ def _encoders(config: RunConfig) -> Iterator[str]:
 
 
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
-    """Compare the model with encoders on this disk; those on a hub are checked once they are there."""
+    """Compare the model with encoders on this disk; those on a hub are checked once they are
+    there."""
     if (vae := encoder_config(config.encode.vae, VaeConfig)) is not None:
         factor = vae_downscale(config.encode.vae)
         if factor and config.download.image_size % factor:
@@ -53,7 +63,9 @@ def _shapes_fit(config: RunConfig) -> Iterator[str]:
         yield from _differs(config, "latent_channels", vae.latent_channels)
     if (clip := encoder_config(config.encode.clip, ClipConfig)) is not None:
         pooled = config.model.text == "pooled"
-        yield from _differs(config, "text_dim", clip.projection_dim if pooled else clip.text_config.hidden_size)
+        yield from _differs(
+            config, "text_dim", clip.projection_dim if pooled else clip.text_config.hidden_size
+        )
 
 
 def _captions(config: RunConfig) -> Iterator[str]:
@@ -68,7 +80,8 @@ def _split(config: RunConfig) -> Iterator[str]:
     by_column = config.download.split_column or config.download.urls == shapes.NAME
     if config.train.held_out_fraction == 0 and not by_column:
         yield (
-            "train.held_out_fraction: is 0, and no split column holds pairs out: the model could not be judged; "
+            "train.held_out_fraction: is 0, and no split column holds pairs out: the model could "
+            "not be judged; "
             "raise it, to 0.02 perhaps, or set download.split_column"
         )
 
@@ -161,7 +174,8 @@ def _a_gpu_a_process(config: RunConfig) -> Iterator[str]:
 
 
 def _rendezvous(config: RunConfig) -> Iterator[str]:
-    """A name that means another machine on each machine, as Debian gives 127.0.1.1 to that of its own."""
+    """A name that means another machine on each machine, as Debian gives 127.0.1.1 to that of its
+    own."""
     launch = config.train.launch
     if launch.nodes == 1:
         return
@@ -173,13 +187,15 @@ def _rendezvous(config: RunConfig) -> Iterator[str]:
         return
     if address.startswith("127.") and host not in ("localhost", address):
         yield (
-            f"train.launch.rendezvous: on this machine {host!r} is {address}, which no other reaches; "
+            f"train.launch.rendezvous: on this machine {host!r} is {address}, which no other "
+            "reaches; "
             "give the address by which they do"
         )
 
 
 def _one_folder(config: RunConfig) -> Iterator[str]:
-    """Machines that work on one output together need one folder for it; of objects each has copies of its own."""
+    """Machines that work on one output together need one folder for it; of objects each has copies
+    of its own."""
     if not is_url(config.root):
         return
     way_out = "set root to a folder that all of them see"
@@ -198,7 +214,8 @@ def _compiler(config: RunConfig) -> Iterator[str]:
 def _descriptors(_config: RunConfig) -> Iterator[str]:
     if descriptor_limit() in range(_FEWEST_DESCRIPTORS):
         yield (
-            f"this process may open {descriptor_limit()} files at a time, and a run needs {_FEWEST_DESCRIPTORS}: "
+            f"this process may open {descriptor_limit()} files at a time, and a run needs "
+            f"{_FEWEST_DESCRIPTORS}: "
             "raise that with `ulimit -n 1024`"
         )
 

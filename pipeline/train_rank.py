@@ -1,4 +1,5 @@
-"""The former name of pipeline.train.worker, for `torchrun -m pipeline.train_rank`. Removed in 0.3."""
+"""The former name of pipeline.train.worker, for `torchrun -m pipeline.train_rank`. Removed in
+0.3."""
 
 from pipeline.train.worker import run_from_arguments
 

@@ -1,4 +1,5 @@
-"""What several rooms' tests share: quiet libraries, and a tracker that remembers what it was told."""
+"""What several rooms' tests share: quiet libraries, and a tracker that remembers what it was
+told."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ import pytest
 
 from tests.support.tracker import RememberingTracker
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; so would all that tests start
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a background job; so would all that tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update({"DO_NOT_TRACK": "true", "NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1"})
 

@@ -1,4 +1,5 @@
-"""The files of docker/ keep the rules of their trade, and each other's word. No container engine runs here."""
+"""The files of docker/ keep the rules of their trade, and each other's word. No container engine
+runs here."""
 
 from __future__ import annotations
 
@@ -35,20 +36,29 @@ def test_an_image_runs_as_nobody_special_from_a_given_base_without_build_tools(t
     final = stages(dockerfile)[target]
     assert "USER 10001" in final
     assert any(line.startswith("HEALTHCHECK") for line in final)
-    assert not any(tool in line for line in final for tool in ("apt-get", "pip install", "build-essential"))
+    assert not any(
+        tool in line for line in final for tool in ("apt-get", "pip install", "build-essential")
+    )
     assert "FROM ${BASE} AS runtime" in dockerfile
     assert "ARG BASE\n" in dockerfile, "a base without a default cannot be a moving one"
 
 
 def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
     seen = {path.as_posix() for path in context()}
-    assert {"requirements.lock", "flows/serve/page.html", "conf/tiny.yaml", "docker/entrypoint.sh"} <= seen
+    assert {
+        "requirements.lock",
+        "flows/serve/page.html",
+        "conf/tiny.yaml",
+        "docker/entrypoint.sh",
+    } <= seen
     assert not any(path.startswith(("tests/", "docs/", "docker/secrets")) for path in seen)
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_make_serve_takes_gpus_where_make_up_did(target: str) -> None:
-    told = subprocess.check_output(["make", "-n", "serve", f"TLD_TARGET={target}"], cwd=ROOT, text=True)
+    told = subprocess.check_output(
+        ["make", "-n", "serve", f"TLD_TARGET={target}"], cwd=ROOT, text=True
+    )
     assert ("--file docker/compose.gpu.yaml" in told) == (target == "cuda")
 
 
@@ -61,18 +71,28 @@ def test_a_service_is_watched_and_open_on_loopback_alone(name: str) -> None:
     ours = service["image"].startswith("tld:")
     assert once or "healthcheck" in service or ours, "our image has a health check of its own"
     for volume in service.get("volumes", []):
-        assert volume.partition(":")[0] in COMPOSE["volumes"], "named volumes, no folders of the host"
+        assert volume.partition(":")[0] in COMPOSE["volumes"], (
+            "named volumes, no folders of the host"
+        )
     for secret in service.get("secrets", []):
         assert COMPOSE["secrets"][secret]["file"] == f"secrets/{secret}"
     environment = service.get("environment", {})
-    assert not [key for key in environment if key.endswith(("PASSWORD", "SECRET_ACCESS_KEY", "TOKEN"))]
-    needed = {value.rpartition("/")[2] for value in environment.values() if value.startswith("/run/secrets/")}
+    assert not [
+        key for key in environment if key.endswith(("PASSWORD", "SECRET_ACCESS_KEY", "TOKEN"))
+    ]
+    needed = {
+        value.rpartition("/")[2]
+        for value in environment.values()
+        if value.startswith("/run/secrets/")
+    }
     assert needed <= set(service.get("secrets", []))
 
 
 def test_secrets_of_the_host_are_in_no_commit() -> None:
     ignored = subprocess.run(
-        ["git", "check-ignore", "docker/secrets/postgres_password", "docker/.env"], cwd=ROOT, capture_output=True
+        ["git", "check-ignore", "docker/secrets/postgres_password", "docker/.env"],
+        cwd=ROOT,
+        capture_output=True,
     )
     if ignored.returncode == 128:
         pytest.skip("not a git checkout")
@@ -84,11 +104,17 @@ def test_secrets_reach_the_command_as_variables_and_not_as_arguments(tmp_path: P
     command = [sys.executable, "-c", "import os, sys; print(os.environ, sys.argv)"]
     told = subprocess.run(
         ["sh", "-c", entrypoint(tmp_path), "entrypoint", *command],
-        env={**os.environ, "POSTGRES_PASSWORD_FILE": f"{tmp_path}/password", "MLFLOW_DATABASE": "postgres/mlflow"},
+        env={
+            **os.environ,
+            "POSTGRES_PASSWORD_FILE": f"{tmp_path}/password",
+            "MLFLOW_DATABASE": "postgres/mlflow",
+        },
         check=True,
         capture_output=True,
         text=True,
     ).stdout
     assert "'POSTGRES_PASSWORD': 'pa ss$word'" in told
-    assert "'MLFLOW_BACKEND_STORE_URI': 'postgresql+psycopg2://tld:pa ss$word@postgres/mlflow'" in told
+    assert (
+        "'MLFLOW_BACKEND_STORE_URI': 'postgresql+psycopg2://tld:pa ss$word@postgres/mlflow'" in told
+    )
     assert told.rstrip().endswith("['-c']")

@@ -30,16 +30,19 @@ def test_each_library_is_named_where_it_belongs() -> None:
     }  # by exports, which diffusers runs
     example = "pipeline/export/diffusers.py"  # in the text of the card
     assert users_of("diffusers") == {"tld_model/encoders/vae.py", example, *carried}
-    assert users_of("transformers") == {"tld_model/encoders/clip.py", "pipeline/export/diffusers_pipeline.py"}
+    assert users_of("transformers") == {
+        "tld_model/encoders/clip.py",
+        "pipeline/export/diffusers_pipeline.py",
+    }
 
 
 def test_no_file_can_run_code_by_being_loaded() -> None:
     for name, text in sources().items():
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, name
-        assert not re.search(r"allow_pickle=True|pickle\.loads?\(|yaml\.(unsafe_)?load\(|joblib|cloudpickle", text), (
-            name
-        )
+        assert not re.search(
+            r"allow_pickle=True|pickle\.loads?\(|yaml\.(unsafe_)?load\(|joblib|cloudpickle", text
+        ), name
 
 
 def test_every_module_opens_with_what_it_is() -> None:
@@ -68,7 +71,9 @@ def _opens_text(call: ast.Call) -> bool:
 
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:
-    assert not [name for name in sources() if Path(name).stem in ("utils", "helpers", "common", "misc")]
+    assert not [
+        name for name in sources() if Path(name).stem in ("utils", "helpers", "common", "misc")
+    ]
 
 
 def test_the_readme_names_every_command_and_every_file_of_the_walk() -> None:

@@ -18,7 +18,8 @@ from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import encoder_identity
 from tld_model.weights_file import WeightsHeader, read_weights_header
 
-# One entry of JSON: safetensors writes several in an order of chance, and equal models would differ in their bytes.
+# One entry of JSON: safetensors writes several in an order of chance, and equal models would differ
+# in their bytes.
 _ENTRY = "denoiser"
 
 
@@ -35,14 +36,17 @@ def save_denoiser(
     encoders: Mapping[str, str] | None = None,
     latent_scaling: float | None = None,
 ) -> None:
-    """Write weights, config and the encoders it was trained on (vae, clip, and vae_identity, clip_identity) to a
-    safetensors file. Equal models give equal bytes.
+    """Write weights, config and the encoders it was trained on (vae, clip, and vae_identity,
+    clip_identity) to a safetensors file. Equal models give equal bytes.
 
-    `latent_scaling` is told of a model that was trained on latents scaled otherwise than ours, which are
-    (raw - shift) * factor of the VAE: raw * latent_scaling.
+    `latent_scaling` is told of a model that was trained on latents scaled otherwise than ours,
+    which are (raw - shift) * factor of the VAE: raw * latent_scaling.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    told: dict[str, Any] = {"config": config.model_dump(mode="json"), "encoders": dict(encoders or {})}
+    told: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "encoders": dict(encoders or {}),
+    }
     if latent_scaling is not None:
         told["latent_scaling"] = latent_scaling
     save_file(on_cpu, path, metadata={_ENTRY: json.dumps(told, sort_keys=True)})
@@ -57,8 +61,8 @@ class _Description(BaseModel):
 
 
 def load_denoiser(path: Path, device: str) -> Denoiser:
-    """The denoiser of a safetensors file, in evaluation mode. Raises CheckpointError; memory for the model is taken
-    only once the file is known to hold all of its weights."""
+    """The denoiser of a safetensors file, in evaluation mode. Raises CheckpointError; memory for
+    the model is taken only once the file is known to hold all of its weights."""
     header = _read_header(path)
     config = _describe(path, header).config
     _check_weights(path, header, config)
@@ -67,7 +71,9 @@ def load_denoiser(path: Path, device: str) -> Denoiser:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
-        raise CheckpointError(f"{path}: {broken[0]} holds numbers that are not finite; the model cannot draw")
+        raise CheckpointError(
+            f"{path}: {broken[0]} holds numbers that are not finite; the model cannot draw"
+        )
     denoiser = Denoiser(config)
     denoiser.load_state_dict(weights)
     return denoiser.to(device).eval()
@@ -79,8 +85,8 @@ def read_config(path: Path) -> DenoiserConfig:
 
 
 def read_latent_scaling(path: Path) -> float | None:
-    """What raw latents are multiplied by for this denoiser, or None where they are scaled as its VAE's config says.
-    Raises CheckpointError."""
+    """What raw latents are multiplied by for this denoiser, or None where they are scaled as its
+    VAE's config says. Raises CheckpointError."""
     return _describe(path, _read_header(path)).latent_scaling
 
 
@@ -101,40 +107,55 @@ def _describe(path: Path, header: WeightsHeader) -> _Description:
     try:
         return _Description.model_validate_json(header.metadata[_ENTRY])
     except (ValidationError, UnicodeEncodeError) as error:
-        raise CheckpointError(f"{path} was written by another version of this project: {error}") from error
+        raise CheckpointError(
+            f"{path} was written by another version of this project: {error}"
+        ) from error
 
 
 def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) -> None:
-    """Raise CheckpointError where the header's weights are not those of the model; without building it."""
+    """Raise CheckpointError where the header's weights are not those of the model; without building
+    it."""
     if config.layers > len(header.shapes):
-        raise CheckpointError(f"{path} holds {len(header.shapes)} weights, too few for {config.layers} layers")
+        raise CheckpointError(
+            f"{path} holds {len(header.shapes)} weights, too few for {config.layers} layers"
+        )
     try:
         with torch.device("meta"):
-            wanted = {name: tuple(tensor.shape) for name, tensor in Denoiser(config).state_dict().items()}
+            wanted = {
+                name: tuple(tensor.shape) for name, tensor in Denoiser(config).state_dict().items()
+            }
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} describes a model that cannot be built: {first_line}") from error
+        raise CheckpointError(
+            f"{path} describes a model that cannot be built: {first_line}"
+        ) from error
     if wrong := sorted(
-        name for name in wanted.keys() | header.shapes.keys() if wanted.get(name) != header.shapes.get(name)
+        name
+        for name in wanted.keys() | header.shapes.keys()
+        if wanted.get(name) != header.shapes.get(name)
     ):
         name = wrong[0]
         raise CheckpointError(
-            f"{path} does not hold the model that it describes: {name[:100]!r} is {header.shapes.get(name, 'missing')}"
+            f"{path} does not hold the model that it describes: {name[:100]!r} is "
+            f"{header.shapes.get(name, 'missing')}"
             f", the model has {wanted.get(name, 'no such weight')}; {len(wrong)} weights differ"
         )
 
 
 def check_encoders(path: Path, vae: str, clip: str) -> None:
-    """Raise CheckpointError where a denoiser was trained on encodings of other encoders than these. A file that
-    does not say which, as an imported one, is believed."""
+    """Raise CheckpointError where a denoiser was trained on encodings of other encoders than these.
+    A file that does not say which, as an imported one, is believed."""
     trained_on = _describe(path, _read_header(path)).encoders
     problems = [
-        f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, and these are by {given!r}"
-        + (", of other content" if trained_on.get(kind) == given else "")
+        f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, and these are by "
+        f"{given!r}" + (", of other content" if trained_on.get(kind) == given else "")
         for kind, what, given in (("vae", "VAE", vae), ("clip", "CLIP", clip))
-        if f"{kind}_identity" in trained_on and trained_on[f"{kind}_identity"] != encoder_identity(given)
+        if f"{kind}_identity" in trained_on
+        and trained_on[f"{kind}_identity"] != encoder_identity(given)
     ]
     if problems:
         raise CheckpointError(
-            f"{path} does not fit these encoders:\n" + "\n".join(problems) + "\nUse those, or train on these encodings."
+            f"{path} does not fit these encoders:\n"
+            + "\n".join(problems)
+            + "\nUse those, or train on these encodings."
         )

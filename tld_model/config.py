@@ -21,10 +21,12 @@ class DenoiserConfig(BaseModel):
     latent_channels: int = Field(4, ge=1)
     """Channels of a latent."""
     text: TextForm = "pooled"
-    """Condition on the caption's pooled embedding, or on the states of its tokens (encode.text=tokens), each of which
-    the latent's tokens attend to, as in Latent Diffusion (Rombach et al., 2022)."""
+    """Condition on the caption's pooled embedding, or on the states of its tokens
+    (encode.text=tokens), each of which the latent's tokens attend to, as in Latent Diffusion
+    (Rombach et al., 2022)."""
     text_dim: int = Field(768, ge=1)
-    """Width of the pooled CLIP text embedding, or of the states of tokens: both 768 for CLIP ViT-L/14."""
+    """Width of the pooled CLIP text embedding, or of the states of tokens: both 768 for CLIP
+    ViT-L/14."""
     patch_size: int = Field(2, ge=1)
     """Edge of the square of latent pixels that becomes one token; it must divide latent_size."""
     width: int = Field(768, ge=64, multiple_of=64)
@@ -36,33 +38,42 @@ class DenoiserConfig(BaseModel):
     noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
     """Fourier features of the noise level."""
     predicts: Literal["x0", "v"] = "x0"
-    """What the network's last layer gives: the clean latent, or the velocity noise - x0 of the path between the two
-    (Liu et al., 2023). The denoiser turns either into the clean latent, so samplers see no difference. Training
-    minimises the squared error of the same thing, unless train.max_loss_weight says otherwise."""
+    """What the network's last layer gives: the clean latent, or the velocity noise - x0 of the path
+    between the two (Liu et al., 2023). The denoiser turns either into the clean latent, so samplers
+    see no difference. Training minimises the squared error of the same thing, unless
+    train.max_loss_weight says otherwise."""
     qk_norm: bool = False
-    """Layer norm of each head's queries and keys before attention (Henry et al., 2020; Dehghani et al., 2023), which
-    keeps attention logits from growing at high learning rates."""
+    """Layer norm of each head's queries and keys before attention (Henry et al., 2020; Dehghani et
+    al., 2023), which keeps attention logits from growing at high learning rates."""
     positions: Literal["learned", "none"] = "learned"
     """'none': the depthwise convolutions alone tell where a token is (Islam et al., 2020)."""
     inpainting: bool = False
-    """Take a picture's known part as input: beside the c noisy channels, c of the latent with its unknown part blanked,
-    and 1 that marks the known part (as Stable Diffusion's inpainting model; Rombach et al., 2022). Without a picture it
-    is an ordinary text-to-image model. Start it from one with train.init_from."""
+    """Take a picture's known part as input: beside the c noisy channels, c of the latent with its
+    unknown part blanked, and 1 that marks the known part (as Stable Diffusion's inpainting model;
+    Rombach et al., 2022). Without a picture it is an ordinary text-to-image model. Start it from
+    one with train.init_from."""
     cross_attention_heads: int | None = Field(None, ge=1)
-    """Heads of cross-attention, which share the width; without it heads are 64 wide, as those of self-attention."""
+    """Heads of cross-attention, which share the width; without it heads are 64 wide, as those of
+    self-attention."""
     norm: Literal["pre", "post"] = "pre"
-    """Where a block's layer norms are: before each branch, or after its sum with the residual (Xiong et al., 2020)."""
+    """Where a block's layer norms are: before each branch, or after its sum with the residual
+    (Xiong et al., 2020)."""
 
     @model_validator(mode="after")
     def _patches_tile_the_latent(self) -> DenoiserConfig:
         if self.latent_size % self.patch_size:
-            raise ValueError(f"patch_size {self.patch_size} does not divide latent_size {self.latent_size}")
+            raise ValueError(
+                f"patch_size {self.patch_size} does not divide latent_size {self.latent_size}"
+            )
         return self
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> DenoiserConfig:
         if self.cross_attention_heads and self.width % self.cross_attention_heads:
-            raise ValueError(f"cross_attention_heads {self.cross_attention_heads} does not divide width {self.width}")
+            raise ValueError(
+                f"cross_attention_heads {self.cross_attention_heads} does not divide width "
+                f"{self.width}"
+            )
         return self
 
     @property
@@ -89,7 +100,10 @@ class SamplingSettings:
     steps: int = 20
     guidance: float = 4.5  # guidance scale; 1 is none
     solver: SolverName = "dpmpp_2m"
-    guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels, low and high, between which guidance applies
+    guidance_interval: tuple[float, float] = (
+        0.0,
+        1.0,
+    )  # noise levels, low and high, between which guidance applies
 
     @property
     def model_calls(self) -> int:

@@ -24,13 +24,15 @@ def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return (1 - s) * clean + s * noise
 
 
-def sample_noise_levels(count: int, quantile: Quantile, generator: torch.Generator, shift: float = 1) -> Tensor:
-    """`count` noise levels of a distribution, stratified: one from each of `count` equal slices of probability,
-    shuffled, which covers the range evenly in every batch (Kingma et al., 2021, app. I.1). All on the CPU, so that a
-    seed gives the same levels on every device.
+def sample_noise_levels(
+    count: int, quantile: Quantile, generator: torch.Generator, shift: float = 1
+) -> Tensor:
+    """`count` noise levels of a distribution, stratified: one from each of `count` equal slices of
+    probability, shuffled, which covers the range evenly in every batch (Kingma et al., 2021, app.
+    I.1). All on the CPU, so that a seed gives the same levels on every device.
 
-    `shift` > 1 moves them towards noise, as larger latents need: s sigma / (1 + (s - 1) sigma) (Esser et al., 2024,
-    eq. 23, where s is the square root of the ratio of pixels).
+    `shift` > 1 moves them towards noise, as larger latents need: s sigma / (1 + (s - 1) sigma)
+    (Esser et al., 2024, eq. 23, where s is the square root of the ratio of pixels).
     """
     uniform = torch.rand(count, dtype=torch.float64, generator=generator)
     slices = (torch.randperm(count, generator=generator) + uniform) / count
@@ -40,8 +42,8 @@ def sample_noise_levels(count: int, quantile: Quantile, generator: torch.Generat
 
 
 def beta_quantile(alpha: float, beta: float) -> Quantile:
-    """Of Beta(alpha, beta), by linear interpolation of the distribution function on a fixed grid, since torch has no
-    inverse of it."""
+    """Of Beta(alpha, beta), by linear interpolation of the distribution function on a fixed grid,
+    since torch has no inverse of it."""
     grid = torch.linspace(0, 1, 2049, dtype=torch.float64)
     middle = (grid[1:] + grid[:-1]) / 2
     density = middle ** (alpha - 1) * (1 - middle) ** (beta - 1)
@@ -63,23 +65,30 @@ def logit_normal_quantile(location: float, scale: float) -> Quantile:
 
 
 def sample_dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Which of `count` captions are left out, bool [b], for classifier-free guidance (Ho and Salimans, 2022)."""
+    """Which of `count` captions are left out, bool [b], for classifier-free guidance (Ho and
+    Salimans, 2022)."""
     return torch.rand(count, generator=generator) < probability
 
 
 def drop_condition(text: Tensor, dropped: Tensor) -> Tensor:
-    """A copy of text embeddings, pooled [b, t] or token-level [b, l, t], that is zero where they are dropped [b]."""
+    """A copy of text embeddings, pooled [b, t] or token-level [b, l, t], that is zero where they
+    are dropped [b]."""
     return text * (~dropped).view(-1, *[1] * (text.ndim - 1)).to(text)
 
 
 def denoising_loss(
-    predicted: Tensor, clean: Tensor, sigma: Tensor, max_weight: float, weight: LossWeight = "velocity"
+    predicted: Tensor,
+    clean: Tensor,
+    sigma: Tensor,
+    max_weight: float,
+    weight: LossWeight = "velocity",
 ) -> Tensor:
     """Weighted squared error of x0, one number per latent [b].
 
-    The weight is that of another quantity's squared error, up to `max_weight`. 'velocity': 1/sigma^2; max_weight = 1
-    leaves the plain squared error of x0, no bound gives that of v. 'snr': ((1 - sigma)/sigma)^2, which is the noise's;
-    with max_weight = gamma it is min-SNR-gamma (Hang et al., 2023).
+    The weight is that of another quantity's squared error, up to `max_weight`. 'velocity':
+    1/sigma^2; max_weight = 1 leaves the plain squared error of x0, no bound gives that of v. 'snr':
+    ((1 - sigma)/sigma)^2, which is the noise's; with max_weight = gamma it is min-SNR-gamma (Hang
+    et al., 2023).
     """
     error = (predicted.float() - clean.float()).square().mean(dim=(1, 2, 3))
     s = sigma.clamp_min(_LOWEST_NOISE_LEVEL)
@@ -88,11 +97,11 @@ def denoising_loss(
 
 
 def clean_by_neighbour(noisy: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """The x0 that noisy latents [b, c, z, z] would have, if their velocity were that of the next in the batch: what
-    contrastive flow matching (Stoica et al., 2025) keeps a prediction away from.
+    """The x0 that noisy latents [b, c, z, z] would have, if their velocity were that of the next in
+    the batch: what contrastive flow matching (Stoica et al., 2025) keeps a prediction away from.
 
-    The others are found in pairs (0 and 1, 2 and 3, …), so that any even piece of a batch holds all of its own: the
-    order of a batch is random already.
+    The others are found in pairs (0 and 1, 2 and 3, …), so that any even piece of a batch holds all
+    of its own: the order of a batch is random already.
     """
     other_velocity = swap_neighbours(noise - clean)
     return noisy - sigma[:, None, None, None] * other_velocity

@@ -1,5 +1,5 @@
-"""Pictures of which a part is known: masks to train on, the denoiser with the known part tied to it, and how any
-denoiser is held to a known part without training.
+"""Pictures of which a part is known: masks to train on, the denoiser with the known part tied to
+it, and how any denoiser is held to a known part without training.
 
 A mask is 1 where the latent is known. It has a channel of its own, because a blanked latent is 0, which is an
 ordinary value of a latent too: c noisy channels, c known ones and the mask are 2c+1 inputs, as in Stable Diffusion's
@@ -21,8 +21,8 @@ _HOLE = 0.375  # share of masks with a hole; the rest lack a border
 
 
 def sample_masks(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random masks [b, 1, z, z], on the CPU: a rectangular hole to paint in, a border to paint on at some of the four
-    sides, or nothing known at all."""
+    """Random masks [b, 1, z, z], on the CPU: a rectangular hole to paint in, a border to paint on
+    at some of the four sides, or nothing known at all."""
     kind = torch.rand(count, generator=generator)[:, None, None]
     ends = (torch.rand(count, 2, 2, generator=generator) * size).sort(dim=-1).values
     borders = torch.rand(count, 2, 2, generator=generator) * size / 2
@@ -42,35 +42,41 @@ def _rectangle(first: Tensor, end: Tensor, size: int) -> Tensor:
 
 
 def known_part(clean: Tensor, mask: Tensor) -> Tensor:
-    """What an inpainting denoiser is told: clean latents [b, c, z, z] blanked where the mask [b, 1, z, z] is 0, and
-    the mask: [b, c+1, z, z]"""
+    """What an inpainting denoiser is told: clean latents [b, c, z, z] blanked where the mask [b, 1,
+    z, z] is 0, and the mask: [b, c+1, z, z]"""
     return torch.cat([clean * mask, mask.to(clean)], dim=1)
 
 
 def latent_mask(paint: Tensor, size: int) -> Tensor:
-    """Pixels to paint, bool [h, w] -> mask [1, 1, z, z]: a latent is known where none of its pixels is painted."""
+    """Pixels to paint, bool [h, w] -> mask [1, 1, z, z]: a latent is known where none of its pixels
+    is painted."""
     painted: Tensor = F.adaptive_max_pool2d(paint[None, None].float(), size)
     return 1 - painted
 
 
 def with_known(denoiser: Denoiser, known: Tensor) -> DenoiseFn:
-    """The denoiser told of known parts [b, c+1, z, z]; guidance may ask for the batch several times over."""
+    """The denoiser told of known parts [b, c+1, z, z]; guidance may ask for the batch several times
+    over."""
 
     def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        clean: Tensor = denoiser(noisy, sigma, text, known.repeat(len(noisy) // len(known), 1, 1, 1))
+        clean: Tensor = denoiser(
+            noisy, sigma, text, known.repeat(len(noisy) // len(known), 1, 1, 1)
+        )
         return clean
 
     return denoise
 
 
 def keep_known_region(denoise: DenoiseFn, clean: Tensor, mask: Tensor) -> DenoiseFn:
-    """Any denoiser, whose predicted clean latents are the given ones [b, c, z, z] where the mask [b, 1, z, z] is 1.
+    """Any denoiser, whose predicted clean latents are the given ones [b, c, z, z] where the mask
+    [b, 1, z, z] is 1.
 
-    RePaint (Lugmayr et al., 2022, eq. 8) and blended diffusion (Avrahami et al., 2022, algorithm 1) put the known part,
-    noised to each level, into x before each step. On the straight path, with one noise, this does the same. Let
-    x_s = (1 - s) x0 + s noise where x0 is known, at the first level. With x0 as the prediction the slope
-    (x_s - x0) / s = noise - x0 is the same at every level, so that a step of any solver, of whatever order, is exact
-    there: x_r = (1 - r) x0 + r noise. The last prediction is the result, in which the known part is x0 itself.
+    RePaint (Lugmayr et al., 2022, eq. 8) and blended diffusion (Avrahami et al., 2022, algorithm 1)
+    put the known part, noised to each level, into x before each step. On the straight path, with
+    one noise, this does the same. Let x_s = (1 - s) x0 + s noise where x0 is known, at the first
+    level. With x0 as the prediction the slope (x_s - x0) / s = noise - x0 is the same at every
+    level, so that a step of any solver, of whatever order, is exact there: x_r = (1 - r) x0 + r
+    noise. The last prediction is the result, in which the known part is x0 itself.
     """
 
     def denoise_held(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:

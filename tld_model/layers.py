@@ -19,14 +19,16 @@ HEAD_WIDTH = 64
 class NoiseEmbedding(nn.Module):
     """Noise level -> token: Fourier features at frequencies 1 to 1000, then a small MLP.
 
-    The features are computed in fp32 whatever autocast says: half precision cannot hold the phase of
-    the fast ones. Their angular speeds travel with the weights: computed anew, another machine's exp may
-    round the fast ones differently, which shifts their phase by up to 1e-3.
+    The features are computed in fp32 whatever autocast says: half precision cannot hold the phase
+    of the fast ones. Their angular speeds travel with the weights: computed anew, another machine's
+    exp may round the fast ones differently, which shifts their phase by up to 1e-3.
     """
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        frequencies = torch.exp(torch.linspace(math.log(1.0), math.log(1000.0), features // 2, dtype=torch.float64))
+        frequencies = torch.exp(
+            torch.linspace(math.log(1.0), math.log(1000.0), features // 2, dtype=torch.float64)
+        )
         self.register_buffer("angular_speeds", (2 * math.pi * frequencies).float())
         self.expand = nn.Linear(features, width)
         self.contract = nn.Linear(width, width)
@@ -37,7 +39,9 @@ class NoiseEmbedding(nn.Module):
             phase = sigma.float()[:, None] * self.angular_speeds.float()  # [b, features/2]
             waves = torch.cat([phase.sin(), phase.cos()], dim=-1)  # [b, features]
 
-        token: Tensor = self.contract(F.gelu(self.expand(waves.to(self.expand.weight.dtype))))  # [b, d]
+        token: Tensor = self.contract(
+            F.gelu(self.expand(waves.to(self.expand.weight.dtype)))
+        )  # [b, d]
         return token
 
 
@@ -56,7 +60,8 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every token attends to the condition tokens: to those where the mask, bool [b, m], is true, or to all."""
+    """Every token attends to the condition tokens: to those where the mask, bool [b, m], is true,
+    or to all."""
 
     def __init__(self, width: int, heads: int | None = None, qk_norm: bool = False) -> None:
         super().__init__()
@@ -67,14 +72,17 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         q = split_heads(self.q(x), self.head_width)  # [b, h, n, k]
-        k, v = (split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1))  # each [b, h, m, k]
+        k, v = (
+            split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1)
+        )  # each [b, h, m, k]
         q, k = self.norm_q(q), self.norm_k(k)  # [b, h, n, k], [b, h, m, k]
         there = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
         return merge_heads(attend(q, k, v, there))  # [b, n, d]
 
 
 class FeedForward(nn.Module):
-    """1x1 convolution, 3x3 depthwise convolution, GELU, 1x1 convolution (LocalViT, Li et al., 2021).
+    """1x1 convolution, 3x3 depthwise convolution, GELU, 1x1 convolution (LocalViT, Li et al.,
+    2021).
 
     The 1x1 convolutions are written as linear layers on tokens: the same numbers.
     """
@@ -98,8 +106,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or after each sum.
-    Tokens are those of a square, or of so many rows."""
+    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or
+    after each sum. Tokens are those of a square, or of so many rows."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -110,7 +118,9 @@ class Block(nn.Module):
         self.cross_attention = CrossAttention(width, config.cross_attention_heads, config.qk_norm)
         self.feed_forward = FeedForward(width, config.mlp_multiplier)
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None, rows: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor, mask: Tensor | None = None, rows: int | None = None
+    ) -> Tensor:
         if not self.norm_first:
             return self._norm_last(x, condition, mask, rows)
         x = x + self.self_attention(self.norm1(x))  # [b, n, d]
@@ -118,7 +128,9 @@ class Block(nn.Module):
         x = x + self.feed_forward(self.norm3(x), rows)  # [b, n, d]
         return x
 
-    def _norm_last(self, x: Tensor, condition: Tensor, mask: Tensor | None, rows: int | None) -> Tensor:
+    def _norm_last(
+        self, x: Tensor, condition: Tensor, mask: Tensor | None, rows: int | None
+    ) -> Tensor:
         x = self.norm1(x + self.self_attention(x))  # [b, n, d]
         x = self.norm2(x + self.cross_attention(x, condition, mask))  # [b, n, d]
         x = self.norm3(x + self.feed_forward(x, rows))  # [b, n, d]
@@ -126,14 +138,16 @@ class Block(nn.Module):
 
 
 class HeadNorm(nn.LayerNorm):
-    """Layer norm over the width of each head, with one learned scale for all heads; in fp32, whatever comes in.
-    (An RMS norm takes three times as long on a CPU.)"""
+    """Layer norm over the width of each head, with one learned scale for all heads; in fp32,
+    whatever comes in. (An RMS norm takes three times as long on a CPU.)"""
 
     def __init__(self, head_width: int) -> None:
         super().__init__(head_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float()).to(x.dtype)  # [b, h, n, k]
+        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float()).to(
+            x.dtype
+        )  # [b, h, n, k]
 
 
 def head_norm(wanted: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
@@ -142,11 +156,11 @@ def head_norm(wanted: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice -> [b, h, n, k];
-    only over keys where the mask, bool [b, 1, 1, m], is true.
+    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice ->
+    [b, h, n, k]; only over keys where the mask, bool [b, 1, 1, m], is true.
 
-    Torch's own, but written out where a CPU trains in bf16: there the backward pass of its fused kernel is slow,
-    and its plain one calculates in fp32.
+    Torch's own, but written out where a CPU trains in bf16: there the backward pass of its fused
+    kernel is slow, and its plain one calculates in fp32.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not q.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

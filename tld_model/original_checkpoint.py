@@ -1,7 +1,8 @@
-"""Checkpoint files of apapiu/transformer_latent_diffusion: read into our model, and written from it.
+"""Checkpoint files of apapiu/transformer_latent_diffusion: read into our model, and written from
+it.
 
-Files are read with `weights_only`, so that nothing in them is run. Sizes are read from the shapes of the weights.
-Knows no command line.
+Files are read with `weights_only`, so that nothing in them is run. Sizes are read from the shapes
+of the weights. Knows no command line.
 """
 
 from __future__ import annotations
@@ -21,9 +22,22 @@ from torch.nn import functional as F
 from tld_model.checkpoint import CheckpointError
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.original_layouts import BODY, LAYOUTS, POSITION, Layout, from_layout, has_order, to_layout
+from tld_model.original_layouts import (
+    BODY,
+    LAYOUTS,
+    POSITION,
+    Layout,
+    from_layout,
+    has_order,
+    to_layout,
+)
 
-_WRAPPINGS = ("model_ema", "ema", "model", "state_dict")  # what training loops call the weights; averaged ones first
+_WRAPPINGS = (
+    "model_ema",
+    "ema",
+    "model",
+    "state_dict",
+)  # what training loops call the weights; averaged ones first
 _PREFIXES = ("_orig_mod", "module")  # what compiling and data parallelism put into names
 _SHOWN = 8  # problems
 
@@ -41,15 +55,18 @@ class Published:
 def import_published(path: Path, layout: Layout | None = None) -> Published:
     """Read an original .pth file. Without a layout both are tried (`repetition_error`).
 
-    Raises CheckpointError where the file is damaged or holds no such model, where no layout is given and trying does
-    not tell, and where it tells that the one given is not that of the weights.
+    Raises CheckpointError where the file is damaged or holds no such model, where no layout is
+    given and trying does not tell, and where it tells that the one given is not that of the
+    weights.
     """
     theirs = _read(path)
     sizes = _sizes(theirs, path)
     _check_shapes(theirs, sizes, path)
 
     models = {
-        name: from_layout(theirs, name, sizes) for name in LAYOUTS if name == layout or has_order(name, sizes.width)
+        name: from_layout(theirs, name, sizes)
+        for name in LAYOUTS
+        if name == layout or has_order(name, sizes.width)
     }
     errors = {name: repetition_error(*model) for name, model in models.items()}
     found, reason = _decide(errors, layout, path)
@@ -57,17 +74,22 @@ def import_published(path: Path, layout: Layout | None = None) -> Published:
     return Published(config, weights, found, reason)
 
 
-def export_published(path: Path, weights: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout) -> None:
-    """Write an original .pth file. Raises CheckpointError, naming all settings of the model that the layout does
-    not know."""
+def export_published(
+    path: Path, weights: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout
+) -> None:
+    """Write an original .pth file. Raises CheckpointError, naming all settings of the model that
+    the layout does not know."""
     theirs = to_layout(weights, config, layout)
-    torch.save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in theirs.items()}, path)
+    torch.save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in theirs.items()}, path
+    )
 
 
 @torch.no_grad()
 def repetition_error(config: DenoiserConfig, weights: Mapping[str, Tensor]) -> float:
-    """How far a denoiser is from giving back smooth latents that have next to no noise, relative to their norm: near
-    0 for a trained one that is read rightly, about 1 or more for one that is not."""
+    """How far a denoiser is from giving back smooth latents that have next to no noise, relative to
+    their norm: near 0 for a trained one that is read rightly, about 1 or more for one that is
+    not."""
     generator, sigma = torch.Generator().manual_seed(0), 0.02
     coarse = torch.randn(4, config.latent_channels, 4, 4, generator=generator)
     clean = F.interpolate(coarse, size=(config.latent_size,) * 2, mode="bicubic")  # [4, c, z, z]
@@ -80,14 +102,19 @@ def repetition_error(config: DenoiserConfig, weights: Mapping[str, Tensor]) -> f
 
 
 def _decide(errors: Mapping[Layout, float], given: Layout | None, path: Path) -> tuple[Layout, str]:
-    """The layout and the reason for it. It is clear where one layout alone gives back what it is shown."""
+    """The layout and the reason for it. It is clear where one layout alone gives back what it is
+    shown."""
     best = min(errors, key=lambda name: errors[name])
-    clear = errors[best] < 0.5 and all(error > 1.5 * errors[best] for name, error in errors.items() if name != best)
+    clear = errors[best] < 0.5 and all(
+        error > 1.5 * errors[best] for name, error in errors.items() if name != best
+    )
     evidence = "nearly clean latents came back with an error of " + " and ".join(
         f"{error:.0%} read as {name}" for name, error in errors.items()
     )
     if given is None and not clear:
-        raise CheckpointError(f"{path} does not show its layout: {evidence}; say it with --layout main or legacy")
+        raise CheckpointError(
+            f"{path} does not show its layout: {evidence}; say it with --layout main or legacy"
+        )
     if given is not None and clear and best != given:
         raise CheckpointError(f"{path} is of layout {best}, not {given}: {evidence}")
     return given or best, "as given" if given else evidence
@@ -101,24 +128,37 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no file {path}") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors, which is not read because it could run code"
+            f"{path} is damaged, or holds more than tensors, which is not read because it could "
+            "run code"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a readable .pth file: {_first_line(error)}") from error
+        raise CheckpointError(
+            f"{path} is not a readable .pth file: {_first_line(error)}"
+        ) from error
     for wrapping in _WRAPPINGS:
         if isinstance(told, dict) and isinstance(told.get(wrapping), dict):
             told = told[wrapping]
             break
     if not isinstance(told, dict):
-        raise CheckpointError(f"{path} holds a {type(told).__name__}, not the named weights of a model")
+        raise CheckpointError(
+            f"{path} holds a {type(told).__name__}, not the named weights of a model"
+        )
 
-    named = {_bare(str(name)): tensor for name, tensor in told.items() if isinstance(tensor, Tensor)}
+    named = {
+        _bare(str(name)): tensor for name, tensor in told.items() if isinstance(tensor, Tensor)
+    }
     copies = [name.removesuffix(POSITION) for name in named if name.endswith(POSITION)]
     if not copies:
         some = ", ".join(str(name) for name in list(told)[:4]) or "nothing"
-        raise CheckpointError(f"{path} holds no such model: it has no {POSITION}; it begins with {some}")
+        raise CheckpointError(
+            f"{path} holds no such model: it has no {POSITION}; it begins with {some}"
+        )
     prefix = next((copy for copy in copies if "ema" in copy), copies[0])
-    return {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in named.items()
+        if name.startswith(prefix)
+    }
 
 
 def _bare(name: str) -> str:
@@ -144,15 +184,24 @@ def _sizes(theirs: Mapping[str, Tensor], path: Path) -> DenoiserConfig:
     except KeyError as error:
         raise CheckpointError(f"{path} is incomplete: it lacks {error.args[0]}") from None
     except (ValueError, IndexError) as error:
-        found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else _first_line(error)
-        raise CheckpointError(f"{path} holds no such model: the shapes of its weights do not fit: {found}") from error
+        found = (
+            error.errors()[0]["msg"] if isinstance(error, ValidationError) else _first_line(error)
+        )
+        raise CheckpointError(
+            f"{path} holds no such model: the shapes of its weights do not fit: {found}"
+        ) from error
 
 
 def _check_shapes(theirs: Mapping[str, Tensor], sizes: DenoiserConfig, path: Path) -> None:
-    """Raise CheckpointError, all problems at once, where weights are missing, unknown or of another shape."""
+    """Raise CheckpointError, all problems at once, where weights are missing, unknown or of another
+    shape."""
     with torch.device("meta"):
         wanted = to_layout(Denoiser(sizes).state_dict(), sizes, "main")
-    problems = [f"  {name} {list(tensor.shape)} is missing" for name, tensor in wanted.items() if name not in theirs]
+    problems = [
+        f"  {name} {list(tensor.shape)} is missing"
+        for name, tensor in wanted.items()
+        if name not in theirs
+    ]
     for name, tensor in theirs.items():
         if name not in wanted:
             problems.append(f"  {name} {list(tensor.shape)} is unknown")
@@ -160,7 +209,9 @@ def _check_shapes(theirs: Mapping[str, Tensor], sizes: DenoiserConfig, path: Pat
             problems.append(f"  {name} is {list(tensor.shape)}, not {list(wanted[name].shape)}")
     if problems:
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise CheckpointError(f"{path} holds no such model:\n" + "\n".join(problems[:_SHOWN] + more))
+        raise CheckpointError(
+            f"{path} holds no such model:\n" + "\n".join(problems[:_SHOWN] + more)
+        )
 
 
 def _first_line(error: Exception) -> str:

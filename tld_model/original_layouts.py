@@ -1,6 +1,8 @@
-"""The two layouts of apapiu/transformer_latent_diffusion: their weights' names and order, and ours. Knows no files.
+"""The two layouts of apapiu/transformer_latent_diffusion: their weights' names and order, and ours.
+Knows no files.
 
-Two generations of that code give their weights the same names and shapes, and mean different things by them:
+Two generations of that code give their weights the same names and shapes, and mean different things
+by them:
 
 main     is our default architecture.
 legacy   normalizes after the residual sum, has 4 heads in cross-attention, and orders the features of heads as
@@ -22,9 +24,21 @@ from tld_model.config import DenoiserConfig
 from tld_model.layers import HEAD_WIDTH
 
 Layout = Literal["main", "legacy"]
-LAYOUTS: dict[Layout, dict[str, Any]] = {"main": {}, "legacy": {"cross_attention_heads": 4, "norm": "post"}}
+LAYOUTS: dict[Layout, dict[str, Any]] = {
+    "main": {},
+    "legacy": {"cross_attention_heads": 4, "norm": "post"},
+}
 SIZES = frozenset(
-    ("latent_size", "latent_channels", "text_dim", "patch_size", "width", "layers", "mlp_multiplier", "noise_embed_dim")
+    (
+        "latent_size",
+        "latent_channels",
+        "text_dim",
+        "patch_size",
+        "width",
+        "layers",
+        "mlp_multiplier",
+        "noise_embed_dim",
+    )
 )
 
 BODY = "denoiser_trans_block"
@@ -32,7 +46,10 @@ POSITION = f"{BODY}.pos_embed.weight"
 _COUNTER = f"{BODY}.precomputed_pos_enc"  # 0, 1, 2, …: their code wants it, it holds nothing
 
 # Their module -> ours.
-_START = {"fourier_feats.1": "noise_embedding.expand", "fourier_feats.3": "noise_embedding.contract"}
+_START = {
+    "fourier_feats.1": "noise_embedding.expand",
+    "fourier_feats.3": "noise_embedding.contract",
+}
 _EMBED = {
     f"{BODY}.patchify_and_embed.0": "patchify",
     f"{BODY}.patchify_and_embed.2": "embed.0",
@@ -51,7 +68,8 @@ _BLOCK = {
 _END = {f"{BODY}.out_proj.0": "head", "norm": "condition_norm", "label_proj": "text_projection"}
 _CONVOLUTIONS = ("mlp.mlp.0.weight", "mlp.mlp.3.weight")  # 1x1, which we hold as matrices
 
-# Modules that write to the residual stream, with the number of parts that their rows are; and those that read it.
+# Modules that write to the residual stream, with the number of parts that their rows are; and those
+# that read it.
 _WRITE = {
     **dict.fromkeys(("embed.1", "embed.2", "norm1", "norm2", "norm3", "feed_forward.contract"), 1),
     "self_attention.qkv": 3,
@@ -64,7 +82,8 @@ _READ = frozenset(("self_attention.qkv", "cross_attention.q", "feed_forward.expa
 def from_layout(
     theirs: Mapping[str, Tensor], layout: Layout, sizes: DenoiserConfig
 ) -> tuple[DenoiserConfig, dict[str, Tensor]]:
-    """Config and weights, ours, of a complete original model. Raises CheckpointError where `has_order` says no."""
+    """Config and weights, ours, of a complete original model. Raises CheckpointError where
+    `has_order` says no."""
     config = DenoiserConfig.model_validate(sizes.model_dump() | LAYOUTS[layout])
     ours = {
         name: theirs[original].flatten(1) if original.endswith(_CONVOLUTIONS) else theirs[original]
@@ -74,9 +93,11 @@ def from_layout(
     return config, _reordered(ours, _stream_order(config.width)) if layout == "legacy" else ours
 
 
-def to_layout(ours: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout) -> dict[str, Tensor]:
-    """The weights under the names, shapes and order of an original checkpoint. Raises CheckpointError, naming all
-    settings of the model that the layout does not know."""
+def to_layout(
+    ours: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout
+) -> dict[str, Tensor]:
+    """The weights under the names, shapes and order of an original checkpoint. Raises
+    CheckpointError, naming all settings of the model that the layout does not know."""
     if problems := _foreign(config, layout):
         raise CheckpointError(f"layout {layout} cannot hold this model:\n" + "\n".join(problems))
     if layout == "legacy":
@@ -86,7 +107,9 @@ def to_layout(ours: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout
         if original == _COUNTER:
             theirs[original] = torch.arange(config.tokens)
         else:
-            theirs[original] = ours[name][:, :, None, None] if original.endswith(_CONVOLUTIONS) else ours[name]
+            theirs[original] = (
+                ours[name][:, :, None, None] if original.endswith(_CONVOLUTIONS) else ours[name]
+            )
     return theirs
 
 
@@ -101,7 +124,8 @@ def _names(layers: int) -> dict[str, str]:
     modules = dict(_EMBED) | {POSITION.removesuffix(".weight"): "position"}
     for number in range(layers):
         modules |= {
-            f"{BODY}.decoder_blocks.{number}.{theirs}": f"blocks.{number}.{ours}" for theirs, ours in _BLOCK.items()
+            f"{BODY}.decoder_blocks.{number}.{theirs}": f"blocks.{number}.{ours}"
+            for theirs, ours in _BLOCK.items()
         }
     names = {"fourier_feats.0.angular_speeds": "noise_embedding.angular_speeds"}
     names |= _leaves(_START) | {_COUNTER: ""} | _leaves(modules | _END)
@@ -123,13 +147,16 @@ def _leaves(modules: Mapping[str, str]) -> dict[str, str]:
 def _stream_order(width: int) -> Tensor:
     """Place in our residual stream -> place in theirs.
 
-    Self-attention has width/64 heads and cross-attention 4. Each head of the one that has more lies within one of
-    the other: so features are sorted by their head of the fewer, then by that of the more.
+    Self-attention has width/64 heads and cross-attention 4. Each head of the one that has more lies
+    within one of the other: so features are sorted by their head of the fewer, then by that of the
+    more.
     """
     if not has_order("legacy", width):
         raise CheckpointError(
-            f"layout legacy at width {width} has {width // HEAD_WIDTH} heads of self-attention and 4 of "
-            "cross-attention, whose features cannot all lie side by side: such a model cannot be held"
+            f"layout legacy at width {width} has {width // HEAD_WIDTH} heads of self-attention and "
+            "4 of "
+            "cross-attention, whose features cannot all lie side by side: such a model cannot be "
+            "held"
         )
     heads = width // HEAD_WIDTH
     few, many = min(heads, 4), max(heads, 4)
@@ -152,11 +179,14 @@ def _reordered(weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor
 
 
 def _foreign(config: DenoiserConfig, layout: Layout) -> list[str]:
-    """Settings of a model that a layout does not know, with their values: whatever is not a size."""
+    """Settings of a model that a layout does not know, with their values: whatever is not a
+    size."""
     usual = DenoiserConfig().model_dump() | LAYOUTS[layout]
     told = config.model_dump()
     for settings in (usual, told):
-        settings["cross_attention_heads"] = settings["cross_attention_heads"] or config.width // HEAD_WIDTH
+        settings["cross_attention_heads"] = (
+            settings["cross_attention_heads"] or config.width // HEAD_WIDTH
+        )
     return [
         f"  model.{name} is {value!r}, and there always {usual[name]!r}"
         for name, value in told.items()

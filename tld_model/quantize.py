@@ -18,15 +18,21 @@ StoredDtype = Literal["uint8", "float16"]
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]; float16 is stored as it is."""
+    """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]; float16 is stored as
+    it is."""
 
     clip: float | tuple[float, ...]  # of scaled latents: one for all channels, or one for each
     dtype: StoredDtype = "uint8"
 
     @property
     def scale(self) -> float | tuple[float, ...]:
-        """Width of one level, in units of the scaled latent: one for all channels, or one for each."""
-        return tuple(clip / 127 for clip in self.clip) if isinstance(self.clip, tuple) else self.clip / 127
+        """Width of one level, in units of the scaled latent: one for all channels, or one for
+        each."""
+        return (
+            tuple(clip / 127 for clip in self.clip)
+            if isinstance(self.clip, tuple)
+            else self.clip / 127
+        )
 
     @property
     def bound(self) -> float:
@@ -36,7 +42,8 @@ class Quantization:
 
 
 def quantize(latents: Tensor, quantization: Quantization) -> Tensor:
-    """Scaled latents [..., c, z, z] -> uint8 or float16; what lies beyond the range becomes its end."""
+    """Scaled latents [..., c, z, z] -> uint8 or float16; what lies beyond the range becomes its
+    end."""
     if quantization.dtype == "float16":
         return latents.clamp(-_LARGEST_HALF, _LARGEST_HALF).half()
     levels = (latents.float() / _by_channel(quantization.scale, latents)).round().clamp(-127, 127)
@@ -52,7 +59,11 @@ def dequantize(stored: Tensor, quantization: Quantization) -> Tensor:
 
 def clipped_fraction(latents: Tensor, quantization: Quantization) -> Tensor:
     """Fraction of each latent's values beyond the range: [b, c, z, z] -> [b]"""
-    limit = _LARGEST_HALF if quantization.dtype == "float16" else _by_channel(quantization.clip, latents)
+    limit = (
+        _LARGEST_HALF
+        if quantization.dtype == "float16"
+        else _by_channel(quantization.clip, latents)
+    )
     return (latents.abs() > limit).flatten(1).float().mean(dim=1)
 
 

@@ -23,12 +23,14 @@ DenoiseFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 # (noisy [b, c, z, z], the noise level of all) -> clean [b, c, z, z]
 PredictFn = Callable[[Tensor, float], Tensor]
 Solver = Callable[[PredictFn, Tensor, Sequence[float]], Tensor]
-HIGHEST_NOISE_LEVEL = 0.99  # at 1 the signal is gone and the log of the signal-to-noise ratio infinite
+HIGHEST_NOISE_LEVEL = (
+    0.99  # at 1 the signal is gone and the log of the signal-to-noise ratio infinite
+)
 
 
 def noise_levels(steps: int) -> list[float]:
-    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1: at 0.99, or half a step down
-    where steps are so small that the second comes near that."""
+    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1: at 0.99, or
+    half a step down where steps are so small that the second comes near that."""
     if steps < 1:
         raise ValueError(f"sampling takes at least 1 step, got {steps}")
     first = HIGHEST_NOISE_LEVEL if steps < 100 else 1 - 0.5 / steps
@@ -36,22 +38,29 @@ def noise_levels(steps: int) -> list[float]:
 
 
 def guided(
-    denoise: DenoiseFn, scale: float, interval: tuple[float, float] = (0.0, 1.0), negative: Tensor | None = None
+    denoise: DenoiseFn,
+    scale: float,
+    interval: tuple[float, float] = (0.0, 1.0),
+    negative: Tensor | None = None,
 ) -> DenoiseFn:
     """Classifier-free guidance (Ho and Salimans, 2022, eq. 6) on the predicted clean latent:
-    unconditional + scale * (conditional - unconditional), both halves in one batch, at noise levels in
-    (low, high] of the interval (Kynkäänniemi et al., 2024). Outside, and everywhere at scale 1, the model runs on
-    the conditional half alone. All rows of a batch are taken to be at one level. A negative text [1, t] or
-    [1, l, t] takes the place of no condition: guidance leads away from it."""
+    unconditional + scale * (conditional - unconditional), both halves in one batch, at noise levels
+    in (low, high] of the interval (Kynkäänniemi et al., 2024). Outside, and everywhere at scale 1,
+    the model runs on the conditional half alone. All rows of a batch are taken to be at one level.
+    A negative text [1, t] or [1, l, t] takes the place of no condition: guidance leads away from
+    it."""
     if scale == 1:
         return denoise
     low, high = interval
 
     def denoise_guided(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        # Looking at a level waits for the device, so it is looked at only where that decides something.
+        # Looking at a level waits for the device, so it is looked at only where that decides
+        # something.
         if interval != (0.0, 1.0) and not bool(((low < sigma) & (sigma <= high)).all()):
             return denoise(noisy, sigma, text)
-        both = denoise(torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), _with_opposite(text, negative))
+        both = denoise(
+            torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), _with_opposite(text, negative)
+        )
         conditional, unconditional = both.chunk(2)
         return unconditional + scale * (conditional - unconditional)
 
@@ -59,8 +68,8 @@ def guided(
 
 
 def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
-    """Texts [b, t] or [b, l, t], then for each what guidance leads away from: [2b, t] or [2b, l, t]; a text of fewer
-    tokens is padded with zeros."""
+    """Texts [b, t] or [b, l, t], then for each what guidance leads away from: [2b, t] or [2b, l,
+    t]; a text of fewer tokens is padded with zeros."""
     if negative is None:
         return torch.cat([text, torch.zeros_like(text)])
     if text.dim() == 3:
@@ -70,8 +79,11 @@ def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def sample(solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: Sequence[float]) -> Tensor:
-    """Clean latents [b, c, z, z] from unit noise [b, c, z, z] and text [b, t] or [b, l, t], at falling noise levels."""
+def sample(
+    solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: Sequence[float]
+) -> Tensor:
+    """Clean latents [b, c, z, z] from unit noise [b, c, z, z] and text [b, t] or [b, l, t], at
+    falling noise levels."""
 
     def predict(noisy: Tensor, level: float) -> Tensor:
         return denoise(noisy, torch.full((len(noisy),), level, device=noisy.device), text)
@@ -80,9 +92,9 @@ def sample(solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, 
 
 
 def solve_first_order(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
-    """DDIM (Song et al., 2021, eq. 12 without noise), which on this path is Euler's method: the slope (x - D) / s is
-    the predicted noise less the predicted clean latent, and moving along it to another level mixes the same two
-    in the proportions of that level."""
+    """DDIM (Song et al., 2021, eq. 12 without noise), which on this path is Euler's method: the
+    slope (x - D) / s is the predicted noise less the predicted clean latent, and moving along it to
+    another level mixes the same two in the proportions of that level."""
     x = noise
     for level, following in pairwise(levels):
         x = _step(x, predict(x, level), level, following)
@@ -90,8 +102,8 @@ def solve_first_order(predict: PredictFn, noise: Tensor, levels: Sequence[float]
 
 
 def solve_heun(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
-    """Heun's method (Karras et al., 2022, algorithm 1): the mean of the slopes at both ends of a step; all steps but
-    the last ask the model twice."""
+    """Heun's method (Karras et al., 2022, algorithm 1): the mean of the slopes at both ends of a
+    step; all steps but the last ask the model twice."""
     x = noise
     for level, following in pairwise(levels):
         slope = (x - predict(x, level)) / level
@@ -102,8 +114,8 @@ def solve_heun(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Te
 
 
 def solve_dpmpp_2m(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al., 2022b, algorithm 2): second order from one prediction a step, by extrapolating
-    from the one before in lambda, the log of signal over noise."""
+    """DPM-Solver++(2M) (Lu et al., 2022b, algorithm 2): second order from one prediction a step, by
+    extrapolating from the one before in lambda, the log of signal over noise."""
     x = noise
     older: Tensor | None = None
     last_h = 0.0

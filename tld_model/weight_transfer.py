@@ -1,4 +1,5 @@
-"""A trained denoiser's weights as the start of another: with more positions, or with the inputs of inpainting.
+"""A trained denoiser's weights as the start of another: with more positions, or with the inputs of
+inpainting.
 
 Knows nothing of files.
 """
@@ -26,8 +27,8 @@ def _carries(name: str, base: DenoiserConfig, config: DenoiserConfig) -> bool:
 def transfer_weights(base: Denoiser, denoiser: Denoiser) -> None:
     """Give a denoiser the weights of another that fits it (see `incompatible_settings`).
 
-    Learned positions of another latent size are interpolated; the added inputs of inpainting stay at zero, so that the
-    predictions are the base's.
+    Learned positions of another latent size are interpolated; the added inputs of inpainting stay
+    at zero, so that the predictions are the base's.
     """
     weights = {**denoiser.state_dict(), **base.state_dict()}
     if denoiser.position is not None:

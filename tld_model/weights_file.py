@@ -1,4 +1,5 @@
-"""The header of a safetensors file, read as a stranger's: what it claims is compared with the file before any use."""
+"""The header of a safetensors file, read as a stranger's: what it claims is compared with the file
+before any use."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class WeightsHeader:
 
 
 def read_weights_header(path: Path) -> WeightsHeader:
-    """Raises ValueError where the header is damaged, or claims what the file does not hold; OSError as open does."""
+    """Raises ValueError where the header is damaged, or claims what the file does not hold; OSError
+    as open does."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -35,7 +37,9 @@ def read_weights_header(path: Path) -> WeightsHeader:
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
         raise ValueError("its metadata is not text")
     shapes = {name: _shape(name, entry, size - 8 - length) for name, entry in header.items()}
     return WeightsHeader(shapes, metadata)
@@ -49,7 +53,9 @@ def _shape(name: str, entry: Any, size: int) -> tuple[int, ...]:
         case _:
             raise ValueError(f"its header does not describe {name[:100]!r}")
     if dtype not in _BYTES:
-        raise ValueError(f"{name[:100]!r} is of type {dtype[:20]!r}; weights are {', '.join(_BYTES)}")
+        raise ValueError(
+            f"{name[:100]!r} is of type {dtype[:20]!r}; weights are {', '.join(_BYTES)}"
+        )
     if not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"{name[:100]!r} has no shape")
     if not 0 <= start <= end <= size or end - start != math.prod(shape) * _BYTES[dtype]:

@@ -15,20 +15,38 @@ LOCK = Path(__file__).parents[1] / "requirements.lock"
 
 def main() -> int:
     """0, or 1 where a locked version has a known fault."""
-    audit = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--no-deps", "--disable-pip"]
-    done = subprocess.run([*audit, f"--requirement={LOCK}"], capture_output=True, text=True, check=False, timeout=300)
+    audit = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--format=json",
+        "--progress-spinner=off",
+        "--no-deps",
+        "--disable-pip",
+    ]
+    done = subprocess.run(
+        [*audit, f"--requirement={LOCK}"], capture_output=True, text=True, check=False, timeout=300
+    )
     try:
         found = json.loads(done.stdout)["dependencies"]
     except ValueError:
-        print(f"audit: nothing was looked up: {(done.stderr.strip() or 'no answer').splitlines()[-1][:200]}")
+        print(
+            "audit: nothing was looked up: "
+            f"{(done.stderr.strip() or 'no answer').splitlines()[-1][:200]}"
+        )
         return 0
     looked_up = [package for package in found if "skip_reason" not in package]
     faulty = [package for package in looked_up if package["vulns"]]
     for package in faulty:
         for fault in package["vulns"]:
             mended = ", ".join(fault["fix_versions"]) or "none yet"
-            print(f"audit: {package['name']} {package['version']}: {fault['id']}; mended in {mended}")
-    print(f"audit: {len(looked_up)} of {len(found)} locked versions looked up, {len(faulty)} with known faults")
+            print(
+                f"audit: {package['name']} {package['version']}: {fault['id']}; mended in {mended}"
+            )
+    print(
+        f"audit: {len(looked_up)} of {len(found)} locked versions looked up, {len(faulty)} with "
+        "known faults"
+    )
     return 1 if faulty else 0
 
 

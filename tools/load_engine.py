@@ -1,5 +1,5 @@
-"""How an engine scales, and what it costs to drive: encoding with one worker and two, and a plan of shards in which
-there is nothing to do; on a machine that is else idle:
+"""How an engine scales, and what it costs to drive: encoding with one worker and two, and a plan of
+shards in which there is nothing to do; on a machine that is else idle:
 
 python -m tools.load_engine encode local ray                 # images/s by workers, in turns
 python -m tools.load_engine plan local ray --shards 10000    # shards/s, and the driver's memory on the way
@@ -38,23 +38,35 @@ def _nothing(number: int) -> int:
 
 
 def print_encode(kinds: Sequence[str], shards: int, pictures: int) -> None:
-    """Images/s with 1 and 2 workers, in turns. Counted from the first results to the last, so without the loading of
-    models."""
+    """Images/s with 1 and 2 workers, in turns. Counted from the first results to the last, so
+    without the loading of models."""
     speeds: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="tld-engine-") as scratch:
         images = make_images(Path(scratch) / "images", [pictures] * shards)
         for turn in range(_ROUNDS):
             for kind, workers in [(kind, workers) for kind in kinds for workers in (1, 2)]:
-                config = EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu", workers=workers)
+                config = EncodeConfig(
+                    vae="shapes-vae", clip="shapes-clip", device="cpu", workers=workers
+                )
                 finished: list[float] = []
                 out = Path(scratch) / f"{kind}{workers}.{turn}"
                 out.mkdir()
-                encode(images, config, out, RememberingTracker(), partial(_map_timed, kind, finished), reuse_nothing)
+                encode(
+                    images,
+                    config,
+                    out,
+                    RememberingTracker(),
+                    partial(_map_timed, kind, finished),
+                    reuse_nothing,
+                )
                 per_s = (shards - workers) * pictures / (finished[-1] - finished[workers - 1])
                 speeds.setdefault((kind, workers), []).append(per_s)
     for (kind, workers), found in speeds.items():
         spread = f"{min(found):.0f} to {max(found):.0f}"
-        print(f"{kind:5} {workers} workers: {statistics.median(found):6.0f} images/s ({spread} in {_ROUNDS} turns)")
+        print(
+            f"{kind:5} {workers} workers: {statistics.median(found):6.0f} images/s ({spread} in "
+            f"{_ROUNDS} turns)"
+        )
 
 
 def _map_timed(
@@ -71,7 +83,8 @@ def _map_timed(
 
 
 def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
-    """Shards/s through the pool alone, and through the flow as a run drives it, with the driver's resident memory."""
+    """Shards/s through the pool alone, and through the flow as a run drives it, with the driver's
+    resident memory."""
     for kind in kinds:
         started = time.perf_counter()
         alone = map_in_pool(do_nothing, range(shards), workers, open_pool=pool_on(_engine(kind)))
@@ -80,7 +93,8 @@ def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
         rest = sum(1 for _ in alone)
         took = time.perf_counter() - begun
         print(
-            f"{kind:5} pool alone: first shard after {begun - started:.1f} s, then {1e3 * took / rest:.2f} ms a shard"
+            f"{kind:5} pool alone: first shard after {begun - started:.1f} s, then "
+            f"{1e3 * took / rest:.2f} ms a shard"
         )
     with tempfile.TemporaryDirectory(prefix="tld-engine-") as home:
         from flows.orchestration.prefect_server import prefect_server
@@ -98,13 +112,17 @@ def _drive(kind: str, shards: int, workers: int) -> None:
     @flow(name="load-engine", persist_result=False)
     def drive() -> None:
         began = time.perf_counter()
-        for done, _ in enumerate(map_shards(pool_on(_engine(kind)), do_nothing, range(shards), workers)):
+        for done, _ in enumerate(
+            map_shards(pool_on(_engine(kind)), do_nothing, range(shards), workers)
+        ):
             if done == 0:
                 began = time.perf_counter()  # the workers are there
             elif done % max(1, shards // 10) == 0 or done == shards - 1:
                 per_s = done / (time.perf_counter() - began)
                 print(
-                    f"{kind:5} flow: {done:6} shards, {per_s:4.0f} shards/s, driver {_resident_mb():.0f} MB", flush=True
+                    f"{kind:5} flow: {done:6} shards, {per_s:4.0f} shards/s, driver "
+                    f"{_resident_mb():.0f} MB",
+                    flush=True,
                 )
 
     drive()
@@ -121,7 +139,9 @@ def _engine(kind: str) -> EngineConfig:
 
 def main() -> None:
     """Print the figures of a part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=["encode", "plan"])
     parser.add_argument("kinds", nargs="+", choices=["local", "ray"])
     parser.add_argument("--shards", type=int)

@@ -1,4 +1,5 @@
-"""How a running service bears many clients at once, against one client in sequence; on a machine that is else idle:
+"""How a running service bears many clients at once, against one client in sequence; on a machine
+that is else idle:
 
 tld serve conf/tiny.yaml &
 python -m tools.load_serve http://127.0.0.1:8000 --clients 64 --requests 10
@@ -33,7 +34,8 @@ class Load:
     def __str__(self) -> str:
         p50, p95 = (statistics.quantiles(self.took, n=100)[percent - 1] for percent in (50, 95))
         return (
-            f"{self.clients:3} clients: {len(self.took)} answered, {self.lost} lost, {self.per_second:.1f} pictures/s, "
+            f"{self.clients:3} clients: {len(self.took)} answered, {self.lost} lost, "
+            f"{self.per_second:.1f} pictures/s, "
             f"median {p50:.3f} s, p95 {p95:.3f} s"
         )
 
@@ -55,10 +57,16 @@ def _ask(address: str, client: int, requests: int) -> list[float | None]:
             wanted = {"prompt": f"a small red star, client {client}", "seed": number}
             started = time.perf_counter()
             try:
-                connection.request("POST", "/pictures", json.dumps(wanted), {"Content-Type": "application/json"})
+                connection.request(
+                    "POST", "/pictures", json.dumps(wanted), {"Content-Type": "application/json"}
+                )
                 answer = connection.getresponse()
                 is_there = len(json.loads(answer.read())["pictures"]) == 1
-            except (OSError, http.client.HTTPException, KeyError):  # no connection, or an answer without pictures
+            except (
+                OSError,
+                http.client.HTTPException,
+                KeyError,
+            ):  # no connection, or an answer without pictures
                 is_there = False
                 connection.close()
             took.append(time.perf_counter() - started if is_there else None)
@@ -67,7 +75,9 @@ def _ask(address: str, client: int, requests: int) -> list[float | None]:
 
 def main() -> None:
     """Print both loads and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("address")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=10, help="of each client")
@@ -75,10 +85,15 @@ def main() -> None:
     put_under_load(given.address, 1, 3)  # warm
     alone = put_under_load(given.address, 1, max(20, given.requests))
     together = put_under_load(given.address, given.clients, given.requests)
-    again = put_under_load(given.address, 1, max(20, given.requests))  # the machine may have become slower meanwhile
+    again = put_under_load(
+        given.address, 1, max(20, given.requests)
+    )  # the machine may have become slower meanwhile
     print(f"{alone}\n{together}\n{again}")
     before_and_after = (alone.per_second + again.per_second) / 2
-    print(f"{together.per_second / before_and_after:.2f} times the throughput of one client in sequence")
+    print(
+        f"{together.per_second / before_and_after:.2f} times the throughput of one client in "
+        "sequence"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run through it all.
+"""`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run
+through it all.
 
-PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml. Some minutes, so the
-suite leaves it out: no name that pytest collects by itself.
+PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml.
+Some minutes, so the suite leaves it out: no name that pytest collects by itself.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 pytestmark = pytest.mark.skipif(
-    not _POSTGRES, reason="the stack needs PostgreSQL in /usr/lib/postgresql: apt-get install postgresql"
+    not _POSTGRES,
+    reason="the stack needs PostgreSQL in /usr/lib/postgresql: apt-get install postgresql",
 )
 
 
@@ -53,7 +55,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
 
 @contextlib.contextmanager
 def postgres(stack: Compose) -> Iterator[None]:
-    """As its image starts it: the user, the first database, then the script of databases. Not as root, who may not."""
+    """As its image starts it: the user, the first database, then the script of databases. Not as
+    root, who may not."""
     user = "postgres" if os.geteuid() == 0 else None
     service = stack.read["services"]["postgres"]
     told, command = service["environment"], _POSTGRES[-1]
@@ -63,17 +66,30 @@ def postgres(stack: Compose) -> Iterator[None]:
         if user:
             shutil.chown(folder, user)
             shutil.chown(folder / "password", user)
-        first = [str(command / "initdb"), "--pgdata=db", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"]
+        first = [
+            str(command / "initdb"),
+            "--pgdata=db",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--auth=scram-sha-256",
+        ]
         first += [f"--username={told['POSTGRES_USER']}", "--pwfile=password", "--no-sync"]
         subprocess.run(first, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
         where = ["-D", "db", "-h", stack.address("postgres"), "-p", "5432", "-k", str(folder)]
-        log, environment = stack.log("postgres"), {"PATH": f"{command}:{os.environ['PATH']}", **server(stack)}
-        with started([str(command / "postgres"), *where], environment, folder, log, user) as process:
+        log, environment = (
+            stack.log("postgres"),
+            {"PATH": f"{command}:{os.environ['PATH']}", **server(stack)},
+        )
+        with started(
+            [str(command / "postgres"), *where], environment, folder, log, user
+        ) as process:
             _, check = service["healthcheck"]["test"]
             wait_until_healthy("postgres", process, ["sh", "-c", check], environment, log)
             query(stack, "postgres", f"CREATE DATABASE {told['POSTGRES_DB']}")
             for config in service["configs"]:
-                query(stack, told["POSTGRES_DB"], stack.read["configs"][config["source"]]["content"])
+                query(
+                    stack, told["POSTGRES_DB"], stack.read["configs"][config["source"]]["content"]
+                )
             yield
     finally:
         shutil.rmtree(folder)
@@ -82,7 +98,11 @@ def postgres(stack: Compose) -> Iterator[None]:
 @contextlib.contextmanager
 def objects(stack: Compose) -> Iterator[None]:
     """The object store, as the entry point of its image starts it."""
-    address, environment, log = stack.address("objects"), stack.environment("objects"), stack.log("objects")
+    address, environment, log = (
+        stack.address("objects"),
+        stack.environment("objects"),
+        stack.log("objects"),
+    )
     words = stack.words("objects")
     here = [f"-ip={address}", "-volume.preStopSeconds=1"]
     with started(["weed", *words, *here], environment, stack.folder, log) as process:
@@ -96,7 +116,12 @@ def server(stack: Compose) -> dict[str, str]:
     """Where PostgreSQL's own programs look for it."""
     user = stack.read["services"]["postgres"]["environment"]["POSTGRES_USER"]
     password = stack.secret("postgres_password")
-    return {"PGHOST": stack.address("postgres"), "PGPORT": "5432", "PGUSER": user, "PGPASSWORD": password}
+    return {
+        "PGHOST": stack.address("postgres"),
+        "PGPORT": "5432",
+        "PGUSER": user,
+        "PGPASSWORD": password,
+    }
 
 
 def query(stack: Compose, database: str, sql: str) -> list[str]:
@@ -111,7 +136,11 @@ def query(stack: Compose, database: str, sql: str) -> list[str]:
         "ON_ERROR_STOP=1",
     ]
     asked = subprocess.run(
-        [*words, "--dbname", database, "--command", sql], env=server(stack), check=True, capture_output=True, text=True
+        [*words, "--dbname", database, "--command", sql],
+        env=server(stack),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return asked.stdout.splitlines()
 
@@ -129,7 +158,9 @@ def cancelled_in_training(stack: Compose, api: Api) -> int:
     model = stack.folder / "data/workspace/03_model"
     run = api.start("text-to-image/tiny")
     wait_for(lambda: list(model.glob("*/checkpoints/step-*.pt")))
-    answer = api.client.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}, "force": True})
+    answer = api.client.post(
+        f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}, "force": True}
+    )
     answer.raise_for_status()
     assert api.end(run) == "CANCELLED"
     *_, kept = sorted(model.glob("*/checkpoints/step-*.pt"))
@@ -137,31 +168,47 @@ def cancelled_in_training(stack: Compose, api: Api) -> int:
 
 
 def test_a_run_that_was_cancelled_is_resumed_and_goes_through_every_service(stack: Compose) -> None:
-    with client_of(stack.environment("worker")["PREFECT_API_URL"], stack.secret("prefect_auth_string")) as client:
+    with client_of(
+        stack.environment("worker")["PREFECT_API_URL"], stack.secret("prefect_auth_string")
+    ) as client:
         api = Api(client)
         reached = cancelled_in_training(stack, api)
         run = api.start("text-to-image/tiny")
         ended = api.end(run)
-        wait_for(lambda: query(stack, "prefect", "select 1 from flow_run where state_type = 'SCHEDULED'"))
-        (page, *_) = client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
+        wait_for(
+            lambda: query(stack, "prefect", "select 1 from flow_run where state_type = 'SCHEDULED'")
+        )
+        (page, *_) = client.post(
+            "/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}
+        ).json()
     assert ended == "COMPLETED", stack.log("worker").read_text()[-3000:]
-    assert query(stack, "prefect", f"select state_type from flow_run where id = '{run}'") == ["COMPLETED"]
+    assert query(stack, "prefect", f"select state_type from flow_run where id = '{run}'") == [
+        "COMPLETED"
+    ]
     assert "| evaluate | fresh | 4 |" in page["data"]
     (events,) = (stack.folder / "data/workspace/03_model").glob("*/events.jsonl")
     told_now = map(json.loads, events.read_text().splitlines())
-    assert min(event["done"] for event in told_now if event["kind"] == "progress") > reached, "it went on from there"
+    assert min(event["done"] for event in told_now if event["kind"] == "progress") > reached, (
+        "it went on from there"
+    )
 
-    (parent,) = query(stack, "mlflow", "select run_uuid from runs where name = 'tiny' and status = 'FINISHED'")
+    (parent,) = query(
+        stack, "mlflow", "select run_uuid from runs where name = 'tiny' and status = 'FINISHED'"
+    )
     children = query(
         stack,
         "mlflow",
-        "select stage.value, run_uuid from tags stage join tags parent using (run_uuid) join runs using (run_uuid)"
-        f" where parent.key = 'mlflow.parentRunId' and parent.value = '{parent}' and stage.key = 'tld.stage'"
+        "select stage.value, run_uuid from tags stage join tags parent using (run_uuid) join runs "
+        "using (run_uuid)"
+        f" where parent.key = 'mlflow.parentRunId' and parent.value = '{parent}' and stage.key = "
+        "'tld.stage'"
         " and runs.status = 'FINISHED'",
     )
     stages = dict(row.split("|") for row in children)
     assert set(stages) == {"download", "encode", "train", "evaluate"}
-    names = query(stack, "mlflow", f"select distinct key from metrics where run_uuid = '{stages['train']}'")
+    names = query(
+        stack, "mlflow", f"select distinct key from metrics where run_uuid = '{stages['train']}'"
+    )
     assert {"loss", "system/cpu_utilization_percentage"} <= set(names)
 
     kept = artifacts(stack)

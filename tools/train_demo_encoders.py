@@ -1,8 +1,10 @@
-"""The recipe of the small encoders that ship with the project: `python -m tools.train_demo_encoders`.
+"""The recipe of the small encoders that ship with the project: `python -m
+tools.train_demo_encoders`.
 
-Trains an AutoencoderKL and a CLIPModel with its own tokenizer on drawn shapes, from fixed seeds, on a
-CPU, and measures them on combinations of attributes that neither has seen. It builds both with the
-libraries' own classes, so that the result loads like any published encoder. No stage imports it.
+Trains an AutoencoderKL and a CLIPModel with its own tokenizer on drawn shapes, from fixed seeds, on
+a CPU, and measures them on combinations of attributes that neither has seen. It builds both with
+the libraries' own classes, so that the result loads like any published encoder. No stage imports
+it.
 """
 
 from __future__ import annotations
@@ -74,14 +76,17 @@ def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
     _fit(vae, loss, recipe, report, progress, clip_norm=0.5)
     vae.eval()
     with torch.no_grad():
-        pixels = _to_tensor([drawing.pixels() for drawing in shapes.drawings(512, held_out=False, seed=9)])
+        pixels = _to_tensor(
+            [drawing.pixels() for drawing in shapes.drawings(512, held_out=False, seed=9)]
+        )
         scale = vae.encode(pixels * 2 - 1).latent_dist.mean.std()
     vae.register_to_config(scaling_factor=round(1 / float(scale), 5))
     return vae
 
 
 def train_clip(recipe: Recipe, report: Callable[[str], None]) -> tuple[CLIPModel, CLIPTokenizer]:
-    """Contrastive training of a small CLIP (Radford et al., 2021) on pictures and captions of shapes."""
+    """Contrastive training of a small CLIP (Radford et al., 2021) on pictures and captions of
+    shapes."""
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer([attributes.caption for attributes in shapes.combinations()])
     tower = {"intermediate_size": 256, "num_attention_heads": 4}
@@ -90,8 +95,18 @@ def train_clip(recipe: Recipe, report: Callable[[str], None]) -> tuple[CLIPModel
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    text = {"vocab_size": len(tokenizer), "hidden_size": 128, "num_hidden_layers": 2, "max_position_embeddings": 32}
-    vision = {"hidden_size": 128, "num_hidden_layers": 3, "image_size": shapes.EDGE, "patch_size": 8}
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 32,
+    }
+    vision = {
+        "hidden_size": 128,
+        "num_hidden_layers": 3,
+        "image_size": shapes.EDGE,
+        "patch_size": 8,
+    }
     clip = CLIPModel(
         CLIPConfig(
             text_config={**text, **tower, **special, "projection_dim": 64},
@@ -116,21 +131,29 @@ def train_clip(recipe: Recipe, report: Callable[[str], None]) -> tuple[CLIPModel
 
 
 def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """A CLIP tokenizer whose merges come from the captions; every byte is a token, so any text is legal."""
+    """A CLIP tokenizer whose merges come from the captions; every byte is a token, so any text is
+    legal."""
     raw = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     words = sorted({word for caption in captions for word in caption.split()})
-    raw.train_from_iterator(words, trainers.BpeTrainer(vocab_size=1000, end_of_word_suffix="</w>", show_progress=False))
+    raw.train_from_iterator(
+        words, trainers.BpeTrainer(vocab_size=1000, end_of_word_suffix="</w>", show_progress=False)
+    )
     merges: Any = [tuple(merge) for merge in json.loads(raw.to_str())["model"]["merges"]]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(merge) for merge in merges)]
+    tokens = [
+        *alphabet,
+        *(letter + "</w>" for letter in alphabet),
+        *("".join(merge) for merge in merges),
+    ]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)
 
 
 def measure_psnr(vae: AutoencoderKL, drawings: list[shapes.Drawing]) -> float:
-    """Peak signal-to-noise ratio of decode(encode(pictures)), dB over the mean squared error of all."""
+    """Peak signal-to-noise ratio of decode(encode(pictures)), dB over the mean squared error of
+    all."""
     original = np.stack([drawing.pixels() for drawing in drawings])
     error = (original.astype(np.float64) - reconstruct(vae, drawings)) / 255
     return float(-10 * np.log10(np.mean(error**2)))
@@ -147,7 +170,9 @@ def reconstruct(vae: AutoencoderKL, drawings: list[shapes.Drawing]) -> shapes.Pi
 
 
 @torch.no_grad()
-def measure_retrieval(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: list[shapes.Drawing]) -> float:
+def measure_retrieval(
+    clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: list[shapes.Drawing]
+) -> float:
     """How often a picture's own caption is the nearest among 100 distinct ones."""
     hits = []
     for start in range(0, len(drawings), 100):
@@ -175,7 +200,8 @@ def _image_batches(recipe: Recipe) -> Iterator[list[shapes.Pixels]]:
 
 
 def _contrastive_batches(recipe: Recipe) -> Iterator[list[shapes.Drawing]]:
-    """Half of each batch differs from the other half in one attribute: the hard part of the task."""
+    """Half of each batch differs from the other half in one attribute: the hard part of the
+    task."""
     rng = np.random.default_rng(recipe.seed)
     pool = [attributes for attributes in shapes.combinations() if not attributes.held_out]
     known = set(pool)
@@ -203,8 +229,12 @@ def _fit(
     progress: Callable[[], str],
     clip_norm: float,
 ) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99)
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, recipe.steps, pct_start=0.05
+    )
     started = time.monotonic()
     for step in range(1, recipe.steps + 1):
         loss = loss_of_batch()
@@ -215,14 +245,21 @@ def _fit(
         schedule.step()
         if step % 250 == 0 or step == recipe.steps:
             minutes = (time.monotonic() - started) / 60
-            report(f"step {step}/{recipe.steps}  loss {loss.item():.4f}  {progress()}  {minutes:.1f} min")
+            report(
+                f"step {step}/{recipe.steps}  loss {loss.item():.4f}  {progress()}  {minutes:.1f} "
+                "min"
+            )
 
 
 def main() -> None:
     """Train one of the two and save it."""
-    parser = argparse.ArgumentParser(description="Train the small encoders of the demo, once, on a CPU.")
+    parser = argparse.ArgumentParser(
+        description="Train the small encoders of the demo, once, on a CPU."
+    )
     parser.add_argument("which", choices=["vae", "clip"])
-    parser.add_argument("--out", type=Path, required=True, help="folder to write config and safetensors to")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write config and safetensors to"
+    )
     arguments = parser.parse_args()
     if arguments.which == "vae":
         vae = train_vae(VAE_RECIPE, lambda line: print(line, flush=True))

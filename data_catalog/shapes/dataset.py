@@ -1,9 +1,9 @@
 """The built-in data set: draws captioned shapes, and grades pictures of them.
 
-A picture is 64x64 RGB and shows one shape; its caption names five attributes:
-"a small red star in the top left on a blue background". The grader reads the same five
-attributes back from pixels alone. It knows nothing of models: a blurred, doubled or missing shape is
-graded as wrong, so prompt accuracy cannot flatter.
+A picture is 64x64 RGB and shows one shape; its caption names five attributes: "a small red star in
+the top left on a blue background". The grader reads the same five attributes back from pixels
+alone. It knows nothing of models: a blurred, doubled or missing shape is graded as wrong, so prompt
+accuracy cannot flatter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (150, 60, 190),
     "white": (240, 240, 240),
 }
-SIZES: dict[str, float] = {"small": 11.0, "large": 17.0}  # radius of the circumscribed circle, pixels
+SIZES: dict[str, float] = {
+    "small": 11.0,
+    "large": 17.0,
+}  # radius of the circumscribed circle, pixels
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 POSITIONS: dict[str, tuple[float, float]] = {  # centre (x, y), pixels
     "top left": (20.0, 20.0),
@@ -71,8 +74,8 @@ class Attributes:
 
     @property
     def held_out(self) -> bool:
-        """One shape in five for every choice of the other attributes: a Latin-square rule that leaves
-        every pair of attribute values in training and 20 % of the combinations out of it."""
+        """One shape in five for every choice of the other attributes: a Latin-square rule that
+        leaves every pair of attribute values in training and 20 % of the combinations out of it."""
         names = tuple(COLOURS)
         ranks = (
             tuple(SIZES).index(self.size),
@@ -148,12 +151,14 @@ def drawings(count: int, *, held_out: bool, seed: int = 0) -> Iterator[Drawing]:
 
 
 def url_table() -> dict[str, list[str]]:
-    """The data set as a table: url, caption, split. Held-out pictures are spread evenly, so that any
-    first part of the table holds both kinds."""
+    """The data set as a table: url, caption, split. Held-out pictures are spread evenly, so that
+    any first part of the table holds both kinds."""
     train = drawings(TRAIN_IMAGES, held_out=False)
     held_out = drawings(HELD_OUT_IMAGES, held_out=True)
     every = (TRAIN_IMAGES + HELD_OUT_IMAGES) // HELD_OUT_IMAGES
-    rows = [next(held_out if i % every == 0 else train) for i in range(TRAIN_IMAGES + HELD_OUT_IMAGES)]
+    rows = [
+        next(held_out if i % every == 0 else train) for i in range(TRAIN_IMAGES + HELD_OUT_IMAGES)
+    ]
     return {
         "url": [row.url for row in rows],
         "caption": [row.attributes.caption for row in rows],
@@ -167,7 +172,9 @@ def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:
     x, y = np.array([x, y]) + rng.uniform(-_CENTRE_JITTER, _CENTRE_JITTER, 2)
     radius = SIZES[attributes.size] * (1 + rng.uniform(-_RADIUS_JITTER, _RADIUS_JITTER))
     ink, paper = (
-        np.clip(np.array(COLOURS[name]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3), 0, 255)
+        np.clip(
+            np.array(COLOURS[name]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3), 0, 255
+        )
         for name in (attributes.colour, attributes.background)
     )
 
@@ -181,9 +188,14 @@ def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float6
     mask = Image.new("L", (EDGE * scale, EDGE * scale))
     pen = ImageDraw.Draw(mask)
     if shape == "circle":
-        pen.ellipse([(v * scale) for v in (x - radius, y - radius, x + radius, y + radius)], fill=255)
+        pen.ellipse(
+            [(v * scale) for v in (x - radius, y - radius, x + radius, y + radius)], fill=255
+        )
     else:
-        pen.polygon([((x + radius * u) * scale, (y + radius * v) * scale) for u, v in _outline(shape)], fill=255)
+        pen.polygon(
+            [((x + radius * u) * scale, (y + radius * v) * scale) for u, v in _outline(shape)],
+            fill=255,
+        )
     return np.asarray(mask.resize((EDGE, EDGE), Image.Resampling.BILINEAR), dtype=np.float64) / 255
 
 
@@ -191,9 +203,12 @@ def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float6
 def _outline(shape: str) -> tuple[tuple[float, float], ...]:
     """Corners of a polygon in the unit circle; y points down."""
 
-    def on_circle(turns: Sequence[float], radii: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    def on_circle(
+        turns: Sequence[float], radii: Sequence[float]
+    ) -> tuple[tuple[float, float], ...]:
         return tuple(
-            (r * math.sin(2 * math.pi * t), -r * math.cos(2 * math.pi * t)) for t, r in zip(turns, radii, strict=True)
+            (r * math.sin(2 * math.pi * t), -r * math.cos(2 * math.pi * t))
+            for t, r in zip(turns, radii, strict=True)
         )
 
     match shape:
@@ -207,7 +222,9 @@ def _outline(shape: str) -> tuple[tuple[float, float], ...]:
             a, b = 0.93, 0.31
             arm = ((-b, -a), (b, -a), (b, -b))  # the upper arm and the corner right of it
             turns = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine of each quarter turn
-            return tuple((u * cos - v * sin, u * sin + v * cos) for cos, sin in turns for u, v in arm)
+            return tuple(
+                (u * cos - v * sin, u * sin + v * cos) for cos, sin in turns for u, v in arm
+            )
     raise ValueError(f"no such shape: {shape!r}; known: {', '.join(SHAPES)}")
 
 

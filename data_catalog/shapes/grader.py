@@ -50,7 +50,9 @@ def grade(pixels: Pixels) -> Grade:
     accepted as a shape only where one template, fitted to its centroid and area, overlaps it well.
     """
     if pixels.shape != (EDGE, EDGE, 3):
-        raise ValueError(f"the grader reads pictures of [{EDGE}, {EDGE}, 3], got {list(pixels.shape)}")
+        raise ValueError(
+            f"the grader reads pictures of [{EDGE}, {EDGE}, 3], got {list(pixels.shape)}"
+        )
     image = pixels.astype(np.float64)
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     paper = np.median(border, axis=0)
@@ -82,14 +84,19 @@ def _nearest_colour(rgb: NDArray[np.float64]) -> str | None:
     return name if math.dist(COLOURS[name], rgb) <= _MAX_COLOUR_DISTANCE else None
 
 
-def _fit(alpha: NDArray[np.float64], shape: str, x: float, y: float, area: float) -> tuple[float, float]:
-    """The best soft overlap of a shape of this centroid and area with the figure, and its radius."""
+def _fit(
+    alpha: NDArray[np.float64], shape: str, x: float, y: float, area: float
+) -> tuple[float, float]:
+    """The best soft overlap of a shape of this centroid and area with the figure, and its
+    radius."""
     radius = math.sqrt(area / _unit_area(shape))
     dx, dy = _centroid_offset(shape)
     best = 0.0
     for shift_x, shift_y in itertools.product((-0.5, 0.0, 0.5), repeat=2):
         template = coverage(shape, x - dx * radius + shift_x, y - dy * radius + shift_y, radius)
-        best = max(best, float(np.minimum(alpha, template).sum() / np.maximum(alpha, template).sum()))
+        best = max(
+            best, float(np.minimum(alpha, template).sum() / np.maximum(alpha, template).sum())
+        )
     return best, radius
 
 

@@ -1,7 +1,7 @@
 """The built-in data set's image server: draws the picture that a URL describes, on loopback only.
 
-It answers as an HTTP proxy for the reserved host name in the data set's URLs, so that the URLs stay the
-same whatever port it got.
+It answers as an HTTP proxy for the reserved host name in the data set's URLs, so that the URLs stay
+the same whatever port it got.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class _Server(ThreadingHTTPServer):
 def serve_shapes() -> Iterator[str]:
     """Serve the data set for the length of the block; yields the address of the proxy."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"

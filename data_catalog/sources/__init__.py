@@ -1,4 +1,5 @@
-"""Known data sets: what they are, where their URL tables come from, and what to expect. One YAML file each.
+"""Known data sets: what they are, where their URL tables come from, and what to expect. One YAML
+file each.
 
 Knows no table itself: a table is fetched by the user, who has read the licence.
 """
@@ -68,7 +69,9 @@ class Source(_Part):
 def known_sources() -> dict[str, Source]:
     """All data sets of the catalog, by name."""
     files = sorted(Path(__file__).parent.glob("*.yaml"))
-    sources = [Source.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
+    sources = [
+        Source.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files
+    ]
     return {source.name: source for source in sources}
 
 

@@ -1,7 +1,8 @@
-"""A file of an output whose truth lies in object storage: the file here is a copy, fetched when it is asked for, and
-may go again. A mark beside it (.stored/NAME) says which object it is a copy of.
+"""A file of an output whose truth lies in object storage: the file here is a copy, fetched when it
+is asked for, and may go again. A mark beside it (.stored/NAME) says which object it is a copy of.
 
-Where nothing is marked, this is an ordinary folder. Knows objects one by one; object_store.py knows all of a workspace.
+Where nothing is marked, this is an ordinary folder. Knows objects one by one; object_store.py knows
+all of a workspace.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def remote_record_path(path: Path) -> Path:
 
 
 def read_remote_record(path: Path) -> RemoteRecord | None:
-    """The mark of a file, or None where it is an ordinary one, or a failing disk changed the mark: the next look at the
-    storage writes it anew."""
+    """The mark of a file, or None where it is an ordinary one, or a failing disk changed the mark:
+    the next look at the storage writes it anew."""
     try:
         return RemoteRecord(**json.loads(remote_record_path(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
@@ -57,13 +58,16 @@ def read_remote_record(path: Path) -> RemoteRecord | None:
 
 
 def write_remote_record(path: Path, mark: RemoteRecord, copied_at_ns: int | None) -> None:
-    """Say that the file as it was at that time (its mtime) is a copy; None where there is no copy yet."""
+    """Say that the file as it was at that time (its mtime) is a copy; None where there is no copy
+    yet."""
     where = remote_record_path(path)
     where.parent.mkdir(parents=True, exist_ok=True)
     unfinished = where.with_name(f"{where.name}.{_own_suffix()}")
     unfinished.write_text(json.dumps(asdict(mark)), encoding="utf-8")
     os.utime(unfinished, ns=(0, copied_at_ns or 0))
-    os.replace(unfinished, where)  # not flushed: there are as many as objects, and a lost one is written anew
+    os.replace(
+        unfinished, where
+    )  # not flushed: there are as many as objects, and a lost one is written anew
 
 
 def is_copy(path: Path) -> bool:
@@ -81,7 +85,8 @@ def is_remote_only(path: Path, size: int) -> bool:
 
 
 def ensure_local(path: Path) -> Path:
-    """The path of a file that is about to be read: fetched where it is away. Raises ObjectStorageError."""
+    """The path of a file that is about to be read: fetched where it is away. Raises
+    ObjectStorageError."""
     mark = read_remote_record(path)
     if mark is None:
         return path
@@ -96,7 +101,9 @@ def iter_cached(folder: Path) -> Iterator[Path]:
     """Every file below a folder that has a mark, here or away."""
     for parent, _, names in os.walk(folder):
         if Path(parent).name == RECORDS_FOLDER:
-            yield from (Path(parent).parent / name for name in names if not name.endswith(".partial"))
+            yield from (
+                Path(parent).parent / name for name in names if not name.endswith(".partial")
+            )
 
 
 def away_bytes(folder: Path) -> int:
@@ -111,7 +118,8 @@ def exists_anywhere(path: Path) -> bool:
 
 
 def refetch(path: Path) -> bool:
-    """Fetch a copy again, whatever became of it; False where it is none. Raises ObjectStorageError."""
+    """Fetch a copy again, whatever became of it; False where it is none. Raises
+    ObjectStorageError."""
     mark = read_remote_record(path)
     if mark:
         fetch([(path, mark)])
@@ -124,7 +132,9 @@ def fetch(wanted: Sequence[tuple[Path, RemoteRecord]]) -> None:
         return
     with storage_errors(wanted[0][1].url):
         filesystem = filesystem_of(wanted[0][1].url)
-        unfinished = [remote_record_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted]
+        unfinished = [
+            remote_record_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted
+        ]
         for path in unfinished:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -132,7 +142,9 @@ def fetch(wanted: Sequence[tuple[Path, RemoteRecord]]) -> None:
             for part, (path, mark) in zip(unfinished, wanted, strict=True):
                 found = part.stat()
                 if found.st_size != mark.bytes:
-                    raise ObjectStorageError(f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again")
+                    raise ObjectStorageError(
+                        f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again"
+                    )
                 put_in_place(part, path)
                 write_remote_record(path, mark, found.st_mtime_ns)
         finally:
@@ -155,21 +167,26 @@ def push(path: Path, url: str, new: bool = False) -> None:
 
 
 def create(filesystem: Any, url: str, content: bytes) -> None:
-    """Write an object where there is none. One of the same content is what was written here, and not confirmed. Raises
-    FileExistsError, or what the file system raises."""
+    """Write an object where there is none. One of the same content is what was written here, and
+    not confirmed. Raises FileExistsError, or what the file system raises."""
     try:
         filesystem.pipe_file(url, content, mode="create")
     except OSError as error:
-        # Servers other than Amazon's do not say which condition failed, and s3fs makes an EINVAL of that.
+        # Servers other than Amazon's do not say which condition failed, and s3fs makes an EINVAL of
+        # that.
         answer = getattr(error.__cause__, "response", {})
-        if not isinstance(error, FileExistsError) and answer.get("Error", {}).get("Code") != "PreconditionFailed":
+        if (
+            not isinstance(error, FileExistsError)
+            and answer.get("Error", {}).get("Code") != "PreconditionFailed"
+        ):
             raise
         if filesystem.cat_file(url) != content:
             raise FileExistsError(url) from error
 
 
 def push_beside(path: Path, other: Path) -> None:
-    """Copy a file to where another of its folder is kept, if that is in storage. Raises ObjectStorageError."""
+    """Copy a file to where another of its folder is kept, if that is in storage. Raises
+    ObjectStorageError."""
     if mark := read_remote_record(other):
         push(path, f"{mark.url.rpartition('/')[0]}/{path.name}")
 
@@ -200,7 +217,8 @@ def _remove_objects(urls: Sequence[str]) -> None:
 
 
 def filesystem_of(url: str) -> Any:
-    """fsspec's file system of a URL, which always looks at the storage itself: others change it too."""
+    """fsspec's file system of a URL, which always looks at the storage itself: others change it
+    too."""
     return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
 
 
@@ -220,7 +238,9 @@ def storage_errors(url: str) -> Iterator[None]:
     except ImportError as error:
         raise ObjectStorageError(f"{url} needs a package that is not installed: {error}") from error
     except Exception as error:
-        raise ObjectStorageError(f"object storage failed at {url}: {type(error).__name__}: {error}") from error
+        raise ObjectStorageError(
+            f"object storage failed at {url}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _own_suffix() -> str:

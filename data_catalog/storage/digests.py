@@ -33,4 +33,6 @@ def digest_of(content: Any) -> str:
 
 def file_records(paths: Iterable[Path]) -> dict[str, FileRecord]:
     """Size and digest of finished files, by name."""
-    return {path.name: FileRecord(bytes=path.stat().st_size, sha256=file_digest(path)) for path in paths}
+    return {
+        path.name: FileRecord(bytes=path.stat().st_size, sha256=file_digest(path)) for path in paths
+    }

@@ -1,4 +1,5 @@
-"""One process at a time: a file that is locked while work goes on. Knows nothing of what the work is."""
+"""One process at a time: a file that is locked while work goes on. Knows nothing of what the work
+is."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ class LockTimeout(RuntimeError):
 
 @contextmanager
 def file_lock(path: Path, timeout_s: float) -> Iterator[int]:
-    """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of them has ended, even
-    where we were killed. A process that is ending is given time. The folder is made where it is gone. Raises
-    LockTimeout."""
+    """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of
+    them has ended, even where we were killed. A process that is ending is given time. The folder is
+    made where it is gone. Raises LockTimeout."""
     with locked(path, timeout_s) as file:
         with suppress(OSError):  # a full disk must not keep anyone from making room
             file.truncate(0)
@@ -31,7 +32,8 @@ def file_lock(path: Path, timeout_s: float) -> Iterator[int]:
 
 
 def try_lock(path: Path) -> TextIO | None:
-    """A file whose lock is held until it is closed; None if another process holds it, or if it is gone."""
+    """A file whose lock is held until it is closed; None if another process holds it, or if it is
+    gone."""
     try:
         file = path.open("r+", encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -48,7 +50,8 @@ def try_lock(path: Path) -> TextIO | None:
 
 
 def locked(path: Path, timeout_s: float) -> TextIO:
-    """A file to append to, made where there is none, whose lock is held until it is closed. Raises LockTimeout."""
+    """A file to append to, made where there is none, whose lock is held until it is closed. Raises
+    LockTimeout."""
     deadline = time.monotonic() + timeout_s
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,9 @@ def locked(path: Path, timeout_s: float) -> TextIO:
         except BlockingIOError:
             file.close()
             if time.monotonic() > deadline:
-                raise LockTimeout(f"another process still holds {path}{_by(path)}; wait for it, or stop it") from None
+                raise LockTimeout(
+                    f"another process still holds {path}{_by(path)}; wait for it, or stop it"
+                ) from None
             time.sleep(0.2)
 
 

@@ -1,7 +1,8 @@
-"""Files that are whole or absent, whatever ends their writer: an error, a kill, a full disk, a power cut.
+"""Files that are whole or absent, whatever ends their writer: an error, a kill, a full disk, a
+power cut.
 
-Every file gets the mode that the umask gives: some libraries make files that only their owner may read. Knows nothing
-of what files mean.
+Every file gets the mode that the umask gives: some libraries make files that only their owner may
+read. Knows nothing of what files mean.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # of file systems that cannot flush a folder
+_NO_FOLDER_FLUSH = {
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EACCES,
+}  # of file systems that cannot flush a folder
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file under another name beside `path`, with the same ending. At the end of the block it
-    takes the place of `path`; after an error it is deleted and `path` is as it was."""
+    """Write a file under another name beside `path`, with the same ending. At the end of the block
+    it takes the place of `path`; after an error it is deleted and `path` is as it was."""
     unfinished = _unfinished(path)
     try:
         mode = _create(unfinished)
@@ -39,8 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_problem(path: Path) -> str | None:
-    """Why no file can be written at `path`, as the system says it, or None. It is tried: permission bits do not know of
-    read-only file systems, of root, or of names that are too long."""
+    """Why no file can be written at `path`, as the system says it, or None. It is tried: permission
+    bits do not know of read-only file systems, of root, or of names that are too long."""
     unfinished = _unfinished(path)
     try:
         _create(unfinished)
@@ -52,8 +57,8 @@ def write_problem(path: Path) -> str | None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Write a folder under another name beside `path`. At the end of the block it takes the place of
-    `path`; after an error it is deleted and `path` is as it was."""
+    """Write a folder under another name beside `path`. At the end of the block it takes the place
+    of `path`; after an error it is deleted and `path` is as it was."""
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as name:
         scratch = Path(name)
         mode = _create(scratch / "mode")
@@ -78,15 +83,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def put_in_place(unfinished: Path, path: Path) -> None:
-    """Rename a finished file of the same file system, so that a power cut leaves the old file or the new
-    one: without the flush it may leave an empty one."""
+    """Rename a finished file of the same file system, so that a power cut leaves the old file or
+    the new one: without the flush it may leave an empty one."""
     _flush(unfinished)
     os.replace(unfinished, path)
     flush_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, that a power cut does not take away with the files inside."""
+    """Make a folder, and those above it, that a power cut does not take away with the files
+    inside."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in new:
@@ -94,8 +100,8 @@ def make_folder(path: Path) -> None:
 
 
 def delete_folder(path: Path) -> None:
-    """Delete a folder. Of a link to one only what the folder holds, so that it is filled there again: the
-    disk behind the link was chosen."""
+    """Delete a folder. Of a link to one only what the folder holds, so that it is filled there
+    again: the disk behind the link was chosen."""
     if not path.is_symlink():
         shutil.rmtree(path)
         return
@@ -127,8 +133,8 @@ def _unfinished(path: Path) -> Path:
 
 
 def _create(path: Path) -> int:
-    """Create a file; the mode that it got. The umask itself cannot be read without changing it, which
-    other threads would notice."""
+    """Create a file; the mode that it got. The umask itself cannot be read without changing it,
+    which other threads would notice."""
     with path.open("xb") as file:
         return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
 

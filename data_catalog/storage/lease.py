@@ -1,8 +1,9 @@
 """Leases: which machine may write an output in object storage.
 
-The newest numbered lease beside an output decides. Its holder refreshes it every 10 s; after 45 s without a refresh
-another machine takes over with the next number, and the former holder notices at its next refresh. No clocks are
-compared: each machine counts the seconds in which it has seen no refresh.
+The newest numbered lease beside an output decides. Its holder refreshes it every 10 s; after 45 s
+without a refresh another machine takes over with the next number, and the former holder notices at
+its next refresh. No clocks are compared: each machine counts the seconds in which it has seen no
+refresh.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.cached_files import ObjectStorageError, create, filesystem_of, storage_errors
+from data_catalog.storage.cached_files import (
+    ObjectStorageError,
+    create,
+    filesystem_of,
+    storage_errors,
+)
 
 BEAT_S = 10.0
 SILENCE_S = 45.0  # of a holder that is gone
@@ -41,10 +47,13 @@ class Lease:
     _beats: int = 0
 
     def touch(self) -> None:
-        """Show that the holder lives. Raises LeaseTaken where another has taken over, or ObjectStorageError."""
+        """Show that the holder lives. Raises LeaseTaken where another has taken over, or
+        ObjectStorageError."""
         newest = _leases(self.url)[-1:]
         if not any(number == self.number and self._is_mine(told) for number, told in newest):
-            raise LeaseTaken(f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on")
+            raise LeaseTaken(
+                f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on"
+            )
         self._beats += 1
         with storage_errors(self.url):
             filesystem_of(self.url).pipe_file(
@@ -59,13 +68,14 @@ class Lease:
                 filesystem_of(self.url).rm_file(mine)
 
     def _is_mine(self, told: dict[str, Any]) -> bool:
-        """Whether a lease of this number is this one: numbers begin anew where all were given back."""
+        """Whether a lease of this number is this one: numbers begin anew where all were given
+        back."""
         return _identity(self.folder, self.since).items() <= told.items()
 
 
 def claim(output: str, folder: Path) -> Lease:
-    """Become the one who writes an output (its URL) from a folder, which is locked against other processes of this
-    machine. Raises LeaseTaken, or ObjectStorageError."""
+    """Become the one who writes an output (its URL) from a folder, which is locked against other
+    processes of this machine. Raises LeaseTaken, or ObjectStorageError."""
     url = f"{output}/{_LEASES}"
     leases = _leases(url)
     number, told = leases[-1] if leases else (0, {})
@@ -77,7 +87,9 @@ def claim(output: str, folder: Path) -> Lease:
         try:
             create(filesystem, _lease(url, number + 1), _told(folder, since, 0))
         except FileExistsError:
-            raise LeaseTaken(f"{output} is being made by another machine, which was faster; wait for it") from None
+            raise LeaseTaken(
+                f"{output} is being made by another machine, which was faster; wait for it"
+            ) from None
         for old, _ in leases:
             with suppress(FileNotFoundError):
                 filesystem.rm_file(_lease(url, old))
@@ -86,13 +98,15 @@ def claim(output: str, folder: Path) -> Lease:
 
 @contextmanager
 def hold_lease(output: str, folder: Path) -> Iterator[Lease]:
-    """Claim an output for the length of the block, and show that the holder lives, however long it fetches or pushes.
-    Raises LeaseTaken, or ObjectStorageError."""
+    """Claim an output for the length of the block, and show that the holder lives, however long it
+    fetches or pushes. Raises LeaseTaken, or ObjectStorageError."""
     lease, ended = claim(output, folder), threading.Event()
 
     def touch() -> None:
         while not ended.wait(BEAT_S):
-            with suppress(LeaseTaken, ObjectStorageError):  # who is outrun learns it before the next push
+            with suppress(
+                LeaseTaken, ObjectStorageError
+            ):  # who is outrun learns it before the next push
                 lease.touch()
 
     thread = threading.Thread(target=touch, name="lease", daemon=True)
@@ -107,7 +121,8 @@ def hold_lease(output: str, folder: Path) -> Iterator[Lease]:
 
 
 def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
-    """Return once the holder of the newest lease is gone. Raises LeaseTaken as soon as it shows that it lives."""
+    """Return once the holder of the newest lease is gone. Raises LeaseTaken as soon as it shows
+    that it lives."""
     deadline = time.monotonic() + SILENCE_S
     while time.monotonic() < deadline:
         time.sleep(min(1.0, SILENCE_S / 4))
@@ -123,12 +138,14 @@ def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
 
 
 def _was_ours(told: dict[str, Any], folder: Path) -> bool:
-    """Whether the holder was a process of this machine, which has ended: we hold its folder's lock."""
+    """Whether the holder was a process of this machine, which has ended: we hold its folder's
+    lock."""
     return _holder(folder).items() <= told.items()
 
 
 def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
-    """Numbers of the leases, the newest last, and what the newest says; that of the others is left out."""
+    """Numbers of the leases, the newest last, and what the newest says; that of the others is left
+    out."""
     with storage_errors(url):
         filesystem = filesystem_of(url)
         try:

@@ -9,8 +9,11 @@ from data_catalog.storage.workspace import Workspace
 
 
 def ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
-    """What the report was made from, in order of the journey; the images where they are in the same workspace."""
-    for path in sorted(Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")):
+    """What the report was made from, in order of the journey; the images where they are in the same
+    workspace."""
+    for path in sorted(
+        Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")
+    ):
         try:
             images = read_manifest_alone(path.parent)
         except ManifestError:

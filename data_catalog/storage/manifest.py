@@ -1,7 +1,7 @@
 """What a stage left behind: a Manifest of Shards. Written last, by rename; checked on read.
 
-A folder without a manifest was interrupted: the stage resumes inside it, and readers refuse it. Knows
-nothing of what the files mean.
+A folder without a manifest was interrupted: the stage resumes inside it, and readers refuse it.
+Knows nothing of what the files mean.
 """
 
 from __future__ import annotations
@@ -59,35 +59,46 @@ class Manifest(BaseModel):
 
 def content_digest(shards: Iterable[Shard]) -> str:
     """The digest of an output: that of its shards, in order."""
-    return hashlib.sha256("\n".join(f"{shard.name} {shard.digest}" for shard in shards).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(f"{shard.name} {shard.digest}" for shard in shards).encode()
+    ).hexdigest()
 
 
 def write_manifest(manifest: Manifest) -> None:
     """Write the manifest into its folder: the last thing a stage does."""
-    write_atomically(manifest.folder / MANIFEST_NAME, manifest.model_dump_json(indent=2, exclude={"folder"}) + "\n")
+    write_atomically(
+        manifest.folder / MANIFEST_NAME,
+        manifest.model_dump_json(indent=2, exclude={"folder"}) + "\n",
+    )
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder, or None where the stage did not finish. Raises ManifestError where a
-    file that it names is gone or of another size."""
+    """The manifest of a folder, or None where the stage did not finish. Raises ManifestError where
+    a file that it names is gone or of another size."""
     manifest = read_manifest_alone(folder)
     if manifest is None:
         return None
     for shard in manifest.shards:
         if problem := damage_by_size(folder, shard):
             raise ManifestError(
-                f"{folder}: {problem}; `tld catalog verify … --repair` or the next `tld run` makes its shard again, "
+                f"{folder}: {problem}; `tld catalog verify … --repair` or the next `tld run` makes "
+                "its shard again, "
                 f"`tld {manifest.stage} … --force` all of them"
             )
     return manifest
 
 
 def read_manifest_alone(folder: Path) -> Manifest | None:
-    """The manifest of a folder, whatever became of its files. Raises ManifestError where it is unreadable."""
+    """The manifest of a folder, whatever became of its files. Raises ManifestError where it is
+    unreadable."""
     path = folder / MANIFEST_NAME
     try:
-        return Manifest.model_validate({**json.loads(path.read_text(encoding="utf-8")), "folder": folder})
+        return Manifest.model_validate(
+            {**json.loads(path.read_text(encoding="utf-8")), "folder": folder}
+        )
     except FileNotFoundError:
         return None
     except (ValueError, ValidationError) as error:
-        raise ManifestError(f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force") from error
+        raise ManifestError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force"
+        ) from error

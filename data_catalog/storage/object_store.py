@@ -1,7 +1,8 @@
-"""A workspace in object storage, and its copy in a folder of this machine: outputs are looked up, pushed, and let go.
+"""A workspace in object storage, and its copy in a folder of this machine: outputs are looked up,
+pushed, and let go.
 
-After `refresh` the folder is as the storage has it: small files are there, the others marked. Knows files, not what
-they say; who may write is decided elsewhere (data_catalog/storage/lease.py).
+After `refresh` the folder is as the storage has it: small files are there, the others marked. Knows
+files, not what they say; who may write is decided elsewhere (data_catalog/storage/lease.py).
 """
 
 from __future__ import annotations
@@ -47,25 +48,35 @@ class ObjectStore:
         return f"{self.url.rstrip('/')}/{path.relative_to(self.root).as_posix()}"
 
     def listed(self, folder: Path) -> dict[Path, RemoteRecord]:
-        """Every object below a folder of the workspace, by the path of its copy. Raises ObjectStorageError."""
+        """Every object below a folder of the workspace, by the path of its copy. Raises
+        ObjectStorageError."""
         url = self.url_of(folder)
         with storage_errors(url):
             filesystem = filesystem_of(url)
             base = filesystem._strip_protocol(self.url).rstrip("/") + "/"
-            objects: dict[str, dict[str, Any]] = filesystem.find(url, detail=True) if filesystem.exists(url) else {}
+            objects: dict[str, dict[str, Any]] = (
+                filesystem.find(url, detail=True) if filesystem.exists(url) else {}
+            )
         named = ((path.removeprefix(base), told) for path, told in objects.items())
         return {
-            self.root / name: RemoteRecord(f"{self.url.rstrip('/')}/{name}", told["size"], version_of(told))
+            self.root / name: RemoteRecord(
+                f"{self.url.rstrip('/')}/{name}", told["size"], version_of(told)
+            )
             for name, told in named
             if not any(part.startswith(".") for part in name.split("/"))
         }
 
     def refresh(
-        self, folder: Path, found: dict[Path, RemoteRecord], accounts: bool = False, everything: bool = False
+        self,
+        folder: Path,
+        found: dict[Path, RemoteRecord],
+        accounts: bool = False,
+        everything: bool = False,
     ) -> None:
-        """Make an output's folder as these objects, all of its: the manifest and marks of release are fetched; of an
-        unfinished output, or with `accounts`, receipts too; with `everything` all files; the others are marked. What
-        was not pushed yet stays, and what the storage has lost whole. Raises ObjectStorageError."""
+        """Make an output's folder as these objects, all of its: the manifest and marks of release
+        are fetched; of an unfinished output, or with `accounts`, receipts too; with `everything`
+        all files; the others are marked. What was not pushed yet stays, and what the storage has
+        lost whole. Raises ObjectStorageError."""
         for path in [path for path in iter_cached(folder) if path not in found]:
             if found and is_copy(path) and is_bookkeeping(path):
                 path.unlink()  # another machine took it back
@@ -78,18 +89,25 @@ class ObjectStore:
         wanted = [
             path
             for path in found
-            if everything or path.name == MANIFEST_NAME or is_eviction_mark(path) or (accounts and is_bookkeeping(path))
+            if everything
+            or path.name == MANIFEST_NAME
+            or is_eviction_mark(path)
+            or (accounts and is_bookkeeping(path))
         ]
         fetch([(path, found[path]) for path in wanted if not path.exists()])
 
     def evict(self, most_bytes: int) -> int:
-        """Delete copies of shards, those longest out of use first, until the rest takes less. Returns how many bytes
-        they take then: those in use stay. Models and reports are small, and may be being written."""
+        """Delete copies of shards, those longest out of use first, until the rest takes less.
+        Returns how many bytes they take then: those in use stay. Models and reports are small, and
+        may be being written."""
         copies = [
             (path, status)
             for stage in ("download", "encode")
             for path in iter_cached(self.root / OUTPUT_FOLDERS[stage])
-            if path.name != MANIFEST_NAME and not is_bookkeeping(path) and is_copy(path) and (status := _status(path))
+            if path.name != MANIFEST_NAME
+            and not is_bookkeeping(path)
+            and is_copy(path)
+            and (status := _status(path))
         ]
         total = sum(status.st_size for _, status in copies)
         for path, status in sorted(copies, key=lambda copy: copy[1].st_atime_ns):

@@ -7,7 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_catalog.storage.cached_files import RECORDS_FOLDER, discard, is_remote_only, iter_cached, push_beside
+from data_catalog.storage.cached_files import (
+    RECORDS_FOLDER,
+    discard,
+    is_remote_only,
+    iter_cached,
+    push_beside,
+)
 from data_catalog.storage.digests import FileRecord
 from data_catalog.storage.files import delete_folder, flush_folder, write_atomically
 
@@ -17,8 +23,8 @@ _RELEASED_SUFFIX = ".released"
 
 
 class Shard(BaseModel):
-    """One unit of work: some rows in some files. Its digest covers what the rows mean, nothing else; the
-    records of its files cover every byte, so that damage is found."""
+    """One unit of work: some rows in some files. Its digest covers what the rows mean, nothing
+    else; the records of its files cover every byte, so that damage is found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +34,8 @@ class Shard(BaseModel):
     files: dict[str, FileRecord]
     """File name -> its size and digest."""
     recipe: str = ""
-    """Digest of all that it was made from, where another output may use it (data_catalog/storage/shard_reuse.py)."""
+    """Digest of all that it was made from, where another output may use it
+    (data_catalog/storage/shard_reuse.py)."""
     figures: dict[str, Any] = {}
     """Counts and measurements of this shard."""
 
@@ -54,13 +61,15 @@ def read_receipt(folder: Path, name: str) -> Shard | None:
 
 def finished_shards(folder: Path) -> list[Shard]:
     """All finished shards of a folder, in order of their names."""
-    names = sorted(path.name.removesuffix(_RECEIPT_SUFFIX) for path in folder.glob("*" + _RECEIPT_SUFFIX))
+    names = sorted(
+        path.name.removesuffix(_RECEIPT_SUFFIX) for path in folder.glob("*" + _RECEIPT_SUFFIX)
+    )
     return [shard for name in names if (shard := read_receipt(folder, name))]
 
 
 def invalidate(folder: Path) -> None:
-    """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it all
-    again; finished files stay until they are replaced."""
+    """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it
+    all again; finished files stay until they are replaced."""
     receipts, marks = folder.glob("*" + _RECEIPT_SUFFIX), folder.glob("*" + _RELEASED_SUFFIX)
     discard([folder / MANIFEST_NAME, *receipts, *marks])
     for path in folder.iterdir():
@@ -71,13 +80,15 @@ def invalidate(folder: Path) -> None:
 
 
 def invalidate_shard(folder: Path, shard: Shard) -> None:
-    """Remove manifest and one shard's receipt, so that the stage does this shard again and no other."""
+    """Remove manifest and one shard's receipt, so that the stage does this shard again and no
+    other."""
     marks = (_release_mark(folder, name) for name in shard.files)
     discard([folder / MANIFEST_NAME, receipt_path(folder, shard.name), *marks])
 
 
 def evict(folder: Path, name: str) -> None:
-    """Delete a file on purpose: it is marked first, so that its output counts as whole without it."""
+    """Delete a file on purpose: it is marked first, so that its output counts as whole without
+    it."""
     mark = _release_mark(folder, name)
     mark.touch()
     flush_folder(folder)
@@ -96,7 +107,8 @@ def is_bookkeeping(path: Path) -> bool:
 
 
 def is_eviction_mark(path: Path) -> bool:
-    """Whether a file is the mark of one deleted on purpose: without it an output would count as damaged."""
+    """Whether a file is the mark of one deleted on purpose: without it an output would count as
+    damaged."""
     return path.name.endswith(_RELEASED_SUFFIX)
 
 
@@ -105,7 +117,8 @@ def _release_mark(folder: Path, name: str) -> Path:
 
 
 def damage_by_size(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with the files of a shard by their names and sizes, or None; their content is not read."""
+    """What is wrong with the files of a shard by their names and sizes, or None; their content is
+    not read."""
     for name, record in shard.files.items():
         try:
             found = (folder / name).stat().st_size

@@ -47,13 +47,15 @@ class Uploader:
                 return
             except ObjectStorageError as error:
                 if not self._warned:
-                    self.warn(f"{error}; the work goes on, what is finished is kept here and pushed later")
+                    self.warn(
+                        f"{error}; the work goes on, what is finished is kept here and pushed later"
+                    )
                 self._warned = True
 
     def push(self) -> None:
-        """Push what is new: receipts after the files that they name. Files of subfolders (checkpoints) that the stage
-        deleted go from the storage too; one of the folder itself may be gone for want of room. Raises
-        ObjectStorageError."""
+        """Push what is new: receipts after the files that they name. Files of subfolders
+        (checkpoints) that the stage deleted go from the storage too; one of the folder itself may
+        be gone for want of room. Raises ObjectStorageError."""
         accounts = [path for path in self._files() if is_bookkeeping(path)]
         others = [path for path in self._files() if not is_bookkeeping(path)]
         here = {*accounts, *others}
@@ -80,13 +82,15 @@ class Uploader:
             files += [
                 Path(parent) / name
                 for name in names
-                if not name.startswith(".") and not name.endswith(".partial") and name not in _LOCAL_ONLY
+                if not name.startswith(".")
+                and not name.endswith(".partial")
+                and name not in _LOCAL_ONLY
             ]
         return [path for path in files if path.name != MANIFEST_NAME]
 
     def finish(self, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
-        """Push the rest, then the manifest where it was written, which no other may have done meanwhile.
-        Raises LeaseTaken, or ObjectStorageError."""
+        """Push the rest, then the manifest where it was written, which no other may have done
+        meanwhile. Raises LeaseTaken, or ObjectStorageError."""
         if self._outrun:
             raise self._outrun
         for pause in pauses_s:
@@ -103,15 +107,20 @@ class Uploader:
             if manifest.exists() and not is_copy(manifest):
                 push(manifest, self.store.url_of(manifest), new=True)
         except FileExistsError:
-            raise LeaseTaken(f"{self.store.url_of(manifest)} was written by another machine meanwhile") from None
+            raise LeaseTaken(
+                f"{self.store.url_of(manifest)} was written by another machine meanwhile"
+            ) from None
 
     def stop(self) -> None:
         self._stop.set()
 
 
 @contextmanager
-def uploading(store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]) -> Iterator[None]:
-    """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it has finished."""
+def uploading(
+    store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]
+) -> Iterator[None]:
+    """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it
+    has finished."""
     keeper = Uploader(store, lease, most_bytes, warn)
     thread = threading.Thread(target=keeper.follow, name="keeper", daemon=True)
     thread.start()

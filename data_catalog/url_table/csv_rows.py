@@ -1,15 +1,17 @@
-r"""Rows of csv and tsv files, as Python's csv module reads them, with a rule for quotation marks that are stray.
+r"""Rows of csv and tsv files, as Python's csv module reads them, with a rule for quotation marks
+that are stray.
 
-A quoted value may go over lines. A quotation mark is stray where its value never ends, ends in the middle
-of a cell, goes on for more than 10,000 lines, or covers lines most of which are rows themselves
-(the right number of cells, with a URL in its place). Then:
+A quoted value may go over lines. A quotation mark is stray where its value never ends, ends in the
+middle of a cell, goes on for more than 10,000 lines, or covers lines most of which are rows
+themselves (the right number of cells, with a URL in its place). Then:
 
 - where columns are separated by anything but tabs, the line at which the quoted value opens is one row that cannot be
   parsed, and reading goes on at the next line;
 - where they are separated by tabs, the line is read as if the mark were a letter, since many tsv files do not quote.
 
-A stray mark that stays within its line costs nothing: that line is read as Python reads it. So every line is
-in exactly one row, and a row that has too few cells or too many is counted as one that cannot be parsed.
+A stray mark that stays within its line costs nothing: that line is read as Python reads it. So
+every line is in exactly one row, and a row that has too few cells or too many is counted as one
+that cannot be parsed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from data_catalog.url_table.files import NotATable
-from data_catalog.url_table.rows import BadRow, RowBatch, TableColumns, as_batch, find_columns, text_array
+from data_catalog.url_table.rows import (
+    BadRow,
+    RowBatch,
+    TableColumns,
+    as_batch,
+    find_columns,
+    text_array,
+)
 from data_catalog.url_table.text_lines import LONGEST_LINE, Lines
 
 _MOST_LINES = 10_000  # of one row
@@ -38,10 +47,13 @@ class Header:
     delimiter: str
 
 
-def read_header(blocks: Iterator[Lines], columns: TableColumns, usual: str) -> tuple[Header, list[str], int]:
+def read_header(
+    blocks: Iterator[Lines], columns: TableColumns, usual: str
+) -> tuple[Header, list[str], int]:
     """The header, the lines behind it that were read already, and how many lines were before these.
 
-    Another delimiter than the usual one is taken where only with it the wanted columns are there. Raises NotATable.
+    Another delimiter than the usual one is taken where only with it the wanted columns are there.
+    Raises NotATable.
     """
     lines, skipped = list[str](), 0
     for block in blocks:
@@ -122,7 +134,9 @@ class _Rows:
         lines, parsed, place = [*self.waiting, *more], _Parsed(), 0
         while place < len(lines):
             place, is_open = self._plain_rows(lines, place, parsed)
-            if place == len(lines) or (is_open and not last and not self._is_too_long(lines[place:])):
+            if place == len(lines) or (
+                is_open and not last and not self._is_too_long(lines[place:])
+            ):
                 break
             self._line_with_stray_mark(lines[place], place, parsed)
             place += 1
@@ -136,10 +150,12 @@ class _Rows:
         self.line += 1
 
     def _plain_rows(self, lines: list[str], place: int, parsed: _Parsed) -> tuple[int, bool]:
-        """Take rows from `place` on, up to one with a stray quotation mark. The place of that, or the end;
-        and whether it may end in a later block."""
+        """Take rows from `place` on, up to one with a stray quotation mark. The place of that, or
+        the end; and whether it may end in a later block."""
         begin, width = place, self.width
-        reader = csv.reader(map(lines.__getitem__, range(begin, len(lines))), delimiter=self.delimiter, strict=True)
+        reader = csv.reader(
+            map(lines.__getitem__, range(begin, len(lines))), delimiter=self.delimiter, strict=True
+        )
         rows, numbers, number, is_open = parsed.rows, parsed.numbers, self.row, False
         try:
             for cells in reader:
@@ -164,7 +180,11 @@ class _Rows:
         """Whether the quotation mark that makes one row of these lines is stray."""
         if self._is_too_long(lines):
             return True
-        if self.delimiter == "\t" and len(cells) != self.width and len(self._literal(lines[0])) == self.width:
+        if (
+            self.delimiter == "\t"
+            and len(cells) != self.width
+            and len(self._literal(lines[0])) == self.width
+        ):
             return True
         return 2 * sum(map(self._is_row, lines)) > len(lines)
 
@@ -174,12 +194,20 @@ class _Rows:
     def _is_row(self, line: str) -> bool:
         if "://" not in line:
             return False
-        cells = self._literal(line) if self.delimiter == "\t" else next(csv.reader([line], delimiter=self.delimiter))
+        cells = (
+            self._literal(line)
+            if self.delimiter == "\t"
+            else next(csv.reader([line], delimiter=self.delimiter))
+        )
         url = cells[self.url_cell].strip().lower() if len(cells) == self.width else ""
         return url.startswith(("http://", "https://"))
 
     def _other_width(self, lines: list[str], cells: list[str], place: int, parsed: _Parsed) -> None:
-        if self.delimiter == "\t" and len(lines) == 1 and len(literal := self._literal(lines[0])) == self.width:
+        if (
+            self.delimiter == "\t"
+            and len(lines) == 1
+            and len(literal := self._literal(lines[0])) == self.width
+        ):
             self._good(literal, parsed)
         else:
             why = f"line {self.line + place + 1} has {len(cells)} cells instead of {self.width}"
@@ -191,7 +219,9 @@ class _Rows:
         else:
             cells, *complete = csv.reader([line, _END], delimiter=self.delimiter)
             if not complete:
-                self._bad(f"quotation mark that never closes, line {self.line + place + 1}", line, parsed)
+                self._bad(
+                    f"quotation mark that never closes, line {self.line + place + 1}", line, parsed
+                )
                 return
         if len(cells) == self.width:
             self._good(cells, parsed)
@@ -201,7 +231,10 @@ class _Rows:
     def _literal(self, line: str) -> list[str]:
         """The cells of a line, with quotation marks only around whole cells."""
         cells = line.rstrip("\r\n").split(self.delimiter)
-        return [quoted[1].replace('""', '"') if (quoted := _QUOTED.fullmatch(cell)) else cell for cell in cells]
+        return [
+            quoted[1].replace('""', '"') if (quoted := _QUOTED.fullmatch(cell)) else cell
+            for cell in cells
+        ]
 
     def _good(self, cells: Sequence[str], parsed: _Parsed) -> None:
         parsed.rows.append(list(cells))

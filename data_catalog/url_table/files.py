@@ -1,6 +1,7 @@
 """Files that hold a table: where they lie, how they are packed, and their bytes.
 
-One file or a folder of them, on this disk or behind any fsspec URL. Knows nothing of what is in them.
+One file or a folder of them, on this disk or behind any fsspec URL. Knows nothing of what is in
+them.
 """
 
 from __future__ import annotations
@@ -72,11 +73,18 @@ class TableFile:
             raise
         except Exception as error:
             local = isinstance(self.filesystem, LocalFileSystem)
-            # pyarrow's metadata raise KeyError and UnicodeDecodeError, and remote file systems errors of their own
+            # pyarrow's metadata raise KeyError and UnicodeDecodeError, and remote file systems
+            # errors of their own
             if local and not isinstance(error, (*_DAMAGE, KeyError, UnicodeDecodeError)):
                 raise
-            what = "read" if isinstance(error, OSError) and error.errno else f"parsed as {self.format[1:]}"
-            raise UrlTableError(f"URL table {self.path} cannot be {what}: {_cause(error)}") from error
+            what = (
+                "read"
+                if isinstance(error, OSError) and error.errno
+                else f"parsed as {self.format[1:]}"
+            )
+            raise UrlTableError(
+                f"URL table {self.path} cannot be {what}: {_cause(error)}"
+            ) from error
 
     def _packing(self) -> str | None:
         """How it is packed by its first bytes, or else by its name: some have lost their .gz."""
@@ -84,7 +92,9 @@ class TableFile:
             return None
         with self.filesystem.open(self.path, "rb") as stream:
             head = stream.read(6)
-        return next((packing for mark, packing in _MAGIC.items() if head.startswith(mark)), self.packing)
+        return next(
+            (packing for mark, packing in _MAGIC.items() if head.startswith(mark)), self.packing
+        )
 
     def packed_blocks(self) -> Iterator[bytes]:
         """Its bytes as they are stored, some megabytes at a time. Raises UrlTableError."""
@@ -99,7 +109,8 @@ class TableFile:
 
 
 def table_files(source: str) -> tuple[TableFile, ...]:
-    """The files of a table, in order of their names; a folder may hold other files too. A link to a file is one.
+    """The files of a table, in order of their names; a folder may hold other files too. A link to a
+    file is one.
 
     Raises UrlTableError.
     """
@@ -110,19 +121,27 @@ def table_files(source: str) -> tuple[TableFile, ...]:
         raise
     except Exception as error:  # each remote file system has errors of its own
         cause = _cause(error)
-        for link in source.split("::"):  # an error may name the path inside a chain alone, with its query
+        for link in source.split(
+            "::"
+        ):  # an error may name the path inside a chain alone, with its query
             cause = cause.replace(link, link.partition("?")[0])
         raise UrlTableError(f"URL table {source} cannot be reached: {cause}") from error
 
 
 def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
     if not _exists(filesystem, path):
-        raise TableMissing(f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data set")
-    is_page = "http" in filesystem.protocol and _is_table(PurePosixPath(path))  # isdir would read all of it
+        raise TableMissing(
+            f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data "
+            "set"
+        )
+    is_page = "http" in filesystem.protocol and _is_table(
+        PurePosixPath(path)
+    )  # isdir would read all of it
     if is_page or not filesystem.isdir(path):
         if isinstance(filesystem, LocalFileSystem) and not filesystem.isfile(path):
             raise UrlTableError(
-                f"URL table {source} is a pipe or a device, and tables are read twice: save it to a file"
+                f"URL table {source} is a pipe or a device, and tables are read twice: save it to "
+                "a file"
             )
         return (_table_file(filesystem, path, filesystem.size(path)),)
     entries = sorted(filesystem.ls(path, detail=True), key=lambda entry: str(entry["name"]))
@@ -132,12 +151,15 @@ def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
         if _is_table(PurePosixPath(entry["name"])) and _is_file(filesystem, entry)
     )
     if not files:
-        raise UrlTableError(f"URL table {source} is a folder without a table in it; known: {', '.join(FORMATS)}")
+        raise UrlTableError(
+            f"URL table {source} is a folder without a table in it; known: {', '.join(FORMATS)}"
+        )
     return files
 
 
 def _exists(filesystem: Any, path: str) -> bool:
-    """Whether there is something at a path. Of a web server's silence fsspec says that there is not."""
+    """Whether there is something at a path. Of a web server's silence fsspec says that there is
+    not."""
     if "http" not in getattr(filesystem, "fs", filesystem).protocol:
         return bool(filesystem.exists(path))
     try:
@@ -150,11 +172,15 @@ def _exists(filesystem: Any, path: str) -> bool:
 
 
 def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
-    """Whether an entry of a folder is a file or a link to one. Raises UrlTableError for a link that leads nowhere."""
+    """Whether an entry of a folder is a file or a link to one. Raises UrlTableError for a link that
+    leads nowhere."""
     if entry["type"] == "file" or not entry.get("islink"):
         return bool(entry["type"] == "file")
     if not filesystem.exists(entry["name"]):
-        raise UrlTableError(f"URL table {entry['name']} is a link to a file that is not there; fetch it, or remove it")
+        raise UrlTableError(
+            f"URL table {entry['name']} is a link to a file that is not there; fetch it, or remove "
+            "it"
+        )
     return bool(filesystem.isfile(entry["name"]))
 
 
@@ -167,8 +193,13 @@ def _locate(source: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(source, **_http_settings(source))  # type: ignore[no-any-return]
     except ImportError as error:
         hint = known_implementations.get(protocol, {}).get("err", str(error))
-        raise UrlTableError(f"URL table {source} needs a package that is not installed: {hint}") from error
-    except (ValueError, TypeError) as error:  # TypeError: a file system that needs more than its URL
+        raise UrlTableError(
+            f"URL table {source} needs a package that is not installed: {hint}"
+        ) from error
+    except (
+        ValueError,
+        TypeError,
+    ) as error:  # TypeError: a file system that needs more than its URL
         raise UrlTableError(f"URL table {source}: {error}") from error
 
 
@@ -185,7 +216,9 @@ def _http_settings(source: str) -> dict[str, Any]:
 
 def _cause(error: BaseException) -> str:
     """What went wrong, also where the error itself says nothing."""
-    if isinstance(error, FileNotFoundError) and error.__cause__:  # as fsspec says of all that is wrong with the web
+    if (
+        isinstance(error, FileNotFoundError) and error.__cause__
+    ):  # as fsspec says of all that is wrong with the web
         return _cause(error.__cause__)
     if isinstance(error, TimeoutError) and not getattr(error, "errno", None):
         return f"no answer within {_TIMEOUT_S:g} s"
@@ -199,14 +232,21 @@ def _is_table(name: PurePosixPath) -> bool:
 def _format(name: PurePosixPath) -> str:
     packed = name.suffix.lower() in PACKINGS
     kind = (PurePosixPath(name.stem) if packed else name).suffix.lower()
-    return f"{kind}{name.suffix}" if packed and kind == ".parquet" else kind  # Parquet packs its columns itself
+    return (
+        f"{kind}{name.suffix}" if packed and kind == ".parquet" else kind
+    )  # Parquet packs its columns itself
 
 
 def _table_file(filesystem: Any, path: str, size: int | None) -> TableFile:
-    name = PurePosixPath(path.partition("?")[0] if "://" in path else path)  # a signed URL has a query
+    name = PurePosixPath(
+        path.partition("?")[0] if "://" in path else path
+    )  # a signed URL has a query
     if (kind := _format(name)) not in FORMATS:
         known = f"{', '.join(FORMATS)}, all but parquet also with {', '.join(PACKINGS)}"
-        raise UrlTableError(f"URL table {path} has an unknown format {''.join(name.suffixes[-2:])!r}; known: {known}")
+        raise UrlTableError(
+            f"URL table {path} has an unknown format {''.join(name.suffixes[-2:])!r}; known: "
+            f"{known}"
+        )
     if size == 0:
         raise UrlTableError(f"URL table {path} is empty")
     return TableFile(filesystem, path, kind, PACKINGS.get(name.suffix.lower()))

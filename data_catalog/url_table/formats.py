@@ -1,7 +1,7 @@
 """The rows of a table's files in pieces, never whole: csv, tsv, parquet and json lines.
 
-Chooses the reader of a file, and says what is wrong with one that cannot be read; knows nothing of what makes a good
-URL or caption.
+Chooses the reader of a file, and says what is wrong with one that cannot be read; knows nothing of
+what makes a good URL or caption.
 """
 
 from __future__ import annotations
@@ -60,20 +60,23 @@ _FOREIGN = {  # how files begin that are no tables, or not what their names say
 
 
 def check_columns(file: TableFile, columns: TableColumns) -> None:
-    """Raise UrlTableError where a file is not what its name says, lacks a column, or most of its first rows
-    cannot be parsed."""
+    """Raise UrlTableError where a file is not what its name says, lacks a column, or most of its
+    first rows cannot be parsed."""
     _refuse_foreign(file)
     found = _column_names(file, columns)
     places, missing = find_columns(columns, found)
     if missing:
         raise UrlTableError(
             f"URL table {file.path} has no column {', '.join(map(repr, missing))}; "
-            f"its columns are {', '.join(repr(name)[:80] for name in found[:50])}{', …' if len(found) > 50 else ''}; "
+            "its columns are "
+            f"{', '.join(repr(name)[:80] for name in found[:50])}{', …' if len(found) > 50 else ''}; "
             "set download.url_column, caption_column, more_caption_columns or split_column"
         )
     count = Counter(found)
     if twice := [place.column for place in places.values() if count[place.column] > 1]:
-        raise UrlTableError(f"URL table {file.path} has {count[twice[0]]} columns {twice[0]!r}; rename all but one")
+        raise UrlTableError(
+            f"URL table {file.path} has {count[twice[0]]} columns {twice[0]!r}; rename all but one"
+        )
     if file.format != ".parquet" and (
         first := next((batch for batch in read_batches(file, columns) if batch.size), None)
     ):
@@ -83,16 +86,22 @@ def check_columns(file: TableFile, columns: TableColumns) -> None:
 def _refuse_foreign(file: TableFile) -> None:
     with file.open() as stream:
         head = stream.read(64)
-    known = (kind for mark, kind in _FOREIGN.items() if head.lower().lstrip().startswith(mark.lower()))
+    known = (
+        kind for mark, kind in _FOREIGN.items() if head.lower().lstrip().startswith(mark.lower())
+    )
     if (kind := next(known, None)) and not (file.format == ".parquet" and head.startswith(b"PAR1")):
-        raise UrlTableError(f"URL table {file.path} cannot be parsed as {file.format[1:]}: it is {kind}")
+        raise UrlTableError(
+            f"URL table {file.path} cannot be parsed as {file.format[1:]}: it is {kind}"
+        )
 
 
 def _refuse_mostly_bad(file: TableFile, first: RowBatch) -> None:
     if first.bad and 2 * len(first.bad) >= first.size:
         raise UrlTableError(
-            f"URL table {file.path} cannot be parsed as {file.format[1:]}: {len(first.bad)} of its first "
-            f"{first.size} rows cannot; row {first.bad[0].row + 1}: {first.bad[0].text}{_json_document(file)}"
+            f"URL table {file.path} cannot be parsed as {file.format[1:]}: {len(first.bad)} of its "
+            "first "
+            f"{first.size} rows cannot; row {first.bad[0].row + 1}: "
+            f"{first.bad[0].text}{_json_document(file)}"
         )
 
 
@@ -105,12 +114,11 @@ def _json_document(file: TableFile) -> str:
     name = PurePosixPath(file.path).stem
     match beginning[:1]:
         case "[":
-            return (
-                f". It is a JSON array; json lines are read, one object a line: jq -c '.[]' {file.path} > {name}.jsonl"
-            )
+            return f". It is a JSON array; json lines are read, one object a line: jq -c '.[]' {file.path} > {name}.jsonl"
         case "{":
             return (
-                ". It looks like JSON objects that go over lines; json lines are read, one object a line: "
+                ". It looks like JSON objects that go over lines; json lines are read, one object "
+                "a line: "
                 f"jq -c . {file.path} > {name}.jsonl"
             )
         case _:
@@ -118,7 +126,8 @@ def _json_document(file: TableFile) -> str:
 
 
 def is_metadata(file: TableFile, columns: TableColumns) -> bool:
-    """Whether a .json file is not rows but one object without the columns of the table, as dataset_info.json is."""
+    """Whether a .json file is not rows but one object without the columns of the table, as
+    dataset_info.json is."""
     if file.format != ".json":
         return False
     with file.open() as stream:
@@ -133,7 +142,9 @@ def _column_names(file: TableFile, columns: TableColumns) -> list[str]:
         blocks = read_lines(stream, BLOCK_BYTES)
         if usual := _DELIMITERS.get(file.format):
             return read_header(blocks, columns, usual)[0].names
-        lines = next((block.lines for block in blocks if any(line.strip() for line in block.lines)), [])
+        lines = next(
+            (block.lines for block in blocks if any(line.strip() for line in block.lines)), []
+        )
     names = json_names(lines)
     if not names:  # says what is wrong with the rows
         for first in read_batches(file, columns):

@@ -1,4 +1,5 @@
-"""Rows of json lines, as Python's json module reads them: one object a line; blank lines do not count."""
+"""Rows of json lines, as Python's json module reads them: one object a line; blank lines do not
+count."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ def json_batches(blocks: Iterator[Lines], columns: TableColumns) -> Iterator[Row
     for lines, cut in blocks:
         if cut:
             why = f"line {first_line} is longer than {LONGEST_LINE >> 20} MB"
-            batch = as_batch({role: text_array([]) for role in columns.names}, [], [BadRow.of(start, why, lines[0])])
+            batch = as_batch(
+                {role: text_array([]) for role in columns.names},
+                [],
+                [BadRow.of(start, why, lines[0])],
+            )
         else:
             found, _missing = find_columns(columns, json_names(lines) if not places else [])
             places = places or {role: Place(name) for role, name in columns.names.items()} | found
@@ -52,7 +57,10 @@ def _batch(lines: list[str], places: dict[str, Place], row: int, first_line: int
             continue
         try:
             values = json.loads(line)
-            cells = [(role, value_text(values.get(place.column), place.element)) for role, place in wanted]
+            cells = [
+                (role, value_text(values.get(place.column), place.element))
+                for role, place in wanted
+            ]
         except (ValueError, RecursionError, AttributeError) as error:  # the last: not an object
             why = "not an object" if isinstance(error, AttributeError) else str(error) or "too deep"
             bad.append(BadRow.of(row, f"line {line_number}: {why}", line))

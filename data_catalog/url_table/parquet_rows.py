@@ -1,6 +1,7 @@
 """Rows of a Parquet file, in memory that is bounded in bytes and not only in rows.
 
-A dictionary is not unfolded before its values are cut to what a cell may hold, and then some megabytes at a time.
+A dictionary is not unfolded before its values are cut to what a cell may hold, and then some
+megabytes at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from data_catalog.url_table.files import NotATable
-from data_catalog.url_table.rows import LONGEST_CELL, Place, RowBatch, TableColumns, as_batch, find_columns
+from data_catalog.url_table.rows import (
+    LONGEST_CELL,
+    Place,
+    RowBatch,
+    TableColumns,
+    as_batch,
+    find_columns,
+)
 
 _BATCH_BYTES = 8 << 20  # of one column, as text
 _PLAUSIBLE_RATIO = 100  # text packs 3 to 20 times
@@ -22,8 +30,11 @@ _SMALL_GROUP_BYTES = 4 << 20
 _UNSUSPICIOUS_BYTES = 64 << 20  # of a row group, whatever its ratio
 
 
-def parquet_batches(stream: IO[bytes], columns: TableColumns, most_rows: int, buffer_bytes: int) -> Iterator[RowBatch]:
-    """All rows, some at a time. Raises pyarrow's errors, and NotATable where a row group unpacks to gigabytes."""
+def parquet_batches(
+    stream: IO[bytes], columns: TableColumns, most_rows: int, buffer_bytes: int
+) -> Iterator[RowBatch]:
+    """All rows, some at a time. Raises pyarrow's errors, and NotATable where a row group unpacks to
+    gigabytes."""
     stream.seek(0, 2)
     file_bytes = stream.tell()
     # Buffered: else a whole column of a row group, which may be the whole table, is read at once.
@@ -37,7 +48,9 @@ def parquet_batches(stream: IO[bytes], columns: TableColumns, most_rows: int, bu
             for group in range(plain.num_row_groups):
                 _refuse_bomb(plain.metadata.row_group(group).total_byte_size, file_bytes)
                 file, rows = _way_to_read(plain, folded, group, wanted, most_rows)
-                for batch in file.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=False):
+                for batch in file.iter_batches(
+                    rows, row_groups=[group], columns=wanted, use_threads=False
+                ):
                     for part in _parts(batch, places):
                         numbers = np.arange(start, start + part.num_rows)
                         yield as_batch({role: _as_text(part[role]) for role in places}, numbers)
@@ -54,23 +67,30 @@ def _text_columns(schema: parquet.ParquetSchema, wanted: list[str]) -> list[str]
 def _refuse_bomb(unpacked: int, file_bytes: int) -> None:
     if unpacked > max(_UNSUSPICIOUS_BYTES, _PLAUSIBLE_RATIO * file_bytes):
         raise NotATable(
-            f"{file_bytes / 1e6:.1f} MB unpack to {unpacked / 1e6:.0f} MB; text does not pack so well, "
+            f"{file_bytes / 1e6:.1f} MB unpack to {unpacked / 1e6:.0f} MB; text does not pack so "
+            "well, "
             "so that it is not read"
         )
 
 
 def _way_to_read(
-    plain: parquet.ParquetFile, folded: parquet.ParquetFile, group: int, wanted: list[str], most_rows: int
+    plain: parquet.ParquetFile,
+    folded: parquet.ParquetFile,
+    group: int,
+    wanted: list[str],
+    most_rows: int,
 ) -> tuple[parquet.ParquetFile, int]:
-    """The file to read a row group from, and rows at a time: values of dictionaries stay folded where they are long,
-    or where the group is small; for others that would cost memory and time.
+    """The file to read a row group from, and rows at a time: values of dictionaries stay folded
+    where they are long, or where the group is small; for others that would cost memory and time.
 
     Asks for no metadata of columns: pyarrow ends the process where these are damaged.
     """
     of_group = plain.metadata.row_group(group)
     if of_group.total_byte_size <= _SMALL_GROUP_BYTES:
         return folded, most_rows
-    first = next(folded.iter_batches(1, row_groups=[group], columns=wanted, use_threads=False), None)
+    first = next(
+        folded.iter_batches(1, row_groups=[group], columns=wanted, use_threads=False), None
+    )
     longest = max([1, *map(_longest, first.columns)]) if first else 1
     if longest > LONGEST_CELL:
         return folded, most_rows
@@ -89,7 +109,10 @@ def _longest(column: pa.Array) -> int:
 
 def _parts(batch: pa.RecordBatch, places: dict[str, Place]) -> Iterator[pa.RecordBatch]:
     """A batch by roles, in pieces of some megabytes of text."""
-    cells = {role: _short(_scalar_column(batch[place.column], place.element)) for role, place in places.items()}
+    cells = {
+        role: _short(_scalar_column(batch[place.column], place.element))
+        for role, place in places.items()
+    }
     bytes_to = np.zeros(batch.num_rows, np.int64)
     for array in cells.values():
         bytes_to = np.maximum(bytes_to, np.cumsum(_cell_bytes(array)))
@@ -123,7 +146,9 @@ def _short(array: pa.Array) -> pa.Array:
         return array
     cut = [value.as_buffer()[:LONGEST_CELL].to_pybytes() for value in array.filter(too_long)]
     cut = [value.decode(errors="ignore").encode().ljust(LONGEST_CELL + 1, b".") for value in cut]
-    return pc.replace_with_mask(array.cast(pa.large_binary()), too_long, pa.array(cut, pa.large_binary()))
+    return pc.replace_with_mask(
+        array.cast(pa.large_binary()), too_long, pa.array(cut, pa.large_binary())
+    )
 
 
 def _cell_bytes(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -134,7 +159,9 @@ def _cell_bytes(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.asarray(sizes[indices])
     if not _is_text(array.type):
         return np.full(len(array), 32, np.int64)
-    return np.asarray(pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False), np.int64)
+    return np.asarray(
+        pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False), np.int64
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -160,6 +187,9 @@ def _as_text(array: pa.Array) -> pa.Array:
         return array.cast(pa.binary()).cast(pa.string())
     except pa.ArrowInvalid:
         raw = array.cast(pa.binary()).to_pylist()
-        return pa.array([value if value is None else value.decode(errors="replace") for value in raw], pa.string())
+        return pa.array(
+            [value if value is None else value.decode(errors="replace") for value in raw],
+            pa.string(),
+        )
     except pa.ArrowNotImplementedError:  # numbers and times can't be cast to bytes
         return array.cast(pa.string())

@@ -30,7 +30,9 @@ REASONS = (
     *(USABLE, NO_URL, NOT_UTF8, LONG_URL, NOT_HTTP, NO_PARSE, WHITE_SPACE),
     *(NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW),
 )
-MORE_CAPTIONS = "more_captions"  # column of usable rows: JSON text, since img2dataset passes on strings alone
+MORE_CAPTIONS = (
+    "more_captions"  # column of usable rows: JSON text, since img2dataset passes on strings alone
+)
 
 # Nearly every URL: nothing in it that needs a closer look.
 _PLAIN_URL = r"^(?i:https?)://[A-Za-z0-9_-][A-Za-z0-9._-]*(:[0-9]{1,4})?([/?#][!-~]*)?$"
@@ -52,16 +54,20 @@ class RowRules:
 class SeenUrls:
     """The URLs that came before, as 64-bit hashes (XXH3) in sorted runs: 8 bytes a URL.
 
-    A collision costs one row, counted as a second one of its URL: with 20 million URLs the odds that it
-    happens at all are 1 in 92,000; with a billion, 1 in 37.
+    A collision costs one row, counted as a second one of its URL: with 20 million URLs the odds
+    that it happens at all are 1 in 92,000; with a billion, 1 in 37.
     """
 
-    _runs: list[NDArray[np.uint64]] = field(default_factory=list)  # each at most half as long as the one before
+    _runs: list[NDArray[np.uint64]] = field(
+        default_factory=list
+    )  # each at most half as long as the one before
 
     def add(self, urls: pa.Array) -> NDArray[np.bool_]:
         """Take note of URLs; True for each that came before, in this call or an earlier one."""
         hashes = np.fromiter(
-            map(xxh3_64_intdigest, urls.cast(pa.binary()).to_numpy(zero_copy_only=False)), np.uint64, len(urls)
+            map(xxh3_64_intdigest, urls.cast(pa.binary()).to_numpy(zero_copy_only=False)),
+            np.uint64,
+            len(urls),
         )
         found, first = np.unique(hashes, return_index=True)
         before = np.zeros(len(found), bool)
@@ -82,7 +88,8 @@ class SeenUrls:
 
 
 def with_clean_urls(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows whose URLs have no white space around them, and %20 for each space behind the host, as browsers do."""
+    """Rows whose URLs have no white space around them, and %20 for each space behind the host, as
+    browsers do."""
     urls = pc.utf8_trim_whitespace(rows["url"])
     spaced = pc.fill_null(pc.match_substring(urls, " "), False)
     if pc.any(spaced).as_py():
@@ -112,10 +119,15 @@ def check_rows(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> RejectR
 
     reject(NO_URL, pc.equal(pc.utf8_trim_whitespace(url), ""))
     reject(LONG_URL, _over_long(url))
-    reject(NOT_UTF8, pc.or_(pc.match_substring(url, _REPLACEMENT), pc.match_substring(caption, _REPLACEMENT)))
+    reject(
+        NOT_UTF8,
+        pc.or_(pc.match_substring(url, _REPLACEMENT), pc.match_substring(caption, _REPLACEMENT)),
+    )
     plain = pc.match_substring_regex(url, _PLAIN_URL).to_numpy(zero_copy_only=False)
     odd = np.flatnonzero(~plain & (verdicts == 0))
-    verdicts[odd] = [REASONS.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()]
+    verdicts[odd] = [
+        REASONS.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()
+    ]
     reject(NO_CAPTION, pc.equal(length, 0))
     reject(TOO_SHORT, pc.less(length, rules.min_caption_chars))
     reject(TOO_LONG, too_long)
@@ -127,7 +139,8 @@ def check_rows(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> RejectR
 
 
 def usable_captions(captions: pa.Array, rules: RowRules) -> pa.Array:
-    """Further captions, null where one is none: as `check_rows` says of the first, whose row falls with it."""
+    """Further captions, null where one is none: as `check_rows` says of the first, whose row falls
+    with it."""
     text = pc.fill_null(captions, "")
     length = pc.utf8_length(pc.utf8_trim_whitespace(text))
     long_enough = pc.greater_equal(length, rules.min_caption_chars)  # 1 at least
@@ -141,7 +154,8 @@ def _over_long(texts: pa.Array) -> pa.Array:
 
 
 def _closer_look(url: str) -> str:
-    """The cause against a URL that is not a plain one: letters beyond ASCII, a password, IPv6, white space, …"""
+    """The cause against a URL that is not a plain one: letters beyond ASCII, a password, IPv6,
+    white space, …"""
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port

@@ -1,4 +1,5 @@
-"""What the readers of all formats give: some rows of a table at a time, as text, with their numbers.
+"""What the readers of all formats give: some rows of a table at a time, as text, with their
+numbers.
 
 Knows which columns hold what, and what a value of any type is as text; knows no file formats.
 """
@@ -15,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SCHEMA = pa.schema([("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())])
+SCHEMA = pa.schema(
+    [("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())]
+)
 LONGEST_CELL = 1 << 14  # bytes of a URL or a caption that can be used
 _SHOWN_CHARS = 200  # of a row that cannot be parsed
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]$")
@@ -24,8 +27,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Which columns of a user's table hold what. Where a column holds lists, its first element counts;
-    `name[1]` is the second one, of the column `name`."""
+    """Which columns of a user's table hold what. Where a column holds lists, its first element
+    counts; `name[1]` is the second one, of the column `name`."""
 
     url: str = "url"
     caption: str = "caption"
@@ -36,7 +39,11 @@ class TableColumns:
     def names(self) -> dict[str, str]:
         """role -> column, of those that are there"""
         more = zip(more_caption_roles(len(self.more_captions)), self.more_captions, strict=True)
-        return {"url": self.url, "caption": self.caption} | ({"split": self.split} if self.split else {}) | dict(more)
+        return (
+            {"url": self.url, "caption": self.caption}
+            | ({"split": self.split} if self.split else {})
+            | dict(more)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,9 @@ class BadRow:
 class RowBatch:
     """Some rows in table order: those that could be parsed, and those in between that could not."""
 
-    rows: pa.RecordBatch  # SCHEMA, and a column for each further caption; url and captions may be null
+    rows: (
+        pa.RecordBatch
+    )  # SCHEMA, and a column for each further caption; url and captions may be null
     bad: tuple[BadRow, ...] = ()
 
     @property
@@ -96,10 +105,15 @@ def find_columns(columns: TableColumns, found: Sequence[str]) -> tuple[dict[str,
 
 
 def as_batch(
-    texts: Mapping[str, pa.Array], numbers: Sequence[int] | NDArray[np.int64], bad: Iterable[BadRow] = ()
+    texts: Mapping[str, pa.Array],
+    numbers: Sequence[int] | NDArray[np.int64],
+    bad: Iterable[BadRow] = (),
 ) -> RowBatch:
     """A RowBatch from strings by role and numbers of rows; a role without column is ""."""
-    columns = {role: pa.repeat(pa.scalar("", pa.string()), len(numbers)) for role in ("url", "caption", "split")}
+    columns = {
+        role: pa.repeat(pa.scalar("", pa.string()), len(numbers))
+        for role in ("url", "caption", "split")
+    }
     url, caption, split, *more = (columns | dict(texts)).values()
     schema = pa.schema([*SCHEMA, *((role, pa.string()) for role in more_caption_roles(len(more)))])
     arrays = [url, caption, split, pa.array(numbers, pa.int64()), *more]
@@ -107,15 +121,20 @@ def as_batch(
 
 
 def text_array(values: list[str | None]) -> pa.Array:
-    """Strings as a column. Half a surrogate pair, which JSON can say and UTF-8 cannot, becomes U+FFFD."""
+    """Strings as a column. Half a surrogate pair, which JSON can say and UTF-8 cannot, becomes
+    U+FFFD."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
-        return pa.array([value and _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for value in values], pa.string())
+        return pa.array(
+            [value and _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for value in values],
+            pa.string(),
+        )
 
 
 def value_text(value: Any, element: int = 0) -> str | None:
-    """A JSON value as text: a number as Python writes it; null, NaN, an infinity, true and false are no text.
+    """A JSON value as text: a number as Python writes it; null, NaN, an infinity, true and false
+    are no text.
 
     Of a list the element counts. Raises ValueError for an object, and for a list in a list.
     """
@@ -133,4 +152,6 @@ def value_text(value: Any, element: int = 0) -> str | None:
         case int() | float():
             return str(value)
         case _:
-            raise ValueError(f"a {'list in a list' if isinstance(value, list) else 'JSON object'} is no text")
+            raise ValueError(
+                f"a {'list in a list' if isinstance(value, list) else 'JSON object'} is no text"
+            )

@@ -62,8 +62,9 @@ class UrlShard:
     """Some usable rows of the table."""
 
     number: int
-    # url, caption, split: string, row: int64; split is "train", "held_out" or "" (by key). With further caption
-    # columns also more_captions: string, a JSON list with the caption of each, null where it has none of use
+    # url, caption, split: string, row: int64; split is "train", "held_out" or "" (by key). With
+    # further caption columns also more_captions: string, a JSON list with the caption of each, null
+    # where it has none of use
     pairs: pa.Table
 
     @property
@@ -105,8 +106,8 @@ class UrlTable:
     def shards(self, shard_size: int, account: RowCounts | None = None) -> Iterator[UrlShard]:
         """Usable rows in table order, `shard_size` at a time; the same ones each time.
 
-        `account` is filled meanwhile, and complete at the end. Of rows with the same URL the first usable one
-        wins. Raises UrlTableError where a file breaks off, or no row at all can be used.
+        `account` is filled meanwhile, and complete at the end. Of rows with the same URL the first
+        usable one wins. Raises UrlTableError where a file breaks off, or no row at all can be used.
         """
         account = RowCounts() if account is None else account
         number, parts, waiting = 0, list[pa.RecordBatch](), 0
@@ -174,7 +175,8 @@ class UrlTable:
 def open_url_table(
     source: str, columns: TableColumns, limit: int | None = None, rules: RowRules | None = None
 ) -> UrlTable:
-    """Find a table by path, folder, fsspec URL or the name "shapes"; check its columns and first rows.
+    """Find a table by path, folder, fsspec URL or the name "shapes"; check its columns and first
+    rows.
 
     Raises UrlTableError.
     """
@@ -186,14 +188,17 @@ def open_url_table(
             except UrlTableError as error:
                 if len(files) == 1:
                     raise
-                raise UrlTableError(f"{error}; if it is no part of the table, take it out of {source}") from error
+                raise UrlTableError(
+                    f"{error}; if it is no part of the table, take it out of {source}"
+                ) from error
         if not any(_has_rows(file, columns) for file in files):
             raise UrlTableError(f"URL table {source} has columns but no rows")
     return UrlTable(source, columns, limit, rules or RowRules())
 
 
 def url_table_digest(source: str) -> str:
-    """SHA-256 of a table's content: of its files' bytes in order of their names, or of the built-in table's rows."""
+    """SHA-256 of a table's content: of its files' bytes in order of their names, or of the built-in
+    table's rows."""
     if source == shapes.NAME:
         rows = zip(*shapes.url_table().values(), strict=True)
         return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
@@ -205,11 +210,14 @@ def url_table_digest(source: str) -> str:
 
 
 def count_rows(source: str, columns: TableColumns) -> int:
-    """Rows of a table, usable or not: of Parquet from its footers, of others by reading. Raises UrlTableError."""
+    """Rows of a table, usable or not: of Parquet from its footers, of others by reading. Raises
+    UrlTableError."""
     if source == shapes.NAME:
         return shapes.TRAIN_IMAGES + shapes.HELD_OUT_IMAGES
     return sum(
-        rows if (rows := rows_by_footer(file)) is not None else sum(batch.size for batch in read_batches(file, columns))
+        rows
+        if (rows := rows_by_footer(file)) is not None
+        else sum(batch.size for batch in read_batches(file, columns))
         for file in _find(source, columns)
     )
 
@@ -221,8 +229,8 @@ def rows_known(source: str) -> int | None:
 
 
 def _find(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
-    """The files of a table, with `columns` less those that hold metadata; where a known table is missing, the error
-    says where it comes from."""
+    """The files of a table, with `columns` less those that hold metadata; where a known table is
+    missing, the error says where it comes from."""
     try:
         files = table_files(source)
     except TableMissing as error:
@@ -250,7 +258,8 @@ def _shifted(batch: RowBatch, first: int) -> RowBatch:
         return batch
     numbers = pa.array(batch.rows["row"].to_numpy() + first)
     return RowBatch(
-        batch.rows.set_column(3, "row", numbers), tuple(BadRow(bad.row + first, bad.text) for bad in batch.bad)
+        batch.rows.set_column(3, "row", numbers),
+        tuple(BadRow(bad.row + first, bad.text) for bad in batch.bad),
     )
 
 

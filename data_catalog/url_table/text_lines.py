@@ -1,4 +1,5 @@
-"""The lines of a text file of any size, some at a time and in bounded memory. Knows nothing of what they say."""
+"""The lines of a text file of any size, some at a time and in bounded memory. Knows nothing of what
+they say."""
 
 from __future__ import annotations
 
@@ -18,14 +19,16 @@ _MARKS = {  # byte order marks; that of UTF-32 begins with that of UTF-16
 
 
 class Lines(NamedTuple):
-    """Whole lines, each with its end as it is in the file; or the beginning of one that is too long to be read."""
+    """Whole lines, each with its end as it is in the file; or the beginning of one that is too long
+    to be read."""
 
     lines: list[str]
     cut: bool = False
 
 
 def read_lines(stream: IO[bytes], block_bytes: int, longest: int = LONGEST_LINE) -> Iterator[Lines]:
-    r"""All lines, about `block_bytes` at a time. They end with \n, \r or \r\n, as Python's files do.
+    r"""All lines, about `block_bytes` at a time. They end with \n, \r or \r\n, as Python's files
+    do.
 
     Memory is bounded by the block and the longest line.
     """
@@ -50,7 +53,8 @@ def read_lines(stream: IO[bytes], block_bytes: int, longest: int = LONGEST_LINE)
 
 
 def _decoded(stream: IO[bytes], block_bytes: int) -> Iterator[str]:
-    """Text in UTF-8, or UTF-16 and UTF-32 as editors save them; a byte that does not fit becomes U+FFFD."""
+    """Text in UTF-8, or UTF-16 and UTF-32 as editors save them; a byte that does not fit becomes
+    U+FFFD."""
     head = b""
     while len(head) < 4 and (more := stream.read(4 - len(head))):
         head += more

@@ -1,4 +1,5 @@
-"""The command line: all commands, and how each ends. Commands import what is slow (Prefect, MLflow, torch) inside."""
+"""The command line: all commands, and how each ends. Commands import what is slow (Prefect, MLflow,
+torch) inside."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ from pipeline.compute.resource_limits import raise_descriptor_limit
 app = App(
     name="tld",
     help="From a list of image URLs to a text-to-image model.\n\n"
-    "Start with: tld run conf/tiny.yaml. It draws, downloads and encodes a small data set, trains on it and "
+    "Start with: tld run conf/tiny.yaml. It draws, downloads and encodes a small data set, trains "
+    "on it and "
     "shows samples. Each stage can be rerun alone; what is fresh is not computed again. "
     "A run that was stopped goes on with the same command.",
     version_flags=[],
@@ -64,15 +66,19 @@ app.command(catalog)
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command of the command line, or of these words.
 
-    Exits with 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when stopped by Ctrl-C or
-    SIGTERM, or when whoever read the output has left.
+    Exits with 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when
+    stopped by Ctrl-C or SIGTERM, or when whoever read the output has left.
     """
     signal.signal(signal.SIGTERM, _stop)
     raise_descriptor_limit()
     fit_streams()
     logging.raiseExceptions = False  # a log that no server takes is no news to a user
     try:
-        app(with_home(sys.argv[1:] if words is None else words), exit_on_error=False, print_error=True)
+        app(
+            with_home(sys.argv[1:] if words is None else words),
+            exit_on_error=False,
+            print_error=True,
+        )
         if sys.stdout:
             sys.stdout.flush()
     except CycloptsError:
@@ -103,7 +109,8 @@ def _stop(_signal: int, _frame: object) -> None:
 def _explain(error: Exception) -> int:
     """Print what a person needs of an error; the exit code.
 
-    An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a stage that failed.
+    An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a
+    stage that failed.
     """
     from data_catalog.redaction import redact_credentials
     from flows.terminal.errors import external_cause, unusable_path

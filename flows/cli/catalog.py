@@ -16,7 +16,9 @@ from flows.cli.servers import with_prefect
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
 
-catalog = App(name="catalog", help="Known data sets; and what became of the rows and files of a run.")
+catalog = App(
+    name="catalog", help="Known data sets; and what became of the rows and files of a run."
+)
 
 
 @catalog.command(name="list")
@@ -48,11 +50,14 @@ def dropped(
     config: Config,
     *overrides: Overrides,
     reason: Annotated[str, Parameter(help="Only rows whose reason holds this text.")] = "",
-    out: Annotated[Path | None, Parameter(help="A csv file to write instead of the terminal.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="A csv file to write instead of the terminal.")
+    ] = None,
 ) -> None:
     """Every row of the URL table that is not among the encodings, with its reason, as csv.
 
-    Control characters are spelled out, and a cell that a spreadsheet would compute begins with an apostrophe.
+    Control characters are spelled out, and a cell that a spreadsheet would compute begins with an
+    apostrophe.
     """
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows
@@ -99,7 +104,8 @@ def verify(
         console.print(f"damaged: {damage.path} {damage.problem}")
     evict = f", {found.released} let go on purpose" if found.released else ""
     console.print(
-        f"{found.files} files, {found.bytes / 1e6:.1f} MB, of {', '.join(found.outputs) or 'no readable stage'}: "
+        f"{found.files} files, {found.bytes / 1e6:.1f} MB, of "
+        f"{', '.join(found.outputs) or 'no readable stage'}: "
         f"{len(found.damages)} damaged{evict}",
     )
     if not found.damages:
@@ -118,7 +124,11 @@ def verify(
         text_to_image(settings, until=found.last_damaged_stage or "download")
     after = outputs.verify(settings)
     for stage in outputs.changed_stages(found, after):
-        console.print(f"{stage} was made again with other content than before: what depends on it is stale")
+        console.print(
+            f"{stage} was made again with other content than before: what depends on it is stale"
+        )
     if after.damages:
-        raise StageFailed(f"{len(after.damages)} files are still damaged, first {after.damages[0].path}")
+        raise StageFailed(
+            f"{len(after.damages)} files are still damaged, first {after.damages[0].path}"
+        )
     console.print("repaired: every file is what its stage made")

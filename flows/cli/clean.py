@@ -1,4 +1,5 @@
-"""`tld clean`: what no resumed run uses goes to the trash of the workspace, comes back from there, or goes for good."""
+"""`tld clean`: what no resumed run uses goes to the trash of the workspace, comes back from there,
+or goes for good."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def clean(
         Parameter(
             negative="",
             help="Also outputs that this run does not use: downloads, encodings, models and reports of all other "
-            "runs in this workspace, which may have taken days. Kept are models that have an alias in MLflow, "
+            "runs in this workspace, which may have taken days. Kept are models that have an alias "
+            "in MLflow, "
             "as the champion has, with what they were made from.",
         ),
     ] = False,
@@ -43,9 +45,14 @@ def clean(
         ),
     ] = (),
     yes: Annotated[
-        bool, Parameter(negative="", help="Move it to the trash. Without this nothing is moved or deleted.")
+        bool,
+        Parameter(
+            negative="", help="Move it to the trash. Without this nothing is moved or deleted."
+        ),
     ] = False,
-    undo: Annotated[bool, Parameter(negative="", help="Put back what was moved to the trash last.")] = False,
+    undo: Annotated[
+        bool, Parameter(negative="", help="Put back what was moved to the trash last.")
+    ] = False,
     empty_trash: Annotated[
         bool,
         Parameter(
@@ -57,16 +64,18 @@ def clean(
 ) -> None:
     """Make room in a workspace. Without options: only what can be lost at no cost.
 
-    That is: checkpoints of finished trainings, of whatever settings (they are needed again only where the model file
-    is damaged later), and files that a killed process left half written. Interrupted work from which a run could go on
-    stays. What goes is moved to the folder `trash` of the workspace: --undo brings it back, and --empty-trash --yes
-    makes the room.
+    That is: checkpoints of finished trainings, of whatever settings (they are needed again only
+    where the model file is damaged later), and files that a killed process left half written.
+    Interrupted work from which a run could go on stays. What goes is moved to the folder `trash` of
+    the workspace: --undo brings it back, and --empty-trash --yes makes the room.
     """
     from data_catalog.storage.object_store import is_url
 
     configs = [load(config, overrides), *_runs_to_keep(keep)]
     root = configs[0].folder
-    if elsewhere := {str(other.folder) for other in configs if other.folder.resolve() != root.resolve()}:
+    if elsewhere := {
+        str(other.folder) for other in configs if other.folder.resolve() != root.resolve()
+    }:
         raise UserError(f"--keep: {', '.join(elsewhere)} is another workspace than {root}")
     if undo and (yes or empty_trash or other_settings):
         raise UserError("--undo stands alone: it puts back what was moved last")
@@ -78,7 +87,8 @@ def clean(
         _empty_trash(root, yes, again)
     elif yes and stored_away and not empty_trash:
         raise UserError(
-            f"{configs[0].root} is in object storage, which has no trash: --yes --empty-trash deletes for good"
+            f"{configs[0].root} is in object storage, which has no trash: --yes --empty-trash "
+            "deletes for good"
         )
     else:
         again += "--other-settings " if other_settings else ""
@@ -98,8 +108,10 @@ def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, again: str) ->
     waste = find_unneeded(configs, others, champions)
     if unknown := _models_of_another_mlflow(waste, client):
         console.print(
-            f"models {', '.join(sorted(name[:12] for name in unknown))} are kept, with what they were made from: the "
-            f"MLflow at hand does not know their runs, so it cannot say whether one is the champion; set "
+            f"models {', '.join(sorted(name[:12] for name in unknown))} are kept, with what they "
+            "were made from: the "
+            "MLflow at hand does not know their runs, so it cannot say whether one is the "
+            "champion; set "
             "MLFLOW_TRACKING_URI to the one that recorded them\n"
         )
         waste = find_unneeded(configs, others, champions | unknown)
@@ -146,7 +158,9 @@ def _empty_trash(root: Path, yes: bool, again: str) -> None:
 
     megabytes = f"{bytes_in_trash(root) / 1e6:,.1f} MB"
     if not yes:
-        console.print(f"{megabytes} in the trash would be deleted for good: {again}--empty-trash --yes")
+        console.print(
+            f"{megabytes} in the trash would be deleted for good: {again}--empty-trash --yes"
+        )
         return
     empty_trash(root)
     console.print(f"{megabytes} freed")
@@ -158,12 +172,15 @@ def _runs_to_keep(keep: Sequence[str]) -> list[RunConfig]:
 
 
 def _registry(settings: RunConfig) -> MlflowClient | None:
-    """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises UserError or
-    RecordUnusable where it cannot be opened."""
+    """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises
+    UserError or RecordUnusable where it cannot be opened."""
     from data_catalog.storage.workspace import Workspace
     from flows.tracking.store import client_to_read
 
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Workspace(settings.folder).mlflow_database.exists():
+    if (
+        not os.environ.get("MLFLOW_TRACKING_URI")
+        and not Workspace(settings.folder).mlflow_database.exists()
+    ):
         return None
     return client_to_read(settings.folder)
 
@@ -181,22 +198,27 @@ def _champions(client: MlflowClient, settings: RunConfig) -> frozenset[str]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         why = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"--other-settings: MLflow at {tracking_uri(settings.folder)} does not say which model is the champion, "
+            f"--other-settings: MLflow at {tracking_uri(settings.folder)} does not say which model "
+            "is the champion, "
             f"so that no output is deleted ({why}); make it answer, or leave this option out"
         ) from error
 
 
-def _models_of_another_mlflow(waste: Sequence[UnneededFile], client: MlflowClient | None) -> frozenset[str]:
+def _models_of_another_mlflow(
+    waste: Sequence[UnneededFile], client: MlflowClient | None
+) -> frozenset[str]:
     """Fingerprints of models whose training was recorded, but not in this MLflow."""
     models = [item.manifest for item in waste if item.manifest and item.manifest.stage == "train"]
     return frozenset(
-        model.fingerprint for model in models if model.made_by and not (client and _experiment(client, model.made_by))
+        model.fingerprint
+        for model in models
+        if model.made_by and not (client and _experiment(client, model.made_by))
     )
 
 
 def _line(item: UnneededFile, reason: str | None, root: Path, client: MlflowClient | None) -> str:
-    """One thing that can go: its size, its place, of a finished output who made it, when and in what time, and why it
-    can go, or the reason why it stays."""
+    """One thing that can go: its size, its place, of a finished output who made it, when and in
+    what time, and why it can go, or the reason why it stays."""
     about = ""
     if made := item.manifest:
         about = f"{_run_name(made, client)}, {made.made_at[:16]}, took {_duration(made.seconds)}: "
@@ -205,13 +227,15 @@ def _line(item: UnneededFile, reason: str | None, root: Path, client: MlflowClie
 
 
 def _run_name(made: Manifest, client: MlflowClient | None) -> str:
-    """Name of the run that made an output; manifests of earlier versions do not tell, but MLflow may."""
+    """Name of the run that made an output; manifests of earlier versions do not tell, but MLflow
+    may."""
     known = _experiment(client, made.made_by) if client and made.made_by and not made.name else ""
     return made.name or known or "a run of unknown name"
 
 
 def _experiment(client: MlflowClient, run_id: str) -> str:
-    """Name of the experiment of a run, which is that of its config; "" where MLflow does not know the run."""
+    """Name of the experiment of a run, which is that of its config; "" where MLflow does not know
+    the run."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -224,4 +248,10 @@ def _experiment(client: MlflowClient, run_id: str) -> str:
 
 def _duration(seconds: float) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return (
+        f"{hours} h {minutes:02d} min"
+        if hours
+        else f"{minutes} min"
+        if minutes
+        else f"{seconds:.0f} s"
+    )

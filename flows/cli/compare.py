@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.evaluate.compare import Row
 
-_RunText = Annotated[str, Parameter(help="What you type after `tld run`, in quotes: 'conf/tiny.yaml train.lr=5e-4'.")]
+_RunText = Annotated[
+    str, Parameter(help="What you type after `tld run`, in quotes: 'conf/tiny.yaml train.lr=5e-4'.")
+]
 
 
 def compare(
@@ -29,9 +31,12 @@ def compare(
     prompts: Annotated[
         int | None, Parameter(help="How many held-out captions; evaluate.prompts of A without it.")
     ] = None,
-    out: Annotated[Path | None, Parameter(help="Folder to write into; one in the workspace of A without it.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Folder to write into; one in the workspace of A without it.")
+    ] = None,
 ) -> None:
-    """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences are, settings."""
+    """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences
+    are, settings."""
     if prompts is not None and prompts < 2:
         raise UserError(f"--prompts must be at least 2, got {prompts}")
     if out is not None and (problems := folder_problems(out, with_parents=True)):
@@ -60,7 +65,9 @@ def compare(
     )
 
 
-_Trained = tuple[str, "RunConfig", "Manifest", "Manifest"]  # as it was typed, settings, encodings, model
+_Trained = tuple[
+    str, "RunConfig", "Manifest", "Manifest"
+]  # as it was typed, settings, encodings, model
 
 
 def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
@@ -88,7 +95,9 @@ def _find(text: str, overrides: Sequence[str]) -> _Trained:
     statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     if not encodings or not model:
-        raise UserError(f"no trained model for these settings; make it with\n  tld run {name} --until train")
+        raise UserError(
+            f"no trained model for these settings; make it with\n  tld run {name} --until train"
+        )
     return name, config, encodings, model
 
 

@@ -10,4 +10,9 @@ def show_config(config: Config, *overrides: Overrides) -> None:
     """Print the resolved run, every setting with its value, and stop."""
     import yaml
 
-    print(yaml.safe_dump(load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+    print(
+        yaml.safe_dump(
+            load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ),
+        end="",
+    )

@@ -1,4 +1,5 @@
-"""`tld import-checkpoint` and `tld export-checkpoint`: models of the published project become ours, and go back."""
+"""`tld import-checkpoint` and `tld export-checkpoint`: models of the published project become ours,
+and go back."""
 
 from __future__ import annotations
 
@@ -16,34 +17,48 @@ if TYPE_CHECKING:
     from tld_model.config import DenoiserConfig
 
 _LAYOUTS = (
-    "Generation of the original code: 'main', or 'legacy' (its old weights: 4 heads in cross-attention, "
+    "Generation of the original code: 'main', or 'legacy' (its old weights: 4 heads in "
+    "cross-attention, "
     "norms after the residual sum)."
 )
 
 
 def import_checkpoint(
-    file: Annotated[Path, Parameter(help="A .pth file of apapiu/transformer_latent_diffusion. Nothing in it is run.")],
+    file: Annotated[
+        Path,
+        Parameter(help="A .pth file of apapiu/transformer_latent_diffusion. Nothing in it is run."),
+    ],
     *,
     out: Annotated[Path, Parameter(help="Folder in which denoiser.safetensors is to be written.")],
     layout: Annotated[
         Literal["main", "legacy"] | None,
-        Parameter(help=f"{_LAYOUTS} Without it both are tried on nearly clean latents, which a trained model repeats."),
+        Parameter(
+            help=f"{_LAYOUTS} Without it both are tried on nearly clean latents, which a trained model repeats."
+        ),
     ] = None,
     latent_divisor: Annotated[
-        float, Parameter(help="What raw latents were divided by in its training: scaling_factor of its config.")
+        float,
+        Parameter(
+            help="What raw latents were divided by in its training: scaling_factor of its config."
+        ),
     ] = 8.0,
     vae: Annotated[
-        str | None, Parameter(help="Autoencoder it was trained with, to be recorded: sampling refuses any other.")
+        str | None,
+        Parameter(
+            help="Autoencoder it was trained with, to be recorded: sampling refuses any other."
+        ),
     ] = None,
-    clip: Annotated[str | None, Parameter(help="CLIP it was trained with, to be recorded: as --vae.")] = None,
+    clip: Annotated[
+        str | None, Parameter(help="CLIP it was trained with, to be recorded: as --vae.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint of the published project into ours.
 
     The sizes are read from the weights. Draw with it:
     tld sample conf/tld-100m.yaml "a prompt" --model DIR --guidance 6
 
-    The published models belong to the VAE madebyollin/sdxl-vae-fp16-fix and to CLIP openai/clip-vit-large-patch14,
-    which are the defaults of encode.vae and encode.clip.
+    The published models belong to the VAE madebyollin/sdxl-vae-fp16-fix and to CLIP
+    openai/clip-vit-large-patch14, which are the defaults of encode.vae and encode.clip.
     """
     from data_catalog.model_files import MODEL_FILE
 
@@ -59,30 +74,41 @@ def import_checkpoint(
     encoders |= {f"{kind}_identity": encoder_identity(name) for kind, name in encoders.items()}
     out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
-        save_denoiser(unfinished, published.weights, published.config, encoders, latent_scaling=1 / latent_divisor)
+        save_denoiser(
+            unfinished,
+            published.weights,
+            published.config,
+            encoders,
+            latent_scaling=1 / latent_divisor,
+        )
     console.print(
         f"layout     {published.layout}: {published.reason}\n"
         f"model      {_sizes(published.config)}\n"
         f"latents    raw latents / {latent_divisor:g}, recorded\n"
-        f"encoders   {', '.join(encoders[kind] for kind in ('vae', 'clip') if kind in encoders) or 'not recorded'}\n"
+        "encoders   "
+        f"{', '.join(encoders[kind] for kind in ('vae', 'clip') if kind in encoders) or 'not recorded'}\n"
         f"written    {path}",
     )
 
 
 def export_checkpoint(
-    checkpoint: Annotated[Path, Parameter(help="A denoiser.safetensors of ours, or the folder that holds one.")],
+    checkpoint: Annotated[
+        Path, Parameter(help="A denoiser.safetensors of ours, or the folder that holds one.")
+    ],
     *,
     layout: Annotated[Literal["main", "legacy"], Parameter(help=_LAYOUTS)],
     out: Annotated[Path, Parameter(help="The .pth file to write.")],
 ) -> None:
     """Turn a model of ours into a checkpoint of the published project, which its Denoiser loads.
 
-    Models trained with the default architecture are of layout main. What the layout does not know (QK-norm, token-level
-    text, …) is refused by name.
+    Models trained with the default architecture are of layout main. What the layout does not know
+    (QK-norm, token-level text, …) is refused by name.
     """
     from data_catalog.model_files import model_file
 
-    problems = file_problems(out) or ([f"--out: {out} exists; remove it or choose another"] if out.exists() else [])
+    problems = file_problems(out) or (
+        [f"--out: {out} exists; remove it or choose another"] if out.exists() else []
+    )
     if problems:
         raise UserError("\n".join(problems))
 
@@ -106,7 +132,11 @@ def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -
     """Raise UserError, all problems at once, where an import cannot work."""
     from tld_model.encoders.config_files import encoder_problem
 
-    problems = [f"--{kind}: {problem}" for kind, name in encoders.items() if (problem := encoder_problem(name))]
+    problems = [
+        f"--{kind}: {problem}"
+        for kind, name in encoders.items()
+        if (problem := encoder_problem(name))
+    ]
     if place := folder_problems(path.parent, with_parents=True):
         problems += place
     elif path.exists():
@@ -114,11 +144,14 @@ def _check_import(path: Path, latent_divisor: float, encoders: dict[str, str]) -
     if not 1e-6 <= latent_divisor <= 1e6:
         problems.append(f"--latent-divisor: must be from 1e-06 to 1e+06, got {latent_divisor:g}")
     if problems:
-        raise UserError("this import cannot work:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise UserError(
+            "this import cannot work:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
 
 
 def _sizes(config: DenoiserConfig) -> str:
     return (
-        f"{config.layers} layers of width {config.width}, latents [{config.latent_channels}, {config.latent_size}, "
+        f"{config.layers} layers of width {config.width}, latents [{config.latent_channels}, "
+        f"{config.latent_size}, "
         f"{config.latent_size}] in patches of {config.patch_size}, text {config.text_dim}"
     )

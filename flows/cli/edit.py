@@ -32,9 +32,14 @@ if TYPE_CHECKING:
 _SIDES = ("left", "right", "top", "bottom")
 MOST_OVERLAP = 4096  # pixels; the model's size bounds it closer
 _MOST_ADDED = 4096  # pixels at a side
-Picture = Annotated[Path, Parameter(help="A picture file; cropped and resized to the square that the model draws.")]
+Picture = Annotated[
+    Path, Parameter(help="A picture file; cropped and resized to the square that the model draws.")
+]
 Overlap = Annotated[
-    int | None, Parameter(help="Pixels that a window shares with what is there; 3/8 of the model's size without it.")
+    int | None,
+    Parameter(
+        help="Pixels that a window shares with what is there; 3/8 of the model's size without it."
+    ),
 ]
 
 
@@ -50,7 +55,10 @@ def edit(
         ),
     ] = None,
     outpaint: Annotated[
-        str | None, Parameter(help="Paint on at these sides by so many of the model's pixels: left=32,right=32")
+        str | None,
+        Parameter(
+            help="Paint on at these sides by so many of the model's pixels: left=32,right=32"
+        ),
     ] = None,
     strength: Annotated[
         float | None,
@@ -63,9 +71,11 @@ def edit(
     out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("edit.png"),
     drawing: Drawing = AS_USUAL,
 ) -> None:
-    """Change a picture: all of it; or what a mask says, the rest staying as it is; or paint on at its sides.
+    """Change a picture: all of it; or what a mask says, the rest staying as it is; or paint on at
+    its sides.
 
-    Any model can; one trained with model.inpainting=true is told of the part that stays besides. For example:
+    Any model can; one trained with model.inpainting=true is told of the part that stays besides.
+    For example:
 
     tld edit conf/tiny.yaml star.png "a large green star in the top left on a blue background" --strength 0.6
 
@@ -84,7 +94,10 @@ def edit(
     if strength is not None and not 0 < strength <= 1:
         problems.append(f"--strength must be above 0 and at most 1, got {strength:g}")
     if outpaint is not None and (mask is not None or strength is not None):
-        problems.append("--outpaint goes with neither --mask nor --strength: what is there stays, what is added is new")
+        problems.append(
+            "--outpaint goes with neither --mask nor --strength: what is there stays, what is "
+            "added is new"
+        )
     if outpaint is None and overlap is not None:
         problems.append("--overlap is of --outpaint")
     refuse(problems)
@@ -106,7 +119,9 @@ def edit(
         console.print(given.fitting)
     how = drawing.sampling(settings), drawing.negative
     if sides and given.paint is not None:
-        raise UserError(f"{picture} is transparent in places: first paint those, without --outpaint")
+        raise UserError(
+            f"{picture} is transparent in places: first paint those, without --outpaint"
+        )
     if sides:
         overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
         grown = paint_on(generate, prompt, given.pixels, Border(**sides), overlap, seed, *how)
@@ -117,7 +132,13 @@ def edit(
     else:
         strength = strength or USUAL_STRENGTH
         drawn = image_to_image(generate, [prompt], given.pixels, strength, [seed], *how)[0]
-    told = {"command": "edit", "prompt": prompt, "seed": seed, "picture": file_told(picture), "mask": file_told(mask)}
+    told = {
+        "command": "edit",
+        "prompt": prompt,
+        "seed": seed,
+        "picture": file_told(picture),
+        "mask": file_told(mask),
+    }
     told |= {"outpaint": sides, "overlap": overlap, "strength": strength}
     write_image(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
     console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}")
@@ -145,9 +166,14 @@ def _sides(text: str) -> tuple[dict[str, int], list[str]]:
     for part in text.split(","):
         side, equals, pixels = part.strip().partition("=")
         if side not in _SIDES or not equals or not pixels.isdecimal() or side in sides:
-            return {}, [f"--outpaint: {part!r} is not a side and its pixels; like left=32,right=32,top=16,bottom=16"]
+            return {}, [
+                f"--outpaint: {part!r} is not a side and its pixels; like "
+                "left=32,right=32,top=16,bottom=16"
+            ]
         sides[side] = int(pixels)
-    problems = bound_problems(*(Bounds(f"--outpaint: {side}", sides[side], 0, _MOST_ADDED) for side in sides))
+    problems = bound_problems(
+        *(Bounds(f"--outpaint: {side}", sides[side], 0, _MOST_ADDED) for side in sides)
+    )
     if not any(sides.values()):
         problems.append("--outpaint: 0 pixels at every side leave the picture as it is")
     return sides, problems

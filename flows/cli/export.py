@@ -26,13 +26,16 @@ def export(
     config: Config,
     *overrides: Overrides,
     out: Annotated[Path, Parameter(help="Folder to write; an earlier export there is replaced.")],
-    to: Annotated[Literal["diffusers"], Parameter(name="--format", help="The library.")] = "diffusers",
+    to: Annotated[
+        Literal["diffusers"], Parameter(name="--format", help="The library.")
+    ] = "diffusers",
     model: Model = None,
 ) -> None:
-    """Write the trained model as a folder that loads without this project, with its model card as README.md.
+    """Write the trained model as a folder that loads without this project, with its model card as
+    README.md.
 
-    Format diffusers: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True) loads it. The same seed gives
-    the same pictures as here, up to rounding.
+    Format diffusers: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True) loads it. The
+    same seed gives the same pictures as here, up to rounding.
     """
     settings = load(config, overrides)
     if problems := folder_problems(out):
@@ -44,7 +47,11 @@ def export(
     try:
         check_target(out)
         generate = which.load("cpu")
-        card = _card_of_weights(which, generate) if model else _card_of_run(config, overrides, settings)
+        card = (
+            _card_of_weights(which, generate)
+            if model
+            else _card_of_run(config, overrides, settings)
+        )
         prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the picture shows"
         export_diffusers(generate, settings.evaluate, card, prompt, out)
     except ExportError as error:
@@ -59,12 +66,16 @@ def export(
     )
 
 
-def _card_of_run(config: Path, overrides: Sequence[str], settings: RunConfig) -> Callable[[Usage], str]:
+def _card_of_run(
+    config: Path, overrides: Sequence[str], settings: RunConfig
+) -> Callable[[Usage], str]:
     from pipeline.export.model_card import model_card
 
     encodings, trained, report = trained_run(config, overrides, settings)
     source = settings.download.known_source
-    return lambda usage: model_card(encodings, trained, report, settings.name, source=source, usage=usage)
+    return lambda usage: model_card(
+        encodings, trained, report, settings.name, source=source, usage=usage
+    )
 
 
 def _card_of_weights(which: ModelSource, generate: ImageGenerator) -> Callable[[Usage], str]:

@@ -1,4 +1,5 @@
-"""What the commands share that draw from more than a prompt: how to sample, with which model, into which file."""
+"""What the commands share that draw from more than a prompt: how to sample, with which model, into
+which file."""
 
 from __future__ import annotations
 
@@ -31,8 +32,12 @@ class Bounds:
 class DrawingOptions:
     """How to sample, and with which model."""
 
-    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = None
-    guidance: Annotated[float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")] = None
+    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = (
+        None
+    )
+    guidance: Annotated[
+        float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")
+    ] = None
     solver: Annotated[SolverName | None, Parameter(help="evaluate.solver without it.")] = None
     negative: Annotated[str, Parameter(help="A prompt that guidance leads away from.")] = ""
     model: Model = None
@@ -49,14 +54,20 @@ class DrawingOptions:
     def problems(self) -> list[str]:
         """What is out of bounds."""
         return bound_problems(
-            Bounds("--steps", self.steps, 1, MOST_STEPS), Bounds("--guidance", self.guidance, 1, MOST_GUIDANCE)
+            Bounds("--steps", self.steps, 1, MOST_STEPS),
+            Bounds("--guidance", self.guidance, 1, MOST_GUIDANCE),
         )
 
     def told(self, settings: RunConfig, chosen: ModelSource) -> dict[str, Any]:
-        """For the settings in a PNG, which may go to strangers: the model by its digest, not its path."""
+        """For the settings in a PNG, which may go to strangers: the model by its digest, not its
+        path."""
         from data_catalog.storage.digests import file_digest
 
-        return {**asdict(self.sampling(settings)), "negative": self.negative, "model": file_digest(chosen.denoiser)}
+        return {
+            **asdict(self.sampling(settings)),
+            "negative": self.negative,
+            "model": file_digest(chosen.denoiser),
+        }
 
 
 AS_USUAL = DrawingOptions()
@@ -79,7 +90,11 @@ def bound_problems(*options: Bounds) -> list[str]:
 
 def prompt_problems(prompts: Sequence[str]) -> list[str]:
     """What keeps prompts from being drawn."""
-    return [] if all(prompt.strip() for prompt in prompts) else ["a prompt is empty; say what the picture should show"]
+    return (
+        []
+        if all(prompt.strip() for prompt in prompts)
+        else ["a prompt is empty; say what the picture should show"]
+    )
 
 
 def lacking_files(*paths: Path | None) -> list[str]:

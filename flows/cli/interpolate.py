@@ -29,17 +29,24 @@ def interpolate(
     config: Config,
     prompt: Annotated[str, Parameter(help="What the first picture shows.")],
     *words: Annotated[
-        str, Parameter(help="What the last picture shows; and settings to change, as section.key=value.")
+        str,
+        Parameter(
+            help="What the last picture shows; and settings to change, as section.key=value."
+        ),
     ],
     seed: Annotated[int, Parameter(help="Of the first picture's noise.")] = 0,
-    to_seed: Annotated[int | None, Parameter(help="Of the last picture's noise; the same without it.")] = None,
+    to_seed: Annotated[
+        int | None, Parameter(help="Of the last picture's noise; the same without it.")
+    ] = None,
     frames: Annotated[
         int | None,
-        Parameter(help=f"Pictures, both ends among them; {_STRIP} in a strip, {_ANIMATION} in an animation."),
+        Parameter(
+            help=f"Pictures, both ends among them; {_STRIP} in a strip, {_ANIMATION} in an animation."
+        ),
     ] = None,
-    out: Annotated[Path, Parameter(help="File to write: .png is a strip; .gif and .mp4 go there and back.")] = Path(
-        "interpolation.png"
-    ),
+    out: Annotated[
+        Path, Parameter(help="File to write: .png is a strip; .gif and .mp4 go there and back.")
+    ] = Path("interpolation.png"),
     drawing: Drawing = AS_USUAL,
 ) -> None:
     """Draw pictures on the way from one prompt to another, from one seed to another, or both.
@@ -51,16 +58,27 @@ def interpolate(
 
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
-    frames = frames if frames is not None else (_STRIP if out.suffix.lower() == ".png" else _ANIMATION)
-    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png", ".gif", ".mp4"])]
+    frames = (
+        frames if frames is not None else (_STRIP if out.suffix.lower() == ".png" else _ANIMATION)
+    )
+    problems = [
+        *drawing.problems(),
+        *prompt_problems(prompts),
+        *file_problems(out, [".png", ".gif", ".mp4"]),
+    ]
     if len(prompts) > 2:
         problems.append(
-            f"there are {len(prompts)} prompts: {', '.join(map(repr, prompts))}; give one or two, in quotes"
+            f"there are {len(prompts)} prompts: {', '.join(map(repr, prompts))}; give one or two, "
+            "in quotes"
         )
     if len(set(prompts)) == 1 and to_seed in (None, seed):
-        problems.append("both ends are the same picture; give a second prompt, or another --to-seed")
+        problems.append(
+            "both ends are the same picture; give a second prompt, or another --to-seed"
+        )
     problems += bound_problems(
-        Bounds("--frames", frames, 2, MOST_IMAGES), seed_bounds("--seed", seed), seed_bounds("--to-seed", to_seed)
+        Bounds("--frames", frames, 2, MOST_IMAGES),
+        seed_bounds("--seed", seed),
+        seed_bounds("--to-seed", to_seed),
     )
     refuse(problems)
     settings = load(config, overrides)

@@ -1,4 +1,5 @@
-"""Which model a command draws with: the one that a run has trained, or one that is named, on disk or in MLflow."""
+"""Which model a command draws with: the one that a run has trained, or one that is named, on disk
+or in MLflow."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ Model = Annotated[
     str | None,
     Parameter(
         help="Draw with this denoiser.safetensors, or that of this folder, as `tld import-checkpoint` makes it, "
-        "and the encoders of encode.vae and encode.clip; or with a model of MLflow, like models:/tiny@champion, "
-        "models:/tiny/3 or runs:/…, and its own encoders, where they are the shipped ones or those of encode.vae and "
+        "and the encoders of encode.vae and encode.clip; or with a model of MLflow, like "
+        "models:/tiny@champion, "
+        "models:/tiny/3 or runs:/…, and its own encoders, where they are the shipped ones or those "
+        "of encode.vae and "
         "encode.clip. Without it with the model that this run has trained."
     ),
 ]
@@ -33,7 +36,8 @@ Model = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A denoiser's file, the encoders that it works with, and where it is from, for people elsewhere."""
+    """A denoiser's file, the encoders that it works with, and where it is from, for people
+    elsewhere."""
 
     denoiser: Path
     vae: str
@@ -47,12 +51,15 @@ class ModelSource:
         return load_generator(self.denoiser, self.vae, self.clip, device)
 
     def identity(self) -> ModelIdentity:
-        """What tells it apart from other models, without any path of this machine. Reads all its files."""
+        """What tells it apart from other models, without any path of this machine. Reads all its
+        files."""
         from data_catalog.storage.digests import file_digest
         from pipeline.generate.request import ModelIdentity
 
         vae, clip = _encoder(self.vae), _encoder(self.clip)
-        return ModelIdentity(source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip)
+        return ModelIdentity(
+            source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip
+        )
 
 
 def _encoder(name: str) -> Encoder:
@@ -64,23 +71,35 @@ def _encoder(name: str) -> Encoder:
 
 
 def resolve_model(
-    config: Path, overrides: Sequence[str], settings: RunConfig, model: str | None, ema: int | None = None
+    config: Path,
+    overrides: Sequence[str],
+    settings: RunConfig,
+    model: str | None,
+    ema: int | None = None,
 ) -> ModelSource:
-    """The named model, or that of the run; of its averages that of evaluate.ema, or another. Raises UserError
-    where there is none."""
+    """The named model, or that of the run; of its averages that of evaluate.ema, or another. Raises
+    UserError where there is none."""
     if model is None:
         return _of_the_run(config, overrides, settings, ema)
     if ema is not None:
-        raise UserError("--ema chooses among the averages of a run; with --model name the file of one")
-    return _registered(model, settings) if _IN_MLFLOW.match(model) else _named(Path(model), settings)
+        raise UserError(
+            "--ema chooses among the averages of a run; with --model name the file of one"
+        )
+    return (
+        _registered(model, settings) if _IN_MLFLOW.match(model) else _named(Path(model), settings)
+    )
 
 
-def _of_the_run(config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None) -> ModelSource:
+def _of_the_run(
+    config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None
+) -> ModelSource:
     from data_catalog.model_files import average_file
 
     kept, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
     if not 0 <= number < len(kept):
-        raise UserError(f"--ema {number}: there is no such average; train.ema_decay has {len(kept)}, from 0")
+        raise UserError(
+            f"--ema {number}: there is no such average; train.ema_decay has {len(kept)}, from 0"
+        )
     encodings, trained, _ = trained_run(config, overrides, settings)
     encoders, path = encodings.figures["encoders"], trained.file(average_file(number))
     source = f"{settings.name}, {path.parent.name}/{path.name}"
@@ -93,7 +112,10 @@ def _registered(uri: str, settings: RunConfig) -> ModelSource:
     from flows.tracking.store import is_given, open_client
 
     if not is_given(settings.folder) and not Workspace(settings.folder).mlflow_database.exists():
-        raise UserError(f"--model {uri}: no run was recorded in {settings.folder} yet; set root or MLFLOW_TRACKING_URI")
+        raise UserError(
+            f"--model {uri}: no run was recorded in {settings.folder} yet; set root or "
+            "MLFLOW_TRACKING_URI"
+        )
     from mlflow.exceptions import MlflowException
 
     from flows.tracking.registry import registered_files
@@ -107,15 +129,19 @@ def _registered(uri: str, settings: RunConfig) -> ModelSource:
 
 
 def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig) -> None:
-    """Raise UserError where a registry names encoders that are neither shipped nor those of the user's own config:
-    nothing is fetched or opened by a stranger's word."""
+    """Raise UserError where a registry names encoders that are neither shipped nor those of the
+    user's own config: nothing is fetched or opened by a stranger's word."""
     from tld_model.encoders.names import SHIPPED_ENCODERS
 
     own = {"vae": settings.encode.vae, "clip": settings.encode.clip}
-    strange = [kind for kind, name in named.items() if name not in SHIPPED_ENCODERS and name != own[kind]]
+    strange = [
+        kind for kind, name in named.items() if name not in SHIPPED_ENCODERS and name != own[kind]
+    ]
     if strange:
         lines = "".join(f"\n  encode.{kind}={named[kind]!r}" for kind in strange)
-        raise UserError(f"--model {uri} names encoders that this config does not; if you trust them, set{lines}")
+        raise UserError(
+            f"--model {uri} names encoders that this config does not; if you trust them, set{lines}"
+        )
 
 
 def trained_run(

@@ -10,7 +10,8 @@ from data_catalog.storage.files import write_problem
 
 
 def kind_of(path: Path) -> str | None:
-    """What lies at a path, or where its link leads; None for nothing. Raises OSError where that cannot be known."""
+    """What lies at a path, or where its link leads; None for nothing. Raises OSError where that
+    cannot be known."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -35,7 +36,8 @@ def file_problems(out: Path, endings: Sequence[str] = ()) -> list[str]:
 
 
 def folder_problems(out: Path, with_parents: bool = False) -> list[str]:
-    """What keeps a folder from being filled where it is there, or from being made; with those above it if so wanted."""
+    """What keeps a folder from being filled where it is there, or from being made; with those above
+    it if so wanted."""
 
     def problem() -> str | None:
         if kind_of(out):

@@ -31,10 +31,15 @@ def panorama(
     prompt: Annotated[str, Parameter(help="What it shows.")],
     *words: Annotated[
         str,
-        Parameter(help="Prompts of further windows, the last for all that follow; and settings, as section.key=value."),
+        Parameter(
+            help="Prompts of further windows, the last for all that follow; and settings, as section.key=value."
+        ),
     ],
     windows: Annotated[
-        int | None, Parameter(help=f"How many to paint; without it one for each prompt, {_WINDOWS} of a single one.")
+        int | None,
+        Parameter(
+            help=f"How many to paint; without it one for each prompt, {_WINDOWS} of a single one."
+        ),
     ] = None,
     overlap: Overlap = None,
     picture: Annotated[Path | None, Parameter(help="Go on to the right of this picture.")] = None,
@@ -42,16 +47,23 @@ def panorama(
     out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("panorama.png"),
     drawing: Drawing = AS_USUAL,
 ) -> None:
-    """Draw a wide picture: each window holds the part that it shares with the last one and paints on to the right.
+    """Draw a wide picture: each window holds the part that it shares with the last one and paints
+    on to the right.
 
-    For example: tld panorama conf/tiny.yaml "a small red star in the bottom right on a blue background" --windows 6
+    For example: tld panorama conf/tiny.yaml "a small red star in the bottom right on a blue
+    background" --windows 6
     """
     from pipeline.generate.request import MOST_IMAGES
 
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]
     windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
-    problems = [*drawing.problems(), *prompt_problems(prompts), *file_problems(out, [".png"]), *lacking_files(picture)]
+    problems = [
+        *drawing.problems(),
+        *prompt_problems(prompts),
+        *file_problems(out, [".png"]),
+        *lacking_files(picture),
+    ]
     problems += bound_problems(
         Bounds("--windows", windows, 1, MOST_IMAGES),
         Bounds("--overlap", overlap, 1, MOST_OVERLAP),
@@ -78,7 +90,17 @@ def panorama(
     captions = prompts + prompts[-1:] * (windows - len(prompts))
     overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
     start = given.pixels if given else None
-    drawn = last_of(paint_on(generate, captions, overlap, start, seed, drawing.sampling(settings), drawing.negative))
-    told = {"command": "panorama", "prompts": captions, "overlap": overlap, "seed": seed, "picture": file_told(picture)}
+    drawn = last_of(
+        paint_on(
+            generate, captions, overlap, start, seed, drawing.sampling(settings), drawing.negative
+        )
+    )
+    told = {
+        "command": "panorama",
+        "prompts": captions,
+        "overlap": overlap,
+        "seed": seed,
+        "picture": file_told(picture),
+    }
     write_image(Image.fromarray(drawn), told | drawing.told(settings, chosen), out)
     console.print(f"{drawn.shape[1]} x {drawn.shape[0]} pixels: {out}")

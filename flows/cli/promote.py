@@ -20,21 +20,27 @@ if TYPE_CHECKING:
 def promote(
     config: Config,
     *overrides: Overrides,
-    alias: Annotated[str, Parameter(help="What the model is from now on called in MLflow's registry.")] = "champion",
+    alias: Annotated[
+        str, Parameter(help="What the model is from now on called in MLflow's registry.")
+    ] = "champion",
 ) -> None:
-    """Register the trained and evaluated model of this run, and make it the champion, whatever the present one scores.
+    """Register the trained and evaluated model of this run, and make it the champion, whatever the
+    present one scores.
 
-    It is models:/NAME@champion from then on, NAME being that of the run: for `tld sample --model`, and for
-    mlflow.pyfunc.load_model.
+    It is models:/NAME@champion from then on, NAME being that of the run: for `tld sample --model`,
+    and for mlflow.pyfunc.load_model.
     """
     from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
     statuses = stage_statuses(settings)
-    encodings, model, report = (statuses[stage].manifest for stage in ("encode", "train", "evaluate"))
+    encodings, model, report = (
+        statuses[stage].manifest for stage in ("encode", "train", "evaluate")
+    )
     if not encodings or not model or not report:
         raise UserError(
-            f"no evaluated model for these settings; make it with\n  tld run {quote_overrides(config, overrides)}"
+            "no evaluated model for these settings; make it with\n  tld run "
+            f"{quote_overrides(config, overrides)}"
         )
     from flows.tracking.registry import Candidate, champion, mark_decided, register, set_champion
     from flows.tracking.store import NEEDS_NEWER_SERVER, explained, open_store
@@ -45,10 +51,14 @@ def promote(
     client = store.client
     with explained(settings.folder):
         before = champion(client, settings.name, alias)
-        registered = register(client, store.experiment_id, Candidate(settings, encodings, model, report))
+        registered = register(
+            client, store.experiment_id, Candidate(settings, encodings, model, report)
+        )
         mark_decided(client, registered)
         if before and before.version == registered.version:
-            console.print(f"models:/{registered.name}@{alias} is version {registered.version} already")
+            console.print(
+                f"models:/{registered.name}@{alias} is version {registered.version} already"
+            )
             return
         set_champion(client, registered, alias)
     console.print(_table([*([before] if before else []), registered], alias))
@@ -56,11 +66,16 @@ def promote(
 
 
 def _table(versions: Sequence[Registered], alias: str) -> Table:
-    """The scores of the version that had the alias, where one had it, and of the one that has it now."""
+    """The scores of the version that had the alias, where one had it, and of the one that has it
+    now."""
     table = Table("", box=None, header_style="bold", pad_edge=False)
     for place, version in enumerate(versions):
-        table.add_column(f"version {version.version}{'' if place == len(versions) - 1 else f', {alias} before'}")
+        table.add_column(
+            f"version {version.version}{'' if place == len(versions) - 1 else f', {alias} before'}"
+        )
     for name in versions[-1].scores:
         told = (version.scores.get(name, ()) for version in versions)
-        table.add_row(name, *("{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else "" for score in told))
+        table.add_row(
+            name, *("{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else "" for score in told)
+        )
     return table

@@ -10,7 +10,14 @@ from cyclopts import Parameter
 
 from flows.cli.groups import Config
 from flows.cli.model_source import Model, resolve_model
-from flows.cli.sample_request import is_folder, merge_request, read_image, read_prompts, read_size, size_misfit
+from flows.cli.sample_request import (
+    is_folder,
+    merge_request,
+    read_image,
+    read_prompts,
+    read_size,
+    size_misfit,
+)
 from flows.terminal.console import console, load, prompts_and_overrides
 from flows.terminal.errors import UserError
 from tld_model.config import SolverName
@@ -27,25 +34,38 @@ def sample(
     config: Config,
     *words: Annotated[
         str,
-        Parameter(help="What to draw: a prompt in quotes, or several; and settings to change, as section.key=value."),
+        Parameter(
+            help="What to draw: a prompt in quotes, or several; and settings to change, as section.key=value."
+        ),
     ],
     prompts: Annotated[
         Path | None,
-        Parameter(help="Text file with a prompt a line; - reads standard input.", allow_leading_hyphen=True),
+        Parameter(
+            help="Text file with a prompt a line; - reads standard input.",
+            allow_leading_hyphen=True,
+        ),
     ] = None,
     count: Annotated[
-        int | None, Parameter(help="Pictures of each prompt; without it 16 of a single one, 1 of each of several.")
+        int | None,
+        Parameter(
+            help="Pictures of each prompt; without it 16 of a single one, 1 of each of several."
+        ),
     ] = None,
     seed: Annotated[
-        int | None, Parameter(help="Of the noise: picture i of each prompt is that of seed + i; or 0.")
+        int | None,
+        Parameter(help="Of the noise: picture i of each prompt is that of seed + i; or 0."),
     ] = None,
-    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = None,
+    steps: Annotated[
+        int | None, Parameter(help="Sampling steps; evaluate.steps without it.")
+    ] = None,
     guidance: Annotated[
         float | None, Parameter(help="Guidance scale, 1 is none; evaluate.guidance without it.")
     ] = None,
     solver: Annotated[
         SolverName | None,
-        Parameter(help="evaluate.solver without it; heun asks the model twice a step; euler and ddim are the same."),
+        Parameter(
+            help="evaluate.solver without it; heun asks the model twice a step; euler and ddim are the same."
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -57,7 +77,10 @@ def sample(
     negative: Annotated[str | None, Parameter(help="What the pictures should not show.")] = None,
     model: Model = None,
     ema: Annotated[
-        int | None, Parameter(help="Which average of train.ema_decay to draw with, from 0; evaluate.ema without it.")
+        int | None,
+        Parameter(
+            help="Which average of train.ema_decay to draw with, from 0; evaluate.ema without it."
+        ),
     ] = None,
     like: Annotated[
         Path | None,
@@ -67,15 +90,22 @@ def sample(
         ),
     ] = None,
     other_model: Annotated[
-        bool, Parameter(negative="", help="With --like: draw although the model is not that of the picture.")
+        bool,
+        Parameter(
+            negative="", help="With --like: draw although the model is not that of the picture."
+        ),
     ] = False,
     out: Annotated[
-        Path, Parameter(help="FILE.png: all pictures in a grid over their prompts. FOLDER: a PNG for each picture.")
+        Path,
+        Parameter(
+            help="FILE.png: all pictures in a grid over their prompts. FOLDER: a PNG for each picture."
+        ),
     ] = Path("sample.png"),
 ) -> None:
     """Draw pictures of prompts with the trained model of this run, or another.
 
-    Each PNG tells in its metadata how it was made; --like repeats it, to the bit on the same machine. For example:
+    Each PNG tells in its metadata how it was made; --like repeats it, to the bit on the same
+    machine. For example:
 
     tld sample conf/tiny.yaml "a small red star" --seed 7 --size 128x64 --out star.png
 
@@ -101,7 +131,8 @@ def sample(
     folder, chosen = is_folder(out, problems), None
     if drawing and not folder and len(drawing.captions) > _MOST_IN_A_GRID:
         problems.append(
-            f"--out: a grid holds up to {_MOST_IN_A_GRID} pictures, not {len(drawing.captions)}; name a folder"
+            f"--out: a grid holds up to {_MOST_IN_A_GRID} pictures, not {len(drawing.captions)}; "
+            "name a folder"
         )
     try:
         chosen = resolve_model(config, overrides, settings, model, ema)
@@ -115,7 +146,9 @@ def sample(
     if before and not other_model:
         _check_model(before.model, identity)
     _draw(drawing, chosen.load(settings.evaluate.device), identity, before, out, folder)
-    console.print(f"{len(drawing.captions)} sample{'s' if len(drawing.captions) > 1 else ''}: {out}")
+    console.print(
+        f"{len(drawing.captions)} sample{'s' if len(drawing.captions) > 1 else ''}: {out}"
+    )
 
 
 def _check_model(before: ModelIdentity, identity: ModelIdentity) -> None:
@@ -147,7 +180,10 @@ def _draw(
     try:
         with Progress("sample") as show:
             if before and before.device != artist.device:
-                show.finish(f"the picture was drawn on a {before.device}; this {artist.device} rounds otherwise")
+                show.finish(
+                    f"the picture was drawn on a {before.device}; this {artist.device} rounds "
+                    "otherwise"
+                )
             tell = partial(_tell, show, len(drawing.captions))
             if folder:
                 artist.to_folder(drawing, out, tell)

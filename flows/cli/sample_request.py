@@ -1,4 +1,5 @@
-"""What `tld sample` is asked for, from the command line and from a picture: read, put together, every problem told."""
+"""What `tld sample` is asked for, from the command line and from a picture: read, put together,
+every problem told."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _MOST_SHOWN = 5  # problems of a stranger's picture
 
 
 def read_prompts(words: Sequence[str], file: Path | None, problems: list[str]) -> list[str]:
-    """Prompts of the command line, then those of a file, or of standard input: one a line, empty ones left out."""
+    """Prompts of the command line, then those of a file, or of standard input: one a line, empty
+    ones left out."""
     if file is None:
         return list(words)
     try:
@@ -60,7 +62,9 @@ def read_image(like: Path | None, problems: list[str]) -> SampleMetadata | None:
         told = read_settings(like)
         if "drawing" in told:
             return SampleMetadata.model_validate(told)
-        problems.append(f"--like: {like} was made otherwise than by tld sample: it tells no 'drawing'")
+        problems.append(
+            f"--like: {like} was made otherwise than by tld sample: it tells no 'drawing'"
+        )
     except ImageFileError as error:
         problems.append(f"--like: {error}")
     except ValidationError as error:
@@ -76,7 +80,8 @@ def _printable(text: str) -> str:
 def merge_request(
     given: dict[str, Any], before: SampleMetadata | None, settings: RunConfig, problems: list[str]
 ) -> SampleRequest | None:
-    """What is given on the command line over what the picture tells, or over the run's own ways to draw."""
+    """What is given on the command line over what the picture tells, or over the run's own ways to
+    draw."""
     from pydantic import ValidationError
 
     from pipeline.generate.request import SampleRequest, problems_of
@@ -90,7 +95,9 @@ def merge_request(
     told = base | changed
     if "prompts" not in told:
         if not any(problem.startswith("--prompts") for problem in problems):
-            problems.append("no prompt: say what the pictures show, in quotes, or with --prompts FILE")
+            problems.append(
+                "no prompt: say what the pictures show, in quotes, or with --prompts FILE"
+            )
         told["prompts"] = ("nothing",)  # for the sake of the other problems
     try:
         return SampleRequest.model_validate(told)
@@ -108,7 +115,8 @@ def _option(where: str) -> str:
 
 
 def size_misfit(drawing: SampleRequest, chosen: ModelSource) -> list[str]:
-    """Why a model cannot draw at this size, as far as its files tell before it is loaded. Raises CheckpointError."""
+    """Why a model cannot draw at this size, as far as its files tell before it is loaded. Raises
+    CheckpointError."""
     from pipeline.generate.generator import size_problem
     from tld_model.checkpoint import read_config
     from tld_model.encoders.config_files import vae_downscale
@@ -124,6 +132,8 @@ def is_folder(out: Path, problems: list[str]) -> bool:
     """Whether pictures go into a folder, each as a file of its own."""
     folder = not out.suffix or out_path.is_folder(out)
     if not folder and out.suffix.lower() != ".png":
-        problems.append(f"--out: is FILE.png for a grid, or a folder for a PNG of each picture, got {out}")
+        problems.append(
+            f"--out: is FILE.png for a grid, or a folder for a PNG of each picture, got {out}"
+        )
     problems += out_path.folder_problems(out) if folder else out_path.file_problems(out)
     return folder

@@ -20,13 +20,15 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
     token_file: Annotated[
-        Path | None, Parameter(help="File with one bearer token a line; only who sends one of them is served.")
+        Path | None,
+        Parameter(help="File with one bearer token a line; only who sends one of them is served."),
     ] = None,
 ) -> None:
-    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends it.
+    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends
+    it.
 
-    Requests that come together are drawn together. For example:
-    curl http://127.0.0.1:8000/pictures --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
+    Requests that come together are drawn together. For example: curl http://127.0.0.1:8000/pictures
+    --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
     """
     from flows.serve.guard import read_access
 

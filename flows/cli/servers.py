@@ -14,10 +14,11 @@ from flows.terminal.console import errors
 
 @contextlib.contextmanager
 def with_prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block; its start takes seconds, so say what is awaited.
+    """A Prefect server for the length of the block; its start takes seconds, so say what is
+    awaited.
 
-    Raises UserError where a server of Prefect or MLflow that is given does not answer, PrefectServerError where ours
-    does not start.
+    Raises UserError where a server of Prefect or MLflow that is given does not answer,
+    PrefectServerError where ours does not start.
     """
     from data_catalog.storage.workspace import Workspace
     from flows.orchestration.prefect_address import answers, check_address

@@ -26,7 +26,8 @@ def run(
     *overrides: Overrides,
     until: Annotated[StageName, Parameter(help="Stop after this stage.")] = "evaluate",
     force: Annotated[
-        tuple[StageName, ...], Parameter(negative="", help="Do this stage again even where it is fresh.")
+        tuple[StageName, ...],
+        Parameter(negative="", help="Do this stage again even where it is fresh."),
     ] = (),
 ) -> None:
     """All stages: download, encode, train, evaluate; only what is not fresh."""
@@ -39,7 +40,11 @@ def run(
     statuses = stage_statuses(settings)
     wanted = list(STAGES)[: list(STAGES).index(until) + 1]
     stale = any(statuses[stage].state != "fresh" for stage in wanted)
-    if force or stale or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"])):
+    if (
+        force
+        or stale
+        or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"]))
+    ):
 
         def lead() -> None:
             with with_prefect(settings):
@@ -66,11 +71,20 @@ def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
     return gate_is_passed(settings, report.manifest)
 
 
-def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, report: StageStatus) -> None:
+def _closing_words(
+    config: Path, overrides: Sequence[str], settings: RunConfig, report: StageStatus
+) -> None:
     """Where the results lie, the scores, and what to try next."""
     assert report.manifest, "the run ended well"
     scores = report.manifest.figures["scores"]
-    shown = ("prompt_accuracy", "clip_score", "clip_score_reference", "cmmd", "frechet_distance", "held_out_loss")
+    shown = (
+        "prompt_accuracy",
+        "clip_score",
+        "clip_score_reference",
+        "cmmd",
+        "frechet_distance",
+        "held_out_loss",
+    )
     intervals = report.manifest.figures["intervals"]
     console.print()
     for name in shown:
@@ -79,12 +93,17 @@ def _closing_words(config: Path, overrides: Sequence[str], settings: RunConfig, 
             console.print(f"  {name:21} {scores[name]:<10.4g} {sure}".rstrip())
     built_in = settings.download.urls == "shapes"
     prompt = (
-        "a small red star in the top left on a blue background" if built_in else "a caption like those in your table"
+        "a small red star in the top left on a blue background"
+        if built_in
+        else "a caption like those in your table"
     )
     given = quote_overrides(config, overrides)
-    longer = [o for o in overrides if not o.startswith("train.steps=")] + [f"train.steps={settings.train.steps * 2}"]
+    longer = [o for o in overrides if not o.startswith("train.steps=")] + [
+        f"train.steps={settings.train.steps * 2}"
+    ]
     console.print(
-        f"\n  grid    {report.manifest.file('grid.png')}\n  report  {report.manifest.file('report.html')}\n\n"
+        f"\n  grid    {report.manifest.file('grid.png')}\n  report  "
+        f"{report.manifest.file('report.html')}\n\n"
         f'Try next:\n  tld sample {given} "{prompt}"\n  tld ui {given}\n'
         f"  tld serve {given}\n  tld run {quote_overrides(config, longer)}",
     )
@@ -95,10 +114,17 @@ def download(
     *overrides: Overrides,
     force: Force = False,
     plan: Annotated[
-        bool, Parameter(negative="", help="Only read the table: rows, hosts, bytes, hours. Fetches nothing.")
+        bool,
+        Parameter(
+            negative="", help="Only read the table: rows, hosts, bytes, hours. Fetches nothing."
+        ),
     ] = False,
     retry_failed: Annotated[
-        bool, Parameter(negative="", help="Ask again for what failed for a cause that may have passed, and only that.")
+        bool,
+        Parameter(
+            negative="",
+            help="Ask again for what failed for a cause that may have passed, and only that.",
+        ),
     ] = False,
 ) -> None:
     """Stage 1: fetch the images of the URL table, resized, into tar shards."""
@@ -120,7 +146,9 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     before = stage_statuses(settings)["download"].manifest
     if not before:
         again = quote_overrides(config, overrides)
-        raise UserError(f"nothing has failed yet: first finish the download with\n  tld download {again}")
+        raise UserError(
+            f"nothing has failed yet: first finish the download with\n  tld download {again}"
+        )
     if not before.figures["may_pass"]:
         console.print("nothing to ask again: no failure is of a kind that may pass")
         return

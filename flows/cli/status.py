@@ -19,11 +19,17 @@ def status(
     config: Config,
     *overrides: Overrides,
     every: Annotated[
-        bool, Parameter("--all", negative="", help="Every output of the workspace, whichever run made it.")
+        bool,
+        Parameter(
+            "--all", negative="", help="Every output of the workspace, whichever run made it."
+        ),
     ] = False,
-    as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON, for programs.")] = False,
+    as_json: Annotated[
+        bool, Parameter("--json", negative="", help="Print JSON, for programs.")
+    ] = False,
 ) -> None:
-    """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs are."""
+    """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs
+    are."""
     from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)

@@ -16,14 +16,18 @@ from tld_model.config import SolverName
 def sweep(
     config: Config,
     *overrides: Overrides,
-    guidance: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="", help="Guidance scales.")] = (
+    guidance: Annotated[
+        tuple[float, ...], Parameter(consume_multiple=True, negative="", help="Guidance scales.")
+    ] = (
         1,
         2,
         3,
         4.5,
         6,
     ),
-    steps: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="", help="Sampling steps.")] = (
+    steps: Annotated[
+        tuple[int, ...], Parameter(consume_multiple=True, negative="", help="Sampling steps.")
+    ] = (
         5,
         10,
         20,
@@ -34,9 +38,15 @@ def sweep(
     ] = (),
     ema: Annotated[
         tuple[int, ...],
-        Parameter(consume_multiple=True, negative="", help="Averages of train.ema_decay; evaluate.ema without it."),
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Averages of train.ema_decay; evaluate.ema without it.",
+        ),
     ] = (),
-    prompts: Annotated[int | None, Parameter(help="Held-out captions; evaluate.prompts without it.")] = None,
+    prompts: Annotated[
+        int | None, Parameter(help="Held-out captions; evaluate.prompts without it.")
+    ] = None,
 ) -> None:
     """Sample the trained model of this run in every combination, and plot quality against time.
 
@@ -59,7 +69,9 @@ def sweep(
         raise UserError("cannot sweep:\n" + "\n".join(f"  {problem}" for problem in wrong))
     wanted = sweeping.variants(usual, guidance, steps, solver or (usual.solver,), averages)
     with Progress("sweep") as show:
-        swept = sweeping.sweep(settings, encodings, model, wanted, prompts or usual.prompts, Shown(show))
+        swept = sweeping.sweep(
+            settings, encodings, model, wanted, prompts or usual.prompts, Shown(show)
+        )
     folder = sweeping.sweep_folder(settings, model)
     write_sweep(folder, settings.name, model, swept)
     best = swept.best

@@ -12,7 +12,9 @@ from flows.terminal.console import load
 
 
 def ui(
-    config: Annotated[Path, Parameter(help="The run whose workspace to look at.")] = Path("conf/tiny.yaml"),
+    config: Annotated[Path, Parameter(help="The run whose workspace to look at.")] = Path(
+        "conf/tiny.yaml"
+    ),
     *overrides: Overrides,
     port: Annotated[int, Parameter(help="Port of MLflow; Prefect takes the next one.")] = 5000,
 ) -> None:

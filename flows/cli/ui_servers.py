@@ -27,18 +27,41 @@ _LAST_PORT = 65535
 
 
 def serve_ui(config: RunConfig, port: int) -> None:
-    """Serve both UIs on loopback until Ctrl-C. Raises UserError, or StageFailed where one does not start."""
+    """Serve both UIs on loopback until Ctrl-C. Raises UserError, or StageFailed where one does not
+    start."""
     if not 1 <= port <= _LAST_PORT - 1:
-        raise UserError(f"--port must be from 1 to {_LAST_PORT - 1}, since Prefect takes the next one; got {port}")
+        raise UserError(
+            f"--port must be from 1 to {_LAST_PORT - 1}, since Prefect takes the next one; got "
+            f"{port}"
+        )
     workspace = Workspace(config.folder)
     if not is_given(config.folder) and not workspace.mlflow_database.exists():
-        raise UserError(f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something first")
+        raise UserError(
+            f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something "
+            "first"
+        )
     uri = tracking_uri(config.folder)
     if uri.startswith("http"):
-        raise UserError("MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve here")
-    open_client(config.folder)  # says what is wrong with the database, and finds artifacts of a moved workspace
+        raise UserError(
+            "MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve "
+            "here"
+        )
+    open_client(
+        config.folder
+    )  # says what is wrong with the database, and finds artifacts of a moved workspace
     prepare_home(workspace.prefect_home)
-    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    mlflow = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     if uri.startswith("sqlite"):
         mlflow += ["--default-artifact-root", artifact_location(config.folder)]
     # The store as a variable: it may hold a password, and arguments show in the list of processes.
@@ -50,7 +73,9 @@ def serve_ui(config: RunConfig, port: int) -> None:
         _running("MLflow", mlflow, {**os.environ, **quiet}, port),
         _running("Prefect", server_command(port + 1), prefect_environment, port + 1, log),
     ):
-        console.print(f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning")
+        console.print(
+            f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+        )
         # The link is the password: other users of this machine, and web pages, do not have it.
         secret = prefect_environment["PREFECT_SERVER_API_AUTH_STRING"]
         console.print(f"Prefect  {login_link(port + 1, secret)}\nCtrl-C ends both.")
@@ -66,7 +91,9 @@ def _running(
     if _accepts(port):
         raise UserError(f"port {port}, wanted for {name}, is taken; choose another with --port")
     with (log or Path(os.devnull)).open("ab") as written:
-        process = subprocess.Popen(command, env=environment, stdout=written, stderr=written, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=written, stderr=written, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 90
         while not _accepts(port):

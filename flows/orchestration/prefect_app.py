@@ -1,7 +1,8 @@
-"""The process of our Prefect server: Prefect's own application behind a guard, on loopback, as long as its parent.
+"""The process of our Prefect server: Prefect's own application behind a guard, on loopback, as long
+as its parent.
 
-Prefect asks for the secret of its environment. The guard refuses what a web page can send from a browser of this
-machine: requests from another origin, and to another host name (DNS rebinding).
+Prefect asks for the secret of its environment. The guard refuses what a web page can send from a
+browser of this machine: requests from another origin, and to another host name (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Guard:
             else:
                 await PlainTextResponse(refusal, 403)(scope, receive, send)
         elif scope["path"] == _LOGIN_PATH:
-            await HTMLResponse(_LOGIN_PAGE, headers={"Cache-Control": "no-store"})(scope, receive, _unframed(send))
+            await HTMLResponse(_LOGIN_PAGE, headers={"Cache-Control": "no-store"})(
+                scope, receive, _unframed(send)
+            )
         else:
             await self._app(scope, receive, _unframed(send))
 
@@ -63,8 +66,14 @@ class Guard:
         if not hosts or any(f"http://{host.lower()}" not in self._origins for host in hosts):
             return "this server does not answer to that host name"
         if given := headers.getlist("origin"):
-            return None if all(origin in self._origins for origin in given) else "no page of another origin may ask"
-        is_link = headers.get("sec-fetch-mode") == "navigate" and not scope["path"].startswith("/api")
+            return (
+                None
+                if all(origin in self._origins for origin in given)
+                else "no page of another origin may ask"
+            )
+        is_link = headers.get("sec-fetch-mode") == "navigate" and not scope["path"].startswith(
+            "/api"
+        )
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not is_link:
             return "no page of another origin may ask"
         return None
@@ -92,8 +101,8 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     """Serve the application `module:factory` at a port until the parent process ends.
 
-    A parent that holds the listening socket gives its descriptor too: whoever connects while one server takes the
-    place of another waits, and is not refused.
+    A parent that holds the listening socket gives its descriptor too: whoever connects while one
+    server takes the place of another waits, and is not refused.
     """
     application, parent, port, descriptor = sys.argv[1], *map(int, sys.argv[2:5])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -103,11 +112,20 @@ def main() -> None:
 
     module, _, factory = application.partition(":")
     app = Guard(getattr(import_module(module), factory)(), port)
-    # All is said: uvicorn would take the number of workers, and proxies to trust, from the environment.
+    # All is said: uvicorn would take the number of workers, and proxies to trust, from the
+    # environment.
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="error", lifespan="on", workers=1, proxy_headers=False
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="on",
+        workers=1,
+        proxy_headers=False,
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)] if descriptor >= 0 else None)
+    uvicorn.Server(config).run(
+        sockets=[socket.socket(fileno=descriptor)] if descriptor >= 0 else None
+    )
 
 
 if __name__ == "__main__":

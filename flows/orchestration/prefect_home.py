@@ -1,4 +1,5 @@
-"""The folder of our Prefect server: its database, made for all who share the workspace, renewed when it is damaged."""
+"""The folder of our Prefect server: its database, made for all who share the workspace, renewed
+when it is damaged."""
 
 from __future__ import annotations
 
@@ -17,14 +18,16 @@ _MEMO = "memo_store.toml"  # which of Prefect's own records are in the database
 
 
 def prepare_home(home: Path) -> None:
-    """Make the folder and its files where there are none, and set a damaged database aside. Raises UserError."""
+    """Make the folder and its files where there are none, and set a damaged database aside. Raises
+    UserError."""
     database = home / _DATABASE
     try:
         home.mkdir(parents=True, exist_ok=True)
         if database.exists() and not _is_sound(database):
             set_aside(home)
         for path in (database, home / _MEMO):
-            # Made here, their mode is that of the umask: Prefect and SQLite would keep others of a group out.
+            # Made here, their mode is that of the umask: Prefect and SQLite would keep others of a
+            # group out.
             if not path.exists():
                 path.touch(mode=0o666)
     except PermissionError as error:
@@ -35,13 +38,17 @@ def prepare_home(home: Path) -> None:
 
 
 def set_aside(home: Path) -> None:
-    """Rename the database, so that the server makes a new one. What was in it is history, no result."""
+    """Rename the database, so that the server makes a new one. What was in it is history, no
+    result."""
     aside = home / f"{_DATABASE}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             (home / f"{_DATABASE}{suffix}").rename(f"{aside}{suffix}")
     (home / _MEMO).unlink(missing_ok=True)
-    say(f"warning: Prefect's record of earlier runs is damaged. It is now {aside}; a new one is begun")
+    say(
+        f"warning: Prefect's record of earlier runs is damaged. It is now {aside}; a new one is "
+        "begun"
+    )
 
 
 def database_may_be_the_cause(home: Path, log: str) -> bool:
@@ -55,7 +62,9 @@ def database_may_be_the_cause(home: Path, log: str) -> bool:
 
 def _is_sound(database: Path) -> bool:
     try:
-        with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)
+        ) as connection:
             return [row[0] for row in connection.execute("PRAGMA quick_check")] == ["ok"]
     except sqlite3.OperationalError:
         return not database.is_dir()  # locked, or not ours to read: no damage

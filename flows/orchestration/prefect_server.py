@@ -1,10 +1,11 @@
-"""A Prefect API server of our own for the length of a run: its home under the workspace, no telemetry.
+"""A Prefect API server of our own for the length of a run: its home under the workspace, no
+telemetry.
 
-A server given by PREFECT_API_URL is used instead. Prefect's ephemeral server starts slower, loses task
-runs at exit and dies of a terminal's Ctrl-C before the flow could report.
+A server given by PREFECT_API_URL is used instead. Prefect's ephemeral server starts slower, loses
+task runs at exit and dies of a terminal's Ctrl-C before the flow could report.
 
-Ours is closed to everybody else: a secret made at each start, a guard before it (prefect_app.py), and none
-of the settings that a user has for other Prefect servers.
+Ours is closed to everybody else: a secret made at each start, a guard before it (prefect_app.py),
+and none of the settings that a user has for other Prefect servers.
 """
 
 from __future__ import annotations
@@ -51,14 +52,16 @@ class PrefectServerError(RuntimeError):
 
 
 def server_command(port: int, listener: int = -1) -> list[str]:
-    """How to start the API server, which ends when this process does, at a port or a socket that listens there."""
+    """How to start the API server, which ends when this process does, at a port or a socket that
+    listens there."""
     application = "prefect.server.api.server:create_app"
     command = [sys.executable, "-m", "flows.orchestration.prefect_app"]
     return [*command, application, str(os.getpid()), str(port), str(listener)]
 
 
 def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
-    """The environment of the API server, with a new secret. Clients send it as PREFECT_API_AUTH_STRING."""
+    """The environment of the API server, with a new secret. Clients send it as
+    PREFECT_API_AUTH_STRING."""
     return {
         **{name: value for name, value in os.environ.items() if not _is_of_prefect(name)},
         **_QUIET,
@@ -73,7 +76,8 @@ def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
 
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
-    """The address of the Prefect API for the length of the block. Raises PrefectServerError, UserError."""
+    """The address of the Prefect API for the length of the block. Raises PrefectServerError,
+    UserError."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     if configured := os.environ.get("PREFECT_API_URL"):
         for name, value in {**_PATIENCE, "PREFECT_HOME": str(home.resolve())}.items():
@@ -82,7 +86,10 @@ def prefect_server(home: Path) -> Iterator[str]:
         yield configured
         return
     prepare_home(home)
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, (home / "server.log").open("ab") as log:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=1024) as listener,
+        (home / "server.log").open("ab") as log,
+    ):
         port = int(listener.getsockname()[1])
         api, environment = f"http://127.0.0.1:{port}/api", server_environment(home, port, ui=False)
         with _running(home, listener, environment, log), _client_of(api, environment):
@@ -93,20 +100,29 @@ def prefect_server(home: Path) -> Iterator[str]:
                 limit_s = _INTERRUPTED_DRAIN_LIMIT_S
                 raise
             finally:
-                _drain(api, limit_s)  # also of a failed flow: left undone, it is tried at exit, for a minute
+                _drain(
+                    api, limit_s
+                )  # also of a failed flow: left undone, it is tried at exit, for a minute
 
 
 @contextlib.contextmanager
-def _running(home: Path, listener: socket.socket, environment: Mapping[str, str], log: BinaryIO) -> Iterator[None]:
-    """The server for the length of the block, started again where it ends before. Its clients never see the door
-    closed: the socket is ours."""
+def _running(
+    home: Path, listener: socket.socket, environment: Mapping[str, str], log: BinaryIO
+) -> Iterator[None]:
+    """The server for the length of the block, started again where it ends before. Its clients never
+    see the door closed: the socket is ours."""
     api, shared = environment["PREFECT_UI_API_URL"], listener.fileno()
     command = server_command(int(listener.getsockname()[1]), shared)
 
     def start() -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.
         return subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=[shared]
+            command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[shared],
         )
 
     def started() -> subprocess.Popen[bytes]:
@@ -135,7 +151,8 @@ def _running(home: Path, listener: socket.socket, environment: Mapping[str, str]
 
 @contextlib.contextmanager
 def _first_in(home: Path) -> Iterator[None]:
-    """Two servers that start at once would both make the database: one after the other. Raises PrefectServerError."""
+    """Two servers that start at once would both make the database: one after the other. Raises
+    PrefectServerError."""
     try:
         with file_lock(home / "start.lock", START_LIMIT_S):
             yield
@@ -159,13 +176,16 @@ def _is_of_prefect(name: str) -> bool:
 def _client_of(api: str, environment: Mapping[str, str]) -> Iterator[None]:
     """Point this process at our server, through the environment, which plain threads see too.
 
-    Prefect settings of the user's own are put aside: a key, headers, certificates are for another server.
+    Prefect settings of the user's own are put aside: a key, headers, certificates are for another
+    server.
     """
     theirs = {name: os.environ.pop(name) for name in _names_of_others()}
     logging = {name: value for name, value in theirs.items() if name.startswith("PREFECT_LOGGING_")}
     ours = {name: environment[name] for name in (*_QUIET, "PREFECT_HOME")}
     secret = environment["PREFECT_SERVER_API_AUTH_STRING"]
-    os.environ.update({**ours, **logging, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": secret})
+    os.environ.update(
+        {**ours, **logging, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": secret}
+    )
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
@@ -188,16 +208,20 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) ->
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise PrefectServerError(f"the Prefect server ended with exit code {server.returncode}; see {log}")
+            raise PrefectServerError(
+                f"the Prefect server ended with exit code {server.returncode}; see {log}"
+            )
         if is_healthy(api, 2):
             return
         time.sleep(0.1)
-    raise PrefectServerError(f"the Prefect server did not start within {START_LIMIT_S:.0f} s; see {log}")
+    raise PrefectServerError(
+        f"the Prefect server did not start within {START_LIMIT_S:.0f} s; see {log}"
+    )
 
 
 def _drain(api: str, limit_s: float) -> None:
-    """Send what the client still holds, then wait until the server has recorded all task runs: until
-    their count has stood still for a second, or the time is up."""
+    """Send what the client still holds, then wait until the server has recorded all task runs:
+    until their count has stood still for a second, or the time is up."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -215,8 +239,9 @@ def _drain(api: str, limit_s: float) -> None:
 
 
 def ask(api: str, path: str, body: object = None, limit_s: float = 10.0) -> Any:
-    """What our own server answers, without Prefect's client, which tries again for minutes, and without the
-    proxies of the environment. A body is posted. Raises OSError, HTTPException, ValueError."""
+    """What our own server answers, without Prefect's client, which tries again for minutes, and
+    without the proxies of the environment. A body is posted. Raises OSError, HTTPException,
+    ValueError."""
     there = urlsplit(api)
     headers = {"Content-Type": "application/json"}
     if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
@@ -225,7 +250,10 @@ def ask(api: str, path: str, body: object = None, limit_s: float = 10.0) -> Any:
         client = secrets.token_hex(8)
         token = ask(api, f"/csrf-token?client={client}", limit_s=limit_s)
         if isinstance(token, dict):
-            headers |= {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": str(token.get("token"))}
+            headers |= {
+                "Prefect-Csrf-Client": client,
+                "Prefect-Csrf-Token": str(token.get("token")),
+            }
     connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=limit_s)
     with contextlib.closing(connection):
         data = None if body is None else json.dumps(body)

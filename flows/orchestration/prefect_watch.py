@@ -1,4 +1,5 @@
-"""Whether a Prefect server answers: asked in a thread beside the work, said once, and mended where it is ours."""
+"""Whether a Prefect server answers: asked in a thread beside the work, said once, and mended where
+it is ours."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ _WATCH_S = 0.5
 _ASK_EVERY_S = 2.0
 _ASK_LIMIT_S = 3.0
 _SILENT_S = 7.0  # until a person is told
-_HUNG_S = 20.0  # until our own server is ended: a machine that is short of everything may be so slow
+_HUNG_S = (
+    20.0  # until our own server is ended: a machine that is short of everything may be so slow
+)
 _MOST_STARTS = 5
 START_LIMIT_S = 90.0
 
@@ -48,10 +51,11 @@ def restarted(
     is_healthy: Callable[[float], bool],
     on_lost: Callable[[], None],
 ) -> Iterator[None]:
-    """Start the server's successor, at the same port, when it has ended or hangs, until the end of the block.
+    """Start the server's successor, at the same port, when it has ended or hangs, until the end of
+    the block.
 
-    Its clients ask for a minute before they give up, and what it has recorded is in its database. `on_lost` is called
-    once no other will be started.
+    Its clients ask for a minute before they give up, and what it has recorded is in its database.
+    `on_lost` is called once no other will be started.
     """
     servers = [first]
 
@@ -91,7 +95,10 @@ def watched(api: str, is_healthy: Callable[[float], bool]) -> Iterator[None]:
         while not ending.wait(_WATCH_S):
             silent_s = silence.seconds()
             if silent_s > _SILENT_S and not is_told:
-                say(f"prefect   warning: {redact_credentials(api)} does not answer; what needs no Prefect goes on")
+                say(
+                    f"prefect   warning: {redact_credentials(api)} does not answer; what needs no "
+                    "Prefect goes on"
+                )
                 is_told = True
             elif silent_s < _ASK_EVERY_S and is_told:
                 say(f"prefect   {redact_credentials(api)} answers again")

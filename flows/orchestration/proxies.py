@@ -9,7 +9,8 @@ _SCHEMES = ("http", "https", "all")
 
 
 def bypass_proxies_on_loopback() -> None:
-    """Name this machine among those that every HTTP client of this process and its children asks directly."""
+    """Name this machine among those that every HTTP client of this process and its children asks
+    directly."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     if given.strip() == "*":  # means all, if it stands alone
         return
@@ -20,14 +21,19 @@ def bypass_proxies_on_loopback() -> None:
 
 
 def unusable_proxies() -> list[str]:
-    """The variables whose proxy httpx cannot use, like one with SOCKS: it would refuse to ask anyone at all."""
+    """The variables whose proxy httpx cannot use, like one with SOCKS: it would refuse to ask
+    anyone at all."""
     import httpx
 
     found = []
-    for name in (variant for scheme in _SCHEMES for variant in (f"{scheme}_proxy", f"{scheme}_proxy".upper())):
+    for name in (
+        variant for scheme in _SCHEMES for variant in (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+    ):
         if url := os.environ.get(name):
             try:
-                httpx.Client(proxy=url if "://" in url else f"http://{url}", trust_env=False).close()
+                httpx.Client(
+                    proxy=url if "://" in url else f"http://{url}", trust_env=False
+                ).close()
             except (ImportError, ValueError, httpx.InvalidURL):
                 found.append(name)
     return found

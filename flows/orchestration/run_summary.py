@@ -1,4 +1,5 @@
-"""Where a run stands, as Markdown for Prefect's page: its stages, its scores, and where the rest is."""
+"""Where a run stands, as Markdown for Prefect's page: its stages, its scores, and where the rest
+is."""
 
 from __future__ import annotations
 
@@ -7,10 +8,14 @@ from pipeline.stages.freshness import stage_statuses
 
 
 def run_page(config: RunConfig) -> str:
-    """A table of stages, a table of scores with their intervals, and the runs of MLflow that made them."""
+    """A table of stages, a table of scores with their intervals, and the runs of MLflow that made
+    them."""
     statuses = stage_statuses(config)
     lines = [f"## {config.name}", ""]
-    lines += ["| stage | state | rows | seconds | made by MLflow run |", "| --- | --- | ---: | ---: | --- |"]
+    lines += [
+        "| stage | state | rows | seconds | made by MLflow run |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
     for stage, status in statuses.items():
         made = status.manifest
         told = f"{made.rows:,} | {made.seconds:,.0f} | `{made.made_by}`" if made else " | | "

@@ -28,7 +28,8 @@ def map_shards(
     workers: int,
     deadline_s: float | None = None,
 ) -> Iterator[Result]:
-    """Each shard a Prefect task in a thread, which hands it to a pool of workers with loaded models."""
+    """Each shard a Prefect task in a thread, which hands it to a pool of workers with loaded
+    models."""
     return map_in_pool(make_worker, items, workers, deadline_s, open_pool, _run_as_task)
 
 
@@ -60,8 +61,8 @@ def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
 
 
 def _wait_for_prefect() -> None:
-    """Prefect's client keeps events until its server has taken them, without bound: shards that come faster wait here,
-    but not for a server that hangs."""
+    """Prefect's client keeps events until its server has taken them, without bound: shards that
+    come faster wait here, but not for a server that hangs."""
     deadline = time.monotonic() + _WAIT_S
     while EventsWorker.instance()._queue.qsize() > _MOST_EVENTS and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,4 +1,5 @@
-"""Word to the outside where a flow fails: a POST to the URL in TLD_WEBHOOK, which no log or message shows."""
+"""Word to the outside where a flow fails: a POST to the URL in TLD_WEBHOOK, which no log or message
+shows."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ _TIMEOUT_S = 10
 
 
 def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook of flows that failed or crashed: {"flow", "run", "state", "message", "url"} as JSON. A URL that does not
-    answer changes nothing."""
+    """A hook of flows that failed or crashed: {"flow", "run", "state", "message", "url"} as JSON. A
+    URL that does not answer changes nothing."""
     url = os.environ.get("TLD_WEBHOOK")
     if not url:
         return
@@ -31,5 +32,7 @@ def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         "url": redact_credentials(f"{PREFECT_UI_URL.value() or ''}/runs/flow-run/{flow_run.id}"),
     }
     with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-        request = urllib.request.Request(url, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            url, json.dumps(told).encode(), {"Content-Type": "application/json"}
+        )
         urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()

@@ -1,4 +1,5 @@
-"""The service as a web application: what can be asked, what is answered. Knows the queue, no model and no server."""
+"""The service as a web application: what can be asked, what is answered. Knows the queue, no model
+and no server."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ from tld_model.config import SamplingSettings
 
 _BATCHES_WAITING = 4  # as long a queue as that many full batches
 # For the OpenAPI page alone: the guard has asked before.
-_TOKEN = [Security(HTTPBearer(auto_error=False, description="Needed where the service was given tokens."))]
+_TOKEN = [
+    Security(HTTPBearer(auto_error=False, description="Needed where the service was given tokens."))
+]
 _PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 
 
@@ -64,14 +67,18 @@ class Service:
     batches: BatchQueue
 
 
-def image_service(draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int) -> Service:
-    """A service that draws with `draw`, in batches of at most `most_at_once` pictures, sampling as the run's `own`
-    settings say where a request does not."""
+def image_service(
+    draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int
+) -> Service:
+    """A service that draws with `draw`, in batches of at most `most_at_once` pictures, sampling as
+    the run's `own` settings say where a request does not."""
     metrics = ServiceMetrics()
     most_at_once = max(most_at_once, MAX_COUNT)
     batches = BatchQueue(draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.drawn)
     metrics.watch(lambda: batches.waiting)
-    app = FastAPI(title=f"tld: {card.name}", summary="Pictures from text.", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=f"tld: {card.name}", summary="Pictures from text.", docs_url=None, redoc_url=None
+    )
     _add_drawing(app, batches, own, card.edge, metrics)
     _add_looking(app, batches, card, metrics)
     _add_problems(app)
@@ -80,7 +87,9 @@ def image_service(draw: DrawFn, card: Card, own: SamplingSettings, access: Acces
     return Service(app, batches)
 
 
-def _add_drawing(app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge: int, metrics: ServiceMetrics) -> None:
+def _add_drawing(
+    app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge: int, metrics: ServiceMetrics
+) -> None:
     answers: dict[str, Any] = {
         "dependencies": _TOKEN,
         "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
@@ -115,17 +124,22 @@ def _add_drawing(app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge:
 
     @app.post("/outpaintings/stream", **streams)
     async def outpaint_and_tell(wanted: OutpaintingWanted) -> Response:
-        """Paint a picture on, and tell how far it is meanwhile, as lines of JSON: a step is a window."""
+        """Paint a picture on, and tell how far it is meanwhile, as lines of JSON: a step is a
+        window."""
         return told(await asyncio.to_thread(outpainting_request, wanted, own, edge))
 
 
-async def _drawn(batches: BatchQueue, metrics: ServiceMetrics, wanted: DrawingRequest, request: Request) -> Response:
+async def _drawn(
+    batches: BatchQueue, metrics: ServiceMetrics, wanted: DrawingRequest, request: Request
+) -> Response:
     """The answer to a request, once all is there."""
     asked = _Asked(batches, wanted)
     async with contextlib.aclosing(asked.follow(request.receive)) as events:
         last = [told async for told in events][-1]
     if isinstance(last, Finished):
-        return Response(await asyncio.to_thread(answer, asked.request, last), media_type="application/json")
+        return Response(
+            await asyncio.to_thread(answer, asked.request, last), media_type="application/json"
+        )
     if isinstance(last, Failed):
         raise last.error
     metrics.left()
@@ -153,7 +167,8 @@ def _add_looking(app: FastAPI, batches: BatchQueue, card: Card, metrics: Service
 
     @app.get("/readyz", responses={503: PROBLEMS[503]})
     async def is_ready() -> Response:
-        """Whether a request would be drawn: 200, or 503 while it shuts down, or after several failures."""
+        """Whether a request would be drawn: 200, or 503 while it shuts down, or after several
+        failures."""
         return problem(200, "ready") if batches.is_healthy else problem(503, "not ready")
 
     @app.get("/metrics", dependencies=_TOKEN, include_in_schema=False)
@@ -165,7 +180,9 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong_field(_: Request, error: RequestValidationError) -> Response:
         # Not the value itself: it may be what JSON cannot say, as NaN, or half a surrogate pair.
-        return problem(422, [{key: part[key] for key in ("loc", "msg", "type")} for part in error.errors()])
+        return problem(
+            422, [{key: part[key] for key in ("loc", "msg", "type")} for part in error.errors()]
+        )
 
     @app.exception_handler(QueueFull)
     async def full(_: Request, error: QueueFull) -> Response:
@@ -191,7 +208,8 @@ class _Asked:
         self.ticket = batches.submit(request, listen)
 
     async def follow(self, receive: Receive) -> AsyncGenerator[QueueEvent | None, None]:
-        """What is told, to the last; None where the client left. In any case the request ends with this."""
+        """What is told, to the last; None where the client left. In any case the request ends with
+        this."""
         leaving = asyncio.create_task(self._watch(receive))
         try:
             while True:
@@ -249,18 +267,25 @@ def _explained(error: Exception) -> dict[str, str]:
     try:
         raise error
     except Exception:
-        return {"detail": "internal error; the log has it under this id", "id": log_failure("drawing")}
+        return {
+            "detail": "internal error; the log has it under this id",
+            "id": log_failure("drawing"),
+        }
 
 
 def _content_policy(page: str) -> str:
     """Only the page's own script and style run, and it talks to this service alone."""
-    parts = {tag: re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style")}
+    parts = {
+        tag: re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style")
+    }
     hashes = {
         tag: base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
         for tag, found in parts.items()
         if found
     }
     return (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
-        "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src "
+        f"'sha256-{hashes['style']}'; "
+        "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )

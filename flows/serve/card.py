@@ -1,4 +1,5 @@
-"""The run's card: what a service's model is, what it was made from, how good it is. Knows manifests, no model."""
+"""The run's card: what a service's model is, what it was made from, how good it is. Knows
+manifests, no model."""
 
 from __future__ import annotations
 
@@ -29,9 +30,14 @@ class Card(BaseModel):
     """A prompt to begin with."""
 
 
-def run_card(config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None) -> Card:
+def run_card(
+    config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None
+) -> Card:
     """The card of a finished run."""
-    latent, source = encodings.figures["latent_shape"], known_sources().get(config.download.source or "")
+    latent, source = (
+        encodings.figures["latent_shape"],
+        known_sources().get(config.download.source or ""),
+    )
     built_in = config.download.urls == "shapes"
     data: dict[str, int | str] = {"table": _name(config.download.urls), "pairs": encodings.rows}
     if source:
@@ -67,6 +73,7 @@ def _scores(scores: dict[str, Any]) -> dict[str, float]:
 
 
 def _name(given: str) -> str:
-    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's business."""
+    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's
+    business."""
     is_elsewhere = "://" in given or Path(given).expanduser().exists()
     return given.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else given

@@ -1,7 +1,8 @@
-"""The service's connections: how long each may take, how many there may be, and who makes room when they are full.
+"""The service's connections: how long each may take, how many there may be, and who makes room when
+they are full.
 
-uvicorn has a time limit for connections that are kept alive after an answer, and none for those that never send a
-whole request or never read their answer. Knows no pictures and no paths.
+uvicorn has a time limit for connections that are kept alive after an answer, and none for those
+that never send a whole request or never read their answer. Knows no pictures and no paths.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 
 
 
 def connection_limit() -> int:
-    """How many connections there may be at once, MOST_CONNECTIONS at most, so that descriptors stay free. Raises the
-    soft limit of descriptors where the system lets it. Raises UserError where there are too few."""
+    """How many connections there may be at once, MOST_CONNECTIONS at most, so that descriptors stay
+    free. Raises the soft limit of descriptors where the system lets it. Raises UserError where
+    there are too few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sum(1 for _ in _OPEN.iterdir()) if _OPEN.is_dir() else 64
     needed = used + BACKLOG + _RESERVE
@@ -35,18 +37,22 @@ def connection_limit() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    limit = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - needed)
+    limit = (
+        MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - needed)
+    )
     if limit < _FEWEST_CONNECTIONS:
         raise UserError(
-            f"this system lets a process open {soft} files; the service needs {needed + _FEWEST_CONNECTIONS}: "
+            f"this system lets a process open {soft} files; the service needs "
+            f"{needed + _FEWEST_CONNECTIONS}: "
             f"raise the limit with `ulimit -n {wanted}`"
         )
     return limit
 
 
 class LimitedProtocol(H11Protocol):
-    """A connection with time limits for the head of each request and for reading the answer. The body's is that of
-    the guard. Where `most` connections are open, a new one takes the place of one that waits for its client."""
+    """A connection with time limits for the head of each request and for reading the answer. The
+    body's is that of the guard. Where `most` connections are open, a new one takes the place of one
+    that waits for its client."""
 
     most = MOST_CONNECTIONS
     request_head_s = _REQUEST_HEAD_S
@@ -104,19 +110,25 @@ class LimitedProtocol(H11Protocol):
 
     def _make_room(self) -> bool:
         """Close the oldest waiting connection of the client that has the most of them."""
-        mine = (one for one in self.connections if isinstance(one, LimitedProtocol) and one is not self)
+        mine = (
+            one for one in self.connections if isinstance(one, LimitedProtocol) and one is not self
+        )
         others = [one for one in mine if one.waits_for_client]
         if not others:
             return False
         per_client = Counter(_address(one) for one in others)
         busiest = max(per_client.values())
-        victim = min((one for one in others if per_client[_address(one)] == busiest), key=lambda one: one.opened)
+        victim = min(
+            (one for one in others if per_client[_address(one)] == busiest),
+            key=lambda one: one.opened,
+        )
         self.connections.discard(victim)
         victim.transport.abort()
         return True
 
     def _watch_head(self) -> None:
-        """A head that has begun to come has so long to be whole; further bytes give it no more time."""
+        """A head that has begun to come has so long to be whole; further bytes give it no more
+        time."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._cancel_head_timer()
         elif self._head_timer is None:

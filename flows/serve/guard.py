@@ -1,4 +1,5 @@
-"""What stands before the service: who may ask, how large a body, what is told of an error. Knows no pictures."""
+"""What stands before the service: who may ask, how large a body, what is told of an error. Knows no
+pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ from flows.terminal.errors import UserError
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
-_PROBES = ("/healthz", "/readyz")  # load balancers ask by address, or name no host at all; the answer tells nothing
+_PROBES = (
+    "/healthz",
+    "/readyz",
+)  # load balancers ask by address, or name no host at all; the answer tells nothing
 _SHORTEST_TOKEN = 16
 _LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
 _LARGEST_WITH_IMAGE = LARGEST_IMAGE + _LARGEST_BODY
@@ -41,15 +45,17 @@ CLIENT_LEFT = 499  # nginx's number for it
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask: who has a token; without tokens, who addresses the service by a name of this machine. The name is
-    looked at because a web page of a stranger may point a name of its own at loopback (DNS rebinding)."""
+    """Who may ask: who has a token; without tokens, who addresses the service by a name of this
+    machine. The name is looked at because a web page of a stranger may point a name of its own at
+    loopback (DNS rebinding)."""
 
     tokens: tuple[bytes, ...] = ()
     """SHA-256 of each, so that all are equally long and none is kept."""
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
 
     def knows(self, authorization: str) -> bool:
-        """Whether this is `Bearer` and one of the tokens; the time it takes does not tell how much of it is right."""
+        """Whether this is `Bearer` and one of the tokens; the time it takes does not tell how much
+        of it is right."""
         scheme, _, given = authorization.partition(" ")
         digest = hashlib.sha256(given.strip().encode()).digest()
         found = [hmac.compare_digest(digest, token) for token in self.tokens]
@@ -57,16 +63,22 @@ class Access:
 
 
 def read_access(host: str, token_file: Path | None) -> Access:
-    """Who may ask a service that is bound to `host`. Raises UserError: a host that is not loopback needs tokens."""
+    """Who may ask a service that is bound to `host`. Raises UserError: a host that is not loopback
+    needs tokens."""
     if token_file:
-        return Access(tuple(hashlib.sha256(token.encode()).digest() for token in _read_tokens(token_file)))
+        return Access(
+            tuple(hashlib.sha256(token.encode()).digest() for token in _read_tokens(token_file))
+        )
     try:
         addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
     except OSError as error:
         raise UserError(f"--host {host}: no such address ({error})") from None
-    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+    if not all(
+        ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses
+    ):
         raise UserError(
-            f"--host {host} can be reached from other machines, so the service needs --token-file: a file with one "
+            f"--host {host} can be reached from other machines, so the service needs --token-file: "
+            "a file with one "
             "token a line, which clients send as `Authorization: Bearer TOKEN`; make one with\n"
             "  (umask 077; openssl rand -hex 32 > tokens.txt)"
         )
@@ -85,15 +97,20 @@ def _read_tokens(path: Path) -> list[str]:
         raise UserError(f"--token-file {path} holds no token; it has one a line")
     if short := [number for number, token in enumerate(tokens, 1) if len(token) < _SHORTEST_TOKEN]:
         raise UserError(
-            f"--token-file {path}: token {short[0]} is shorter than {_SHORTEST_TOKEN} characters and could be guessed; "
+            f"--token-file {path}: token {short[0]} is shorter than {_SHORTEST_TOKEN} characters "
+            "and could be guessed; "
             "make one with `openssl rand -hex 32`"
         )
     return tokens
 
 
-def problem(status: int, detail: object, headers: Mapping[str, str] | None = None, **more: str) -> Response:
+def problem(
+    status: int, detail: object, headers: Mapping[str, str] | None = None, **more: str
+) -> Response:
     """An answer that says what was wrong, as all of them do: {"detail": …}."""
-    body = json.dumps({"detail": detail, **more})  # ASCII: a client's own text, told back, may not be valid Unicode
+    body = json.dumps(
+        {"detail": detail, **more}
+    )  # ASCII: a client's own text, told back, may not be valid Unicode
     return Response(body, status, dict(headers or {}), "application/json")
 
 
@@ -104,11 +121,16 @@ class _Refused(Exception):
 
 
 class Guard:
-    """ASGI middleware: refuses strangers before it reads their bodies, and large or slow bodies before they are
-    understood; an exception is logged under an id, and the client is told the id alone."""
+    """ASGI middleware: refuses strangers before it reads their bodies, and large or slow bodies
+    before they are understood; an exception is logged under an id, and the client is told the id
+    alone."""
 
     def __init__(
-        self, app: ASGIApp, access: Access, paths: Iterable[str], answered: Callable[[str, int, float], None]
+        self,
+        app: ASGIApp,
+        access: Access,
+        paths: Iterable[str],
+        answered: Callable[[str, int, float], None],
     ) -> None:
         """`answered` is told path (of `paths`, or "other"), status and seconds of each request."""
         self.app, self.access, self.paths, self.answered = app, access, frozenset(paths), answered
@@ -129,7 +151,9 @@ class Guard:
         try:
             self._admit(scope)
             body = await _read_body(receive, _largest_body(scope))
-            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
+            asked = (
+                {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            )  # the server leaves the body out
             await self.app(asked, _replayed(body, receive), guarded_send)
         except _Refused as refused:
             await refused.answer(scope, receive, guarded_send)
@@ -145,8 +169,14 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if b"transfer-encoding" in headers and b"content-length" in headers:  # RFC 9112, 6.1: may be request smuggling
-            raise _Refused(400, "a request has Content-Length or Transfer-Encoding, not both", Connection="close")
+        if (
+            b"transfer-encoding" in headers and b"content-length" in headers
+        ):  # RFC 9112, 6.1: may be request smuggling
+            raise _Refused(
+                400,
+                "a request has Content-Length or Transfer-Encoding, not both",
+                Connection="close",
+            )
         is_strange = _host_name(headers.get(b"host", "")) not in self.access.hosts
         if is_strange and not self.access.tokens and scope["path"] not in _PROBES:
             raise _Refused(421, "this service does not answer to that host name")
@@ -191,7 +221,9 @@ async def _read_body(receive: Receive, most: int) -> bytes:
                 if len(body) > most:
                     raise _Refused(413, f"the body is larger than {most} bytes")
     except TimeoutError:
-        raise _Refused(408, f"the body did not come within {_BODY_DEADLINE_S} s", Connection="close") from None
+        raise _Refused(
+            408, f"the body did not come within {_BODY_DEADLINE_S} s", Connection="close"
+        ) from None
     return bytes(body)
 
 

@@ -1,4 +1,5 @@
-"""What Prometheus reads of a service. Knows the names of figures, nothing of how they come about."""
+"""What Prometheus reads of a service. Knows the names of figures, nothing of how they come
+about."""
 
 from __future__ import annotations
 
@@ -15,12 +16,22 @@ class ServiceMetrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         labels = ("path", "status")
-        self._requests = Counter("tld_requests", "Requests, by path and status.", labels, registry=registry)
-        self._seconds = Histogram("tld_request_seconds", "From request to answer.", ("path",), registry=registry)
-        self._batches = Histogram("tld_batch_pictures", "Pictures a batch.", buckets=_IMAGES, registry=registry)
-        self._busy = Counter("tld_device_seconds", "Time the device spent on batches.", registry=registry)
+        self._requests = Counter(
+            "tld_requests", "Requests, by path and status.", labels, registry=registry
+        )
+        self._seconds = Histogram(
+            "tld_request_seconds", "From request to answer.", ("path",), registry=registry
+        )
+        self._batches = Histogram(
+            "tld_batch_pictures", "Pictures a batch.", buckets=_IMAGES, registry=registry
+        )
+        self._busy = Counter(
+            "tld_device_seconds", "Time the device spent on batches.", registry=registry
+        )
         self._waiting = Gauge("tld_waiting_pictures", "Pictures in the queue.", registry=registry)
-        self._dropped = Counter("tld_clients_left", "Clients who left before their pictures came.", registry=registry)
+        self._dropped = Counter(
+            "tld_clients_left", "Clients who left before their pictures came.", registry=registry
+        )
 
     def watch(self, waiting: Callable[[], int]) -> None:
         """Read the length of the queue from here."""

@@ -1,4 +1,5 @@
-"""What the service and its clients say to each other: requests with their limits, answers, pictures as PNG.
+"""What the service and its clients say to each other: requests with their limits, answers, pictures
+as PNG.
 
 Knows no HTTP; the sentences here are those of its OpenAPI page.
 """
@@ -20,7 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_catalog.image_formats import open_image
 from pipeline.generate.tiling import Border
 from pipeline.serving.batch_queue import Finished
-from pipeline.serving.requests import DrawingRequest, ImageRequest, InterpolationRequest, OutpaintingRequest
+from pipeline.serving.requests import (
+    DrawingRequest,
+    ImageRequest,
+    InterpolationRequest,
+    OutpaintingRequest,
+)
 from tld_model.config import SamplingSettings
 
 MAX_COUNT = 16
@@ -53,7 +59,13 @@ class ImagesRequested(_Wanted):
         json_schema_extra={
             "examples": [
                 {"prompt": _STAR},
-                {"prompt": "a lighthouse at dusk", "count": 4, "seed": 7, "steps": 30, "guidance": 3.5},
+                {
+                    "prompt": "a lighthouse at dusk",
+                    "count": 4,
+                    "seed": 7,
+                    "steps": 30,
+                    "guidance": 3.5,
+                },
             ]
         },
     )
@@ -66,7 +78,9 @@ class InterpolationWanted(_Wanted):
     """Frames from one prompt and seed to others."""
 
     model_config = _STRICT | ConfigDict(
-        json_schema_extra={"examples": [{"prompt": _STAR, "to_prompt": _STAR.replace("red", "green"), "frames": 8}]}
+        json_schema_extra={
+            "examples": [{"prompt": _STAR, "to_prompt": _STAR.replace("red", "green"), "frames": 8}]
+        }
     )
 
     to_prompt: _Prompt | None = None
@@ -126,7 +140,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No valid token"},
     413: {"model": Problem, "description": "The body is too large"},
     422: {"model": Problem, "description": "A field is wrong; `loc` names it"},
-    429: {"model": Problem, "description": "The queue is full; Retry-After says in how many seconds to try again"},
+    429: {
+        "model": Problem,
+        "description": "The queue is full; Retry-After says in how many seconds to try again",
+    },
     500: {"model": Problem, "description": "Something broke; `id` is in the log"},
     503: {"model": Problem, "description": "The service is shutting down"},
 }
@@ -143,23 +160,30 @@ def image_request(wanted: ImagesRequested, own: SamplingSettings) -> ImageReques
     return ImageRequest(wanted.prompt, wanted.seed, wanted.count, _sampling(wanted, own))
 
 
-def interpolation_request(wanted: InterpolationWanted, own: SamplingSettings) -> InterpolationRequest:
+def interpolation_request(
+    wanted: InterpolationWanted, own: SamplingSettings
+) -> InterpolationRequest:
     """The frames that are drawn."""
     prompts = wanted.prompt, wanted.prompt if wanted.to_prompt is None else wanted.to_prompt
     seeds = wanted.seed, wanted.seed if wanted.to_seed is None else wanted.to_seed
     return InterpolationRequest(*prompts, *seeds, wanted.frames, _sampling(wanted, own))
 
 
-def outpainting_request(wanted: OutpaintingWanted, own: SamplingSettings, edge: int) -> OutpaintingRequest:
-    """The picture that is painted on. Raises RequestValidationError where it is none that the model takes, or grows
-    by nothing or by too much."""
+def outpainting_request(
+    wanted: OutpaintingWanted, own: SamplingSettings, edge: int
+) -> OutpaintingRequest:
+    """The picture that is painted on. Raises RequestValidationError where it is none that the model
+    takes, or grows by nothing or by too much."""
     picture = _read_png(wanted.picture, edge)
     border = Border(wanted.left, wanted.right, wanted.top, wanted.bottom)
     asked = OutpaintingRequest(wanted.prompt, picture, border, wanted.seed, _sampling(wanted, own))
     if asked.count == 0:
         raise wrong("right", "say by how many pixels at one side at least")
     if asked.count > MAX_COUNT:
-        raise wrong("right", f"these borders take {asked.count} windows of {edge} pixels; {MAX_COUNT} are the most")
+        raise wrong(
+            "right",
+            f"these borders take {asked.count} windows of {edge} pixels; {MAX_COUNT} are the most",
+        )
     return asked
 
 
@@ -173,7 +197,10 @@ def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
     try:
         with open_image(base64.b64decode(given, validate=True), formats=("PNG",)) as image:
             if image.size != (edge, edge):
-                raise wrong("picture", f"must be of {edge} x {edge} pixels, is of {image.width} x {image.height}")
+                raise wrong(
+                    "picture",
+                    f"must be of {edge} x {edge} pixels, is of {image.width} x {image.height}",
+                )
             return np.asarray(image.convert("RGB"))
     except RequestValidationError:
         raise
@@ -209,7 +236,11 @@ def generated_images(request: DrawingRequest, finished: Finished) -> list[Genera
         if isinstance(request, ImageRequest):
             seed += number
         if isinstance(request, InterpolationRequest):
-            settings |= {"to_prompt": request.to_prompt, "to_seed": request.to_seed, "frame": number}
+            settings |= {
+                "to_prompt": request.to_prompt,
+                "to_seed": request.to_seed,
+                "frame": number,
+            }
         settings["seed"] = seed
         told.add_text("tld", json.dumps(settings | {"guidance": request.sampling.guidance}))
         file = io.BytesIO()

@@ -38,12 +38,15 @@ def serve(
     host: str,
     port: int,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserError where the port is taken."""
+    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserError where the
+    port is taken."""
     with listen(host, port) as listening:
         connection_limit()  # before the model is loaded
         with errors.status("loading the model …"):
             service = _service(config, encodings, model, report, access)
-        logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+        logging.basicConfig(
+            format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
+        )
         settings = uvicorn.Config(
             service.app,
             http=limited_to(connection_limit()),
@@ -55,7 +58,9 @@ def serve(
             proxy_headers=False,
             timeout_graceful_shutdown=_TIMEOUT_S + _LAST_WORDS_S,
         )
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
+        with contextlib.suppress(
+            KeyboardInterrupt
+        ):  # uvicorn raises the signal again when all is done
             _Server(settings, service, config.name).run([listening])
     ended = service.batches.join(_LAST_WORDS_S)
     say("stopped")
@@ -68,11 +73,15 @@ def _service(
 ) -> Service:
     encoders, usual = encodings.figures["encoders"], config.evaluate
     denoiser = model.file(average_file(usual.ema))
-    generator = load_generator(denoiser, encoders["vae"], encoders["clip"], usual.device, safetensors_only=True)
+    generator = load_generator(
+        denoiser, encoders["vae"], encoders["clip"], usual.device, safetensors_only=True
+    )
     draw, own = draw_with(generator), usual.sampling
     # The first drawing takes longest; and what cannot draw at all shows it now.
     draw([ImageRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
-    return image_service(draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size)
+    return image_service(
+        draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,7 +98,9 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         listening.close()
-        raise UserError(f"cannot serve on port {port} of {host}: {error.strerror}; choose another --port") from None
+        raise UserError(
+            f"cannot serve on port {port} of {host}: {error.strerror}; choose another --port"
+        ) from None
     return listening
 
 

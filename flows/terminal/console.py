@@ -29,9 +29,13 @@ class Terminal(Console):
     """
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
-        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+        super().__init__(
+            stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
+        )
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
         """All that is shown comes through here: text, tables and what is in their cells, errors."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
@@ -58,14 +62,15 @@ def load(config: Path, overrides: Sequence[str]) -> RunConfig:
 
 
 def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words of a command line that are prompts, and those that change a setting, section.key=value."""
+    """Words of a command line that are prompts, and those that change a setting,
+    section.key=value."""
     overrides = [word for word in words if _OVERRIDE.match(word)]
     return [word for word in words if not _OVERRIDE.match(word)], overrides
 
 
 def with_home(words: Sequence[str]) -> list[str]:
-    """Words of a command line in which `--out=~/x` names the home folder: a shell expands `~` only at the start of a
-    word."""
+    """Words of a command line in which `--out=~/x` names the home folder: a shell expands `~` only
+    at the start of a word."""
     home = os.path.expanduser  # pathlib raises an error where there is no such user
     return [_HOME.sub(lambda found: found[1] + home(found[2]), word) for word in words]
 

@@ -1,5 +1,6 @@
-"""Causes that lie outside of us, and what a person can do about them: a full disk, one that takes nothing, a server
-that is gone, a machine that has no more descriptors, threads or memory. Imports neither Prefect nor MLflow.
+"""Causes that lie outside of us, and what a person can do about them: a full disk, one that takes
+nothing, a server that is gone, a machine that has no more descriptors, threads or memory. Imports
+neither Prefect nor MLflow.
 """
 
 from __future__ import annotations
@@ -43,12 +44,19 @@ _BY_WORDS = {  # of errors that carry another's text alone: databases, other pro
     "disk is full": _FULL,  # SQLite, of the workspace's MLflow or Prefect
     "attempt to write a readonly database": _READ_ONLY,
 }
-_LAST_LINE = re.compile(r"^[\w.]+(?:Error|Exception|Died|Failed): .*$", re.MULTILINE)  # of a traceback
-_LOST = ("ConcurrencySlotAcquisitionError", "AcquireConcurrencySlotTimeoutError", "PrefectHTTPStatusError")
+_LAST_LINE = re.compile(
+    r"^[\w.]+(?:Error|Exception|Died|Failed): .*$", re.MULTILINE
+)  # of a traceback
+_LOST = (
+    "ConcurrencySlotAcquisitionError",
+    "AcquireConcurrencySlotTimeoutError",
+    "PrefectHTTPStatusError",
+)
 
 
 def external_cause(error: BaseException) -> str | None:
-    """What an unexpected error comes from, where that is not in our hands, and how to go on; else None."""
+    """What an unexpected error comes from, where that is not in our hands, and how to go on; else
+    None."""
     for one in _chain(error):
         if cause := _cause(one):
             return f"{cause}.\n{_ONWARD}"
@@ -58,7 +66,11 @@ def external_cause(error: BaseException) -> str | None:
 def unusable_path(error: BaseException) -> str | None:
     """Which path leads nowhere, and why; else None."""
     for one in (error, error.__cause__):
-        if isinstance(one, OSError) and one.errno in _NO_PATH and isinstance(one.filename, str | bytes | os.PathLike):
+        if (
+            isinstance(one, OSError)
+            and one.errno in _NO_PATH
+            and isinstance(one.filename, str | bytes | os.PathLike)
+        ):
             return f"cannot use {_shortened(os.fsdecode(one.filename))}: {_NO_PATH[one.errno]}"
         if isinstance(one, RuntimeError) and str(one).startswith(_SYMLINK_LOOP):
             path = str(one).removeprefix(_SYMLINK_LOOP).strip("'")
@@ -68,7 +80,9 @@ def unusable_path(error: BaseException) -> str | None:
 
 def _shortened(path: str) -> str:
     """Both ends of a path that is too long to be read."""
-    return path if len(path) <= 2 * _SHOWN_CHARS else f"{path[:_SHOWN_CHARS]} … {path[-_SHOWN_CHARS:]}"
+    return (
+        path if len(path) <= 2 * _SHOWN_CHARS else f"{path[:_SHOWN_CHARS]} … {path[-_SHOWN_CHARS:]}"
+    )
 
 
 def _cause(error: BaseException) -> str | None:
@@ -94,7 +108,8 @@ def _cause(error: BaseException) -> str | None:
 
 
 def _refused(error: PermissionError) -> str | None:
-    """Which file or folder this user may not use, and who may change that; None where the error names none."""
+    """Which file or folder this user may not use, and who may change that; None where the error
+    names none."""
     if not isinstance(error.filename, str | bytes | os.PathLike):
         return None
     path = Path(os.fsdecode(error.filename))
@@ -143,8 +158,9 @@ def prefect_is_lost(error: BaseException) -> bool:
 
 @contextmanager
 def at_work(folder: Path) -> Iterator[None]:
-    """The time in which a workspace is worked on. Raises what a server of Prefect lacks that has its database there: it
-    says "error 500" and no more. A path that leads nowhere is no user's mistake any more: it was good at the start."""
+    """The time in which a workspace is worked on. Raises what a server of Prefect lacks that has
+    its database there: it says "error 500" and no more. A path that leads nowhere is no user's
+    mistake any more: it was good at the start."""
     from pipeline.stages.contract import StageFailed
 
     try:
@@ -152,7 +168,11 @@ def at_work(folder: Path) -> Iterator[None]:
     except Exception as error:
         if prefect_is_lost(error) and _is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        if not hasattr(error, "exit_code") and not external_cause(error) and (why := unusable_path(error)):
+        if (
+            not hasattr(error, "exit_code")
+            and not external_cause(error)
+            and (why := unusable_path(error))
+        ):
             raise StageFailed(f"{why}.\n{_ONWARD}") from error
         raise
 
@@ -165,11 +185,17 @@ def _is_full(folder: Path) -> bool:
 
 
 def _is_of_prefects_server(error: Exception) -> bool:
-    """Whether Prefect's client lost its server. Only its classes are looked at: they are not imported here."""
+    """Whether Prefect's client lost its server. Only its classes are looked at: they are not
+    imported here."""
     name, module = type(error).__name__, type(error).__module__
     if module.startswith("httpx"):
-        return any(word in name for word in ("Connect", "Timeout", "ReadError", "WriteError", "ProtocolError"))
-    return (module.startswith("prefect.") and name in _LOST) or str(error).startswith("Failed to reach API at")
+        return any(
+            word in name
+            for word in ("Connect", "Timeout", "ReadError", "WriteError", "ProtocolError")
+        )
+    return (module.startswith("prefect.") and name in _LOST) or str(error).startswith(
+        "Failed to reach API at"
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

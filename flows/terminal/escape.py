@@ -1,4 +1,5 @@
-"""Escaping of text that strangers wrote (captions, URLs, file names) for a terminal and for spreadsheets.
+"""Escaping of text that strangers wrote (captions, URLs, file names) for a terminal and for
+spreadsheets.
 
 HTML is escaped by the templates (Jinja's autoescape, textContent on the page of `tld serve`).
 """
@@ -19,8 +20,8 @@ def visible(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A cell of a csv file that people open in a spreadsheet: control characters are spelled out, and
-    text that a spreadsheet would compute gets an apostrophe in front, as OWASP advises."""
+    """A cell of a csv file that people open in a spreadsheet: control characters are spelled out,
+    and text that a spreadsheet would compute gets an apostrophe in front, as OWASP advises."""
     if not isinstance(value, str):
         return value
     text = visible(value)

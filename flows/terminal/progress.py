@@ -52,7 +52,9 @@ class Progress:
         """Say in one line that stays what came out."""
         self._console.print(f"{self._stage:9} {note}", soft_wrap=True)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         if self._bars:
             self._bars.stop()
 

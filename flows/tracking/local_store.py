@@ -1,6 +1,8 @@
-"""MLflow's record in a workspace: a SQLite file and a folder of artifacts, which may be moved and copied with it.
+"""MLflow's record in a workspace: a SQLite file and a folder of artifacts, which may be moved and
+copied with it.
 
-MLflow stores absolute places. They are corrected when the record is opened, and no artifact is written by their word.
+MLflow stores absolute places. They are corrected when the record is opened, and no artifact is
+written by their word.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ _PLACES = (
 
 
 class WorkspaceClient(MlflowClient):
-    """A client of the record in a workspace. Artifacts go below the workspace, even if another process, which sees it
-    at another path, corrects the places in the database meanwhile."""
+    """A client of the record in a workspace. Artifacts go below the workspace, even if another
+    process, which sees it at another path, corrects the places in the database meanwhile."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(tracking_uri=sqlite_url(Workspace(root).mlflow_database.resolve()))
@@ -41,7 +43,9 @@ class WorkspaceClient(MlflowClient):
             local_path, artifact_path
         )
 
-    def log_model_artifacts(self, model_id: str, local_dir: str, artifact_path: str | None = None) -> None:
+    def log_model_artifacts(
+        self, model_id: str, local_dir: str, artifact_path: str | None = None
+    ) -> None:
         """Copy a folder to a model's artifacts."""
         place = f"{self._artifacts}/models/{model_id}/artifacts"
         LocalArtifactRepository(place).log_artifacts(local_dir, artifact_path)  # type: ignore[no-untyped-call]
@@ -53,15 +57,16 @@ def artifact_location(root: Path) -> str:
 
 
 def sqlite_url(path: Path) -> str:
-    """The address of a database file. SQLAlchemy takes what follows a question mark for options, and urllib drops line
-    breaks and tabs."""
+    """The address of a database file. SQLAlchemy takes what follows a question mark for options,
+    and urllib drops line breaks and tabs."""
     if any(character in str(path) for character in "?\r\n\t"):
         return f"sqlite+pysqlite:///file:{quote(str(path))}?uri=true"
     return f"sqlite:///{path}"
 
 
 def check_file(database: Path) -> None:
-    """Raise sqlite3.Error if a database is damaged, or locked for long. MLflow itself would try for minutes."""
+    """Raise sqlite3.Error if a database is damaged, or locked for long. MLflow itself would try for
+    minutes."""
     if database.is_file() and not database.stat().st_size:
         return
     if database.exists():
@@ -72,24 +77,36 @@ def check_file(database: Path) -> None:
 
 
 def correct_places(root: Path) -> None:
-    """Point MLflow's database at the artifacts of this workspace, after it was moved or copied. Experiments of ours lie
-    directly in the folder of artifacts, so they tell its former place; what lies elsewhere stays there."""
+    """Point MLflow's database at the artifacts of this workspace, after it was moved or copied.
+    Experiments of ours lie directly in the folder of artifacts, so they tell its former place; what
+    lies elsewhere stays there."""
     artifacts = Workspace(root).mlflow_artifacts
     here = artifact_location(root)
     with closing(_connect(Workspace(root).mlflow_database)) as connection:
-        places = [place for (place,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
-        former = [p for p in places if p and p.startswith("file:") and p.endswith(f"/{artifacts.name}") and p != here]
+        places = [
+            place
+            for (place,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments")
+        ]
+        former = [
+            p
+            for p in places
+            if p and p.startswith("file:") and p.endswith(f"/{artifacts.name}") and p != here
+        ]
         if not former:
             return
         with connection:
             for place in former:
                 for table, column in _PLACES:
                     connection.execute(
-                        f"UPDATE {table} SET {column} = :here || substr({column}, length(:there) + 1) "
-                        f"WHERE {column} = :there OR substr({column}, 1, length(:there) + 1) = :there || '/'",
+                        f"UPDATE {table} SET {column} = :here || substr({column}, length(:there) + "
+                        "1) "
+                        f"WHERE {column} = :there OR substr({column}, 1, length(:there) + 1) = "
+                        ":there || '/'",
                         {"here": here, "there": place},
                     )
 
 
 def _connect(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=rw", _LOCK_TIMEOUT_S, uri=True)
+    return sqlite3.connect(
+        f"file:{quote(str(database.resolve()))}?mode=rw", _LOCK_TIMEOUT_S, uri=True
+    )

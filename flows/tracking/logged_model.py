@@ -1,4 +1,5 @@
-"""A denoiser in MLflow: how it is put there, and how MLflow loads it in an environment that has tld:
+"""A denoiser in MLflow: how it is put there, and how MLflow loads it in an environment that has
+tld:
 
 model = mlflow.pyfunc.load_model("models:/tiny@champion")
 model.predict(pd.DataFrame({"prompt": ["a small red star …"]}), params={"seed": 7})
@@ -49,20 +50,27 @@ class TextToImage:
     usual: SamplingSettings
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Images:
-        """Pictures uint8 [n, h, w, 3] of n prompts, those of the column `prompt`. Params: steps, guidance, negative
-        (a prompt to lead away from), seed; picture i has the noise of seed + i."""
+        """Pictures uint8 [n, h, w, 3] of n prompts, those of the column `prompt`. Params: steps,
+        guidance, negative (a prompt to lead away from), seed; picture i has the noise of seed +
+        i."""
         given = params or {}
-        sampling = replace(self.usual, **{name: given[name] for name in ("steps", "guidance") if name in given})
+        sampling = replace(
+            self.usual, **{name: given[name] for name in ("steps", "guidance") if name in given}
+        )
         prompts = [str(prompt) for prompt in model_input["prompt"]]
         seed = int(given.get("seed", 0))
-        return self.generator(prompts, range(seed, seed + len(prompts)), sampling, given.get("negative", ""))
+        return self.generator(
+            prompts, range(seed, seed + len(prompts)), sampling, given.get("negative", "")
+        )
 
 
 def _load_pyfunc(path: str) -> TextToImage:
     """Called by MLflow with the folder of the model's files."""
     folder = Path(path)
     details = read_details(folder)
-    generator = load_generator(folder / MODEL_FILE, details.vae, details.clip, "auto", safetensors_only=True)
+    generator = load_generator(
+        folder / MODEL_FILE, details.vae, details.clip, "auto", safetensors_only=True
+    )
     return TextToImage(generator, details.sampling)
 
 
@@ -78,7 +86,9 @@ def read_details(folder: Path) -> ModelDetails:
     except ValidationError as error:
         raise ValueError(f"{DETAILS_FILE} is damaged: {error}") from error
     if not 1 <= details.sampling.steps <= MOST_STEPS:
-        raise ValueError(f"{DETAILS_FILE} asks for {details.sampling.steps} steps; {MOST_STEPS} are the most")
+        raise ValueError(
+            f"{DETAILS_FILE} asks for {details.sampling.steps} steps; {MOST_STEPS} are the most"
+        )
     return details
 
 
@@ -91,7 +101,8 @@ def log_model(
     average: int,
     usual: SamplingSettings,
 ) -> LoggedModel:
-    """Put one average of a trained denoiser into MLflow, unless it is there, drawing as the run does."""
+    """Put one average of a trained denoiser into MLflow, unless it is there, drawing as the run
+    does."""
     tags = {
         "tld.fingerprint": model.fingerprint,
         "tld.average": str(average),
@@ -102,7 +113,9 @@ def log_model(
         if there.status == "READY":
             return there
     params = {name: str(value) for name, value in model.settings["model"].items()}
-    logged = client.create_logged_model(experiment_id, name="denoiser", source_run_id=run_id, params=params, tags=tags)
+    logged = client.create_logged_model(
+        experiment_id, name="denoiser", source_run_id=run_id, params=params, tags=tags
+    )
     details = {**encodings.figures["encoders"], "sampling": asdict(usual)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -125,5 +138,7 @@ def _signature(usual: SamplingSettings) -> ModelSignature:
     return ModelSignature(
         inputs=Schema([ColSpec("string", "prompt")]),
         outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
-        params=ParamSchema([ParamSpec(name, kind, default) for name, (kind, default) in usually.items()]),
+        params=ParamSchema(
+            [ParamSpec(name, kind, default) for name, (kind, default) in usually.items()]
+        ),
     )

@@ -1,5 +1,6 @@
-"""Runs that a process has open in MLflow. Their ids are in a file that the process locks: if it is killed, the next
-process that opens the same store ends them. A lock tells it for containers too, where every process has number 1."""
+"""Runs that a process has open in MLflow. Their ids are in a file that the process locks: if it is
+killed, the next process that opens the same store ends them. A lock tells it for containers too,
+where every process has number 1."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What is on its way to MLflow: sent in order by a thread of its own, so that no stage waits for a server.
+"""What is on its way to MLflow: sent in order by a thread of its own, so that no stage waits for a
+server.
 
-While the server is away, messages are kept in memory; what is left at the end of a run goes to a file, and the next run
-sends it. A kill of this process loses what it had not sent of its own. The files of a stage lose nothing by that; of
-training its metrics are in events.jsonl too.
+While the server is away, messages are kept in memory; what is left at the end of a run goes to a
+file, and the next run sends it. A kill of this process loses what it had not sent of its own. The
+files of a stage lose nothing by that; of training its metrics are in events.jsonl too.
 
 A run that begins while the server is away has an id of ours, until the server gives it another.
 """
@@ -41,10 +42,12 @@ class Message:
 
 
 class Outbox:
-    """Messages to one server. `deliver` sends one, and returns the id of a run that it creates; `say` tells a person
-    when the server goes, and when it is back."""
+    """Messages to one server. `deliver` sends one, and returns the id of a run that it creates;
+    `say` tells a person when the server goes, and when it is back."""
 
-    def __init__(self, deliver: Callable[[Message], object], kept: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, deliver: Callable[[Message], object], kept: Path, say: Callable[[str], None]
+    ) -> None:
         self._deliver, self._kept, self._say = deliver, kept, say
         self._ids: dict[str, str] = {}  # those that the server gave instead of ours
         self._away = False
@@ -82,12 +85,15 @@ class Outbox:
             self._drains += 1
             self._draining = True
             self._changed.notify_all()
-            sent = self._changed.wait_for(lambda: not self._waiting and not self._sending, timeout_s)
+            sent = self._changed.wait_for(
+                lambda: not self._waiting and not self._sending, timeout_s
+            )
             self._draining = False
         return sent
 
     def close(self, timeout_s: float) -> None:
-        """The last of it: what cannot be sent in time, or until an interrupt, is kept for the next run."""
+        """The last of it: what cannot be sent in time, or until an interrupt, is kept for the next
+        run."""
         try:
             self.drain(timeout_s)
         finally:
@@ -97,21 +103,37 @@ class Outbox:
                 self._waiting.clear()
                 self._changed.notify_all()
             if self._lost:
-                self._say(f"warning: MLflow was away for long: its oldest {self._lost} messages are lost, no output is")
+                self._say(
+                    f"warning: MLflow was away for long: its oldest {self._lost} messages are "
+                    "lost, no output is"
+                )
             if left:
                 self._keep(left)
-            for path, file in self._taken.items():  # not before: a kill must not lose what an earlier run had kept
+            for (
+                path,
+                file,
+            ) in (
+                self._taken.items()
+            ):  # not before: a kill must not lose what an earlier run had kept
                 path.unlink(missing_ok=True)
                 file.close()
 
     def _keep(self, left: list[Message]) -> None:
         try:
             with locked(self._kept, _LOCK_TIMEOUT_S) as file:
-                file.writelines(f"{json.dumps(asdict(self._readdressed(message)))}\n" for message in left)
+                file.writelines(
+                    f"{json.dumps(asdict(self._readdressed(message)))}\n" for message in left
+                )
         except (OSError, LockTimeout) as error:
-            self._say(f"warning: MLflow did not come back: {len(left)} messages to it are lost, no output is ({error})")
+            self._say(
+                f"warning: MLflow did not come back: {len(left)} messages to it are lost, no "
+                f"output is ({error})"
+            )
         else:
-            self._say(f"warning: MLflow did not come back: the next run sends it {len(left)} messages, of {self._kept}")
+            self._say(
+                f"warning: MLflow did not come back: the next run sends it {len(left)} messages, "
+                f"of {self._kept}"
+            )
 
     def _work(self) -> None:
         """Send until closed. What the server refuses is not tried again: no run fails of that."""
@@ -121,11 +143,17 @@ class Outbox:
             away = is_away(error)
             refused = error is not None and not away
             if away and not was_away:
-                self._say("warning: MLflow does not answer; the work goes on, and what it should know is kept")
+                self._say(
+                    "warning: MLflow does not answer; the work goes on, and what it should know is "
+                    "kept"
+                )
             if was_away and not away:
                 self._say("MLflow is back, and is told all that was kept for it")
             if refused and not was_refused:  # on a full disk it is one after the other
-                self._say(f"warning: MLflow refuses {message.kind} of run {message.run_id}: {str(error)[:500]}")
+                self._say(
+                    f"warning: MLflow refuses {message.kind} of run {message.run_id}: "
+                    f"{str(error)[:500]}"
+                )
             if away:
                 self._put_back(message, pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if away else _FIRST_PAUSE_S
@@ -144,7 +172,10 @@ class Outbox:
         """A message with the server's ids; the run that it creates may lie below another one."""
         body = message.body
         if message.kind == "create":
-            body = {**body, "tags": {name: self.id_of(value) for name, value in body["tags"].items()}}
+            body = {
+                **body,
+                "tags": {name: self.id_of(value) for name, value in body["tags"].items()},
+            }
         return Message(self.id_of(message.run_id), message.kind, body)
 
     def _next(self) -> Message | None:
@@ -168,13 +199,16 @@ class Outbox:
         body = list(first.body)
         while self._waiting:
             following = self._waiting[0]
-            if (following.run_id, following.kind) != (first.run_id, "metrics") or len(body) >= _BATCH:
+            if (following.run_id, following.kind) != (first.run_id, "metrics") or len(
+                body
+            ) >= _BATCH:
                 break
             body += self._waiting.popleft().body
         return Message(first.run_id, "metrics", body)
 
     def _put_back(self, message: Message, pause_s: float) -> None:
-        """Wait before the next attempt, unless someone waits for all to be sent: then one is made at once."""
+        """Wait before the next attempt, unless someone waits for all to be sent: then one is made
+        at once."""
         with self._changed:
             if self._closed:
                 return
@@ -194,8 +228,8 @@ def is_away(error: BaseException | None) -> bool:
 
 
 def _take_back(kept: Path) -> dict[Path, TextIO]:
-    """The files of what earlier runs could not send, locked while this process lives; of two at once one takes each.
-    Also those that a run had taken when it was killed."""
+    """The files of what earlier runs could not send, locked while this process lives; of two at
+    once one takes each. Also those that a run had taken when it was killed."""
     taken: dict[Path, TextIO] = {}
     for path in (kept, *kept.parent.glob(f"{kept.name}.*")):
         if file := try_lock(path):

@@ -1,8 +1,9 @@
 """MLflow's registry: which trained models are fit for use, and which of them is the champion.
 
-A model is registered under the name of its run, by its report: once for each report, whatever is rerun. One that
-reached what evaluate.require demands is registered by itself, and becomes the champion where it beats the one before
-by more than chance explains. `tld promote` does both by hand.
+A model is registered under the name of its run, by its report: once for each report, whatever is
+rerun. One that reached what evaluate.require demands is registered by itself, and becomes the
+champion where it beats the one before by more than chance explains. `tld promote` does both by
+hand.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A version of a registered model, and its scores: each with the low and high end of its interval."""
+    """A version of a registered model, and its scores: each with the low and high end of its
+    interval."""
 
     name: str
     version: str
     scores: Mapping[str, Sequence[float]]
     reference: str  # what it was judged on
-    settled: bool = False  # it has met the champion, or somebody has decided: a rerun changes nothing
+    settled: bool = (
+        False  # it has met the champion, or somebody has decided: a rerun changes nothing
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +79,26 @@ class RegisteredFiles:
 
 
 def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> Registered:
-    """Register the model of a report with its card, unless it is; a run that was killed on the way is completed."""
+    """Register the model of a report with its card, unless it is; a run that was killed on the way
+    is completed."""
     config, model, report = candidate.config, candidate.model, candidate.report
     name = config.name
     try:
-        client.create_registered_model(name, description="Made and scored by tld; see the cards of its versions.")
+        client.create_registered_model(
+            name, description="Made and scored by tld; see the cards of its versions."
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     if there := _version_of(client, name, report):
         return there
     usual = config.evaluate
-    logged = log_model(client, experiment_id, model.made_by, model, candidate.encodings, usual.ema, usual.sampling)
-    mlflow.set_tracking_uri(client.tracking_uri)  # a store on this disk resolves models:/ by MLflow's own setting
+    logged = log_model(
+        client, experiment_id, model.made_by, model, candidate.encodings, usual.ema, usual.sampling
+    )
+    mlflow.set_tracking_uri(
+        client.tracking_uri
+    )  # a store on this disk resolves models:/ by MLflow's own setting
     card = model_card(candidate.encodings, model, report, name, source=config.download.known_source)
     made = client.create_model_version(
         name,
@@ -107,13 +118,15 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
 
 
 def is_settled(client: MlflowClient, name: str, report: Manifest) -> bool:
-    """Whether the model of a report is registered and has met the champion; not so where a kill came between."""
+    """Whether the model of a report is registered and has met the champion; not so where a kill
+    came between."""
     there = _version_of(client, name, report)
     return there is not None and there.settled
 
 
 def mark_decided(client: MlflowClient, registered: Registered) -> None:
-    """Note that it has met the champion, after the alias was given: what somebody promotes later stands."""
+    """Note that it has met the champion, after the alias was given: what somebody promotes later
+    stands."""
     client.set_model_version_tag(registered.name, registered.version, _SETTLED, "true")
 
 
@@ -128,28 +141,37 @@ def champion(client: MlflowClient, name: str, alias: str = CHAMPION) -> Register
 
 
 def named_models(client: MlflowClient) -> frozenset[str]:
-    """Fingerprints of all models that have an alias, as the champion has: somebody may use them by it."""
+    """Fingerprints of all models that have an alias, as the champion has: somebody may use them by
+    it."""
     found: set[str] = set()
     token: str | None = None
     while True:
         page = client.search_registered_models(max_results=100, page_token=token)
         for model in page:
             for version in set(model.aliases.values()):
-                found.add(client.get_model_version(model.name, str(version)).tags.get("tld.model", ""))
+                found.add(
+                    client.get_model_version(model.name, str(version)).tags.get("tld.model", "")
+                )
         if not (token := page.token):
             return frozenset(found)
 
 
 def compare_with_champion(challenger: Registered, present: Registered | None) -> Verdict:
-    """Whether a challenger beats the present champion by more than the interval of their difference, which two
-    independent intervals give: its half width is the root of the sum of their squares."""
+    """Whether a challenger beats the present champion by more than the interval of their
+    difference, which two independent intervals give: its half width is the root of the sum of their
+    squares."""
     if present is None:
         return Verdict(True, "there was no champion")
     if present.version == challenger.version:
         return Verdict(False, "it is the champion")
     if present.reference != challenger.reference:
-        return Verdict(False, "the champion was judged on other held-out pictures: compare them, then tld promote")
-    name = next((name for name in _DECIDES if name in present.scores and name in challenger.scores), None)
+        return Verdict(
+            False,
+            "the champion was judged on other held-out pictures: compare them, then tld promote",
+        )
+    name = next(
+        (name for name in _DECIDES if name in present.scores and name in challenger.scores), None
+    )
     if name is None:
         return Verdict(False, f"no score of both decides: neither {' nor '.join(_DECIDES)}")
     (new, *new_ends), (old, *old_ends) = challenger.scores[name], present.scores[name]
@@ -164,8 +186,9 @@ def set_champion(client: MlflowClient, winner: Registered, alias: str = CHAMPION
 
 
 def registered_files(uri: str, tracking: str) -> RegisteredFiles:
-    """The files of `models:/NAME/VERSION`, `models:/NAME@ALIAS` (also `models:/NAME/ALIAS`) or `runs:/…`, fetched where
-    they are not on this disk. Raises MlflowException where there is no such model, or none of ours."""
+    """The files of `models:/NAME/VERSION`, `models:/NAME@ALIAS` (also `models:/NAME/ALIAS`) or
+    `runs:/…`, fetched where they are not on this disk. Raises MlflowException where there is no
+    such model, or none of ours."""
     from mlflow.artifacts import download_artifacts
 
     kind, _, rest = uri.partition(":/")
@@ -187,7 +210,10 @@ def registered_files(uri: str, tracking: str) -> RegisteredFiles:
 def _version_of(client: MlflowClient, name: str, report: Manifest) -> Registered | None:
     """The version that was registered by this report, where one was."""
     for version in client.search_model_versions(f"name='{name}'", max_results=1000):
-        if version.tags.get(_REPORT) == report.fingerprint and version.tags.get(_DIGEST) == report.digest:
+        if (
+            version.tags.get(_REPORT) == report.fingerprint
+            and version.tags.get(_DIGEST) == report.digest
+        ):
             return _told(version)
     return None
 
@@ -201,7 +227,11 @@ def _reference(candidate: Candidate) -> str:
 def _scores(report: Manifest) -> dict[str, list[float]]:
     """Score -> value and the ends of its interval."""
     scores, intervals = report.figures["scores"], report.figures["intervals"]
-    return {name: [scores[name], *intervals[name]] for name in scores if name in intervals and "/" not in name}
+    return {
+        name: [scores[name], *intervals[name]]
+        for name in scores
+        if name in intervals and "/" not in name
+    }
 
 
 def _told(version: ModelVersion) -> Registered:

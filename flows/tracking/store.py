@@ -1,4 +1,5 @@
-"""Where MLflow keeps the record of runs: its address, and an experiment in it, opened before any work. Knows no stages.
+"""Where MLflow keeps the record of runs: its address, and an experiment in it, opened before any
+work. Knows no stages.
 
 A store that cannot be used is reported here, once, with a way out.
 """
@@ -26,19 +27,28 @@ from data_catalog.redaction import redact_credentials
 from data_catalog.storage.file_lock import LockTimeout, file_lock
 from data_catalog.storage.workspace import Workspace
 from flows.terminal.errors import UserError
-from flows.tracking.local_store import WorkspaceClient, artifact_location, check_file, correct_places, sqlite_url
+from flows.tracking.local_store import (
+    WorkspaceClient,
+    artifact_location,
+    check_file,
+    correct_places,
+    sqlite_url,
+)
 from flows.tracking.outbox import is_away
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import StageFailed
 
-# The making of a database is no news to a user; an error of it comes as an exception too, without the traceback.
+# The making of a database is no news to a user; an error of it comes as an exception too, without
+# the traceback.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _OTHERS_OPEN_S = 120.0
 _NO_SUCH_ENDPOINT = ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "NOT_IMPLEMENTED")
 NEEDS_NEWER_SERVER = "this MLflow server is older than version 3, and has no logged models"
-_MOVE_IT_AWAY = "move it away: no output is lost, only the record of runs\n  mv {file} {file}.damaged"
+_MOVE_IT_AWAY = (
+    "move it away: no output is lost, only the record of runs\n  mv {file} {file}.damaged"
+)
 _WAYS_OUT = {  # by what an error says
     "database is locked": "another process has locked it; wait for that process, or stop it",
     "readonly database": "make the file and its folder writable",
@@ -56,7 +66,8 @@ class RecordUnusable(StageFailed):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """MLflow, the id of the run's experiment in it, and whether it keeps models: a server before version 3 does not."""
+    """MLflow, the id of the run's experiment in it, and whether it keeps models: a server before
+    version 3 does not."""
 
     client: MlflowClient
     experiment_id: str
@@ -65,18 +76,22 @@ class Store:
 
 
 def open_store(config: RunConfig) -> Store:
-    """The store, and the experiment of the run in it, made where there is none. Raises UserError or RecordUnusable
-    where that cannot be."""
+    """The store, and the experiment of the run in it, made where there is none. Raises UserError or
+    RecordUnusable where that cannot be."""
     client = open_client(config.folder)
     with explained(config.folder):
         experiment_id = _experiment_of(client, config)
-        name = hashlib.sha256(client.tracking_uri.encode()).hexdigest()[:8] if is_given(config.folder) else "workspace"
+        name = (
+            hashlib.sha256(client.tracking_uri.encode()).hexdigest()[:8]
+            if is_given(config.folder)
+            else "workspace"
+        )
         return Store(client, experiment_id, _keeps_models(client, experiment_id), name)
 
 
 def check_given_store(root: Path) -> None:
-    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserError within ten seconds
-    where it does not answer."""
+    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserError
+    within ten seconds where it does not answer."""
     if is_given(root):
         client = open_client(root)
         with explained(root):
@@ -84,15 +99,16 @@ def check_given_store(root: Path) -> None:
 
 
 def client_to_read(root: Path) -> MlflowClient:
-    """A client of the store that makes nothing in the workspace. Raises UserError or RecordUnusable."""
+    """A client of the store that makes nothing in the workspace. Raises UserError or
+    RecordUnusable."""
     with explained(root):
         _try_database(tracking_uri(root))
         return MlflowClient(tracking_uri=tracking_uri(root))
 
 
 def open_client(root: Path) -> MlflowClient:
-    """A client of the store. Processes that open it at the same moment take turns: each would make the database.
-    Raises UserError or RecordUnusable."""
+    """A client of the store. Processes that open it at the same moment take turns: each would make
+    the database. Raises UserError or RecordUnusable."""
     root.mkdir(parents=True, exist_ok=True)
     database = Workspace(root).mlflow_database
     with explained(root), file_lock(database.with_suffix(".lock"), _OTHERS_OPEN_S):
@@ -107,13 +123,14 @@ def open_client(root: Path) -> MlflowClient:
 
 
 def is_given(root: Path) -> bool:
-    """Whether runs are recorded elsewhere than in the workspace. MLflow sets the variable itself where it loads models
-    by name."""
+    """Whether runs are recorded elsewhere than in the workspace. MLflow sets the variable itself
+    where it loads models by name."""
     return os.environ.get("MLFLOW_TRACKING_URI") not in (None, "", _own_uri(root))
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises UserError."""
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises
+    UserError."""
     if not is_given(root):
         return _own_uri(root)
     given = os.environ["MLFLOW_TRACKING_URI"]
@@ -126,7 +143,9 @@ def tracking_uri(root: Path) -> str:
     # Errors tell the address: the password goes where MLflow looks for it too.
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    )
     return os.environ["MLFLOW_TRACKING_URI"]
 
 
@@ -146,7 +165,11 @@ def _experiment_of(client: MlflowClient, config: RunConfig) -> str:
             if not found:  # else another process was faster
                 raise
     if found.lifecycle_stage == "deleted":
-        where = "" if is_given(config.folder) else f"MLFLOW_TRACKING_URI={shlex.quote(client.tracking_uri)} "
+        where = (
+            ""
+            if is_given(config.folder)
+            else f"MLFLOW_TRACKING_URI={shlex.quote(client.tracking_uri)} "
+        )
         raise UserError(
             f"the experiment {config.name!r} was deleted in MLflow; restore it with\n"
             f"  {where}mlflow experiments restore --experiment-id {found.experiment_id}\n"
@@ -168,7 +191,8 @@ def _keeps_models(client: MlflowClient, experiment_id: str) -> bool:
 
 
 def _try_database(uri: str) -> None:
-    """Ask a database once; MLflow itself would try ten times, for minutes. Raises SQLAlchemyError or ImportError."""
+    """Ask a database once; MLflow itself would try ten times, for minutes. Raises SQLAlchemyError
+    or ImportError."""
     if urlsplit(uri).scheme.partition("+")[0] in ("postgresql", "mysql", "mssql", "sqlite"):
         engine = sqlalchemy.create_engine(uri)
         try:

@@ -1,6 +1,8 @@
-"""What a stage asks of its machine, in MLflow's tab "System metrics": processors, memory, disk, network, GPUs.
+"""What a stage asks of its machine, in MLflow's tab "System metrics": processors, memory, disk,
+network, GPUs.
 
-The samplers are MLflow's. Its thread is not used: it asks the server before each sample, and ends where none answers.
+The samplers are MLflow's. Its thread is not used: it asks the server before each sample, and ends
+where none answers.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
 
 @contextlib.contextmanager
 def watched(track: Tracker) -> Iterator[None]:
-    """Sample now and then for the length of the block, and once at its end: the shortest stage has one."""
+    """Sample now and then for the length of the block, and once at its end: the shortest stage has
+    one."""
     ended = threading.Event()
     samplers = _samplers()
-    thread = threading.Thread(target=_sample, args=(samplers, track, ended), name="system metrics", daemon=True)
+    thread = threading.Thread(
+        target=_sample, args=(samplers, track, ended), name="system metrics", daemon=True
+    )
     _values(samplers)  # how busy processors were is counted from here
     thread.start()
     try:

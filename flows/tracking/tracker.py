@@ -1,7 +1,7 @@
 """MLflow: one parent run a pipeline run, one child run a stage. Stages see a Tracker and no MLflow.
 
-All calls name their run (MLflow's own "active run" is bound to a thread). What a stage tells goes through an outbox;
-only what needs an answer waits for one.
+All calls name their run (MLflow's own "active run" is bound to a thread). What a stage tells goes
+through an outbox; only what needs an answer waits for one.
 """
 
 from __future__ import annotations
@@ -85,22 +85,32 @@ class PipelineTracking:
     open_runs: OpenRuns
 
     @contextlib.contextmanager
-    def stage(self, name: str, config: RunConfig, parents: Mapping[str, Manifest]) -> Iterator[StageTracker]:
-        """The child run of a stage: its settings as params, its inputs with the runs that made them."""
-        tags = {"mlflow.parentRunId": self.outbox.id_of(self.run_id), "mlflow.runName": name, "tld.stage": name}
+    def stage(
+        self, name: str, config: RunConfig, parents: Mapping[str, Manifest]
+    ) -> Iterator[StageTracker]:
+        """The child run of a stage: its settings as params, its inputs with the runs that made
+        them."""
+        tags = {
+            "mlflow.parentRunId": self.outbox.id_of(self.run_id),
+            "mlflow.runName": name,
+            "tld.stage": name,
+        }
         for parent, manifest in parents.items():
             tags[f"tld.input.{parent}"] = manifest.made_by
         run_id = _begin(self.store, self.open_runs, self.outbox, tags)
         self.outbox.put(Message(run_id, "params", _params(config, name)))
         if parents:
-            self.outbox.put(Message(run_id, "inputs", [_dataset(manifest) for manifest in parents.values()]))
+            self.outbox.put(
+                Message(run_id, "inputs", [_dataset(manifest) for manifest in parents.values()])
+            )
         with Progress(name) as show:
             tracker = StageTracker(run_id, show, self.outbox, self.root)
             with _closing(self.outbox, run_id), watched(tracker):
                 yield tracker
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:
-        """Record a stage's manifest; where the output was fresh already, say so and name the run that made it."""
+        """Record a stage's manifest; where the output was fresh already, say so and name the run
+        that made it."""
         fresh = manifest.made_by != tracker.run_id
         tags = {
             "tld.state": "fresh" if fresh else "made",
@@ -111,7 +121,9 @@ class PipelineTracking:
             tags["mlflow.runName"] = f"{manifest.stage} (fresh)"
             tracker.show.finish(f"fresh: {manifest.folder}")
         else:
-            tracker.show.finish(f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}")
+            tracker.show.finish(
+                f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}"
+            )
         self.outbox.put(Message(tracker.run_id, "tags", tags))
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
@@ -121,14 +133,19 @@ class PipelineTracking:
                 tracker.artifact(manifest.file("grid.png"))
             self.outbox.put(_artifact(self.root, self.run_id, manifest.file("grid.png")))
 
-    def log_model(self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest) -> None:
-        """Store the denoiser as a model that MLflow can find and load, unless it is. No run fails of that."""
+    def log_model(
+        self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest
+    ) -> None:
+        """Store the denoiser as a model that MLflow can find and load, unless it is. No run fails
+        of that."""
         from flows.tracking.logged_model import log_model
 
         if not self.store.keeps_models:
             return
         if not self.outbox.drain(_TIMEOUT_S):
-            tracker.show.finish("warning: MLflow does not answer: the model is not in it; tld promote puts it there")
+            tracker.show.finish(
+                "warning: MLflow does not answer: the model is not in it; tld promote puts it there"
+            )
             return
         client, run_id = self.store.client, self.outbox.id_of(tracker.run_id)
         with _refused_aloud(tracker, "the model is not in it; tld promote puts it there"):
@@ -137,12 +154,20 @@ class PipelineTracking:
             if not any(logged.status == "READY" for logged in there):
                 where = client, self.store.experiment_id, run_id
                 logged = log_model(*where, model, encodings, 0, config.evaluate.sampling)
-                client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=model.figures["steps"])])
+                client.log_outputs(
+                    run_id, [LoggedModelOutput(logged.model_id, step=model.figures["steps"])]
+                )
 
     def pass_gate(
-        self, tracker: StageTracker, config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest
+        self,
+        tracker: StageTracker,
+        config: RunConfig,
+        encodings: Manifest,
+        model: Manifest,
+        report: Manifest,
     ) -> None:
-        """Register a model that reached what its run demands; crown it where it beats the champion."""
+        """Register a model that reached what its run demands; crown it where it beats the
+        champion."""
         from flows.tracking.registry import (
             Candidate,
             champion,
@@ -156,11 +181,15 @@ class PipelineTracking:
             tracker.show.finish(f"warning: the model is not registered: {NEEDS_NEWER_SERVER}")
             return
         if not self.outbox.drain(_TIMEOUT_S):
-            tracker.show.finish("warning: MLflow does not answer: the model is not registered; a rerun does it")
+            tracker.show.finish(
+                "warning: MLflow does not answer: the model is not registered; a rerun does it"
+            )
             return
         client = self.store.client
         with _refused_aloud(tracker, "the model is not registered; a rerun does it"):
-            registered = register(client, self.store.experiment_id, Candidate(config, encodings, model, report))
+            registered = register(
+                client, self.store.experiment_id, Candidate(config, encodings, model, report)
+            )
             if registered.settled:
                 return
             verdict = compare_with_champion(registered, champion(client, registered.name))
@@ -168,7 +197,10 @@ class PipelineTracking:
                 set_champion(client, registered)
             mark_decided(client, registered)
             told = f"models:/{registered.name}/{registered.version}"
-            tracker.show.finish(f"{told} {'is now the champion' if verdict.wins else 'registered'}: {verdict.reason}")
+            tracker.show.finish(
+                f"{told} {'is now the champion' if verdict.wins else 'registered'}: "
+                f"{verdict.reason}"
+            )
 
 
 @contextlib.contextmanager
@@ -193,7 +225,9 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     outbox = Outbox(partial(_deliver, store, root, open_runs), _kept(root, store), say)
     timeout_s = _TIMEOUT_S
     try:
-        run_id = _begin(store, open_runs, outbox, {"mlflow.runName": config.name, "tld.stage": "pipeline"})
+        run_id = _begin(
+            store, open_runs, outbox, {"mlflow.runName": config.name, "tld.stage": "pipeline"}
+        )
         outbox.put(Message(run_id, "config", config.model_dump(mode="json")))
         with _closing(outbox, run_id):
             yield PipelineTracking(store, root, run_id, outbox, open_runs)
@@ -207,7 +241,8 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
 
 
 def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
-    """Whether nothing is left to do in MLflow's registry for a report. False where no MLflow answers."""
+    """Whether nothing is left to do in MLflow's registry for a report. False where no MLflow
+    answers."""
     from flows.tracking.registry import is_settled
 
     if not config.evaluate.require:
@@ -219,7 +254,8 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
 
 
 def _begin(store: Store, open_runs: OpenRuns, outbox: Outbox, tags: dict[str, str]) -> str:
-    """Begin a run in MLflow; if that fails, under an id of ours, and the outbox creates it later."""
+    """Begin a run in MLflow; if that fails, under an id of ours, and the outbox creates it
+    later."""
     started, tags = _now(), {**tags, "tld.host": socket.gethostname(), "tld.pid": str(os.getpid())}
     if not outbox.server_is_away:
         with contextlib.suppress(MlflowException, SQLAlchemyError, RequestException):
@@ -227,7 +263,11 @@ def _begin(store: Store, open_runs: OpenRuns, outbox: Outbox, tags: dict[str, st
             open_runs.add(run_id)
             return run_id
     run_id = uuid.uuid4().hex
-    body = {"experiment_id": store.experiment_id, "start_time": started, "tags": {**tags, _OUR_ID: run_id}}
+    body = {
+        "experiment_id": store.experiment_id,
+        "start_time": started,
+        "tags": {**tags, _OUR_ID: run_id},
+    }
     outbox.put(Message(run_id, "create", body))
     return run_id
 
@@ -249,7 +289,9 @@ def _closing(outbox: Outbox, run_id: str) -> Iterator[None]:
 
 def _metrics(run_id: str, values: Mapping[str, float], step: int) -> Message:
     now = _now()
-    return Message(run_id, "metrics", [[name, float(value), now, step] for name, value in values.items()])
+    return Message(
+        run_id, "metrics", [[name, float(value), now, step] for name, value in values.items()]
+    )
 
 
 def _artifact(root: Path, run_id: str, path: Path, folder: str = "") -> Message:
@@ -257,7 +299,8 @@ def _artifact(root: Path, run_id: str, path: Path, folder: str = "") -> Message:
 
 
 def _below(root: Path, path: Path) -> str:
-    """A path relative to the workspace, which may be moved; of what lies elsewhere the whole path."""
+    """A path relative to the workspace, which may be moved; of what lies elsewhere the whole
+    path."""
     path, root = path.resolve(), root.resolve()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
@@ -294,9 +337,12 @@ def _deliver(store: Store, root: Path, open_runs: OpenRuns, message: Message) ->
 
 
 def _create(client: MlflowClient, open_runs: OpenRuns, body: dict[str, Any]) -> str:
-    """The run that was begun while MLflow was away; it may be there already, created by an attempt that was cut off."""
+    """The run that was begun while MLflow was away; it may be there already, created by an attempt
+    that was cut off."""
     experiment_id, tags = body["experiment_id"], body["tags"]
-    there = client.search_runs([experiment_id], f"tags.`{_OUR_ID}` = '{tags[_OUR_ID]}'", max_results=1)
+    there = client.search_runs(
+        [experiment_id], f"tags.`{_OUR_ID}` = '{tags[_OUR_ID]}'", max_results=1
+    )
     run = there[0] if there else client.create_run(experiment_id, body["start_time"], tags)
     open_runs.add(run.info.run_id)
     return str(run.info.run_id)
@@ -308,7 +354,9 @@ def _kept(root: Path, store: Store) -> Path:
 
 
 def _params(config: RunConfig, stage: str) -> dict[str, str]:
-    sections = {stage: getattr(config, stage)} | ({"model": config.model} if stage == "train" else {})
+    sections = {stage: getattr(config, stage)} | (
+        {"model": config.model} if stage == "train" else {}
+    )
     return {
         name if section == stage else f"{section}.{name}": str(value)
         for section, settings in sections.items()
@@ -335,4 +383,6 @@ def _dataset_input(told: dict[str, str]) -> DatasetInput:
         source=json.dumps({"uri": told["folder"]}),
         profile=json.dumps({"num_rows": int(told["rows"])}),
     )
-    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", f"made by run {told['made_by']}")])
+    return DatasetInput(
+        dataset, tags=[InputTag("mlflow.data.context", f"made by run {told['made_by']}")]
+    )

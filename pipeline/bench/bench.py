@@ -1,7 +1,8 @@
-"""How fast this machine encodes, loads, trains and samples a run's own models, and how long the run would take.
+"""How fast this machine encodes, loads, trains and samples a run's own models, and how long the run
+would take.
 
-All on made-up data, in a scratch folder: nothing of the run is read but its encoders and its URL table's length.
-Knows the stages' inner parts, but starts none of them.
+All on made-up data, in a scratch folder: nothing of the run is read but its encoders and its URL
+table's length. Knows the stages' inner parts, but starts none of them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ from pipeline.bench.measure import (
     synchronize,
 )
 from pipeline.bench.parts import Part
-from pipeline.bench.synthetic_data import LONGEST_CAPTION, soft_images, write_encodings, write_image_shard
+from pipeline.bench.synthetic_data import (
+    LONGEST_CAPTION,
+    soft_images,
+    write_encodings,
+    write_image_shard,
+)
 from pipeline.compute.devices import choose_device, has_bf16
 from pipeline.config.run import RunConfig
 from pipeline.dataset.batch_order import batch_numbers
@@ -44,7 +50,9 @@ from tld_model.sampler import guided, noise_levels, sample
 
 _LEAST_BATCH = 8  # of training on a CPU, where a large one takes minutes a step
 _ENCODE_S = 2.0  # of the bare encoders in one round
-_TOKENS = LONGEST_CAPTION  # of every text: batches are padded to the longest caption of the data set
+_TOKENS = (
+    LONGEST_CAPTION  # of every text: batches are padded to the longest caption of the data set
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +63,11 @@ class _Figures:
     told: dict[str, Any] = field(default_factory=dict)
 
 
-def bench(config: RunConfig, parts: Sequence[Part], pairs: int, report: Callable[[str], None]) -> dict[str, Any]:
-    """Measure these parts in turn, the loader on so many pairs; figures for people and programs. Raises NoRoom."""
+def bench(
+    config: RunConfig, parts: Sequence[Part], pairs: int, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure these parts in turn, the loader on so many pairs; figures for people and programs.
+    Raises NoRoom."""
     measures: dict[Part, Callable[[Path], _Figures]] = {
         "encode": lambda scratch: _encode(config, scratch),
         "load": lambda scratch: _load(config, scratch, pairs),
@@ -89,16 +100,22 @@ def _projected_hours(config: RunConfig, per_s: dict[str, float]) -> dict[str, fl
     """Of those stages whose speed is known."""
     wanted: dict[str, Callable[[], int]] = {
         "encode": lambda: min(
-            count_rows(config.download.urls, config.download.columns), config.download.limit or 2**63
+            count_rows(config.download.urls, config.download.columns),
+            config.download.limit or 2**63,
         ),
         "train": lambda: config.train.steps * config.train.batch_size,
         "sample": lambda: config.evaluate.prompts,
     }
-    return {name: round(count() / per_s[name] / 3600, 3) for name, count in wanted.items() if name in per_s}
+    return {
+        name: round(count() / per_s[name] / 3600, 3)
+        for name, count in wanted.items()
+        if name in per_s
+    }
 
 
 def _encode(config: RunConfig, scratch: Path) -> _Figures:
-    """A shard from tar to Parquet and NPZ, and beside it the same encoders on ready tensors, in turns."""
+    """A shard from tar to Parquet and NPZ, and beside it the same encoders on ready tensors, in
+    turns."""
     encoder = ShardEncoder(scratch, config.encode, scratch)
     edge, batch_size = config.download.image_size, config.encode.batch_size
     pictures = soft_images(batch_size, edge)
@@ -108,15 +125,25 @@ def _encode(config: RunConfig, scratch: Path) -> _Figures:
 
     def bare(batches: int) -> int:
         for _ in range(batches):
-            made = encoder.codec.encode(pixels), encoder.clip.encode_tokens(tokens), encoder.clip.encode_images(pixels)
+            made = (
+                encoder.codec.encode(pixels),
+                encoder.clip.encode_tokens(tokens),
+                encoder.clip.encode_images(pixels),
+            )
         for tensor in made:
             tensor.cpu()
         return batches * batch_size
 
-    batches = max(2, round(measure(lambda: bare(1)).median * _ENCODE_S / batch_size))  # of one round
-    numbered = [f"picture number {number} of a made-up set" for number in range(batches * batch_size)]
+    batches = max(
+        2, round(measure(lambda: bare(1)).median * _ENCODE_S / batch_size)
+    )  # of one round
+    numbered = [
+        f"picture number {number} of a made-up set" for number in range(batches * batch_size)
+    ]
     write_image_shard(scratch / "00000.tar", pictures, numbered, config.download.image_format)
-    speeds = measure_in_turns({"bare_encoders": lambda: bare(batches), "encode": lambda: encoder("00000").rows})
+    speeds = measure_in_turns(
+        {"bare_encoders": lambda: bare(batches), "encode": lambda: encoder("00000").rows}
+    )
     ratio = speeds["encode"].median / speeds["bare_encoders"].median
     return _Figures(speeds, {"encode_over_bare_encoders": round(ratio, 3)})
 
@@ -128,7 +155,10 @@ def _load(config: RunConfig, scratch: Path, pairs: int) -> _Figures:
     before = memory()
     forget_peak()
     started = time.perf_counter()
-    source, split = open_dataset(encodings, config.model.text), split_pairs(encodings, config.train.held_out_fraction)
+    source, split = (
+        open_dataset(encodings, config.model.text),
+        split_pairs(encodings, config.train.held_out_fraction),
+    )
     batches = batch_numbers(split.train, config.train.batch_size, config.train.seed, first_step=0)
     source.batch(next(batches), device)
     start_s = time.perf_counter() - started
@@ -145,7 +175,11 @@ def _load(config: RunConfig, scratch: Path, pairs: int) -> _Figures:
         "mapped": after.mapped - before.mapped,
         "peak": after.peak - before.own - before.mapped,
     }
-    figures = {"pairs": pairs, "start_s": round(start_s, 2), "memory_mib": {k: _mib(v) for k, v in grown.items()}}
+    figures = {
+        "pairs": pairs,
+        "start_s": round(start_s, 2),
+        "memory_mib": {k: _mib(v) for k, v in grown.items()},
+    }
     return _Figures({"load": speed}, {"loader": figures})
 
 
@@ -191,10 +225,14 @@ def _train(config: RunConfig) -> _Figures:
 
 
 def _forward_operations(config: RunConfig) -> int:
-    """Floating-point operations of the forward pass for one image: all matrix products, attention's too, and
-    convolutions, as torch counts them, two for each multiply-add; what works number by number is not counted."""
+    """Floating-point operations of the forward pass for one image: all matrix products, attention's
+    too, and convolutions, as torch counts them, two for each multiply-add; what works number by
+    number is not counted."""
     batch = _random_batch(config, 1)
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # a fused kernel is not counted
+    with (
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # a fused kernel is not counted
         Denoiser(config.model)(batch.latents, torch.full((1,), 0.5), batch.text)
     return int(counter.get_total_flops())
 
@@ -222,8 +260,13 @@ def _denoise(config: RunConfig) -> _Figures:
 def _decode(config: RunConfig) -> _Figures:
     """The decoder's part of a sample."""
     codec = load_image_codec(config.encode.vae, choose_device(config.evaluate.device))
-    batch_of = largest_batch(lambda count: _decoding(config, codec, count), config.evaluate.batch_size)
-    return _Figures({"decode": measure(_decoding(config, codec, batch_of))}, {"decode": {"batch_size": batch_of}})
+    batch_of = largest_batch(
+        lambda count: _decoding(config, codec, count), config.evaluate.batch_size
+    )
+    return _Figures(
+        {"decode": measure(_decoding(config, codec, batch_of))},
+        {"decode": {"batch_size": batch_of}},
+    )
 
 
 def _decoding(config: RunConfig, codec: ImageCodec, count: int) -> Callable[[], int]:
@@ -234,7 +277,9 @@ def _decoding(config: RunConfig, codec: ImageCodec, count: int) -> Callable[[], 
 def _random_batch(config: RunConfig, count: int) -> Batch:
     model = config.model
     latents = torch.randn(count, model.latent_channels, model.latent_size, model.latent_size)
-    text_shape = (count, model.text_dim) if model.text == "pooled" else (count, _TOKENS, model.text_dim)
+    text_shape = (
+        (count, model.text_dim) if model.text == "pooled" else (count, _TOKENS, model.text_dim)
+    )
     return Batch(latents, torch.randn(text_shape))
 
 

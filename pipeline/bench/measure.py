@@ -1,4 +1,5 @@
-"""How fast something is, how much memory it takes, and how fast the device multiplies matrices at its best.
+"""How fast something is, how much memory it takes, and how fast the device multiplies matrices at
+its best.
 
 Knows nothing of stages or models.
 """
@@ -16,7 +17,13 @@ import torch
 _ROUNDS = 3
 _LEAST_S = 2.0  # of one round
 _MOST_S = 5.0  # of one call, where its size can be chosen
-_PRODUCTS = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 4096, 4096), (2048, 768, 3072), (8192, 8192, 8192))
+_PRODUCTS = (
+    (1024, 1024, 1024),
+    (2048, 2048, 2048),
+    (4096, 4096, 4096),
+    (2048, 768, 3072),
+    (8192, 8192, 8192),
+)
 _PRODUCT_S = 1.0  # a product that would take longer is left out
 
 
@@ -35,7 +42,8 @@ def measure(work: Callable[[], float]) -> Speed:
 
 
 def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
-    """As `measure`, several in turns, so that what else the machine does slows all of them alike."""
+    """As `measure`, several in turns, so that what else the machine does slows all of them
+    alike."""
     for work in works.values():
         work()
     speeds: dict[str, list[float]] = {name: [] for name in works}
@@ -45,11 +53,17 @@ def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
             while (elapsed := time.perf_counter() - started) < _LEAST_S:
                 done += work()
             speeds[name].append(done / elapsed)
-    return {name: Speed(statistics.median(found), min(found), max(found)) for name, found in speeds.items()}
+    return {
+        name: Speed(statistics.median(found), min(found), max(found))
+        for name, found in speeds.items()
+    }
 
 
-def largest_batch(work_on: Callable[[int], Callable[[], float]], wanted: int, least: int = 1) -> int:
-    """The batch size wanted, or the last of `least`, twice `least`, … that this machine does in a few seconds."""
+def largest_batch(
+    work_on: Callable[[int], Callable[[], float]], wanted: int, least: int = 1
+) -> int:
+    """The batch size wanted, or the last of `least`, twice `least`, … that this machine does in a
+    few seconds."""
     size = min(least, wanted)
     while size < wanted:
         work = work_on(min(2 * size, wanted))
@@ -63,8 +77,8 @@ def largest_batch(work_on: Callable[[int], Callable[[], float]], wanted: int, le
 
 
 def matrix_product(device: str, dtype: torch.dtype) -> Callable[[], float]:
-    """The matrix product that this device does fastest, of several shapes: work that returns its floating-point
-    operations, two for each multiply-add."""
+    """The matrix product that this device does fastest, of several shapes: work that returns its
+    floating-point operations, two for each multiply-add."""
     products: list[tuple[float, Callable[[], float]]] = []
     for m, k, n in _PRODUCTS:
         work = _product(device, dtype, m, k, n)
@@ -110,7 +124,10 @@ class Memory:
 
 def memory() -> Memory:
     """Of this process, as Linux counts it (proc(5), /proc/pid/status)."""
-    lines = (line.split(":") for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    lines = (
+        line.split(":")
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )
     told = {name: value for name, value in lines if name in ("RssAnon", "RssFile", "VmHWM")}
     return Memory(*(int(told[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "VmHWM")))
 

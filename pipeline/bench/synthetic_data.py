@@ -1,4 +1,5 @@
-"""Made-up data to measure with: image shards and encodings that look like real ones and mean nothing."""
+"""Made-up data to measure with: image shards and encodings that look like real ones and mean
+nothing."""
 
 from __future__ import annotations
 
@@ -33,10 +34,14 @@ def soft_images(count: int, edge: int) -> np.ndarray[Any, Any]:
     """Colour gradients, which cost a decoder about what photographs do: uint8 [n, edge, edge, 3]"""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
     size = (edge, edge)
-    return np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in coarse])
+    return np.stack(
+        [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in coarse]
+    )
 
 
-def write_image_shard(path: Path, pictures: np.ndarray[Any, Any], captions: list[str], image_format: str) -> None:
+def write_image_shard(
+    path: Path, pictures: np.ndarray[Any, Any], captions: list[str], image_format: str
+) -> None:
     """A tar as the download leaves it."""
     kind = "JPEG" if image_format == "jpg" else image_format.upper()
     edge = pictures.shape[1]
@@ -44,8 +49,18 @@ def write_image_shard(path: Path, pictures: np.ndarray[Any, Any], captions: list
         for number, caption in enumerate(captions):
             picture = io.BytesIO()
             Image.fromarray(pictures[number % len(pictures)]).save(picture, format=kind)
-            told = {"url": "", "split": "", "original_width": edge, "original_height": edge, "sha256": ""}
-            members = {image_format: picture.getvalue(), "txt": caption.encode(), "json": json.dumps(told).encode()}
+            told = {
+                "url": "",
+                "split": "",
+                "original_width": edge,
+                "original_height": edge,
+                "sha256": "",
+            }
+            members = {
+                image_format: picture.getvalue(),
+                "txt": caption.encode(),
+                "json": json.dumps(told).encode(),
+            }
             for suffix, content in members.items():
                 member = tarfile.TarInfo(f"{number:09d}.{suffix}")
                 member.size = len(content)
@@ -53,14 +68,21 @@ def write_image_shard(path: Path, pictures: np.ndarray[Any, Any], captions: list
 
 
 def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest:
-    """Encodings of random bytes in the model's shapes; of token-level text, captions of every length. Raises NoRoom."""
-    latent, by_token = (model.latent_channels, model.latent_size, model.latent_size), model.text == "tokens"
-    states = (LONGEST_CAPTION + _SHORTEST_CAPTION) // 2 if by_token else 0  # of a caption, in the mean
+    """Encodings of random bytes in the model's shapes; of token-level text, captions of every
+    length. Raises NoRoom."""
+    latent, by_token = (
+        (model.latent_channels, model.latent_size, model.latent_size),
+        model.text == "tokens",
+    )
+    states = (
+        (LONGEST_CAPTION + _SHORTEST_CAPTION) // 2 if by_token else 0
+    )  # of a caption, in the mean
     needed = pairs * (int(np.prod(latent)) + 2 * (1 + states) * model.text_dim + 100)
     free = shutil.disk_usage(folder).free
     if needed > 0.9 * free:
         raise NoRoom(
-            f"{pairs:,} pairs need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
+            f"{pairs:,} pairs need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB "
+            "free; "
             "ask for fewer with --pairs, or set TMPDIR to a folder on a larger disk"
         )
     rng = np.random.default_rng(0)
@@ -70,19 +92,25 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
     lengths = rng.integers(_SHORTEST_CAPTION, LONGEST_CAPTION + 1, sizes[0])
     starts = np.cumsum([0, *lengths])
     tokens = (
-        rng.standard_normal((starts[-1], model.text_dim), dtype=np.float32).astype(np.float16) if by_token else None
+        rng.standard_normal((starts[-1], model.text_dim), dtype=np.float32).astype(np.float16)
+        if by_token
+        else None
     )
     for number, n in enumerate(sizes):
         keys = [f"{number:05d}{row:04d}" for row in range(n)]
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
         rows |= {"key": keys, "url": keys, "sha256": keys, "split": [""] * n}
-        rows |= {"caption": [f"made-up caption number {key} of a set that means nothing" for key in keys]}
+        rows |= {
+            "caption": [f"made-up caption number {key} of a set that means nothing" for key in keys]
+        }
         arrays = EncodedArrays(latents[:n], text[:n], np.array(keys, np.bytes_))
         if tokens is not None:
             arrays = replace(arrays, tokens=tokens[: starts[n]], token_start=starts[: n + 1])
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
     told = {"token_dim": model.text_dim, "longest_caption": LONGEST_CAPTION} if by_token else {}
-    shards = tuple(Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes))
+    shards = tuple(
+        Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes)
+    )
     return Manifest(
         stage="encode",
         version=1,

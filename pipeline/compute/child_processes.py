@@ -1,7 +1,8 @@
-"""A long step as a child process, or several that work together: their crash is an error here, our end is theirs.
+"""A long step as a child process, or several that work together: their crash is an error here, our
+end is theirs.
 
-The first of them may write events, a JSON object a line, to a file that is followed from here: unlike a pipe, a file
-does not break when this process is killed. Knows nothing of training.
+The first of them may write events, a JSON object a line, to a file that is followed from here:
+unlike a pipe, a file does not break when this process is killed. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ def run_processes(
     on_poll: Callable[[], str],
     locks: Sequence[int] = (),
 ) -> None:
-    """Run `python -m module`, once for each of the environments, each in a process group of its own, until all have
-    ended. They are these numbers of `count` that work together, here or on other machines; all inherit the locks
-    (locks.held).
+    """Run `python -m module`, once for each of the environments, each in a process group of its
+    own, until all have ended. They are these numbers of `count` that work together, here or on
+    other machines; all inherit the locks (locks.held).
 
-    `meanwhile` is called again and again, and returns why they wait in vain, or nothing. When one fails, or they wait
-    in vain, those that do not end by themselves are ended. Raises ChildFailed.
+    `meanwhile` is called again and again, and returns why they wait in vain, or nothing. When one
+    fails, or they wait in vain, those that do not end by themselves are ended. Raises ChildFailed.
     """
     command = [sys.executable, "-m", module, *arguments]
     children: list[_Child] = []
@@ -65,7 +66,11 @@ def run_processes(
     try:
         for number, environment in environments.items():
             children.append(_start(command, environment, log, number, count, locks))
-        while _some_run(children) and not any(child.failed for child in children) and not (in_vain := on_poll()):
+        while (
+            _some_run(children)
+            and not any(child.failed for child in children)
+            and not (in_vain := on_poll())
+        ):
             time.sleep(0.1)
         codes = {child.process.returncode for child in children if child.failed}
         _wait(children, _GRACE_OF_THE_REST_S if codes - {STOPPED} else _GRACE_S)
@@ -102,7 +107,12 @@ def tail_events(events: Path, on_event: Callable[[Event], None]) -> Iterator[Cal
 
 
 def _start(
-    command: list[str], environment: Mapping[str, str], log: Path, number: int, count: int, locks: Sequence[int]
+    command: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    number: int,
+    count: int,
+    locks: Sequence[int],
 ) -> _Child:
     log = log.with_suffix(f".{number}{log.suffix}") if number else log
     name = f"process {number + 1} of {count}" if count > 1 else "it"
@@ -121,7 +131,8 @@ def _start(
 
 
 def _hand_on(told: TextIO, on_event: Callable[[Event], None]) -> None:
-    """Events of whole lines; half a line waits for its other half. One that a full disk cut short is left out."""
+    """Events of whole lines; half a line waits for its other half. One that a full disk cut short
+    is left out."""
     while True:
         position = told.tell()
         line = told.readline()
@@ -155,8 +166,8 @@ def _some_run(children: Sequence[_Child]) -> bool:
 
 
 def _failure_priority(child: _Child) -> tuple[bool, bool, int]:
-    """Order of those that failed: a killed one first, then who wrote why, and wrote first; the others tell only that
-    they lost it."""
+    """Order of those that failed: a killed one first, then who wrote why, and wrote first; the
+    others tell only that they lost it."""
     written = child.log.stat()
     return (child.process.returncode > 0, written.st_size == child.begins_at, written.st_mtime_ns)
 
@@ -175,4 +186,8 @@ def _why(code: int) -> str:
         return "was killed: most likely out of memory"
     if code == STOPPED:
         return "was asked to stop, and did"
-    return f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return (
+        f"was ended by signal {signal.Signals(-code).name}"
+        if code < 0
+        else f"ended with exit code {code}"
+    )

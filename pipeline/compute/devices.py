@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-# cuBLAS adds in a fixed order only with a workspace of its own, which it reads before its first call.
+# cuBLAS adds in a fixed order only with a workspace of its own, which it reads before its first
+# call.
 DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
@@ -26,12 +27,15 @@ def choose_device(wanted: str) -> str:
         return wanted
     if kind == "cuda" and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
         return wanted
-    raise DeviceError(f"no device {wanted!r} on this machine; it has cpu and {torch.cuda.device_count()} CUDA devices")
+    raise DeviceError(
+        f"no device {wanted!r} on this machine; it has cpu and {torch.cuda.device_count()} CUDA "
+        "devices"
+    )
 
 
 def use_deterministic_algorithms() -> None:
-    """Let equal steps give equal bits on a GPU too; an operation that cannot raises. DETERMINISTIC_ENVIRONMENT must
-    have been set before the first of them."""
+    """Let equal steps give equal bits on a GPU too; an operation that cannot raises.
+    DETERMINISTIC_ENVIRONMENT must have been set before the first of them."""
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False  # it would choose by time
@@ -39,8 +43,8 @@ def use_deterministic_algorithms() -> None:
 
 @contextmanager
 def autocast(device: str, precision: str) -> Iterator[None]:
-    """bf16 autocast where it is wanted, or where 'auto' finds hardware for it: elsewhere it is emulated,
-    many times slower than fp32."""
+    """bf16 autocast where it is wanted, or where 'auto' finds hardware for it: elsewhere it is
+    emulated, many times slower than fp32."""
     if precision == "fp32" or (precision == "auto" and not has_bf16(device)):
         yield
     else:
@@ -58,7 +62,8 @@ def has_bf16(device: str) -> bool:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for each operation that is begun meanwhile, here and in threads that are started here."""
+    """So many threads for each operation that is begun meanwhile, here and in threads that are
+    started here."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

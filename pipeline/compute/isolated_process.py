@@ -1,5 +1,6 @@
-"""A function that works on the bytes of strangers in a process of its own, with a budget of time and
-memory a call: what crashes or outlasts that process costs one answer and not the process that asks.
+"""A function that works on the bytes of strangers in a process of its own, with a budget of time
+and memory a call: what crashes or outlasts that process costs one answer and not the process that
+asks.
 
 Decoders of pictures are C code, which no exception stops. Linux keeps the budgets; macOS keeps only
 that of time. The process imports nothing but what its function needs.
@@ -37,7 +38,8 @@ _COMMAND = "from pipeline.compute.isolated_process import main; main()"
 
 
 class Refused(ValueError):
-    """The bytes cannot be worked on within the budget; the message is a cause that can be counted."""
+    """The bytes cannot be worked on within the budget; the message is a cause that can be
+    counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ class Isolated(Generic[Answer]):
         self._process = self._pipe = None
 
     def start(self) -> None:
-        """Start the process if none runs. Others of this process may have taken the last descriptors for a moment: it
-        is tried again. Raises Shortage."""
+        """Start the process if none runs. Others of this process may have taken the last
+        descriptors for a moment: it is tried again. Raises Shortage."""
         if self._process and self._process.poll() is None:
             return
         self.close()
@@ -167,7 +169,8 @@ class Isolated(Generic[Answer]):
             if not cause:
                 return
         raise Shortage(
-            "the machine has no memory left to decode pictures: lower download.workers, download.threads "
+            "the machine has no memory left to decode pictures: lower download.workers, "
+            "download.threads "
             "or download.max_pixels_m, or end other programs"
         )
 
@@ -175,7 +178,8 @@ class Isolated(Generic[Answer]):
 def _could_not_start(why: str) -> str:
     return (
         f"a process that decodes pictures could not be started ({why}): too little memory, too few "
-        "processes or open files are allowed (`ulimit -v`, `-u`, `-n`, or the container's limits); raise them, or "
+        "processes or open files are allowed (`ulimit -v`, `-u`, `-n`, or the container's limits); "
+        "raise them, or "
         "lower download.workers and download.threads"
     )
 
@@ -198,7 +202,9 @@ def main() -> None:
             pipe.send(_answer(work, pipe.recv_bytes(), budget))
 
 
-def _answer(work: Callable[[bytes], Any], body: bytes, budget: Budget) -> tuple[Exception | None, Any]:
+def _answer(
+    work: Callable[[bytes], Any], body: bytes, budget: Budget
+) -> tuple[Exception | None, Any]:
     signal.setitimer(signal.ITIMER_PROF, budget.cpu_s)  # whose signal ends the process
     try:
         return None, work(body)
@@ -219,7 +225,9 @@ def _limit(budget: Budget) -> None:
     with suppress(OSError):  # where it is not allowed, whoever is largest goes first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     used = next(
-        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmData")
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith("VmData")
     )
     most = int(used.split()[1]) * 1024 + budget.memory
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]

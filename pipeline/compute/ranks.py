@@ -1,4 +1,5 @@
-"""The processes that train one model together: which of them this one is, its rows, and what they agree on.
+"""The processes that train one model together: which of them this one is, its rows, and what they
+agree on.
 
 Knows nothing of models; train/sharding.py spreads a model over them.
 """
@@ -26,8 +27,8 @@ from pipeline.compute.rendezvous import Rendezvous
 from pipeline.config.train import LaunchConfig
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
-# A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only how long the
-# others wait while the first one writes a checkpoint or decodes samples.
+# A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only
+# how long the others wait while the first one writes a checkpoint or decodes samples.
 _PATIENCE = timedelta(hours=2)
 
 
@@ -77,9 +78,16 @@ class Ranks:
 ALONE = Ranks()
 
 
-def rank_environments(launch: LaunchConfig, node: int, meeting: Rendezvous) -> dict[int, dict[str, str]]:
-    """What the processes of a node must find in their environments to be ranks of a training: torchrun's names."""
-    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))} if launch.processes > 1 else {}
+def rank_environments(
+    launch: LaunchConfig, node: int, meeting: Rendezvous
+) -> dict[int, dict[str, str]]:
+    """What the processes of a node must find in their environments to be ranks of a training:
+    torchrun's names."""
+    shared = (
+        {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))}
+        if launch.processes > 1
+        else {}
+    )
     if launch.ranks > 1 and (interface := _interface_towards(meeting.host)):
         shared["GLOO_SOCKET_IFNAME"] = interface
     return {
@@ -97,8 +105,8 @@ def rank_environments(launch: LaunchConfig, node: int, meeting: Rendezvous) -> d
 
 
 def _interface_towards(host: str) -> str | None:
-    """The network interface over which a host is reached: gloo would take that of this machine's own name, which on
-    many is a loopback address."""
+    """The network interface over which a host is reached: gloo would take that of this machine's
+    own name, which on many is a loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing
         own = probe.getsockname()[0]
@@ -112,8 +120,8 @@ def _interface_towards(host: str) -> str | None:
 
 @contextmanager
 def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Meet the other ranks where the environment says (rank_environments, or torchrun); which rank this is, and its
-    own device."""
+    """Meet the other ranks where the environment says (rank_environments, or torchrun); which rank
+    this is, and its own device."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count == 1:
         yield ALONE, device
@@ -126,7 +134,9 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     try:
         yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
     except SystemExit as end:
-        if end.code != STOPPED:  # after a failure ending the group could wait for ranks that are gone
+        if (
+            end.code != STOPPED
+        ):  # after a failure ending the group could wait for ranks that are gone
             raise
         dist.destroy_process_group()  # else its threads may abort the exit
         raise

@@ -1,7 +1,9 @@
-"""The interface of worker_pool.py on the actors of a Ray cluster, or of Ray on this machine. Knows nothing of stages.
+"""The interface of worker_pool.py on the actors of a Ray cluster, or of Ray on this machine. Knows
+nothing of stages.
 
-Ray is optional, and imported where it is used: here and in ray_nodes.py. Ray places the actors, notices that a
-node is gone, and ends them with this process; a shard whose actor is lost is the caller's to try again.
+Ray is optional, and imported where it is used: here and in ray_nodes.py. Ray places the actors,
+notices that a node is gone, and ends them with this process; a shard whose actor is lost is the
+caller's to try again.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ print(json.dumps([node["Resources"] for node in ray.nodes() if node["Alive"]]))
 class RayPool(Generic[Item, Result]):
     """At most `workers` actors, spread over the nodes; see pool.OpenPool.
 
-    A shard goes to whichever actor is ready first, so that one which finds no room in the cluster holds up none.
+    A shard goes to whichever actor is ready first, so that one which finds no room in the cluster
+    holds up none.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class RayPool(Generic[Item, Result]):
         self._connected_here = False
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever actor is free. Raises what the worker raised, WorkerDied or ConfigError."""
+        """Work on one item in whichever actor is free. Raises what the worker raised, WorkerDied or
+        ConfigError."""
         actor = self._an_actor()
         try:
             error, result = self._ask(actor, item)
@@ -82,7 +86,8 @@ class RayPool(Generic[Item, Result]):
         return answer
 
     def _an_actor(self) -> Any:
-        """The next that is ready. Where a node went away before an actor was, another starts in its place."""
+        """The next that is ready. Where a node went away before an actor was, another starts in its
+        place."""
         from ray.exceptions import RayActorError, RayTaskError
 
         while True:
@@ -98,9 +103,13 @@ class RayPool(Generic[Item, Result]):
             self._failed_starts += 1
             if not isinstance(error, RayActorError) or error.actor_init_failed:
                 why = error.cause if isinstance(error, RayTaskError) else error
-                raise ConfigError(f"engine: a node of the Ray cluster cannot work on this run: {why}")
+                raise ConfigError(
+                    f"engine: a node of the Ray cluster cannot work on this run: {why}"
+                )
             if self._failed_starts >= _STARTS_IN_A_ROW:
-                raise WorkerDied(f"{_STARTS_IN_A_ROW} actors in a row could not start: {_first_line(error)}")
+                raise WorkerDied(
+                    f"{_STARTS_IN_A_ROW} actors in a row could not start: {_first_line(error)}"
+                )
 
     def _ask(self, actor: Any, item: Item) -> tuple[Exception | None, Any]:
         """Send an item, wait for the answer: an error or a result."""
@@ -110,7 +119,9 @@ class RayPool(Generic[Item, Result]):
         try:
             error, result = ray.get(actor.answer.remote(item), timeout=self._deadline_s)
         except GetTimeoutError:
-            raise WorkerDied(f"an actor was ended: it did not finish within {self._deadline_s:g} s") from None
+            raise WorkerDied(
+                f"an actor was ended: it did not finish within {self._deadline_s:g} s"
+            ) from None
         except RayError as lost:
             raise WorkerDied(f"an actor was lost: {_first_line(lost)}") from lost
         return error, result
@@ -125,7 +136,9 @@ class RayPool(Generic[Item, Result]):
             make = ray.remote(num_cpus=1, num_gpus=self._gpus, scheduling_strategy="SPREAD")(Actor)
             actor = make.remote(self._make_worker, str(Path.cwd()))
             self._alive.add(actor)
-        actor.begin.remote().future().add_done_callback(lambda begun: self._ready.put((actor, begun.exception())))
+        actor.begin.remote().future().add_done_callback(
+            lambda begun: self._ready.put((actor, begun.exception()))
+        )
 
     def _forget(self, actor: Any) -> None:
         """Leave its place to another, and make sure that it is not there any more."""
@@ -140,7 +153,9 @@ class RayPool(Generic[Item, Result]):
         self._connected_here = connect(self._address, self._workers)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         import ray
 
         with self._lock:
@@ -166,7 +181,8 @@ class Actor:
             os.chdir(self._folder)
         except OSError as error:
             raise ConfigError(
-                f"{socket.gethostname()} has no folder {self._folder}: {error.strerror}; run from a folder that all "
+                f"{socket.gethostname()} has no folder {self._folder}: {error.strerror}; run from "
+                "a folder that all "
                 "nodes share under the same path, with the workspace in it"
             ) from None
 
@@ -186,7 +202,9 @@ def connect(address: str | None, workers: int) -> bool:
     here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
     on_sigterm = signal.getsignal(signal.SIGTERM)  # which Ray takes for itself
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here
+        )
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(_unreachable(address, str(error))) from error
     finally:
@@ -221,8 +239,8 @@ def ray_problems(engine: EngineConfig, encode_device: str, nodes_of_training: in
 
 
 def _nodes(address: str) -> list[dict[str, float]]:
-    """The resources of each node, asked for by a process of its own: Ray waits minutes for what is no cluster, and may
-    end the process that asks. Raises ConfigError."""
+    """The resources of each node, asked for by a process of its own: Ray waits minutes for what is
+    no cluster, and may end the process that asks. Raises ConfigError."""
     host, _, port = address.rpartition(":")
     if host:
         try:
@@ -241,7 +259,9 @@ def _nodes(address: str) -> list[dict[str, float]]:
             encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
-        raise ConfigError(_unreachable(address, f"no answer of a Ray cluster within {_PROBE_S:g} s")) from None
+        raise ConfigError(
+            _unreachable(address, f"no answer of a Ray cluster within {_PROBE_S:g} s")
+        ) from None
     if asked.returncode:
         raise ConfigError(_unreachable(address, _why(asked.stderr)))
     nodes: list[dict[str, float]] = json.loads(asked.stdout.splitlines()[-1])
@@ -249,7 +269,8 @@ def _nodes(address: str) -> list[dict[str, float]]:
 
 
 def _why(said: str) -> str:
-    """What Ray said of a cluster that it could not join, in a line. Of a missing token it speaks only on the way."""
+    """What Ray said of a cluster that it could not join, in a line. Of a missing token it speaks
+    only on the way."""
     if "InvalidAuthToken" in said:
         return "it wants a token; set RAY_AUTH_MODE=token here, and have the head's ~/.ray/auth_token here too"
     return (said.strip() or "no reason given").splitlines()[-1]

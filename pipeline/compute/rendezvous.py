@@ -1,11 +1,14 @@
-"""Machines that train one model together: where they meet, which of them leads, and how each hears of another's end.
+"""Machines that train one model together: where they meet, which of them leads, and how each hears
+of another's end.
 
-The machine that the rendezvous names hosts a store there (torch's TCPStore, as torchrun does), is node 0 and leads; the
-others number themselves as they come. Each keeps a note of itself in the store, and reads those of the others.
+The machine that the rendezvous names hosts a store there (torch's TCPStore, as torchrun does), is
+node 0 and leads; the others number themselves as they come. Each keeps a note of itself in the
+store, and reads those of the others.
 
-This is not torchrun's own agent (elastic_launch). child_processes.py already keeps locks, logs and process groups, so
-an agent would add restarts alone; and a training that resumes from its checkpoints restarts as a
-whole, by the same command. What a rank finds in its environment is what torchrun gives (ranks.py). Knows no models.
+This is not torchrun's own agent (elastic_launch). child_processes.py already keeps locks, logs and
+process groups, so an agent would add restarts alone; and a training that resumes from its
+checkpoints restarts as a whole, by the same command. What a rank finds in its environment is what
+torchrun gives (ranks.py). Knows no models.
 """
 
 from __future__ import annotations
@@ -24,15 +27,15 @@ from pydantic import BaseModel
 
 from pipeline.config.train import LaunchConfig
 
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read at torch's import: a lost store is told here, in a line
+os.environ.setdefault(
+    "TORCH_CPP_LOG_LEVEL", "ERROR"
+)  # read at torch's import: a lost store is told here, in a line
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch forgot it in __all__
 
 _TIMEOUT_S = 600.0  # with nodes that are still to come
 _BEAT_S = 0.5
-_SILENCE_S = (
-    30.0  # after which a node counts as lost. One that was killed is noticed earlier, by its closed connections
-)
+_SILENCE_S = 30.0  # after which a node counts as lost. One that was killed is noticed earlier, by its closed connections
 _PARTING_SILENCE_S = 3.0  # the same where something has gone wrong already
 _FAREWELL_S = 10.0
 
@@ -55,8 +58,8 @@ class Rendezvous:
 
 @contextmanager
 def rendezvous_of(launch: LaunchConfig) -> Iterator[Rendezvous]:
-    """The meeting at the rendezvous. As long as this is entered it is hosted here, where the rendezvous names this
-    machine and nobody hosts it already. Raises NodesApart."""
+    """The meeting at the rendezvous. As long as this is entered it is hosted here, where the
+    rendezvous names this machine and nobody hosts it already. Raises NodesApart."""
     host, port = launch.meeting_place
     if launch.ranks == 1:
         yield Rendezvous(host, port, hosted_here=True)
@@ -65,12 +68,16 @@ def rendezvous_of(launch: LaunchConfig) -> Iterator[Rendezvous]:
         listener = socket.create_server((host, port))
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-            raise NodesApart(f"cannot meet at {host}:{port}, train.launch.rendezvous: {error.strerror}") from error
+            raise NodesApart(
+                f"cannot meet at {host}:{port}, train.launch.rendezvous: {error.strerror}"
+            ) from error
         yield Rendezvous(host, port, hosted_here=False)
         return
     port = listener.getsockname()[1]
     # Without the listener torch's store would listen on every address of the machine.
-    store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    store = TCPStore(
+        host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
     try:
         yield Rendezvous(host, port, hosted_here=True)
     finally:
@@ -97,24 +104,31 @@ class _Heard:
 
 @dataclass(slots=True)
 class Nodes:
-    """This node among those of a training. A thread talks with the store, so that a dead network holds up nobody."""
+    """This node among those of a training. A thread talks with the store, so that a dead network
+    holds up nobody."""
 
     number: int
     launch: LaunchConfig
     meeting: Rendezvous
     store: TCPStore | None = None
     _mine: _NodeRecord = field(default_factory=lambda: _NodeRecord(name=socket.gethostname()))
-    _others: dict[int, _Heard] = field(default_factory=dict)  # never changed, but replaced: a thread does it
+    _others: dict[int, _Heard] = field(
+        default_factory=dict
+    )  # never changed, but replaced: a thread does it
     _answered_at: float = field(default_factory=time.monotonic)  # by the store
     _cut_off: bool = False
     _leaving: threading.Event = field(default_factory=threading.Event)
 
     def share(self, job: str, waiting: Callable[[int], None]) -> None:
-        """As the leading node: tell the others what to do, and wait until all are ready; `waiting` is told for how
-        many. Raises NodesApart."""
+        """As the leading node: tell the others what to do, and wait until all are ready; `waiting`
+        is told for how many. Raises NodesApart."""
         self._mine.job, self._mine.is_ready = job, True
         deadline = time.monotonic() + _TIMEOUT_S
-        while missing := self.launch.nodes - 1 - sum(other.note.is_ready for other in self._others.values()):
+        while (
+            missing := self.launch.nodes
+            - 1
+            - sum(other.note.is_ready for other in self._others.values())
+        ):
             waiting(missing)
             if why := self.lost():
                 raise NodesApart(why)
@@ -126,7 +140,8 @@ class Nodes:
             time.sleep(0.1)
 
     def job(self) -> str:
-        """As another: what the leading node wants done, once it says so. It may be downloading before, for days."""
+        """As another: what the leading node wants done, once it says so. It may be downloading
+        before, for days."""
         while not (leader := self._others.get(0)) or not leader.note.job:
             if why := self.lost():
                 raise NodesApart(why)
@@ -138,17 +153,22 @@ class Nodes:
         self._mine.is_ready = True
 
     def lost(self, silence_s: float = _SILENCE_S) -> str:
-        """Which others have failed or fallen silent, as far as is known here, a line each; or nothing."""
+        """Which others have failed or fallen silent, as far as is known here, a line each; or
+        nothing."""
         lines = []
         for number, other in sorted(self._others.items()):
             name = f"node {number + 1} of {self.launch.nodes} ({other.note.name})"
             if other.note.end:
                 lines.append(f"{name} {other.note.end}")
             elif other.note.end is None and self._is_gone(number, other, silence_s):
-                lines.append(f"{name} is gone: its command was killed, or its machine or network is down")
+                lines.append(
+                    f"{name} is gone: its command was killed, or its machine or network is down"
+                )
         silent = self.number > 0 and time.monotonic() - self._answered_at > silence_s
         if 0 not in self._others and (self._cut_off or silent):
-            lines.append(f"the command that leads at {self.meeting} ended, or its machine or network is down")
+            lines.append(
+                f"the command that leads at {self.meeting} ended, or its machine or network is down"
+            )
         return "\n".join(lines)
 
     def _is_gone(self, number: int, other: _Heard, silence_s: float) -> bool:
@@ -207,13 +227,15 @@ def node_group(launch: LaunchConfig, meeting: Rendezvous, leads: bool) -> Iterat
     me = f"{socket.gethostname()}/{os.getpid()}"
     if leads and store.compare_set("leader", "", me).decode() != me:
         raise NodesApart(
-            f"another training is led at {meeting}; wait for it, or choose another train.launch.rendezvous"
+            f"another training is led at {meeting}; wait for it, or choose another "
+            "train.launch.rendezvous"
         )
     number = 0 if leads else store.add("nodes", 1)
     if number >= launch.nodes:
         raise NodesApart(
             f"{launch.nodes} nodes are at {meeting} already; end one of them, or "
-            "where one was killed, stop the command that leads and type all of them again: what is finished is kept"
+            "where one was killed, stop the command that leads and type all of them again: what is "
+            "finished is kept"
         )
     nodes = Nodes(number, launch, meeting, store)
     talk = threading.Thread(target=nodes.keep_in_touch, daemon=True)
@@ -238,19 +260,27 @@ def how_it_failed(error: Exception) -> str:
 
 
 def _reach(meeting: Rendezvous) -> TCPStore:
-    """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each refused one."""
+    """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each
+    refused one."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             socket.create_connection((meeting.host, meeting.port), timeout=5).close()
             return TCPStore(
-                meeting.host, meeting.port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30)
+                meeting.host,
+                meeting.port,
+                is_master=False,
+                wait_for_workers=False,
+                timeout=timedelta(seconds=30),
             )
         except OSError as error:
             if time.monotonic() > deadline:
                 raise NodesApart(
-                    f"nobody leads at {meeting} ({error.strerror or error}); type the same command on that machine"
+                    f"nobody leads at {meeting} ({error.strerror or error}); type the same command "
+                    "on that machine"
                 ) from None
             time.sleep(_BEAT_S)
         except RuntimeError as error:
-            raise NodesApart(f"what listens at {meeting} is no training; choose another port") from error
+            raise NodesApart(
+                f"what listens at {meeting} is no training; choose another port"
+            ) from error

@@ -1,5 +1,5 @@
-"""What this machine or this process runs out of: descriptors, threads, processes, memory. Tells it from the faults of
-others, and says what to do about it. Knows nothing of hosts or pictures.
+"""What this machine or this process runs out of: descriptors, threads, processes, memory. Tells it
+from the faults of others, and says what to do about it. Knows nothing of hosts or pictures.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 _WANTED_DESCRIPTORS = 65_536  # more than any part of a run needs
 _FEWER = "lower download.workers, download.threads, encode.workers or a batch_size"
 _NO_THREAD = "can't start new thread"
-# How libraries say that memory ran out; oneDNN, which computes for torch on a CPU, names only what it could not make.
+# How libraries say that memory ran out; oneDNN, which computes for torch on a CPU, names only what
+# it could not make.
 _NO_MEMORY = re.compile(
-    r"MemoryError|bad_alloc|an(?:'t|not) allocate memory|could not (?:create|execute) a primitive(?! desc)"
+    r"MemoryError|bad_alloc|an(?:'t|not) allocate memory|could not (?:create|execute) a "
+    r"primitive(?! desc)"
 )
 _NO_LIBRARY = "failed to map segment"  # of a shared object, in memory
 _MEMORY = f"memory ran out: free some, raise its limit (`ulimit -v`, a container's or job's limit), or {_FEWER}"
@@ -52,7 +54,8 @@ def _by_number(number: int | None) -> str | None:
     match number:
         case errno.EMFILE:
             return (
-                f"too many open files: this process may open {descriptor_limit()} at a time; raise that with "
+                f"too many open files: this process may open {descriptor_limit()} at a time; raise "
+                "that with "
                 f"`ulimit -n {max(1024, 2 * descriptor_limit())}`, or {_FEWER}"
             )
         case errno.ENFILE:
@@ -98,7 +101,9 @@ def descriptor_limit() -> int:
 def raise_descriptor_limit() -> None:
     """As far as the system lets this process; those that it starts inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
+    wanted = (
+        _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
+    )
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -121,6 +126,7 @@ def check_descriptors() -> None:
 
 def _processes() -> str:
     return (
-        "no more threads or processes may be started: raise their limit (`ulimit -u`, a container's or job's limit), "
+        "no more threads or processes may be started: raise their limit (`ulimit -u`, a "
+        "container's or job's limit), "
         f"or {_FEWER}"
     )

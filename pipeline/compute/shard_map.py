@@ -1,4 +1,5 @@
-"""Applies a worker to shards: bounded back pressure, tries again where a worker dies, results as they finish."""
+"""Applies a worker to shards: bounded back pressure, tries again where a worker dies, results as
+they finish."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-from pipeline.compute.worker_pool import Item, OpenPool, Pool, Result, Run, ShardFailed, ShardPool, WorkerDied
+from pipeline.compute.worker_pool import (
+    Item,
+    OpenPool,
+    Pool,
+    Result,
+    Run,
+    ShardFailed,
+    ShardPool,
+    WorkerDied,
+)
 
 TRIES = 3  # of a shard whose worker died
 
@@ -22,9 +32,11 @@ class _Finishing(Protocol):
 Submitted = TypeVar("Submitted", bound=_Finishing)
 
 
-def as_finished(submit: Callable[[Item], Submitted], items: Iterable[Item], most_at_once: int) -> Iterator[Submitted]:
-    """Submit items, never more than `most_at_once` before one is finished, and yield their futures as they
-    finish: neither items nor futures pile up, however many shards there are."""
+def as_finished(
+    submit: Callable[[Item], Submitted], items: Iterable[Item], most_at_once: int
+) -> Iterator[Submitted]:
+    """Submit items, never more than `most_at_once` before one is finished, and yield their futures
+    as they finish: neither items nor futures pile up, however many shards there are."""
     finished: queue.SimpleQueue[Submitted] = queue.SimpleQueue()
     running = 0
     for item in items:
@@ -53,8 +65,10 @@ def given_up(item: object, died: WorkerDied) -> ShardFailed:
     """Of a shard that was tried as often as it may be: what happened, and what can be done."""
     return ShardFailed(
         f"shard {getattr(item, 'name', item)} could not be finished in {TRIES} tries: {died}.\n"
-        "Too little memory? Lower download.workers or encode.workers (and encode.batch_size), or end "
-        "other programs. Too little time? Raise download.shard_deadline_s, or lower download.shard_size.\n"
+        "Too little memory? Lower download.workers or encode.workers (and encode.batch_size), or "
+        "end "
+        "other programs. Too little time? Raise download.shard_deadline_s, or lower "
+        "download.shard_size.\n"
         "Finished shards are kept: the same command goes on from them."
     )
 
@@ -67,10 +81,13 @@ def map_in_pool(
     open_pool: OpenPool = ShardPool,
     run: Run = run_with_retries,
 ) -> Iterator[Result]:
-    """Results as they finish, in any order, each of a call of `run` in a thread and the caller's context. An error ends
-    the map."""
+    """Results as they finish, in any order, each of a call of `run` in a thread and the caller's
+    context. An error ends the map."""
     # The pool closes first, so that no thread is waited for that waits for a worker.
-    with ThreadPoolExecutor(workers) as threads, open_pool(make_worker, workers, deadline_s) as pool:
+    with (
+        ThreadPoolExecutor(workers) as threads,
+        open_pool(make_worker, workers, deadline_s) as pool,
+    ):
 
         def submit(item: Item) -> Future[Result]:
             return threads.submit(copy_context().run, run, pool, item)

@@ -1,5 +1,6 @@
-"""Whether a process stands still: neither it nor what it started uses the processor. Such is one that wanted a thread
-and had no memory for it: Python waits for that thread for ever. Knows nothing of work.
+"""Whether a process stands still: neither it nor what it started uses the processor. Such is one
+that wanted a thread and had no memory for it: Python waits for that thread for ever. Knows nothing
+of work.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Standstill:
 
 
 def _processor_seconds(pid: int) -> float:
-    """What a process and all below it have used so far; those that have ended count where they were waited for."""
+    """What a process and all below it have used so far; those that have ended count where they were
+    waited for."""
     try:
         process = psutil.Process(pid)
         return sum(sum(one.cpu_times()[:4]) for one in [process, *process.children(recursive=True)])

@@ -1,8 +1,8 @@
-"""Workers that load their models once: spawned processes behind one interface, which ray_pool.py shares. Knows nothing
-of stages.
+"""Workers that load their models once: spawned processes behind one interface, which ray_pool.py
+shares. Knows nothing of stages.
 
-A worker that dies, stands still, or outlasts the deadline of its shard is replaced and the shard tried again;
-workers end when this process does.
+A worker that dies, stands still, or outlasts the deadline of its shard is replaced and the shard
+tried again; workers end when this process does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class WorkerDied(RuntimeError):
 
 
 class ShardFailed(RuntimeError):
-    """A shard at which every worker died, or for which none could be started; the message says what to do."""
+    """A shard at which every worker died, or for which none could be started; the message says what
+    to do."""
 
     exit_code = 1
 
@@ -49,20 +50,29 @@ class Pool(Protocol[Item, Result]):
     """Workers, wherever they live, for as long as it is entered."""
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever worker is free. Raises what the worker raised, or WorkerDied."""
+        """Work on one item in whichever worker is free. Raises what the worker raised, or
+        WorkerDied."""
 
     def __enter__(self) -> Pool[Item, Result]: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None, /
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+        /,
     ) -> None: ...
 
 
 class OpenPool(Protocol):
-    """Make a pool of at most `workers` workers, each of which calls `make_worker()` once and then works on items."""
+    """Make a pool of at most `workers` workers, each of which calls `make_worker()` once and then
+    works on items."""
 
     def __call__(
-        self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
+        self,
+        make_worker: Callable[[], Callable[[Item], Result]],
+        workers: int,
+        deadline_s: float | None = None,
     ) -> Pool[Item, Result]: ...
 
 
@@ -74,8 +84,8 @@ class Run(Protocol):
 
 @dataclass(slots=True)
 class Answering(Generic[Item, Result]):
-    """What a worker does with its items: makes itself ready at the first of them, and answers with an error or a
-    result."""
+    """What a worker does with its items: makes itself ready at the first of them, and answers with
+    an error or a result."""
 
     make_worker: Callable[[], Callable[[Item], Result]]
     work: Callable[[Item], Result] | None = None
@@ -99,7 +109,10 @@ class ShardPool(Generic[Item, Result]):
     """Processes of this machine; see OpenPool."""
 
     def __init__(
-        self, make_worker: Callable[[], Callable[[Item], Result]], workers: int, deadline_s: float | None = None
+        self,
+        make_worker: Callable[[], Callable[[Item], Result]],
+        workers: int,
+        deadline_s: float | None = None,
     ) -> None:
         self._make_worker = make_worker
         self._deadline_s = deadline_s
@@ -111,8 +124,8 @@ class ShardPool(Generic[Item, Result]):
             self._idle.put(None)  # a place for a worker: the first item that takes it starts one
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever worker is free. Raises what the worker raised, WorkerDied, or
-        ShardFailed where no worker could be started."""
+        """Work on one item in whichever worker is free. Raises what the worker raised, WorkerDied,
+        or ShardFailed where no worker could be started."""
         worker = self._idle.get()
         try:
             worker = worker or self._start()
@@ -145,10 +158,14 @@ class ShardPool(Generic[Item, Result]):
         raise WorkerDied(f"a worker process {why}")
 
     def _outlasted(self, worker: _Worker) -> str | None:
-        """Wait until a worker answers, or ends; or why it is waited for no longer. One with a deadline may stand still:
-        it may wait for others."""
+        """Wait until a worker answers, or ends; or why it is waited for no longer. One with a
+        deadline may stand still: it may wait for others."""
         if self._deadline_s is not None:
-            return None if worker.pipe.poll(self._deadline_s) else f"did not finish within {self._deadline_s:g} s"
+            return (
+                None
+                if worker.pipe.poll(self._deadline_s)
+                else f"did not finish within {self._deadline_s:g} s"
+            )
         standstill = Standstill(worker.process.pid or 0)
         while not worker.pipe.poll(_LOOK_EVERY_S):
             if standstill.seconds() > _STANDSTILL_S:
@@ -169,7 +186,9 @@ class ShardPool(Generic[Item, Result]):
             ours, theirs = context.Pipe()
         except OSError as error:
             raise ShardFailed(_could_not_start(error)) from error
-        process = context.Process(target=_work, args=(theirs, self._make_worker, os.getpid()), daemon=True)
+        process = context.Process(
+            target=_work, args=(theirs, self._make_worker, os.getpid()), daemon=True
+        )
         try:
             process.start()
         except OSError as error:
@@ -182,7 +201,9 @@ class ShardPool(Generic[Item, Result]):
     def __enter__(self) -> ShardPool[Item, Result]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         with self._lock:
             self._closed = True
             alive = list(self._alive)
@@ -197,7 +218,8 @@ class ShardPool(Generic[Item, Result]):
 
 def _could_not_start(error: OSError) -> str:
     return (
-        f"a worker process could not be started: {error.strerror or error}. Allow more processes, memory and open "
+        f"a worker process could not be started: {error.strerror or error}. Allow more processes, "
+        "memory and open "
         "files (`ulimit -u`, `-v`, `-n`, or the container's limits), or lower download.workers and "
         "encode.workers.\nFinished shards are kept: the same command goes on from them."
     )
@@ -212,7 +234,9 @@ def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], par
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     end_with_parent(parent, grace_s=0)
     if not os.environ.get("TLD_TRACEBACK"):
-        sys.unraisablehook = lambda _: None  # destructors that fail of a full disk, of which the error tells already
+        sys.unraisablehook = lambda _: (
+            None
+        )  # destructors that fail of a full disk, of which the error tells already
     answer = Answering(make_worker)
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
@@ -220,7 +244,8 @@ def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], par
 
 
 def end_with_parent(parent: int, grace_s: float, then: Callable[[], None] = lambda: None) -> None:
-    """Watch for the parent's end (also by kill -9): call `then`, and end this process after `grace_s`."""
+    """Watch for the parent's end (also by kill -9): call `then`, and end this process after
+    `grace_s`."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,5 @@
-"""Settings of the evaluation: how held-out captions are sampled, and which scores a model must reach."""
+"""Settings of the evaluation: how held-out captions are sampled, and which scores a model must
+reach."""
 
 from __future__ import annotations
 
@@ -20,13 +21,14 @@ class EvaluateConfig(Section):
     steps: int = Field(20, ge=1, le=MOST_STEPS)
     """Sampling steps."""
     solver: SolverName = "dpmpp_2m"
-    """'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun' asks the model
-    twice a step; 'euler' and 'ddim' are of first order, and on this path one and the same."""
+    """'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun'
+    asks the model twice a step; 'euler' and 'ddim' are of first order, and on this path one and the
+    same."""
     guidance: float = Field(4.5, ge=1, le=MOST_GUIDANCE)
     """Guidance scale; 1 is none, and costs half."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Noise levels, low and high of [0, 1], between which guidance applies (Kynkäänniemi et al., 2024, who find that it
-    harms at high ones); a step outside costs half."""
+    """Noise levels, low and high of [0, 1], between which guidance applies (Kynkäänniemi et al.,
+    2024, who find that it harms at high ones); a step outside costs half."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Of the initial noise."""
     ema: int = Field(0, ge=0)
@@ -34,10 +36,11 @@ class EvaluateConfig(Section):
     grid: int = Field(36, ge=1, le=400)
     """Pictures in grid.png."""
     require: dict[str, float] = Field({})
-    """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses, distances and latency_s (seconds of one
-    picture), the most they may be."""
+    """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses, distances and
+    latency_s (seconds of one picture), the most they may be."""
     price_per_hour: float | None = Field(None, ge=0)
-    """What an hour of this machine costs you; the report then tells the price of the run. Changes nothing else."""
+    """What an hour of this machine costs you; the report then tells the price of the run. Changes
+    nothing else."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1, le=65_536)

@@ -22,7 +22,8 @@ _LARGEST_CONFIG = 1 << 20  # bytes
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at once."""
+    """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at
+    once."""
     if not path.exists() or path.is_dir():
         raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good one to copy")
     try:
@@ -32,7 +33,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except YamlError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold sections (name, root, download, …), not {type(tree).__name__}")
+        raise ConfigError(
+            f"{path} must hold sections (name, root, download, …), not {type(tree).__name__}"
+        )
 
     problems = [problem for override in overrides if (problem := _apply_override(tree, override))]
     config: RunConfig | None = None
@@ -69,7 +72,9 @@ def _describe(problem: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _settings_at(location[:-1])
-        within = [f"{name}.{inner}" for name in known for inner in _settings_at((*location[:-1], name))]
+        within = [
+            f"{name}.{inner}" for name in known for inner in _settings_at((*location[:-1], name))
+        ]
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         close = close or difflib.get_close_matches(str(location[-1]), within, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"

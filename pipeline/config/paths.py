@@ -1,4 +1,5 @@
-"""Paths in settings: `~` and `$NAME` are expanded as a shell does, and a path is written so that it reads the same."""
+"""Paths in settings: `~` and `$NAME` are expanded as a shell does, and a path is written so that it
+reads the same."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII
 
 
 def expand(given: str) -> str:
-    """A path with the home folder for `~` and values for `$NAME` and `${NAME}`; `$$` is a dollar sign. URLs stay as
-    they are. Raises ValueError."""
+    """A path with the home folder for `~` and values for `$NAME` and `${NAME}`; `$$` is a dollar
+    sign. URLs stay as they are. Raises ValueError."""
     if "\0" in given:
         raise ValueError("holds a NUL character, which no path can")
     if is_url(given):
@@ -28,7 +29,9 @@ def expand(given: str) -> str:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError:
         home = path.partition("/")[0]
-        raise ValueError(f"{home!r} is no home folder of a user; write ./{path} for a folder of that name") from None
+        raise ValueError(
+            f"{home!r} is no home folder of a user; write ./{path} for a folder of that name"
+        ) from None
 
 
 def escape(path: str | Path) -> str:
@@ -44,7 +47,9 @@ def _value(found: re.Match[str]) -> str:
     if value := os.environ.get(name):
         return value
     state = "empty" if name in os.environ else "not set"
-    raise ValueError(f"the environment variable {name} is {state}; set it, or write $$ for a dollar sign")
+    raise ValueError(
+        f"the environment variable {name} is {state}; set it, or write $$ for a dollar sign"
+    )
 
 
 def _expand_any(given: Any) -> Any:

@@ -1,4 +1,5 @@
-"""What all sections of a run's settings share: how a value is checked, and the error for one that is wrong."""
+"""What all sections of a run's settings share: how a value is checked, and the error for one that
+is wrong."""
 
 from __future__ import annotations
 
@@ -25,8 +26,10 @@ def refuse_credentials(url: str) -> str:
     if holds_secret(url):
         raise PydanticCustomError(
             UNSPEAKABLE,
-            "the URL holds a user, a password or a query, and this place is shown to others; put secrets where fsspec "
-            "looks for them (environment variables like AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
+            "the URL holds a user, a password or a query, and this place is shown to others; put "
+            "secrets where fsspec "
+            "looks for them (environment variables like AWS_SECRET_ACCESS_KEY, or files in "
+            "~/.config/fsspec)",
         )
     return url
 
@@ -45,7 +48,9 @@ def _parts(value: object) -> Iterator[object]:
 class Section(BaseModel):
     """Settings that belong together. They cannot be changed, and none that is unknown is taken."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -1,5 +1,5 @@
-"""YAML as settings are written in it: YAML 1.2's core schema, each key once, without anchors, bounded
-in size and depth.
+"""YAML as settings are written in it: YAML 1.2's core schema, each key once, without anchors,
+bounded in size and depth.
 
 PyYAML reads YAML 1.1, in which `no` is false, `010` is 8, `12:30:00` is a number and `2024-01-01` a
 date; and it takes the last of several equal keys without a word.
@@ -42,8 +42,8 @@ def read_tree(text: str) -> Any:
 
 
 def read_value(text: str) -> Any:
-    """What stands behind `section.key=` on a command line: a list, a mapping or quoted text where it begins as one;
-    else one number, true, false, null or text, with all its characters."""
+    """What stands behind `section.key=` on a command line: a list, a mapping or quoted text where
+    it begins as one; else one number, true, false, null or text, with all its characters."""
     if text[:1] in tuple("[{\"'"):
         try:
             return read_tree(text)
@@ -85,7 +85,9 @@ class _Loader(yaml.SafeLoader):
                 shown = key.value if isinstance(key, yaml.ScalarNode) else "this key"
                 raise _refused(f"the name of a setting is text; put {shown} in quotes", key)
             if name in lines:
-                raise _refused(f"{name} stands twice, in lines {lines[name]} and {line}; keep one", key)
+                raise _refused(
+                    f"{name} stands twice, in lines {lines[name]} and {line}; keep one", key
+                )
             lines[name] = line
         return super().construct_mapping(node, deep)
 

@@ -1,4 +1,5 @@
-"""The order of training batches: shuffled in each epoch, and the same from any step on for one seed."""
+"""The order of training batches: shuffled in each epoch, and the same from any step on for one
+seed."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ def batch_epochs(train_pairs: int, batch_size: int, step: int) -> NDArray[np.int
     return (step * batch_size + np.arange(batch_size)) // train_pairs
 
 
-def batch_numbers(train: NDArray[np.int64], batch_size: int, seed: int, first_step: int) -> Iterator[NDArray[np.int64]]:
-    """Endless batches of pair numbers from a step on: epoch after epoch, each in an order of its own."""
+def batch_numbers(
+    train: NDArray[np.int64], batch_size: int, seed: int, first_step: int
+) -> Iterator[NDArray[np.int64]]:
+    """Endless batches of pair numbers from a step on: epoch after epoch, each in an order of its
+    own."""
     position = first_step * batch_size
     epoch, order = -1, train
     while True:

@@ -1,6 +1,8 @@
-"""Which of its captions a pair shows in an epoch. Knows numbers and weights; no text and no tensors.
+"""Which of its captions a pair shows in an epoch. Knows numbers and weights; no text and no
+tensors.
 
-The draw follows from (seed, epoch, pair) alone, so that neither a resume nor another number of processes changes it.
+The draw follows from (seed, epoch, pair) alone, so that neither a resume nor another number of
+processes changes it.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# SplitMix64 (Steele et al., 2014, fig. 17): a step of the counter and the two multipliers of its mixer.
-_STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+# SplitMix64 (Steele et al., 2014, fig. 17): a step of the counter and the two multipliers of its
+# mixer.
+_STEP, _MIX_1, _MIX_2 = (
+    np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
 class CaptionColumnError(ValueError):
@@ -34,8 +39,9 @@ class CaptionSampler:
         return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def choose(self, columns: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The place of the drawn caption among those of each pair [b], whose columns are [b, c], -1 where there is
-        none. A pair none of whose captions has a weight shows its first, the main one."""
+        """The place of the drawn caption among those of each pair [b], whose columns are [b, c], -1
+        where there is none. A pair none of whose captions has a weight shows its first, the main
+        one."""
         weights = np.where(columns >= 0, self.weights[columns], 0)
         reached = weights.cumsum(axis=1)
         total = reached[:, -1:]
@@ -43,7 +49,9 @@ class CaptionSampler:
         return np.where(total[:, 0] > 0, np.minimum(place, (columns >= 0).sum(axis=1) - 1), 0)
 
 
-def caption_sampler(columns: Sequence[str], weights: Mapping[str, float], seed: int) -> CaptionSampler | None:
+def caption_sampler(
+    columns: Sequence[str], weights: Mapping[str, float], seed: int
+) -> CaptionSampler | None:
     """From weights by name, 1 where a column has none; None where there is nothing to draw.
 
     Raises CaptionColumnError.

@@ -1,7 +1,8 @@
-"""Encodings -> tensors: which pairs are held out, in what order the others come, and their dequantization.
+"""Encodings -> tensors: which pairs are held out, in what order the others come, and their
+dequantization.
 
-The order follows from the seed and the step alone, so that a resumed training sees what an uninterrupted
-one would. Knows nothing of noise or models.
+The order follows from the seed and the step alone, so that a resumed training sees what an
+uninterrupted one would. Knows nothing of noise or models.
 """
 
 from __future__ import annotations
@@ -36,14 +37,21 @@ class EncodedDataset:
     starts: NDArray[np.int64]  # number of the first pair of each shard
     quantization: Quantization
     form: TextForm = "pooled"
-    longest_caption: int = 0  # tokens: all batches of token-level text have this length, as a compiler likes it
+    longest_caption: int = (
+        0  # tokens: all batches of token-level text have this length, as a compiler likes it
+    )
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
     draw: CaptionSampler | None = None  # where pairs have several captions, and epochs are told
 
-    def batch(self, numbers: NDArray[np.int64], device: str = "cpu", epochs: NDArray[np.int64] | None = None) -> Batch:
-        """The pairs of these numbers, in this order, with their main captions; or with those drawn for the epoch in
-        which each is [b]. They travel to the device as they are stored, a quarter or half of their size as numbers,
-        and are dequantized there."""
+    def batch(
+        self,
+        numbers: NDArray[np.int64],
+        device: str = "cpu",
+        epochs: NDArray[np.int64] | None = None,
+    ) -> Batch:
+        """The pairs of these numbers, in this order, with their main captions; or with those drawn
+        for the epoch in which each is [b]. They travel to the device as they are stored, a quarter
+        or half of their size as numbers, and are dequantized there."""
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
@@ -55,11 +63,14 @@ class EncodedDataset:
             shard = self.shards[index]
             latents[here] = shard.latents[rows]
             captions = self._captions(shard, rows, chance[here] if chance is not None else None)
-            text[here] = shard.text[captions] if self.form == "pooled" else self._tokens(shard, captions)
+            text[here] = (
+                shard.text[captions] if self.form == "pooled" else self._tokens(shard, captions)
+            )
             unmap_pages(shard)
         stored = torch.from_numpy(latents).to(device, non_blocking=True)
         return Batch(
-            dequantize(stored, self.quantization), torch.from_numpy(text).to(device, non_blocking=True).float()
+            dequantize(stored, self.quantization),
+            torch.from_numpy(text).to(device, non_blocking=True).float(),
         )
 
     def keys(self, numbers: NDArray[np.int64]) -> list[str]:
@@ -77,7 +88,8 @@ class EncodedDataset:
     def _captions(
         self, shard: EncodedArrays, rows: NDArray[np.int64], chance: NDArray[np.float64] | None
     ) -> NDArray[np.int64]:
-        """Which rows of the text of a shard belong to some of its pairs [b]: the main ones, or drawn by chance."""
+        """Which rows of the text of a shard belong to some of its pairs [b]: the main ones, or
+        drawn by chance."""
         if shard.text_start is None or shard.text_column is None:
             return rows
         first, end = shard.text_start[rows], shard.text_start[rows + 1]
@@ -90,7 +102,8 @@ class EncodedDataset:
         return first + self.draw.choose(columns, chance)
 
     def _tokens(self, shard: EncodedArrays, captions: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Token-level text of some captions of a shard, with zeros to the length of all: [b, l, t]"""
+        """Token-level text of some captions of a shard, with zeros to the length of all: [b, l,
+        t]"""
         assert shard.tokens is not None, "open_dataset looked"
         assert shard.token_start is not None, "open_dataset looked"
         first, end = shard.token_start[captions], shard.token_start[captions + 1]
@@ -102,23 +115,30 @@ class EncodedDataset:
 
 
 def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDataset:
-    """Map the encodings of a manifest into memory; their text comes in this form. Raises EncodingsError."""
+    """Map the encodings of a manifest into memory; their text comes in this form. Raises
+    EncodingsError."""
     if form == "tokens" and "token_dim" not in encodings.figures:
-        raise EncodingsError(f"{encodings.folder} holds no token-level text: set encode.text=tokens")
+        raise EncodingsError(
+            f"{encodings.folder} holds no token-level text: set encode.text=tokens"
+        )
     filled = [shard for shard in encodings.shards if shard.rows]
     arrays = tuple(read_arrays(encodings.file(f"{shard.name}.npz")) for shard in filled)
     for shard, found in zip(filled, arrays, strict=True):
         if len(found.key) != shard.rows or _layout(found) != _layout(arrays[0]):
             raise EncodingsError(
-                f"{encodings.folder / shard.name}.npz does not fit the manifest or the other shards: it has "
-                f"{len(found.key)} rows of {shard.rows}, and latents {found.latents.shape[1:]} of {found.latents.dtype}"
+                f"{encodings.folder / shard.name}.npz does not fit the manifest or the other "
+                "shards: it has "
+                f"{len(found.key)} rows of {shard.rows}, and latents {found.latents.shape[1:]} of "
+                f"{found.latents.dtype}"
             )
         if form == "tokens" and found.tokens is None:
             raise EncodingsError(f"{encodings.folder / shard.name}.npz holds no token-level text")
     starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
     told = encodings.figures["quantization"]
     clip = told["clip"]
-    quantization = Quantization(tuple(clip) if isinstance(clip, list) else clip, told.get("dtype", "uint8"))
+    quantization = Quantization(
+        tuple(clip) if isinstance(clip, list) else clip, told.get("dtype", "uint8")
+    )
     longest = encodings.figures.get("longest_caption", 0)
     columns = tuple(encodings.figures.get("caption_columns", ("caption",)))
     return EncodedDataset(arrays, starts, quantization, form, longest, columns)

@@ -1,4 +1,5 @@
-"""The split into training and held-out pairs: by the table's split column, else by a hash of each pair's key."""
+"""The split into training and held-out pairs: by the table's split column, else by a hash of each
+pair's key."""
 
 from __future__ import annotations
 
@@ -34,13 +35,15 @@ class Split:
 def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
     """Divide pairs by the table's split column, or else by a hash of the key. Raises SplitError.
 
-    Keys and captions are read a shard at a time: a million pairs leave nine bytes each in memory, and the held-out
-    captions.
+    Keys and captions are read a shard at a time: a million pairs leave nine bytes each in memory,
+    and the held-out captions.
     """
     names = [shard.name for shard in encodings.shards if shard.rows]
     if not names:
         raise SplitError(f"{encodings.folder} holds no pair, so there is nothing to train on")
-    parts = [_hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names]
+    parts = [
+        _hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names
+    ]
     hashes, held_out = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     held_out |= hashes < held_out_fraction
     undecided = hashes < _DECIDED
@@ -48,11 +51,15 @@ def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
         held_out[hashes.argmin()] = True
     if held_out.all() or not held_out.any():
         raise SplitError(_one_sided(held_out, undecided, held_out_fraction))
-    captions = _captions(encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1]))
+    captions = _captions(
+        encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1])
+    )
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), captions)
 
 
-def _one_sided(held_out: NDArray[np.bool_], undecided: NDArray[np.bool_], held_out_fraction: float) -> str:
+def _one_sided(
+    held_out: NDArray[np.bool_], undecided: NDArray[np.bool_], held_out_fraction: float
+) -> str:
     """Why all pairs are held out of training, or none is, and what to change."""
     pairs = f"all {len(held_out):,} pairs"
     if len(held_out) == 1:
@@ -60,20 +67,25 @@ def _one_sided(held_out: NDArray[np.bool_], undecided: NDArray[np.bool_], held_o
     if held_out.all():
         if undecided.any():
             return f"{pairs} are held out of training; lower train.held_out_fraction"
-        return f"the split column of the table holds {pairs} out of training; mark some rows 'train'"
+        return (
+            f"the split column of the table holds {pairs} out of training; mark some rows 'train'"
+        )
     if undecided.any() and held_out_fraction == 0:
         return (
-            "no pair is held out of training, since train.held_out_fraction is 0; raise it, to 0.02 perhaps: "
+            "no pair is held out of training, since train.held_out_fraction is 0; raise it, to "
+            "0.02 perhaps: "
             "held-out pairs are what the model is judged on"
         )
     return (
-        f"the split column of the table keeps {pairs} for training; mark some rows 'held_out', or remove "
+        f"the split column of the table keeps {pairs} for training; mark some rows 'held_out', or "
+        "remove "
         "download.split_column and let train.held_out_fraction choose"
     )
 
 
 def _hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of each row the hash of its key, _DECIDED where the split column decides; and whether that holds it out."""
+    """Of each row the hash of its key, _DECIDED where the split column decides; and whether that
+    holds it out."""
     split = np.array(rows["split"].fill_null("").to_pylist())
     hashes = np.array([key_hash(key) for key in rows["key"].to_pylist()])
     return np.where(split == "", hashes, _DECIDED), split == HELD_OUT
@@ -85,7 +97,9 @@ def _captions(encodings: Manifest, names: list[str], chosen: list[NDArray[np.boo
         caption
         for name, rows in zip(names, chosen, strict=True)
         if rows.any()
-        for caption in read_rows(encodings.folder, name, ["caption"])["caption"].filter(pa.array(rows)).to_pylist()
+        for caption in read_rows(encodings.folder, name, ["caption"])["caption"]
+        .filter(pa.array(rows))
+        .to_pylist()
     ]
 
 

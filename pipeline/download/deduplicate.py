@@ -24,8 +24,9 @@ LOOKS_THE_SAME = "looks the same as another picture"
 def drop_duplicates(
     out: Path, receipts: Sequence[Shard], same_file: bool, near_bits: int | None
 ) -> tuple[list[Shard], Counter[str]]:
-    """The shards without pictures that repeat an earlier one, and how many went by reason. The pictures stay in
-    their tars: NNNNN.dropped.parquet names those that the next stage leaves out."""
+    """The shards without pictures that repeat an earlier one, and how many went by reason. The
+    pictures stay in their tars: NNNNN.dropped.parquet names those that the next stage leaves
+    out."""
     dropped: Counter[str] = Counter()
     if not same_file and near_bits is None:
         return [_undropped(out, receipt) for receipt in receipts], dropped
@@ -35,7 +36,9 @@ def drop_duplicates(
         files.append(_first_64_bits(rows["sha256"]))
         if near_bits is not None:
             looks.append(_first_64_bits(rows["look"]))
-    every_file = np.concatenate(files) if same_file else np.arange(sum(map(len, files)), dtype=np.uint64)
+    every_file = (
+        np.concatenate(files) if same_file else np.arange(sum(map(len, files)), dtype=np.uint64)
+    )
     found = find_duplicates(every_file, np.concatenate(looks) if looks else None, near_bits or 0)
 
     shards, start = [], 0
@@ -58,7 +61,9 @@ def drop_duplicates(
 
 def _pictures(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
     """Some columns of the rows of a shard that became pictures."""
-    rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"])
+    rows = parquet.read_table(
+        ensure_local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"]
+    )
     return rows.filter(pc.equal(rows["status"], "success")).select(columns)
 
 

@@ -1,4 +1,5 @@
-"""What became of every row of a download: counted by cause and host, asked again, dropped as a duplicate.
+"""What became of every row of a download: counted by cause and host, asked again, dropped as a
+duplicate.
 
 Reads the tables that the shards left; fetches nothing.
 """
@@ -24,7 +25,15 @@ from data_catalog.url_table.table import UrlShard
 from pipeline.download.http.opener import is_transient
 
 LOST = "lost inside img2dataset"
-SIDES = (64, 128, 256, 512, 1024, 2048, 4096)  # bounds of the size histogram, pixels of the short side
+SIDES = (
+    64,
+    128,
+    256,
+    512,
+    1024,
+    2048,
+    4096,
+)  # bounds of the size histogram, pixels of the short side
 _HOSTS_KEPT = 100_000
 _PAIR = ["url", "caption", "split", "row"]
 
@@ -37,7 +46,9 @@ class DownloadCounts:
     failed: Counter[str] = field(default_factory=Counter)
     asked_of: Counter[str] = field(default_factory=Counter)  # host -> URLs
     failed_at: Counter[str] = field(default_factory=Counter)  # host -> URLs
-    short_sides: Counter[int] = field(default_factory=Counter)  # number of the range of pixels -> pictures
+    short_sides: Counter[int] = field(
+        default_factory=Counter
+    )  # number of the range of pixels -> pictures
 
 
 def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
@@ -49,14 +60,18 @@ def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
             columns=["row", "url", "status", "error_message", "original_width", "original_height"],
         )
         if last_try:
-            rows = rows.filter([last_try.get(row, receipt.name) == receipt.name for row in rows["row"].to_pylist()])
+            rows = rows.filter(
+                [last_try.get(row, receipt.name) == receipt.name for row in rows["row"].to_pylist()]
+            )
         good = pc.equal(rows["status"], "success")
         told.downloaded += pc.sum(good).as_py() or 0
         told.failed.update(rows.filter(pc.invert(good))["error_message"].to_pylist())
         told.failed[LOST] += receipt.figures["failed"].get(LOST, 0)
         _count_hosts(told, rows, good)
         pictures = rows.filter(good)
-        shorter = pc.min_element_wise(pictures["original_width"], pictures["original_height"]).to_numpy()
+        shorter = pc.min_element_wise(
+            pictures["original_width"], pictures["original_height"]
+        ).to_numpy()
         told.short_sides.update(np.digitize(shorter, SIDES).tolist())
     told.failed = +told.failed
     return told
@@ -65,7 +80,9 @@ def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
 def _count_hosts(told: DownloadCounts, rows: pa.Table, good: pa.ChunkedArray) -> None:
     hosts = [urlsplit(url).hostname or "" for url in rows["url"].to_pylist()]
     told.asked_of.update(hosts)
-    told.failed_at.update(host for host, fine in zip(hosts, good.to_pylist(), strict=True) if not fine)
+    told.failed_at.update(
+        host for host, fine in zip(hosts, good.to_pylist(), strict=True) if not fine
+    )
     for counts in (told.asked_of, told.failed_at):
         if len(counts) > _HOSTS_KEPT:  # the lightest are forgotten: a report shows the heaviest
             kept = dict(counts.most_common(_HOSTS_KEPT // 2))
@@ -80,12 +97,15 @@ def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
 
 
 def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
-    """Rows that failed, at their last try, for a cause that may pass: as new shards behind all others."""
+    """Rows that failed, at their last try, for a cause that may pass: as new shards behind all
+    others."""
     told = parquet.read_schema(ensure_local(out / f"{names[0]}.parquet")).names
     pair = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in told else _PAIR
     waiting: dict[int, dict[str, Any]] = {}
     for name in names:
-        rows = parquet.read_table(ensure_local(out / f"{name}.parquet"), columns=[*pair, "status", "error_message"])
+        rows = parquet.read_table(
+            ensure_local(out / f"{name}.parquet"), columns=[*pair, "status", "error_message"]
+        )
         for row in rows.to_pylist():
             if row["status"] != "success" and is_transient(row["error_message"]):
                 waiting[row["row"]] = {column: row[column] for column in pair}
@@ -93,7 +113,9 @@ def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator
                 waiting.pop(row["row"], None)
     pairs = [waiting[row] for row in sorted(waiting)]
     first = int(names[-1]) + 1
-    schema = pa.schema([(column, pa.int64() if column == "row" else pa.string()) for column in pair])
+    schema = pa.schema(
+        [(column, pa.int64() if column == "row" else pa.string()) for column in pair]
+    )
     for number, start in enumerate(range(0, len(pairs), shard_size), first):
         yield UrlShard(number, pa.Table.from_pylist(pairs[start : start + shard_size], schema))
 
@@ -102,7 +124,9 @@ def last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
     """Row -> the last shard that asked for it, for the rows that were asked for again."""
     seen_to, last = -1, dict[int, str]()
     for receipt in receipts:
-        rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=["row"])["row"].to_numpy()
+        rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=["row"])[
+            "row"
+        ].to_numpy()
         if len(rows) and rows.min() <= seen_to:  # the table's own shards only ever go on
             last |= dict.fromkeys(rows.tolist(), receipt.name)
         elif len(rows):

@@ -1,4 +1,5 @@
-"""What a download would do, before it does it: rows and their fate, hosts, bytes, hours, and what is there already.
+"""What a download would do, before it does it: rows and their fate, hosts, bytes, hours, and what
+is there already.
 
 Reads the table once, in pieces; fetches and writes nothing.
 """
@@ -24,12 +25,13 @@ from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import fingerprint
 from pipeline.stages.remote_workspace import sync_listing
 
-# Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at 256 px and
-# quality 95, 25 to 30 kB; the others in proportion, as photographs compress.
+# Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at
+# 256 px and quality 95, 25 to 30 kB; the others in proportion, as photographs compress.
 BYTES_PER_PIXEL = {"jpg": 0.43, "webp": 0.35, "png": 1.7}
 TOKENS_PER_CAPTION = 25  # captions of the web have about 10 to 20 words
 ROW_BYTES = 400  # URL, caption and figures of one pair in tar headers, Parquet and JSON
-# img2dataset reports 630 to 1300 pictures/s on 16 cores; a connection needs about half a second a picture.
+# img2dataset reports 630 to 1300 pictures/s on 16 cores; a connection needs about half a second a
+# picture.
 IMAGES_PER_S_AND_WORKER = 60.0
 SECONDS_PER_IMAGE = 0.5
 _TOP_HOSTS = 10
@@ -38,7 +40,8 @@ _HOSTS_KEPT = 200_000
 
 @dataclass(slots=True)
 class HeavyHosts:
-    """The hosts with most URLs, in bounded memory: the lightest are forgotten when there are too many.
+    """The hosts with most URLs, in bounded memory: the lightest are forgotten when there are too
+    many.
 
     A host that was forgotten and came back is counted short, by `missed` at most.
     """
@@ -90,7 +93,9 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     if total and wanted.limit:
         total = min(total, wanted.limit)
     sync_listing(config, "download", accounts=True)
-    folder = Workspace(config.folder).output("download", fingerprint(STAGES["download"], config, {}))
+    folder = Workspace(config.folder).output(
+        "download", fingerprint(STAGES["download"], config, {})
+    )
     account, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0
     for shard in table.shards(wanted.shard_size, account):
         hosts.add(shard.pairs["url"])
@@ -98,7 +103,9 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
         finished += read_receipt(folder, shard.name) is not None
         report(account.rows, total)
 
-    existing = next(path for path in (config.folder, *config.folder.absolute().parents) if path.exists())
+    existing = next(
+        path for path in (config.folder, *config.folder.absolute().parents) if path.exists()
+    )
     success = known_sources()[wanted.source].success if wanted.source else 1.0
     pictures = account.usable * success
     picture_bytes = wanted.image_size**2 * BYTES_PER_PIXEL[wanted.image_format] + ROW_BYTES

@@ -11,7 +11,11 @@ from pipeline.stages.contract import Tracker
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+        if minutes >= 60
+        else f"{minutes}:{rest:02d}"
+    )
 
 
 @dataclass(slots=True)
@@ -32,10 +36,17 @@ class DownloadProgress:
         failed = sum(sum(shard.figures["failed"].values()) for shard in done.values())
         asked = pictures + failed
         self._asked += receipt.rows + sum(receipt.figures["failed"].values())
-        left_s = (self.rows - asked) * (time.monotonic() - self._started) / self._asked if self._asked else 0
+        left_s = (
+            (self.rows - asked) * (time.monotonic() - self._started) / self._asked
+            if self._asked
+            else 0
+        )
         note = f"{self.images_per_s:.0f} images/s  {pictures / max(asked, 1):.1%} successful  ETA {_clock(left_s)}"
         self.track.progress(asked, max(self.rows, asked), note)
-        self.track.metrics({"pictures": pictures, "failed": failed, "images_per_s": self.images_per_s}, step=len(done))
+        self.track.metrics(
+            {"pictures": pictures, "failed": failed, "images_per_s": self.images_per_s},
+            step=len(done),
+        )
 
     @property
     def images_per_s(self) -> float:

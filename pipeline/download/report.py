@@ -1,4 +1,5 @@
-"""report.html of the download: one page, opens without network, says what came of the table. Knows no models."""
+"""report.html of the download: one page, opens without network, says what came of the table. Knows
+no models."""
 
 from __future__ import annotations
 
@@ -25,11 +26,18 @@ _SHARDS_LOOKED_INTO = 8
 
 
 def write_download_report(
-    out: Path, config: DownloadConfig, figures: dict[str, Any], told: DownloadCounts, shards: Sequence[Shard]
+    out: Path,
+    config: DownloadConfig,
+    figures: dict[str, Any],
+    told: DownloadCounts,
+    shards: Sequence[Shard],
 ) -> None:
     """Write the page into the folder of the images."""
     account = figures["account"]
-    hosts = [(host, count, 1 - told.failed_at[host] / count) for host, count in told.asked_of.most_common(_HOSTS)]
+    hosts = [
+        (host, count, 1 - told.failed_at[host] / count)
+        for host, count in told.asked_of.most_common(_HOSTS)
+    ]
     asked = told.downloaded + told.failed.total()
     page = render_page(
         "download_report.html.j2",
@@ -50,16 +58,24 @@ def write_download_report(
 def _range(number: int) -> str:
     if number == 0:
         return f"below {SIDES[0]}"
-    return f"{SIDES[number - 1]} and more" if number == len(SIDES) else f"{SIDES[number - 1]} to {SIDES[number] - 1}"
+    return (
+        f"{SIDES[number - 1]} and more"
+        if number == len(SIDES)
+        else f"{SIDES[number - 1]} to {SIDES[number] - 1}"
+    )
 
 
 def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
     """Random pictures with their captions, from a few random shards, as a data URI."""
     chance = random.Random(0)
-    tars = [tar for shard in shards if shard.rows and exists_anywhere(tar := out / f"{shard.name}.tar")]
+    tars = [
+        tar for shard in shards if shard.rows and exists_anywhere(tar := out / f"{shard.name}.tar")
+    ]
     chosen = chance.sample(tars, min(_SHARDS_LOOKED_INTO, len(tars)))
     pairs = [
-        pair for tar in chosen for pair in sample_image_pairs(ensure_local(tar), -(-_THUMBNAILS // len(chosen)), chance)
+        pair
+        for tar in chosen
+        for pair in sample_image_pairs(ensure_local(tar), -(-_THUMBNAILS // len(chosen)), chance)
     ]
     if not pairs:
         return ""  # all were let go once they were encoded

@@ -1,4 +1,5 @@
-"""Bytes from the web -> an upright, opaque, 8-bit RGB square, or the named cause why not. One decoding.
+"""Bytes from the web -> an upright, opaque, 8-bit RGB square, or the named cause why not. One
+decoding.
 
 Stands where img2dataset's resizer would. Knows nothing of where the bytes came from.
 """
@@ -20,8 +21,9 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from data_catalog.image_formats import LARGEST_PROFILE, TooManyScans, open_image
 from pipeline.compute.isolated_process import TOO_SLOW
 
-# Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth where that is still large enough:
-# 49 dB from the full Lanczos at twice its speed, and 1.5 times as fast as OpenCV's area filter on the full picture.
+# Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth where that is
+# still large enough: 49 dB from the full Lanczos at twice its speed, and 1.5 times as fast as
+# OpenCV's area filter on the full picture.
 _FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
 _PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _PNG_EFFORT = 6
@@ -38,7 +40,8 @@ _UPRIGHT = {
 _FIRST_SIDEWAYS = 5
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
-"""img2dataset's answer: picture, width, height, original width, original height, cause of refusal"""
+"""img2dataset's answer: picture, width, height, original width, original height, cause of
+refusal"""
 
 
 class Unusable(ValueError):
@@ -55,17 +58,24 @@ class SquareResizer:
     min_side: int  # a shorter side is refused; below `edge` this allows enlarging
     max_pixels: float  # by the header, before anything is decoded
     max_aspect_ratio: float
-    looks: dict[str, str] | None = None  # if there: is given the perceptual hash of each picture, by its file's SHA-256
+    looks: dict[str, str] | None = (
+        None  # if there: is given the perceptual hash of each picture, by its file's SHA-256
+    )
 
     def __call__(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """Called from one thread of a process (the warnings' filter belongs to the process). Raises MemoryError."""
+        """Called from one thread of a process (the warnings' filter belongs to the process). Raises
+        MemoryError."""
         try:
-            with warnings.catch_warnings():  # Pillow warns of sizes and of bad metadata: settled here
+            with (
+                warnings.catch_warnings()
+            ):  # Pillow warns of sizes and of bad metadata: settled here
                 warnings.simplefilter("ignore")
                 with open_image(stream) as image:
                     square, width, height = self._square(image)
                 if self.looks is not None:
-                    self.looks[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(imagehash.phash(square))
+                    self.looks[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(
+                        imagehash.phash(square)
+                    )
                 return self._encode(square), self.edge, self.edge, width, height, None
         except Unusable as cause:
             why = str(cause)
@@ -113,7 +123,11 @@ class SquareResizer:
 
     def _encode(self, image: Image.Image) -> bytes:
         buffer = io.BytesIO()
-        options = {"compress_level": _PNG_EFFORT} if self.encode_format == "png" else {"quality": self.quality}
+        options = (
+            {"compress_level": _PNG_EFFORT}
+            if self.encode_format == "png"
+            else {"quality": self.quality}
+        )
         image.info = {}  # the original's metadata would be stored too
         image.save(buffer, _PILLOW_FORMATS[self.encode_format], **options)
         return buffer.getvalue()
@@ -137,7 +151,9 @@ def _raw_mode(image: Image.Image) -> str | None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # metadata written by anyone: a picture with broken metadata is still a picture
+    except (
+        Exception
+    ):  # metadata written by anyone: a picture with broken metadata is still a picture
         return 1
 
 
@@ -165,7 +181,8 @@ def _with_clear(grey: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
 
 
 def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
-    """Whole pixels at the border of the crop, so that a picture of the right height isn't resampled"""
+    """Whole pixels at the border of the crop, so that a picture of the right height isn't
+    resampled"""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -173,7 +190,8 @@ def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """32-bit integers and floats from the first customary range that holds them, give or take the filter's overshoot"""
+    """32-bit integers and floats from the first customary range that holds them, give or take the
+    filter's overshoot"""
     if image.mode not in ("I", "F"):
         return image
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -190,12 +208,15 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB through the picture's colour profile where it has a usable one; on the small picture, so cheap"""
+    """RGB through the picture's colour profile where it has a usable one; on the small picture, so
+    cheap"""
     if profile and len(profile) <= LARGEST_PROFILE:
         try:
             if transform := _transform_to_srgb(profile, image.mode):
                 return ImageCms.applyTransform(image, transform) or image
-        except Exception:  # written by anyone, or for another mode: the plain conversion is near enough
+        except (
+            Exception
+        ):  # written by anyone, or for another mode: the plain conversion is near enough
             pass
     return image.convert("RGB")
 
@@ -205,7 +226,11 @@ def _transform_to_srgb(profile: bytes, mode: str) -> Any:
     """None where the profile is sRGB already: then the pixels stay as they are"""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower() and _changes_little(transform):
+    if (
+        mode == "RGB"
+        and "srgb" in ImageCms.getProfileDescription(source).lower()
+        and _changes_little(transform)
+    ):
         return None
     return transform
 
@@ -214,7 +239,12 @@ def _changes_little(transform: ImageCms.ImageCmsTransform) -> bool:
     """Whether greys and primaries stay what they are: a name may say sRGB of a linear profile."""
     levels = np.arange(0, 256, 15).astype(np.uint8)
     zeros = np.zeros_like(levels)
-    probes = [(levels, levels, levels), (levels, zeros, zeros), (zeros, levels, zeros), (zeros, zeros, levels)]
+    probes = [
+        (levels, levels, levels),
+        (levels, zeros, zeros),
+        (zeros, levels, zeros),
+        (zeros, zeros, levels),
+    ]
     before = np.stack([np.stack(probe, -1) for probe in probes])  # [4, n, 3]
     changed = ImageCms.applyTransform(Image.fromarray(before), transform)
     assert changed is not None

@@ -1,6 +1,7 @@
 """Downloads one shard of the URL table with img2dataset's own parts: fetch, decode, resize, pack.
 
-The only file that names img2dataset. The same images give the same bytes: members of a tar are sorted, without times.
+The only file that names img2dataset. The same images give the same bytes: members of a tar are
+sorted, without times.
 """
 
 from __future__ import annotations
@@ -45,16 +46,26 @@ _DIGITS = 5  # of a shard's number
 _DECODE_WITHIN = 0.75  # of a shard's deadline; then what is still to be decoded is given up, and the shard is kept
 _LEAST_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # slow machines, and formats that take the most
 _LEAST_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
-_THREADS_PER_CONNECTION = 4  # most of them wait for their host's turn, while others use the connections
+_THREADS_PER_CONNECTION = (
+    4  # most of them wait for their host's turn, while others use the connections
+)
 # How the rows of a shard were chosen does not matter to it, nor what is left out of it later.
 _NOT_OF_A_SHARD = {
-    *("limit", "url_column", "caption_column", "split_column", "min_caption_chars", "max_caption_chars"),
+    *(
+        "limit",
+        "url_column",
+        "caption_column",
+        "split_column",
+        "min_caption_chars",
+        "max_caption_chars",
+    ),
     *("more_caption_columns", "drop_duplicates"),
 }
 
 
 def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
-    """Digest of all that a shard's pictures follow from: its rows and the settings, but for the web."""
+    """Digest of all that a shard's pictures follow from: its rows and the settings, but for the
+    web."""
     spec = STAGES["download"]
     settings = output_settings("download", config, spec.speed_only | _NOT_OF_A_SHARD)
     return digest_of([spec.version, settings, shard.pairs.to_pydict()])
@@ -73,7 +84,9 @@ class ShardDownloader:
     proxy: str
     _opener: GuardedOpener = field(init=False)
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
-    _looks: dict[str, str] = field(init=False, default_factory=dict)  # as in SquareResizer, of a shard
+    _looks: dict[str, str] = field(
+        init=False, default_factory=dict
+    )  # as in SquareResizer, of a shard
     _decode_until: float = field(init=False, default=math.inf)
     _shortage: Shortage | None = field(init=False, default=None)
 
@@ -93,8 +106,8 @@ class ShardDownloader:
         self._decode = Isolated(resizer.of_body, _budget_of(config))
 
     def __call__(self, shard: UrlShard) -> Shard:
-        """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose files do not
-        agree is fetched again, once."""
+        """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose
+        files do not agree is fetched again, once."""
         self._decode_until = time.monotonic() + _DECODE_WITHIN * self.config.shard_deadline_s
         try:
             return self._fetch(shard)
@@ -107,32 +120,45 @@ class ShardDownloader:
         scratch.mkdir(parents=True)
         self._run_img2dataset(shard, scratch)
         try:
-            told = self._with_looks(parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key"))
+            told = self._with_looks(
+                parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key")
+            )
             packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
-            counted = json.loads((scratch / f"{shard.name}_stats.json").read_text(encoding="utf-8"))["successes"]
+            counted = json.loads(
+                (scratch / f"{shard.name}_stats.json").read_text(encoding="utf-8")
+            )["successes"]
         except (tarfile.TarError, pa.ArrowException, ValueError) as error:
             raise self._broken(shard, str(error)) from error
-        failed = Counter(row["error_message"] for row in told.to_pylist() if row["status"] != "success")
+        failed = Counter(
+            row["error_message"] for row in told.to_pylist() if row["status"] != "success"
+        )
         succeeded = told.num_rows - failed.total()
         if not packed == succeeded == counted:
-            raise self._broken(shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told")
+            raise self._broken(
+                shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told"
+            )
         if unaccounted := shard.pairs.num_rows - told.num_rows:
             failed[LOST] += unaccounted
         return self._finish(shard, scratch, told, succeeded, failed)
 
     def _broken(self, shard: UrlShard, how: str) -> BrokenShard:
         return BrokenShard(
-            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or failing disk below "
+            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or "
+            "failing disk below "
             f"{self.out}. Finished shards are kept: the same command goes on from them"
         )
 
     def _with_looks(self, told: pa.Table) -> pa.Table:
         """img2dataset's table with the perceptual hash of each picture, "" where there is none."""
-        hashes = pa.array([self._looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string())
+        hashes = pa.array(
+            [self._looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string()
+        )
         self._looks.clear()
         return told.append_column("look", hashes)
 
-    def _finish(self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]) -> Shard:
+    def _finish(
+        self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]
+    ) -> Shard:
         parquet.write_table(told, scratch / "sorted.parquet", compression="zstd")
         tar, table = self.out / f"{shard.name}.tar", self.out / f"{shard.name}.parquet"
         put_in_place(scratch / "sorted.tar", tar)
@@ -162,7 +188,8 @@ class ShardDownloader:
         finally:
             tempfile.tempdir = None
 
-        # For good: a thread of img2dataset that outlives its shard must not find urllib's own opener.
+        # For good: a thread of img2dataset that outlives its shard must not find urllib's own
+        # opener.
         urllib.request.install_opener(self._opener)  # type: ignore[arg-type]  # only its `open` is called
         try:
             self._decode.start()  # before connections take the last descriptors
@@ -190,19 +217,22 @@ class ShardDownloader:
             user_agent_token=USER_AGENT_TOKEN,
             disallowed_header_directives=None,
         )  # time-outs, second tries and opt-outs are the opener's
-        # It prints a traceback for each picture that a full disk does not take; counting finds that some are lost.
+        # It prints a traceback for each picture that a full disk does not take; counting finds that
+        # some are lost.
         with (
             Path(os.devnull).open("w", encoding="utf-8") as nowhere,
             redirect_stdout(nowhere),
             redirect_stderr(nowhere),
         ):
             work.download_shard((shard.number, str(feather)))
-        if lack := self._shortage or self._opener.shortage:  # which img2dataset would count as failed rows
+        if (
+            lack := self._shortage or self._opener.shortage
+        ):  # which img2dataset would count as failed rows
             raise _failed_for(lack)
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """img2dataset is done with a body once it has its picture; but for a hash, which needs no more memory.
-        Pictures come one at a time."""
+        """img2dataset is done with a body once it has its picture; but for a hash, which needs no
+        more memory. Pictures come one at a time."""
         try:
             if self._shortage or time.monotonic() > self._decode_until:
                 return _refused(NO_TIME_LEFT)
@@ -223,14 +253,18 @@ def _refused(cause: str) -> Resized:
 
 
 def _budget_of(config: DownloadConfig) -> Budget:
-    """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside the shard's time."""
-    cpu_s = min(_LEAST_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10)
+    """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside
+    the shard's time."""
+    cpu_s = min(
+        _LEAST_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10
+    )
     return Budget(cpu_s, _LEAST_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
 
 
 @contextmanager
 def _plain_path(folder: Path) -> Iterator[Path]:
-    """The folder by a path that fsspec, which img2dataset writes with, does not take for a chain of URLs."""
+    """The folder by a path that fsspec, which img2dataset writes with, does not take for a chain of
+    URLs."""
     if "::" not in str(folder):
         yield folder
         return
@@ -242,4 +276,6 @@ def _plain_path(folder: Path) -> Iterator[Path]:
 
 def _failed_for(lack: Shortage | str) -> StageFailed:
     """The end of a shard for which the machine lacks something."""
-    return StageFailed(f"download: {lack}. Finished shards are kept: the same command goes on from them")
+    return StageFailed(
+        f"download: {lack}. Finished shards are kept: the same command goes on from them"
+    )

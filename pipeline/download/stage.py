@@ -1,4 +1,5 @@
-"""Stage 1, URL table -> images: every usable row is fetched into tar shards, and every row is accounted for."""
+"""Stage 1, URL table -> images: every usable row is fetched into tar shards, and every row is
+accounted for."""
 
 from __future__ import annotations
 
@@ -38,9 +39,13 @@ def download(
 ) -> Output:
     """Fetch every usable row of the URL table into tar shards of square pictures.
 
-    With `retry_failed`, also ask again for the rows that failed for a cause that may have passed, in new shards.
+    With `retry_failed`, also ask again for the rows that failed for a cause that may have passed,
+    in new shards.
     """
-    table, account = open_url_table(config.urls, config.columns, config.limit, config.rules), RowCounts()
+    table, account = (
+        open_url_table(config.urls, config.columns, config.limit, config.rules),
+        RowCounts(),
+    )
     done: dict[str, Shard] = {}
     rows = count_rows(config.urls, config.columns)
     progress = DownloadProgress(track, min(rows, config.limit or rows))
@@ -61,14 +66,20 @@ def download(
     usable, downloaded = account.usable, told.downloaded
     if downloaded < config.min_success_rate * usable or downloaded == 0:
         causes = "\n".join(
-            f"  {count} × {cause}{_REMEDIES.get(cause, '')}" for cause, count in told.failed.most_common()
+            f"  {count} × {cause}{_REMEDIES.get(cause, '')}"
+            for cause, count in told.failed.most_common()
         )
         raise StageFailed(
-            f"download: {downloaded} of {usable} usable rows became pictures ({downloaded / usable:.0%}), fewer than "
-            f"download.min_success_rate={config.min_success_rate:g} demands; the failures by cause:\n{causes}\n"
-            "What was fetched is kept. Mend the table, or lower download.min_success_rate, and run again."
+            f"download: {downloaded} of {usable} usable rows became pictures "
+            f"({downloaded / usable:.0%}), fewer than "
+            f"download.min_success_rate={config.min_success_rate:g} demands; the failures by "
+            f"cause:\n{causes}\n"
+            "What was fetched is kept. Mend the table, or lower download.min_success_rate, and run "
+            "again."
         )
-    shards, dropped = drop_duplicates(out, receipts, config.drop_duplicates, config.near_duplicate_bits)
+    shards, dropped = drop_duplicates(
+        out, receipts, config.drop_duplicates, config.near_duplicate_bits
+    )
     figures = {
         "account": {
             "rows": account.rows,
@@ -87,11 +98,18 @@ def download(
 
 
 def _missing(
-    shards: Iterator[UrlShard], config: DownloadConfig, out: Path, done: dict[str, Shard], adopt: ReuseShard
+    shards: Iterator[UrlShard],
+    config: DownloadConfig,
+    out: Path,
+    done: dict[str, Shard],
+    adopt: ReuseShard,
 ) -> Iterator[UrlShard]:
-    """The table's shards that are not there yet, here or in another output; the others are entered as done."""
+    """The table's shards that are not there yet, here or in another output; the others are entered
+    as done."""
     for shard in shards:
-        if receipt := read_receipt(out, shard.name) or adopt(out, shard.name, recipe_of(shard, config)):
+        if receipt := read_receipt(out, shard.name) or adopt(
+            out, shard.name, recipe_of(shard, config)
+        ):
             done[shard.name] = receipt
         else:
             yield shard

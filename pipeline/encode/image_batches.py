@@ -1,4 +1,5 @@
-"""Tar shards -> batches ready for the encoders, made by threads: reading, decoding and tokenizing let others run.
+"""Tar shards -> batches ready for the encoders, made by threads: reading, decoding and tokenizing
+let others run.
 
 Knows nothing of what the encoders make of a batch.
 """
@@ -24,7 +25,16 @@ Result = TypeVar("Result")
 Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
 
 # What stands beside a pair in the table of an encoded shard.
-DESCRIPTION = ("key", "url", "caption", "split", "original_width", "original_height", "sha256", "more_captions")
+DESCRIPTION = (
+    "key",
+    "url",
+    "caption",
+    "split",
+    "original_width",
+    "original_height",
+    "sha256",
+    "more_captions",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +42,8 @@ class PackedBatch:
     """Some pairs of a shard, b of them, as they lie in the tar."""
 
     pairs: list[PackedPair]
-    # of each pair: number of a caption column, 0 the main one -> number of the caption among the shard's different
-    # ones, in order of appearance
+    # of each pair: number of a caption column, 0 the main one -> number of the caption among the
+    # shard's different ones, in order of appearance
     captions: list[dict[int, int]]
     new_captions: list[str]  # that no batch before had
 
@@ -48,20 +58,30 @@ class ImageBatch:
     new_tokens: dict[str, Tensor] | None  # of the new captions
 
 
-def packed_batches(tar: Path, size: int, wanted: Callable[[PackedPair], bool]) -> Iterator[PackedBatch]:
-    """The wanted pairs of a shard, in the order of the tar. Raises ManifestError where it is damaged."""
+def packed_batches(
+    tar: Path, size: int, wanted: Callable[[PackedPair], bool]
+) -> Iterator[PackedBatch]:
+    """The wanted pairs of a shard, in the order of the tar. Raises ManifestError where it is
+    damaged."""
     chosen = filter(wanted, read_packed_pairs(tar))
     seen: dict[str, int] = {}
     while pairs := list(islice(chosen, size)):
         said = [pair.captions for pair in pairs]
-        new = [text for text in dict.fromkeys(text for texts in said for text in texts.values()) if text not in seen]
+        new = [
+            text
+            for text in dict.fromkeys(text for texts in said for text in texts.values())
+            if text not in seen
+        ]
         seen |= {text: len(seen) + number for number, text in enumerate(new)}
         numbers = [{column: seen[text] for column, text in texts.items()} for texts in said]
         yield PackedBatch(pairs, numbers, new)
 
 
-def unpack(packed: PackedBatch, tokenize: Tokenize, pin: bool = False, edge: int | None = None) -> ImageBatch:
-    """Decode a batch of squares of this edge; pinned, it reaches a GPU without a halt of its work."""
+def unpack(
+    packed: PackedBatch, tokenize: Tokenize, pin: bool = False, edge: int | None = None
+) -> ImageBatch:
+    """Decode a batch of squares of this edge; pinned, it reaches a GPU without a halt of its
+    work."""
     pairs = [pair.unpack(edge) for pair in packed.pairs]
     rows = {name: [getattr(pair, name) for pair in pairs] for name in DESCRIPTION}
     rows["height"], rows["width"] = ([pair.image.shape[axis] for pair in pairs] for axis in (0, 1))
@@ -74,8 +94,9 @@ def unpack(packed: PackedBatch, tokenize: Tokenize, pin: bool = False, edge: int
 
 
 def in_lanes(work: Callable[[Item], Result], items: Iterable[Item], lanes: int) -> Iterator[Result]:
-    """`work` on each item, in as many threads as there are lanes; results in the order of the items, of which
-    no more than lanes + 1 are under way. What goes wrong in `work` is raised here."""
+    """`work` on each item, in as many threads as there are lanes; results in the order of the
+    items, of which no more than lanes + 1 are under way. What goes wrong in `work` is raised
+    here."""
     with ThreadPoolExecutor(lanes, "lane") as pool:
         under_way: deque[Future[Result]] = deque()
         for item in items:

@@ -1,6 +1,8 @@
-"""What is measured on latents, what a shard keeps of it, and the figures that follow for any number of shards.
+"""What is measured on latents, what a shard keeps of it, and the figures that follow for any number
+of shards.
 
-Spread (σ) is that of the latents themselves: an error of 0.02 σ is a fiftieth of it. c channels, z latent size
+Spread (σ) is that of the latents themselves: an error of 0.02 σ is a fiftieth of it. c channels, z
+latent size
 """
 
 from __future__ import annotations
@@ -31,9 +33,17 @@ def measure(latents: Tensor, stored: Tensor, quantization: Quantization) -> dict
 
 def sums_of(measured: dict[str, Tensor]) -> Sums:
     """Over the pairs of a shard, in double precision; of the largest values the largest."""
-    sums: Sums = {name: values.double().sum(dim=0).tolist() for name, values in measured.items() if name != "largest"}
+    sums: Sums = {
+        name: values.double().sum(dim=0).tolist()
+        for name, values in measured.items()
+        if name != "largest"
+    }
     rows = len(measured["clipped"])
-    return {**sums, "rows": rows, "largest": measured["largest"].amax(dim=0).tolist() if rows else []}
+    return {
+        **sums,
+        "rows": rows,
+        "largest": measured["largest"].amax(dim=0).tolist() if rows else [],
+    }
 
 
 def added(all_sums: Iterable[Sums]) -> Sums:

@@ -1,7 +1,7 @@
 """One image shard -> one encoded shard: the worker of stage 2. Knows nothing of other shards.
 
-A GPU is told of a batch and not asked for it until the shard is through, so that it never waits; a CPU works on
-several batches at once, each read and encoded in a lane of its own.
+A GPU is told of a batch and not asked for it until the shard is through, so that it never waits; a
+CPU works on several batches at once, each read and encoded in a lane of its own.
 
 n pairs of a shard   b of a batch   c channels   z latent size   d embedding width
 m captions of a shard   u different ones   l tokens of a caption   k of all captions   t their width
@@ -32,7 +32,14 @@ from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
 from pipeline.compute.devices import choose_device, torch_threads
 from pipeline.config.encode import EncodeConfig
-from pipeline.encode.image_batches import DESCRIPTION, ImageBatch, PackedBatch, in_lanes, packed_batches, unpack
+from pipeline.encode.image_batches import (
+    DESCRIPTION,
+    ImageBatch,
+    PackedBatch,
+    in_lanes,
+    packed_batches,
+    unpack,
+)
 from pipeline.encode.latent_statistics import figures_from, measure, sums_of
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
@@ -60,7 +67,9 @@ class ShardEncoder:
     out: Path
     recipes: Mapping[str, str] = field(default_factory=dict)
     caption_columns: Sequence[str] = ("caption",)
-    tars: Mapping[str, FileRecord] = field(default_factory=dict)  # as they were when they were finished
+    tars: Mapping[str, FileRecord] = field(
+        default_factory=dict
+    )  # as they were when they were finished
     edge: int | None = None  # of each picture
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
@@ -70,11 +79,14 @@ class ShardEncoder:
         self.codec = load_image_codec(self.config.vae, device)
         self.clip = load_clip(self.config.clip, device)
         if self.config.posterior == "sample" and not self.codec.has_posterior:
-            raise EncoderError(f"VAE {self.config.vae!r} has no posterior to draw from; set encode.posterior=mean")
+            raise EncoderError(
+                f"VAE {self.config.vae!r} has no posterior to draw from; set encode.posterior=mean"
+            )
         clip, channels = self.config.latent_clip, self.codec.latent_channels
         if isinstance(clip, tuple) and len(clip) != channels:
             raise EncoderError(
-                f"VAE {self.config.vae!r} makes {channels} channels, but encode.latent_clip is a list of {len(clip)}; "
+                f"VAE {self.config.vae!r} makes {channels} channels, but encode.latent_clip is a "
+                f"list of {len(clip)}; "
                 "give one number, or one for each channel"
             )
 
@@ -99,11 +111,16 @@ class ShardEncoder:
             mark.unlink(missing_ok=True)
 
     def _shard(self, name: str, tar: Path, refused: Sequence[Row]) -> _Encoded:
-        """Its pairs, but for duplicates and these. Raises ManifestError where the tar is damaged."""
+        """Its pairs, but for duplicates and these. Raises ManifestError where the tar is
+        damaged."""
         dropped = dropped_keys(self.images, name) | {row["key"] for row in refused}
         packed = packed_batches(tar, self.config.batch_size, lambda pair: pair.key not in dropped)
-        with ThreadPoolExecutor(1) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
-            whole = beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
+        with ThreadPoolExecutor(
+            1
+        ) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
+            whole = (
+                beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
+            )
             try:
                 return self._joined(list(self._encoded(packed)))
             finally:  # whatever a damaged file led to, its damage is what is told
@@ -153,14 +170,21 @@ class ShardEncoder:
             for name in (*DESCRIPTION, "height", "width")
         }
         if not batches:
-            return _Encoded(rows, [], torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), [], {})
+            return _Encoded(
+                rows, [], torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), [], {}
+            )
         captions = [numbers for batch in batches for numbers in batch.captions]
         new_text = [batch.new_text for batch in batches if batch.new_text is not None]
         text = torch.cat([part.pooled for part in new_text]).cpu()  # [u, d]
         states = [states for part in new_text for states in part.unpadded()]
-        figures = {name: torch.cat([batch.measured[name] for batch in batches]).cpu() for name in batches[0].measured}
+        figures = {
+            name: torch.cat([batch.measured[name] for batch in batches]).cpu()
+            for name in batches[0].measured
+        }
         seen_by_clip = torch.cat([batch.seen_by_clip for batch in batches]).cpu()
-        figures["clip_score"] = 100 * F.cosine_similarity(seen_by_clip, text[[numbers[0] for numbers in captions]])
+        figures["clip_score"] = 100 * F.cosine_similarity(
+            seen_by_clip, text[[numbers[0] for numbers in captions]]
+        )
         stored = torch.cat([batch.stored for batch in batches]).cpu()
         return _Encoded(rows, captions, stored, text, states, figures)
 
@@ -171,18 +195,24 @@ class ShardEncoder:
         height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
         shape = (self.codec.latent_channels, height, width)
         return torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(_seed_of(key))) for key in batch.rows["key"]]
+            [
+                torch.randn(shape, generator=torch.Generator().manual_seed(_seed_of(key)))
+                for key in batch.rows["key"]
+            ]
         )
 
     def _without_overflow(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
-        """Only pairs of which the encoders made finite numbers, and the others: what is too large for float16, in which
-        a GPU computes, would be stored as some latent or other. Raises EncoderError where it is all of many."""
+        """Only pairs of which the encoders made finite numbers, and the others: what is too large
+        for float16, in which a GPU computes, would be stored as some latent or other. Raises
+        EncoderError where it is all of many."""
         if not encoded.captions or (finite := encoded.finite).all():
             return encoded, []
         if len(finite) >= _ENOUGH_TO_BLAME_ENCODERS and not finite.any():
             raise EncoderError(
-                f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of any of {len(finite)} "
-                "pictures; float16, in which a GPU computes, is too small for some: take one that is made for it, as "
+                f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of "
+                f"any of {len(finite)} "
+                "pictures; float16, in which a GPU computes, is too small for some: take one that "
+                "is made for it, as "
                 "madebyollin/sdxl-vae-fp16-fix for SDXL's VAE"
             )
         return encoded.without(~finite, "the encoders make no finite numbers of it")
@@ -192,7 +222,9 @@ class ShardEncoder:
         least = self.config.min_clip_score
         if least is None or not encoded.captions:
             return encoded, []
-        return encoded.without(encoded.measured["clip_score"] < least, f"clip score below {least:g}")
+        return encoded.without(
+            encoded.measured["clip_score"] < least, f"clip score below {least:g}"
+        )
 
     def _write(self, name: str, encoded: _Encoded, left_out: list[Row]) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
@@ -243,7 +275,9 @@ class ShardEncoder:
             key=np.array(encoded.rows["key"], dtype=np.bytes_),
             text_start=_starts(counts) if self._more_captions else None,
             text_column=np.array(columns, np.uint8) if self._more_captions else None,
-            tokens=np.concatenate([np.zeros((0, self.clip.token_dim), np.float16), *states]) if by_token else None,
+            tokens=np.concatenate([np.zeros((0, self.clip.token_dim), np.float16), *states])
+            if by_token
+            else None,
             token_start=_starts([len(rows) for rows in states]) if by_token else None,
         )
 
@@ -277,7 +311,9 @@ class _Encoded:
     """What the encoders made of a shard, on the CPU."""
 
     rows: dict[str, list[Any]]  # column -> n values
-    captions: list[dict[int, int]]  # of each pair: number of a caption column -> number of a different caption
+    captions: list[
+        dict[int, int]
+    ]  # of each pair: number of a caption column -> number of a different caption
     stored: Tensor  # uint8 or float16 [n, c, z, z]
     text: Tensor  # of different captions, float32 [u, d]
     states: list[Tensor]  # of their tokens, float16 [l, t] each; none where they are not asked for
@@ -289,12 +325,22 @@ class _Encoded:
         text = self.text.half().isfinite().all(dim=1)  # [u]
         if self.states:
             text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
-        texts = torch.tensor([bool(text[list(numbers.values())].all()) for numbers in self.captions])
-        return texts & self.measured["squared_error"].isfinite() & self.measured["clip_score"].isfinite()
+        texts = torch.tensor(
+            [bool(text[list(numbers.values())].all()) for numbers in self.captions]
+        )
+        return (
+            texts
+            & self.measured["squared_error"].isfinite()
+            & self.measured["clip_score"].isfinite()
+        )
 
     def without(self, unwanted: Tensor, reason: str) -> tuple[_Encoded, list[Row]]:
-        """The other rows than those at which `unwanted`, bool [n], is true; and these, with the reason."""
-        told = [{name: self.rows[name][i] for name in ("key", "url", "caption")} for i in unwanted.nonzero().flatten()]
+        """The other rows than those at which `unwanted`, bool [n], is true; and these, with the
+        reason."""
+        told = [
+            {name: self.rows[name][i] for name in ("key", "url", "caption")}
+            for i in unwanted.nonzero().flatten()
+        ]
         return self._where(~unwanted), [{**row, "reason": reason} for row in told]
 
     def _where(self, kept: Tensor) -> _Encoded:

@@ -1,6 +1,8 @@
-"""Stage 2, images -> encodings: every picture once through the VAE, every caption once through CLIP.
+"""Stage 2, images -> encodings: every picture once through the VAE, every caption once through
+CLIP.
 
-One encoded shard per image shard, resumable by shard. Knows nothing of how pictures came or of training.
+One encoded shard per image shard, resumable by shard. Knows nothing of how pictures came or of
+training.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ def encode(
     receipts = tuple(done[name] for name in sorted(done))
     filled = next((receipt for receipt in receipts if receipt.rows), None)
     if not filled:
-        raise StageFailed("encode: no picture is left to encode; look at the account of the download" + _why(receipts))
+        raise StageFailed(
+            "encode: no picture is left to encode; look at the account of the download"
+            + _why(receipts)
+        )
     quantization = quantization_of(config)
     figures = {
         "encoders": {
@@ -83,7 +88,10 @@ def encode(
         },
         **figures_from(added(receipt.figures["sums"] for receipt in receipts)),
     }
-    track.metrics({k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")}, step=len(receipts))
+    track.metrics(
+        {k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")},
+        step=len(receipts),
+    )
     return Output(receipts, figures)
 
 
@@ -95,7 +103,10 @@ def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
         del settings["text"]  # shards from before there was a choice are the same
     encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]
     more = _caption_columns(images)[1:]
-    return {shard.name: digest_of([spec.version, settings, encoders, shard.digest, *more]) for shard in images.shards}
+    return {
+        shard.name: digest_of([spec.version, settings, encoders, shard.digest, *more])
+        for shard in images.shards
+    }
 
 
 def _caption_columns(images: Manifest) -> list[str]:
@@ -104,12 +115,17 @@ def _caption_columns(images: Manifest) -> list[str]:
     return [settings.get("caption_column", "caption"), *settings.get("more_caption_columns", ())]
 
 
-def _text_figures(images: Manifest, receipts: Iterable[Shard], config: EncodeConfig) -> dict[str, Any]:
+def _text_figures(
+    images: Manifest, receipts: Iterable[Shard], config: EncodeConfig
+) -> dict[str, Any]:
     """What stands beside pooled embeddings of main captions."""
     filled = [receipt.figures for receipt in receipts if receipt.rows]
     columns, figures = _caption_columns(images), dict[str, Any]()
     if len(columns) > 1:
-        figures |= {"caption_columns": columns, "captions": sum(told["captions"] for told in filled)}
+        figures |= {
+            "caption_columns": columns,
+            "captions": sum(told["captions"] for told in filled),
+        }
     if config.text == "tokens":
         longest = max(told["longest_caption"] for told in filled)
         figures |= {"token_dim": filled[0]["token_dim"], "longest_caption": longest}
@@ -132,8 +148,10 @@ def _check_that_none_was_let_go(images: Manifest, missing: list[str]) -> None:
     gone = [name for name in missing if is_evicted(images.folder, _tar(name))]
     if gone:
         raise StageFailed(
-            f"encode: {len(gone)} of {len(images.shards)} image shards ({_tar(gone[0])} …) were let go when their "
-            "encodings were finished (encode.keep_images=false), and these settings need them again; fetch them "
+            f"encode: {len(gone)} of {len(images.shards)} image shards ({_tar(gone[0])} …) were "
+            "let go when their "
+            "encodings were finished (encode.keep_images=false), and these settings need them "
+            "again; fetch them "
             "with `tld download … --force`, then encode"
         )
 

@@ -1,4 +1,5 @@
-"""The pictures of an image shard that cannot be decoded: each is tried in a process that may end of it."""
+"""The pictures of an image shard that cannot be decoded: each is tried in a process that may end of
+it."""
 
 from __future__ import annotations
 

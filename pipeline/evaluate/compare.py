@@ -1,7 +1,8 @@
-"""Two runs side by side: the same prompts, the same noise, and how sure the differences of their scores are.
+"""Two runs side by side: the same prompts, the same noise, and how sure the differences of their
+scores are.
 
-Samples both anew, so any two trained models can be compared whose encodings are by the same CLIP. Each is sampled
-as its own run says (steps, guidance); prompts and seed are those of the first.
+Samples both anew, so any two trained models can be compared whose encodings are by the same CLIP.
+Each is sampled as its own run says (steps, guidance); prompts and seed are those of the first.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ from pipeline.evaluate.held_out_samples import (
     select_held_out,
 )
 from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
-from pipeline.scoring.image_scores import ImageScores, estimate_differences, estimate_scores, score_images
+from pipeline.scoring.image_scores import (
+    ImageScores,
+    estimate_differences,
+    estimate_scores,
+    score_images,
+)
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
@@ -105,18 +111,27 @@ def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comp
     models = load_models(first.encodings, first.model, first.config.evaluate)
     drawn = _draw(models, held_first, first.config.evaluate, track)
     batch_size = first.config.evaluate.batch_size
-    reference = reference_scores(models, held_first, first.encodings, batch_size, Workspace(first.config.folder))
+    reference = reference_scores(
+        models, held_first, first.encodings, batch_size, Workspace(first.config.folder)
+    )
     real = decode_held_out(models, held_first, list(range(len(held_first.captions))), batch_size)
 
     del models  # two large models need not fit the device at once
     settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
-    other = _draw(load_models(second.encodings, second.model, settings), held_second, settings, track)
-    return Comparison((first, second), held_first.captions, (drawn, other), real, _rows(drawn, other, reference))
+    other = _draw(
+        load_models(second.encodings, second.model, settings), held_second, settings, track
+    )
+    return Comparison(
+        (first, second), held_first.captions, (drawn, other), real, _rows(drawn, other, reference)
+    )
 
 
 def comparison_folder(first: Run, second: Run, prompts: int) -> Path:
-    """Where a comparison is written in the workspace of the first run: the same one lies in the same place."""
-    identity = [[run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)]
+    """Where a comparison is written in the workspace of the first run: the same one lies in the
+    same place."""
+    identity = [
+        [run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)
+    ]
     return Workspace(first.config.folder).comparisons / digest_of([*identity, prompts])[:12]
 
 
@@ -125,12 +140,15 @@ def check_comparable(first: Run, second: Run) -> None:
     encoders = [run.encodings.figures["encoders"] for run in (first, second)]
     if encoders[0]["clip_identity"] != encoders[1]["clip_identity"]:
         raise ComparisonError(
-            f"no CLIP judges both alike: the captions of A are encoded by {encoders[0]['clip']!r}, those of B by "
+            f"no CLIP judges both alike: the captions of A are encoded by {encoders[0]['clip']!r}, "
+            "those of B by "
             f"{encoders[1]['clip']!r}"
         )
     sampling = [run.config.evaluate.model_dump(exclude=_NOT_OF_SAMPLING) for run in (first, second)]
     if first.model.digest == second.model.digest and sampling[0] == sampling[1]:
-        raise ComparisonError("both are the same model, sampled alike; change a setting of one of them")
+        raise ComparisonError(
+            "both are the same model, sampled alike; change a setting of one of them"
+        )
 
 
 def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, HeldOutSet]:
@@ -146,17 +164,22 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, 
     common = [pair for pair in numbers_first if pair in numbers_second][:prompts]
     if len(common) < 2:
         raise ComparisonError(
-            f"{len(common)} pairs are held out of both runs, a comparison takes at least 2: both need the same rows of "
+            f"{len(common)} pairs are held out of both runs, a comparison takes at least 2: both "
+            "need the same rows of "
             "the same table, and a train.held_out_fraction that leaves some out"
         )
     captions = [caption for _, caption in common]
     return (
         select_held_out(pairs_first, np.array([numbers_first[pair] for pair in common]), captions),
-        select_held_out(pairs_second, np.array([numbers_second[pair] for pair in common]), captions),
+        select_held_out(
+            pairs_second, np.array([numbers_second[pair] for pair in common]), captions
+        ),
     )
 
 
-def _draw(models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress) -> Drawn:
+def _draw(
+    models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
+) -> Drawn:
     started = time.monotonic()
     samples = sample_held_out(models, held, settings, track)
     seconds = (time.monotonic() - started) / len(samples)

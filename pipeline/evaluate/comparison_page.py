@@ -1,4 +1,5 @@
-"""comparison.html, .png and .json: two runs on the same prompts, for people and for programs. Knows no models."""
+"""comparison.html, .png and .json: two runs on the same prompts, for people and for programs. Knows
+no models."""
 
 from __future__ import annotations
 
@@ -31,8 +32,14 @@ class _Prompt:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write all three files into the folder: for every prompt what both drew, and the held-out picture."""
-    runs, captions, real, rows = comparison.runs, comparison.captions, comparison.real, comparison.rows
+    """Write all three files into the folder: for every prompt what both drew, and the held-out
+    picture."""
+    runs, captions, real, rows = (
+        comparison.runs,
+        comparison.captions,
+        comparison.real,
+        comparison.rows,
+    )
     first, second = comparison.drawn
     make_folder(folder)
     gains = second.judged.clip_score - first.judged.clip_score
@@ -43,7 +50,9 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     def prompt(i: int) -> _Prompt:
         pictures = [image_uri(pictures[i]) for pictures in (first.samples, second.samples, real)]
         return _Prompt(
-            captions[i], pictures, f"CLIP score {first.judged.clip_score[i]:.1f} → {second.judged.clip_score[i]:.1f}"
+            captions[i],
+            pictures,
+            f"CLIP score {first.judged.clip_score[i]:.1f} → {second.judged.clip_score[i]:.1f}",
         )
 
     page = render_page(
@@ -65,13 +74,19 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         image_grid(triples, labels, columns=6).save(unfinished)
     told = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
     names = {"A": runs[0].name, "B": runs[1].name}
-    write_atomically(folder / "comparison.json", json.dumps({"runs": names, "scores": told}, indent=2) + "\n")
+    write_atomically(
+        folder / "comparison.json", json.dumps({"runs": names, "scores": told}, indent=2) + "\n"
+    )
 
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
     """Settings that differ: section.key, and the value of each."""
     told = [dict(_leaves(config.model_dump(mode="json"))) for config in (first, second)]
-    return [(name, told[0][name], told[1][name]) for name in told[0] if told[0][name] != told[1].get(name)]
+    return [
+        (name, told[0][name], told[1][name])
+        for name in told[0]
+        if told[0][name] != told[1].get(name)
+    ]
 
 
 def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

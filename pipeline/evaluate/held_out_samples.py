@@ -19,7 +19,13 @@ from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
-from pipeline.scoring.image_scores import ImageScores, embed_images, load_judged, save_judged, score_images
+from pipeline.scoring.image_scores import (
+    ImageScores,
+    embed_images,
+    load_judged,
+    save_judged,
+    score_images,
+)
 from pipeline.scoring.metrics import diversity
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged
@@ -56,11 +62,14 @@ class HeldOutSet:
 
 
 def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) -> Models:
-    """The denoiser with the encoders that it was trained on. Raises CheckpointError, EncoderError or ManifestError."""
+    """The denoiser with the encoders that it was trained on. Raises CheckpointError, EncoderError
+    or ManifestError."""
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
     denoiser = model.file(average_file(config.ema))
-    for record in (shard.files[denoiser.name] for shard in model.shards if denoiser.name in shard.files):
+    for record in (
+        shard.files[denoiser.name] for shard in model.shards if denoiser.name in shard.files
+    ):
         refuse_damaged(denoiser, record)
     check_encoders(denoiser, encoders["vae"], encoders["clip"])
     return Models(
@@ -71,12 +80,16 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
     )
 
 
-def select_held_out(pairs: EncodedDataset, numbers: NDArray[np.int64], captions: list[str]) -> HeldOutSet:
+def select_held_out(
+    pairs: EncodedDataset, numbers: NDArray[np.int64], captions: list[str]
+) -> HeldOutSet:
     """The pairs of these numbers, which have these captions."""
     return HeldOutSet(pairs, numbers, captions, pairs.batch(numbers))
 
 
-def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> Images:
+def sample_held_out(
+    models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+) -> Images:
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held.batch.latents.shape, generator=generator)
@@ -88,18 +101,27 @@ def sample_held_out(models: Models, held: HeldOutSet, config: EvaluateConfig, tr
         there = noise[part].to(models.device), held.batch.text[part].to(models.device)
         latents = sample(config.solver, denoise, *there, levels)
         pictures.append(_decode(models, latents, config.batch_size))
-        track.progress(min(start + config.batch_size, len(noise)), len(noise), f"sampled in {config.steps} steps each")
+        track.progress(
+            min(start + config.batch_size, len(noise)),
+            len(noise),
+            f"sampled in {config.steps} steps each",
+        )
     return np.concatenate(pictures)
 
 
 def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
     """scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]"""
-    parts = [models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy() for part in latents.split(batch_size)]
+    parts = [
+        models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy()
+        for part in latents.split(batch_size)
+    ]
     pictures: Images = np.concatenate(parts)
     return pictures
 
 
-def decode_held_out(models: Models, held: HeldOutSet, positions: list[int], batch_size: int) -> Images:
+def decode_held_out(
+    models: Models, held: HeldOutSet, positions: list[int], batch_size: int
+) -> Images:
     """The held-out pictures themselves, through the VAE."""
     return _decode(models, held.batch.latents[positions], batch_size)
 
@@ -107,7 +129,8 @@ def decode_held_out(models: Models, held: HeldOutSet, positions: list[int], batc
 def reference_scores(
     models: Models, held: HeldOutSet, encodings: Manifest, batch_size: int, workspace: Workspace
 ) -> ImageScores:
-    """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same encodings."""
+    """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same
+    encodings."""
     identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held.numbers.tolist()]
     path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
     if (known := load_judged(path)) is not None:
@@ -121,17 +144,26 @@ def reference_scores(
 def diversity_of_prompts(
     models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> NDArray[np.float64]:
-    """How far samples of one prompt differ, for each of the first prompts; from noise that no other score saw."""
+    """How far samples of one prompt differ, for each of the first prompts; from noise that no other
+    score saw."""
     prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
     captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
-    several = select_held_out(held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions)
-    samples = sample_held_out(models, several, config.model_copy(update={"seed": config.seed + 1}), track)
+    several = select_held_out(
+        held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions
+    )
+    samples = sample_held_out(
+        models, several, config.model_copy(update={"seed": config.seed + 1}), track
+    )
     features = embed_images(models.clip, samples, config.batch_size)
-    of_each: NDArray[np.float64] = diversity(features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))).numpy()
+    of_each: NDArray[np.float64] = diversity(
+        features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))
+    ).numpy()
     return of_each
 
 
-def latency_s(models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress) -> float:
+def latency_s(
+    models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+) -> float:
     """How long a person waits for one picture, seconds: the median of a few."""
     one = select_held_out(held.pairs, held.numbers[:1], held.captions[:1])
     took = []

@@ -1,4 +1,5 @@
-"""report.html: one page, opens without network, tells a person how the run went. Knows no models."""
+"""report.html: one page, opens without network, tells a person how the run went. Knows no
+models."""
 
 from __future__ import annotations
 
@@ -63,19 +64,29 @@ def render_report(report: Report) -> str:
     by_score = report.judged.clip_score.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(by_score) // 2)
     bins = {
-        name.rpartition("/")[2]: told for name, told in report.estimates.items() if name.startswith("held_out_loss/")
+        name.rpartition("/")[2]: told
+        for name, told in report.estimates.items()
+        if name.startswith("held_out_loss/")
     }
     made = [*(manifest.seconds for manifest in lineage), report.seconds]
-    sweep = Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
+    sweep = (
+        Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
+    )
     return render_page(
         "report.html.j2",
         report=report,
         estimates=[
-            (name, report.estimates[name], text) for name, text in EXPLAINED.items() if name in report.estimates
+            (name, report.estimates[name], text)
+            for name, text in EXPLAINED.items()
+            if name in report.estimates
         ],
         explained=EXPLAINED,
         attributes=[
-            (name, report.estimates[f"accuracy/{name}"], report.estimates[f"reference/accuracy/{name}"])
+            (
+                name,
+                report.estimates[f"accuracy/{name}"],
+                report.estimates[f"reference/accuracy/{name}"],
+            )
             for name in shapes.ATTRIBUTE_NAMES
             if f"accuracy/{name}" in report.estimates
         ],
@@ -111,7 +122,10 @@ def _tile(report: Report, number: int) -> Tile:
 
 def _beside(report: Report) -> list[tuple[Tile, str]]:
     """Samples, each with the held-out picture of its caption."""
-    return [(_tile(report, i), image_uri(real)) for i, real in zip(report.shown, report.real, strict=False)]
+    return [
+        (_tile(report, i), image_uri(real))
+        for i, real in zip(report.shown, report.real, strict=False)
+    ]
 
 
 def _history(events: Path) -> dict[str, Points]:
@@ -131,7 +145,11 @@ def _loss_curve(history: dict[str, Points]) -> str:
 
 
 def _bin_curve(history: dict[str, Points]) -> str:
-    bins = {name.rpartition("/")[2]: points for name, points in history.items() if name.startswith("held_out_loss/")}
+    bins = {
+        name.rpartition("/")[2]: points
+        for name, points in history.items()
+        if name.startswith("held_out_loss/")
+    }
     lines = {f"noise {name}": points for name, points in bins.items() if len(points) > 1}
     return curves(lines, "held-out loss") if lines else ""
 

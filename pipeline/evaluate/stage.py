@@ -1,7 +1,7 @@
 """Stage 4, model -> report: samples held-out captions and scores the samples.
 
-The reference of all distances is the held-out pictures after the VAE's round trip, so that the scores
-judge the denoiser, not the VAE. Knows nothing of training.
+The reference of all distances is the held-out pictures after the VAE's round trip, so that the
+scores judge the denoiser, not the VAE. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -44,20 +44,26 @@ _BESIDE = 12  # samples shown beside the held-out picture
 _FILES = ("grid.png", "metrics.json", "report.html")
 
 
-def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: Path, track: Tracker) -> Output:
+def evaluate(
+    encodings: Manifest, model: Manifest, config: EvaluateConfig, out: Path, track: Tracker
+) -> Output:
     """Sample held-out captions, score the samples, write grid, metrics and report."""
     started = time.monotonic()
     refuse_damaged_shards(encodings, track)
     models = load_models(encodings, model, config)
     pairs = open_dataset(encodings, models.denoiser.config.text)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
-    held = select_held_out(pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts])
+    held = select_held_out(
+        pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts]
+    )
     sampling = time.monotonic()
     samples = sample_held_out(models, held, config, track)
     timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
 
     judged = score_images(models.clip, samples, held.captions, config.batch_size)
-    reference = reference_scores(models, held, encodings, config.batch_size, Workspace(out.parents[1]))
+    reference = reference_scores(
+        models, held, encodings, config.batch_size, Workspace(out.parents[1])
+    )
     estimates = estimate_scores(judged, reference)
     spreads = diversity_of_prompts(models, held, config, track)
     estimates["diversity"] = bootstrap(mean_statistic(spreads), len(spreads))
@@ -85,8 +91,8 @@ def evaluate(encodings: Manifest, model: Manifest, config: EvaluateConfig, out: 
 
 
 def _finish(report: Report, out: Path, track: Tracker) -> Output:
-    """Write the files, tell the scores, demand what the run demands. The digest covers what follows from the
-    settings, which the time it took does not."""
+    """Write the files, tell the scores, demand what the run demands. The digest covers what follows
+    from the settings, which the time it took does not."""
     scores = {name: estimate.value for name, estimate in report.estimates.items()}
     metrics = {name: _in_json(estimate) for name, estimate in report.estimates.items()}
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -101,7 +107,9 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     _require(scores | report.timing, report.config.require, out)
     digest = file_digest(out / "metrics.json")
     shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
-    intervals = {name: list(ends) for name, told in report.estimates.items() if (ends := told.interval)}
+    intervals = {
+        name: list(ends) for name, told in report.estimates.items() if (ends := told.interval)
+    }
     return Output((shard,), {"scores": scores, "intervals": intervals, "timing": report.timing})
 
 
@@ -115,7 +123,9 @@ def _grid(report: Report) -> Image.Image:
     right = report.judged.all_correct
     marks = None if right is None else right[report.shown].tolist()
     return image_grid(
-        [report.samples[i] for i in report.shown], [report.captions[i] for i in report.shown], marks=marks
+        [report.samples[i] for i in report.shown],
+        [report.captions[i] for i in report.shown],
+        marks=marks,
     )
 
 
@@ -124,7 +134,9 @@ def _require(scores: dict[str, float], required: dict[str, float], out: Path) ->
     missed = []
     for name, bound in required.items():
         if name not in scores:
-            missed.append(f"  {name} is demanded, but this run has no such score; it has {', '.join(scores)}")
+            missed.append(
+                f"  {name} is demanded, but this run has no such score; it has {', '.join(scores)}"
+            )
         elif name.startswith(HIGHER_IS_BETTER) and not scores[name] >= bound:
             missed.append(f"  {name} is {scores[name]:.4g}, at least {bound:g} is demanded")
         elif not name.startswith(HIGHER_IS_BETTER) and not scores[name] <= bound:

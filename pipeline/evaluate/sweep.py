@@ -1,7 +1,7 @@
 """One trained model sampled in many ways: what each way costs and how good its pictures are.
 
-Every point draws the same held-out captions from the same noise. A point that was drawn is kept, so that a sweep that
-was stopped goes on, and one that grew draws only what is new. Knows no pages.
+Every point draws the same held-out captions from the same noise. A point that was drawn is kept, so
+that a sweep that was stopped goes on, and one that grew draws only what is new. Knows no pages.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class SamplingVariant:
     def overrides(self) -> str:
         """What to type to draw so."""
         s = self.sampling
-        told = f"evaluate.guidance={s.guidance:g} evaluate.steps={s.steps} evaluate.solver={s.solver}"
+        told = (
+            f"evaluate.guidance={s.guidance:g} evaluate.steps={s.steps} evaluate.solver={s.solver}"
+        )
         return f"{told} evaluate.ema={self.ema}" if self.ema else told
 
 
@@ -96,11 +98,16 @@ def variants(
     """Every combination, and the run's own."""
     own = SamplingVariant(usual.sampling, usual.ema)
     grid = itertools.product(guidance, steps, solvers, averages)
-    made = [SamplingVariant(replace(own.sampling, guidance=g, steps=n, solver=s), ema) for g, n, s, ema in grid]
+    made = [
+        SamplingVariant(replace(own.sampling, guidance=g, steps=n, solver=s), ema)
+        for g, n, s, ema in grid
+    ]
     return list(dict.fromkeys([own, *made]))
 
 
-def problems(config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]) -> list[str]:
+def problems(
+    config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]
+) -> list[str]:
     """What is wrong with the values to sweep over, all of it."""
     kept = len(config.train.ema_decay)
     return [
@@ -109,7 +116,11 @@ def problems(config: RunConfig, guidance: Sequence[float], steps: Sequence[int],
             for value in guidance
             if not 1 <= value <= MOST_GUIDANCE
         ),
-        *(f"--steps must be from 1 to {MOST_STEPS}, got {value}" for value in steps if not 1 <= value <= MOST_STEPS),
+        *(
+            f"--steps must be from 1 to {MOST_STEPS}, got {value}"
+            for value in steps
+            if not 1 <= value <= MOST_STEPS
+        ),
         *(
             f"--ema: there is no average {value}; train.ema_decay has {kept}, numbered from 0"
             for value in averages
@@ -161,7 +172,10 @@ def sweep(
         for way, latency, of_way in zip(wanted, latencies, rows, strict=True)
     ]
     return Sweep(
-        measure, points, SamplingVariant(config.evaluate.sampling, config.evaluate.ema), fastest_on_par(points)
+        measure,
+        points,
+        SamplingVariant(config.evaluate.sampling, config.evaluate.ema),
+        fastest_on_par(points),
     )
 
 
@@ -182,7 +196,9 @@ class _Counted:
         self.track.progress(self.number, self.of, f"ways to sample; {done} of {total} {note}")
 
 
-def _held(config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress) -> HeldOutSet:
+def _held(
+    config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress
+) -> HeldOutSet:
     refuse_damaged_shards(encodings, track)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
     pairs = open_dataset(encodings, config.model.text)
@@ -206,7 +222,9 @@ def _draw(
 def _keep(path: Path, judged: ImageScores, latency: float) -> None:
     """The time comes last: with it the point is whole. It is that of this machine."""
     save_judged(judged, path.with_suffix(".safetensors"))
-    write_atomically(path.with_suffix(".json"), json.dumps({"latency_s": latency, "machine": hardware()}) + "\n")
+    write_atomically(
+        path.with_suffix(".json"), json.dumps({"latency_s": latency, "machine": hardware()}) + "\n"
+    )
 
 
 def _known(path: Path) -> tuple[ImageScores, float] | None:
@@ -226,12 +244,16 @@ def _quality(judged: ImageScores) -> NDArray[np.float64]:
 
 
 def fastest_on_par(points: Sequence[Point]) -> Point:
-    """Of those that the point of highest quality does not beat beyond the interval of their difference, on the same
-    prompts."""
+    """Of those that the point of highest quality does not beat beyond the interval of their
+    difference, on the same prompts."""
     top = max(points, key=lambda point: point.quality.value)
-    return min((point for point in points if _as_good(point, top)), key=lambda point: point.latency_s)
+    return min(
+        (point for point in points if _as_good(point, top)), key=lambda point: point.latency_s
+    )
 
 
 def _as_good(point: Point, top: Point) -> bool:
-    difference = bootstrap_difference(mean_statistic(point.rows), mean_statistic(top.rows), len(top.rows))
+    difference = bootstrap_difference(
+        mean_statistic(point.rows), mean_statistic(top.rows), len(top.rows)
+    )
     return difference.low <= 0

@@ -1,4 +1,5 @@
-"""sweep.html, .png and .json: quality against time, for people and for programs. Knows no models."""
+"""sweep.html, .png and .json: quality against time, for people and for programs. Knows no
+models."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def _told(point: Point, swept: Sweep) -> dict[str, object]:
 def trade_off(swept: Sweep) -> Figure:
     """A line for each guidance scale, solver and average, along which steps grow."""
     lines: dict[str, list[Point]] = defaultdict(list)
-    for point in sorted(swept.points, key=lambda point: (point.way.sampling.guidance, point.way.sampling.steps)):
+    for point in sorted(
+        swept.points, key=lambda point: (point.way.sampling.guidance, point.way.sampling.steps)
+    ):
         lines[_label(point.way, swept)].append(point)
     with drawn(figsize=(7.2, 4.4)) as figure:
         axes = figure.subplots()
@@ -71,7 +74,17 @@ def trade_off(swept: Sweep) -> Figure:
                 [p.quality.value - p.quality.low for p in points],
                 [p.quality.high - p.quality.value for p in points],
             ]
-            axes.errorbar(x, y, ends, label=label, marker="o", markersize=4, linewidth=1.2, elinewidth=0.7, capsize=2)
+            axes.errorbar(
+                x,
+                y,
+                ends,
+                label=label,
+                marker="o",
+                markersize=4,
+                linewidth=1.2,
+                elinewidth=0.7,
+                capsize=2,
+            )
             for point in points:
                 axes.annotate(str(point.way.sampling.steps), (point.latency_s, point.quality.value), (4, 4),
                               textcoords="offset points", fontsize=8, color="0.35")  # fmt: skip
@@ -79,7 +92,10 @@ def trade_off(swept: Sweep) -> Figure:
         axes.plot([p.latency_s for p in front], [p.quality.value for p in front], color="0.3", linestyle=":",
                   linewidth=2.5, zorder=0, label="none better in both")  # fmt: skip
         own = next(point for point in swept.points if point.way == swept.chosen)
-        for point, marker, label in ((own, "s", "of the config"), (swept.best, "*", "fastest of the best")):
+        for point, marker, label in (
+            (own, "s", "of the config"),
+            (swept.best, "*", "fastest of the best"),
+        ):
             axes.plot(point.latency_s, point.quality.value, marker=marker, markersize=17, markerfacecolor="none",
                       markeredgecolor="k", linestyle="none", label=label)  # fmt: skip
         axes.set(
@@ -93,7 +109,8 @@ def trade_off(swept: Sweep) -> Figure:
 
 
 def _label(way: SamplingVariant, swept: Sweep) -> str:
-    """What tells a line from others: the guidance scale, and what else is not the same everywhere."""
+    """What tells a line from others: the guidance scale, and what else is not the same
+    everywhere."""
     parts = [f"guidance {way.sampling.guidance:g}"]
     if len({point.way.sampling.solver for point in swept.points}) > 1:
         parts.append(way.sampling.solver)

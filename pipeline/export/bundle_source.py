@@ -1,7 +1,8 @@
-"""A module of ours, with all of ours that it imports, as one Python file that needs none of our packages.
+"""A module of ours, with all of ours that it imports, as one Python file that needs none of our
+packages.
 
-For code that travels with a model: diffusers copies such files into one folder that all models share, where a
-second file of ours could be another model's.
+For code that travels with a model: diffusers copies such files into one folder that all models
+share, where a second file of ours could be another model's.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ _FUTURE = "from __future__ import annotations"
 
 
 def bundle_source(module: str) -> str:
-    """The source: what is imported comes first, so that every name is defined once, before it is used. Only
-    `from room.module import name` at a module's top is understood."""
+    """The source: what is imported comes first, so that every name is defined once, before it is
+    used. Only `from room.module import name` at a module's top is understood."""
     parts: dict[str, str] = {}
     names: dict[str, str] = {}
     _collect(module, parts, names)
@@ -25,7 +26,8 @@ def bundle_source(module: str) -> str:
 
 
 def _collect(module: str, parts: dict[str, str], names: dict[str, str]) -> None:
-    """Add a module's own text to the parts, after those of what it imports; its names to the names."""
+    """Add a module's own text to the parts, after those of what it imports; its names to the
+    names."""
     if module in parts:
         return
     spec = importlib.util.find_spec(module)
@@ -34,13 +36,22 @@ def _collect(module: str, parts: dict[str, str], names: dict[str, str]) -> None:
     source = Path(spec.origin).read_text(encoding="utf-8")
     tree, lines = ast.parse(source), source.splitlines()
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (*_ROOMS, "__future__"):
-            assert not any(alias.asname for alias in node.names), f"{module} renames what it imports"
-            lines[node.lineno - 1 : node.end_lineno] = [""] * len(lines[node.lineno - 1 : node.end_lineno])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (
+            *_ROOMS,
+            "__future__",
+        ):
+            assert not any(alias.asname for alias in node.names), (
+                f"{module} renames what it imports"
+            )
+            lines[node.lineno - 1 : node.end_lineno] = [""] * len(
+                lines[node.lineno - 1 : node.end_lineno]
+            )
             if node.module != "__future__":
                 _collect(str(node.module), parts, names)
         for name in _defined(node):
-            assert names.setdefault(name, module) == module, f"{name} is in both {names[name]} and {module}"
+            assert names.setdefault(name, module) == module, (
+                f"{name} is in both {names[name]} and {module}"
+            )
     parts[module] = "\n".join(lines).strip() + "\n"
 
 

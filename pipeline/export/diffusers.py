@@ -35,16 +35,22 @@ def check_target(out: Path) -> None:
         raise ExportError(f"{out} is a file, not a folder")
     others = sorted({path.name for path in out.iterdir()} - _WRITTEN)
     if others:
-        raise ExportError(f"{out} holds {', '.join(others[:3])}, which no export wrote; choose another folder")
+        raise ExportError(
+            f"{out} holds {', '.join(others[:3])}, which no export wrote; choose another folder"
+        )
     if any(out.iterdir()) and _class_of(out) != _CLASS:
         raise ExportError(f"{out} holds something else than an export; choose another folder")
 
 
 def export_diffusers(
-    generate: ImageGenerator, usual: EvaluateConfig, card: Callable[[Usage], str], prompt: str, out: Path
+    generate: ImageGenerator,
+    usual: EvaluateConfig,
+    card: Callable[[Usage], str],
+    prompt: str,
+    out: Path,
 ) -> None:
-    """Write the folder in place of an earlier export. `usual` is how it samples where a call does not
-    say; the prompt is that of the card's example. Raises ExportError."""
+    """Write the folder in place of an earlier export. `usual` is how it samples where a call does
+    not say; the prompt is that of the card's example. Raises ExportError."""
     check_target(out)
     out = out.absolute()
     with replacing_folder(out) as unfinished:
@@ -59,11 +65,15 @@ def _write(generate: ImageGenerator, usual: EvaluateConfig, out: Path) -> None:
     generate.codec.vae.save_pretrained(out / "vae")
     generate.text_encoder.model.save_pretrained(out / "text_encoder")
     generate.text_encoder.tokenizer.save_pretrained(out / "tokenizer")
-    (out / "pipeline.py").write_text(bundle_source("pipeline.export.diffusers_pipeline"), encoding="utf-8")
+    (out / "pipeline.py").write_text(
+        bundle_source("pipeline.export.diffusers_pipeline"), encoding="utf-8"
+    )
     (out / "transformer" / "tld_transformer.py").write_text(
         bundle_source("pipeline.export.diffusers_transformer"), encoding="utf-8"
     )
-    (out / _INDEX).write_text(json.dumps(_index(generate, usual), indent=2) + "\n", encoding="utf-8")
+    (out / _INDEX).write_text(
+        json.dumps(_index(generate, usual), indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def _index(generate: ImageGenerator, usual: EvaluateConfig) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Captions -> pictures as a diffusers pipeline. Exports carry this file with all of ours that it imports.
+"""Captions -> pictures as a diffusers pipeline. Exports carry this file with all of ours that it
+imports.
 
 b batch   c latent channels   z latent size   t text width   l text tokens
 """
@@ -25,8 +26,8 @@ _OUTPUT_TYPES = ("pil", "np", "latent")
 class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
     """Draws with a latent diffusion transformer.
 
-    `sampling` is what a call does not say: fields of Sampling. `latents` tells how the transformer's latents follow
-    from the VAE's: (raw - shift) * scale.
+    `sampling` is what a call does not say: fields of Sampling. `latents` tells how the
+    transformer's latents follow from the VAE's: (raw - shift) * scale.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -41,8 +42,12 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         latents: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(transformer=transformer, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
-        self.register_to_config(sampling=sampling or {}, latents=latents or {"scale": 1.0, "shift": 0.0})
+        self.register_modules(
+            transformer=transformer, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
+        )
+        self.register_to_config(
+            sampling=sampling or {}, latents=latents or {"scale": 1.0, "shift": 0.0}
+        )
 
     @torch.no_grad()
     def __call__(
@@ -60,13 +65,14 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         solver: SolverName | None = None,
         guidance_interval: tuple[float, float] | None = None,
     ) -> Any:
-        """Pictures of prompts, each num_images_per_prompt times, in one batch. What is not given is as the model was
-        evaluated.
+        """Pictures of prompts, each num_images_per_prompt times, in one batch. What is not given is
+        as the model was evaluated.
 
-        `generator`: a list with one for each picture, which then depends on its own seed alone; or one for all, which
-        draws the noise of the first, then of the second, … `solver` is dpmpp_2m, heun, euler or ddim. Guidance applies
-        between the two noise levels of `guidance_interval`, and leads away from the negative prompt. `output_type` is
-        pil, np (float [b, h, w, 3] from 0 to 1) or latent ([b, c, z, z]). Raises ValueError.
+        `generator`: a list with one for each picture, which then depends on its own seed alone; or
+        one for all, which draws the noise of the first, then of the second, … `solver` is dpmpp_2m,
+        heun, euler or ddim. Guidance applies between the two noise levels of `guidance_interval`,
+        and leads away from the negative prompt. `output_type` is pil, np (float [b, h, w, 3] from 0
+        to 1) or latent ([b, c, z, z]). Raises ValueError.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         prompts = [each for each in prompts for _ in range(num_images_per_prompt)]
@@ -78,27 +84,41 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         }
         given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
         sampling = replace(SamplingSettings(**self.config.sampling), **given)
-        self._check(sampling, len(prompts), {"height": height, "width": width}, generator, output_type)
+        self._check(
+            sampling, len(prompts), {"height": height, "width": width}, generator, output_type
+        )
 
         noise = self._noise(len(prompts), generator)  # [b, c, z, z]
         text = self._encode(prompts)  # [b, t] or [b, l, t]
-        negative = self._encode([negative_prompt]) if negative_prompt else None  # [1, t] or [1, l, t]
+        negative = (
+            self._encode([negative_prompt]) if negative_prompt else None
+        )  # [1, t] or [1, l, t]
         latents = self._sample(sampling, noise, text, negative)  # [b, c, z, z]
         images = latents if output_type == "latent" else self._decode(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _check(
-        self, sampling: SamplingSettings, count: int, sides: dict[str, int | None], generator: Any, output_type: str
+        self,
+        sampling: SamplingSettings,
+        count: int,
+        sides: dict[str, int | None],
+        generator: Any,
+        output_type: str,
     ) -> None:
         config = self.vae.config
         levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
         edge = self.transformer.denoiser.config.latent_size * 2 ** (len(levels) - 1)
         problems = [
-            f"{name} {side}: this model draws {edge}x{edge}" for name, side in sides.items() if side not in (None, edge)
+            f"{name} {side}: this model draws {edge}x{edge}"
+            for name, side in sides.items()
+            if side not in (None, edge)
         ]
         if isinstance(generator, list) and len(generator) != count:
-            problems.append(f"{len(generator)} generators for {count} pictures; give one for each, or one for all")
+            problems.append(
+                f"{len(generator)} generators for {count} pictures; give one for each, or one for "
+                "all"
+            )
         if output_type not in _OUTPUT_TYPES:
             problems.append(f"output_type {output_type!r}; known are {', '.join(_OUTPUT_TYPES)}")
         if sampling.solver not in SOLVERS:
@@ -106,16 +126,21 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         if problems:
             raise ValueError("; ".join(problems))
 
-    def _noise(self, count: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
+    def _noise(
+        self, count: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> Tensor:
         config = self.transformer.denoiser.config
         shape = (count, config.latent_channels, config.latent_size, config.latent_size)
         noise: Tensor = randn_tensor(shape, generator, self._execution_device, torch.float32)
         return noise
 
     def _encode(self, prompts: list[str]) -> Tensor:
-        """Pooled, projected embeddings [b, t]; or the states of tokens [b, l, t], zero behind a caption's end."""
+        """Pooled, projected embeddings [b, t]; or the states of tokens [b, l, t], zero behind a
+        caption's end."""
         limit = self.text_encoder.config.max_position_embeddings
-        tokens = self.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        tokens = self.tokenizer(
+            prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
+        )
         tokens = tokens.to(self._execution_device)
         made = self.text_encoder(**tokens)
         pooled, states = made.text_embeds.float(), made.last_hidden_state.float()
@@ -124,9 +149,13 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
             text = states * tokens["attention_mask"][:, :, None]
         return text
 
-    def _sample(self, sampling: SamplingSettings, noise: Tensor, text: Tensor, negative: Tensor | None) -> Tensor:
+    def _sample(
+        self, sampling: SamplingSettings, noise: Tensor, text: Tensor, negative: Tensor | None
+    ) -> Tensor:
         levels = noise_levels(sampling.steps)
-        with self.progress_bar(total=2 * len(levels) - 1 if sampling.solver == "heun" else len(levels)) as bar:
+        with self.progress_bar(
+            total=2 * len(levels) - 1 if sampling.solver == "heun" else len(levels)
+        ) as bar:
 
             def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
                 bar.update()
@@ -135,7 +164,11 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
 
             low, high = sampling.guidance_interval
             return sample(
-                sampling.solver, guided(denoise, sampling.guidance, (low, high), negative), noise, text, levels
+                sampling.solver,
+                guided(denoise, sampling.guidance, (low, high), negative),
+                noise,
+                text,
+                levels,
             )
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
@@ -147,4 +180,8 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
         pixels = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # [b, 3, h, w]
         pictures = pixels.permute(0, 2, 3, 1).cpu().numpy()  # [b, h, w, 3]
-        return [Image.fromarray(picture) for picture in pictures] if output_type == "pil" else pictures / 255
+        return (
+            [Image.fromarray(picture) for picture in pictures]
+            if output_type == "pil"
+            else pictures / 255
+        )

@@ -1,4 +1,5 @@
-"""The denoiser as a component of a diffusers pipeline. Exports carry this file with all of ours that it imports."""
+"""The denoiser as a component of a diffusers pipeline. Exports carry this file with all of ours
+that it imports."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from tld_model.denoiser import Denoiser
 class TldTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Calculates in the precision of its weights; takes and gives float32."""
 
-    # Half precision cannot hold the fast angular speeds. Where accelerate is not, diffusers takes no such list.
+    # Half precision cannot hold the fast angular speeds. Where accelerate is not, diffusers takes
+    # no such list.
     _keep_in_fp32_modules = ["angular_speeds"] if is_accelerate_available() else None
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -26,7 +28,8 @@ class TldTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.denoiser = Denoiser(DenoiserConfig(**architecture))
 
     def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        """Clean latents [b, c, z, z] from noisy ones, noise levels [b] and text [b, t] or [b, l, t]; see Denoiser."""
+        """Clean latents [b, c, z, z] from noisy ones, noise levels [b] and text [b, t] or [b, l,
+        t]; see Denoiser."""
         clean: Tensor = self.denoiser(noisy.to(self.dtype), sigma, text.to(self.dtype))
         return clean.float()
 

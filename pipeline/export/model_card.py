@@ -1,7 +1,8 @@
-"""The model card: what a model is, what it was made from, how good it is; in the format of the Hugging Face hub.
+"""The model card: what a model is, what it was made from, how good it is; in the format of the
+Hugging Face hub.
 
-Markdown after YAML, which huggingface_hub's ModelCard reads. Knows manifests, no model. It is written to be published:
-of paths and URLs it tells the last part.
+Markdown after YAML, which huggingface_hub's ModelCard reads. Knows manifests, no model. It is
+written to be published: of paths and URLs it tells the last part.
 """
 
 from __future__ import annotations
@@ -27,15 +28,33 @@ _TAGS = ["text-to-image", "latent-diffusion", "diffusion-transformer", "rectifie
 _HUB_DATASETS = "https://huggingface.co/datasets/"
 # Settings of a training that a reader asks for first.
 _TOLD = (
-    *("steps", "batch_size", "optimizer", "lr", "lr_schedule", "warmup_steps", "weight_decay", "ema_decay"),
-    *("condition_dropout", "noise_levels", "noise_alpha", "noise_beta", "noise_location", "noise_scale", "noise_shift"),
+    *(
+        "steps",
+        "batch_size",
+        "optimizer",
+        "lr",
+        "lr_schedule",
+        "warmup_steps",
+        "weight_decay",
+        "ema_decay",
+    ),
+    *(
+        "condition_dropout",
+        "noise_levels",
+        "noise_alpha",
+        "noise_beta",
+        "noise_location",
+        "noise_scale",
+        "noise_shift",
+    ),
     *("loss_weight", "max_loss_weight", "contrastive", "precision", "init_from", "seed"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How a reader draws with the model: the hub's name of the library, what it takes, and Python."""
+    """How a reader draws with the model: the hub's name of the library, what it takes, and
+    Python."""
 
     library: str
     needs: str
@@ -69,8 +88,8 @@ def model_card(
     source: str | None = None,
     usage: Usage = OWN_USAGE,
 ) -> str:
-    """The card of a trained model of this name, with the scores of its report where there is one. `source` is the data
-    set of the catalog that it was trained on, where it is one of those."""
+    """The card of a trained model of this name, with the scores of its report where there is one.
+    `source` is the data set of the catalog that it was trained on, where it is one of those."""
     lineage = [*ancestors(encodings, model), *([report] if report else [])]
     images = next((manifest for manifest in lineage if manifest.stage == "download"), None)
     data, scores = known_sources().get(source or ""), list(_scores(report))
@@ -87,10 +106,14 @@ def model_card(
         report=report,
         source=data,
         scores=scores,
-        encoders={kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")},
+        encoders={
+            kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
+        },
         picture_size=images.settings["image_size"] if images else None,
         split_column=images.settings.get("split_column") if images else None,
-        account=account_rows(encodings.figures["account"]) if "account" in encodings.figures else [],
+        account=account_rows(encodings.figures["account"])
+        if "account" in encodings.figures
+        else [],
         epochs=training["steps"] * training["batch_size"] / max(1, model.figures["train_pairs"]),
         settings=[(key, _as_told(training[key])) for key in _TOLD if training.get(key) is not None],
         lineage=lineage,
@@ -100,7 +123,8 @@ def model_card(
 def card_of_weights(
     shape: DenoiserConfig, parameters: int, encoders: Mapping[str, str], name: str, usage: Usage
 ) -> str:
-    """The card of a denoiser that came without its history, as an imported one; its encoders are vae and clip."""
+    """The card of a denoiser that came without its history, as an imported one; its encoders are
+    vae and clip."""
     return render_page(
         "model_card.md.j2",
         front=_as_yaml(_front(name, None, [], usage)),
@@ -115,7 +139,8 @@ def card_of_weights(
 
 
 def public_name(given: str) -> str:
-    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's business."""
+    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's
+    business."""
     is_elsewhere = "://" in given or Path(given).expanduser().exists() or given.count("/") > 1
     return given.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else given
 
@@ -131,7 +156,9 @@ def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage)
     if source and source.homepage.startswith(_HUB_DATASETS):
         front["datasets"] = [source.homepage.removeprefix(_HUB_DATASETS)]
     of_the_model = [score for score in scores if not score.name.endswith("_reference")]
-    metrics = [{"type": score.name, "value": score.value, "name": score.meaning} for score in of_the_model]
+    metrics = [
+        {"type": score.name, "value": score.value, "name": score.meaning} for score in of_the_model
+    ]
     if metrics:
         known = source.name if source else "own-table"
         result = {
@@ -153,7 +180,9 @@ def _scores(report: Manifest | None) -> Iterator[_Score]:
     for name, meaning in EXPLAINED.items():
         value, interval = told["scores"].get(name), told.get("intervals", {}).get(name)
         if value is not None and math.isfinite(value):
-            yield _Score(name, float(value), (interval[0], interval[1]) if interval else None, meaning)
+            yield _Score(
+                name, float(value), (interval[0], interval[1]) if interval else None, meaning
+            )
 
 
 def _as_told(setting: Any) -> str:

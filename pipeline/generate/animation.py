@@ -21,7 +21,8 @@ def strip(frames: Images) -> NDArray[np.uint8]:
 
 
 def write_animation(frames: Images, path: Path) -> None:
-    """There and back, again and again as a GIF, once as an MP4; the file's ending says which. Raises OSError."""
+    """There and back, again and again as a GIF, once as an MP4; the file's ending says which.
+    Raises OSError."""
     there_and_back = np.concatenate([frames, frames[-2:0:-1]])
     write = {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
     with replacing(path) as unfinished:
@@ -36,7 +37,9 @@ def _write_gif(frames: Images, path: Path) -> None:
 
 def _write_mp4(frames: Images, path: Path) -> None:
     height, width = frames.shape[1:3]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FRAMES_PER_SECOND, (width, height))
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FRAMES_PER_SECOND, (width, height)
+    )
     if not writer.isOpened():
         raise OSError(f"OpenCV cannot write {path.name}; a .gif needs no video codec")
     for frame in frames:

@@ -25,7 +25,8 @@ from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
 
 Size = tuple[int, int]  # width and height, pixels
 
-# On a CPU a picture of the large model takes as long alone as it does among eight; a GPU hardly notices empty places.
+# On a CPU a picture of the large model takes as long alone as it does among eight; a GPU hardly
+# notices empty places.
 _BATCH_ON_CPU = 1
 _TOGETHER_ON_GPU = 8
 _MOST_TOKENS = 128**2  # attention compares each with each
@@ -37,7 +38,8 @@ class SizeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerator:
-    """A denoiser with the encoders that it was trained on. Calling it draws; its parts are for what draws otherwise."""
+    """A denoiser with the encoders that it was trained on. Calling it draws; its parts are for what
+    draws otherwise."""
 
     denoiser: Denoiser
     text_encoder: TextEncoder
@@ -52,10 +54,11 @@ class ImageGenerator:
         negative: str = "",
         size: Size | None = None,
     ) -> Images:
-        """A picture for each caption: uint8 [n, h, w, 3]. Picture i depends on caption i, seed i (without seeds: i),
-        the sampling, the negative caption, which guidance leads away from, and the size, to the bit: how many are drawn
-        and beside which others changes nothing. Another kind of processor, or number of threads, rounds otherwise.
-        Without a size it is that of the training. Raises SizeError."""
+        """A picture for each caption: uint8 [n, h, w, 3]. Picture i depends on caption i, seed i
+        (without seeds: i), the sampling, the negative caption, which guidance leads away from, and
+        the size, to the bit: how many are drawn and beside which others changes nothing. Another
+        kind of processor, or number of threads, rounds otherwise. Without a size it is that of the
+        training. Raises SizeError."""
         return np.concatenate(list(self.draw(captions, seeds, sampling, negative, size)))
 
     def draw(
@@ -67,19 +70,25 @@ class ImageGenerator:
         size: Size | None = None,
         after_call: Callable[[], None] = lambda: None,
     ) -> Iterator[Images]:
-        """The same pictures, a few at a time; `after_call` follows each call of the denoiser, of which there are
-        `sampling.model_calls` for every `together` pictures.
+        """The same pictures, a few at a time; `after_call` follows each call of the denoiser, of
+        which there are `sampling.model_calls` for every `together` pictures.
 
-        Sums are rounded otherwise in a batch of another size, so all have one size, the last filled up."""
+        Sums are rounded otherwise in a batch of another size, so all have one size, the last filled
+        up."""
         seeds = range(len(captions)) if seeds is None else seeds
         if len(seeds) != len(captions):
             raise ValueError(f"{len(captions)} captions need as many seeds, got {len(seeds)}")
-        denoise, levels = _counted(self.guided(sampling, negative), after_call), noise_levels(sampling.steps)
+        denoise, levels = (
+            _counted(self.guided(sampling, negative), after_call),
+            noise_levels(sampling.steps),
+        )
         for start in range(0, len(captions), self.batch_size):
             wanted = range(start, min(start + self.batch_size, len(captions)))
             rows = [wanted[i % len(wanted)] for i in range(self.batch_size)]
             noise = self.noise([seeds[i] for i in rows], size)
-            latents = sample(sampling.solver, denoise, noise, self.text([captions[i] for i in rows]), levels)
+            latents = sample(
+                sampling.solver, denoise, noise, self.text([captions[i] for i in rows]), levels
+            )
             yield self.decode(latents)[: len(wanted)]
 
     @property
@@ -88,8 +97,8 @@ class ImageGenerator:
         return _BATCH_ON_CPU if self.device == "cpu" else _TOGETHER_ON_GPU
 
     def noise(self, seeds: Sequence[int], size: Size | None = None) -> Tensor:
-        """Unit noise [n, c, y, x], each row from a seed of its own, the same on every device; for pictures of another
-        size than those of the training where one is given. Raises SizeError."""
+        """Unit noise [n, c, y, x], each row from a seed of its own, the same on every device; for
+        pictures of another size than those of the training where one is given. Raises SizeError."""
         config, downscale = self.denoiser.config, self.codec.downscale
         if size and (problem := size_problem(size, downscale * config.patch_size)):
             raise SizeError(problem)
@@ -99,18 +108,25 @@ class ImageGenerator:
         return torch.stack(rows).to(self.device)
 
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Text [n, t] or [n, l, t], each caption encoded by itself and padded to one length, so that it does not
-        depend on the others."""
+        """Text [n, t] or [n, l, t], each caption encoded by itself and padded to one length, so
+        that it does not depend on the others."""
         made = {caption: self.text_encoder([caption]) for caption in dict.fromkeys(captions)}
         if self.text_encoder.form == "tokens":
             longest = self.text_encoder.longest
-            made = {caption: F.pad(text, (0, 0, 0, longest - text.shape[1])) for caption, text in made.items()}
+            made = {
+                caption: F.pad(text, (0, 0, 0, longest - text.shape[1]))
+                for caption, text in made.items()
+            }
         return torch.cat([made[caption] for caption in captions])
 
-    def guided(self, sampling: SamplingSettings, negative: str = "", denoise: DenoiseFn | None = None) -> DenoiseFn:
+    def guided(
+        self, sampling: SamplingSettings, negative: str = "", denoise: DenoiseFn | None = None
+    ) -> DenoiseFn:
         """The denoiser, or what stands for it, with guidance."""
         away_from = self.text([negative]) if negative else None
-        return guided(denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from)
+        return guided(
+            denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from
+        )
 
     def decode(self, latents: Tensor) -> Images:
         """Scaled latents [n, c, y, x] -> uint8 [n, h, w, 3]"""
@@ -123,11 +139,15 @@ class ImageGenerator:
 
 
 def size_problem(size: Size, multiple: int) -> str | None:
-    """Why pictures of this size cannot be drawn by a model whose tokens are of so many pixels each way."""
+    """Why pictures of this size cannot be drawn by a model whose tokens are of so many pixels each
+    way."""
     width, height = size
     if width % multiple or height % multiple or min(size) < multiple:
         below, above = (
-            "x".join(str(max(1, -(-side // multiple) if up else side // multiple) * multiple) for side in size)
+            "x".join(
+                str(max(1, -(-side // multiple) if up else side // multiple) * multiple)
+                for side in size
+            )
             for up in (False, True)
         )
         return f"{width}x{height}: this model draws in steps of {multiple} pixels; nearest are {below} and {above}"
@@ -149,17 +169,19 @@ def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
 def load_generator(
     denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False
 ) -> ImageGenerator:
-    """Load all three models to a device. Raises CheckpointError or EncoderError, also where `safetensors_only` and
-    weights are in another format.
+    """Load all three models to a device. Raises CheckpointError or EncoderError, also where
+    `safetensors_only` and weights are in another format.
 
-    A denoiser that was trained on latents of another scale, as an imported one, draws in that scale, and the codec
-    decodes from it. The weights cannot be changed to ours instead: noise has a spread of 1 at any scale of latents,
-    so that the scale is part of what a noise level means.
+    A denoiser that was trained on latents of another scale, as an imported one, draws in that
+    scale, and the codec decodes from it. The weights cannot be changed to ours instead: noise has a
+    spread of 1 at any scale of latents, so that the scale is part of what a noise level means.
     """
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
-    text_encoder = load_text_encoder(clip, device, model.config.text, safetensors_only=safetensors_only)
+    text_encoder = load_text_encoder(
+        clip, device, model.config.text, safetensors_only=safetensors_only
+    )
     codec = load_image_codec(vae, device, safetensors_only=safetensors_only)
     if scaling := read_latent_scaling(denoiser):
         codec = replace(codec, scaling_factor=scaling, shift=0.0)
@@ -167,8 +189,11 @@ def load_generator(
     return ImageGenerator(model, text_encoder, codec, device)
 
 
-def _check_shapes(path: Path, config: DenoiserConfig, text_encoder: TextEncoder, codec: ImageCodec) -> None:
-    """Raise CheckpointError where a denoiser, whose file need not say its encoders, cannot work with these."""
+def _check_shapes(
+    path: Path, config: DenoiserConfig, text_encoder: TextEncoder, codec: ImageCodec
+) -> None:
+    """Raise CheckpointError where a denoiser, whose file need not say its encoders, cannot work
+    with these."""
     problems = [
         f"  it takes {what} of {takes} {unit}, and these make {made}"
         for what, takes, made, unit in (

@@ -1,7 +1,7 @@
 """A picture and captions -> pictures like it: SDEdit (Meng et al., 2022). Knows nothing of files.
 
-The picture is encoded, mixed with noise up to a level, the strength, and solved from there: a low one keeps its
-details, a middle one its layout and colours, 1 nothing.
+The picture is encoded, mixed with noise up to a level, the strength, and solved from there: a low
+one keeps its details, a middle one its layout and colours, 1 nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def image_to_image(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Images:
-    """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h, w, 3]. At strength 1
-    it is what the generator draws without a picture. Raises InputImageError."""
+    """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h,
+    w, 3]. At strength 1 it is what the generator draws without a picture. Raises
+    InputImageError."""
     check_image(generate, picture)
     noise = generate.noise(range(len(captions)) if seeds is None else seeds)
     start = (1 - strength) * generate.encode(picture[None]) + strength * noise
@@ -47,7 +48,8 @@ def image_to_image(
 
 
 def levels_from(strength: float, steps: int) -> list[float]:
-    """The strength as a noise level, and those of so many steps that are below it. Raises InputImageError."""
+    """The strength as a noise level, and those of so many steps that are below it. Raises
+    InputImageError."""
     if not 0 < strength <= 1:
         raise InputImageError(f"the strength must be above 0 and at most 1, got {strength:g}")
     levels = noise_levels(steps)
@@ -60,10 +62,17 @@ def edge_of(generate: ImageGenerator) -> int:
     return generate.denoiser.config.latent_size * generate.codec.downscale
 
 
-def check_image(generate: ImageGenerator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None) -> None:
-    """Raise InputImageError where the model does not draw pictures of this shape, or the mask is of another."""
+def check_image(
+    generate: ImageGenerator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None
+) -> None:
+    """Raise InputImageError where the model does not draw pictures of this shape, or the mask is of
+    another."""
     edge = edge_of(generate)
     if picture.shape != (edge, edge, 3):
-        raise InputImageError(f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(picture.shape)}")
+        raise InputImageError(
+            f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(picture.shape)}"
+        )
     if paint is not None and paint.shape != (edge, edge):
-        raise InputImageError(f"the mask must be of the picture's size [{edge}, {edge}], got {list(paint.shape)}")
+        raise InputImageError(
+            f"the mask must be of the picture's size [{edge}, {edge}], got {list(paint.shape)}"
+        )

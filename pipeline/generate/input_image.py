@@ -1,4 +1,5 @@
-"""A picture that somebody gives, and what of it is to be painted, in the size that a model takes. Knows no model."""
+"""A picture that somebody gives, and what of it is to be painted, in the size that a model takes.
+Knows no model."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _KINDS = ", ".join(FORMATS)
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """Pixels uint8 [h, w, 3], and where they are to be painted: bool [h, w]; None where nothing says so."""
+    """Pixels uint8 [h, w, 3], and where they are to be painted: bool [h, w]; None where nothing
+    says so."""
 
     pixels: NDArray[np.uint8]
     paint: NDArray[np.bool_] | None
@@ -27,14 +29,21 @@ class InputImage:
 
 
 def read_image(picture: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) -> InputImage:
-    """A picture cropped to the square in its middle and resized to this edge. What is to be painted is white in the
-    mask, which has the picture's size; without a mask, what is transparent. Raises InputImageError."""
+    """A picture cropped to the square in its middle and resized to this edge. What is to be painted
+    is white in the mask, which has the picture's size; without a mask, what is transparent. Raises
+    InputImageError."""
     opened = _open(picture, "picture")
-    paint = opened.getchannel("A").point(lambda alpha: 255 * (alpha < 128)) if "A" in opened.getbands() else None
+    paint = (
+        opened.getchannel("A").point(lambda alpha: 255 * (alpha < 128))
+        if "A" in opened.getbands()
+        else None
+    )
     if mask is not None:
         paint = _open(mask, "mask").convert("L").point(lambda white: 255 * (white > 127))
         if paint.size != opened.size:
-            sizes = "the mask has {} x {} pixels and the picture {} x {}".format(*paint.size, *opened.size)
+            sizes = "the mask has {} x {} pixels and the picture {} x {}".format(
+                *paint.size, *opened.size
+            )
             raise InputImageError(f"{sizes}; make them one size")
         if not paint.getbbox():
             raise InputImageError("the mask paints nothing: white is painted, black stays")
@@ -47,7 +56,8 @@ def read_image(picture: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int
         painted = np.asarray(paint.resize((edge, edge), Image.Resampling.BOX, middle)) > 0
         if not painted.any():
             raise InputImageError(
-                "all that is to be painted is outside the square in the picture's middle; crop it first"
+                "all that is to be painted is outside the square in the picture's middle; crop it "
+                "first"
             )
     return InputImage(np.array(pixels), painted, _fitting(opened.size, edge))
 
@@ -65,7 +75,9 @@ def _open(source: Path | BinaryIO, what: str) -> Image.Image:
     except FileNotFoundError:
         raise InputImageError(f"there is no {name}") from None
     except UnidentifiedImageError:
-        raise InputImageError(f"{name} is of no kind of picture that can be read: {_KINDS}") from None
+        raise InputImageError(
+            f"{name} is of no kind of picture that can be read: {_KINDS}"
+        ) from None
     except (
         OSError,
         SyntaxError,

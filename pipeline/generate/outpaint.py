@@ -1,5 +1,5 @@
-"""Pictures larger than what the model draws, window by window: each holds what the ones before have painted, and
-paints the rest. Knows nothing of files.
+"""Pictures larger than what the model draws, window by window: each holds what the ones before have
+painted, and paints the rest. Knows nothing of files.
 
     first window   second         third
     [    known    |  painted  ]
@@ -30,15 +30,18 @@ def outpaint(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
-    """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h + bottom,
-    left + w + right, 3] after each window. The picture itself stays as it is. Raises InputImageError or WindowError."""
+    """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h +
+    bottom, left + w + right, 3] after each window. The picture itself stays as it is. Raises
+    InputImageError or WindowError."""
     check_image(generate, picture)
     edge = edge_of(generate)
     windows = windows_around(edge, border, overlap)
     inside = ((border.top, border.bottom), (border.left, border.right))
     canvas = np.pad(picture, (*inside, (0, 0)))
     known = np.pad(np.ones((edge, edge), np.bool_), inside)
-    yield from paint_windows(generate, [caption] * len(windows), canvas, known, windows, seed, sampling, negative)
+    yield from paint_windows(
+        generate, [caption] * len(windows), canvas, known, windows, seed, sampling, negative
+    )
 
 
 def panorama(
@@ -50,9 +53,9 @@ def panorama(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
-    """A wide picture, painted on to the right, a window for each caption: what there is of it, uint8 [h, w, 3], after
-    each. It goes on from a picture [h, w, 3] of the model's size, where there is one. Raises InputImageError or
-    WindowError."""
+    """A wide picture, painted on to the right, a window for each caption: what there is of it,
+    uint8 [h, w, 3], after each. It goes on from a picture [h, w, 3] of the model's size, where
+    there is one. Raises InputImageError or WindowError."""
     edge = edge_of(generate)
     check_overlap(overlap, edge)
     first = 0 if picture is None else 1
@@ -77,8 +80,8 @@ def paint_windows(
     sampling: SamplingSettings,
     negative: str,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The canvas [h, w, 3] after each window, in which what is not known [h, w] is painted by its caption; window i
-    has the noise of seed + i."""
+    """The canvas [h, w, 3] after each window, in which what is not known [h, w] is painted by its
+    caption; window i has the noise of seed + i."""
     edge, canvas, known = edge_of(generate), canvas.copy(), known.copy()
     for number, (window, caption) in enumerate(zip(windows, captions, strict=True)):
         place = slice(window.top, window.top + edge), slice(window.left, window.left + edge)
@@ -86,6 +89,8 @@ def paint_windows(
         if paint.all():
             canvas[place] = generate([caption], [seed + number], sampling, negative)[0]
         elif paint.any():
-            canvas[place] = inpaint(generate, [caption], canvas[place], paint, [seed + number], sampling, negative)[0]
+            canvas[place] = inpaint(
+                generate, [caption], canvas[place], paint, [seed + number], sampling, negative
+            )[0]
         known[place] = True
         yield canvas.copy()

@@ -1,6 +1,8 @@
-"""PNG files that tell how they were made: JSON in the text entry `tld`. Knows nothing of what the settings mean.
+"""PNG files that tell how they were made: JSON in the text entry `tld`. Knows nothing of what the
+settings mean.
 
-A picture may come from a stranger, so reading decodes no pixels, and what it gives is to be checked by who knows it.
+A picture may come from a stranger, so reading decodes no pixels, and what it gives is to be checked
+by who knows it.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ class ImageFileError(ValueError):
 
 
 def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG with settings that JSON can say. Equal pictures with equal settings are equal files.
-    Raises ImageFileError."""
+    """Write a PNG with settings that JSON can say. Equal pictures with equal settings are equal
+    files. Raises ImageFileError."""
     told = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
     if len(told) > _MOST_CHARS:
-        raise ImageFileError(f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most")
+        raise ImageFileError(
+            f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most"
+        )
     entries, png = PngImagePlugin.PngInfo(), io.BytesIO()
     entries.add_itxt(ENTRY, told)
     image.save(png, format="PNG", pnginfo=entries)
@@ -45,16 +49,21 @@ def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> 
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What a PNG tells of how it was made; a stranger may have written it. Raises ImageFileError."""
+    """What a PNG tells of how it was made; a stranger may have written it. Raises
+    ImageFileError."""
     told = _entry(path)
     if len(told) > _MOST_CHARS:
-        raise ImageFileError(f"{path} tells its settings in {len(told)} characters; {_MOST_CHARS} are the most")
+        raise ImageFileError(
+            f"{path} tells its settings in {len(told)} characters; {_MOST_CHARS} are the most"
+        )
     try:
         settings = json.loads(told)
     except (ValueError, RecursionError) as error:
         raise ImageFileError(f"{path}: its text entry {ENTRY!r} is not JSON: {error}") from error
     if not isinstance(settings, dict):
-        raise ImageFileError(f"{path}: its text entry {ENTRY!r} holds no settings, but {type(settings).__name__}")
+        raise ImageFileError(
+            f"{path}: its text entry {ENTRY!r} holds no settings, but {type(settings).__name__}"
+        )
     return settings
 
 
@@ -72,7 +81,8 @@ def _entry(path: Path) -> str:
         raise ImageFileError(f"{path} is not a readable PNG: {error}") from error
     if not isinstance(told, str):
         raise ImageFileError(
-            f"{path} does not tell how it was made: it has no text entry {ENTRY!r}; `tld sample` writes one, and "
+            f"{path} does not tell how it was made: it has no text entry {ENTRY!r}; `tld sample` "
+            "writes one, and "
             "programs that save a picture anew drop it"
         )
     return told

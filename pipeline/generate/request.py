@@ -75,14 +75,17 @@ class SampleRequest(_Told):
     def _images_fit(self) -> SampleRequest:
         if (pictures := len(self.prompts) * self.count) > MOST_IMAGES:
             raise ValueError(
-                f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most {MOST_IMAGES}"
+                f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most "
+                f"{MOST_IMAGES}"
             )
         return self
 
     @model_validator(mode="after")
     def _negative_leads(self) -> SampleRequest:
         if self.negative and self.guidance == 1:
-            raise ValueError("a negative prompt does nothing at guidance 1, which is none; raise the guidance")
+            raise ValueError(
+                "a negative prompt does nothing at guidance 1, which is none; raise the guidance"
+            )
         return self
 
 
@@ -107,7 +110,10 @@ class ModelIdentity(_Told):
             ("model", self.source, self.digest, other.source, other.digest),
             *(
                 (what, mine.name, mine.identity, theirs.name, theirs.identity)
-                for what, mine, theirs in (("VAE", self.vae, other.vae), ("CLIP", self.clip, other.clip))
+                for what, mine, theirs in (
+                    ("VAE", self.vae, other.vae),
+                    ("CLIP", self.clip, other.clip),
+                )
             ),
         ]
         return [

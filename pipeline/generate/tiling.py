@@ -1,5 +1,5 @@
-"""Squares of a model's size on a canvas that is larger: where each begins, in the order in which they are painted.
-Imports no torch."""
+"""Squares of a model's size on a canvas that is larger: where each begins, in the order in which
+they are painted. Imports no torch."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def usual_overlap(edge: int) -> int:
 
 
 def windows_around(edge: int, border: Border, overlap: int) -> list[Window]:
-    """Of a picture [edge, edge] with a border: from the picture on to the right and left, row for row down and up.
-    Raises WindowError."""
+    """Of a picture [edge, edge] with a border: from the picture on to the right and left, row for
+    row down and up. Raises WindowError."""
     rows = _outwards(border.top, border.bottom, edge, overlap)
     columns = _outwards(border.left, border.right, edge, overlap)
     return [Window(row, column) for row in rows for column in columns][1:]
@@ -50,7 +50,8 @@ def check_overlap(overlap: int, edge: int) -> None:
 
 
 def _outwards(before: int, after: int, edge: int, overlap: int) -> list[int]:
-    """Where windows begin along one side: at the picture itself, then step by step to the end, then to the start."""
+    """Where windows begin along one side: at the picture itself, then step by step to the end, then
+    to the start."""
     check_overlap(overlap, edge)
     if before < 0 or after < 0:
         raise WindowError(f"a picture is painted on by 0 pixels or more, got {min(before, after)}")

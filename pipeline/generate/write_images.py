@@ -33,20 +33,26 @@ class ImageWriter:
         return "cpu" if self.generate.device == "cpu" else "gpu"
 
     def to_folder(self, drawing: SampleRequest, folder: Path, tell: Tell) -> None:
-        """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the third prompt.
-        Raises SizeError or ImageFileError."""
+        """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the
+        third prompt. Raises SizeError or ImageFileError."""
         folder.mkdir(exist_ok=True)
         seeds, captions = drawing.seeds, drawing.captions
         for number, picture in enumerate(self._pictures(drawing, tell)):
-            one = drawing.model_copy(update={"prompts": (captions[number],), "seed": seeds[number], "count": 1})
+            one = drawing.model_copy(
+                update={"prompts": (captions[number],), "seed": seeds[number], "count": 1}
+            )
             path = folder / f"{number // drawing.count:04}-seed{one.seed}.png"
             self._write(Image.fromarray(picture), one, picture.shape, "picture", path)
 
     def to_file(self, drawing: SampleRequest, path: Path, layout: Layout, tell: Tell) -> None:
-        """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises SizeError or
-        ImageFileError."""
+        """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises
+        SizeError or ImageFileError."""
         pictures = list(self._pictures(drawing, tell))
-        image = image_grid(pictures, drawing.captions) if layout == "grid" else Image.fromarray(pictures[0])
+        image = (
+            image_grid(pictures, drawing.captions)
+            if layout == "grid"
+            else Image.fromarray(pictures[0])
+        )
         self._write(image, drawing, pictures[0].shape, layout, path)
 
     def _pictures(self, drawing: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:

@@ -1,5 +1,5 @@
-"""All that lies in a workspace: every output of every stage, what it was made from, what it weighs; and what of it can
-go. Knows nothing of what a stage does."""
+"""All that lies in a workspace: every output of every stage, what it was made from, what it weighs;
+and what of it can go. Knows nothing of what a stage does."""
 
 from __future__ import annotations
 
@@ -55,11 +55,15 @@ def stored(root: Path) -> list[StoredOutput]:
     for stage in STAGES:
         folders = [path for path in workspace.outputs(stage).glob("*") if path.is_dir()]
         outputs = [_stored(stage, folder) for folder in folders]
-        found += sorted(outputs, key=lambda output: output.manifest.made_at if output.manifest else "~")
+        found += sorted(
+            outputs, key=lambda output: output.manifest.made_at if output.manifest else "~"
+        )
     return found
 
 
-def parents_of(output: StoredOutput, among: Iterable[StoredOutput]) -> dict[str, StoredOutput | None]:
+def parents_of(
+    output: StoredOutput, among: Iterable[StoredOutput]
+) -> dict[str, StoredOutput | None]:
     """Stage -> the output that it was made from; None where that is gone."""
     told = output.manifest.parents if output.manifest else {}
     by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
@@ -69,9 +73,10 @@ def parents_of(output: StoredOutput, among: Iterable[StoredOutput]) -> dict[str,
 def find_unneeded(
     configs: Sequence[RunConfig], others: bool = False, champions: Set[str] = frozenset()
 ) -> list[UnneededFile]:
-    """What no resumed run uses, of whatever settings: checkpoints of finished trainings, and files whose writer was
-    killed. With `others` also outputs of other settings than those of these runs, which share a workspace; but not the
-    models of the fingerprints `champions`, what they were made from, and their reports."""
+    """What no resumed run uses, of whatever settings: checkpoints of finished trainings, and files
+    whose writer was killed. With `others` also outputs of other settings than those of these runs,
+    which share a workspace; but not the models of the fingerprints `champions`, what they were made
+    from, and their reports."""
     sync_listing(configs[0])
     outputs = stored(configs[0].folder)
     unwanted = _of_other_settings(configs, outputs, champions) if others else []
@@ -88,8 +93,15 @@ def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
     """What can be deleted at the cost of minutes at most."""
     for output in outputs:
         checkpoints = output.folder / CHECKPOINTS
-        if output.stage == "train" and output.manifest and checkpoints.is_dir() and any(checkpoints.iterdir()):
-            yield UnneededFile(checkpoints, "checkpoints of a training that is finished", 0, output.folder)
+        if (
+            output.stage == "train"
+            and output.manifest
+            and checkpoints.is_dir()
+            and any(checkpoints.iterdir())
+        ):
+            yield UnneededFile(
+                checkpoints, "checkpoints of a training that is finished", 0, output.folder
+            )
         elif output.state != "unreadable":
             for path in _abandoned(output.folder):
                 yield UnneededFile(path, "left by a process that was killed", 0, output.folder)
@@ -105,29 +117,45 @@ def _abandoned(folder: Path) -> Iterator[Path]:
 def _of_other_settings(
     configs: Sequence[RunConfig], outputs: Sequence[StoredOutput], champions: Set[str]
 ) -> list[UnneededFile]:
-    """While a stage of these runs is not finished, nobody can say which outputs of the stages after it are theirs: all
-    of these stay."""
+    """While a stage of these runs is not finished, nobody can say which outputs of the stages after
+    it are theirs: all of these stay."""
     statuses = [status for config in configs for status in stage_statuses(config).values()]
-    kept = {status.folder.resolve() for status in statuses if status.folder}  # each run spells its root in its own way
+    kept = {
+        status.folder.resolve() for status in statuses if status.folder
+    }  # each run spells its root in its own way
     unsure = {status.stage for status in statuses if status.folder is None}
     kept |= {output.folder.resolve() for output in _protected(outputs, champions)}
     unwanted = [
         output
         for output in outputs
-        if output.folder.resolve() not in kept and output.stage not in unsure and output.state != "unreadable"
+        if output.folder.resolve() not in kept
+        and output.stage not in unsure
+        and output.state != "unreadable"
     ]
-    mine = {stage: settings_of_output(STAGES[stage], configs[0]) for stage in {output.stage for output in unwanted}}
+    mine = {
+        stage: settings_of_output(STAGES[stage], configs[0])
+        for stage in {output.stage for output in unwanted}
+    }
     models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
     sweeps = [Workspace(configs[0].folder).sweep(model.fingerprint) for model in models]
     return [
-        *(UnneededFile(o.folder, _difference(o, mine[o.stage]), 0, o.folder, o.manifest) for o in unwanted),
-        *(UnneededFile(path, "sweep of a model that goes", 0, path) for path in sweeps if path.is_dir()),
+        *(
+            UnneededFile(o.folder, _difference(o, mine[o.stage]), 0, o.folder, o.manifest)
+            for o in unwanted
+        ),
+        *(
+            UnneededFile(path, "sweep of a model that goes", 0, path)
+            for path in sweeps
+            if path.is_dir()
+        ),
     ]
 
 
 def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator[StoredOutput]:
     """The models of these fingerprints, their reports, and all that they were made from."""
-    models = {o.manifest.digest for o in outputs if o.manifest and o.manifest.fingerprint in champions}
+    models = {
+        o.manifest.digest for o in outputs if o.manifest and o.manifest.fingerprint in champions
+    }
     needed = {("train", digest) for digest in models}
     for output in reversed(outputs):  # a stage's outputs come after those of its parents
         if not output.manifest:
@@ -147,7 +175,10 @@ def _difference(output: StoredOutput, mine: Mapping[str, Any]) -> str:
     told, here = dict(_leaves(output.manifest.settings)), dict(_leaves(mine))
     names = [name for name in sorted(told.keys() | here.keys()) if told.get(name) != here.get(name)]
     shown = [f"{name}={_value(told, name)} (here {_value(here, name)})" for name in names]
-    return ", ".join(shown) or f"made from another output of {' and '.join(output.manifest.parents) or 'the same'}"
+    return (
+        ", ".join(shown)
+        or f"made from another output of {' and '.join(output.manifest.parents) or 'the same'}"
+    )
 
 
 def _value(settings: Mapping[str, Any], name: str) -> str:
@@ -163,10 +194,14 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def remove(waste: UnneededFile, config: RunConfig) -> bool:
-    """Delete it, here and in object storage where it lies there, or return False where a process works in its output.
-    An output loses its manifest first: a kill on the way leaves one that is interrupted, not a damaged one."""
+    """Delete it, here and in object storage where it lies there, or return False where a process
+    works in its output. An output loses its manifest first: a kill on the way leaves one that is
+    interrupted, not a damaged one."""
     try:
-        with file_lock(waste.output / LOCK_NAME, timeout_s=0), alone_in_storage(config, waste.output):
+        with (
+            file_lock(waste.output / LOCK_NAME, timeout_s=0),
+            alone_in_storage(config, waste.output),
+        ):
             if waste.path == waste.output:
                 discard([waste.path / MANIFEST_NAME])
             discard(iter_cached(waste.path))
@@ -203,8 +238,8 @@ def _stored(stage: str, folder: Path) -> StoredOutput:
 
 
 def freed_by(paths: Sequence[Path]) -> list[int]:
-    """Bytes that each gives back where all are deleted: of a file that several link to, at the last of them, where no
-    other path links to it."""
+    """Bytes that each gives back where all are deleted: of a file that several link to, at the last
+    of them, where no other path links to it."""
     links = Counter[tuple[int, int]]()
     freed = []
     for path in paths:

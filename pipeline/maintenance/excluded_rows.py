@@ -1,4 +1,5 @@
-"""Every row of the URL table that is not among the encodings, with its reason: read from table, images, encodings."""
+"""Every row of the URL table that is not among the encodings, with its reason: read from table,
+images, encodings."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ Row = dict[str, Any]
 
 
 def dropped_rows(config: DownloadConfig, statuses: Mapping[str, StageStatus]) -> Iterator[Row]:
-    """Rows that cannot be used, then failures and duplicates, then what the encoding left out; as far as the
-    stages are finished. Raises UrlTableError."""
-    for rejected in open_url_table(config.urls, config.columns, config.limit, config.rules).rejected_rows():
+    """Rows that cannot be used, then failures and duplicates, then what the encoding left out; as
+    far as the stages are finished. Raises UrlTableError."""
+    for rejected in open_url_table(
+        config.urls, config.columns, config.limit, config.rules
+    ).rejected_rows():
         yield _row("table", rejected.reason, rejected.url, rejected.caption, rejected.row)
     if images := statuses["download"].manifest:
         yield from _failed(images)
@@ -34,7 +37,8 @@ def _failed(images: Manifest) -> Iterator[Row]:
     last_try = last_tries(images.folder, images.shards)
     for shard in images.shards:
         table = parquet.read_table(
-            images.file(f"{shard.name}.parquet"), columns=["row", "url", "caption", "status", "error_message"]
+            images.file(f"{shard.name}.parquet"),
+            columns=["row", "url", "caption", "status", "error_message"],
         )
         for row in table.to_pylist():
             if row["status"] != "success" and last_try.get(row["row"], shard.name) == shard.name:

@@ -1,5 +1,5 @@
-"""The trash of a workspace: what goes is moved to a folder of its own in it, comes back from there, or is deleted for
-good. Knows nothing of why."""
+"""The trash of a workspace: what goes is moved to a folder of its own in it, comes back from there,
+or is deleted for good. Knows nothing of why."""
 
 from __future__ import annotations
 
@@ -29,11 +29,16 @@ class Undone:
 
 
 def move_to_trash(root: Path, waste: Sequence[UnneededFile]) -> tuple[Path, dict[Path, str]]:
-    """Move all to a new folder in the trash. Returns it, and what was not moved, with the reason."""
+    """Move all to a new folder in the trash. Returns it, and what was not moved, with the
+    reason."""
     folder = _new_folder(root)
     names = [str(item.path.relative_to(root)) for item in waste]
-    write_atomically(folder / _LIST, json.dumps(names, indent=2) + "\n")  # first: a kill leaves what undo finds
-    reasons = {item.path: _move(item, folder / name) for item, name in zip(waste, names, strict=True)}
+    write_atomically(
+        folder / _LIST, json.dumps(names, indent=2) + "\n"
+    )  # first: a kill leaves what undo finds
+    reasons = {
+        item.path: _move(item, folder / name) for item, name in zip(waste, names, strict=True)
+    }
     kept = {path: reason for path, reason in reasons.items() if reason}
     if len(kept) == len(waste):
         shutil.rmtree(folder)
@@ -41,7 +46,8 @@ def move_to_trash(root: Path, waste: Sequence[UnneededFile]) -> tuple[Path, dict
 
 
 def undo(root: Path) -> Undone | None:
-    """Put back what was moved last, except where something is in its place; None where the trash is empty."""
+    """Put back what was moved last, except where something is in its place; None where the trash is
+    empty."""
     if not (folders := _folders(root)):
         return None
     restored, in_the_way = [], []
@@ -92,7 +98,10 @@ def _new_folder(root: Path) -> Path:
 def _folders(root: Path) -> list[Path]:
     """Of each time that something was moved, the latest last."""
     folders = [path.parent for path in Workspace(root).trash.glob(f"*/{_LIST}")]
-    return sorted(folders, key=lambda folder: (folder.name.rpartition("-")[0], int(folder.name.rpartition("-")[2])))
+    return sorted(
+        folders,
+        key=lambda folder: (folder.name.rpartition("-")[0], int(folder.name.rpartition("-")[2])),
+    )
 
 
 def _listed(folder: Path) -> list[str]:

@@ -1,5 +1,5 @@
-"""Every file of a run's outputs read again and compared with its digest; and what is damaged, forgotten, so
-that its stage makes just that again. Starts no stage itself.
+"""Every file of a run's outputs read again and compared with its digest; and what is damaged,
+forgotten, so that its stage makes just that again. Starts no stage itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data_catalog.storage.cached_files import discard, refetch
-from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest_alone
-from data_catalog.storage.receipts import MANIFEST_NAME, Shard, invalidate_shard, is_evicted, receipt_path
+from data_catalog.storage.manifest import (
+    Manifest,
+    ManifestError,
+    content_digest,
+    read_manifest_alone,
+)
+from data_catalog.storage.receipts import (
+    MANIFEST_NAME,
+    Shard,
+    invalidate_shard,
+    is_evicted,
+    receipt_path,
+)
 from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.stages.dag import STAGES
@@ -49,7 +60,8 @@ class Verified:
 
 
 def verify(config: RunConfig) -> Verified:
-    """Read all that this run's finished stages made. A stage that is not finished has nothing to verify."""
+    """Read all that this run's finished stages made. A stage that is not finished has nothing to
+    verify."""
     sync_listing(config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
@@ -68,7 +80,12 @@ def verify(config: RunConfig) -> Verified:
             outputs[spec.name] = manifest
             damages += _damaged(manifest)
 
-    records = [(o.folder, name, record) for o in outputs.values() for s in o.shards for name, record in s.files.items()]
+    records = [
+        (o.folder, name, record)
+        for o in outputs.values()
+        for s in o.shards
+        for name, record in s.files.items()
+    ]
     released = sum(is_evicted(folder, name) for folder, name, _ in records)
     total = sum(record.bytes for _, _, record in records)
     return Verified(len(records), total, released, outputs, tuple(damages))
@@ -78,16 +95,23 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
     for shard in manifest.shards:
         receipt = receipt_path(manifest.folder, shard.name)
         if receipt.exists() and not _says(receipt, shard):
-            yield Damage(manifest.stage, receipt, "is not the receipt that the manifest holds", shard)
+            yield Damage(
+                manifest.stage, receipt, "is not the receipt that the manifest holds", shard
+            )
         for name, record in shard.files.items():
-            if is_evicted(manifest.folder, name) or not (problem := damage_of(manifest.file(name), record)):
+            if is_evicted(manifest.folder, name) or not (
+                problem := damage_of(manifest.file(name), record)
+            ):
                 continue
-            if not refetch(manifest.file(name)) or (problem := damage_of(manifest.file(name), record)):
+            if not refetch(manifest.file(name)) or (
+                problem := damage_of(manifest.file(name), record)
+            ):
                 yield Damage(manifest.stage, manifest.file(name), problem, shard)
 
 
 def _says(receipt: Path, shard: Shard) -> bool:
-    """Whether a receipt tells of a shard as the manifest does, which may know of more: of duplicates in it."""
+    """Whether a receipt tells of a shard as the manifest does, which may know of more: of
+    duplicates in it."""
     try:
         told = Shard.model_validate_json(receipt.read_bytes())
     except ValidationError:
@@ -96,8 +120,9 @@ def _says(receipt: Path, shard: Shard) -> bool:
 
 
 def forget_damaged(verified: Verified) -> None:
-    """Forget the damaged shards and no others: the stages, run again, make just those. Pictures that were let
-    go once they were encoded are forgotten too where their encodings need them again."""
+    """Forget the damaged shards and no others: the stages, run again, make just those. Pictures
+    that were let go once they were encoded are forgotten too where their encodings need them
+    again."""
     for damage in verified.damages:
         if damage.shard is None:
             discard([damage.path])

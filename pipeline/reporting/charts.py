@@ -1,4 +1,5 @@
-"""Curves for pages, as SVG: sharp at every width, text of the reader's own size. Knows numbers, not their meaning."""
+"""Curves for pages, as SVG: sharp at every width, text of the reader's own size. Knows numbers, not
+their meaning."""
 
 from __future__ import annotations
 
@@ -12,12 +13,18 @@ from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
 _SMOOTHED_FROM = 100  # points: a noisy curve of so many is drawn faint, its running mean over it
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tld", "font.family": "sans-serif", "font.size": 11}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tld",
+    "font.family": "sans-serif",
+    "font.size": 11,
+}
 _WITHOUT_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def curves(lines: Mapping[str, Points], ylabel: str) -> str:
-    """Named curves over training steps, on a logarithmic scale, as a data URI; equal numbers give equal bytes."""
+    """Named curves over training steps, on a logarithmic scale, as a data URI; equal numbers give
+    equal bytes."""
     with drawn(figsize=(5.4, 3.3)) as figure:
         axes = figure.subplots()
         for number, (name, points) in enumerate(lines.items()):
@@ -26,7 +33,13 @@ def curves(lines: Mapping[str, Points], ylabel: str) -> str:
             if many:
                 axes.plot(steps, values, color=f"C{number}", alpha=0.4, linewidth=0.8)
             shown = _running_mean(values, len(points) // 25) if many else values
-            axes.plot(steps, shown, color=f"C{number}", label=name, marker="." if len(points) < 30 else None)
+            axes.plot(
+                steps,
+                shown,
+                color=f"C{number}",
+                label=name,
+                marker="." if len(points) < 30 else None,
+            )
         axes.set(xlabel="step", ylabel=ylabel, yscale="log")
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         axes.grid(alpha=0.3, which="both")

@@ -25,8 +25,9 @@ def image_grid(
     columns: int | None = None,
     marks: Sequence[bool] | None = None,
 ) -> Image.Image:
-    """Pictures [h, w, 3] in rows, each over its caption; `marks` says which are right (green) or wrong (red).
-    Without `columns` the grid is about twice as wide as high, its rows full where the count allows it."""
+    """Pictures [h, w, 3] in rows, each over its caption; `marks` says which are right (green) or
+    wrong (red). Without `columns` the grid is about twice as wide as high, its rows full where the
+    count allows it."""
     height, width = pictures[0].shape[:2]
     enlarge = max(1, -(-_SMALLEST_TILE // width))
     tile = (width * enlarge, height * enlarge)
@@ -47,7 +48,8 @@ def image_grid(
 
 
 def _full_rows(count: int) -> int:
-    """Columns of a grid about twice as wide as high: of those near, the one that leaves the fewest gaps."""
+    """Columns of a grid about twice as wide as high: of those near, the one that leaves the fewest
+    gaps."""
     ideal = math.sqrt(2 * count)
     near = range(max(1, round(ideal * 0.7)), round(ideal * 1.4) + 1)
     return min(near, key=lambda columns: (-count % columns, abs(columns - ideal)))
@@ -56,7 +58,9 @@ def _full_rows(count: int) -> int:
 @functools.cache
 def _font() -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _FONT_SIZE)
+    return ImageFont.truetype(
+        Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _FONT_SIZE
+    )
 
 
 def _wrapped(caption: str, width: int) -> list[str]:

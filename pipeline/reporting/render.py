@@ -26,7 +26,8 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def image_uri(pixels: NDArray[np.uint8]) -> str:
-    """A picture [h, w, 3] inside the page: small ones without loss, photographs in a tenth of their size."""
+    """A picture [h, w, 3] inside the page: small ones without loss, photographs in a tenth of their
+    size."""
     buffer = io.BytesIO()
     small = max(pixels.shape[:2]) < _SMALL
     Image.fromarray(pixels).save(buffer, format="PNG" if small else "JPEG", quality=88)

@@ -1,4 +1,5 @@
-"""How sure a score is: 95 % intervals by resampling the prompts. Knows scores only as functions of which rows count.
+"""How sure a score is: 95 % intervals by resampling the prompts. Knows scores only as functions of
+which rows count.
 
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13.
 """
@@ -36,10 +37,12 @@ class Estimate:
 
 
 def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Estimate:
-    """The statistic of n rows, and the percentiles of its replicates on n rows drawn with replacement.
+    """The statistic of n rows, and the percentiles of its replicates on n rows drawn with
+    replacement.
 
-    The replicates are moved so that their mean is the value: repeated rows look to a distance like structure,
-    which shifts all of its replicates, while a mean's stay where they are. The draws are the same every time.
+    The replicates are moved so that their mean is the value: repeated rows look to a distance like
+    structure, which shifts all of its replicates, while a mean's stay where they are. The draws are
+    the same every time.
     """
     value = float(statistic(np.ones((1, n), np.int64))[0])
     if n < 2:
@@ -50,7 +53,9 @@ def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Est
     return Estimate(value, value + float(low), value + float(high), n)
 
 
-def bootstrap_difference(first: Statistic, second: Statistic, n: int, replicates: int = REPLICATES) -> Estimate:
+def bootstrap_difference(
+    first: Statistic, second: Statistic, n: int, replicates: int = REPLICATES
+) -> Estimate:
     """second - first, on the same drawn rows: what both find hard cancels out."""
     return bootstrap(lambda counts: second(counts) - first(counts), n, replicates)
 

@@ -1,4 +1,5 @@
-"""The mean squared error of the clean latent on held-out pairs, over all noise levels and in equal bins of them."""
+"""The mean squared error of the clean latent on held-out pairs, over all noise levels and in equal
+bins of them."""
 
 from __future__ import annotations
 
@@ -16,19 +17,28 @@ _HELD_OUT_PAIRS = 512  # at most, for the held-out loss
 
 
 def held_out_loss(
-    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedDataset, split: Split, device: str
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor],
+    pairs: EncodedDataset,
+    split: Split,
+    device: str,
 ) -> dict[str, float]:
-    """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in equal bins of them
-    ("held_out_loss/0.0-0.2", …)."""
-    return {name: losses.mean().item() for name, losses in held_out_losses(denoiser, pairs, split, device).items()}
+    """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in
+    equal bins of them ("held_out_loss/0.0-0.2", …)."""
+    return {
+        name: losses.mean().item()
+        for name, losses in held_out_losses(denoiser, pairs, split, device).items()
+    }
 
 
 @torch.no_grad()
 def held_out_losses(
-    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], pairs: EncodedDataset, split: Split, device: str
+    denoiser: Callable[[Tensor, Tensor, Tensor], Tensor],
+    pairs: EncodedDataset,
+    split: Split,
+    device: str,
 ) -> dict[str, Tensor]:
-    """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every time: float64 [n],
-    by the names of `held_out_loss`."""
+    """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every
+    time: float64 [n], by the names of `held_out_loss`."""
     numbers = split.held_out[:_HELD_OUT_PAIRS]
     chance = torch.Generator().manual_seed(0)
     losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)
@@ -37,9 +47,14 @@ def held_out_losses(
         for index in range(NOISE_BINS):
             sigma = (index + torch.rand(len(batch.text), generator=chance)) / NOISE_BINS
             noise = torch.randn(batch.latents.shape, generator=chance)
-            clean, noise, sigma, text = (x.to(device) for x in (batch.latents, noise, sigma, batch.text))
+            clean, noise, sigma, text = (
+                x.to(device) for x in (batch.latents, noise, sigma, batch.text)
+            )
             predicted = denoiser(add_noise(clean, noise, sigma), sigma, text)
             of_each = denoising_loss(predicted, clean, sigma, max_weight=1)
             losses[index, start : start + len(of_each)] = of_each.double().cpu()
-    bins = {f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": row for i, row in enumerate(losses)}
+    bins = {
+        f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": row
+        for i, row in enumerate(losses)
+    }
     return {"held_out_loss": losses.mean(dim=0), **bins}

@@ -1,4 +1,5 @@
-"""What CLIP and the grader say of pictures, a row for each, and the scores that follow. Knows no denoiser.
+"""What CLIP and the grader say of pictures, a row for each, and the scores that follow. Knows no
+denoiser.
 
 n pictures   d embedding width
 """
@@ -38,19 +39,26 @@ class ImageScores:
 
     features: Tensor  # CLIP image embeddings, float32 [n, d]
     clip_score: Tensor  # of picture and caption, float64 [n]
-    correct: dict[str, Tensor]  # attribute -> read back from the picture, bool [n]; {} for captions of other data sets
+    correct: dict[
+        str, Tensor
+    ]  # attribute -> read back from the picture, bool [n]; {} for captions of other data sets
 
     @property
     def all_correct(self) -> Tensor | None:
-        """Whether a picture shows all that its caption says, bool [n]; None where that cannot be graded."""
+        """Whether a picture shows all that its caption says, bool [n]; None where that cannot be
+        graded."""
         return torch.stack(list(self.correct.values())).all(0) if self.correct else None
 
 
-def score_images(clip: Clip, pictures: Images, captions: Sequence[str], batch_size: int) -> ImageScores:
+def score_images(
+    clip: Clip, pictures: Images, captions: Sequence[str], batch_size: int
+) -> ImageScores:
     """Look at each picture beside its caption."""
     features = embed_images(clip, pictures, batch_size)
     starts = range(0, len(captions), batch_size)
-    text = torch.cat([clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts])
+    text = torch.cat(
+        [clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts]
+    )
     return ImageScores(features, clip_scores(features, text), grade_attributes(pictures, captions))
 
 
@@ -61,15 +69,19 @@ def embed_images(clip: Clip, pictures: Images, batch_size: int) -> Tensor:
 
 
 def grade_attributes(pictures: Images, captions: Sequence[str]) -> dict[str, Tensor]:
-    """Attribute -> whether it is in the picture as the caption says; {} where the captions are not those of
-    the built-in data set."""
+    """Attribute -> whether it is in the picture as the caption says; {} where the captions are not
+    those of the built-in data set."""
     wanted = [shapes.parse_caption(caption) for caption in captions]
     if not all(wanted) or pictures.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
         return {}
     graded = [
-        grade(picture).agrees(attributes) for picture, attributes in zip(pictures, wanted, strict=True) if attributes
+        grade(picture).agrees(attributes)
+        for picture, attributes in zip(pictures, wanted, strict=True)
+        if attributes
     ]
-    return {name: torch.tensor([verdict[name] for verdict in graded]) for name in shapes.ATTRIBUTE_NAMES}
+    return {
+        name: torch.tensor([verdict[name] for verdict in graded]) for name in shapes.ATTRIBUTE_NAMES
+    }
 
 
 def save_judged(judged: ImageScores, path: Path) -> None:
@@ -77,14 +89,20 @@ def save_judged(judged: ImageScores, path: Path) -> None:
     make_folder(path.parent)
     correct = {f"correct/{name}": verdicts for name, verdicts in judged.correct.items()}
     with replacing(path) as unfinished:
-        save_file({"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished)
+        save_file(
+            {"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished
+        )
 
 
 def load_judged(path: Path) -> ImageScores | None:
     """What `save_judged` wrote, or None where there is no such file or a damaged one."""
     try:
         tensors = load_file(path)
-        correct = {name: tensors[f"correct/{name}"] for name in shapes.ATTRIBUTE_NAMES if f"correct/{name}" in tensors}
+        correct = {
+            name: tensors[f"correct/{name}"]
+            for name in shapes.ATTRIBUTE_NAMES
+            if f"correct/{name}" in tensors
+        }
         return ImageScores(tensors["features"], tensors["clip_score"], correct)
     except (OSError, SafetensorError, KeyError):
         return None
@@ -95,24 +113,36 @@ def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, E
     n = len(samples.features)
     estimates = {name: bootstrap(statistic, n) for name, statistic in _means(samples).items()}
     estimates["clip_score_reference"] = bootstrap(_mean(reference.clip_score), n)
-    estimates |= {f"reference/{k}": bootstrap(s, n) for k, s in _means(reference).items() if "accuracy" in k}
+    estimates |= {
+        f"reference/{k}": bootstrap(s, n) for k, s in _means(reference).items() if "accuracy" in k
+    }
     for name, statistic in _distances(samples, reference).items():
         estimates[name] = bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES))
     return estimates
 
 
-def estimate_differences(first: ImageScores, second: ImageScores, reference: ImageScores) -> dict[str, Estimate]:
-    """second - first of every score that depends on the samples; row i of all three has the same caption."""
+def estimate_differences(
+    first: ImageScores, second: ImageScores, reference: ImageScores
+) -> dict[str, Estimate]:
+    """second - first of every score that depends on the samples; row i of all three has the same
+    caption."""
     n = len(reference.features)
-    of_first, of_second = (_means(judged) | _distances(judged, reference) for judged in (first, second))
-    return {k: bootstrap_difference(of_first[k], of_second[k], n, _REPLICATES.get(k, REPLICATES)) for k in of_first}
+    of_first, of_second = (
+        _means(judged) | _distances(judged, reference) for judged in (first, second)
+    )
+    return {
+        k: bootstrap_difference(of_first[k], of_second[k], n, _REPLICATES.get(k, REPLICATES))
+        for k in of_first
+    }
 
 
 def _means(judged: ImageScores) -> dict[str, Statistic]:
     means = {"clip_score": _mean(judged.clip_score)}
     if (all_correct := judged.all_correct) is not None:
         means["prompt_accuracy"] = _mean(all_correct)
-    return means | {f"accuracy/{name}": _mean(verdicts) for name, verdicts in judged.correct.items()}
+    return means | {
+        f"accuracy/{name}": _mean(verdicts) for name, verdicts in judged.correct.items()
+    }
 
 
 def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:

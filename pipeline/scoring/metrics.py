@@ -1,7 +1,7 @@
 """Scores of samples on CLIP features. Knows embeddings, not where they come from.
 
-A distance of two sets takes, besides their embeddings, how often each row counts: once by default, other
-numbers where a bootstrap draws rows with replacement (pipeline/scoring/bootstrap.py).
+A distance of two sets takes, besides their embeddings, how often each row counts: once by default,
+other numbers where a bootstrap draws rows with replacement (pipeline/scoring/bootstrap.py).
 
 n, m samples   d embedding width   r resamplings; all arithmetic in float64
 """
@@ -22,15 +22,16 @@ Statistic = Callable[[Counts], Values]
 
 
 def clip_scores(images: Tensor, text: Tensor) -> Tensor:
-    """100 x cosine of image and caption embeddings, [n, d] and [n, d] -> [n] (Hessel et al., 2021, without
-    its factor 2.5 and its floor at 0)."""
+    """100 x cosine of image and caption embeddings, [n, d] and [n, d] -> [n] (Hessel et al., 2021,
+    without its factor 2.5 and its floor at 0)."""
     return 100 * F.cosine_similarity(images.double(), text.double())
 
 
 def diversity(images: Tensor) -> Tensor:
-    """How far samples of the same prompt are from each other: 100 x mean of 1 - cosine over all pairs of k samples,
-    embeddings [n, k, d] -> [n]. 0 where noise changes nothing. Guidance trades this spread within a prompt for
-    fidelity (Ho and Salimans, 2022); distances of whole sets can hide its loss behind the variety of captions."""
+    """How far samples of the same prompt are from each other: 100 x mean of 1 - cosine over all
+    pairs of k samples, embeddings [n, k, d] -> [n]. 0 where noise changes nothing. Guidance trades
+    this spread within a prompt for fidelity (Ho and Salimans, 2022); distances of whole sets can
+    hide its loss behind the variety of captions."""
     unit = F.normalize(images.double(), dim=2)
     k = unit.shape[1]
     if k < 2:
@@ -46,9 +47,9 @@ def mean_statistic(values: NDArray[np.float64]) -> Statistic:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Frechet distance of two Gaussians fitted to embeddings [n, d] and [m, d] (Heusel et al.,
-    2017, eq. 6). On CLIP features its numbers don't compare with those of Inception FID, and with few
-    samples it is biased upwards: compare runs of the same n only."""
+    """Squared Frechet distance of two Gaussians fitted to embeddings [n, d] and [m, d] (Heusel et
+    al., 2017, eq. 6). On CLIP features its numbers don't compare with those of Inception FID, and
+    with few samples it is biased upwards: compare runs of the same n only."""
     return _frechet(*_fit(a.double(), _once(a)), *_fit(b.double(), _once(b)))
 
 
@@ -79,14 +80,16 @@ def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> 
     difference = (mean_a - mean_b).square().sum()
     traces = root_a.square().sum() + root_b.square().sum()
 
-    # tr sqrt(A B) with A = R'R, B = S'S: the singular values of R S' are the roots of A B's eigenvalues
+    # tr sqrt(A B) with A = R'R, B = S'S: the singular values of R S' are the roots of A B's
+    # eigenvalues
     trace_root = torch.linalg.svdvals(root_a @ root_b.T).sum()
     return max(0.0, float(difference + traces - 2 * trace_root))
 
 
 def cmmd(a: Tensor, b: Tensor) -> float:
     """CMMD (Jayasumana et al., 2024): 1000 x squared maximum mean discrepancy of normalized CLIP
-    embeddings [n, d] and [m, d], Gaussian kernel of bandwidth 10. Needs no Gaussian fit, and few samples."""
+    embeddings [n, d] and [m, d], Gaussian kernel of bandwidth 10. Needs no Gaussian fit, and few
+    samples."""
     aa, bb, ab = _gaussian_kernels(a, b)
     return float(1000 * (aa.mean() + bb.mean() - 2 * ab.mean()))
 
@@ -106,12 +109,13 @@ def _gaussian_kernels(a: Tensor, b: Tensor) -> Iterator[NDArray[np.float64]]:
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """KID's measure (Binkowski et al., 2018) on normalized CLIP embeddings of paired rows [n, d] and [n, d]: 1000 x
-    squared maximum mean discrepancy, kernel (cosine + 1)^3, as KID's x.y / d is for features of unit variance.
+    """KID's measure (Binkowski et al., 2018) on normalized CLIP embeddings of paired rows [n, d]
+    and [n, d]: 1000 x squared maximum mean discrepancy, kernel (cosine + 1)^3, as KID's x.y / d is
+    for features of unit variance.
 
-    Unbiased, whatever n: equal distributions give 0 on average, so small negative values occur. That holds only
-    where rows of the same caption are not compared (Gretton et al., 2012, eq. 4): they are alike in any model. Its
-    numbers don't compare with those of Inception KID."""
+    Unbiased, whatever n: equal distributions give 0 on average, so small negative values occur.
+    That holds only where rows of the same caption are not compared (Gretton et al., 2012, eq. 4):
+    they are alike in any model. Its numbers don't compare with those of Inception KID."""
     return float(kernel_distance_statistic(a, b)(np.ones((1, len(a)), np.int64))[0])
 
 

@@ -1,7 +1,8 @@
 """Requests for pictures, drawn together: a bounded queue, and one thread that owns the device.
 
-Requests that can share a batch do, oldest first, up to a number of pictures. Who stops
-waiting drops out: of the queue at once, of a batch before its next step. Knows the model as a callable, and no web.
+Requests that can share a batch do, oldest first, up to a number of pictures. Who stops waiting
+drops out: of the queue at once, of a batch before its next step. Knows the model as a callable, and
+no web.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Failed:
 
 
 QueueEvent = Step | Finished | Failed
-# Called before each step with the number of steps done: for each request, whether somebody still waits for it.
+# Called before each step with the number of steps done: for each request, whether somebody still
+# waits for it.
 BeforeStep = Callable[[int], Sequence[bool]]
 # The requests of one batch -> the pictures of each, uint8 [count, h, w, 3].
 DrawFn = Callable[[Sequence[DrawingRequest], BeforeStep], Sequence[NDArray[np.uint8]]]
@@ -69,8 +71,8 @@ class _Abandoned(Exception):
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A request in the queue or in a batch. `listen` is called on the device's thread: it must neither block nor
-    raise. The last thing it hears is Finished or Failed."""
+    """A request in the queue or in a batch. `listen` is called on the device's thread: it must
+    neither block nor raise. The last thing it hears is Finished or Failed."""
 
     request: DrawingRequest
     listen: Callable[[QueueEvent], None]
@@ -89,8 +91,8 @@ class BatchQueue:
         most_waiting: int,
         after_batch: Callable[[int, float], None],
     ) -> None:
-        """Batches of at most `most_at_once` pictures, at most `most_waiting` pictures in the queue. `after_batch`
-        is told the pictures and the seconds of each batch, on the device's thread."""
+        """Batches of at most `most_at_once` pictures, at most `most_waiting` pictures in the queue.
+        `after_batch` is told the pictures and the seconds of each batch, on the device's thread."""
         self._draw, self._after_batch = draw, after_batch
         self._most_at_once, self._most_waiting = most_at_once, most_waiting
         self._changed = threading.Condition()  # guards all below
@@ -109,7 +111,8 @@ class BatchQueue:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a request would likely be drawn: the last batches did not all fail. One that succeeds mends it."""
+        """Whether a request would likely be drawn: the last batches did not all fail. One that
+        succeeds mends it."""
         return self.is_ready and self._failed_in_a_row < _UNHEALTHY_AFTER
 
     @property
@@ -121,27 +124,33 @@ class BatchQueue:
     def submit(self, request: DrawingRequest, listen: Callable[[QueueEvent], None]) -> Ticket:
         """Put a request into the queue. Raises QueueFull or ShuttingDown."""
         if request.count > self._most_at_once:
-            raise ValueError(f"{request.count} pictures are more than a batch, {self._most_at_once}")
+            raise ValueError(
+                f"{request.count} pictures are more than a batch, {self._most_at_once}"
+            )
         with self._changed:
             if not self.is_ready:
                 raise ShuttingDown("the service is shutting down")
             waiting, ahead = _pictures(self._queue), _pictures(self._queue + self._drawing)
             if waiting + request.count > self._most_waiting:
-                raise QueueFull(min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_a_picture))))
+                raise QueueFull(
+                    min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_a_picture)))
+                )
             ticket = Ticket(request, listen, ahead)
             self._queue.append(ticket)
             self._changed.notify()
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Wait no longer: the request is taken out of the queue, or out of its batch before the next step."""
+        """Wait no longer: the request is taken out of the queue, or out of its batch before the
+        next step."""
         with self._changed:
             ticket.wanted = False
             if ticket in self._queue:
                 self._queue.remove(ticket)
 
     def close(self) -> None:
-        """Take no more requests, and tell those not begun; the batch that is being drawn is finished."""
+        """Take no more requests, and tell those not begun; the batch that is being drawn is
+        finished."""
         with self._changed:
             self._open = False
             refused, self._queue = self._queue, []
@@ -149,7 +158,8 @@ class BatchQueue:
         _refuse(refused)
 
     def abort(self) -> None:
-        """After `close`: tell those whose batch is still being drawn; its next step is not taken."""
+        """After `close`: tell those whose batch is still being drawn; its next step is not
+        taken."""
         with self._changed:
             refused = [ticket for ticket in self._drawing if ticket.wanted]
             for ticket in refused:
@@ -213,7 +223,10 @@ class BatchQueue:
             return wanted
 
         try:
-            return [Finished(pictures) for pictures in self._draw([ticket.request for ticket in batch], before_step)]
+            return [
+                Finished(pictures)
+                for pictures in self._draw([ticket.request for ticket in batch], before_step)
+            ]
         except Exception as error:  # of whatever kind: the next batch is drawn all the same
             return [Failed(error)] * len(batch)
 

@@ -18,17 +18,24 @@ from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.outpaint import outpaint
 from pipeline.serving.batch_queue import BeforeStep, DrawFn
-from pipeline.serving.requests import DrawingRequest, ImageRequest, InterpolationRequest, OutpaintingRequest
+from pipeline.serving.requests import (
+    DrawingRequest,
+    ImageRequest,
+    InterpolationRequest,
+    OutpaintingRequest,
+)
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn, noise_levels, sample
 
 
 def draw_with(generator: ImageGenerator) -> DrawFn:
-    """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone: what shares
-    its batch, and who leaves it, changes no more than rounding."""
+    """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone:
+    what shares its batch, and who leaves it, changes no more than rounding."""
     generate_images = _images_with(generator)
 
-    def draw(requests: Sequence[DrawingRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
+    def draw(
+        requests: Sequence[DrawingRequest], before_step: BeforeStep
+    ) -> Sequence[NDArray[np.uint8]]:
         match requests:
             case [InterpolationRequest() as one]:
                 return [_interpolated(generator, one, before_step)]
@@ -36,13 +43,16 @@ def draw_with(generator: ImageGenerator) -> DrawFn:
                 return [_outpainted(generator, one, before_step)]
             case _:
                 return generate_images(
-                    [request for request in requests if isinstance(request, ImageRequest)], before_step
+                    [request for request in requests if isinstance(request, ImageRequest)],
+                    before_step,
                 )
 
     return draw
 
 
-def _interpolated(generator: ImageGenerator, asked: InterpolationRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+def _interpolated(
+    generator: ImageGenerator, asked: InterpolationRequest, before_step: BeforeStep
+) -> NDArray[np.uint8]:
     """The frames, uint8 [count, h, w, 3]."""
     calls = itertools.count()
 
@@ -66,11 +76,15 @@ def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[Non
         hook.remove()
 
 
-def _outpainted(generator: ImageGenerator, asked: OutpaintingRequest, before_step: BeforeStep) -> NDArray[np.uint8]:
+def _outpainted(
+    generator: ImageGenerator, asked: OutpaintingRequest, before_step: BeforeStep
+) -> NDArray[np.uint8]:
     """The one picture, uint8 [1, h, w, 3]. Who leaves is noticed between windows."""
     canvas = asked.picture
     before_step(0)
-    grown = outpaint(generator, asked.prompt, canvas, asked.border, asked.overlap, asked.seed, asked.sampling)
+    grown = outpaint(
+        generator, asked.prompt, canvas, asked.border, asked.overlap, asked.seed, asked.sampling
+    )
     for done, larger in enumerate(grown, 1):
         canvas = larger
         before_step(done)
@@ -83,14 +97,20 @@ def _images_with(
     def draw(requests: Sequence[ImageRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
         sampling = requests[0].sampling
         counts = torch.tensor([request.count for request in requests])
-        owners = torch.arange(len(requests)).repeat_interleave(counts)  # [b], the request of each picture
+        owners = torch.arange(len(requests)).repeat_interleave(
+            counts
+        )  # [b], the request of each picture
         seeds = [request.seed + i for request in requests for i in range(request.count)]
         noise = generator.noise(seeds)  # [b, c, z, z]
-        text = generator.text_encoder([request.prompt for request in requests])[owners.to(generator.device)]  # [b, t]
+        text = generator.text_encoder([request.prompt for request in requests])[
+            owners.to(generator.device)
+        ]  # [b, t]
 
         def wanted_at(level: float) -> Tensor:
             """Which pictures are still waited for [b], when so much noise is left."""
-            done = int((1 - level) * sampling.steps + 1e-3)  # level i is 1 - i/steps, the first a little less
+            done = int(
+                (1 - level) * sampling.steps + 1e-3
+            )  # level i is 1 - i/steps, the first a little less
             return torch.tensor(before_step(done))[owners].to(generator.device)
 
         denoise = _of_those_wanted(generator.guided(sampling), wanted_at)
@@ -102,8 +122,9 @@ def _images_with(
 
 
 def _of_those_wanted(denoise: DenoiseFn, wanted_at: Callable[[float], Tensor]) -> DenoiseFn:
-    """The model on those pictures only that are still waited for; zeros stand for the others. Looking at the noise
-    level waits for a GPU: else all steps would be in its queue before anybody could leave."""
+    """The model on those pictures only that are still waited for; zeros stand for the others.
+    Looking at the noise level waits for a GPU: else all steps would be in its queue before anybody
+    could leave."""
 
     def denoise_wanted(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         wanted = wanted_at(float(sigma[0]))

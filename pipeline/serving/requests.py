@@ -70,6 +70,7 @@ DrawingRequest = ImageRequest | InterpolationRequest | OutpaintingRequest
 
 
 def share_a_batch(first: DrawingRequest, second: DrawingRequest) -> bool:
-    """Whether both can be drawn at once: pictures of prompts, sampled alike. All else is drawn alone."""
+    """Whether both can be drawn at once: pictures of prompts, sampled alike. All else is drawn
+    alone."""
     of_prompts = isinstance(first, ImageRequest) and isinstance(second, ImageRequest)
     return first is second or (of_prompts and first.sampling == second.sampling)

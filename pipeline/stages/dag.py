@@ -43,6 +43,12 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("download", 1, (), _SPEED_ONLY_IN_DOWNLOAD, "images"),
         StageSpec("encode", 1, ("download",), _SPEED_ONLY_IN_ENCODING, "encodings"),
         StageSpec("train", 1, ("encode",), _SPEED_ONLY_IN_TRAINING, "model"),
-        StageSpec("evaluate", 3, ("encode", "train"), frozenset({"device", "batch_size", "price_per_hour"}), "report"),
+        StageSpec(
+            "evaluate",
+            3,
+            ("encode", "train"),
+            frozenset({"device", "batch_size", "price_per_hour"}),
+            "report",
+        ),
     )
 }

@@ -1,4 +1,5 @@
-"""Fingerprints, and where each stage of a run stands: fresh, stale, missing, interrupted or damaged."""
+"""Fingerprints, and where each stage of a run stands: fresh, stale, missing, interrupted or
+damaged."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
                 section["caption_columns"] = list(config.download.caption_columns)
         case "train":
             section["model"] = output_settings("model", config.model)
-            section["init_from"] = config.train.init_from and _denoiser_digest(config.train.init_from)
+            section["init_from"] = config.train.init_from and _denoiser_digest(
+                config.train.init_from
+            )
     return section
 
 
@@ -55,7 +58,9 @@ def _denoiser_digest(path: Path) -> str:
     try:
         return file_digest(model_file(path))
     except OSError as error:
-        raise ConfigError(f"train.init_from: cannot read {model_file(path)}: {error.strerror}") from error
+        raise ConfigError(
+            f"train.init_from: cannot read {model_file(path)}: {error.strerror}"
+        ) from error
 
 
 def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manifest]) -> str:
@@ -84,7 +89,9 @@ def _status(
     spec: StageSpec, config: RunConfig, workspace: Workspace, parents: Mapping[str, Manifest | None]
 ) -> StageStatus:
     others = workspace.outputs(spec.name)
-    otherwise: State = "stale" if others.is_dir() and any(others.glob("*/manifest.json")) else "missing"
+    otherwise: State = (
+        "stale" if others.is_dir() and any(others.glob("*/manifest.json")) else "missing"
+    )
     ready = {name: manifest for name, manifest in parents.items() if manifest}
     if len(ready) < len(parents):
         return StageStatus(spec.name, otherwise)

@@ -15,7 +15,11 @@ def damage_of(path: Path, record: FileRecord) -> str | None:
         found = path.stat().st_size
         if found != record.bytes:
             return f"has {found} bytes, not {record.bytes}"
-        return None if file_digest(path) == record.sha256 else "has other content than when it was finished"
+        return (
+            None
+            if file_digest(path) == record.sha256
+            else "has other content than when it was finished"
+        )
     except FileNotFoundError:
         return "is missing"
     except PermissionError:
@@ -25,8 +29,8 @@ def damage_of(path: Path, record: FileRecord) -> str | None:
 
 
 def refuse_damaged(path: Path, record: FileRecord) -> None:
-    """Raise ManifestError where a file is not what it was when it was finished, to the last bit: what is made of it
-    would be wrong, and would count as whole."""
+    """Raise ManifestError where a file is not what it was when it was finished, to the last bit:
+    what is made of it would be wrong, and would count as whole."""
     if problem := damage_of(path, record):
         raise ManifestError(f"{path} {problem}; mend it with `tld catalog verify … --repair`")
 

@@ -20,23 +20,30 @@ _ALWAYS: dict[str, frozenset[str]] = {
     name: frozenset(settings.split())
     for name, settings in {
         "download": "allowed_networks caption_column drop_duplicates image_format image_size jpeg_quality limit "
-        "max_aspect_ratio max_body_mb max_caption_chars max_pixels_m min_caption_chars min_image_size "
-        "more_caption_columns near_duplicate_bits respect_opt_out retries shard_size split_column timeout_s "
+        "max_aspect_ratio max_body_mb max_caption_chars max_pixels_m min_caption_chars "
+        "min_image_size "
+        "more_caption_columns near_duplicate_bits respect_opt_out retries shard_size split_column "
+        "timeout_s "
         "url_column url_deadline_s",
         "encode": "clip latent_clip latent_dtype min_clip_score posterior text vae",
         "model": "cross_attention_heads inpainting latent_channels latent_size layers mlp_multiplier "
         "noise_embed_dim norm patch_size positions predicts qk_norm text text_dim width",
         "train": "batch_size beta2 caption_weights clip_norm condition_dropout contrastive ema_decay ema_warmup "
-        "held_out_fraction init_from loss_weight lr lr_schedule max_loss_weight noise_alpha noise_beta "
-        "noise_levels noise_location noise_scale noise_shift optimizer precision seed steps warmup_steps "
+        "held_out_fraction init_from loss_weight lr lr_schedule max_loss_weight noise_alpha "
+        "noise_beta "
+        "noise_levels noise_location noise_scale noise_shift optimizer precision seed steps "
+        "warmup_steps "
         "weight_decay",
         "evaluate": "ema grid guidance guidance_interval prompts require seed solver steps",
     }.items()
 }
 
 
-def output_settings(name: Section, section: BaseModel, but: Set[str] = frozenset()) -> dict[str, Any]:
-    """The settings of a section on which an output depends, all `but` some, as JSON can say them."""
+def output_settings(
+    name: Section, section: BaseModel, but: Set[str] = frozenset()
+) -> dict[str, Any]:
+    """The settings of a section on which an output depends, all `but` some, as JSON can say
+    them."""
     fields = type(section).model_fields
     at_default = {
         field

@@ -1,4 +1,5 @@
-"""A run whose workspace lies in object storage: its folder on this machine holds copies, and says what is there.
+"""A run whose workspace lies in object storage: its folder on this machine holds copies, and says
+what is there.
 
 Where root is a folder of this machine, nothing here does anything.
 """
@@ -22,7 +23,10 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 
 _TIMEOUT_S = 2.0  # with another command that looks; a stage at work knows its own folder best
-_WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}  # unfinished ones need all that was there
+_WHOLE = {
+    OUTPUT_FOLDERS["train"],
+    OUTPUT_FOLDERS["evaluate"],
+}  # unfinished ones need all that was there
 _FILES_AT_A_TIME = 32
 
 
@@ -40,13 +44,15 @@ def store_of(config: RunConfig) -> ObjectStore | None:
 
 
 def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> None:
-    """Make this machine's folder tell what the storage holds of some stages, or of all; with `accounts`, of each
-    shard. Raises ObjectStorageError."""
+    """Make this machine's folder tell what the storage holds of some stages, or of all; with
+    `accounts`, of each shard. Raises ObjectStorageError."""
     if not (store := store_of(config)):
         return
     for stage in stages or OUTPUT_FOLDERS:
         outputs = Workspace(config.folder).outputs(stage)
-        objects: dict[Path, dict[Path, RemoteRecord]] = {folder: {} for folder in outputs.glob("*") if folder.is_dir()}
+        objects: dict[Path, dict[Path, RemoteRecord]] = {
+            folder: {} for folder in outputs.glob("*") if folder.is_dir()
+        }
         for path, mark in store.listed(outputs).items():
             objects.setdefault(outputs / path.relative_to(outputs).parts[0], {})[path] = mark
         for folder, found in objects.items():
@@ -72,14 +78,16 @@ def alone_in_storage(config: RunConfig, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_output(config: RunConfig, folder: Path, reporter: Reporter) -> Iterator[None]:
-    """While an output is written in its folder, keep what is finished of it in the storage, and others away from it.
-    Raises LeaseTaken, or ObjectStorageError."""
+    """While an output is written in its folder, keep what is finished of it in the storage, and
+    others away from it. Raises LeaseTaken, or ObjectStorageError."""
     store = store_of(config)
     if not store:
         yield
         return
     with hold_lease(store.url_of(folder), folder) as lease:
-        store.refresh(folder, store.listed(folder), accounts=True, everything=folder.parent.name in _WHOLE)
+        store.refresh(
+            folder, store.listed(folder), accounts=True, everything=folder.parent.name in _WHOLE
+        )
         with uploading(store, lease, round(config.cache.max_gb * 1e9), reporter.warning):
             yield
 
@@ -89,18 +97,22 @@ class NoRoomForCopies(ConfigError):
 
 
 def fetch_output(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manifest:
-    """An output with all its files here, since they are read again and again. Raises NoRoomForCopies, or
-    ObjectStorageError."""
+    """An output with all its files here, since they are read again and again. Raises
+    NoRoomForCopies, or ObjectStorageError."""
     if not is_url(config.root):
         return manifest
     needed = sum(record.bytes for shard in manifest.shards for record in shard.files.values()) / 1e9
     if needed > config.cache.max_gb:
         raise NoRoomForCopies(
-            f"the {manifest.stage} output takes {needed:.1f} GB, and all of it is read in every epoch: "
-            f"cache.max_gb={config.cache.max_gb:g} is too little; raise it, with cache.folder on a disk with room"
+            f"the {manifest.stage} output takes {needed:.1f} GB, and all of it is read in every "
+            "epoch: "
+            f"cache.max_gb={config.cache.max_gb:g} is too little; raise it, with cache.folder on a "
+            "disk with room"
         )
     paths = [manifest.folder / name for shard in manifest.shards for name in shard.files]
-    away = [(path, mark) for path in paths if not path.exists() and (mark := read_remote_record(path))]
+    away = [
+        (path, mark) for path in paths if not path.exists() and (mark := read_remote_record(path))
+    ]
     for start in range(0, len(away), _FILES_AT_A_TIME):
         reporter.progress(start, len(away), f"files fetched from {config.root}")
         fetch(away[start : start + _FILES_AT_A_TIME])

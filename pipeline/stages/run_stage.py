@@ -16,7 +16,13 @@ from data_catalog.storage.cached_files import ObjectStorageError, discard
 from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import make_folder, unfinished_files
 from data_catalog.storage.lease import LeaseTaken
-from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest, write_manifest
+from data_catalog.storage.manifest import (
+    Manifest,
+    ManifestError,
+    content_digest,
+    read_manifest,
+    write_manifest,
+)
 from data_catalog.storage.receipts import MANIFEST_NAME, invalidate
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
@@ -38,8 +44,8 @@ def run_stage(
     work: Callable[[Path], Output],
     reopen: bool = False,
 ) -> Manifest:
-    """Do a stage's work in its folder, or resume it there, and write the manifest. Returns at once where
-    the output is fresh, unless it is to be made again (`force`) or added to (`reopen`)."""
+    """Do a stage's work in its folder, or resume it there, and write the manifest. Returns at once
+    where the output is fresh, unless it is to be made again (`force`) or added to (`reopen`)."""
     spec = STAGES[stage]
     identity = fingerprint(spec, config, parents)
     folder = Workspace(config.folder).output(stage, identity)
@@ -56,8 +62,8 @@ def run_stage(
 
 
 def _ready(folder: Path) -> Manifest | None:
-    """The manifest of a whole output. Of a damaged one, shards whose files are as their receipts say are not made
-    again."""
+    """The manifest of a whole output. Of a damaged one, shards whose files are as their receipts
+    say are not made again."""
     try:
         return read_manifest(folder)
     except ManifestError:
@@ -116,8 +122,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _still_there(folder: Path, stage: str) -> Iterator[None]:
-    """Raise StageFailed where the folder was removed meanwhile, whatever that led to: parts of the work
-    may have made it anew, without what was in it."""
+    """Raise StageFailed where the folder was removed meanwhile, whatever that led to: parts of the
+    work may have made it anew, without what was in it."""
     before = folder.stat()
     try:
         yield
@@ -149,4 +155,6 @@ def _kept(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None]:
     except LeaseTaken as error:
         raise StageFailed(str(error)) from None
     except ObjectStorageError as error:
-        raise StageFailed(f"{error}\nWhat was made is kept in {folder}: the same command goes on from it") from error
+        raise StageFailed(
+            f"{error}\nWhat was made is kept in {folder}: the same command goes on from it"
+        ) from error

@@ -1,5 +1,5 @@
-"""Whether a checkpoint fits the training that reads it: compared before anything is loaded, so that a
-training never goes on from half a state.
+"""Whether a checkpoint fits the training that reads it: compared before anything is loaded, so that
+a training never goes on from half a state.
 
 A checkpoint of another version of the project, or of a training with other averages or another
 optimizer, is whole and still does not fit.
@@ -38,7 +38,9 @@ def _misfits(state: TrainState, content: Any) -> Iterator[str]:
         if stored is None:
             yield f"it has no average of decay {average.decay}"
             return
-        yield from _weights(f"the average of decay {average.decay}", average.denoiser.state_dict(), stored)
+        yield from _weights(
+            f"the average of decay {average.decay}", average.denoiser.state_dict(), stored
+        )
     yield from _optimizer(state, content.get("optimizer"))
 
 

@@ -1,7 +1,7 @@
 """A training's state on disk: written by rename, checked when read, the newest few kept.
 
-A checkpoint is that of the plain denoiser, whatever wraps it and on however many ranks it is spread. Knows nothing
-of what a step does.
+A checkpoint is that of the plain denoiser, whatever wraps it and on however many ranks it is
+spread. Knows nothing of what a step does.
 """
 
 from __future__ import annotations
@@ -47,26 +47,31 @@ class _Damaged(_Unusable):
 
 
 class _OfAnotherLayout(_Unusable):
-    """A whole checkpoint that does not fit this training: of another version, or of changed settings."""
+    """A whole checkpoint that does not fit this training: of another version, or of changed
+    settings."""
 
     suffix = ".unfit"
     is_what = "does not fit this training"
 
 
 def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> None:
-    """Write the state by rename, then drop all but the newest checkpoints. Every rank must call it; one writes.
-    Raises CheckpointNotWritten."""
+    """Write the state by rename, then drop all but the newest checkpoints. Every rank must call it;
+    one writes. Raises CheckpointNotWritten."""
     content = {
         "layout": LAYOUT,
         "step": state.step,
         "denoiser": whole_weights(state.denoiser),
-        "averages": {str(average.decay): whole_weights(average.denoiser) for average in state.averages},
+        "averages": {
+            str(average.decay): whole_weights(average.denoiser) for average in state.averages
+        },
         "optimizer": _whole_moments(state.optimizer.state_dict()),
     }
     if not ranks.leads:
         return
     try:
-        folder.mkdir(exist_ok=True)  # not its parents: an output that was removed must not begin anew here
+        folder.mkdir(
+            exist_ok=True
+        )  # not its parents: an output that was removed must not begin anew here
         flush_folder(folder.parent)
         with replacing(_path(folder, state.step)) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
@@ -74,7 +79,11 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
         if cause := _disk_error(error):
             raise CheckpointNotWritten(_explain(cause, content, folder)) from error
         raise
-    for old in [*checkpoints(folder)[:-_KEPT], *folder.glob("*.damaged"), *unfinished_files(folder)]:
+    for old in [
+        *checkpoints(folder)[:-_KEPT],
+        *folder.glob("*.damaged"),
+        *unfinished_files(folder),
+    ]:
         if old.is_file():
             old.unlink()
 
@@ -94,14 +103,20 @@ def step_of(checkpoint: Path) -> int:
 
 
 def resume(
-    state: TrainState, folder: Path, device: str, ranks: Ranks = ALONE, warn: Callable[[str], None] = lambda _: None
+    state: TrainState,
+    folder: Path,
+    device: str,
+    ranks: Ranks = ALONE,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Put the state where the newest usable checkpoint left it; without one it stays at step 0.
 
-    Those that cannot be used are set aside, with a warning that says why and what was lost: damaged ones until the
-    next checkpoint, whole ones that do not fit for good. The same device and rank count are not needed.
+    Those that cannot be used are set aside, with a warning that says why and what was lost: damaged
+    ones until the next checkpoint, whole ones that do not fit for good. The same device and rank
+    count are not needed.
 
-    The leading rank chooses: on a disk that several machines share, their lists of its files may differ for a while.
+    The leading rank chooses: on a disk that several machines share, their lists of its files may
+    differ for a while.
 
     Raises:
         CheckpointNotRead: this user may not read one of them.
@@ -122,7 +137,10 @@ def resume(
         aside = path.with_suffix(problem.suffix)
         os.replace(path, aside)
         where = f", kept as {aside.name}" if isinstance(problem, _OfAnotherLayout) else ""
-        warn(f"{path.name} {problem.is_what} ({problem}){where}: {onward}; {lost} steps are done again")
+        warn(
+            f"{path.name} {problem.is_what} ({problem}){where}: {onward}; {lost} steps are done "
+            "again"
+        )
 
 
 def _load(state: TrainState, content: dict[str, Any]) -> None:
@@ -137,13 +155,17 @@ def _load(state: TrainState, content: dict[str, Any]) -> None:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a model, gathered on the CPU where it is spread over ranks; then every rank must ask."""
+    """The state dict of a model, gathered on the CPU where it is spread over ranks; then every rank
+    must ask."""
     return {name: _gathered(weight) for name, weight in model.state_dict().items()}
 
 
 def _whole_moments(optimizer: dict[str, Any]) -> dict[str, Any]:
     state = {
-        number: {name: _gathered(value) if isinstance(value, Tensor) else value for name, value in values.items()}
+        number: {
+            name: _gathered(value) if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
         for number, values in optimizer["state"].items()
     }
     return {**optimizer, "state": state}
@@ -166,8 +188,12 @@ def _read(path: Path, device: str) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except PermissionError as error:
         raise CheckpointNotRead(f"{path} may not be read by this user: {error.strerror}") from error
-    except Exception as error:  # flipped bits surface as nearly anything: BadZipFile, KeyError, UnpicklingError, …
-        raise error if isinstance(error, _Damaged) else _Damaged(str(error).partition("\n")[0]) from error
+    except (
+        Exception
+    ) as error:  # flipped bits surface as nearly anything: BadZipFile, KeyError, UnpicklingError, …
+        raise (
+            error if isinstance(error, _Damaged) else _Damaged(str(error).partition("\n")[0])
+        ) from error
     return content
 
 
@@ -183,7 +209,8 @@ def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
     kept = checkpoints(folder)
     onward = f" {kept[-1].name} is whole: the same command goes on from it." if kept else ""
     return (
-        f"the checkpoint of step {content['step']} was not written: {cause.strerror}. It needs {_megabytes(needed)} in "
+        f"the checkpoint of step {content['step']} was not written: {cause.strerror}. It needs "
+        f"{_megabytes(needed)} in "
         f"{folder}, where {_megabytes(shutil.disk_usage(folder).free)} are free.\n"
         f"Make room there for {_KEPT + 1} checkpoints.{onward}"
     )
@@ -192,7 +219,11 @@ def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
 def _tensors(tree: object) -> list[Tensor]:
     if isinstance(tree, Tensor):
         return [tree]
-    return [tensor for branch in tree.values() for tensor in _tensors(branch)] if isinstance(tree, dict) else []
+    return (
+        [tensor for branch in tree.values() for tensor in _tensors(branch)]
+        if isinstance(tree, dict)
+        else []
+    )
 
 
 def _megabytes(count: int) -> str:

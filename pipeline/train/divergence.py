@@ -1,5 +1,5 @@
-"""Whether a training still makes sense: its losses, gradients and weights, read together now and then, so that no
-step waits for the device.
+"""Whether a training still makes sense: its losses, gradients and weights, read together now and
+then, so that no step waits for the device.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pipeline.compute.ranks import ALONE, Ranks, local_shard
 from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.train.loop import TrainState, TrainStep
 
-# A loss explodes that is 100 times the median of the last 200, ten steps in a row. One such step alone passes: clipping
-# bounds what an odd batch can do, and a training must not end for one.
+# A loss explodes that is 100 times the median of the last 200, ten steps in a row. One such step
+# alone passes: clipping bounds what an odd batch can do, and a training must not end for one.
 _REMEMBERED = 200
 _LEAST_REMEMBERED = 20
 _TIMES_THE_MEDIAN = 100
@@ -51,12 +51,14 @@ class DivergenceMonitor:
         self._unread.append(step)
 
     def read(self) -> tuple[float, float]:
-        """Judge the steps since the last reading; loss and gradient norm of the newest. Raises Diverged. Every rank
-        must read."""
+        """Judge the steps since the last reading; loss and gradient norm of the newest. Raises
+        Diverged. Every rank must read."""
         steps, self._unread = self._unread, []
         if not steps:
             return self._newest
-        figures = torch.stack([torch.stack((step.loss, step.gradient_norm)) for step in steps])  # [steps, 2]
+        figures = torch.stack(
+            [torch.stack((step.loss, step.gradient_norm)) for step in steps]
+        )  # [steps, 2]
         read = [(loss, norm) for loss, norm in self.ranks.mean(figures).tolist()]
         for step, (loss, norm) in zip(steps, read, strict=True):
             self._judge(step.step, loss, norm)
@@ -76,12 +78,15 @@ class DivergenceMonitor:
         self._wild.append(step)
         if len(self._wild) == _IN_A_ROW:
             raise Diverged(
-                self._wild[0], f"the loss explodes: for {_IN_A_ROW} steps over {_TIMES_THE_MEDIAN} times {usual:.4g}"
+                self._wild[0],
+                f"the loss explodes: for {_IN_A_ROW} steps over {_TIMES_THE_MEDIAN} times "
+                f"{usual:.4g}",
             )
 
 
 def check_weights(state: TrainState, ranks: Ranks = ALONE) -> None:
-    """Raise Diverged where a weight, an average or a moment is not finite: such a state is never saved."""
+    """Raise Diverged where a weight, an average or a moment is not finite: such a state is never
+    saved."""
     finite = torch.stack([local_shard(tensor).isfinite().all() for tensor in _numbers(state)]).all()
     if ranks.any(not finite.item()):
         raise Diverged(state.step, "the weights are no longer finite")

@@ -32,6 +32,6 @@ def start_ema(denoiser: Denoiser, decay: float) -> Ema:
 
 
 def ema_decay_at(decay: float, step: int) -> float:
-    """The decay after `step` steps where it is reached slowly: the average then covers a tenth of the training or
-    more, and soon forgets the initial weights."""
+    """The decay after `step` steps where it is reached slowly: the average then covers a tenth of
+    the training or more, and soon forgets the initial weights."""
     return min(decay, (1 + step) / (10 + step))

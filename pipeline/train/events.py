@@ -1,4 +1,5 @@
-"""What training tells while it works: a JSON object a line, and the names of its files. Imports no torch."""
+"""What training tells while it works: a JSON object a line, and the names of its files. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -15,9 +16,16 @@ _EARLIER_EVENTS_FILE = "events.before.jsonl"
 
 
 def set_events_aside(out: Path) -> None:
-    """Keep what earlier processes told, the later of two that told the same, and begin a new file."""
-    told = {_about(event): event for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE) for event in read_events(out / name)}
-    write_atomically(out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in told.values()))
+    """Keep what earlier processes told, the later of two that told the same, and begin a new
+    file."""
+    told = {
+        _about(event): event
+        for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE)
+        for event in read_events(out / name)
+    }
+    write_atomically(
+        out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in told.values())
+    )
     (out / EVENTS_FILE).unlink(missing_ok=True)
 
 
@@ -28,7 +36,8 @@ def _about(event: dict[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(slots=True)
 class EventLog:
-    """The events of a training process, and the clock of its progress. Only the leading rank tells."""
+    """The events of a training process, and the clock of its progress. Only the leading rank
+    tells."""
 
     out: Path
     total: int
@@ -44,7 +53,10 @@ class EventLog:
         for event in read_events(self.out / _EARLIER_EVENTS_FILE):
             if event["step"] <= step:
                 self.write(**event)
-                self._logged |= {(event["step"], what) for what in (*event.get("values", ()), event.get("path", ""))}
+                self._logged |= {
+                    (event["step"], what)
+                    for what in (*event.get("values", ()), event.get("path", ""))
+                }
 
     def already_logged(self, step: int, what: str) -> bool:
         """Whether an earlier process told a figure, or made a file, of a step."""

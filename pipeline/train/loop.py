@@ -1,7 +1,7 @@
 """Stage 3, encodings -> model. The loop yields; worker.py logs, saves and stops.
 
-Every random choice of a step follows from (seed, step), so a training that resumes at a step goes on
-exactly as one that was never stopped.
+Every random choice of a step follows from (seed, step), so a training that resumes at a step goes
+on exactly as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class TrainState:
     optimizer: Optimizers
     step: int
     network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
-    no_sync: Callable[[], AbstractContextManager[None]] = nullcontext  # in it gradients of ranks are not yet averaged
+    no_sync: Callable[[], AbstractContextManager[None]] = (
+        nullcontext  # in it gradients of ranks are not yet averaged
+    )
 
     @property
     def ema(self) -> Denoiser:
@@ -57,7 +59,8 @@ class TrainStep:
 
 
 def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> TrainState:
-    """A fresh denoiser, seeded, or one with the weights of another; its averages start as copies."""
+    """A fresh denoiser, seeded, or one with the weights of another; its averages start as
+    copies."""
     torch.manual_seed(config.seed)
     denoiser = Denoiser(model)
     if config.init_from:
@@ -68,13 +71,20 @@ def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> Tr
 
 
 def train_steps(
-    state: TrainState, pairs: EncodedDataset, split: Split, config: TrainConfig, device: str, ranks: Ranks = ALONE
+    state: TrainState,
+    pairs: EncodedDataset,
+    split: Split,
+    config: TrainConfig,
+    device: str,
+    ranks: Ranks = ALONE,
 ) -> Iterator[TrainStep]:
     """Train from the state's step to the last; the state is at rest whenever a step is yielded.
 
     Raises CaptionColumnError.
     """
-    pairs = replace(pairs, draw=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed))
+    pairs = replace(
+        pairs, draw=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
+    )
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:
             return
@@ -82,9 +92,11 @@ def train_steps(
         yield train_step(state, pairs.batch(numbers, device, epochs), config, device, ranks)
 
 
-def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE) -> TrainStep:
-    """One step: the loss of the batch, part after part, then new weights and averages. All chance is drawn for the
-    global batch, of which each rank computes its rows."""
+def train_step(
+    state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE
+) -> TrainStep:
+    """One step: the loss of the batch, part after part, then new weights and averages. All chance
+    is drawn for the global batch, of which each rank computes its rows."""
     model, rows = state.denoiser.config, ranks.rows(len(batch.latents))
     choices = step_randomness(config, model, len(batch.latents), state.step)
     state.optimizer.zero_grad(set_to_none=True)
@@ -93,7 +105,9 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, device: str
     for part in parts:
         pairs = Batch(batch.latents[part], batch.text[part])
         with nullcontext() if part is parts[-1] else state.no_sync():
-            share = per_pair_loss(state.network, model, pairs, choices.rows(part), config, device).sum() / len(rows)
+            share = per_pair_loss(
+                state.network, model, pairs, choices.rows(part), config, device
+            ).sum() / len(rows)
             share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)

@@ -1,4 +1,5 @@
-"""The loss of one step: its random choices, drawn for the whole batch, and the loss of any part of it.
+"""The loss of one step: its random choices, drawn for the whole batch, and the loss of any part of
+it.
 
 Draw first, then slice, then compute: choices follow from (seed, step) on the CPU, so parts computed one after the
 other, or by different processes, add up to the step that one process would do. Knows nothing of weights' updates.
@@ -52,7 +53,9 @@ class StepRandomness:
         )
 
 
-def step_randomness(config: TrainConfig, model: DenoiserConfig, count: int, step: int) -> StepRandomness:
+def step_randomness(
+    config: TrainConfig, model: DenoiserConfig, count: int, step: int
+) -> StepRandomness:
     """The choices of a step of `count` pairs; they follow from the seed and the step."""
     chance = torch.Generator().manual_seed(_seed_of(config.seed, step))
     edge = model.latent_size
@@ -78,12 +81,17 @@ def per_pair_loss(
     config: TrainConfig,
     device: str,
 ) -> Tensor:
-    """Noise the pairs, predict their clean latents with the denoiser or what wraps it, weigh the errors: [b]"""
+    """Noise the pairs, predict their clean latents with the denoiser or what wraps it, weigh the
+    errors: [b]"""
     text = drop_condition(batch.text, choices.dropped.to(batch.text.device))
     clean, text, sigma, noise = (
         x.to(device, non_blocking=True) for x in (batch.latents, text, choices.sigma, choices.noise)
     )
-    known = known_part(clean, choices.mask.to(device, non_blocking=True)) if choices.mask is not None else None
+    known = (
+        known_part(clean, choices.mask.to(device, non_blocking=True))
+        if choices.mask is not None
+        else None
+    )
     noisy = add_noise(clean, noise, sigma)
 
     with autocast(device, config.precision):
@@ -94,12 +102,15 @@ def per_pair_loss(
     if config.contrastive:
         other = clean_by_neighbour(noisy, clean, noise, sigma)
         unlike = caption_differs(text)
-        loss = loss - config.contrastive * unlike * denoising_loss(predicted, other, sigma, bound, config.loss_weight)
+        loss = loss - config.contrastive * unlike * denoising_loss(
+            predicted, other, sigma, bound, config.loss_weight
+        )
     return loss
 
 
 def largest_weight(config: TrainConfig, model: DenoiserConfig) -> float:
-    """The bound of the loss weight; unset, that which makes it the squared error of what the model predicts."""
+    """The bound of the loss weight; unset, that which makes it the squared error of what the model
+    predicts."""
     if config.max_loss_weight is not None:
         return config.max_loss_weight
     return 1.0 if model.predicts == "x0" else math.inf

@@ -46,11 +46,15 @@ class Optimizers:
             first = sum(len(group["params"]) for group in groups)
             own = part.state_dict()
             state |= {first + number: memory for number, memory in own["state"].items()}
-            groups += [{**group, "params": [first + n for n in group["params"]]} for group in own["param_groups"]]
+            groups += [
+                {**group, "params": [first + n for n in group["params"]]}
+                for group in own["param_groups"]
+            ]
         return {"state": state, "param_groups": groups}
 
     def remembers(self, number: int) -> set[str]:
-        """Names of what is remembered of a weight between steps, by the weight's number among all."""
+        """Names of what is remembered of a weight between steps, by the weight's number among
+        all."""
         for part in self.parts:
             count = sum(len(group["params"]) for group in part.param_groups)
             if number < count:
@@ -59,16 +63,21 @@ class Optimizers:
         raise IndexError(number)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Settings of a group that the state does not have, as that of an older torch, stay as they are."""
+        """Settings of a group that the state does not have, as that of an older torch, stay as they
+        are."""
         first, groups = 0, list(state["param_groups"])
         for part in self.parts:
             own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
-            own = [{**present, **group} for present, group in zip(part.param_groups, own, strict=True)]
+            own = [
+                {**present, **group} for present, group in zip(part.param_groups, own, strict=True)
+            ]
             numbers = [number for group in own for number in group["params"]]
             part.load_state_dict(
                 {
                     "state": {n - first: state["state"][n] for n in numbers if n in state["state"]},
-                    "param_groups": [{**group, "params": [n - first for n in group["params"]]} for group in own],
+                    "param_groups": [
+                        {**group, "params": [n - first for n in group["params"]]} for group in own
+                    ],
                 }
             )
             first += len(numbers)
@@ -77,22 +86,27 @@ class Optimizers:
 def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:
     """AdamW (Loshchilov and Hutter, 2019) over all weights, or over those that Muon leaves.
 
-    Muon's updates are orthogonal matrices; scaled by 0.2 sqrt(longer side) they are as large as AdamW's, so that one
-    learning rate and one weight decay serve both (Liu et al., 2025, eq. 4).
+    Muon's updates are orthogonal matrices; scaled by 0.2 sqrt(longer side) they are as large as
+    AdamW's, so that one learning rate and one weight decay serve both (Liu et al., 2025, eq. 4).
     """
     matrices = hidden_matrices(denoiser) if config.optimizer == "muon" else []
     theirs = {id(matrix) for matrix in matrices}
     rest = [parameter for parameter in denoiser.parameters() if id(parameter) not in theirs]
-    adamw = AdamW(rest, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True)
+    adamw = AdamW(
+        rest, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
+    )
     if not matrices:
         return Optimizers((adamw,))
-    muon = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(
+        matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
     return Optimizers((muon, adamw))
 
 
 def hidden_matrices(denoiser: Denoiser) -> Sequence[nn.Parameter]:
-    """Weights that map tokens to tokens inside the blocks, which are Muon's: 1x1 convolutions are among them, since
-    they are written as linear layers. Depthwise kernels, a filter for each channel alone, are no matrices."""
+    """Weights that map tokens to tokens inside the blocks, which are Muon's: 1x1 convolutions are
+    among them, since they are written as linear layers. Depthwise kernels, a filter for each
+    channel alone, are no matrices."""
     return [parameter for parameter in denoiser.blocks.parameters() if parameter.ndim == 2]
 
 

@@ -1,9 +1,10 @@
-"""The other nodes of a training, on those of a Ray cluster: an actor each does what the command typed there would do.
+"""The other nodes of a training, on those of a Ray cluster: an actor each does what the command
+typed there would do.
 
 Ray places the actors and ends them with this process; rendezvous.py is where the nodes meet.
 
-This is not Ray Train: its workers would be all of the ranks, with its own checkpoints and restarts, and none of them
-the command that leads, which trains too, and alone knows Prefect and MLflow.
+This is not Ray Train: its workers would be all of the ranks, with its own checkpoints and restarts,
+and none of them the command that leads, which trains too, and alone knows Prefect and MLflow.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _START_S = 60.0
 
 @contextmanager
 def nodes_of_the_cluster(config: RunConfig) -> Iterator[None]:
-    """As long as this is entered, as many other nodes of the cluster as train.launch wants train along, each of its
-    processes on a GPU where there are any. Raises ConfigError."""
+    """As long as this is entered, as many other nodes of the cluster as train.launch wants train
+    along, each of its processes on a GPU where there are any. Raises ConfigError."""
     connected_here = connect(config.engine.address, workers=1)
     import ray
     from ray.exceptions import GetTimeoutError, RayError
@@ -40,7 +41,9 @@ def nodes_of_the_cluster(config: RunConfig) -> Iterator[None]:
         yield
     except (GetTimeoutError, RayError) as error:
         why = getattr(error, "cause", None) or error
-        raise ConfigError(f"train.launch: a node of the Ray cluster cannot train along: {why}") from error
+        raise ConfigError(
+            f"train.launch: a node of the Ray cluster cannot train along: {why}"
+        ) from error
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -55,7 +58,9 @@ def _others(count: int) -> list[dict[str, Any]]:
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     if len(others) < count:
-        raise ConfigError(f"train.launch.nodes: {count + 1}, but the Ray cluster has {len(others) + 1}")
+        raise ConfigError(
+            f"train.launch.nodes: {count + 1}, but the Ray cluster has {len(others) + 1}"
+        )
     return sorted(others, key=lambda node: -node["Resources"].get("GPU", 0))[:count]
 
 

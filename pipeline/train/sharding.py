@@ -22,21 +22,25 @@ from tld_model.denoiser import Denoiser
 
 
 def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) -> None:
-    """Make the state one of several ranks' that step together: each with the whole model, gradients averaged
-    (Li et al., 2020, PyTorch Distributed), or each with a share of weights, averages and moments (FSDP: Zhao et al.,
-    2023). The state dict is that of the plain denoiser in both.
+    """Make the state one of several ranks' that step together: each with the whole model, gradients
+    averaged (Li et al., 2020, PyTorch Distributed), or each with a share of weights, averages and
+    moments (FSDP: Zhao et al., 2023). The state dict is that of the plain denoiser in both.
 
-    Of the parts of a step (train.accumulate) copies average their gradients once, after the last. Shares do after each:
-    whole gradients kept meanwhile would take the memory that sharding saves."""
+    Of the parts of a step (train.accumulate) copies average their gradients once, after the last.
+    Shares do after each: whole gradients kept meanwhile would take the memory that sharding
+    saves."""
     if ranks.count == 1:
         return
     if config.sharding == "fsdp":
         shard(state, config, init_device_mesh(torch.device(device).type, (ranks.count,)))
     else:
-        # The depthwise kernel [hidden, 1, 3, 3] has a dimension of one, whose stride is a matter of taste.
+        # The depthwise kernel [hidden, 1, 3, 3] has a dimension of one, whose stride is a matter of
+        # taste.
         warnings.filterwarnings("ignore", message="Grad strides do not match")
         own = [device] if device.startswith("cuda") else None
-        network = DistributedDataParallel(state.denoiser, device_ids=own, forward_sync_buffers=False)
+        network = DistributedDataParallel(
+            state.denoiser, device_ids=own, forward_sync_buffers=False
+        )
         state.network, state.no_sync = network, network.no_sync
 
 
@@ -48,18 +52,22 @@ def shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:
     state.optimizer = make_optimizer(state.denoiser, config)
     weights = [weight for group in state.optimizer.param_groups for weight in group["params"]]
     for number, values in moments["state"].items():
-        moments["state"][number] = {name: _like(value, weights[number]) for name, value in values.items()}
+        moments["state"][number] = {
+            name: _like(value, weights[number]) for name, value in values.items()
+        }
     state.optimizer.load_state_dict(moments)
 
 
 def _shard_denoiser(denoiser: Denoiser, mesh: DeviceMesh) -> None:
-    """A group of weights a block, gathered when the block is used; the rest is a group of its own."""
+    """A group of weights a block, gathered when the block is used; the rest is a group of its
+    own."""
     for part in (*denoiser.blocks, denoiser):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def _like(value: Tensor, weight: DTensor) -> Tensor:
-    """An optimizer's number for each element of a weight, spread as the weight is; others stay whole."""
+    """An optimizer's number for each element of a weight, spread as the weight is; others stay
+    whole."""
     if value.shape != weight.shape:
         return value
     return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)

@@ -1,7 +1,8 @@
-"""Stage 3 as processes of its own: `train` starts them and follows what they tell; worker.py is one of them.
+"""Stage 3 as processes of its own: `train` starts them and follows what they tell; worker.py is one
+of them.
 
-Where several machines train together, one of them does so, and `join_training` starts the processes of another: these
-write nothing but their logs. Knows the job and the files, nothing of steps.
+Where several machines train together, one of them does so, and `join_training` starts the processes
+of another: these write nothing but their logs. Knows the job and the files, nothing of steps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from data_catalog.storage.receipts import MANIFEST_NAME, Shard
 from pipeline.compute.child_processes import ChildFailed, Event, run_processes, tail_events
 from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT, choose_device
 from pipeline.compute.ranks import rank_environments
-from pipeline.compute.rendezvous import Nodes, NodesApart, Rendezvous, how_it_failed, node_group, rendezvous_of
+from pipeline.compute.rendezvous import (
+    Nodes,
+    NodesApart,
+    Rendezvous,
+    how_it_failed,
+    node_group,
+    rendezvous_of,
+)
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.config.train import TrainConfig
@@ -46,12 +54,16 @@ class ModelMismatch(ValueError):
     exit_code = 2
 
 
-def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker) -> Output:
-    """Train a denoiser in child processes, or resume where one was stopped. With several nodes this is the one that
-    leads; the others train along (join_training)."""
+def train(
+    encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker
+) -> Output:
+    """Train a denoiser in child processes, or resume where one was stopped. With several nodes this
+    is the one that leads; the others train along (join_training)."""
     check_fit(encodings, model)
     refuse_damaged_shards(encodings, track)
-    split_pairs(encodings, config.held_out_fraction)  # says here, not in a traceback, what cannot be split
+    split_pairs(
+        encodings, config.held_out_fraction
+    )  # says here, not in a traceback, what cannot be split
     job = TrainJob(
         encodings=encodings.folder.absolute(),
         out=out.absolute(),
@@ -90,17 +102,23 @@ def train(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: 
     digests = [file_digest(path) for path in paths]
     digest = digests[0] if len(digests) == 1 else digest_of(digests)
     figures = told["result"]
-    shard = Shard(name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths))
+    shard = Shard(
+        name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths)
+    )
     return Output((shard,), figures)
 
 
-def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int) -> None:
+def _lead(
+    job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int
+) -> None:
     job_file = job.out / JOB_FILE
     write_atomically(job_file, job.model_dump_json(indent=2))
     set_events_aside(job.out)
 
     def waiting(missing: int) -> None:
-        track.progress(0, job.config.steps, f"waits for {missing} more of {nodes.launch.nodes} nodes")
+        track.progress(
+            0, job.config.steps, f"waits for {missing} more of {nodes.launch.nodes} nodes"
+        )
 
     nodes.share(str(job_file), waiting)
     with tail_events(job.out / EVENTS_FILE, on_event) as hand_on:
@@ -112,8 +130,11 @@ def _lead(job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track:
         _run_ranks(job, nodes, on_poll, [lock])
 
 
-def _run_ranks(job: TrainJob, nodes: Nodes, on_poll: Callable[[], str], locks: Sequence[int] = ()) -> None:
-    """This node's processes, to their end. Raises ChildFailed, which also tells what became of other nodes."""
+def _run_ranks(
+    job: TrainJob, nodes: Nodes, on_poll: Callable[[], str], locks: Sequence[int] = ()
+) -> None:
+    """This node's processes, to their end. Raises ChildFailed, which also tells what became of
+    other nodes."""
     common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
     environments = {
         rank: {**common, **names}
@@ -121,7 +142,15 @@ def _run_ranks(job: TrainJob, nodes: Nodes, on_poll: Callable[[], str], locks: S
     }
     arguments, log = [str(job.out / JOB_FILE), str(os.getpid())], job.out / "train.log"
     try:
-        run_processes("pipeline.train.worker", arguments, log, environments, job.config.launch.ranks, on_poll, locks)
+        run_processes(
+            "pipeline.train.worker",
+            arguments,
+            log,
+            environments,
+            job.config.launch.ranks,
+            on_poll,
+            locks,
+        )
     except ChildFailed as error:
         others = nodes.end(how_it_failed(error))
         if not others or others == str(error):
@@ -130,12 +159,15 @@ def _run_ranks(job: TrainJob, nodes: Nodes, on_poll: Callable[[], str], locks: S
 
 
 def join_training(config: RunConfig, meeting: Rendezvous, say: Callable[[str], None]) -> None:
-    """Take part in the training of the node that leads, from another one, until its manifest is there. Returns too
-    where the model became fresh without a training. Raises StageFailed, ConfigError, DeviceError."""
+    """Take part in the training of the node that leads, from another one, until its manifest is
+    there. Returns too where the model became fresh without a training. Raises StageFailed,
+    ConfigError, DeviceError."""
     launch = config.train.launch
     try:
         with node_group(launch, meeting, leads=False) as nodes:
-            say(f"node {nodes.number + 1} of {launch.nodes}; the one at {meeting} leads and reports")
+            say(
+                f"node {nodes.number + 1} of {launch.nodes}; the one at {meeting} leads and reports"
+            )
             try:
                 job_file = Path(nodes.job())
             except NodesApart:
@@ -151,21 +183,28 @@ def join_training(config: RunConfig, meeting: Rendezvous, say: Callable[[str], N
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error
     if not _appears(job.out / MANIFEST_NAME):
-        raise StageFailed(f"train: the training ended, but the node at {meeting} wrote no manifest; see what it says")
+        raise StageFailed(
+            f"train: the training ended, but the node at {meeting} wrote no manifest; see what it "
+            "says"
+        )
 
 
 def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
-    """What the leading node wants done, which must be what this one was told. Raises ConfigError."""
+    """What the leading node wants done, which must be what this one was told. Raises
+    ConfigError."""
     if not _appears(job_file):
         raise ConfigError(
-            f"this node sees no {job_file}, which the leading one wrote: the workspace must lie on a disk that all see "
+            f"this node sees no {job_file}, which the leading one wrote: the workspace must lie on "
+            "a disk that all see "
             "under the same path"
         )
     job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     place = {"launch": {"rendezvous"}}  # two names of one place, since both are there
     ours, theirs = config.train.model_dump(exclude=place), job.config.model_dump(exclude=place)
     differ = [
-        f"  train.{name} is {ours[name]} here, {theirs[name]} there" for name in ours if ours[name] != theirs[name]
+        f"  train.{name} is {ours[name]} here, {theirs[name]} there"
+        for name in ours
+        if ours[name] != theirs[name]
     ]
     folder = stage_statuses(config)["train"].folder
     if not differ and (folder is None or folder.name != job.out.name):
@@ -205,7 +244,9 @@ def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
     channels, height, width = encodings.figures["latent_shape"]
     by_token = model.text == "tokens"
     if by_token and "token_dim" not in encodings.figures:
-        raise ModelMismatch("model.text is tokens, and the encodings hold pooled text alone: set encode.text=tokens")
+        raise ModelMismatch(
+            "model.text is tokens, and the encodings hold pooled text alone: set encode.text=tokens"
+        )
     wanted = {
         "latent_channels": (model.latent_channels, channels),
         "latent_size": (model.latent_size, height),

@@ -1,7 +1,7 @@
 """One process of a training: around loop.py it logs, validates, samples, saves and stops.
 
-There may be several that step together (ranks.py); the first of them tells, draws and writes. Knows nothing of
-MLflow: it tells events.
+There may be several that step together (ranks.py); the first of them tells, draws and writes. Knows
+nothing of MLflow: it tells events.
 """
 
 from __future__ import annotations
@@ -68,14 +68,17 @@ class Stop:
     def listen(self, parent: int) -> None:
         """To SIGTERM, and to the parent's end."""
         signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the parent, which decides
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a terminal's Ctrl-C reaches the parent, which decides
         end_with_parent(parent, grace_s=15, then=self._ask)
 
     def _ask(self, *_: object) -> None:
         self.asked = True
 
     def interrupts(self, denoiser: Denoise) -> Denoise:
-        """The denoiser, which refuses once this process is asked to end: sampling may take minutes."""
+        """The denoiser, which refuses once this process is asked to end: sampling may take
+        minutes."""
 
         def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
             if self.asked:
@@ -143,8 +146,9 @@ class Training:
         return state
 
     def look(self, state: TrainState) -> None:
-        """Where it is time for them: held-out loss and samples of the average. A stop cuts them short. The leading
-        rank does it while the others wait, or all together where none has the whole model."""
+        """Where it is time for them: held-out loss and samples of the average. A stop cuts them
+        short. The leading rank does it while the others wait, or all together where none has the
+        whole model."""
         if not self.ranks.leads and not self._is_sharded:
             return
         config, step = self.job.config, state.step
@@ -152,7 +156,9 @@ class Training:
         grid = f"samples/step-{step:08d}.png"
 
         def is_due(every: int, what: str) -> bool:
-            return (step == config.steps or step % every == 0) and not self.log.already_logged(step, what)
+            return (step == config.steps or step % every == 0) and not self.log.already_logged(
+                step, what
+            )
 
         with contextlib.suppress(_Interrupted):
             if is_due(config.validate_every, "held_out_loss"):
@@ -163,12 +169,15 @@ class Training:
                 self.log.write(kind="artifact", step=step, path=grid, folder="samples")
 
     def _sample_grid(self, ema: Denoise, path: Path) -> None:
-        """Samples of the same held-out captions from the same noise: comparable from step to step."""
+        """Samples of the same held-out captions from the same noise: comparable from step to
+        step."""
         text = self.pairs.batch(self.split.held_out[:_SAMPLES]).text
         shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         denoise = guided(ema, _SAMPLE_GUIDANCE)
-        latents = sample("dpmpp_2m", denoise, noise, text.to(self.device), noise_levels(_SAMPLE_STEPS))
+        latents = sample(
+            "dpmpp_2m", denoise, noise, text.to(self.device), noise_levels(_SAMPLE_STEPS)
+        )
         if self.codec is None:
             return
         pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
@@ -195,20 +204,29 @@ class Training:
         self.log.write(kind="result", values=result)
 
     def explain(self, error: Diverged) -> str:
-        """Where the training went wrong, on what, and what can be done; the batch's keys go to a file."""
+        """Where the training went wrong, on what, and what can be done; the batch's keys go to a
+        file."""
         config, out = self.job.config, self.job.out
-        numbers = next(batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1))
-        (out / _BATCH_FILE).write_text("".join(f"{key}\n" for key in self.pairs.keys(numbers)), encoding="utf-8")
+        numbers = next(
+            batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)
+        )
+        (out / _BATCH_FILE).write_text(
+            "".join(f"{key}\n" for key in self.pairs.keys(numbers)), encoding="utf-8"
+        )
         good = [path for path in checkpoints(self.checkpoints) if step_of(path) < error.step]
         return (
-            f"{error} at step {error.step}; {describe_batch(self.pairs, numbers)} (all keys: {out / _BATCH_FILE}).\n"
-            f"The last good checkpoint: {good[-1] if good else 'none, it went wrong before the first one'}.\n"
-            "The same settings would fail there again: lower train.lr or train.clip_norm, or leave bad pairs out"
+            f"{error} at step {error.step}; {describe_batch(self.pairs, numbers)} (all keys: "
+            f"{out / _BATCH_FILE}).\n"
+            "The last good checkpoint: "
+            f"{good[-1] if good else 'none, it went wrong before the first one'}.\n"
+            "The same settings would fail there again: lower train.lr or train.clip_norm, or leave "
+            "bad pairs out"
         )
 
 
 def main(job_file: Path, parent: int) -> None:
-    """A child: one rank of a training, which ends with its parent. The environment says which, as torchrun's does."""
+    """A child: one rank of a training, which ends with its parent. The environment says which, as
+    torchrun's does."""
     job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     stop = Stop()
     stop.listen(parent)

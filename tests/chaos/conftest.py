@@ -31,7 +31,8 @@ def victim(tmp_path: Path) -> Victim:
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of commands that share one Prefect server: saves time where the fault is none of its own."""
+    """The environment of commands that share one Prefect server: saves time where the fault is none
+    of its own."""
     with prefect_server(tmp_path_factory.mktemp("prefect")) as api:
         secret = os.environ["PREFECT_API_AUTH_STRING"]
         yield {**ENVIRONMENT, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": secret}
@@ -52,12 +53,23 @@ def tell(record_property: object) -> Tell:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A line a fault."""
-    reports = [report for kind in ("passed", "failed", "xfailed") for report in terminalreporter.stats.get(kind, [])]
+    reports = [
+        report
+        for kind in ("passed", "failed", "xfailed")
+        for report in terminalreporter.stats.get(kind, [])
+    ]
     rows = [(report, dict(report.user_properties)) for report in reports if report.when == "call"]
     terminalreporter.section("faults")
-    terminalreporter.line("  ".join(name.ljust(width) for name, width in _WIDTHS.items()) + "  seconds")
-    for report, row in sorted(rows, key=lambda one: (one[0].nodeid.partition("[")[0], one[1].get("fault", ""))):
-        cells = [_cut(row.get(name, "" if row else report.nodeid), width) for name, width in _WIDTHS.items()]
+    terminalreporter.line(
+        "  ".join(name.ljust(width) for name, width in _WIDTHS.items()) + "  seconds"
+    )
+    for report, row in sorted(
+        rows, key=lambda one: (one[0].nodeid.partition("[")[0], one[1].get("fault", ""))
+    ):
+        cells = [
+            _cut(row.get(name, "" if row else report.nodeid), width)
+            for name, width in _WIDTHS.items()
+        ]
         outcome = "" if report.outcome == "passed" else f"  {report.outcome.upper()}"
         terminalreporter.line("  ".join(cells) + f"  {report.duration:7.0f}{outcome}")
 

@@ -29,7 +29,9 @@ def test_full_disk(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) 
 
 
 @pytest.mark.parametrize("stage", ["download", "train"])
-def test_artifact_store_that_takes_nothing(victim: Victim, undisturbed: Victim, tell: Tell, stage: str) -> None:
+def test_artifact_store_that_takes_nothing(
+    victim: Victim, undisturbed: Victim, tell: Tell, stage: str
+) -> None:
     """From the start, or from the middle of the training on."""
     store = victim.root / "mlartifacts"
     with small_disk(store, megabytes=16):
@@ -44,7 +46,11 @@ def test_artifact_store_that_takes_nothing(victim: Victim, undisturbed: Victim, 
         remount("ro")
         seen = ended(process)
         when = "at the start" if stage == "download" else f"in {stage}"
-        tell(f"read-only artifact store {when}", seen, "nothing" if stage == "download" else UNFINISHED[stage])
+        tell(
+            f"read-only artifact store {when}",
+            seen,
+            "nothing" if stage == "download" else UNFINISHED[stage],
+        )
         seen.ended_with(1, "Read-only file system")
         remount("rw")
         victim.run().ended_with(0)

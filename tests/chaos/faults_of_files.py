@@ -1,5 +1,5 @@
-"""Files that are not what they were: a flipped bit, a cut, nothing left; where nobody reads them, and where the next
-stage is about to read them."""
+"""Files that are not what they were: a flipped bit, a cut, nothing left; where nobody reads them,
+and where the next stage is about to read them."""
 
 from __future__ import annotations
 
@@ -70,9 +70,18 @@ def test_cut_or_empty_file(
     how: Callable[[bytes], bytes],
 ) -> None:
     victim = Victim(victim.root, prefect).copy_from(undisturbed, None)
-    damage(victim, {"model": "03_model/*/denoiser.safetensors", "manifest": "02_encodings/*/manifest.json"}[what], how)
+    damage(
+        victim,
+        {"model": "03_model/*/denoiser.safetensors", "manifest": "02_encodings/*/manifest.json"}[
+            what
+        ],
+        how,
+    )
     seen = victim.run()
-    costs = {"model": "its writing, from the last checkpoint", "manifest": "its writing, from the shards' receipts"}
+    costs = {
+        "model": "its writing, from the last checkpoint",
+        "manifest": "its writing, from the shards' receipts",
+    }
     tell(f"{what}: {how.__name__}", seen, costs[what])
     seen.ended_with(0)
     assert victim.digests() == undisturbed.digests()
@@ -116,7 +125,10 @@ def test_flipped_bit_before_the_next_stage(
     damage(victim, pattern, flipped)
     seen = victim.run()
     tell(f"{what}: a flipped bit, before {stage}", seen, costs)
-    seen.ended_with(2, "has other content than when it was finished; mend it with `tld catalog verify … --repair`")
+    seen.ended_with(
+        2,
+        "has other content than when it was finished; mend it with `tld catalog verify … --repair`",
+    )
     victim.run("catalog verify", "--repair").ended_with(0, "damaged: ")
     victim.run().ended_with(0)
     assert victim.digests() == undisturbed.digests()
@@ -125,7 +137,8 @@ def test_flipped_bit_before_the_next_stage(
 def test_flipped_bit_in_the_digest_of_a_manifest(
     tell: Tell, prefect: dict[str, str], victim: Victim, undisturbed: Victim
 ) -> None:
-    """The next stages take it for other encodings, and are made again under another name; verify finds it."""
+    """The next stages take it for other encodings, and are made again under another name; verify
+    finds it."""
     victim = Victim(victim.root, prefect).copy_from(undisturbed, None)
     damage(victim, "02_encodings/*/manifest.json", other_digest)
     seen = victim.run()

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import TRAINING, UNFINISHED, WORKER, Tell, Victim, assert_kept, ended, parts
+from tests.support.faults import (
+    TRAINING,
+    UNFINISHED,
+    WORKER,
+    Tell,
+    Victim,
+    assert_kept,
+    ended,
+    parts,
+)
 
 
 @pytest.mark.parametrize("more", [0, 30])
@@ -18,7 +27,9 @@ def test_few_descriptors(victim: Victim, undisturbed: Victim, tell: Tell, more: 
     may = len(list(Path(f"/proc/{worker}/fd").iterdir())) + more if more else 0
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (may, may))
     seen = ended(process)
-    fault = f"{f'{more} more' if more else 'no more'} files may be opened by a worker of the download"
+    fault = (
+        f"{f'{more} more' if more else 'no more'} files may be opened by a worker of the download"
+    )
     tell(fault, seen, "nothing" if more else UNFINISHED["download"])
     if more:
         seen.ended_with(0)

@@ -1,4 +1,5 @@
-"""A workspace that lies elsewhere than it did, and a version of tld that is not the one that made it."""
+"""A workspace that lies elsewhere than it did, and a version of tld that is not the one that made
+it."""
 
 from __future__ import annotations
 

@@ -44,19 +44,27 @@ def test_prefect_server(victim: Victim, undisturbed: Victim, tell: Tell) -> None
     assert victim.digests() == undisturbed.digests()
 
 
-def test_mlflow_server_that_stays_away(victim: Victim, undisturbed: Victim, tell: Tell, tmp_path: Path) -> None:
+def test_mlflow_server_that_stays_away(
+    victim: Victim, undisturbed: Victim, tell: Tell, tmp_path: Path
+) -> None:
     victim.copy_from(undisturbed, "evaluate")
     port = free_port()
     with mlflow_server(tmp_path, port) as server:
         process = victim.begin_until("evaluate", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
         kill_server(server)
         seen = ended(process)
-    tell("kill -9 of the MLflow server, which stays away", seen, "a minute's wait at the end; no output")
+    tell(
+        "kill -9 of the MLflow server, which stays away",
+        seen,
+        "a minute's wait at the end; no output",
+    )
     seen.ended_with(0, "MLflow did not come back")
     assert victim.digests() == undisturbed.digests()
 
 
-def test_mlflow_server_that_comes_back(victim: Victim, undisturbed: Victim, tell: Tell, tmp_path: Path) -> None:
+def test_mlflow_server_that_comes_back(
+    victim: Victim, undisturbed: Victim, tell: Tell, tmp_path: Path
+) -> None:
     victim.copy_from(undisturbed, "train")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -66,7 +74,11 @@ def test_mlflow_server_that_comes_back(victim: Victim, undisturbed: Victim, tell
     with mlflow_server(tmp_path, port):
         seen = ended(process)
         steps = loss_steps(address)
-    tell("kill -9 of the MLflow server, which comes back", seen, "nothing, and MLflow has the whole curve")
+    tell(
+        "kill -9 of the MLflow server, which comes back",
+        seen,
+        "nothing, and MLflow has the whole curve",
+    )
     seen.ended_with(0, "MLflow does not answer; the work goes on")
     assert steps == [2, 4, 6, 8, 10, 12]
     assert victim.digests() == undisturbed.digests()
@@ -91,7 +103,11 @@ def test_process_that_decodes_pictures(victim: Victim, undisturbed: Victim, tell
     kept = victim.finished()
     kill(process, DECODER)
     seen = ended(process)
-    tell("kill -9 of a process that decodes pictures", seen, "nothing: its picture is decoded by another")
+    tell(
+        "kill -9 of a process that decodes pictures",
+        seen,
+        "nothing: its picture is decoded by another",
+    )
     seen.ended_with(0)
     assert_kept(victim, kept)
     assert victim.digests() == undisturbed.digests()
@@ -117,7 +133,9 @@ def test_training_process(victim: Victim, undisturbed: Victim, tell: Tell) -> No
     kill(process, TRAINING)
     seen = ended(process)
     tell("kill -9 of the training process", seen, UNFINISHED["train"])
-    seen.ended_with(1, "train: the training process failed; it was killed: most likely out of memory")
+    seen.ended_with(
+        1, "train: the training process failed; it was killed: most likely out of memory"
+    )
     assert "is kept: the same command resumes from it" in seen.told
     victim.run().ended_with(0)
     assert first_step(victim) > 2

@@ -16,7 +16,8 @@ _DAY_S = 86400
 
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is preloaded into a process whose clock shall jump: nobody may set the machine's own for a test."""
+    """What is preloaded into a process whose clock shall jump: nobody may set the machine's own for
+    a test."""
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("a clock that jumps needs a C compiler (cc)")
@@ -33,7 +34,9 @@ def test_clock_that_jumps(
     """In tld, its workers, its training and its Prefect server at once."""
     victim.copy_from(undisturbed, "encode")
     now = tmp_path / "now"
-    process = victim.begin_until("encode", LD_PRELOAD=str(clock), CLOCK_JUMPS_WHEN=str(now), CLOCK_JUMPS_BY=str(by))
+    process = victim.begin_until(
+        "encode", LD_PRELOAD=str(clock), CLOCK_JUMPS_WHEN=str(now), CLOCK_JUMPS_BY=str(by)
+    )
     now.touch()
     seen = ended(process)
     tell(f"clock jumps by a day, {'forward' if by > 0 else 'back'}", seen, "nothing")
@@ -44,11 +47,15 @@ def test_clock_that_jumps(
     assert victim.digests() == undisturbed.digests()
 
 
-def test_second_run_in_the_middle_of_the_first(tell: Tell, victim: Victim, undisturbed: Victim) -> None:
+def test_second_run_in_the_middle_of_the_first(
+    tell: Tell, victim: Victim, undisturbed: Victim
+) -> None:
     process = victim.begin_until("download")
     second = victim.run()
     first = ended(process)
-    tell("a second run in the middle of the first", second, "the wait for the first, stage by stage")
+    tell(
+        "a second run in the middle of the first", second, "the wait for the first, stage by stage"
+    )
     first.ended_with(0)
     second.ended_with(0)
     victim.run().ended_with(0)
@@ -59,7 +66,11 @@ def test_two_runs_at_the_same_moment(tell: Tell, victim: Victim, undisturbed: Vi
     """Of a workspace that is not there yet: both would make its databases."""
     processes = [victim.begin(), victim.begin()]
     seen = [ended(process) for process in processes]
-    tell("two runs at the same moment, on a new workspace", seen[1], "the wait for the other, stage by stage")
+    tell(
+        "two runs at the same moment, on a new workspace",
+        seen[1],
+        "the wait for the other, stage by stage",
+    )
     for one in seen:
         one.ended_with(0)
     victim.run().ended_with(0)

@@ -23,7 +23,9 @@ def test_looks_within_the_bits_are_duplicates_and_others_are_not() -> None:
 
 
 def test_what_repeats_only_a_dropped_picture_is_kept() -> None:
-    looks = hashes(0, 0b111, 0b111111)  # each within 3 bits of the one before, the last 6 from the first
+    looks = hashes(
+        0, 0b111, 0b111111
+    )  # each within 3 bits of the one before, the last 6 from the first
     assert find_duplicates(hashes(0, 1, 2), looks, 3).looks_the_same.tolist() == [-1, 0, -1]
 
 

@@ -10,7 +10,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.encodings import SCHEMA, EncodedArrays, EncodingsError, read_arrays, read_rows, write_encoded_shard
+from data_catalog.encodings import (
+    SCHEMA,
+    EncodedArrays,
+    EncodingsError,
+    read_arrays,
+    read_rows,
+    write_encoded_shard,
+)
 
 
 def make_shard(folder: Path, n: int = 3, **more: Any) -> EncodedArrays:
@@ -25,7 +32,11 @@ def make_shard(folder: Path, n: int = 3, **more: Any) -> EncodedArrays:
     arrays = replace(arrays, **more)
     rows: dict[str, list[Any]] = {name: ["x"] * n for name in ("url", "caption", "split", "sha256")}
     rows |= {name: [64] * n for name in ("width", "height", "original_width", "original_height")}
-    rows |= {"key": [f"{i:09d}" for i in range(n)], "clip_score": [20.0] * n, "clipped_fraction": [0.0] * n}
+    rows |= {
+        "key": [f"{i:09d}" for i in range(n)],
+        "clip_score": [20.0] * n,
+        "clipped_fraction": [0.0] * n,
+    }
     rows |= {"quantization_rmse": [0.02] * n} | ({"more_captions": captions} if captions else {})
     write_encoded_shard(folder, "00000", rows, arrays)
     return arrays
@@ -57,7 +68,10 @@ def test_several_captions_and_their_tokens_come_back_as_they_went(tmp_path: Path
         np.testing.assert_array_equal(getattr(read, name), array)
     frame = pd.read_parquet(tmp_path / "00000.parquet")
     assert frame["more_captions"].str[1].tolist() == ["a", None, None]
-    assert read_rows(tmp_path, "00000", ["more_captions"])["more_captions"].to_pylist()[2] == ["b", None]
+    assert read_rows(tmp_path, "00000", ["more_captions"])["more_captions"].to_pylist()[2] == [
+        "b",
+        None,
+    ]
 
 
 def test_a_shard_with_one_caption_a_pair_has_nothing_of_several(tmp_path: Path) -> None:
@@ -89,7 +103,10 @@ def test_datasets_loads_the_rows(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     written = make_shard(tmp_path)
     rows = datasets.load_dataset(
-        "parquet", data_files=str(tmp_path / "*.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+        "parquet",
+        data_files=str(tmp_path / "*.parquet"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
     )
     assert rows["key"][:] == [key.decode() for key in written.key]
     assert rows.column_names == SCHEMA.names
@@ -161,7 +178,9 @@ def write_npz(path: Path, members: dict[str, bytes]) -> Path:
         {"tokens": npy("'<f2'", "(2, 1)", bytes(4)), "token_start": starts(0, 9, 2)},
     ],
 )
-def test_arrays_that_lie_or_are_no_numbers_are_refused(tmp_path: Path, changed: dict[str, bytes]) -> None:
+def test_arrays_that_lie_or_are_no_numbers_are_refused(
+    tmp_path: Path, changed: dict[str, bytes]
+) -> None:
     read_arrays(write_npz(tmp_path / "honest.npz", HONEST))
     with pytest.raises(EncodingsError, match=r"evil\.npz is not an encoded shard"):
         read_arrays(write_npz(tmp_path / "evil.npz", HONEST | changed))
@@ -174,7 +193,9 @@ def test_no_mutation_of_a_shard_brings_out_another_error(tmp_path: Path) -> None
     for _ in range(500):
         mutant = bytearray(whole)
         for _ in range(chance.choice((1, 3, 9))):
-            mutant[chance.randrange(len(mutant))] = chance.choice((0, 1, 40, 79, 127, 255, chance.randrange(256)))
+            mutant[chance.randrange(len(mutant))] = chance.choice(
+                (0, 1, 40, 79, 127, 255, chance.randrange(256))
+            )
         path.write_bytes(mutant)
         try:
             for array in read_arrays(path).by_name.values():

@@ -17,12 +17,18 @@ from tests.support.command import REPOSITORY
         ("https://me:canary@host/t.csv", "https://host/t.csv"),
         ("https://canary@host:8/t.csv", "https://host:8/t.csv"),
         ("https://me:can/ary@host/t.csv", "https://host/t.csv"),
-        ("https://host/t.csv?key=canary&auth=canary&jwt=", "https://host/t.csv?key=***&auth=***&***"),
+        (
+            "https://host/t.csv?key=canary&auth=canary&jwt=",
+            "https://host/t.csv?key=***&auth=***&***",
+        ),
         ("https://host/t.csv?canary", "https://host/t.csv?***"),
         ("https://host/t.csv?a=1;b=canary", "https://host/t.csv?a=***&b=***"),
         ("https://host/t.csv#access_token=canary", "https://host/t.csv#***"),
         ("simplecache::https://me:canary@host/t.csv", "simplecache::https://host/t.csv"),
-        ("zip://t.csv::https://canary@host/t.zip?key=canary", "zip://t.csv::https://host/t.zip?key=***"),
+        (
+            "zip://t.csv::https://canary@host/t.zip?key=canary",
+            "zip://t.csv::https://host/t.zip?key=***",
+        ),
         ("zip://t.csv?k=canary::s3://me:canary@bucket/t", "zip://t.csv?k=***::s3://bucket/t"),
         ("https://host/?next=https://me:canary@other/", "https://host/?next=***"),
         ("https://host/?a=b::c=canary", "https://host/?a=***"),
@@ -48,7 +54,10 @@ def test_of_a_url_scheme_host_and_path_are_shown(url: str, shown: str) -> None:
             "https://host:80/a@b",
             "http://[::1]/a@b",
         ),
-        *("github://owner:repository@main/t.csv", "abfs://container@account.dfs.core.windows.net/t.csv"),
+        *(
+            "github://owner:repository@main/t.csv",
+            "abfs://container@account.dfs.core.windows.net/t.csv",
+        ),
         *("hf://datasets/a/b@main/t.csv", "zip://t.csv::/data/t.zip", "https://host/page#section"),
     ],
 )
@@ -58,6 +67,12 @@ def test_what_holds_no_secret_stays_as_it_is(url: str) -> None:
 
 
 def test_no_page_shows_the_url_of_a_table_as_it_is_set() -> None:
-    pages = [path for folder in ("pipeline", "flows") for path in (REPOSITORY / folder).rglob("*.j2")]
+    pages = [
+        path for folder in ("pipeline", "flows") for path in (REPOSITORY / folder).rglob("*.j2")
+    ]
     assert pages
-    assert not [path.name for path in pages if re.search(r"\{\{[^}]*\burls\b", path.read_text(encoding="utf-8"))]
+    assert not [
+        path.name
+        for path in pages
+        if re.search(r"\{\{[^}]*\burls\b", path.read_text(encoding="utf-8"))
+    ]

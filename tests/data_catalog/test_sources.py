@@ -38,15 +38,22 @@ def test_an_entry_says_how_to_get_the_table_and_puts_it_where_it_is_looked_for(n
 
 def test_what_the_user_sets_wins_over_the_source(tmp_path: Path) -> None:
     path = config_with(tmp_path / "c.yaml", "{source: laion-coco, caption_column: TEXT}")
-    config = load_config(path, ["download.urls=mine.parquet", "download.min_success_rate=0.1"]).download
-    assert (config.urls, config.url_column, config.caption_column) == ("mine.parquet", "URL", "TEXT")
+    config = load_config(
+        path, ["download.urls=mine.parquet", "download.min_success_rate=0.1"]
+    ).download
+    assert (config.urls, config.url_column, config.caption_column) == (
+        "mine.parquet",
+        "URL",
+        "TEXT",
+    )
     assert config.min_success_rate == 0.1
 
 
 def test_an_unknown_source_and_no_table_at_all_are_told(tmp_path: Path) -> None:
     path = config_with(tmp_path / "c.yaml", "{source: cc12mm}")
     with pytest.raises(
-        ConfigError, match=r"^[^\n]*\n  download.source: no such data set .* mean 'cc12m'\?, got 'cc12mm'$"
+        ConfigError,
+        match=r"^[^\n]*\n  download.source: no such data set .* mean 'cc12m'\?, got 'cc12mm'$",
     ):
         load_config(path)
     with pytest.raises(ConfigError, match=r"download.urls: is missing; .* `tld catalog list`"):
@@ -58,7 +65,9 @@ def test_a_known_table_that_is_not_there_says_where_it_comes_from(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config(CONFIG, ["download.source=cc12m"]).download
-    with pytest.raises(UrlTableError, match=r"no URL table at data/urls/cc12m;(.|\n)*conceptual_12m/cc12m.tsv"):
+    with pytest.raises(
+        UrlTableError, match=r"no URL table at data/urls/cc12m;(.|\n)*conceptual_12m/cc12m.tsv"
+    ):
         open_url_table(config.urls, config.columns)
 
 
@@ -66,7 +75,12 @@ def test_the_catalog_lists_and_teaches() -> None:
     listed = tld("catalog", "list").stdout
     assert all(name in listed for name in known_sources())
     shown = tld("catalog", "show", "laion-coco").stdout
-    for told in ("top_caption", "licence", "hf download", "tld download conf/tld-100m.yaml download.source=laion-coco"):
+    for told in (
+        "top_caption",
+        "licence",
+        "hf download",
+        "tld download conf/tld-100m.yaml download.source=laion-coco",
+    ):
         assert told in shown
     wrong = tld("catalog", "show", "laion-cocoa")
     assert wrong.returncode == 2

@@ -1,4 +1,5 @@
-"""Damaged files of strangers and of crashes: read as they are, or refused by the error that users see."""
+"""Damaged files of strangers and of crashes: read as they are, or refused by the error that users
+see."""
 
 from __future__ import annotations
 
@@ -29,9 +30,13 @@ from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 
-_SMALL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+_SMALL = DenoiserConfig(
+    latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
+)
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 9\r\nX-Robots-Tag: all\r\n\r\n123456789"
-_REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: /other?a=b#c\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+_REDIRECT = (
+    b"HTTP/1.1 302 Found\r\nLocation: /other?a=b#c\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+)
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n3;x=y\r\n567\r\n0\r\nT: t\r\n\r\n"
 
 
@@ -60,13 +65,17 @@ def test_a_damaged_manifest_is_refused_in_words(data: st.DataObject, folder: Pat
     images = folder / "damaged-manifest"
     images.mkdir(exist_ok=True)
     (images / "00000.tar").write_bytes((folder / "images/00000.tar").read_bytes())
-    (images / "manifest.json").write_bytes(data.draw(damaged((folder / "images/manifest.json").read_bytes())))
+    (images / "manifest.json").write_bytes(
+        data.draw(damaged((folder / "images/manifest.json").read_bytes()))
+    )
     with bounded_memory(300), refused_only_by(ManifestError, images):
         read_manifest(images)
 
 
 @given(data=st.data(), name=st.sampled_from(["00000.npz", "00000.parquet"]))
-def test_damaged_encodings_are_refused_in_words(data: st.DataObject, name: str, folder: Path) -> None:
+def test_damaged_encodings_are_refused_in_words(
+    data: st.DataObject, name: str, folder: Path
+) -> None:
     encodings = folder / "damaged-encodings"
     encodings.mkdir(exist_ok=True)
     for whole in (folder / "encodings").iterdir():
@@ -93,7 +102,9 @@ def test_a_damaged_denoiser_is_refused_in_words(data: st.DataObject, folder: Pat
 @given(data=st.data())
 def test_a_damaged_picture_costs_its_own_row(kind: str, data: st.DataObject) -> None:
     body = data.draw(damaged(encoded(photo(1, (80, 70)), kind)))
-    resize = SquareResizer(edge=64, encode_format="png", quality=95, min_side=64, max_pixels=64e6, max_aspect_ratio=4.0)
+    resize = SquareResizer(
+        edge=64, encode_format="png", quality=95, min_side=64, max_pixels=64e6, max_aspect_ratio=4.0
+    )
     with bounded_memory(1200):
         picture, *_, cause = resize(io.BytesIO(body))
     assert (picture is None) != (cause is None)
@@ -107,13 +118,22 @@ def test_a_damaged_picture_is_no_crash_of_sample_like(
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     path.write_bytes(data.draw(damaged(file.getvalue())))
-    check_explained(run_tld("sample", REPOSITORY / "conf/tiny.yaml", "--like", path, f"root={path.parent}/nowhere"))
+    check_explained(
+        run_tld(
+            "sample", REPOSITORY / "conf/tiny.yaml", "--like", path, f"root={path.parent}/nowhere"
+        )
+    )
 
 
 @given(answer=st.sampled_from([_ANSWER, _REDIRECT, _CHUNKED]).flatmap(damaged))
 def test_any_http_answer_is_a_body_or_a_cause(answer: bytes) -> None:
     config = DownloadConfig(
-        urls="x", allowed_networks=("127.0.0.0/8",), retries=0, timeout_s=1, url_deadline_s=2, max_body_mb=1
+        urls="x",
+        allowed_networks=("127.0.0.0/8",),
+        retries=0,
+        timeout_s=1,
+        url_deadline_s=2,
+        max_body_mb=1,
     )
     with socket.create_server(("127.0.0.1", 0)) as server, bounded_memory(200):
         threading.Thread(target=_answer_all, args=(server, answer), daemon=True).start()

@@ -1,4 +1,5 @@
-"""Damaged config files and absurd settings: a run as it was described, or every mistake in words."""
+"""Damaged config files and absurd settings: a run as it was described, or every mistake in
+words."""
 
 from __future__ import annotations
 
@@ -17,9 +18,50 @@ from tests.support.fuzz import bounded_memory, check_explained, damaged, refused
 
 _CONFIGS = [(REPOSITORY / "conf" / name).read_bytes() for name in ("tiny.yaml", "tld-100m.yaml")]
 _ODD = [
-    *("", " ", "null", "~", "[]", "{}", "[1", "a: b", "-1", "0", "1e999", "-.inf", ".nan", "0x10", "1_0", "12:30"),
-    *("yes", "no", "2024-01-01", "3e-4", "0.1", "9" * 400, "[" * 2000, "{a: " * 500, "\x00", "\ud83d", "\x1b[31m"),
-    *("~/x", "$HOME/x", "$NOT_SET/x", "/", "..", "s3://", "file:///etc/passwd", "[/b]", "=", "a=b", "!!python/name:os"),
+    *(
+        "",
+        " ",
+        "null",
+        "~",
+        "[]",
+        "{}",
+        "[1",
+        "a: b",
+        "-1",
+        "0",
+        "1e999",
+        "-.inf",
+        ".nan",
+        "0x10",
+        "1_0",
+        "12:30",
+    ),
+    *(
+        "yes",
+        "no",
+        "2024-01-01",
+        "3e-4",
+        "0.1",
+        "9" * 400,
+        "[" * 2000,
+        "{a: " * 500,
+        "\x00",
+        "\ud83d",
+        "\x1b[31m",
+    ),
+    *(
+        "~/x",
+        "$HOME/x",
+        "$NOT_SET/x",
+        "/",
+        "..",
+        "s3://",
+        "file:///etc/passwd",
+        "[/b]",
+        "=",
+        "a=b",
+        "!!python/name:os",
+    ),
     *("&a [*a, *a]", "10000000000", "1e308", "-0", "true", "'", '"', "|", "%", "@", "\u202e", "星"),
 ]
 
@@ -34,10 +76,18 @@ def _settings(model: type[BaseModel], before: str = "") -> list[str]:
 
 
 _value = st.one_of(
-    st.sampled_from(_ODD), st.text(max_size=20), st.integers().map(str), st.floats().map(str), st.binary().map(repr)
+    st.sampled_from(_ODD),
+    st.text(max_size=20),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.binary().map(repr),
 )
 _override = st.one_of(
-    st.builds("{}={}".format, st.sampled_from([*_settings(RunConfig), "train", "engine", "nothing"]), _value),
+    st.builds(
+        "{}={}".format,
+        st.sampled_from([*_settings(RunConfig), "train", "engine", "nothing"]),
+        _value,
+    ),
     st.text(max_size=30),
 )
 
@@ -51,7 +101,10 @@ def test_any_setting_is_taken_or_refused_in_words(overrides: list[str]) -> None:
         assert again.cache.folder == config.cache.folder.expanduser()
 
 
-@given(overrides=st.lists(_override, min_size=1, max_size=3), command=st.sampled_from(["config", "status", "download"]))
+@given(
+    overrides=st.lists(_override, min_size=1, max_size=3),
+    command=st.sampled_from(["config", "status", "download"]),
+)
 def test_commands_explain_any_setting(
     overrides: list[str], command: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -62,7 +115,9 @@ def test_commands_explain_any_setting(
 
 
 @given(content=st.sampled_from(_CONFIGS).flatmap(damaged))
-def test_commands_explain_any_config_file(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_commands_explain_any_config_file(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.yaml"
     path.write_bytes(content)
     with bounded_memory(400):

@@ -20,7 +20,9 @@ from tests.support.fuzz import bounded_memory, check_explained, damaged, run_tld
 
 _ROWS = [
     {"url": f"http://images.example/{i}.jpg", "caption": text}
-    for i, text in enumerate(["a red star", 'a "quoted" word', "two\nlines", "", "Größe 星 😀", "a, b; c\td"] * 4)
+    for i, text in enumerate(
+        ["a red star", 'a "quoted" word', "two\nlines", "", "Größe 星 😀", "a, b; c\td"] * 4
+    )
 ]
 
 
@@ -51,7 +53,9 @@ _PACKERS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2
 
 @pytest.mark.parametrize("name", _TABLES)
 @given(data=st.data())
-def test_commands_explain_any_table(name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_commands_explain_any_table(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     whole = _TABLES[name]()
     content = data.draw(damaged(whole))
     _explain(name, content, tmp_path_factory)

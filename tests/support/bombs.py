@@ -11,10 +11,13 @@ from PIL import Image
 
 
 def jpeg_of_scans(scans: int, edge: int = 2048) -> bytes:
-    """A grey progressive JPEG: each scan says of every block, in few bytes, that nothing changes."""
+    """A grey progressive JPEG: each scan says of every block, in few bytes, that nothing
+    changes."""
     blocks = (edge // 8) ** 2
     empty = bytes([1, 1, 0x00, 1, 63, 0])
-    runs = "".join("0" + format(min(left, 32767) - 16384, "014b") for left in range(blocks, 16383, -32767))
+    runs = "".join(
+        "0" + format(min(left, 32767) - 16384, "014b") for left in range(blocks, 16383, -32767)
+    )
     parts = [
         b"\xff\xd8",
         _segment(0xDB, b"\0" + b"\1" * 64),
@@ -35,10 +38,17 @@ def webp_of_megapixels(edge: int = 8000) -> bytes:
     return content.getvalue()
 
 
-def png(edge: int, depth: int, colour: int, row: bytes, chunks: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+def png(
+    edge: int, depth: int, colour: int, row: bytes, chunks: Iterable[tuple[bytes, bytes]] = ()
+) -> bytes:
     """A PNG of equal rows, with chunks of any kind before its pixels."""
     header = struct.pack(">IIBBBBB", edge, edge, depth, colour, 0, 0, 0)
-    body = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress((b"\0" + row) * edge)), (b"IEND", b"")]
+    body = [
+        (b"IHDR", header),
+        *chunks,
+        (b"IDAT", zlib.compress((b"\0" + row) * edge)),
+        (b"IEND", b""),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in body)
 
 

@@ -14,7 +14,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 CANARY = "canary-3f9a1c"  # a secret of the user's, which no output may hold
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))},
+    **{
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "MLFLOW_"))
+    },
     "HF_HUB_OFFLINE": "1",
     **dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD"), CANARY),
 }
@@ -22,10 +26,14 @@ ENVIRONMENT = {
 
 def tld(*arguments: str | Path, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(command(*arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
 
 
-def start(*arguments: str | Path, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.Popen[str]:
+def start(
+    *arguments: str | Path, environment: Mapping[str, str] = ENVIRONMENT
+) -> subprocess.Popen[str]:
     """Start a command in a session of its own, so that its whole tree can be killed."""
     return subprocess.Popen(
         command(*arguments),
@@ -38,7 +46,9 @@ def start(*arguments: str | Path, environment: Mapping[str, str] = ENVIRONMENT) 
     )
 
 
-def wait_until(ready: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 180) -> None:
+def wait_until(
+    ready: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 180
+) -> None:
     """Wait for something that a running command brings about."""
     deadline = time.monotonic() + timeout_s
     while not ready():
@@ -67,7 +77,8 @@ def is_running(pid: int) -> bool:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder with its time and size; of a run that works, some may go meanwhile."""
+    """Every file below a folder with its time and size; of a run that works, some may go
+    meanwhile."""
     found = {}
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):

@@ -1,8 +1,9 @@
-"""docker/compose.yaml without containers: each service a process of this machine, with the command, the environment and
-the ports that it has there, and with the entry point and the health check of the Dockerfile.
+"""docker/compose.yaml without containers: each service a process of this machine, with the command,
+the environment and the ports that it has there, and with the entry point and the health check of
+the Dockerfile.
 
-What a container engine gives is given otherwise: each service has an address of loopback of its own, which stands where
-its host name stood; secrets and volumes are folders below one.
+What a container engine gives is given otherwise: each service has an address of loopback of its
+own, which stands where its host name stood; secrets and volumes are folders below one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ import yaml
 from tests.support.command import REPOSITORY
 
 DOCKER = REPOSITORY / "docker"
-TRY_INSTALL = runpy.run_path(str(DOCKER / "try_install.py"))  # `docker` is also the name of a library
+TRY_INSTALL = runpy.run_path(
+    str(DOCKER / "try_install.py")
+)  # `docker` is also the name of a library
 _TIMEOUT_S = 120
 _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 _BIN = Path(sys.executable).parent
@@ -42,13 +45,16 @@ def entrypoint(secrets: Path) -> str:
 def compose_file(variables: Mapping[str, str]) -> dict[str, Any]:
     """compose.yaml, with variables or their defaults put in."""
     text = (DOCKER / "compose.yaml").read_text()
-    read: dict[str, Any] = yaml.safe_load(_VARIABLE.sub(lambda found: variables.get(found[1], found[2]), text))
+    read: dict[str, Any] = yaml.safe_load(
+        _VARIABLE.sub(lambda found: variables.get(found[1], found[2]), text)
+    )
     return read
 
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """The services of compose.yaml, below a folder: docker/secrets, data, app (where an image has conf), logs."""
+    """The services of compose.yaml, below a folder: docker/secrets, data, app (where an image has
+    conf), logs."""
 
     folder: Path
     read: Mapping[str, Any]
@@ -59,28 +65,49 @@ class Compose:
         return f"127.{1 + own // 250 % 250}.{own % 250}.{2 + list(self.read['services']).index(service)}"
 
     def environment(self, service: str) -> dict[str, str]:
-        """Of its process: the Dockerfile's and compose.yaml's, and of this machine only where the programs are."""
+        """Of its process: the Dockerfile's and compose.yaml's, and of this machine only where the
+        programs are."""
         image = dict(re.findall(r"(\w+)=(\S+)", _instruction("ENV PATH")))
         told = image | self.read["services"][service].get("environment", {})
-        told = {name: self._here(value).replace("127.0.0.1", self.address(service)) for name, value in told.items()}
-        told |= {name: self.address(value) for name, value in told.items() if name.endswith("_DATABASE_HOST")}
+        told = {
+            name: self._here(value).replace("127.0.0.1", self.address(service))
+            for name, value in told.items()
+        }
+        told |= {
+            name: self.address(value)
+            for name, value in told.items()
+            if name.endswith("_DATABASE_HOST")
+        }
         home = self.folder / "home" / service
         home.mkdir(parents=True, exist_ok=True)
         modules = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         here = {"PATH": f"{_BIN}:{os.environ['PATH']}", "PYTHONPATH": modules, "HOME": str(home)}
         # In containers it listens everywhere, and no port of it is published.
-        return {**told, **here, "OMP_NUM_THREADS": "1", "PREFECT_WORKER_WEBSERVER_HOST": self.address(service)}
+        return {
+            **told,
+            **here,
+            "OMP_NUM_THREADS": "1",
+            "PREFECT_WORKER_WEBSERVER_HOST": self.address(service),
+        }
 
     def command(self, service: str) -> list[str]:
         """Its process: the image's entry point with the service's command."""
-        return ["sh", "-c", entrypoint(self.folder / "docker/secrets"), "entrypoint", *self.words(service)]
+        return [
+            "sh",
+            "-c",
+            entrypoint(self.folder / "docker/secrets"),
+            "entrypoint",
+            *self.words(service),
+        ]
 
     def words(self, service: str) -> list[str]:
         """Its command, for what lies elsewhere here."""
         told = self.read["services"][service]
         mounted = {config["target"]: config["source"] for config in told.get("configs", [])}
         words = [
-            str(DOCKER / self.read["configs"][mounted[word]]["file"]) if word in mounted else self._here(word)
+            str(DOCKER / self.read["configs"][mounted[word]]["file"])
+            if word in mounted
+            else self._here(word)
             for word in told["command"]
         ]
         return [word.replace("0.0.0.0", self.address(service)) for word in words]
@@ -100,13 +127,17 @@ class Compose:
             check=False,
         )
         self.log(service).write_text(done.stdout)
-        assert done.returncode == 0, f"{service} ended with exit code {done.returncode}:\n{done.stdout}"
+        assert done.returncode == 0, (
+            f"{service} ended with exit code {done.returncode}:\n{done.stdout}"
+        )
         return done.stdout
 
     @contextlib.contextmanager
     def up(self, service: str) -> Iterator[None]:
         """As `docker compose up`: until the end of the block, healthy."""
-        with started(self.command(service), self.environment(service), self.folder / "app", self.log(service)) as made:
+        with started(
+            self.command(service), self.environment(service), self.folder / "app", self.log(service)
+        ) as made:
             check = json.loads(_instruction("HEALTHCHECK").partition("CMD ")[2])
             wait_until_healthy(service, made, check, self.environment(service), self.log(service))
             yield
@@ -122,7 +153,8 @@ class Compose:
 
 
 def compose(folder: Path, variables: Mapping[str, str]) -> Compose:
-    """All that is there before the first service: configurations, and secrets as `make up` makes them."""
+    """All that is there before the first service: configurations, and secrets as `make up` makes
+    them."""
     for name in ("logs", "data", "docker", "engine"):
         (folder / name).mkdir()
     shutil.copytree(REPOSITORY / "conf", folder / "app/conf")
@@ -131,18 +163,31 @@ def compose(folder: Path, variables: Mapping[str, str]) -> Compose:
     engine.write_text("#!/bin/sh\necho sha256:0\n")
     engine.chmod(0o755)
     path = f"{engine.parent}:{os.environ['PATH']}"
-    subprocess.run([folder / "docker/up.sh"], env={"PATH": path}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [folder / "docker/up.sh"], env={"PATH": path}, check=True, stdout=subprocess.DEVNULL
+    )
     return Compose(folder, compose_file(variables))
 
 
 @contextlib.contextmanager
 def started(
-    command: list[str], environment: Mapping[str, str], folder: Path, log: Path, user: str | None = None
+    command: list[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    user: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, which is asked to stop at the end of the block, as an engine does."""
+    """A process in a session of its own, which is asked to stop at the end of the block, as an
+    engine does."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=out, stderr=out, user=user, start_new_session=True
+            command,
+            env=environment,
+            cwd=folder,
+            stdout=out,
+            stderr=out,
+            user=user,
+            start_new_session=True,
         )
     try:
         yield process
@@ -156,7 +201,11 @@ def started(
 
 
 def wait_until_healthy(
-    service: str, process: subprocess.Popen[bytes], check: list[str], environment: Mapping[str, str], log: Path
+    service: str,
+    process: subprocess.Popen[bytes],
+    check: list[str],
+    environment: Mapping[str, str],
+    log: Path,
 ) -> None:
     """Until its health check passes. Where it does not, the end of its log is the news."""
     deadline = time.monotonic() + _TIMEOUT_S

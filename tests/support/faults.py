@@ -1,4 +1,5 @@
-"""A run that something happens to: its workspace, its command, the moments at which to strike, and what a user sees."""
+"""A run that something happens to: its workspace, its command, the moments at which to strike, and
+what a user sees."""
 
 from __future__ import annotations
 
@@ -53,8 +54,8 @@ class Seen:
 
     @property
     def message(self) -> str:
-        """The line that tells of trouble, without its prefix: the first one of why the command ended, else the first
-        one of something on the way; "" where all looks well."""
+        """The line that tells of trouble, without its prefix: the first one of why the command
+        ended, else the first one of something on the way; "" where all looks well."""
         for mark in ("tld: ", "warning: ", "damaged: "):
             for line in self.told.splitlines():
                 if mark in line:
@@ -68,7 +69,9 @@ class Seen:
         assert bool(self.message) == bool(message or code > 0), self.told
         assert "Traceback" not in self.told
         assert "tld: unexpected" not in self.told
-        assert code <= 0 or any(line.startswith("tld: ") for line in self.told.splitlines()), self.told
+        assert code <= 0 or any(line.startswith("tld: ") for line in self.told.splitlines()), (
+            self.told
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,10 @@ class Victim:
 
     @property
     def arguments(self) -> list[str | Path]:
-        return [TINY, *small(self.root, download__workers=1, encode__workers=1, train__checkpoint_every=2)]
+        return [
+            TINY,
+            *small(self.root, download__workers=1, encode__workers=1, train__checkpoint_every=2),
+        ]
 
     @property
     def config(self) -> RunConfig:
@@ -95,7 +101,9 @@ class Victim:
     def run(self, *command: str, **environment: str) -> Seen:
         return ended(self.begin(*command, **environment))
 
-    def begin_until(self, stage: str, *, enough: int = 1, **environment: str) -> subprocess.Popen[str]:
+    def begin_until(
+        self, stage: str, *, enough: int = 1, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start a run and wait until it is in the middle of a stage."""
         process = self.begin(**environment)
         wait_until(lambda: len(list(self.root.glob(FIRST_OF[stage]))) >= enough, process)
@@ -104,7 +112,11 @@ class Victim:
     def digests(self) -> dict[str, str]:
         """The digest of each fresh stage, of whose files every byte is as it was made."""
         assert not verify(self.config).damages
-        return {name: status.manifest.digest for name, status in stage_statuses(self.config).items() if status.manifest}
+        return {
+            name: status.manifest.digest
+            for name, status in stage_statuses(self.config).items()
+            if status.manifest
+        }
 
     def copy_from(self, other: Victim, before: str | None) -> Victim:
         """With the outputs of all stages before one, or of all of them."""
@@ -115,10 +127,18 @@ class Victim:
 
     def finished(self) -> dict[str, tuple[int, int]]:
         """The files of finished shards, with their times and sizes."""
-        shards = [receipt for stage in ("download", "encode") for receipt in self.root.glob(FIRST_OF[stage])]
+        shards = [
+            receipt
+            for stage in ("download", "encode")
+            for receipt in self.root.glob(FIRST_OF[stage])
+        ]
         names = {(receipt.parent, receipt.name.removesuffix("_stats.json")) for receipt in shards}
         files = snapshot(self.root)
-        return {path: files[path] for path in files if (Path(path).parent, Path(path).name.partition(".")[0]) in names}
+        return {
+            path: files[path]
+            for path in files
+            if (Path(path).parent, Path(path).name.partition(".")[0]) in names
+        }
 
 
 class Tell(Protocol):

@@ -1,4 +1,5 @@
-"""A finished run, made here stage by stage: without Prefect and MLflow, whose start would take longer than the run."""
+"""A finished run, made here stage by stage: without Prefect and MLflow, whose start would take
+longer than the run."""
 
 from __future__ import annotations
 
@@ -29,9 +30,15 @@ def finish(overrides: Sequence[str]) -> RunConfig:
 
     images = run("download", {}, lambda out: download(config.download, out, track, map_here))
     encodings = run(
-        "encode", {"download": images}, partial(encode, images, config.encode, track=track, map_shards=map_here)
+        "encode",
+        {"download": images},
+        partial(encode, images, config.encode, track=track, map_shards=map_here),
     )
-    model = run("train", {"encode": encodings}, partial(train, encodings, config.train, config.model, track=track))
+    model = run(
+        "train",
+        {"encode": encodings},
+        partial(train, encodings, config.train, config.model, track=track),
+    )
     run(
         "evaluate",
         {"encode": encodings, "train": model},

@@ -16,8 +16,34 @@ from pipeline.bench.measure import forget_peak, memory
 
 # What parsers of our formats trip over, beside random bytes.
 TOKENS = [
-    *(b"\x00", b"\xff", b"\xed\xa0\x80", b"\\ud83d", b'"', b"'", b",", b"\t", b"\r", b"\n", b"\r\n", b"\\"),
-    *(b"[", b"{", b"}", b"]", b":", b"&a ", b"*a", b"!!python/name:os.system ", b"- ", b"#", b"%", b"|"),
+    *(
+        b"\x00",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\\ud83d",
+        b'"',
+        b"'",
+        b",",
+        b"\t",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\\",
+    ),
+    *(
+        b"[",
+        b"{",
+        b"}",
+        b"]",
+        b":",
+        b"&a ",
+        b"*a",
+        b"!!python/name:os.system ",
+        b"- ",
+        b"#",
+        b"%",
+        b"|",
+    ),
     *(b"-1", b"0", b"1e999", b"NaN", b"null", b"true", b"9" * 400, b"[" * 3000, b"a" * 70_000),
     *(b"PK\x03\x04", b"\x93NUMPY", b"PAR1", b"\x1f\x8b", b"\x89PNG", b"\xff\xd8", b"BM", b"%!PS"),
     *((2**31 - 1).to_bytes(4, "little"), (2**63).to_bytes(8, "little"), b"\xff" * 8),
@@ -77,7 +103,8 @@ def bounded_memory(megabytes: int) -> Iterator[None]:
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file with up to eight edits: bytes replaced, inserted, removed, repeated, or the rest cut off."""
+    """A file with up to eight edits: bytes replaced, inserted, removed, repeated, or the rest cut
+    off."""
     data = whole
     for _ in range(draw(st.integers(1, 8))):
         at = draw(st.integers(0, len(data)))

@@ -1,5 +1,5 @@
-"""How many inputs hypothesis makes for a test: a few in the suite, the same each time; in `make fuzz`
-TLD_FUZZ_EXAMPLES of them, new ones each time."""
+"""How many inputs hypothesis makes for a test: a few in the suite, the same each time; in `make
+fuzz` TLD_FUZZ_EXAMPLES of them, new ones each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A loopback server that does what strangers' servers do: redirects inwards, floods, drips, stalls, asks to wait."""
+"""A loopback server that does what strangers' servers do: redirects inwards, floods, drips, stalls,
+asks to wait."""
 
 from __future__ import annotations
 
@@ -35,13 +36,17 @@ def png_bomb(edge: int = 16_000) -> bytes:
     """A PNG of edge² black pixels in a few hundred kilobytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     squeeze = zlib.compressobj(9)
     row = bytes(1 + 3 * edge)
     pixels = b"".join(squeeze.compress(row) for _ in range(edge)) + squeeze.flush()
     header = struct.pack(">IIBBBBB", edge, edge, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 @dataclass
@@ -169,7 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.times > 1:
             self._answer(picture())
         else:
-            self._answer(status=int(status), Retry_After={"seconds": "1", "date": later, "day": "86400"}[how])
+            self._answer(
+                status=int(status), Retry_After={"seconds": "1", "date": later, "day": "86400"}[how]
+            )
 
     def _status(self, status: str) -> None:
         self._answer(status=int(status))
@@ -230,10 +237,14 @@ def serve_hostile(host: str = "127.0.0.1", certificate: Path | None = None) -> I
         if certificate:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(certificate)
-            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            server.socket = tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         told = Hostile(f"http://{host}:{server.server_address[1]}")
         Handler.told = told
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield told

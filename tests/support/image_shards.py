@@ -1,4 +1,5 @@
-"""Image shards as the download leaves them, without a download; and shards mapped in this process."""
+"""Image shards as the download leaves them, without a download; and shards mapped in this
+process."""
 
 from __future__ import annotations
 
@@ -24,7 +25,13 @@ def write_tar(path: Path, first: int, captions: Sequence[str], pictures: Sequenc
         for number, (caption, picture) in enumerate(zip(captions, pictures, strict=True), first):
             png = io.BytesIO()
             Image.fromarray(picture).save(png, format="PNG")
-            told = {"url": f"http://x/{number}", "split": "", "original_width": 64, "original_height": 64, "sha256": ""}
+            told = {
+                "url": f"http://x/{number}",
+                "split": "",
+                "original_width": 64,
+                "original_height": 64,
+                "sha256": "",
+            }
             members = {
                 "json": json.dumps(told).encode(),
                 "pickle": b"?",
@@ -45,8 +52,15 @@ def make_images(folder: Path, sizes: Sequence[int] = (12, 9)) -> Manifest:
     for number, size in enumerate(sizes):
         tar = folder / f"{number:05d}.tar"
         part = drawings[first : first + size]
-        write_tar(tar, first, [drawing.attributes.caption for drawing in part], [drawing.pixels() for drawing in part])
-        shards.append(Shard(name=tar.stem, rows=size, digest=file_digest(tar), files=file_records([tar])))
+        write_tar(
+            tar,
+            first,
+            [drawing.attributes.caption for drawing in part],
+            [drawing.pixels() for drawing in part],
+        )
+        shards.append(
+            Shard(name=tar.stem, rows=size, digest=file_digest(tar), files=file_records([tar]))
+        )
         first += size
     return images_manifest(folder, shards)
 
@@ -61,7 +75,15 @@ def images_manifest(folder: Path, shards: Sequence[Shard]) -> Manifest:
         digest=content_digest(shards),
         rows=rows,
         shards=tuple(shards),
-        figures={"account": {"rows": rows, "rejected": {}, "failed": {}, "downloaded": rows, "dropped": {}}},
+        figures={
+            "account": {
+                "rows": rows,
+                "rejected": {},
+                "failed": {},
+                "downloaded": rows,
+                "dropped": {},
+            }
+        },
         settings={},
         parents={},
         made_by="",
@@ -72,5 +94,6 @@ def images_manifest(folder: Path, shards: Sequence[Shard]) -> Manifest:
 
 
 def read_image_pairs(tar: Path) -> Iterator[ImagePair]:
-    """Stream the pairs of one shard, in the order of the tar. Raises ManifestError where it is damaged."""
+    """Stream the pairs of one shard, in the order of the tar. Raises ManifestError where it is
+    damaged."""
     return (packed.unpack() for packed in read_packed_pairs(tar))

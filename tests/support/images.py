@@ -74,7 +74,9 @@ def serve_images() -> Iterator[tuple[str, list[str]]]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}", asked
         server.shutdown()
@@ -86,6 +88,10 @@ def table(address: str) -> str:
     rows = ["url,caption"]
     rows += [f"{address}{path},a picture of {path.strip('/')}" for path in pictures()]
     rows += [f"{address}/gone/{i}.jpg,gone" for i in range(3)]
-    rows += [f"{address}/good/0.jpg,the same again", f"{address}/good/empty.jpg,", "not a url,broken"]
+    rows += [
+        f"{address}/good/0.jpg,the same again",
+        f"{address}/good/empty.jpg,",
+        "not a url,broken",
+    ]
     rows[1] = f"{address}/good/0.jpg,ein schönes Bild – 写真 и картинка"
     return "\n".join(rows) + "\n"

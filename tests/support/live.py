@@ -34,7 +34,14 @@ def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) ->
     """The port on which a service answers."""
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(service.app, port=port, http=protocol, ws="none", log_level="critical", timeout_keep_alive=300)
+        uvicorn.Config(
+            service.app,
+            port=port,
+            http=protocol,
+            ws="none",
+            log_level="critical",
+            timeout_keep_alive=300,
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -52,10 +59,17 @@ def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) ->
 
 
 def ask(
-    port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, raw: bytes = b""
+    port: int,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    raw: bytes = b"",
 ) -> Answer:
     """One request: `body` as JSON, or `raw` bytes."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    ) as connection:
         return ask_on(connection, method, path, body, headers, raw)
 
 

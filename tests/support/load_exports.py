@@ -1,7 +1,8 @@
 """Draws with exported folders, where nothing of this project can be imported.
 
-python -I load_exports.py JOBS.json: each job a folder, what to load it with, the arguments of a call, seeds, and an
-.npy file for the pictures or the text of the ValueError; of the last folder the card's own example is run too.
+python -I load_exports.py JOBS.json: each job a folder, what to load it with, the arguments of a
+call, seeds, and an .npy file for the pictures or the text of the ValueError; of the last folder the
+card's own example is run too.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def main() -> None:
     assert not OURS & {name.partition(".")[0] for name in sys.modules}
 
 
-def draw(folder: str, load: dict[str, Any], call: dict[str, Any], seeds: list[int], out: str) -> None:
+def draw(
+    folder: str, load: dict[str, Any], call: dict[str, Any], seeds: list[int], out: str
+) -> None:
     import numpy as np
     import torch
     from diffusers import DiffusionPipeline, ImagePipelineOutput

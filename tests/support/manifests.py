@@ -18,7 +18,9 @@ def encodings_manifest(folder: Path, sizes: Sequence[int], figures: dict[str, An
         fingerprint="",
         digest="",
         rows=sum(sizes),
-        shards=tuple(Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)),
+        shards=tuple(
+            Shard(name=f"{i:05d}", rows=n, digest="", files={}) for i, n in enumerate(sizes)
+        ),
         figures={"latent_shape": [4, 4, 4], "text_dim": 8, **figures},
         settings={},
         parents={},

@@ -1,4 +1,5 @@
-"""One of several nodes that train in a workspace: what `tld train` does there, without Prefect and MLflow.
+"""One of several nodes that train in a workspace: what `tld train` does there, without Prefect and
+MLflow.
 
 python -m tests.support.node OVERRIDE …
 """

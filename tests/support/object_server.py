@@ -19,13 +19,18 @@ _TIMEOUT_S = 60
 
 @contextlib.contextmanager
 def object_server(folder: Path, bucket: str, key: str, secret: str) -> Iterator[str]:
-    """The address of a server whose objects lie in a folder; who has the keys may use a bucket, and no other."""
+    """The address of a server whose objects lie in a folder; who has the keys may use a bucket, and
+    no other."""
     identities, data = folder / "identities.json", folder / "objects"
     may = [f"{what}:{bucket}" for what in ("Admin", "Read", "Write", "List", "Tagging")]
     who = {"name": "tld", "actions": may, "credentials": [{"accessKey": key, "secretKey": secret}]}
     identities.write_text(json.dumps({"identities": [who]}))
     data.mkdir()
-    parts = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    parts = [
+        f"{part}.port{kind}"
+        for part in ("master", "volume", "filer", "s3")
+        for kind in ("", ".grpc")
+    ]
     ports = {part: free_port() for part in parts}
     command = [WEED, "server", f"-dir={data}", "-ip=127.0.0.1", "-master.telemetry=false"]
     command += ["-s3", f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"]

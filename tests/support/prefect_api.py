@@ -28,16 +28,23 @@ class _Patient(httpx.HTTPTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The first answer that is another than 503."""
         send = super().handle_request
-        answer: httpx.Response = wait_for(lambda: got if (got := send(request)).status_code != 503 else None)
+        answer: httpx.Response = wait_for(
+            lambda: got if (got := send(request)).status_code != 503 else None
+        )
         return answer
 
 
 @contextlib.contextmanager
 def client_of(address: str, auth_string: str) -> Iterator[httpx.Client]:
-    """One that knows the password `user:password`, and has a token against requests that are forged across sites."""
+    """One that knows the password `user:password`, and has a token against requests that are forged
+    across sites."""
     user, _, password = auth_string.partition(":")
-    with httpx.Client(base_url=address, auth=(user, password), timeout=30, transport=_Patient()) as client:
-        token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+    with httpx.Client(
+        base_url=address, auth=(user, password), timeout=30, transport=_Patient()
+    ) as client:
+        token = (
+            client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+        )
         client.headers.update({"Prefect-Csrf-Client": "tests", "Prefect-Csrf-Token": token})
         yield client
 
@@ -54,7 +61,9 @@ class Api:
     def start(self, deployment: str, **changed: Any) -> UUID:
         found = self.get(f"/deployments/name/{deployment}")
         parameters = {**found["parameters"], **changed}
-        made = self.client.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+        made = self.client.post(
+            f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters}
+        )
         return UUID(made.raise_for_status().json()["id"])
 
     def state(self, run: UUID) -> str:

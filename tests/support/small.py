@@ -1,4 +1,5 @@
-"""A run small enough for tests: real in every part, seconds long. Its model learns next to nothing."""
+"""A run small enough for tests: real in every part, seconds long. Its model learns next to
+nothing."""
 
 from __future__ import annotations
 

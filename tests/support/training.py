@@ -1,4 +1,5 @@
-"""The real training stage on made-up encodings, as a process that a test may kill, without Prefect and MLflow.
+"""The real training stage on made-up encodings, as a process that a test may kill, without Prefect
+and MLflow.
 
 python -m tests.support.training FOLDER '{"steps": 8}'
 """
@@ -24,7 +25,9 @@ from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
 from tld_model.config import DenoiserConfig
 
-MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+MODEL = DenoiserConfig(
+    latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
+)
 SETTINGS: dict[str, Any] = {
     "steps": 20,
     "batch_size": 8,
@@ -40,7 +43,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def write_encodings(folder: Path, sizes: tuple[int, ...] = (23, 17), poison: tuple[int, ...] = ()) -> Manifest:
+def write_encodings(
+    folder: Path, sizes: tuple[int, ...] = (23, 17), poison: tuple[int, ...] = ()
+) -> Manifest:
     """Shards of float16 latents; the poisoned pairs of the first one hold infinities."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -53,7 +58,9 @@ def write_encodings(folder: Path, sizes: tuple[int, ...] = (23, 17), poison: tup
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
         rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
         rows |= {"split": [""] * n, "sha256": keys}
-        write_encoded_shard(folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_)))
+        write_encoded_shard(
+            folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_))
+        )
     figures = {
         "quantization": {"clip": 4.0, "dtype": "float16"},
         "encoders": {"vae": "shapes-vae", "clip": "shapes-clip"},
@@ -75,7 +82,12 @@ def start_training(folder: Path, **settings: Any) -> subprocess.Popen[str]:
     """`train_in` in a process of its own, which prints the digest of the weights."""
     command = [sys.executable, "-m", "tests.support.training", str(folder), json.dumps(settings)]
     return subprocess.Popen(
-        command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=REPOSITORY,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

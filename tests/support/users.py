@@ -13,7 +13,8 @@ _NOBODY = 65534
 
 @contextmanager
 def as_another_user() -> Iterator[None]:
-    """Be a user without rights for the length of the block, where we are root; others have none anyway."""
+    """Be a user without rights for the length of the block, where we are root; others have none
+    anyway."""
     if os.geteuid():
         yield
         return

@@ -1,4 +1,5 @@
-"""A workspace as a run leaves it, seconds old: real shards, encodings and manifests, and a model that never learned."""
+"""A workspace as a run leaves it, seconds old: real shards, encodings and manifests, and a model
+that never learned."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def make_images_of(config: RunConfig) -> Manifest:
 
 def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: object) -> Manifest:
     assert callable(work)
-    return run_stage(stage, config, parents, False, RememberingTracker(run_id=f"run-of-{stage}"), work)
+    return run_stage(
+        stage, config, parents, False, RememberingTracker(run_id=f"run-of-{stage}"), work
+    )
 
 
 def _images(out: Path) -> Output:
@@ -63,9 +66,16 @@ def _model(encodings: Manifest, config: RunConfig, out: Path) -> Output:
     state = initial_state(config.train, config.model, "cpu")
     path = out / MODEL_FILE
     with replacing(path) as unfinished:
-        save_denoiser(unfinished, state.ema.state_dict(), config.model, encodings.figures["encoders"])
-    told = [{"loss": 2 / step, "held_out_loss": 1 / step, "held_out_loss/0.0-0.2": 0.5 / step} for step in (1, 2, 3)]
-    events = [{"kind": "metrics", "step": step, "values": values} for step, values in enumerate(told, 1)]
+        save_denoiser(
+            unfinished, state.ema.state_dict(), config.model, encodings.figures["encoders"]
+        )
+    told = [
+        {"loss": 2 / step, "held_out_loss": 1 / step, "held_out_loss/0.0-0.2": 0.5 / step}
+        for step in (1, 2, 3)
+    ]
+    events = [
+        {"kind": "metrics", "step": step, "values": values} for step, values in enumerate(told, 1)
+    ]
     (out / EVENTS_FILE).write_text("".join(json.dumps(event) + "\n" for event in events))
     figures = {"train_pairs": 20, "held_out_pairs": 20, "steps": 0, "parameters": 1}
     shard = Shard(name="denoiser", rows=20, digest=file_digest(path), files=file_records([path]))

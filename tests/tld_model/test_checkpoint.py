@@ -10,7 +10,9 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_identity
 
-SMALL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+SMALL = DenoiserConfig(
+    latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
+)
 ENCODERS = {
     "vae": "shapes-vae",
     "clip": "shapes-clip",
@@ -27,9 +29,13 @@ def trained(tmp_path: Path) -> Path:
 
 
 def test_a_model_of_one_vae_is_refused_with_another_and_both_are_named(trained: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"by VAE 'shapes-vae', and these are by 'madebyollin/taesd'"):
+    with pytest.raises(
+        CheckpointError, match=r"by VAE 'shapes-vae', and these are by 'madebyollin/taesd'"
+    ):
         check_encoders(trained, "madebyollin/taesd", "shapes-clip")
-    with pytest.raises(CheckpointError, match=r"by CLIP 'shapes-clip', and these are by 'openai/clip'"):
+    with pytest.raises(
+        CheckpointError, match=r"by CLIP 'shapes-clip', and these are by 'openai/clip'"
+    ):
         check_encoders(trained, "shapes-vae", "openai/clip")
 
 
@@ -53,7 +59,8 @@ def test_a_file_that_does_not_say_its_encoders_is_believed(tmp_path: Path) -> No
 def test_equal_models_give_equal_bytes_whichever_process_writes_them(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path\n"
-        "from tld_model.checkpoint import save_denoiser; from tld_model.config import DenoiserConfig\n"
+        "from tld_model.checkpoint import save_denoiser; from tld_model.config import "
+        "DenoiserConfig\n"
         "names = {'vae': 'a', 'clip': 'b', 'vae_identity': 'c', 'clip_identity': 'd'}\n"
         "weights = {str(i): torch.arange(i + 1.0) for i in range(9)}\n"
         "save_denoiser(Path(sys.argv[1]), weights, DenoiserConfig(), names)\n"

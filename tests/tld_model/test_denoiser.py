@@ -57,7 +57,8 @@ def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter() -> None:
     inputs = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 16)
 
     def change(qk_norm: bool) -> float:
-        """How much the prediction changes when queries and keys of both attentions become ten times as large."""
+        """How much the prediction changes when queries and keys of both attentions become ten times
+        as large."""
         torch.manual_seed(0)
         denoiser = Denoiser(SMALL.model_copy(update={"qk_norm": qk_norm}))
         before = denoiser(*inputs)
@@ -126,7 +127,9 @@ def test_padding_of_token_level_text_changes_nothing_wherever_it_stands() -> Non
     assert not torch.allclose(denoiser(noisy, sigma, text + 0.1), alone)
     absent = denoiser(noisy, sigma, torch.zeros_like(text))
     assert absent.isfinite().all()
-    torch.testing.assert_close(denoiser(noisy, sigma, text[:, :0]), absent, msg="no condition: the noise level alone")
+    torch.testing.assert_close(
+        denoiser(noisy, sigma, text[:, :0]), absent, msg="no condition: the noise level alone"
+    )
 
 
 def test_gradients_reach_no_padding_and_all_else() -> None:

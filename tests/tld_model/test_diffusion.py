@@ -43,7 +43,9 @@ def test_the_logits_of_logit_normal_noise_levels_are_normal(location: float, sca
     assert logits.mean().item() == pytest.approx(location, abs=0.01)
     assert logits.std().item() == pytest.approx(scale, rel=0.01)
     one_above = logits.lt(location + scale).float().mean().item()
-    assert one_above == pytest.approx(0.8413, abs=0.002), "as many within one standard deviation as of a normal"
+    assert one_above == pytest.approx(0.8413, abs=0.002), (
+        "as many within one standard deviation as of a normal"
+    )
 
 
 @pytest.mark.parametrize("quantile", [beta_quantile(1.0, 2.5), logit_normal_quantile(0.0, 1.0)])
@@ -51,14 +53,20 @@ def test_a_shift_moves_both_distributions_towards_noise(quantile: Quantile) -> N
     plain, shifted = (sample_noise_levels(1000, quantile, seeded(), shift) for shift in (1, 3))
     torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain))
     # Esser et al., eq. 23: the log of the signal-to-noise ratio falls by 2 log s
-    torch.testing.assert_close(shifted.logit() - plain.logit(), torch.full((1000,), math.log(3)), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        shifted.logit() - plain.logit(), torch.full((1000,), math.log(3)), rtol=0, atol=0.02
+    )
 
 
 def test_a_small_batch_covers_the_range_evenly() -> None:
     levels = sample_noise_levels(10, beta_quantile(1.0, 1.0), seeded()).sort().values
     assert torch.equal((levels * 10).floor(), torch.arange(10.0))
-    probabilities = torch.special.ndtr(sample_noise_levels(10, logit_normal_quantile(0, 1), seeded()).logit().double())
-    assert torch.equal((probabilities.sort().values * 10).floor(), torch.arange(10.0, dtype=torch.float64))
+    probabilities = torch.special.ndtr(
+        sample_noise_levels(10, logit_normal_quantile(0, 1), seeded()).logit().double()
+    )
+    assert torch.equal(
+        (probabilities.sort().values * 10).floor(), torch.arange(10.0, dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize("shape", [(10_000, 4), (10_000, 3, 2)])
@@ -75,8 +83,12 @@ def test_conditions_are_dropped_in_a_copy(shape: tuple[int, ...]) -> None:
 def test_the_weight_makes_it_the_velocity_error_up_to_its_limit() -> None:
     clean, predicted = torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2)
     sigma = torch.tensor([1.0, 0.5, 0.01])
-    assert denoising_loss(predicted, clean, sigma, max_weight=10).tolist() == pytest.approx([1.0, 4.0, 10.0])
-    assert denoising_loss(predicted, clean, sigma, max_weight=1).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert denoising_loss(predicted, clean, sigma, max_weight=10).tolist() == pytest.approx(
+        [1.0, 4.0, 10.0]
+    )
+    assert denoising_loss(predicted, clean, sigma, max_weight=1).tolist() == pytest.approx(
+        [1.0, 1.0, 1.0]
+    )
 
 
 def test_without_a_limit_the_loss_is_the_squared_error_of_the_velocity() -> None:
@@ -84,7 +96,9 @@ def test_without_a_limit_the_loss_is_the_squared_error_of_the_velocity() -> None
     sigma = torch.linspace(1e-3, 1, 64)
     predicted = add_noise(clean, noise, sigma) - sigma[:, None, None, None] * velocity
     of_v = (velocity - (noise - clean)).square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(denoising_loss(predicted, clean, sigma, math.inf), of_v, rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        denoising_loss(predicted, clean, sigma, math.inf), of_v, rtol=1e-3, atol=0
+    )
 
 
 def test_min_snr_weights_by_the_signal_to_noise_ratio_up_to_gamma() -> None:
@@ -103,7 +117,9 @@ def test_a_neighbours_clean_latent_makes_the_contrast_that_of_velocities() -> No
 
     velocity = (noisy - predicted) / sigma[:, None, None, None]
     others: Tensor = (noise - clean)[[1, 0, 3, 2, 5, 4]]
-    torch.testing.assert_close(ours, (velocity - others).square().mean(dim=(1, 2, 3)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        ours, (velocity - others).square().mean(dim=(1, 2, 3)), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_an_even_piece_of_a_batch_swaps_as_the_whole_does() -> None:

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from tld_model.config import DenoiserConfig, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.diffusion import add_noise
-from tld_model.inpainting import keep_known_region, known_part, latent_mask, sample_masks, with_known
+from tld_model.inpainting import (
+    keep_known_region,
+    known_part,
+    latent_mask,
+    sample_masks,
+    with_known,
+)
 from tld_model.sampler import guided, noise_levels, sample
 from tld_model.weight_transfer import transfer_weights
 
@@ -33,7 +39,9 @@ def test_a_fresh_variant_gives_exactly_the_predictions_of_its_base() -> None:
     known = known_part(torch.randn(3, 4, 8, 8), sample_masks(3, 8, seeded(1)))
     assert known.shape == (3, 5, 8, 8)
     assert torch.equal(variant(*inputs, known), base(*inputs))
-    assert torch.equal(variant(*inputs), base(*inputs)), "with no picture at all it is a text-to-image model"
+    assert torch.equal(variant(*inputs), base(*inputs)), (
+        "with no picture at all it is a text-to-image model"
+    )
 
 
 def test_after_brief_training_it_uses_the_known_part() -> None:
@@ -41,7 +49,10 @@ def test_after_brief_training_it_uses_the_known_part() -> None:
     variant = variant_of(Denoiser(BASE))
     optimizer = torch.optim.AdamW(variant.parameters(), lr=2e-3)
     draw, chance = partial(torch.randn, generator=seeded(2)), seeded(3)
-    text, sigma = torch.zeros(32, 16), torch.full((32,), 0.95)  # nearly all noise: the latent is told by nothing else
+    text, sigma = (
+        torch.zeros(32, 16),
+        torch.full((32,), 0.95),
+    )  # nearly all noise: the latent is told by nothing else
     for _ in range(120):
         clean, noise = draw(32, 4, 8, 8), draw(32, 4, 8, 8)
         known = known_part(clean, sample_masks(32, 8, chance))
@@ -55,7 +66,11 @@ def test_after_brief_training_it_uses_the_known_part() -> None:
     mask[..., :4] = 1
     noisy = add_noise(clean, noise, sigma)
     with torch.no_grad():
-        told = (variant(noisy, sigma, text, known_part(clean, mask)) - clean).square().mean(dim=(0, 1, 2))
+        told = (
+            (variant(noisy, sigma, text, known_part(clean, mask)) - clean)
+            .square()
+            .mean(dim=(0, 1, 2))
+        )
         untold = (variant(noisy, sigma, text) - clean).square().mean(dim=(0, 1, 2))
     assert told[:4].mean() < 0.6 * untold[:4].mean(), "the known half is copied"
     assert told[4:].mean() > 0.8 * untold[4:].mean(), "the other half cannot be known"
@@ -69,7 +84,8 @@ def test_masks_are_holes_borders_and_nothing_and_follow_from_the_seed() -> None:
     known = masks[:, 0].bool()
 
     def one_rectangle(places: torch.Tensor) -> torch.Tensor:
-        """Whether true places of each are all of a rectangle's: as many as rows times columns that hold some."""
+        """Whether true places of each are all of a rectangle's: as many as rows times columns that
+        hold some."""
         return places.any(2).sum(1) * places.any(1).sum(1) == places.sum(dim=(1, 2))
 
     nothing = ~known.flatten(1).any(1)
@@ -100,15 +116,23 @@ def test_guidance_and_the_solver_see_the_known_part_of_each_picture() -> None:
         return sample("dpmpp_2m", denoise, noise[rows], text[rows], noise_levels(3))
 
     both = painted(slice(0, 2))
-    torch.testing.assert_close(both, torch.cat([painted(slice(0, 1)), painted(slice(1, 2))]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        both, torch.cat([painted(slice(0, 1)), painted(slice(1, 2))]), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("solver", get_args(SolverName))
-def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(solver: SolverName, guidance: float) -> None:
-    """As RePaint and blended diffusion do it, with one noise: x = (1 - s) x0 + s noise where x0 is known."""
+def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(
+    solver: SolverName, guidance: float
+) -> None:
+    """As RePaint and blended diffusion do it, with one noise: x = (1 - s) x0 + s noise where x0 is
+    known."""
     torch.manual_seed(0)
-    denoiser, (clean, noise) = Denoiser(BASE).eval(), torch.randn(2, 2, 4, 8, 8, dtype=torch.float64)
+    denoiser, (clean, noise) = (
+        Denoiser(BASE).eval(),
+        torch.randn(2, 2, 4, 8, 8, dtype=torch.float64),
+    )
     mask, text, levels = sample_masks(2, 8, seeded(2)), torch.randn(2, 16), noise_levels(5)
     known = mask.bool().expand_as(clean)
     assert known.any()
@@ -118,12 +142,16 @@ def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(solver:
     def watched(noisy: torch.Tensor, sigma: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         s = float(sigma[0])
         asked.append(s)
-        torch.testing.assert_close(noisy[:2][known], ((1 - s) * clean + s * noise)[known], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            noisy[:2][known], ((1 - s) * clean + s * noise)[known], rtol=0, atol=1e-6
+        )
         made: torch.Tensor = denoiser(noisy.float(), sigma, text)
         return made.double()
 
     start = torch.where(known, (1 - levels[0]) * clean + levels[0] * noise, noise)
-    painted = sample(solver, keep_known_region(guided(watched, guidance), clean, mask), start, text, levels)
+    painted = sample(
+        solver, keep_known_region(guided(watched, guidance), clean, mask), start, text, levels
+    )
     assert sorted({round(s, 5) for s in asked}, reverse=True) == [round(s, 5) for s in levels]
     assert torch.equal(painted[known], clean[known])
     assert (painted != clean)[~known].all()

@@ -17,8 +17,17 @@ from tld_model.sampler import guided, noise_levels, sample
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fixtures/published_checkpoints"
 BOTH: tuple[Layout, ...] = ("main", "legacy")
-SIZES = {"latent_size": 8, "text_dim": 16, "width": 128, "layers": 2, "noise_embed_dim": 32, "mlp_multiplier": 1}
-beside = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published checkpoints are not beside this checkout")
+SIZES = {
+    "latent_size": 8,
+    "text_dim": 16,
+    "width": 128,
+    "layers": 2,
+    "noise_embed_dim": 32,
+    "mlp_multiplier": 1,
+}
+beside = pytest.mark.skipif(
+    not PUBLISHED.exists(), reason="the published checkpoints are not beside this checkout"
+)
 
 
 def config_of(layout: Layout, **changed: Any) -> DenoiserConfig:
@@ -40,7 +49,10 @@ def furthest(made: Tensor, told: Tensor) -> float:
 @pytest.mark.parametrize("layout", BOTH)
 def test_published_weights_give_the_published_numbers(layout: Layout) -> None:
     told: dict[str, Any] = json.loads((PUBLISHED / f"{layout}.json").read_text())
-    arrays = {name: torch.from_numpy(array) for name, array in np.load(PUBLISHED / f"{layout}.npz").items()}
+    arrays = {
+        name: torch.from_numpy(array)
+        for name, array in np.load(PUBLISHED / f"{layout}.npz").items()
+    }
     published = import_published(PUBLISHED / f"{layout}.pth", layout)
     denoiser = Denoiser(published.config).eval()
     denoiser.load_state_dict(published.weights)
@@ -69,7 +81,9 @@ def test_a_published_checkpoint_goes_back_bit_for_bit(layout: Layout, tmp_path: 
 
 
 @pytest.mark.parametrize("width", [64, 128, 256, 512])
-def test_legacy_weights_of_every_width_that_fits_go_and_come_back(width: int, tmp_path: Path) -> None:
+def test_legacy_weights_of_every_width_that_fits_go_and_come_back(
+    width: int, tmp_path: Path
+) -> None:
     config = config_of("legacy", width=width, layers=1)
     ours = Denoiser(config).state_dict()
     export_published(tmp_path / "legacy.pth", ours, config, "legacy")
@@ -79,7 +93,9 @@ def test_legacy_weights_of_every_width_that_fits_go_and_come_back(width: int, tm
 
 
 @pytest.mark.parametrize("layout", BOTH)
-def test_a_trained_model_shows_its_layout_and_contradicts_the_other(layout: Layout, tmp_path: Path) -> None:
+def test_a_trained_model_shows_its_layout_and_contradicts_the_other(
+    layout: Layout, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     config, path = config_of(layout), tmp_path / "trained.pth"
     denoiser = Denoiser(config)
@@ -111,17 +127,26 @@ def test_weights_that_do_not_show_their_layout_need_a_word(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("prefix", "wrapping"),
-    [("_orig_mod.", None), ("module._orig_mod.", "model_ema"), ("ema_model.", "state_dict"), ("model.", "model")],
+    [
+        ("_orig_mod.", None),
+        ("module._orig_mod.", "model_ema"),
+        ("ema_model.", "state_dict"),
+        ("model.", "model"),
+    ],
 )
 def test_whatever_training_wrapped_around_weights_is_taken_off(
     prefix: str, wrapping: str | None, tmp_path: Path
 ) -> None:
     weights = original()
     wrapped: dict[str, Any] = {prefix + name: tensor for name, tensor in weights.items()}
-    wrapped = {wrapping: wrapped, "opt_state": {"state": {}}, "global_step": 7} if wrapping else wrapped
+    wrapped = (
+        {wrapping: wrapped, "opt_state": {"state": {}}, "global_step": 7} if wrapping else wrapped
+    )
     torch.save(wrapped, tmp_path / "wrapped.pth")
     torch.save(weights, tmp_path / "bare.pth")
-    bare, found = (import_published(tmp_path / f"{name}.pth", "main") for name in ("bare", "wrapped"))
+    bare, found = (
+        import_published(tmp_path / f"{name}.pth", "main") for name in ("bare", "wrapped")
+    )
     assert found.config == bare.config
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in bare.weights.items())
 
@@ -131,7 +156,9 @@ class Trap:
         return (print, ("it was run",))
 
 
-def test_files_that_hold_no_such_model_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_hold_no_such_model_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, path = original(), tmp_path / "odd.pth"
     torch.save(whole, path)
     short = path.read_bytes()[:5000]
@@ -155,7 +182,9 @@ def test_files_that_hold_no_such_model_are_refused_by_name(tmp_path: Path, capsy
     check(r"norm.bias \[128\] is missing")
     torch.save(whole | {"label_proj.bias": torch.zeros(3), "extra": torch.zeros(2)}, path)
     check(r"(?s)label_proj.bias is \[3\], not \[128\].*extra \[2\] is unknown")
-    torch.save({name: tensor for name, tensor in whole.items() if name != "label_proj.weight"}, path)
+    torch.save(
+        {name: tensor for name, tensor in whole.items() if name != "label_proj.weight"}, path
+    )
     check("lacks label_proj.weight")
     path.unlink()
     check("there is no file")
@@ -164,7 +193,8 @@ def test_files_that_hold_no_such_model_are_refused_by_name(tmp_path: Path, capsy
 def test_what_a_layout_does_not_know_is_refused_by_name() -> None:
     config = config_of("legacy")
     with pytest.raises(
-        CheckpointError, match=r"(?s)cross_attention_heads is 4, .*norm is 'post', and there always 'pre'"
+        CheckpointError,
+        match=r"(?s)cross_attention_heads is 4, .*norm is 'post', and there always 'pre'",
     ):
         to_layout(Denoiser(config).state_dict(), config, "main")
     six = config_of("legacy", width=384, layers=1, cross_attention_heads=4)

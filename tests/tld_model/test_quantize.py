@@ -17,7 +17,9 @@ def test_the_error_stays_within_half_a_level_and_has_no_bias(clip: float) -> Non
 def test_zero_is_exact_and_what_is_too_large_becomes_the_clip() -> None:
     quantization = Quantization(4.0)
     latents = torch.tensor([0.0, 100.0, -100.0])
-    assert dequantize(quantize(latents, quantization), quantization).tolist() == pytest.approx([0.0, 4.0, -4.0])
+    assert dequantize(quantize(latents, quantization), quantization).tolist() == pytest.approx(
+        [0.0, 4.0, -4.0]
+    )
     assert clipped_fraction(latents[None], quantization).tolist() == pytest.approx([2 / 3])
 
 
@@ -26,10 +28,20 @@ def test_a_quiet_channel_with_a_range_of_its_own_loses_less() -> None:
     latents = torch.randn(64, 2, 8, 8, generator=torch.Generator().manual_seed(0)) * spread
 
     def error_of_the_quiet_one(quantization: Quantization) -> float:
-        return (dequantize(quantize(latents, quantization), quantization) - latents)[:, 1].square().mean().sqrt().item()
+        return (
+            (dequantize(quantize(latents, quantization), quantization) - latents)[:, 1]
+            .square()
+            .mean()
+            .sqrt()
+            .item()
+        )
 
-    assert error_of_the_quiet_one(Quantization((8.0, 0.8))) < 0.2 * error_of_the_quiet_one(Quantization(8.0))
-    assert clipped_fraction(latents, Quantization((20.0, 1e-6))).tolist() == pytest.approx([0.5] * 64)
+    assert error_of_the_quiet_one(Quantization((8.0, 0.8))) < 0.2 * error_of_the_quiet_one(
+        Quantization(8.0)
+    )
+    assert clipped_fraction(latents, Quantization((20.0, 1e-6))).tolist() == pytest.approx(
+        [0.5] * 64
+    )
 
 
 def test_float16_keeps_eleven_bits_and_clips_nothing() -> None:

@@ -33,7 +33,9 @@ def test_a_denoiser_that_knows_the_truth_samples_the_truth(solver: SolverName) -
     truth = torch.randn(2, 4, 8, 8)
     noise, text = torch.randn(2, 4, 8, 8), torch.zeros(2, 3)
     for steps in (1, 2, 7, 20, 99, 100, 101, 250):
-        torch.testing.assert_close(sample(solver, lambda *_: truth, noise, text, noise_levels(steps)), truth)
+        torch.testing.assert_close(
+            sample(solver, lambda *_: truth, noise, text, noise_levels(steps)), truth
+        )
 
 
 def ours(solver: SolverName, noise: Tensor) -> Tensor:
@@ -48,7 +50,10 @@ def noise() -> Tensor:
 def test_dpmpp_2m_agrees_with_diffusers(noise: Tensor) -> None:
     levels = noise_levels(STEPS)
     scheduler = DPMSolverMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, algorithm_type="dpmsolver++", lower_order_final=False
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        algorithm_type="dpmsolver++",
+        lower_order_final=False,
     )
     scheduler.set_timesteps(STEPS)
     scheduler.sigmas = torch.tensor([*levels, 0.0])
@@ -72,7 +77,9 @@ def test_heun_agrees_with_diffusers(noise: Tensor) -> None:
     levels = noise_levels(STEPS)
     scheduler = FlowMatchHeunDiscreteScheduler()
     scheduler.set_timesteps(STEPS)
-    scheduler.sigmas = torch.tensor([levels[0], *(level for level in levels[1:] for _ in range(2)), 0.0])
+    scheduler.sigmas = torch.tensor(
+        [levels[0], *(level for level in levels[1:] for _ in range(2)), 0.0]
+    )
     asked = torch.tensor([levels[0], *(level for level in levels[1:] for _ in range(2))])
     scheduler.timesteps = asked * 1000
     x = noise
@@ -83,7 +90,9 @@ def test_heun_agrees_with_diffusers(noise: Tensor) -> None:
 
 def test_ddim_agrees_with_diffusers_which_scales_the_path_to_unit_variance(noise: Tensor) -> None:
     levels = noise_levels(STEPS)
-    scheduler = DDIMScheduler(num_train_timesteps=STEPS, prediction_type="sample", clip_sample=False)
+    scheduler = DDIMScheduler(
+        num_train_timesteps=STEPS, prediction_type="sample", clip_sample=False
+    )
     scheduler.set_timesteps(STEPS)
     signal = torch.tensor([(1 - s) ** 2 / ((1 - s) ** 2 + s**2) for s in levels])
     scheduler.alphas_cumprod = signal.flip(0)
@@ -95,8 +104,9 @@ def test_ddim_agrees_with_diffusers_which_scales_the_path_to_unit_variance(noise
 
 
 def gaussian_error(solver: SolverName, steps: int) -> float:
-    """Distance from the exact solution, where data is Normal(mean, spread^2): there x - (1 - s) mean keeps its number
-    of standard deviations. Levels are even in the log of signal over noise: more steps are smaller everywhere."""
+    """Distance from the exact solution, where data is Normal(mean, spread^2): there x - (1 - s)
+    mean keeps its number of standard deviations. Levels are even in the log of signal over noise:
+    more steps are smaller everywhere."""
     mean, spread = 0.5, 0.3
 
     def deviation(s: float) -> float:
@@ -114,7 +124,9 @@ def gaussian_error(solver: SolverName, steps: int) -> float:
     return float((sample(solver, exact, start, start, levels) - clean).abs().max())
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
+@pytest.mark.parametrize(
+    ("solver", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)]
+)
 def test_the_error_falls_with_the_order_of_the_solver(solver: SolverName, order: int) -> None:
     coarse, fine = gaussian_error(solver, 80), gaussian_error(solver, 160)
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
@@ -154,14 +166,26 @@ def counting(sizes: list[int]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 def test_without_guidance_the_model_runs_on_one_half() -> None:
     sizes: list[int] = []
     for scale in (1.0, 2.0):
-        sample("dpmpp_2m", guided(counting(sizes), scale), torch.zeros(3, 1, 2, 2), torch.zeros(3, 2), noise_levels(1))
+        sample(
+            "dpmpp_2m",
+            guided(counting(sizes), scale),
+            torch.zeros(3, 1, 2, 2),
+            torch.zeros(3, 2),
+            noise_levels(1),
+        )
     assert sizes == [3, 6]
 
 
 def test_outside_the_guidance_interval_only_the_conditional_half_runs() -> None:
     sizes: list[int] = []
     denoise_guided = guided(counting(sizes), 2.0, (0.2, 0.8))
-    sample("euler", denoise_guided, torch.zeros(3, 1, 2, 2), torch.zeros(3, 2), [0.99, 0.8, 0.5, 0.2, 0.1])
+    sample(
+        "euler",
+        denoise_guided,
+        torch.zeros(3, 1, 2, 2),
+        torch.zeros(3, 2),
+        [0.99, 0.8, 0.5, 0.2, 0.1],
+    )
     assert sizes == [3, 6, 6, 3, 3]
 
 
@@ -177,7 +201,9 @@ def test_noise_levels_fall_from_just_below_one() -> None:
 
 
 @pytest.mark.parametrize(("length", "negative_length"), [(None, None), (3, 5), (5, 3)])
-def test_guidance_leads_away_from_a_negative_text(length: int | None, negative_length: int | None) -> None:
+def test_guidance_leads_away_from_a_negative_text(
+    length: int | None, negative_length: int | None
+) -> None:
     def told(_noisy: Tensor, _sigma: Tensor, text: Tensor) -> Tensor:
         return text.flatten(1).sum(dim=1)  # what the model says is the sum of its text
 

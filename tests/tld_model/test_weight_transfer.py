@@ -21,10 +21,14 @@ def test_weights_carried_over_give_the_same_predictions() -> None:
 
 def test_positions_are_interpolated_to_larger_latents() -> None:
     rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    positions = torch.stack([rows, columns, torch.full_like(rows, 3)], dim=-1).flatten(0, 1)  # [64, 3]
+    positions = torch.stack([rows, columns, torch.full_like(rows, 3)], dim=-1).flatten(
+        0, 1
+    )  # [64, 3]
     larger = resize_positions(positions, 16, 16).unflatten(0, (16, 16))
 
-    place = (torch.arange(16) + 0.5) / 2 - 0.5  # of the new in the old, whose outermost have no neighbours
+    place = (
+        torch.arange(16) + 0.5
+    ) / 2 - 0.5  # of the new in the old, whose outermost have no neighbours
     middle = slice(4, 12)
     torch.testing.assert_close(larger[middle, 7, 0], place[middle], rtol=0, atol=0.1)
     torch.testing.assert_close(larger[7, middle, 1], place[middle], rtol=0, atol=0.1)
@@ -37,7 +41,9 @@ def test_a_denoiser_starts_from_one_of_smaller_pictures() -> None:
     transfer_weights(base, denoiser)
     assert denoiser(*inputs(16)).shape == (2, 4, 16, 16)
     carried, weights = denoiser.state_dict(), base.state_dict()
-    assert [name for name in weights if not torch.equal(weights[name], carried[name])] == ["position"]
+    assert [name for name in weights if not torch.equal(weights[name], carried[name])] == [
+        "position"
+    ]
 
 
 @pytest.mark.parametrize("size", [8, 16])
@@ -50,7 +56,14 @@ def test_a_base_without_learned_positions_fits_any_size(size: int) -> None:
 
 
 def test_what_does_not_fit_is_named_in_full() -> None:
-    other = {"width": 128, "layers": 2, "predicts": "v", "qk_norm": True, "positions": "none", "latent_size": 16}
+    other = {
+        "width": 128,
+        "layers": 2,
+        "predicts": "v",
+        "qk_norm": True,
+        "positions": "none",
+        "latent_size": 16,
+    }
     expected = {"width", "layers", "predicts", "qk_norm", "positions"}
     assert set(incompatible_settings(BASE, BASE.model_copy(update=other))) == expected
     inpainting = BASE.model_copy(update={"inpainting": True})

@@ -1,4 +1,5 @@
-"""Weights of strangers: whatever a file claims, it is compared with the file before memory is taken."""
+"""Weights of strangers: whatever a file claims, it is compared with the file before memory is
+taken."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from tld_model.checkpoint import CheckpointError, load_denoiser, read_config, sa
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 
-SMALL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+SMALL = DenoiserConfig(
+    latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
+)
 USUAL = SMALL.model_dump(mode="json")
 
 
@@ -88,7 +91,9 @@ def test_no_mutation_of_a_header_brings_out_another_error(tmp_path: Path) -> Non
     for _ in range(300):
         mutant = bytearray(whole)
         for _ in range(chance.choice((1, 4))):
-            mutant[chance.randrange(end)] = chance.choice(b'0919{}[]",:-') if chance.random() < 0.7 else 255
+            mutant[chance.randrange(end)] = (
+                chance.choice(b'0919{}[]",:-') if chance.random() < 0.7 else 255
+            )
         path.write_bytes(mutant)
         with contextlib.suppress(CheckpointError):
             load_denoiser(path, "cpu")

@@ -1,5 +1,5 @@
-"""Runs that begin at the same moment on a workspace that is not there yet: one of them makes MLflow's database. For
-whole runs see tests/chaos."""
+"""Runs that begin at the same moment on a workspace that is not there yet: one of them makes
+MLflow's database. For whole runs see tests/chaos."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def test_runs_that_begin_at_once_make_one_database(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _BEGIN, str(TINY), *small(tmp_path / "data")]
     pipe = subprocess.PIPE
     runs = [
-        subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT, text=True, stdin=pipe, stdout=pipe)
+        subprocess.Popen(
+            command, cwd=REPOSITORY, env=ENVIRONMENT, text=True, stdin=pipe, stdout=pipe
+        )
         for _ in range(RUNS)
     ]
     try:

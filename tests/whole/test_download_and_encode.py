@@ -43,7 +43,11 @@ def config_for(root: Path, **download_settings: Any) -> RunConfig:
         "retries": 0,
         "near_duplicate_bits": None,
     }
-    settings |= {"allowed_networks": ["127.0.0.0/8"], "min_image_size": 14, "host_requests_per_s": None}
+    settings |= {
+        "allowed_networks": ["127.0.0.0/8"],
+        "min_image_size": 14,
+        "host_requests_per_s": None,
+    }
     return RunConfig(
         name="test",
         root=root,
@@ -52,9 +56,16 @@ def config_for(root: Path, **download_settings: Any) -> RunConfig:
     )
 
 
-def run_download(config: RunConfig, track: Any, force: bool = False, map_shards: Any = map_here) -> Manifest:
+def run_download(
+    config: RunConfig, track: Any, force: bool = False, map_shards: Any = map_here
+) -> Manifest:
     return run_stage(
-        "download", config, {}, force, track, lambda out: download(config.download, out, track, map_shards)
+        "download",
+        config,
+        {},
+        force,
+        track,
+        lambda out: download(config.download, out, track, map_shards),
     )
 
 
@@ -96,11 +107,16 @@ def test_every_row_is_accounted_for_by_cause(images: tuple[RunConfig, Manifest])
     assert account["rows"] == lost + account["downloaded"]
 
 
-def test_pictures_are_square_upright_opaque_and_in_colour(images: tuple[RunConfig, Manifest]) -> None:
+def test_pictures_are_square_upright_opaque_and_in_colour(
+    images: tuple[RunConfig, Manifest],
+) -> None:
     manifest = images[1]
     pairs: dict[str, ImagePair] = {}
     for shard in manifest.shards:
-        pairs |= {pair.url.split("/", 3)[3]: pair for pair in read_image_pairs(manifest.file(f"{shard.name}.tar"))}
+        pairs |= {
+            pair.url.split("/", 3)[3]: pair
+            for pair in read_image_pairs(manifest.file(f"{shard.name}.tar"))
+        }
     assert {pair.image.shape for pair in pairs.values()} == {(64, 64, 3)}
     assert pairs["odd/transparent.png"].image.min() == 255, "transparency is white"
     turned = pairs["odd/turned.jpg"].image
@@ -114,7 +130,9 @@ def test_pictures_are_square_upright_opaque_and_in_colour(images: tuple[RunConfi
     assert pairs["good/1.jpg"].original_width == 150
 
 
-def test_a_forced_download_gives_identical_bytes(images: tuple[RunConfig, Manifest], track: Any) -> None:
+def test_a_forced_download_gives_identical_bytes(
+    images: tuple[RunConfig, Manifest], track: Any
+) -> None:
     config, before = images
     tars = [before.file(f"{shard.name}.tar") for shard in before.shards]
     bytes_before = [tar.read_bytes() for tar in tars]
@@ -123,16 +141,24 @@ def test_a_forced_download_gives_identical_bytes(images: tuple[RunConfig, Manife
     assert [tar.read_bytes() for tar in tars] == bytes_before
 
 
-def test_too_few_successes_are_an_error_that_names_the_causes_and_keeps_the_rest(tmp_path: Path, track: Any) -> None:
+def test_too_few_successes_are_an_error_that_names_the_causes_and_keeps_the_rest(
+    tmp_path: Path, track: Any
+) -> None:
     with web.serve_images() as (address, asked):
         (tmp_path / "urls.csv").write_text(web.table(address))
-        config = config_for(tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.95)
-        with pytest.raises(StageFailed, match=r"45 of 50 usable rows became pictures \(90%\)") as told:
+        config = config_for(
+            tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.95
+        )
+        with pytest.raises(
+            StageFailed, match=r"45 of 50 usable rows became pictures \(90%\)"
+        ) as told:
             run_download(config, track)
         assert "3 × HTTP 404" in str(told.value)
         assert stage_statuses(config)["download"].state == "interrupted"
         requests = len(asked)
-        relaxed = config_for(tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.5)
+        relaxed = config_for(
+            tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.5
+        )
         assert run_download(relaxed, track).rows == 45
         assert len(asked) == requests, "what was fetched is not fetched again"
 
@@ -155,11 +181,15 @@ def test_encodings_have_the_rows_of_the_images_and_decode_to_them(
     assert again.digest == encodings.digest
 
 
-def test_encoding_resumes_at_the_first_missing_shard(images: tuple[RunConfig, Manifest], track: Any) -> None:
+def test_encoding_resumes_at_the_first_missing_shard(
+    images: tuple[RunConfig, Manifest], track: Any
+) -> None:
     config, manifest = images
     encodings = run_encode(config, manifest, track)
     first, *others = encodings.shards
-    untouched = {name: encodings.file(name).stat().st_mtime_ns for shard in others for name in shard.files}
+    untouched = {
+        name: encodings.file(name).stat().st_mtime_ns for shard in others for name in shard.files
+    }
     (encodings.folder / "manifest.json").unlink()
     (encodings.folder / f"{first.name}_stats.json").unlink()
     resumed = run_encode(config, manifest, track)
@@ -188,8 +218,12 @@ def test_the_shipped_clip_finds_the_caption_of_a_picture_among_100() -> None:
     drawings = list(shapes.drawings(100, held_out=True, seed=321))
     captions = [drawing.attributes.caption for drawing in drawings]
     assert len(set(captions)) == 100
-    pixels = torch.from_numpy(np.stack([drawing.pixels() for drawing in drawings])).permute(0, 3, 1, 2)
-    images, text = (F.normalize(x, dim=1) for x in (clip.encode_images(pixels), clip.encode_text(captions)))
+    pixels = torch.from_numpy(np.stack([drawing.pixels() for drawing in drawings])).permute(
+        0, 3, 1, 2
+    )
+    images, text = (
+        F.normalize(x, dim=1) for x in (clip.encode_images(pixels), clip.encode_text(captions))
+    )
     nearest = (images @ text.T).argmax(dim=1)
     assert (nearest == torch.arange(100)).float().mean() >= 0.95
 

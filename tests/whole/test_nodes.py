@@ -1,4 +1,5 @@
-"""The same command on two machines, which here are two process trees: one training, one output, whoever is killed."""
+"""The same command on two machines, which here are two process trees: one training, one output,
+whoever is killed."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     root = tmp_path_factory.mktemp("nodes") / "data"
     make_workspace(root)
     launch = {"train.launch.nodes": 2, "train.launch.rendezvous": f"127.0.0.1:{free_port()}"}
-    rare = dict.fromkeys(("train__checkpoint_every", "train__validate_every", "train__sample_every"), 60)
+    rare = dict.fromkeys(
+        ("train__checkpoint_every", "train__validate_every", "train__sample_every"), 60
+    )
     return overrides(root, train__lr=2e-3, train__steps=60, train__device="cpu", **rare, **launch)
 
 
@@ -72,9 +75,17 @@ def under_torchrun(config: RunConfig, out: Path) -> subprocess.Popen[str]:
     encodings = stage_statuses(config)["encode"].folder
     assert encodings
     out.mkdir()
-    job = TrainJob(encodings=encodings, out=out, config=config.train, model=config.model, device="cpu")
+    job = TrainJob(
+        encodings=encodings, out=out, config=config.train, model=config.model, device="cpu"
+    )
     (out / "job.json").write_text(job.model_dump_json())
-    arguments = ["--standalone", "--nproc-per-node=2", "-m", "pipeline.train.worker", str(out / "job.json")]
+    arguments = [
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "pipeline.train.worker",
+        str(out / "job.json"),
+    ]
     return run("torch.distributed.run", *arguments)
 
 
@@ -102,7 +113,10 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     assert not any(is_running(rank) for rank in ranks)
 
     alone = under_torchrun(config, tmp_path / "alone")
-    nodes = [start("train", TINY, *settings), start("train", TINY, *settings)]  # at once: they agree which one leads
+    nodes = [
+        start("train", TINY, *settings),
+        start("train", TINY, *settings),
+    ]  # at once: they agree which one leads
     said = [node.communicate(timeout=WAIT_S)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     assert sum("node 2 of 2; the one at 127.0.0.1" in words for words in said) == 1

@@ -1,4 +1,5 @@
-"""A workspace in object storage, as two machines type it: a folder of copies for each, one S3 server for both."""
+"""A workspace in object storage, as two machines type it: a folder of copies for each, one S3
+server for both."""
 
 from __future__ import annotations
 
@@ -29,7 +30,12 @@ from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.maintenance.cleanup import find_unneeded, remove
 from pipeline.stages.freshness import stage_statuses
-from pipeline.stages.remote_workspace import NoRoomForCopies, exclusive_output, fetch_output, sync_listing
+from pipeline.stages.remote_workspace import (
+    NoRoomForCopies,
+    exclusive_output,
+    fetch_output,
+    sync_listing,
+)
 from pipeline.stages.run_stage import run_stage
 from tests.support import command
 from tests.support.command import tld
@@ -99,13 +105,19 @@ def test_all_that_a_run_makes_lies_in_the_storage(config: RunConfig, tmp_path: P
     stages = [name.split("/")[1] for name in there if name.endswith("/manifest.json")]
     assert sorted(stages) == ["01_images", "02_encodings", "03_model"]
     assert any(name.endswith("/00001.npz") for name in there)
-    assert not [name for name in there if ".partial" in name or "/." in name], "leases are given back"
+    assert not [name for name in there if ".partial" in name or "/." in name], (
+        "leases are given back"
+    )
     files = fsspec.filesystem("s3")
-    assert not [name for name in there if command.CANARY.encode() in files.cat_file(config.root + name)]
+    assert not [
+        name for name in there if command.CANARY.encode() in files.cat_file(config.root + name)
+    ]
     assert digests(make_workspace(tmp_path / "data")) == digests(config)
 
 
-def test_another_machine_computes_nothing_again_and_fetches_what_it_reads(config: RunConfig, tmp_path: Path) -> None:
+def test_another_machine_computes_nothing_again_and_fetches_what_it_reads(
+    config: RunConfig, tmp_path: Path
+) -> None:
     typed, before = on(tmp_path, config.root), objects(config.root)
     rows = json.loads(tld("status", TINY, *typed, "--json").stdout)
     assert [row["state"] for row in rows] == ["fresh", "fresh", "fresh", "missing"]
@@ -114,7 +126,14 @@ def test_another_machine_computes_nothing_again_and_fetches_what_it_reads(config
     assert not list(tmp_path.glob("*/0*/*/0*.*z")), "nobody read them"
     assert not list(tmp_path.glob("*/0*/*/*.tar"))
     drawn = tld(
-        "sample", TINY, "a small red star in the center", *typed, "--count", "1", "--out", tmp_path / "star.png"
+        "sample",
+        TINY,
+        "a small red star in the center",
+        *typed,
+        "--count",
+        "1",
+        "--out",
+        tmp_path / "star.png",
     )
     assert drawn.returncode == 0, drawn.stderr
     assert list(tmp_path.glob("*/03_model/*/denoiser.safetensors"))
@@ -128,16 +147,27 @@ def die_while_encoding(root: str, machine: Path) -> None:
     images = stage_statuses(config)["download"].manifest
     assert images
 
-    def one_alone(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
+    def one_alone(
+        make_worker: Any, items: Any, workers: int, deadline_s: float | None = None
+    ) -> Iterator[Any]:
         del workers, deadline_s
         yield make_worker()(next(iter(items)))
-        while not any("02_encodings" in name and name.endswith("_stats.json") for name in objects(root)):
+        while not any(
+            "02_encodings" in name and name.endswith("_stats.json") for name in objects(root)
+        ):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
 
     track = RememberingTracker()
     parents = {"download": images}
-    run_stage("encode", config, parents, False, track, lambda out: encode(images, config.encode, out, track, one_alone))
+    run_stage(
+        "encode",
+        config,
+        parents,
+        False,
+        track,
+        lambda out: encode(images, config.encode, out, track, one_alone),
+    )
 
 
 def test_a_machine_goes_on_where_another_was_killed(
@@ -146,21 +176,29 @@ def test_a_machine_goes_on_where_another_was_killed(
     root, machine, heir = f"{bucket}/killed", tmp_path / "a", tmp_path / "b"
     config = load_config(TINY, on(machine, root))
     make_images_of(config)
-    dying = multiprocessing.get_context("spawn").Process(target=die_while_encoding, args=(root, machine))
+    dying = multiprocessing.get_context("spawn").Process(
+        target=die_while_encoding, args=(root, machine)
+    )
     dying.start()
     dying.join()
     assert dying.exitcode == -signal.SIGKILL
-    (left,) = [name for name in objects(root) if name.endswith("00000_stats.json") and "02_enc" in name]
+    (left,) = [
+        name for name in objects(root) if name.endswith("00000_stats.json") and "02_enc" in name
+    ]
     version = fsspec.filesystem("s3", use_listings_cache=False).info(root + left)["ETag"]
 
     monkeypatch.setattr(keeper, "SILENCE_S", 0.5)
     made = made_on(heir, root)
     assert fsspec.filesystem("s3", use_listings_cache=False).info(root + left)["ETag"] == version
-    assert not list(heir.glob("*/02_encodings/*/00000.npz")), "encoded by the other, and not read yet"
+    assert not list(heir.glob("*/02_encodings/*/00000.npz")), (
+        "encoded by the other, and not read yet"
+    )
     assert digests(made) == digests(make_workspace(tmp_path / "data"))
 
 
-def test_two_machines_do_not_write_one_output(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_machines_do_not_write_one_output(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = f"{bucket}/two/02_encodings/abc"
     mine = claim(output, tmp_path / "a")
     stop = threading.Event()
@@ -194,7 +232,9 @@ def test_a_manifest_is_never_written_over_another(config: RunConfig, tmp_path: P
         push(other, url, new=True)
 
 
-def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(config: RunConfig) -> None:
+def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(
+    config: RunConfig,
+) -> None:
     store = ObjectStore(config.root, config.folder)
     (path,) = config.folder.glob("02_encodings/*/00000.npz")
     content = path.read_bytes()
@@ -245,7 +285,12 @@ def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path)
     nowhere = tld("run", TINY, *on(tmp_path, "s3://no-such-bucket/x"))
     assert nowhere.returncode == 2, nowhere.stderr
     assert "root: object storage failed at s3://no-such-bucket/x" in nowhere.stderr
-    several = ("train.launch.nodes=2", "train.launch.rendezvous=127.0.0.1:1", "engine.kind=ray", "engine.address=h:1")
+    several = (
+        "train.launch.nodes=2",
+        "train.launch.rendezvous=127.0.0.1:1",
+        "engine.kind=ray",
+        "engine.address=h:1",
+    )
     apart = tld("run", TINY, *on(tmp_path, f"{bucket}/x"), *several)
     assert apart.returncode == 2
     assert "train.launch.nodes: 2 machines would train, but root is s3://tld/x" in apart.stderr
@@ -261,8 +306,16 @@ def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path)
 def test_a_url_table_may_lie_there_too(bucket: str, tmp_path: Path) -> None:
     files = fsspec.filesystem("s3")
     with files.open(f"{bucket}/tables/urls.parquet", "wb") as file:
-        parquet.write_table(pa.table({"url": ["https://a.example/1.jpg"] * 3, "caption": ["a", "b", "c"]}), file)
-    plan = tld("download", TINY, *overrides(tmp_path), f"download.urls={bucket}/tables/urls.parquet", "--plan")
+        parquet.write_table(
+            pa.table({"url": ["https://a.example/1.jpg"] * 3, "caption": ["a", "b", "c"]}), file
+        )
+    plan = tld(
+        "download",
+        TINY,
+        *overrides(tmp_path),
+        f"download.urls={bucket}/tables/urls.parquet",
+        "--plan",
+    )
     assert plan.returncode == 0, plan.stderr
     assert "3" in plan.stdout
 
@@ -283,18 +336,25 @@ def test_a_shard_that_was_let_go_stays_in_the_storage_and_a_deleted_checkpoint_d
     assert not shard.exists()
     checkpoint.unlink()
     keeping.push()
-    assert objects(store.url) == ["/02_encodings/abc/.leases/00000001", "/02_encodings/abc/00000.npz"]
+    assert objects(store.url) == [
+        "/02_encodings/abc/.leases/00000001",
+        "/02_encodings/abc/00000.npz",
+    ]
     assert ensure_local(shard).read_bytes() == b"content"
 
 
-def test_pictures_that_were_let_go_on_purpose_are_so_for_another_machine_too(bucket: str, tmp_path: Path) -> None:
+def test_pictures_that_were_let_go_on_purpose_are_so_for_another_machine_too(
+    bucket: str, tmp_path: Path
+) -> None:
     kept = made_on(tmp_path / "a", f"{bucket}/released", encode__keep_images="false")
     assert not [name for name in objects(kept.root) if name.endswith(".tar")]
     other = load_config(TINY, on(tmp_path / "b", kept.root, encode__keep_images="false"))
     assert [status.state for status in stage_statuses(other).values()][:3] == ["fresh"] * 3
 
 
-def test_storage_that_is_away_for_a_while_costs_a_warning(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_that_is_away_for_a_while_costs_a_warning(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keeper, "BEAT_S", 0.1)
     folder, track = config.folder / "02_encodings" / "away", RememberingTracker()
     folder.mkdir()
@@ -303,10 +363,14 @@ def test_storage_that_is_away_for_a_while_costs_a_warning(config: RunConfig, mon
             away.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
             fsspec.filesystem("s3").clear_instance_cache()
             (folder / "00000.npz").write_bytes(b"content")
-            with pytest.raises(ObjectStorageError, match="object storage failed at s3://tld/shared"):
+            with pytest.raises(
+                ObjectStorageError, match="object storage failed at s3://tld/shared"
+            ):
                 sync_listing(config)
             while not track.warnings:
                 time.sleep(0.1)
         fsspec.filesystem("s3").clear_instance_cache()
     assert "the work goes on" in track.warnings[0]
-    assert [name for name in objects(config.root) if "/away/" in name] == ["/02_encodings/away/00000.npz"]
+    assert [name for name in objects(config.root) if "/away/" in name] == [
+        "/02_encodings/away/00000.npz"
+    ]

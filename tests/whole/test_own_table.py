@@ -1,4 +1,5 @@
-"""A user's own table of odd and broken pictures runs through to samples, and the report says where each row went."""
+"""A user's own table of odd and broken pictures runs through to samples, and the report says where
+each row went."""
 
 from __future__ import annotations
 
@@ -35,6 +36,8 @@ def test_a_users_own_table_runs_through_to_samples(tmp_path: Path) -> None:
     scores = json.loads((report.parent / "metrics.json").read_text())
     assert "prompt_accuracy" not in scores, "only the built-in data set can be graded"
     assert "cmmd" in scores
-    frames = pd.concat(pd.read_parquet(path) for path in (root / "02_encodings").glob("*/*.parquet"))
+    frames = pd.concat(
+        pd.read_parquet(path) for path in (root / "02_encodings").glob("*/*.parquet")
+    )
     assert "ein schönes Bild – 写真 и картинка" in set(frames["caption"])
     assert len(frames) == web.GOOD + 5

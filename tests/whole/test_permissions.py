@@ -1,5 +1,5 @@
-"""A workspace and models that several users share: what one makes, others may use as the umask says; and what they may
-not use is named with its mode and its owner."""
+"""A workspace and models that several users share: what one makes, others may use as the umask
+says; and what they may not use is named with its mode and its owner."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def refusal(work: Callable[[], object]) -> str:
 
 def test_another_user_may_read_all_that_a_run_makes(run: RunConfig) -> None:
     with as_another_user():
-        assert [status.state for status in stage_statuses(run).values()] == ["fresh"] * 3 + ["missing"]
+        assert [status.state for status in stage_statuses(run).values()] == ["fresh"] * 3 + [
+            "missing"
+        ]
         assert not verify(run).damages
         assert read_config(model_of(run)) == run.model
 
@@ -64,17 +66,23 @@ def test_a_folder_or_a_manifest_that_may_not_be_read_is_named(run: RunConfig) ->
     manifest.chmod(0)
     assert refusal(lambda: stage_statuses(run)).startswith(f"{manifest} may not be read by ")
     manifest.parent.chmod(0)
-    assert refusal(lambda: read_manifest(manifest.parent)).startswith(f"{manifest.parent} may not be read by ")
+    assert refusal(lambda: read_manifest(manifest.parent)).startswith(
+        f"{manifest.parent} may not be read by "
+    )
     manifest.parent.chmod(0o755)
 
 
 def test_a_file_or_folder_that_may_not_be_written_is_named(run: RunConfig) -> None:
     lock = model_of(run).parent / LOCK_NAME
     lock.chmod(0o444)
-    assert refusal(lambda: file_lock(lock, 0).__enter__()).startswith(f"{lock} may not be written by ")
+    assert refusal(lambda: file_lock(lock, 0).__enter__()).startswith(
+        f"{lock} may not be written by "
+    )
     new = lock.with_name("new.lock")
     new.parent.chmod(0o555)
-    assert refusal(lambda: file_lock(new, 0).__enter__()).startswith(f"{new.parent} may not be written by ")
+    assert refusal(lambda: file_lock(new, 0).__enter__()).startswith(
+        f"{new.parent} may not be written by "
+    )
     new.parent.chmod(0o755)
 
 

@@ -1,4 +1,5 @@
-"""The whole line as a user runs it: what is computed, what is not computed again, what a kill costs."""
+"""The whole line as a user runs it: what is computed, what is not computed again, what a kill
+costs."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def manifest(root: Path, stage_folder: str) -> dict[str, Any]:
 
 def test_everything_lies_where_the_readme_says(finished: Path) -> None:
     (report,) = (finished / "04_report").glob("*")
-    assert {"grid.png", "metrics.json", "report.html", "manifest.json"} <= {path.name for path in report.iterdir()}
+    assert {"grid.png", "metrics.json", "report.html", "manifest.json"} <= {
+        path.name for path in report.iterdir()
+    }
     page = (report / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
@@ -64,10 +67,16 @@ def test_no_secret_of_the_environment_is_in_any_file(finished: Path) -> None:
 
 def test_the_encodings_open_as_the_readme_shows(finished: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    (code,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "02_encodings" in code)
+    (code,) = (
+        code
+        for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        if "02_encodings" in code
+    )
     (folder,) = (finished / "02_encodings").iterdir()
     names: dict[str, Any] = {}
-    with warnings.catch_warnings(action="ignore"):  # the snippet leaves a file to the garbage collector
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # the snippet leaves a file to the garbage collector
         exec(code.replace("data/02_encodings/…", str(folder)), names)
     assert names["latents"].shape == (len(names["rows"]), 4, 8, 8)
     assert abs(names["latents"].std() - 1) < 0.3
@@ -91,7 +100,11 @@ def test_a_setting_makes_stale_what_depends_on_it_and_nothing_else(finished: Pat
 
 def test_forcing_encode_rewrites_identical_bytes_and_leaves_train_fresh(finished: Path) -> None:
     shards = sorted((finished / "02_encodings").glob("*/0*"))
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in shards if path.suffix != ".json"}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in shards
+        if path.suffix != ".json"
+    }
     done = tld("encode", TINY, *small(finished), "--force")
     assert done.returncode == 0, done.stderr
     for path, (content, written_at) in before.items():
@@ -109,27 +122,48 @@ def test_one_setting_reruns_train_and_evaluate_and_back_again_nothing(finished: 
     assert set(states(finished).values()) == {"fresh"}
 
 
-def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_lineage(finished: Path) -> None:
+def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_lineage(
+    finished: Path,
+) -> None:
     client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
     parent = next(run for run in runs if run.data.tags["tld.stage"] == "pipeline")
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert [run.data.tags["tld.stage"] for run in children] == ["download", "encode", "train", "evaluate"]
+    children = [
+        run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    ]
+    assert [run.data.tags["tld.stage"] for run in children] == [
+        "download",
+        "encode",
+        "train",
+        "evaluate",
+    ]
     assert {run.info.status for run in runs} == {"FINISHED"}
     download, encode, train, evaluate = children
     assert train.data.params["lr"] == "0.001"
     assert train.data.params["model.width"] == "64"
     assert train.data.tags["tld.input.encode"] == encode.info.run_id
     assert encode.data.tags["tld.input.download"] == download.info.run_id
-    assert [m.step for m in client.get_metric_history(train.info.run_id, "loss")] == [2, 4, 6, 8, 10, 12]
-    assert [m.step for m in client.get_metric_history(train.info.run_id, "held_out_loss")] == [6, 12]
+    assert [m.step for m in client.get_metric_history(train.info.run_id, "loss")] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+    ]
+    assert [m.step for m in client.get_metric_history(train.info.run_id, "held_out_loss")] == [
+        6,
+        12,
+    ]
     assert "cmmd" in evaluate.data.metrics
     assert "prompt_accuracy" in parent.data.metrics
     samples = [file.path for file in client.list_artifacts(train.info.run_id, "samples")]
     assert samples == ["samples/step-00000006.png", "samples/step-00000012.png"]
-    assert {"grid.png", "report.html", "manifest.json"} <= {f.path for f in client.list_artifacts(evaluate.info.run_id)}
+    assert {"grid.png", "report.html", "manifest.json"} <= {
+        f.path for f in client.list_artifacts(evaluate.info.run_id)
+    }
     assert train.inputs
     assert train.inputs.dataset_inputs[0].dataset.name == "encodings"
 
@@ -146,7 +180,18 @@ def test_samples_follow_the_seed(finished: Path, tmp_path: Path) -> None:
     prompt = "a large green circle in the center on a white background"
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         out = tmp_path / f"{name}.png"
-        done = tld("sample", TINY, prompt, *small(finished), "--count", "4", "--seed", str(seed), "--out", out)
+        done = tld(
+            "sample",
+            TINY,
+            prompt,
+            *small(finished),
+            "--count",
+            "4",
+            "--seed",
+            str(seed),
+            "--out",
+            out,
+        )
         assert done.returncode == 0, done.stderr
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -166,7 +211,9 @@ def test_a_demand_that_is_missed_fails_the_stage_with_the_figures(finished: Path
 
 
 def test_a_crash_of_training_is_one_failed_stage_and_its_checkpoint_is_kept(finished: Path) -> None:
-    done = tld("run", TINY, *small(finished, train__lr=1e30, train__clip_norm=1e30, train__steps=40))
+    done = tld(
+        "run", TINY, *small(finished, train__lr=1e30, train__clip_norm=1e30, train__steps=40)
+    )
     assert done.returncode == 1
     assert "train: the training process failed" in done.stderr
     assert "lower train.lr" in done.stderr
@@ -185,9 +232,15 @@ def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
     process.communicate()
 
 
-def test_a_kill_anywhere_costs_no_finished_shard_and_no_bit_of_the_weights(finished: Path, tmp_path: Path) -> None:
+def test_a_kill_anywhere_costs_no_finished_shard_and_no_bit_of_the_weights(
+    finished: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "data"
-    arguments: list[str | Path] = ["run", TINY, *small(root, download__workers=1, train__checkpoint_every=2)]
+    arguments: list[str | Path] = [
+        "run",
+        TINY,
+        *small(root, download__workers=1, train__checkpoint_every=2),
+    ]
 
     def receipts(folder: str) -> list[Path]:
         return list(root.glob(f"{folder}/*/0*_stats.json"))
@@ -224,6 +277,9 @@ def test_a_kill_anywhere_costs_no_finished_shard_and_no_bit_of_the_weights(finis
     assert experiment
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}, "no run is left RUNNING"
-    trained = max((run for run in runs if run.data.tags["tld.stage"] == "train"), key=lambda run: run.info.start_time)
+    trained = max(
+        (run for run in runs if run.data.tags["tld.stage"] == "train"),
+        key=lambda run: run.info.start_time,
+    )
     steps = [metric.step for metric in client.get_metric_history(trained.info.run_id, "loss")]
     assert steps == [2, 4, 6, 8, 10, 12], "the resumed run tells the whole curve"

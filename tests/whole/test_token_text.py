@@ -1,4 +1,5 @@
-"""A table with several captions a picture, and a model that reads them by token, from the command line."""
+"""A table with several captions a picture, and a model that reads them by token, from the command
+line."""
 
 from __future__ import annotations
 
@@ -24,24 +25,55 @@ BY_TOKEN = ("encode.text=tokens", "model.text=tokens", "model.text_dim=128")
 
 def test_several_captions_by_token_run_through_to_samples(tmp_path: Path) -> None:
     root, table = tmp_path / "data", tmp_path / "urls.csv"
-    captions = [drawing.attributes.caption for drawing in shapes.drawings(2 * web.GOOD, held_out=False, seed=1)]
+    captions = [
+        drawing.attributes.caption
+        for drawing in shapes.drawings(2 * web.GOOD, held_out=False, seed=1)
+    ]
     with web.serve_images() as (address, _):
         with table.open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["url", "caption", "alt"])
             for i in range(web.GOOD):
-                rows.writerow([f"{address}/good/{i}.jpg", captions[i], captions[web.GOOD + i] if i % 4 else ""])
-        settings = small(root, download__urls=table, download__allowed_networks="['127.0.0.0/8']", evaluate__prompts=4)
-        more = ("download.more_caption_columns=[alt]", "train.caption_weights={alt: 3}", "train.held_out_fraction=0.1")
+                rows.writerow(
+                    [
+                        f"{address}/good/{i}.jpg",
+                        captions[i],
+                        captions[web.GOOD + i] if i % 4 else "",
+                    ]
+                )
+        settings = small(
+            root,
+            download__urls=table,
+            download__allowed_networks="['127.0.0.0/8']",
+            evaluate__prompts=4,
+        )
+        more = (
+            "download.more_caption_columns=[alt]",
+            "train.caption_weights={alt: 3}",
+            "train.held_out_fraction=0.1",
+        )
         done = tld("run", TINY, *settings, *more, *BY_TOKEN)
     assert done.returncode == 0, done.stderr
     (report,) = (root / "04_report").glob("*/metrics.json")
     assert "clip_score" in json.loads(report.read_text())
-    frames = pd.concat(pd.read_parquet(path) for path in (root / "02_encodings").glob("*/*.parquet"))
+    frames = pd.concat(
+        pd.read_parquet(path) for path in (root / "02_encodings").glob("*/*.parquet")
+    )
     assert frames["more_captions"].str[0].notna().sum() == 3 * web.GOOD // 4
 
     picture = tmp_path / "star.png"
-    done = tld("sample", TINY, "a small red star", *settings, *more, *BY_TOKEN, "--steps", "2", "--out", picture)
+    done = tld(
+        "sample",
+        TINY,
+        "a small red star",
+        *settings,
+        *more,
+        *BY_TOKEN,
+        "--steps",
+        "2",
+        "--out",
+        picture,
+    )
     assert done.returncode == 0, done.stderr
     assert picture.stat().st_size > 0
 
@@ -51,7 +83,8 @@ def test_what_does_not_fit_is_told_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as told:
         check_run(load_config(TINY, overrides))
     for part in (
-        "model.text: is tokens, but the encodings will hold pooled text alone; set encode.text=tokens",
+        "model.text: is tokens, but the encodings will hold pooled text alone; set "
+        "encode.text=tokens",
         "model.text_dim: is 64, but the encoders will make 128",
         "train.caption_weights: no such caption column: alt; the captions come from caption",
     ):

@@ -68,7 +68,9 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     clip_at = config.encode.latent_clip
     assert isinstance(clip_at, float)
     step = clip_at / 127
-    torch.testing.assert_close(batch.latents, latent.clamp(-clip_at, clip_at), atol=step / 2 + 1e-4, rtol=0)
+    torch.testing.assert_close(
+        batch.latents, latent.clamp(-clip_at, clip_at), atol=step / 2 + 1e-4, rtol=0
+    )
     assert 1 in split_pairs(encodings, 0.02).train
 
     # (latent, text) -> weights -> denoiser.safetensors
@@ -83,5 +85,7 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     report = run("evaluate", {"encode": encodings, "train": model}, work)
     assert report.rows == 2
     assert report.file("grid.png").stat().st_size > 0
-    generate = load_generator(model.file("denoiser.safetensors"), "shapes-vae", "shapes-clip", "cpu")
+    generate = load_generator(
+        model.file("denoiser.safetensors"), "shapes-vae", "shapes-clip", "cpu"
+    )
     assert generate([pair.caption]).shape == (1, 64, 64, 3)

@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from tld_model.config import TextForm
@@ -27,13 +33,16 @@ transformers_logging.disable_progress_bar()
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_HIGHEST_TOKEN = 2  # eos_token_id of the first CLIP configs; transformers then takes the highest id for the end
+_HIGHEST_TOKEN = (
+    2  # eos_token_id of the first CLIP configs; transformers then takes the highest id for the end
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
-    """Captions -> pooled, projected CLIP text embeddings, float32 [b, d], as they come: not normalized; or the
-    states of their tokens, float32 [b, l, t], zero behind the end of a caption."""
+    """Captions -> pooled, projected CLIP text embeddings, float32 [b, d], as they come: not
+    normalized; or the states of their tokens, float32 [b, l, t], zero behind the end of a
+    caption."""
 
     model: Any  # CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
@@ -65,19 +74,25 @@ class EncodedText:
     """Captions in one form or in both, on the device."""
 
     pooled: Tensor  # float32 [b, d]
-    states: Tensor | None = None  # of tokens behind the last layer norm, BOS and EOS among them: float16 [b, l, t]
+    states: Tensor | None = (
+        None  # of tokens behind the last layer norm, BOS and EOS among them: float16 [b, l, t]
+    )
     lengths: Tensor | None = None  # tokens of each, int64 [b]; zeros follow them
 
     def unpadded(self) -> list[Tensor]:
         """The states of each caption alone [l, t], on the CPU; none where there are none."""
         if self.states is None or self.lengths is None:
             return []
-        return [states[:length] for states, length in zip(self.states.cpu(), self.lengths.tolist(), strict=True)]
+        return [
+            states[:length]
+            for states, length in zip(self.states.cpu(), self.lengths.tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Both towers of CLIP: text embeddings as TextEncoder makes them, and image embeddings to compare."""
+    """Both towers of CLIP: text embeddings as TextEncoder makes them, and image embeddings to
+    compare."""
 
     model: Any  # CLIPModel
     tokenizer: CLIPTokenizer
@@ -93,7 +108,11 @@ class Clip:
 
     def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """Token ids and their mask [b, t], padded to the longest of these captions."""
-        return dict(_tokenize(self.tokenizer, captions, self.model.config.text_config.max_position_embeddings))
+        return dict(
+            _tokenize(
+                self.tokenizer, captions, self.model.config.text_config.max_position_embeddings
+            )
+        )
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """float32 [b, d]"""
@@ -113,7 +132,9 @@ class Clip:
     @torch.inference_mode()
     def _encode(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Pooled float32 [b, d], and the states of tokens and padding [b, l, t]."""
-        there = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()}
+        there = {
+            name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()
+        }
         made = self.model.text_model(**there)
         return self.model.text_projection(made.pooler_output).float(), made.last_hidden_state
 
@@ -129,7 +150,9 @@ class Clip:
         top, left = ((side - edge) // 2 for side in x.shape[2:])
         x = x[:, :, top : top + edge, left : left + edge]  # [b, 3, edge, edge]
         mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-        pooled = self.model.vision_model(pixel_values=((x - mean) / std).to(self.model.dtype)).pooler_output
+        pooled = self.model.vision_model(
+            pixel_values=((x - mean) / std).to(self.model.dtype)
+        ).pooler_output
         embeddings: Tensor = self.model.visual_projection(pooled)
         return embeddings.float()
 
@@ -137,8 +160,8 @@ class Clip:
 def load_text_encoder(
     name_or_path: str, device: str, form: TextForm = "pooled", *, safetensors_only: bool = False
 ) -> TextEncoder:
-    """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where `safetensors_only` and its
-    weights are in another format."""
+    """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where
+    `safetensors_only` and its weights are in another format."""
 
     def load(source: str | Path, **options: Any) -> Any:
         kinds, config = safetensors_only or None, _text_config(source, **options)
@@ -152,12 +175,15 @@ def load_text_encoder(
 
 def load_clip(name_or_path: str, device: str) -> Clip:
     """A whole CLIP model and its tokenizer. Raises EncoderError."""
-    model = load_model("CLIP", name_or_path, partial(CLIPModel.from_pretrained, output_loading_info=True))
+    model = load_model(
+        "CLIP", name_or_path, partial(CLIPModel.from_pretrained, output_loading_info=True)
+    )
     return Clip(_ready(model, device), _load_tokenizer(name_or_path, model.config.text_config))
 
 
 def _text_config(source: str | Path, **options: Any) -> CLIPTextConfig:
-    """The config of a text encoder. Of a whole CLIP it has the width of its projection, which some give only there."""
+    """The config of a text encoder. Of a whole CLIP it has the width of its projection, which some
+    give only there."""
     raw, _ = CLIPConfig.get_config_dict(source, **options)
     if raw.get("model_type") != CLIPConfig.model_type:
         return CLIPTextConfig.from_pretrained(source, **options)
@@ -170,7 +196,9 @@ def _text_config(source: str | Path, **options: Any) -> CLIPTextConfig:
 
 def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
     """The tokenizer that belongs to a text encoder. Raises EncoderError where it is another's."""
-    tokenizer: CLIPTokenizer = load_files("CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained)
+    tokenizer: CLIPTokenizer = load_files(
+        "CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained
+    )
     if len(tokenizer) > config.vocab_size:
         raise EncoderError(
             f"the tokenizer of CLIP {name_or_path!r} has {len(tokenizer)} tokens, "
@@ -179,12 +207,14 @@ def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
     vocabulary = tokenizer.get_vocab()
     if vocabulary.keys() <= set(tokenizer.all_special_tokens):  # as transformers makes one up
         raise EncoderError(
-            f"CLIP {name_or_path!r} has no tokenizer: its files, tokenizer.json or vocab.json, are missing"
+            f"CLIP {name_or_path!r} has no tokenizer: its files, tokenizer.json or vocab.json, are "
+            "missing"
         )
     end = max(vocabulary.values()) if config.eos_token_id == _HIGHEST_TOKEN else config.eos_token_id
     if tokenizer.eos_token_id != end:
         raise EncoderError(
-            f"the tokenizer of CLIP {name_or_path!r} ends a caption with token {tokenizer.eos_token_id}, "
+            f"the tokenizer of CLIP {name_or_path!r} ends a caption with token "
+            f"{tokenizer.eos_token_id}, "
             f"its text encoder looks for {end} and would make the same embedding of all captions"
         )
     return tokenizer
@@ -195,7 +225,9 @@ def _ready(model: Any, device: str) -> Any:
 
 
 def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> Any:
-    return tokenizer(list(captions), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    return tokenizer(
+        list(captions), padding=True, truncation=True, max_length=limit, return_tensors="pt"
+    )
 
 
 def _without_padding(states: Tensor, mask: Tensor) -> Tensor:

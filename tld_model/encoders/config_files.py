@@ -49,7 +49,8 @@ class ClipConfig(BaseModel):
 
 
 def encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:
-    """The config of an encoder in a folder; None where there is none, or another: its loader says what is wrong."""
+    """The config of an encoder in a folder; None where there is none, or another: its loader says
+    what is wrong."""
     folder = encoder_folder(name)
     try:
         return kind.model_validate_json((folder / "config.json").read_bytes()) if folder else None

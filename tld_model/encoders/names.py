@@ -1,4 +1,5 @@
-"""Where an encoder's weights are: the two that ship with the project have names. Imports no torch."""
+"""Where an encoder's weights are: the two that ship with the project have names. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -18,11 +19,16 @@ def encoder_folder(name_or_path: str) -> Path | None:
 
 
 def encoder_identity(name_or_path: str) -> str:
-    """What tells encoders apart: the SHA-256 of the files of one on this disk, the name of another."""
+    """What tells encoders apart: the SHA-256 of the files of one on this disk, the name of
+    another."""
     folder = encoder_folder(name_or_path)
     if folder is None:
         return name_or_path
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors", ".bin"))
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in (".json", ".txt", ".safetensors", ".bin")
+    )
     lines = (f"{path.name} {_digest(path)}" for path in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -1,4 +1,5 @@
-"""Weights from a folder or from the Hugging Face hub: all of them, or an error that says which folder is at fault.
+"""Weights from a folder or from the Hugging Face hub: all of them, or an error that says which
+folder is at fault.
 
 Imports neither diffusers nor transformers: their loaders are handed in.
 """
@@ -23,19 +24,23 @@ class EncoderError(ValueError):
 
 
 def load_model(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
-    """A model, in which every weight is that of its files: the libraries fill up those that are not there at random,
-    without a word. `load` returns what was missing too (`output_loading_info`). Raises EncoderError."""
+    """A model, in which every weight is that of its files: the libraries fill up those that are not
+    there at random, without a word. `load` returns what was missing too (`output_loading_info`).
+    Raises EncoderError."""
     if folder := encoder_folder(name_or_path):
         _check_depth(what, folder)
     model, told = load_files(what, name_or_path, load)
     if lacking := sorted(told["missing_keys"]):
         raise EncoderError(
-            f"the {what} of {name_or_path!r} lacks {len(lacking)} of the weights that its config describes, "
+            f"the {what} of {name_or_path!r} lacks {len(lacking)} of the weights that its config "
+            "describes, "
             f"{lacking[0]} among them: its files are not whole, or belong to another model"
         )
     broken = (name for name, weight in model.state_dict().items() if not weight.isfinite().all())
     if name := next(broken, None):
-        raise EncoderError(f"the {what} of {name_or_path!r}: {name} holds numbers that are not finite")
+        raise EncoderError(
+            f"the {what} of {name_or_path!r}: {name} holds numbers that are not finite"
+        )
     return model
 
 
@@ -53,7 +58,8 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
         if folder:
             raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {said}") from error
         raise EncoderError(
-            f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no folder of that name; "
+            f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no "
+            "folder of that name; "
             f"download it elsewhere and give its path ({said})"
         ) from error
 
@@ -66,13 +72,16 @@ def weights_dtype(device: str) -> torch.dtype:
 def _first_of(error: Exception) -> str:
     """What an error says first: its first line, and the next where that is a heading."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
-    if first.startswith("You set `ignore_mismatched_sizes`"):  # the shapes are in a report that goes to a log
+    if first.startswith(
+        "You set `ignore_mismatched_sizes`"
+    ):  # the shapes are in a report that goes to a log
         return "its weights have other shapes than its config describes"
     return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
 
 
 def _check_depth(what: str, folder: Path) -> None:
-    """Raise EncoderError where a config describes more layers than there are weights: to build them takes minutes."""
+    """Raise EncoderError where a config describes more layers than there are weights: to build them
+    takes minutes."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
         layers = _deepest(config)
@@ -80,7 +89,9 @@ def _check_depth(what: str, folder: Path) -> None:
     except (OSError, ValueError, RecursionError, SafetensorError):
         return  # the libraries say what is wrong with a file
     if 0 < weights < layers:
-        raise EncoderError(f"the {what} in {str(folder)!r} has {weights} weights, too few for {layers} layers")
+        raise EncoderError(
+            f"the {what} in {str(folder)!r} has {weights} weights, too few for {layers} layers"
+        )
 
 
 def _count_weights(path: Path) -> int:

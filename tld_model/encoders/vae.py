@@ -1,4 +1,5 @@
-"""The VAE: raw pixels => raw latents => scaled latents, and back. The only file that names diffusers.
+"""The VAE: raw pixels => raw latents => scaled latents, and back. The only file that names
+diffusers.
 
 b batch   c latent channels   h, w pixels   z latent size
 """
@@ -18,7 +19,8 @@ from tld_model.encoders.pretrained import EncoderError, load_model, weights_dtyp
 
 diffusers_logging.set_verbosity_error()
 
-# The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some GB.
+# The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some
+# GB.
 _PIXELS_AT_ONCE = 64 * 256 * 256
 
 
@@ -42,10 +44,13 @@ class ImageCodec:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The mean of the posterior; with standard normal noise [b, c, z, z], a draw from it: mean + std * noise."""
+        """The mean of the posterior; with standard normal noise [b, c, z, z], a draw from it: mean
+        + std * noise."""
         at_once = _images_at_once(*pixels.shape[2:])
         parts = noise.split(at_once) if noise is not None else [None] * -(-len(pixels) // at_once)
-        return torch.cat([self._encode(*part) for part in zip(pixels.split(at_once), parts, strict=True)])
+        return torch.cat(
+            [self._encode(*part) for part in zip(pixels.split(at_once), parts, strict=True)]
+        )
 
     def _encode(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
         signed = pixels.to(self.vae.device).to(self.vae.dtype) / 127.5 - 1
@@ -69,20 +74,28 @@ class ImageCodec:
         return pixels
 
 
-def load_image_codec(name_or_path: str, device: str, *, safetensors_only: bool = False) -> ImageCodec:
-    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where `safetensors_only`
-    and its weights are in another format."""
+def load_image_codec(
+    name_or_path: str, device: str, *, safetensors_only: bool = False
+) -> ImageCodec:
+    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where
+    `safetensors_only` and its weights are in another format."""
 
     def load(source: str | Path, **options: Any) -> Any:
         kind = AutoencoderKL.load_config(source, **options).get("_class_name")
         classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
         if kind not in classes:
-            raise EncoderError(f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}")
+            raise EncoderError(
+                f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}"
+            )
         kinds = safetensors_only or None
-        return classes[kind].from_pretrained(source, use_safetensors=kinds, output_loading_info=True, **options)
+        return classes[kind].from_pretrained(
+            source, use_safetensors=kinds, output_loading_info=True, **options
+        )
 
     vae = load_model("VAE", name_or_path, load)
-    dtype = torch.float32 if vae.config.get("force_upcast") else weights_dtype(device)  # it overflows in half precision
+    dtype = (
+        torch.float32 if vae.config.get("force_upcast") else weights_dtype(device)
+    )  # it overflows in half precision
     vae = vae.to(device, dtype).eval()
     levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
     return ImageCodec(

@@ -16,13 +16,20 @@ from pipeline.compute.resource_limits import Shortage, check_descriptors, own_sh
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Not for the public, though Python's tables of some versions hold them global: protocol assignments, the former
-# 6to4 relays and site-local addresses, a network's own NAT64, segment routing, documentation, and the cloud host that
-# Azure hides at a public address.
+# Not for the public, though Python's tables of some versions hold them global: protocol
+# assignments, the former 6to4 relays and site-local addresses, a network's own NAT64, segment
+# routing, documentation, and the cloud host that Azure hides at a public address.
 _NOT_PUBLIC: tuple[Network, ...] = tuple(
     ipaddress.ip_network(network)
     for network in (
-        *("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10", "64:ff9b:1::/48", "2001::/23"),
+        *(
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "168.63.129.16/32",
+            "fec0::/10",
+            "64:ff9b:1::/48",
+            "2001::/23",
+        ),
         *("2001:db8::/32", "3fff::/20", "5f00::/16"),
     )
 )
@@ -48,8 +55,8 @@ class Endpoint:
 
 
 def is_allowed(address: str, allowed: Sequence[Network] = ()) -> bool:
-    """Whether an IP address is public or in an allowed network; an IPv6 address that embeds an IPv4 address
-    (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is as good as that one."""
+    """Whether an IP address is public or in an allowed network; an IPv6 address that embeds an IPv4
+    address (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is as good as that one."""
     whole = ipaddress.ip_address(address)
     meant = [_innermost(whole)]
     if isinstance(whole, ipaddress.IPv6Address) and int(whole) >> 32 & 0xFFFF_FFFF in _ISATAP:
@@ -58,7 +65,8 @@ def is_allowed(address: str, allowed: Sequence[Network] = ()) -> bool:
 
 
 def shared_by(address: str) -> str:
-    """Which addresses count as one host: an IPv4 address alone, of IPv6 the network that one customer gets."""
+    """Which addresses count as one host: an IPv4 address alone, of IPv6 the network that one
+    customer gets."""
     inner = _innermost(ipaddress.ip_address(address))
     if isinstance(inner, ipaddress.IPv4Address):
         return str(inner)
@@ -67,7 +75,9 @@ def shared_by(address: str) -> str:
 
 def _is_public(address: _Address) -> bool:
     special = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not special and not any(address in network for network in _NOT_PUBLIC)
+    return (
+        address.is_global and not special and not any(address in network for network in _NOT_PUBLIC)
+    )
 
 
 def _innermost(address: _Address) -> _Address:
@@ -84,7 +94,8 @@ def _innermost(address: _Address) -> _Address:
 
 
 class DnsCache:
-    """Looks names up, each once a minute, in threads of their own: the system's call knows no time-out."""
+    """Looks names up, each once a minute, in threads of their own: the system's call knows no
+    time-out."""
 
     def __init__(self) -> None:
         self._asked: dict[tuple[str, int], tuple[float, Future[list[Endpoint]]]] = {}
@@ -100,7 +111,9 @@ class DnsCache:
                     self._asked.clear()
                 future = Future()
                 with own_shortage_raised():
-                    threading.Thread(target=_look_up, args=(host, port, future), daemon=True).start()
+                    threading.Thread(
+                        target=_look_up, args=(host, port, future), daemon=True
+                    ).start()
                 self._asked[host, port] = (now, future)
         try:
             return future.result(timeout_s)

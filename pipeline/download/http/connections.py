@@ -1,4 +1,5 @@
-"""Connections of a worker: to checked addresses only, as many as its limits and descriptors allow. Knows no HTTP."""
+"""Connections of a worker: to checked addresses only, as many as its limits and descriptors allow.
+Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ class Slots:
     """Connections at once, fewer from each shortage on."""
 
     def __init__(self, size: int) -> None:
-        self._size = max(1, min(size, (free_descriptors() - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH))
+        self._size = max(
+            1, min(size, (free_descriptors() - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH)
+        )
         self._free, self._changed = self._size, threading.Condition()
 
     @contextmanager
@@ -55,7 +58,8 @@ class Slots:
 
 
 class Connector:
-    """Connects to hosts by name. `proxy` is an address that this program serves itself, for `proxied_host` only."""
+    """Connects to hosts by name. `proxy` is an address that this program serves itself, for
+    `proxied_host` only."""
 
     def __init__(self, config: DownloadConfig, proxy: str, proxied_host: str) -> None:
         self.proxied_host = proxied_host if proxy else ""
@@ -73,7 +77,8 @@ class Connector:
         self._by_address = host_rate_limiter(self._config, wait_budget_s=math.inf)
 
     def wait_out(self, shortage: Shortage, since: float) -> None:
-        """Let a shortage of this machine pass before another try. Raises it where it lasts for too long."""
+        """Let a shortage of this machine pass before another try. Raises it where it lasts for too
+        long."""
         if self.shortage or time.monotonic() - since > _SHORTAGE_S:
             self.shortage = self.shortage or shortage
             raise shortage
@@ -93,7 +98,9 @@ class Connector:
                 with ExitStack() as this_try:
                     with clock.stopped():
                         if endpoint != self._proxy:
-                            this_try.enter_context(self._by_address.slot(Route(shared_by(endpoint.address))))
+                            this_try.enter_context(
+                                self._by_address.slot(Route(shared_by(endpoint.address)))
+                            )
                         this_try.enter_context(self._slots.one())
                     connection = this_try.enter_context(self._open(endpoint, target, clock))
                     turn.push(this_try.pop_all())

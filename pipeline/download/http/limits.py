@@ -1,4 +1,5 @@
-"""What bounds a fetch: seconds of a URL, bytes of a connection, memory of a worker. Knows sockets; knows no HTTP."""
+"""What bounds a fetch: seconds of a URL, bytes of a connection, memory of a worker. Knows sockets;
+knows no HTTP."""
 
 from __future__ import annotations
 
@@ -20,12 +21,18 @@ class TooManyBytes(Exception):
 
 
 class UrlDeadline:
-    """The time that a URL may take in all: it stands still while the URL waits for us, not for its server."""
+    """The time that a URL may take in all: it stands still while the URL waits for us, not for its
+    server."""
 
     __slots__ = ("_deadline_s", "_idle_s", "_silence_s", "_start")
 
     def __init__(self, deadline_s: float, silence_s: float) -> None:
-        self._start, self._idle_s, self._deadline_s, self._silence_s = time.monotonic(), 0.0, deadline_s, silence_s
+        self._start, self._idle_s, self._deadline_s, self._silence_s = (
+            time.monotonic(),
+            0.0,
+            deadline_s,
+            silence_s,
+        )
 
     def used(self) -> float:
         return time.monotonic() - self._start - self._idle_s
@@ -53,8 +60,8 @@ class UrlDeadline:
 
 
 class BoundedStream(io.RawIOBase):
-    """What a connection sends, within the clock's time and the bytes that it is allowed, headers and framing
-    included: http.client would let either run on."""
+    """What a connection sends, within the clock's time and the bytes that it is allowed, headers
+    and framing included: http.client would let either run on."""
 
     def __init__(self, connection: socket.socket, clock: UrlDeadline) -> None:
         self._connection, self._clock, self._left = connection, clock, _HEADERS

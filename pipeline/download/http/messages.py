@@ -1,4 +1,5 @@
-"""What is said to a server, and what its words mean: URLs, requests, opt-outs, wishes to wait. Opens no connection."""
+"""What is said to a server, and what its words mean: URLs, requests, opt-outs, wishes to wait.
+Opens no connection."""
 
 from __future__ import annotations
 
@@ -11,23 +12,114 @@ from urllib.parse import quote, urljoin, urlsplit
 
 USER_AGENT_TOKEN = "tld"
 _OPT_OUTS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
-_NO_AGENTS = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}  # directives with a colon
+_NO_AGENTS = {
+    "unavailable_after",
+    "max-snippet",
+    "max-image-preview",
+    "max-video-preview",
+}  # directives with a colon
 _CODINGS = {  # those that are registered with IANA, but for identity
-    *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
+    *(
+        "aes128gcm",
+        "br",
+        "compress",
+        "dcb",
+        "dcz",
+        "deflate",
+        "exi",
+        "gzip",
+        "pack200-gzip",
+        "zstd",
+    ),
     *("x-compress", "x-gzip"),
 }
 _BLOCKED_PORTS = {  # https://fetch.spec.whatwg.org/#port-blocking: where a GET may be taken for another protocol
-    *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),
-    *(109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515),
-    *(526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659),
+    *(
+        0,
+        1,
+        7,
+        9,
+        11,
+        13,
+        15,
+        17,
+        19,
+        20,
+        21,
+        22,
+        23,
+        25,
+        37,
+        42,
+        43,
+        53,
+        69,
+        77,
+        79,
+        87,
+        95,
+        101,
+        102,
+        103,
+        104,
+    ),
+    *(
+        109,
+        110,
+        111,
+        113,
+        115,
+        117,
+        119,
+        123,
+        135,
+        137,
+        139,
+        143,
+        161,
+        179,
+        389,
+        427,
+        465,
+        512,
+        513,
+        514,
+        515,
+    ),
+    *(
+        526,
+        530,
+        531,
+        532,
+        540,
+        548,
+        554,
+        556,
+        563,
+        587,
+        601,
+        636,
+        989,
+        990,
+        993,
+        995,
+        1719,
+        1720,
+        1723,
+        2049,
+        3659,
+    ),
     *(4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
 }
-_PADDING = "".join(map(chr, range(0x21)))  # white space and control characters, as browsers trim them
+_PADDING = "".join(
+    map(chr, range(0x21))
+)  # white space and control characters, as browsers trim them
 _KEPT_IN_URLS = "%/:=&?~#+!$,;'@()*[]|."
 
 
 class FetchFailed(Exception):
-    """A URL that gave nothing. The message is a cause that can be counted: no address, no varying number."""
+    """A URL that gave nothing. The message is a cause that can be counted: no address, no varying
+    number."""
 
     def __init__(self, cause: str, retry_after_s: float | None = None) -> None:
         super().__init__(cause)
@@ -64,7 +156,8 @@ def parse_url(url: str) -> Target:
 
 
 def redirected(url: str, location: str) -> str:
-    """Where a redirect leads, told in bytes that http.client took for Latin-1. Raises FetchFailed."""
+    """Where a redirect leads, told in bytes that http.client took for Latin-1. Raises
+    FetchFailed."""
     try:
         return urljoin(url, quote(location, safe=_KEPT_IN_URLS, encoding="latin-1"))
     except ValueError:
@@ -85,15 +178,18 @@ def request_message(target: Target, agent: str, through_proxy: bool) -> bytes:
 
 
 def opted_out(headers: Message) -> bool:
-    """Whether headers keep us from training on the file: X-Robots-Tag for everybody or for `tld`, or the TDM
-    Reservation Protocol (https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510/)."""
+    """Whether headers keep us from training on the file: X-Robots-Tag for everybody or for `tld`,
+    or the TDM Reservation Protocol
+    (https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510/)."""
     if (headers.get("TDM-Reservation") or "").strip() == "1":
         return True
     for value in headers.get_all("X-Robots-Tag", []):
         addressed = "*"
         for part in str(value).lower().split(","):
             name, colon, rest = part.partition(":")
-            if colon and name.strip() not in _NO_AGENTS:  # an agent's name holds for what follows it
+            if (
+                colon and name.strip() not in _NO_AGENTS
+            ):  # an agent's name holds for what follows it
                 addressed, part = name.strip(), rest
             if addressed in ("*", USER_AGENT_TOKEN) and part.strip() in _OPT_OUTS:
                 return True
@@ -101,14 +197,15 @@ def opted_out(headers: Message) -> bool:
 
 
 def is_compressed(headers: Message) -> bool:
-    """Whether a body comes in a content coding. Names that are none ('utf-8', 'none', 'aws-chunked' of object
-    stores) stand before plain bytes."""
+    """Whether a body comes in a content coding. Names that are none ('utf-8', 'none', 'aws-chunked'
+    of object stores) stand before plain bytes."""
     said = ",".join(map(str, headers.get_all("Content-Encoding", [])))
     return not _CODINGS.isdisjoint(re.findall(r"[a-z0-9-]+", said.lower()))
 
 
 def retry_after_s(headers: Message) -> float | None:
-    """Seconds until a server wants to be asked again; it tells them, or a date. None where it tells neither."""
+    """Seconds until a server wants to be asked again; it tells them, or a date. None where it tells
+    neither."""
     value = str(headers.get("Retry-After", "")).strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

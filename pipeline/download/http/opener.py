@@ -1,8 +1,8 @@
 """The guarded opener: fetches what a stranger's table names, and no more than it should.
 
-Only http and https, only public addresses (checked on the very address that is connected to, so redirects
-and names that change their address are covered), bodies and seconds bounded, hosts treated with manners.
-It stands where urllib's opener would. Knows nothing of pictures.
+Only http and https, only public addresses (checked on the very address that is connected to, so
+redirects and names that change their address are covered), bodies and seconds bounded, hosts
+treated with manners. It stands where urllib's opener would. Knows nothing of pictures.
 """
 
 from __future__ import annotations
@@ -40,7 +40,13 @@ MAX_REDIRECTS = 5
 NO_TIME_LEFT = "the shard's time was over before it was decoded"
 _TRANSIENT = {
     NO_TIME_LEFT,
-    *("timed out", "connection refused", "connection reset", "host is unreachable", "connection failed"),
+    *(
+        "timed out",
+        "connection refused",
+        "connection reset",
+        "host is unreachable",
+        "connection failed",
+    ),
     *("host does not answer", "name server does not answer", "HTTP 408", "HTTP 429"),
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -57,8 +63,8 @@ def is_transient(cause: str) -> bool:
 
 
 class GuardedOpener:
-    """Fetches URLs for all threads of a worker. `proxy` is an address that this program serves itself, for the
-    host name `proxied_host` only.
+    """Fetches URLs for all threads of a worker. `proxy` is an address that this program serves
+    itself, for the host name `proxied_host` only.
 
     The proxies of the environment (http_proxy, …) are not used: they would connect on our behalf to
     addresses that can't be checked here.
@@ -83,12 +89,15 @@ class GuardedOpener:
         return self._connector.shortage
 
     def forget_body(self, size: int) -> None:
-        """A fetched body of so many bytes is not held any more. Until then it counts as memory in use."""
+        """A fetched body of so many bytes is not held any more. Until then it counts as memory in
+        use."""
         self._memory.give(size)
 
-    def open(self, request: urllib.request.Request, data: None = None, timeout: object = None) -> BinaryIO:
-        """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's. Raises
-        FetchFailed, Shortage."""
+    def open(
+        self, request: urllib.request.Request, data: None = None, timeout: object = None
+    ) -> BinaryIO:
+        """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's.
+        Raises FetchFailed, Shortage."""
         del data, timeout
         clock = UrlDeadline(self._config.url_deadline_s, self._config.timeout_s)
         agent = request.get_header("User-agent", "")
@@ -116,7 +125,9 @@ class GuardedOpener:
             target = parse_url(url)
         raise FetchFailed("too many redirects")
 
-    def _with_patience(self, target: Target, route: Route, agent: str, clock: UrlDeadline) -> bytes | _Redirect:
+    def _with_patience(
+        self, target: Target, route: Route, agent: str, clock: UrlDeadline
+    ) -> bytes | _Redirect:
         """One request, again where this machine lacked something for it."""
         since = time.monotonic()
         while True:
@@ -128,7 +139,9 @@ class GuardedOpener:
                 with clock.stopped():
                     self._connector.wait_out(shortage, since)
 
-    def _in_turn(self, target: Target, route: Route, agent: str, clock: UrlDeadline) -> bytes | _Redirect:
+    def _in_turn(
+        self, target: Target, route: Route, agent: str, clock: UrlDeadline
+    ) -> bytes | _Redirect:
         """One request, when its host has room for it; waiting for that is not the URL's fault."""
         if target.host == self._connector.proxied_host:
             return self._exchange(target, agent, clock)
@@ -169,7 +182,8 @@ class GuardedOpener:
             raise FetchFailed(_cause(error)) from error
 
     def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
-        """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all others."""
+        """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all
+        others."""
         location = response.getheader("Location")
         if response.status in _REDIRECTS and location:
             return _Redirect(location)
@@ -178,13 +192,17 @@ class GuardedOpener:
             raise FetchFailed(f"HTTP {response.status}", wait)
         if self._config.respect_opt_out and opted_out(response.headers):
             raise FetchFailed("opted out of machine learning")
-        if is_compressed(response.headers):  # asked for none, so that a small body cannot become a large one
+        if is_compressed(
+            response.headers
+        ):  # asked for none, so that a small body cannot become a large one
             raise FetchFailed("unwanted content encoding")
         return None
 
-    def _body(self, response: http.client.HTTPResponse, clock: UrlDeadline, source: BoundedStream) -> bytes:
-        """Memory is set aside before it is used: the told length, or a little and then the most there may be.
-        So who waits holds little, and those who hold much never wait."""
+    def _body(
+        self, response: http.client.HTTPResponse, clock: UrlDeadline, source: BoundedStream
+    ) -> bytes:
+        """Memory is set aside before it is used: the told length, or a little and then the most
+        there may be. So who waits holds little, and those who hold much never wait."""
         told, most = response.length, self._max_body
         if told is not None and told > most:
             raise TooManyBytes
@@ -205,7 +223,8 @@ class GuardedOpener:
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """Passes over the interim answers (1xx) that may come before the final one, within the bounds of its source."""
+    """Passes over the interim answers (1xx) that may come before the final one, within the bounds
+    of its source."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
@@ -227,10 +246,19 @@ def _cause(error: Exception) -> str:
         case TooManyBytes():
             return "body too large"
         case socket.gaierror():
-            return "name server does not answer" if error.errno == socket.EAI_AGAIN else "name does not resolve"
+            return (
+                "name server does not answer"
+                if error.errno == socket.EAI_AGAIN
+                else "name does not resolve"
+            )
         case ConnectionRefusedError():
             return "connection refused"
-        case ConnectionError() | http.client.IncompleteRead() | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+        case (
+            ConnectionError()
+            | http.client.IncompleteRead()
+            | ssl.SSLEOFError()
+            | ssl.SSLZeroReturnError()
+        ):
             return "connection reset"
         case ssl.SSLError() | ssl.CertificateError():
             return "TLS error"

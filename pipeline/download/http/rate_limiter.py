@@ -1,4 +1,5 @@
-"""Rate limits and circuit breakers: how many requests a host gets at once and a second, and when it gets no more.
+"""Rate limits and circuit breakers: how many requests a host gets at once and a second, and when it
+gets no more.
 
 Knows names and seconds; knows nothing of HTTP.
 """
@@ -20,8 +21,9 @@ class HostUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a request comes to a host. Each route has a circuit breaker of its own, so that a dead port does not close
-    the others, and failures of redirected requests do not count against a host that the table does not name."""
+    """How a request comes to a host. Each route has a circuit breaker of its own, so that a dead
+    port does not close the others, and failures of redirected requests do not count against a host
+    that the table does not name."""
 
     host: str
     port: int = 0
@@ -30,8 +32,8 @@ class Route:
 
 @dataclass(slots=True)
 class _Limit:
-    """Of one host, whatever the route. Redirected requests wait apart: where the table names the host too, they get
-    half of its turns at most."""
+    """Of one host, whatever the route. Redirected requests wait apart: where the table names the
+    host too, they get half of its turns at most."""
 
     named: bool = False  # by the table
     active: int = 0
@@ -42,7 +44,10 @@ class _Limit:
     free_for_redirected: threading.Condition = field(init=False)
 
     def __post_init__(self) -> None:
-        self.free, self.free_for_redirected = threading.Condition(self.lock), threading.Condition(self.lock)
+        self.free, self.free_for_redirected = (
+            threading.Condition(self.lock),
+            threading.Condition(self.lock),
+        )
 
     def wake_one(self) -> None:
         self.free.notify()
@@ -66,14 +71,21 @@ class _Breaker:
 class HostRateLimiter:
     """Turns of one shard's requests at each host.
 
-    An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the requests at
-    once, and so do the pauses that a host asks for: of `wait_budget_s` seconds in all, and a little more for each
-    answer. A route that uses it up, or says nothing twice as many times in a row as its host is asked at once, is
-    given up, and those who wait for it are told at once: no number of its URLs holds up the others for long.
+    An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the
+    requests at once, and so do the pauses that a host asks for: of `wait_budget_s` seconds in all,
+    and a little more for each answer. A route that uses it up, or says nothing twice as many times
+    in a row as its host is asked at once, is given up, and those who wait for it are told at once:
+    no number of its URLs holds up the others for long.
     """
 
-    def __init__(self, at_once: int, per_s: float | None, wait_budget_s: float, brisk_s: float) -> None:
-        self._at_once, self._interval, self._patience_s = at_once, 1 / per_s if per_s else 0.0, wait_budget_s
+    def __init__(
+        self, at_once: int, per_s: float | None, wait_budget_s: float, brisk_s: float
+    ) -> None:
+        self._at_once, self._interval, self._patience_s = (
+            at_once,
+            1 / per_s if per_s else 0.0,
+            wait_budget_s,
+        )
         self._redirected_at_once = max(1, at_once // 2)
         self._brisk_s = brisk_s
         self._limits: dict[str, _Limit] = {}

@@ -12,7 +12,10 @@ from data_catalog.shapes.server import serve_shapes
 
 @pytest.mark.slow
 def test_the_grader_reads_drawn_pictures() -> None:
-    drawings = [*shapes.drawings(600, held_out=False, seed=5), *shapes.drawings(200, held_out=True, seed=5)]
+    drawings = [
+        *shapes.drawings(600, held_out=False, seed=5),
+        *shapes.drawings(200, held_out=True, seed=5),
+    ]
     right = [all(grade(d.pixels()).agrees(d.attributes).values()) for d in drawings]
     assert np.mean(right) >= 0.99
 
@@ -33,7 +36,13 @@ def test_the_grader_refuses_what_is_no_clean_shape() -> None:
 def test_the_grader_tells_each_attribute_from_its_neighbours() -> None:
     base = shapes.Attributes("small", "red", "square", "center", "blue")
     pixels = shapes.draw(base, np.random.default_rng(1))
-    changed = {"size": "large", "colour": "green", "shape": "cross", "position": "top left", "background": "white"}
+    changed = {
+        "size": "large",
+        "colour": "green",
+        "shape": "cross",
+        "position": "top left",
+        "background": "white",
+    }
     for name, value in changed.items():
         verdict = grade(pixels).agrees(replace(base, **{name: value}))
         assert [n for n, agrees in verdict.items() if not agrees] == [name]

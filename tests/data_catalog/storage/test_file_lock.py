@@ -27,7 +27,10 @@ def test_who_waited_for_a_lock_that_is_deleted_holds_the_one_that_is_there(tmp_p
         waiting = threading.Thread(target=wait_for_it)
         waiting.start()
         waits.wait()
-        with pytest.raises(LockTimeout, match=r"process \d+\); wait for it"), file_lock(lock, timeout_s=0.3):
+        with (
+            pytest.raises(LockTimeout, match=r"process \d+\); wait for it"),
+            file_lock(lock, timeout_s=0.3),
+        ):
             """Meanwhile the other has come too."""
         shutil.rmtree(lock.parent)
     waiting.join()

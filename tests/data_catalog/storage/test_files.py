@@ -12,7 +12,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_catalog.storage.files import make_folder, put_in_place, replacing, replacing_folder, write_atomically
+from data_catalog.storage.files import (
+    make_folder,
+    put_in_place,
+    replacing,
+    replacing_folder,
+    write_atomically,
+)
 
 
 def write(path: Path, text: str) -> None:
@@ -40,7 +46,9 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o027, 0o077], indirect=True)
 @pytest.mark.parametrize("how", [write_by_safetensors, write_folder])
-def test_files_have_the_mode_of_the_umask(tmp_path: Path, umask: int, how: Callable[[Path], None]) -> None:
+def test_files_have_the_mode_of_the_umask(
+    tmp_path: Path, umask: int, how: Callable[[Path], None]
+) -> None:
     how(tmp_path / "made")
     for path in [tmp_path / "made", *tmp_path.glob("made/**/*")]:
         usual = 0o777 if path.is_dir() else 0o666
@@ -69,7 +77,9 @@ def test_writers_of_the_same_file_do_not_disturb_each_other(tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_named_is_flushed_before_and_after_its_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_named_is_flushed_before_and_after_its_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
 

@@ -1,4 +1,5 @@
-"""Who writes an output in object storage, and what of it is there: on fsspec's storage in memory."""
+"""Who writes an output in object storage, and what of it is there: on fsspec's storage in
+memory."""
 
 from __future__ import annotations
 
@@ -135,11 +136,16 @@ def test_a_copy_that_goes_while_copies_are_counted_is_none(
     assert store.evict(100) == len(b"content")
 
 
-def test_what_could_not_be_fetched_leaves_nothing_on_a_full_disk(store: ObjectStore, folder: Path) -> None:
+def test_what_could_not_be_fetched_leaves_nothing_on_a_full_disk(
+    store: ObjectStore, folder: Path
+) -> None:
     (folder / "00000.npz").write_bytes(b"content")
     there = store.url_of(folder / "00000.npz")
     push(folder / "00000.npz", there)
-    wanted = [(folder / name, RemoteRecord(url, 7, "")) for name, url in (("a", there), ("b", f"{there}.not-there"))]
+    wanted = [
+        (folder / name, RemoteRecord(url, 7, ""))
+        for name, url in (("a", there), ("b", f"{there}.not-there"))
+    ]
     with pytest.raises(ObjectStorageError):
         fetch(wanted)
     assert [path.name for path in (folder / stored.RECORDS_FOLDER).iterdir()] == ["00000.npz"]
@@ -159,7 +165,9 @@ def test_what_a_forced_stage_forgets_does_not_come_back_from_the_storage(
     assert model.exists(), "until it is replaced"
 
 
-def test_a_mark_that_a_failing_disk_changed_is_written_anew(store: ObjectStore, folder: Path) -> None:
+def test_a_mark_that_a_failing_disk_changed_is_written_anew(
+    store: ObjectStore, folder: Path
+) -> None:
     path = folder / "00000.npz"
     path.write_bytes(b"latents")
     push(path, store.url_of(path))

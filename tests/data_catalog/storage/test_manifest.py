@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.digests import file_records
-from data_catalog.storage.manifest import Manifest, ManifestError, content_digest, read_manifest, write_manifest
+from data_catalog.storage.manifest import (
+    Manifest,
+    ManifestError,
+    content_digest,
+    read_manifest,
+    write_manifest,
+)
 from data_catalog.storage.receipts import Shard, invalidate, read_receipt, write_receipt
 
 
@@ -46,7 +52,9 @@ def test_readers_refuse_an_output_whose_files_are_not_as_told(tmp_path: Path) ->
     assert read_receipt(tmp_path, "00000") is None, "a receipt of missing files is none"
 
 
-def test_to_forget_removes_receipts_and_unfinished_work_but_no_finished_file(tmp_path: Path) -> None:
+def test_to_forget_removes_receipts_and_unfinished_work_but_no_finished_file(
+    tmp_path: Path,
+) -> None:
     make_output(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     invalidate(tmp_path)

@@ -1,5 +1,5 @@
-"""Every row of a table is accounted for: what the readers take is compared with Python's own csv and json modules
-on generated dirt, with blocks so small that every row crosses some."""
+"""Every row of a table is accounted for: what the readers take is compared with Python's own csv
+and json modules on generated dirt, with blocks so small that every row crosses some."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 Cells = list[tuple[str, str]]
 
 dirty_text = st.text(
-    st.sampled_from([*'ab",;|\t\n\r é', "\u2028", "\x0b", "\x85", "\x00", "😀", "\ufeff"]), max_size=12
+    st.sampled_from([*'ab",;|\t\n\r é', "\u2028", "\x0b", "\x85", "\x00", "😀", "\ufeff"]),
+    max_size=12,
 )
 urls = st.integers(0, 999).map(lambda number: f"http://a.test/{number}") | dirty_text
 rows_of_cells = st.lists(st.tuples(urls, dirty_text), min_size=1, max_size=12)
@@ -73,9 +74,13 @@ def batches(file: TableFile) -> Iterator[Any]:
 
 
 def reference(text: str, delimiter: str, strict: bool = False) -> list[list[str]]:
-    """The rows behind the header as Python reads them, but for blank lines. Raises csv.Error where it is strict and
-    a quotation mark closes in the middle of a cell or never."""
-    return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict) if row][1:]
+    """The rows behind the header as Python reads them, but for blank lines. Raises csv.Error where
+    it is strict and a quotation mark closes in the middle of a cell or never."""
+    return [
+        row
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+        if row
+    ][1:]
 
 
 def written(rows: Cells, delimiter: str, quoting: Any, ending: str) -> str:
@@ -102,8 +107,12 @@ def test_what_a_csv_writer_wrote_is_read_as_python_reads_it(
     path.write_bytes(PACK[packing](text.encode()))
     good, bad = the_rows(path, block)
     wanted = reference(text, DELIMITERS[kind])
-    assert bad == [number for number, row in enumerate(wanted) if len(row) != 2], "a lone \\r ends a row, unquoted"
-    assert [list(good[number]) for number in sorted(good)] == [row for row in wanted if len(row) == 2]
+    assert bad == [number for number, row in enumerate(wanted) if len(row) != 2], (
+        "a lone \\r ends a row, unquoted"
+    )
+    assert [list(good[number]) for number in sorted(good)] == [
+        row for row in wanted if len(row) == 2
+    ]
 
 
 lines = st.lists(st.sampled_from([*'a"",\t é', "http://x/1", "\x00"]), max_size=10).map("".join)
@@ -111,22 +120,42 @@ lines = st.lists(st.sampled_from([*'a"",\t é', "http://x/1", "\x00"]), max_size
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv"])
 @QUICK
-@given(dirt=st.lists(lines, max_size=12), block=block_sizes, ending=st.sampled_from(["\n", "\r\n", "\r"]))
+@given(
+    dirt=st.lists(lines, max_size=12),
+    block=block_sizes,
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+)
 @example(dirt=['http://x/1,"a', "b,c", 'd"'], block=1 << 20, ending="\n")
 @example(dirt=['"', '"a', "a", 'a"'], block=1, ending="\n")
-def test_no_dirt_makes_a_row_vanish(tmp_path: Path, kind: str, dirt: list[str], block: int, ending: str) -> None:
+def test_no_dirt_makes_a_row_vanish(
+    tmp_path: Path, kind: str, dirt: list[str], block: int, ending: str
+) -> None:
     delimiter = DELIMITERS[kind]
-    text = ending.join([delimiter.join(("url", "caption")), *dirt, delimiter.join(("http://last/1", "the last one"))])
+    text = ending.join(
+        [
+            delimiter.join(("url", "caption")),
+            *dirt,
+            delimiter.join(("http://last/1", "the last one")),
+        ]
+    )
     path = tmp_path / f"t{kind}"
     path.write_bytes(text.encode())
     good, bad = the_rows(path, block)
-    alone = [row for line in dirt for row in csv.reader([line], delimiter=delimiter, strict=False) if row]
+    alone = [
+        row for line in dirt for row in csv.reader([line], delimiter=delimiter, strict=False) if row
+    ]
     assert len(good) + len(bad) <= len(alone) + 1
-    assert good[len(good) + len(bad) - 1] == ("http://last/1", "the last one"), "no mark of it closes a value"
-    with suppress(csv.Error):  # where marks are in order, a value may still be split, but nothing is put together
+    assert good[len(good) + len(bad) - 1] == ("http://last/1", "the last one"), (
+        "no mark of it closes a value"
+    )
+    with suppress(
+        csv.Error
+    ):  # where marks are in order, a value may still be split, but nothing is put together
         assert len(reference(text, delimiter, strict=True)) <= len(good) + len(bad)
     if '"' not in text:  # then there is nothing to be decided
-        assert [list(good[n]) for n in sorted(good)] == [row for row in reference(text, delimiter) if len(row) == 2]
+        assert [list(good[n]) for n in sorted(good)] == [
+            row for row in reference(text, delimiter) if len(row) == 2
+        ]
     assert (good, bad) == the_rows(path, 1 << 20), "blocks do not matter"
 
 
@@ -158,7 +187,9 @@ def test_a_stray_quotation_mark_costs_its_own_line_at_most(
     assert len(good) + len(bad) == 30
     assert set(bad) <= stray
     for number in set(range(30)) - stray - set(bad):
-        wanted = f'a {delimiter} and "more" of {number}' if number in well_quoted else caption(number)
+        wanted = (
+            f'a {delimiter} and "more" of {number}' if number in well_quoted else caption(number)
+        )
         assert good[number] == (f"http://a.test/{number}", wanted)
     if kind == ".tsv":
         assert not bad
@@ -170,7 +201,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(dirty_text, inner, max_size=2),
     max_leaves=4,
 )
-json_rows = st.fixed_dictionaries({}, optional={"url": urls | json_values, "caption": json_values, "tags": json_values})
+json_rows = st.fixed_dictionaries(
+    {}, optional={"url": urls | json_values, "caption": json_values, "tags": json_values}
+)
 json_lines = json_rows.map(json.dumps) | st.text(st.sampled_from([*'{}[]":,a1 \t']), max_size=8)
 
 
@@ -188,7 +221,11 @@ def json_reference(line: str) -> tuple[str, str] | None:
             value = value[0] if value else None
         if isinstance(value, dict | list):
             return None
-        if value is None or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        if (
+            value is None
+            or isinstance(value, bool)
+            or (isinstance(value, float) and not math.isfinite(value))
+        ):
             value = ""
         texts.append(str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     return texts[0], texts[1]
@@ -196,7 +233,9 @@ def json_reference(line: str) -> tuple[str, str] | None:
 
 @QUICK
 @given(dirt=st.lists(json_lines, max_size=10), block=block_sizes, packing=st.sampled_from([*PACK]))
-def test_json_lines_are_read_as_python_reads_them(tmp_path: Path, dirt: list[str], block: int, packing: str) -> None:
+def test_json_lines_are_read_as_python_reads_them(
+    tmp_path: Path, dirt: list[str], block: int, packing: str
+) -> None:
     text = "\n".join(['{"url": "http://first/1", "caption": "the first"}', *dirt])
     path = tmp_path / f"t.jsonl{packing}"
     path.write_bytes(PACK[packing](text.encode()))
@@ -223,23 +262,38 @@ def test_parquet_is_read_as_it_was_written(
     lists: bool,
     group: int,
 ) -> None:
-    caption = pa.array([row[2] for row in rows], pa.list_(pa.string())) if lists else pa.array([r[1] for r in rows])
+    caption = (
+        pa.array([row[2] for row in rows], pa.list_(pa.string()))
+        if lists
+        else pa.array([r[1] for r in rows])
+    )
     table = pa.table({"url": pa.array([row[0] for row in rows], pa.string()), "caption": caption})
-    parquet.write_table(table, tmp_path / "t.parquet", use_dictionary=dictionary, row_group_size=group)
+    parquet.write_table(
+        table, tmp_path / "t.parquet", use_dictionary=dictionary, row_group_size=group
+    )
     good, bad = the_rows(tmp_path / "t.parquet", 64)
     assert not bad
     texts = [(row[2][0] if row[2] else None) if lists else row[1] for row in rows]
-    assert [good[n] for n in range(len(rows))] == [(row[0] or "", t or "") for row, t in zip(rows, texts, strict=True)]
+    assert [good[n] for n in range(len(rows))] == [
+        (row[0] or "", t or "") for row, t in zip(rows, texts, strict=True)
+    ]
 
 
-def test_a_line_that_is_too_long_is_one_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_one_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def short_lines(stream: Any, block: int) -> Iterator[table_text.Lines]:
         return table_text.read_lines(stream, block, longest=1000)
 
     monkeypatch.setattr(table_formats, "read_lines", short_lines)
     texts = {
         "t.csv": ["url,caption", "http://a/1,one", 'http://a/2,"' + "x" * 5000, "http://a/3,three"],
-        "t.tsv": ["url\tcaption", "http://a/1\tone", "http://a/2\t" + "x" * 5000, "http://a/3\tthree"],
+        "t.tsv": [
+            "url\tcaption",
+            "http://a/1\tone",
+            "http://a/2\t" + "x" * 5000,
+            "http://a/3\tthree",
+        ],
         "t.jsonl": [
             json.dumps({"url": f"http://a/{n}", "caption": text})
             for n, text in [(1, "one"), (2, "x" * 5000), (3, "three")]
@@ -250,12 +304,19 @@ def test_a_line_that_is_too_long_is_one_bad_row(tmp_path: Path, monkeypatch: pyt
             for block in (1, 64):
                 (tmp_path / name).write_bytes(ending.join(written_lines).encode())
                 good, bad = the_rows(tmp_path / name, block)
-                assert (good, bad) == ({0: ("http://a/1", "one"), 2: ("http://a/3", "three")}, [1]), (name, block)
+                assert (good, bad) == (
+                    {0: ("http://a/1", "one"), 2: ("http://a/3", "three")},
+                    [1],
+                ), (name, block)
 
 
-def test_a_value_of_very_many_lines_is_a_stray_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_of_very_many_lines_is_a_stray_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.csv"
-    path.write_text('url,caption,more\nhttp://a/1,"one\n' + "word\n" * 50 + '",end\nhttp://a/2,two,end\n')
+    path.write_text(
+        'url,caption,more\nhttp://a/1,"one\n' + "word\n" * 50 + '",end\nhttp://a/2,two,end\n'
+    )
     assert the_rows(path, 1 << 20)[1] == []
     monkeypatch.setattr(table_csv, "_MOST_LINES", 20)
     for block in (7, 1 << 20):

@@ -1,4 +1,5 @@
-"""Files that are not what they seem: links, metadata beside tables, lost suffixes, encodings of editors, silence."""
+"""Files that are not what they seem: links, metadata beside tables, lost suffixes, encodings of
+editors, silence."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ BOMB_ROWS = 50_000
 
 def pairs(source: str | Path, columns: TableColumns | None = None) -> list[tuple[str, str]]:
     table = open_url_table(str(source), columns or TableColumns())
-    return [(row["url"], row["caption"]) for shard in table.shards(1000) for row in shard.pairs.to_pylist()]
+    return [
+        (row["url"], row["caption"])
+        for shard in table.shards(1000)
+        for row in shard.pairs.to_pylist()
+    ]
 
 
 def put(path: Path, content: str | bytes) -> Path:
@@ -61,7 +66,10 @@ def test_a_link_to_a_table_is_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("indent", [None, 2])
 def test_metadata_beside_tables_are_no_table(tmp_path: Path, indent: int | None) -> None:
     put(tmp_path / "train.csv", CSV)
-    put(tmp_path / "dataset_info.json", json.dumps({"features": {"url": "string"}, "n": 2}, indent=indent))
+    put(
+        tmp_path / "dataset_info.json",
+        json.dumps({"features": {"url": "string"}, "n": 2}, indent=indent),
+    )
     put(tmp_path / "state.json", "{}")
     assert pairs(tmp_path) == PAIRS
     assert count_rows(str(tmp_path), TableColumns()) == 2
@@ -73,13 +81,25 @@ def test_metadata_beside_tables_are_no_table(tmp_path: Path, indent: int | None)
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-16-le-mark", "utf-16-be-mark"]
+    "encoding",
+    [
+        "utf-8",
+        "utf-8-sig",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "utf-16-le-mark",
+        "utf-16-be-mark",
+    ],
 )
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
 def test_a_table_may_come_in_what_an_editor_saves(tmp_path: Path, encoding: str, kind: str) -> None:
     text = CSV if kind == "csv" else CSV.replace(",", "\t")
     if kind == "jsonl":
-        text = "".join(json.dumps({"url": u, "caption": c}, ensure_ascii=False) + "\n" for u, c in PAIRS)
+        text = "".join(
+            json.dumps({"url": u, "caption": c}, ensure_ascii=False) + "\n" for u, c in PAIRS
+        )
     plain = encoding.removesuffix("-mark")
     data = (text if plain == encoding else "\ufeff" + text).replace("\n", "\r\n").encode(plain)
     assert pairs(put(tmp_path / f"t.{kind}", data)) == PAIRS
@@ -98,7 +118,9 @@ def test_a_packed_file_is_known_by_its_first_bytes(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
-def test_columns_may_be_separated_and_named_in_other_ways(tmp_path: Path, name: str, delimiter: str) -> None:
+def test_columns_may_be_separated_and_named_in_other_ways(
+    tmp_path: Path, name: str, delimiter: str
+) -> None:
     text = CSV.replace("url,caption", "\n url , caption").replace(",", delimiter)
     assert pairs(put(tmp_path / name, text)) == PAIRS
 
@@ -115,7 +137,11 @@ def test_the_exact_name_of_a_column_comes_first(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("t.json", '[{"url": "http://a", "caption": "b"}]', "a JSON array; json lines are read"),
-        ("t.jsonl", '[\n{"url": "http://a",\n"caption": "b"}\n]', "a JSON array; json lines are read"),
+        (
+            "t.jsonl",
+            '[\n{"url": "http://a",\n"caption": "b"}\n]',
+            "a JSON array; json lines are read",
+        ),
         ("t.json", '{\n"url": "http://a",\n"caption": "b"\n}\n', "objects that go over lines"),
         ("t.csv", b"PK\x03\x04rest", "a zip archive or a spreadsheet"),
         ("t.csv", b"PAR1rest", "it is Parquet"),
@@ -133,9 +159,19 @@ def test_a_file_that_is_no_table_is_called_what_it_is(
 
 
 def test_white_space_in_urls_is_taken_as_browsers_take_it(tmp_path: Path) -> None:
-    urls = [" http://a.test/1 ", "http://a.test/2\n", "http://a.test/a b?c d", "http://a b.test/", "http://a.test/\tx"]
+    urls = [
+        " http://a.test/1 ",
+        "http://a.test/2\n",
+        "http://a.test/a b?c d",
+        "http://a b.test/",
+        "http://a.test/\tx",
+    ]
     path = tmp_path / "t.jsonl"
-    path.write_text("\n".join(json.dumps({"url": url, "caption": "x"}) for url in [*urls, "\u00a0http://a.test/3"]))
+    path.write_text(
+        "\n".join(
+            json.dumps({"url": url, "caption": "x"}) for url in [*urls, "\u00a0http://a.test/3"]
+        )
+    )
     table, account = open_url_table(str(path), TableColumns()), RowCounts()
     (shard,) = table.shards(10, account)
     assert shard.pairs["url"].to_pylist() == [
@@ -145,13 +181,37 @@ def test_white_space_in_urls_is_taken_as_browsers_take_it(tmp_path: Path) -> Non
 
 
 def test_only_text_and_numbers_are_captions(tmp_path: Path) -> None:
-    values = [None, float("nan"), float("inf"), True, False, "", [], [None], 4, 1.5, "nan", ["first", "second"]]
-    lines = [json.dumps({"url": f"http://a/{n}", "caption": value}) for n, value in enumerate(values)]
+    values = [
+        None,
+        float("nan"),
+        float("inf"),
+        True,
+        False,
+        "",
+        [],
+        [None],
+        4,
+        1.5,
+        "nan",
+        ["first", "second"],
+    ]
+    lines = [
+        json.dumps({"url": f"http://a/{n}", "caption": value}) for n, value in enumerate(values)
+    ]
     table = open_url_table(str(put(tmp_path / "t.jsonl", "\n".join(lines))), TableColumns())
     assert [caption for _, caption in pairs(tmp_path / "t.jsonl")] == ["4", "1.5", "nan", "first"]
-    assert {(row.row, row.reason) for row in table.rejected_rows()} == {(n, "empty caption") for n in range(8)}
-    for column in (pa.array([float("nan"), 1.5]), pa.array([None, 1.5], pa.float16()), pa.array([True, False])):
-        parquet.write_table(pa.table({"url": ["http://a/1", "http://a/2"], "caption": column}), tmp_path / "t.parquet")
+    assert {(row.row, row.reason) for row in table.rejected_rows()} == {
+        (n, "empty caption") for n in range(8)
+    }
+    for column in (
+        pa.array([float("nan"), 1.5]),
+        pa.array([None, 1.5], pa.float16()),
+        pa.array([True, False]),
+    ):
+        parquet.write_table(
+            pa.table({"url": ["http://a/1", "http://a/2"], "caption": column}),
+            tmp_path / "t.parquet",
+        )
         if pa.types.is_boolean(column.type):
             with pytest.raises(UrlTableError, match="empty caption: 2"):
                 pairs(tmp_path / "t.parquet")
@@ -200,7 +260,9 @@ def test_a_cell_that_is_far_too_long_costs_its_row(tmp_path: Path, kind: str) ->
         case _:
             table.to_pandas().to_csv(path, index=False)
     account = RowCounts()
-    (shard,) = open_url_table(str(path), TableColumns(), rules=RowRules(1, 1 << 30)).shards(10, account)
+    (shard,) = open_url_table(str(path), TableColumns(), rules=RowRules(1, 1 << 30)).shards(
+        10, account
+    )
     assert shard.pairs["row"].to_pylist() == [0, 1, 2]
     assert account.rejected == {"URL too long": 2, "caption too long": 1}
 
@@ -210,16 +272,20 @@ def read_alone(path: Path) -> tuple[int, str, int]:
     code = (
         "import sys\n"
         "from data_catalog.url_table.table import *\n"
-        "def peak(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) >> 10\n"
+        "def peak(): return int(next(l for l in open('/proc/self/status') if "
+        "l.startswith('VmHWM')).split()[1]) >> 10\n"
         "before = peak()\n"
         "try:\n"
-        "    table = open_url_table(sys.argv[1], TableColumns(more_captions=('more',)) if 'more' in sys.argv[1] "
+        "    table = open_url_table(sys.argv[1], TableColumns(more_captions=('more',)) if 'more' "
+        "in sys.argv[1] "
         "else TableColumns())\n"
         "    print(sum(shard.pairs.num_rows for shard in table.shards(10000)))\n"
         "except UrlTableError as error: print(error)\n"
         "print(peak() - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
     *said, memory = done.stdout.splitlines() or ["0"]
     return done.returncode, "\n".join(said) + done.stderr, int(memory)
 
@@ -230,7 +296,9 @@ def dictionary(*values: str, rows: int = BOMB_ROWS) -> pa.Array:
 
 
 @pytest.mark.parametrize("kind", ["one", "many-more", "huge", "plain", "list"])
-def test_a_parquet_file_that_unfolds_to_gigabytes_is_read_in_little_memory(tmp_path: Path, kind: str) -> None:
+def test_a_parquet_file_that_unfolds_to_gigabytes_is_read_in_little_memory(
+    tmp_path: Path, kind: str
+) -> None:
     urls = pa.array([f"http://a.test/{number}" for number in range(BOMB_ROWS)])
     path, options = tmp_path / f"{kind}.parquet", dict[str, object]()
     match kind:
@@ -243,7 +311,12 @@ def test_a_parquet_file_that_unfolds_to_gigabytes_is_read_in_little_memory(tmp_p
             table = pa.table({"url": urls, "caption": dictionary("x" * 5_000_000)})
         case "list":
             offsets = pa.array(np.arange(BOMB_ROWS + 1, dtype=np.int32))
-            table = pa.table({"url": urls, "caption": pa.ListArray.from_arrays(offsets, dictionary("x" * 15_000))})
+            table = pa.table(
+                {
+                    "url": urls,
+                    "caption": pa.ListArray.from_arrays(offsets, dictionary("x" * 15_000)),
+                }
+            )
         case _:
             table = pa.table({"url": urls, "caption": dictionary("x" * 3000)})
             options = {"use_dictionary": False}
@@ -251,10 +324,14 @@ def test_a_parquet_file_that_unfolds_to_gigabytes_is_read_in_little_memory(tmp_p
     code, said, memory = read_alone(path)
     assert code == 0, said
     assert memory < 250, said
-    assert ("text does not pack so well" if kind == "plain" else f"caption too long: {BOMB_ROWS}") in said
+    assert (
+        "text does not pack so well" if kind == "plain" else f"caption too long: {BOMB_ROWS}"
+    ) in said
 
 
-@pytest.mark.parametrize("end", ['"never closed\n' + "x\n" * 300_000, '"' + "x" * 3_000_000, "\n" + ",,,\n" * 300_000])
+@pytest.mark.parametrize(
+    "end", ['"never closed\n' + "x\n" * 300_000, '"' + "x" * 3_000_000, "\n" + ",,,\n" * 300_000]
+)
 def test_a_packed_table_that_cannot_be_parsed_ends_no_interpreter(tmp_path: Path, end: str) -> None:
     path = put(tmp_path / "t.csv.gz", gzip.compress(b"url,caption\nhttp://a/1," + end.encode()))
     code, said, _memory = read_alone(path)
@@ -262,11 +339,16 @@ def test_a_packed_table_that_cannot_be_parsed_ends_no_interpreter(tmp_path: Path
     assert "t.csv.gz cannot be parsed as csv: " in said
 
 
-def test_a_server_that_never_answers_is_given_up_with_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_is_given_up_with_a_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(table_files, "_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        for source in (f"http://127.0.0.1:{port}/t.csv", f"simplecache::http://127.0.0.1:{port}/t.parquet"):
+        for source in (
+            f"http://127.0.0.1:{port}/t.csv",
+            f"simplecache::http://127.0.0.1:{port}/t.parquet",
+        ):
             with pytest.raises(UrlTableError, match=r"cannot be reached: no answer within 0\.2 s"):
                 open_url_table(source, TableColumns())
 
@@ -283,9 +365,13 @@ def test_a_chained_url_whose_archive_is_not_there_says_so(tmp_path: Path) -> Non
         open_url_table(f"zip://u.csv::{tmp_path}/t.zip", TableColumns())
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.json", "t.csv.gz", "t.csv.bz2", "t.parquet"])
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.tsv", "t.jsonl", "t.json", "t.csv.gz", "t.csv.bz2", "t.parquet"]
+)
 def test_no_damage_ends_in_anything_but_a_message_or_an_account(tmp_path: Path, name: str) -> None:
-    rows = [{"url": f"http://a.test/{number}", "caption": f'c é "{number}"'} for number in range(30)]
+    rows = [
+        {"url": f"http://a.test/{number}", "caption": f'c é "{number}"'} for number in range(30)
+    ]
     frame, path, chance = pa.Table.from_pylist(rows).to_pandas(), tmp_path / name, random.Random(0)
     match path.suffixes[0]:
         case ".parquet":
@@ -299,7 +385,9 @@ def test_no_damage_ends_in_anything_but_a_message_or_an_account(tmp_path: Path, 
         data = bytearray(whole)
         for _ in range(chance.randrange(1, 5)):
             place = chance.randrange(len(data))
-            added = chance.choice([b"", b'"', b"\n", b"\r", b"\0", b"\xff\xfe", b"[[", bytes([chance.randrange(256)])])
+            added = chance.choice(
+                [b"", b'"', b"\n", b"\r", b"\0", b"\xff\xfe", b"[[", bytes([chance.randrange(256)])]
+            )
             data[place : place + chance.randrange(3)] = added
         path.write_bytes(data if chance.random() < 0.8 else data[: chance.randrange(1, len(data))])
         account = RowCounts()

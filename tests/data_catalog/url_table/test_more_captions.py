@@ -23,7 +23,9 @@ WANTED = [["alt 0", "é" * 30], [None, None], [None, 'a "quoted", long one']]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "tsv"])
-def test_further_captions_follow_the_rules_of_the_main_one_and_cost_no_row(tmp_path: Path, kind: str) -> None:
+def test_further_captions_follow_the_rules_of_the_main_one_and_cost_no_row(
+    tmp_path: Path, kind: str
+) -> None:
     path = tmp_path / f"urls.{kind}"
     table = pa.Table.from_pylist(ROWS)
     match kind:

@@ -45,7 +45,9 @@ def write(path: Path, rows: list[tuple[str, str]] = ROWS) -> Path:
     match kind:
         case ".csv" | ".tsv":
             separator = "," if kind == ".csv" else "\t"
-            text = "\n".join([separator.join(("url", "caption")), *(separator.join(r) for r in rows)])
+            text = "\n".join(
+                [separator.join(("url", "caption")), *(separator.join(r) for r in rows)]
+            )
         case ".parquet":
             parquet.write_table(table, path)
             return path
@@ -60,18 +62,30 @@ def text_table(path: Path, text: str | bytes) -> str:
     return str(path)
 
 
-def read(source: str | Path, rules: RowRules | None = None, limit: int | None = None) -> tuple[list[int], RowCounts]:
+def read(
+    source: str | Path, rules: RowRules | None = None, limit: int | None = None
+) -> tuple[list[int], RowCounts]:
     """Numbers of the usable rows, and the account."""
     table, account = open_url_table(str(source), TableColumns(), limit, rules), RowCounts()
-    return [row for shard in table.shards(3, account) for row in shard.pairs["row"].to_pylist()], account
+    return [
+        row for shard in table.shards(3, account) for row in shard.pairs["row"].to_pylist()
+    ], account
 
 
 def pairs(table: UrlTable, shard_size: int = 1000) -> list[tuple[str, str]]:
-    return [(r["url"], r["caption"]) for shard in table.shards(shard_size) for r in shard.pairs.to_pylist()]
+    return [
+        (r["url"], r["caption"])
+        for shard in table.shards(shard_size)
+        for r in shard.pairs.to_pylist()
+    ]
 
 
 @pytest.mark.parametrize(
-    "name", ["t.parquet", *(f"t{kind}{packing}" for kind in (".csv", ".tsv", ".jsonl") for packing in PACK)]
+    "name",
+    [
+        "t.parquet",
+        *(f"t{kind}{packing}" for kind in (".csv", ".tsv", ".jsonl") for packing in PACK),
+    ],
 )
 def test_every_format_gives_the_same_pairs(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
@@ -116,18 +130,24 @@ def test_every_row_that_is_left_out_is_counted_by_cause_and_can_be_listed(tmp_pa
 
 def test_captions_have_a_least_and_a_greatest_length(tmp_path: Path) -> None:
     captions = ["a", "ab", "abc", "äöüß", "abcde", "  ab  "]
-    path = write(tmp_path / "t.csv", [(f"http://a.test/{i}", caption) for i, caption in enumerate(captions)])
+    path = write(
+        tmp_path / "t.csv", [(f"http://a.test/{i}", caption) for i, caption in enumerate(captions)]
+    )
     kept, account = read(path, RowRules(min_caption_chars=2, max_caption_chars=4))
     assert kept == [1, 2, 3, 5]
     assert account.rejected == {"caption too short": 1, "caption too long": 1}
 
 
 def test_a_limit_takes_the_first_rows_usable_or_not(tmp_path: Path) -> None:
-    source = text_table(tmp_path / "t.csv", "url,caption\nhttp://a/1,x\nhttp://a/2\nhttp://a/3,\nhttp://a/4,y\n")
+    source = text_table(
+        tmp_path / "t.csv", "url,caption\nhttp://a/1,x\nhttp://a/2\nhttp://a/3,\nhttp://a/4,y\n"
+    )
     kept, account = read(source, limit=3)
     assert kept == [0]
     assert account.rows == 3
-    assert open_url_table("shapes", TableColumns(), limit=7).shards(5).__next__().pairs.num_rows == 5
+    assert (
+        open_url_table("shapes", TableColumns(), limit=7).shards(5).__next__().pairs.num_rows == 5
+    )
 
 
 def test_a_folder_is_one_table_in_order_of_names(tmp_path: Path) -> None:
@@ -141,7 +161,9 @@ def test_a_folder_is_one_table_in_order_of_names(tmp_path: Path) -> None:
     (shard,) = table.shards(10, account)
     assert shard.pairs["caption"].to_pylist() == ["one", "two", "three"]
     assert shard.pairs["row"].to_pylist() == [0, 1, 2]
-    assert [(r.row, r.reason) for r in table.rejected_rows()] == [(3, "URL that stands in the table twice")]
+    assert [(r.row, r.reason) for r in table.rejected_rows()] == [
+        (3, "URL that stands in the table twice")
+    ]
     assert count_rows(str(folder), TableColumns()) == 4
     assert read(folder, limit=3)[1].rows == 3
     (folder / "c.parquet").write_bytes(b"cut off")
@@ -168,28 +190,39 @@ def test_a_table_may_lie_behind_an_fsspec_url(tmp_path: Path) -> None:
 def test_bytes_that_are_not_utf8_cost_one_row(tmp_path: Path) -> None:
     source = text_table(
         tmp_path / "t.csv",
-        "url,caption\nhttp://a/1,ok\nhttp://a/2,caf\xe9\nhttp://a/3,\xe9,\xe9\nhttp://a/4,ok\n".encode("latin-1"),
+        "url,caption\nhttp://a/1,ok\nhttp://a/2,caf\xe9\nhttp://a/3,\xe9,\xe9\nhttp://a/4,ok\n".encode(
+            "latin-1"
+        ),
     )
     kept, account = read(source)
     assert kept == [0, 3]
     assert account.rejected == {"text that is not UTF-8": 1, "row that cannot be parsed": 1}
     damaged = pa.array([b"ok", b"caf\xe9"]).view(pa.string())
-    parquet.write_table(pa.table({"url": ["http://a/1", "http://a/2"], "caption": damaged}), tmp_path / "t.parquet")
+    parquet.write_table(
+        pa.table({"url": ["http://a/1", "http://a/2"], "caption": damaged}), tmp_path / "t.parquet"
+    )
     assert read(tmp_path / "t.parquet")[1].rejected == {"text that is not UTF-8": 1}
 
 
 def test_a_quotation_mark_in_a_tsv_swallows_no_rows(tmp_path: Path) -> None:
     captions = ['" so she said', "two", '"quoted, with ""marks"" inside"', '5" pipe', '""', "six"]
     rows = [f"http://a/{number}\t{caption}" for number, caption in enumerate(captions)]
-    table = open_url_table(text_table(tmp_path / "t.tsv", "\n".join(["url\tcaption", *rows])), TableColumns())
+    table = open_url_table(
+        text_table(tmp_path / "t.tsv", "\n".join(["url\tcaption", *rows])), TableColumns()
+    )
     kept = [caption for _, caption in pairs(table)]
     assert kept == ['" so she said', "two", 'quoted, with "marks" inside', '5" pipe', "six"]
     assert [(row.row, row.reason) for row in table.rejected_rows()] == [(4, "empty caption")]
 
 
 def test_a_csv_caption_may_have_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
-    source = text_table(tmp_path / "t.csv", 'url,caption\nhttp://a/1,"one, ""two""\nthree"\nhttp://a/2,NA\n')
-    assert pairs(open_url_table(source, TableColumns())) == [("http://a/1", 'one, "two"\nthree'), ("http://a/2", "NA")]
+    source = text_table(
+        tmp_path / "t.csv", 'url,caption\nhttp://a/1,"one, ""two""\nthree"\nhttp://a/2,NA\n'
+    )
+    assert pairs(open_url_table(source, TableColumns())) == [
+        ("http://a/1", 'one, "two"\nthree'),
+        ("http://a/2", "NA"),
+    ]
 
 
 def test_a_shard_travels_alone(tmp_path: Path) -> None:
@@ -210,14 +243,23 @@ def test_columns_of_any_type_become_text_and_others_are_not_looked_at(tmp_path: 
     parquet.write_table(table, tmp_path / "t.parquet")
     (shard,) = open_url_table(str(tmp_path / "t.parquet"), TableColumns()).shards(10)
     assert shard.pairs.to_pylist() == [{"url": "http://a/1", "caption": "1", "split": "", "row": 0}]
-    parquet.write_table(pa.table({"url": ["http://a/1"], "caption": [{"en": "one"}]}), tmp_path / "s.parquet")
+    parquet.write_table(
+        pa.table({"url": ["http://a/1"], "caption": [{"en": "one"}]}), tmp_path / "s.parquet"
+    )
     with pytest.raises(UrlTableError, match=r"a column of struct<.*> holds no text"):
         open_url_table(str(tmp_path / "s.parquet"), TableColumns())
 
 
 def test_damaged_lines_of_json_are_counted_and_numbers_taken_as_text(tmp_path: Path) -> None:
-    lines = [json.dumps({"url": f"http://a/{number}", "caption": "x", "tags": [1]}) for number in range(9)]
-    lines[2], lines[4], lines[6] = '{"url": ', '{"url": "http://a/4", "caption": 4}', '{"url": "http://a/6"}'
+    lines = [
+        json.dumps({"url": f"http://a/{number}", "caption": "x", "tags": [1]})
+        for number in range(9)
+    ]
+    lines[2], lines[4], lines[6] = (
+        '{"url": ',
+        '{"url": "http://a/4", "caption": 4}',
+        '{"url": "http://a/6"}',
+    )
     kept, account = read(text_table(tmp_path / "t.jsonl", "\n\n".join(lines)))
     assert kept == [0, 1, 3, 4, 5, 7, 8]
     assert account.rejected == {"row that cannot be parsed": 1, "empty caption": 1}
@@ -235,7 +277,15 @@ def test_a_table_of_many_pieces_is_judged_as_row_by_row(
         (f"https://host{host}.test/p/{number}.jpg", f"caption {number}")
         for host, number in zip(hosts, numbers, strict=True)
     ]
-    odd = ["", "ftp://x/y", "http://", "HTTP://Host.test:80/a b", "https://bücher.test/ä.jpg", "http://h:99999/", "/x"]
+    odd = [
+        "",
+        "ftp://x/y",
+        "http://",
+        "HTTP://Host.test:80/a b",
+        "https://bücher.test/ä.jpg",
+        "http://h:99999/",
+        "/x",
+    ]
     for place in rng.integers(0, count, count // 50):
         rows[place] = (odd[place % len(odd)], rows[place][1])
     for place in rng.integers(0, count, count // 50):
@@ -247,7 +297,9 @@ def test_a_table_of_many_pieces_is_judged_as_row_by_row(
     assert kept == wanted
     assert account.rejected == rejected
     assert account.rows == count
-    sizes = [shard.pairs.num_rows for shard in open_url_table(str(path), TableColumns()).shards(999)]
+    sizes = [
+        shard.pairs.num_rows for shard in open_url_table(str(path), TableColumns()).shards(999)
+    ]
     assert set(sizes[:-1]) == {999}
     assert sum(sizes) == len(kept)
 
@@ -302,7 +354,11 @@ def test_a_url_is_known_again_however_many_came_between() -> None:
     for start in range(0, 10_000, 100):
         assert not seen.add(urls.slice(start, 100)).any()
     assert seen.add(urls).all()
-    assert seen.add(pa.array(["http://new", "http://a.test/77", "http://new"])).tolist() == [False, True, True]
+    assert seen.add(pa.array(["http://new", "http://a.test/77", "http://new"])).tolist() == [
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +367,11 @@ def test_a_url_is_known_again_however_many_came_between() -> None:
         ("gone.csv", None, "no URL table at"),
         ("t.csv", "", "is empty"),
         ("t.csv", "url,caption\n", "columns but no rows"),
-        ("t.csv", "url,text\nhttp://a.test/1.jpg,one\n", "no column 'caption'; its columns are 'url', 'text'"),
+        (
+            "t.csv",
+            "url,text\nhttp://a.test/1.jpg,one\n",
+            "no column 'caption'; its columns are 'url', 'text'",
+        ),
         ("t.jsonl", '{"url": "http://a"}\n', "no column 'caption'; its columns are 'url'"),
         ("t.csv", "url,caption\nhttp://a.test/1.jpg,one,two,three\n", "cannot be parsed as csv"),
         ("t.jsonl", "{not json", "cannot be parsed as jsonl"),
@@ -321,7 +381,9 @@ def test_a_url_is_known_again_however_many_came_between() -> None:
         ("t.parquet.gz", "x", "unknown format '.parquet.gz'"),
     ],
 )
-def test_an_unusable_table_says_why_before_any_work(tmp_path: Path, name: str, content: str | None, says: str) -> None:
+def test_an_unusable_table_says_why_before_any_work(
+    tmp_path: Path, name: str, content: str | None, says: str
+) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_text(content)
@@ -336,7 +398,9 @@ def test_a_pipe_is_no_table(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_usable_row_says_so_at_its_end(tmp_path: Path) -> None:
-    table = open_url_table(text_table(tmp_path / "t.csv", "url,caption\nfile:///etc/passwd,one\n"), TableColumns())
+    table = open_url_table(
+        text_table(tmp_path / "t.csv", "url,caption\nfile:///etc/passwd,one\n"), TableColumns()
+    )
     with pytest.raises(UrlTableError, match="no row of"):
         list(table.shards(10))
 

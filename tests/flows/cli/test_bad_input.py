@@ -75,13 +75,19 @@ def test_a_table_that_cannot_be_used(tmp_path: Path, content: str, says: str) ->
 def test_compiling_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "CXX", "/no/such/compiler")
     root = tmp_path / "data"
-    check(root, "train.compile: needs a C++ compiler", "run", TINY, *small(root), "train.compile=true")
+    check(
+        root, "train.compile: needs a C++ compiler", "run", TINY, *small(root), "train.compile=true"
+    )
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     root = tmp_path / "data"
     mistakes = ["download.urls=/gone.csv", "encode.clip=./gone", "model.latent_channels=8"]
-    for says in ("no URL table at /gone.csv", "encode.clip: './gone'", "set model.latent_channels=4"):
+    for says in (
+        "no URL table at /gone.csv",
+        "encode.clip: './gone'",
+        "set model.latent_channels=4",
+    ):
         check(root, says, "run", TINY, *small(root), *mistakes)
 
 
@@ -99,7 +105,13 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     spaced.write_bytes(TINY.read_bytes())
     typed = shlex.join([str(spaced), *small(root)])
     check(root, f"tld run {typed} --until encode", "train", spaced, *small(root))
-    check(root, "train needs encodings made with these settings, which are missing", "train", TINY, *small(root))
+    check(
+        root,
+        "train needs encodings made with these settings, which are missing",
+        "train",
+        TINY,
+        *small(root),
+    )
     check(root, "no trained model for these settings", "sample", TINY, "a star", *small(root))
     check(root, "no trained model for these settings", "serve", TINY, *small(root))
 

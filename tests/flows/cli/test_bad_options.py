@@ -1,4 +1,5 @@
-"""Paths and numbers on the command line that cannot be used: known before any work, told as the user's mistake."""
+"""Paths and numbers on the command line that cannot be used: known before any work, told as the
+user's mistake."""
 
 from __future__ import annotations
 
@@ -101,7 +102,9 @@ def test_a_file_or_a_device_is_no_folder(command: tuple[str, list[object]]) -> N
 
 @pytest.mark.parametrize("path", [LONG, "a/" * 3000, "loop", "loop/x", "file/x"])
 @pytest.mark.parametrize("command", READ.items(), ids=lambda item: item[0])
-def test_what_cannot_be_read_is_the_users_mistake(command: tuple[str, list[object]], path: str) -> None:
+def test_what_cannot_be_read_is_the_users_mistake(
+    command: tuple[str, list[object]], path: str
+) -> None:
     at_fault = path[:20] if len(path) > 100 else path.partition("/")[0]
     assert at_fault in refused(command[1], path)
 
@@ -120,8 +123,14 @@ NUMBERS = {
         ["edit", TINY, "no.png", "a star"],
         DRAWN | {"--strength": ["0", "nan", "2"], "--outpaint": ["left=99999"]},
     ),
-    "panorama": (["panorama", TINY, "a star"], DRAWN | {"--windows": ["0", HUGE], "--overlap": ["0", HUGE]}),
-    "sample": (["sample", TINY, "a star"], DRAWN | {"--count": ["0", HUGE], "--size": ["0x8", f"{HUGE}x8"]}),
+    "panorama": (
+        ["panorama", TINY, "a star"],
+        DRAWN | {"--windows": ["0", HUGE], "--overlap": ["0", HUGE]},
+    ),
+    "sample": (
+        ["sample", TINY, "a star"],
+        DRAWN | {"--count": ["0", HUGE], "--size": ["0x8", f"{HUGE}x8"]},
+    ),
     "ui": (["ui", TINY], {"--port": ["0", "-1", "65535", HUGE]}),
 }
 
@@ -135,7 +144,9 @@ NUMBERS = {
         for value in values
     ],
 )
-def test_a_number_that_is_out_of_bounds_is_the_users_mistake(command: list[object], option: str, value: str) -> None:
+def test_a_number_that_is_out_of_bounds_is_the_users_mistake(
+    command: list[object], option: str, value: str
+) -> None:
     assert option in refused([*command, f"{option}={value}"], "")
 
 

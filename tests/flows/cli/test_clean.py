@@ -26,13 +26,16 @@ from tests.support.workspace import make_workspace, overrides
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunConfig:
-    """A run, with another training and an interrupted one beside it; each finished one has left a checkpoint."""
+    """A run, with another training and an interrupted one beside it; each finished one has left a
+    checkpoint."""
     config = make_workspace(tmp_path / "data")
     make_workspace(tmp_path / "data", train__seed=1)
     for manifest in config.folder.glob("03_model/*/manifest.json"):
         (manifest.parent / "checkpoints").mkdir()
         (manifest.parent / "checkpoints/step-00000012.pt").write_bytes(bytes(5_000_000))
-        told = json.loads(manifest.read_text()) | {"made_by": ""}  # MLflow has no part in most of these tests
+        told = json.loads(manifest.read_text()) | {
+            "made_by": ""
+        }  # MLflow has no part in most of these tests
         manifest.write_text(json.dumps(told))
     half = config.folder / "03_model/0123456789ab"
     (half / "checkpoints").mkdir(parents=True)
@@ -59,7 +62,9 @@ def interrupted(config: RunConfig) -> UnneededFile:
 
 
 def content(config: RunConfig) -> dict[str, tuple[int, int]]:
-    return {path: told for path, told in snapshot(config.folder).items() if not path.endswith(LOCK_NAME)}
+    return {
+        path: told for path, told in snapshot(config.folder).items() if not path.endswith(LOCK_NAME)
+    }
 
 
 def test_status_all_shows_every_output_and_what_it_was_made_from(run: RunConfig) -> None:
@@ -79,13 +84,22 @@ def test_status_all_shows_every_output_and_what_it_was_made_from(run: RunConfig)
 
 
 def test_by_default_nothing_goes_that_costs_work_to_make_again(run: RunConfig) -> None:
-    """Of no run of the workspace: neither its finished outputs nor what an interrupted one would go on from."""
+    """Of no run of the workspace: neither its finished outputs nor what an interrupted one would go
+    on from."""
     download = run.folder / "01_images/0123456789ab"
     (download / ".00003").mkdir(parents=True)
-    for name in ("00001.tar", "00001_stats.json", ".00003/pairs.feather", ".00002.1f2e3d4c.partial.tar"):
+    for name in (
+        "00001.tar",
+        "00001_stats.json",
+        ".00003/pairs.feather",
+        ".00002.1f2e3d4c.partial.tar",
+    ):
         (download / name).touch()
     gone = {str(item.path.relative_to(run.folder)) for item in find_unneeded([run])}
-    checkpoints = {str(one.folder.relative_to(run.folder) / "checkpoints") for one in manifests(run, "03_model")}
+    checkpoints = {
+        str(one.folder.relative_to(run.folder) / "checkpoints")
+        for one in manifests(run, "03_model")
+    }
     assert len(checkpoints) == 2
     assert gone == checkpoints | {
         "01_images/0123456789ab/.00003",
@@ -99,11 +113,18 @@ def test_outputs_of_other_settings_are_shown_with_what_they_are_and_cost(
     clean(TINY, *overrides(run.folder), other_settings=True)
     (told,) = [line for line in capsys.readouterr().out.splitlines() if "seed" in line]
     other = other_training(run)
-    for part in (str(other.folder.relative_to(run.folder)), "tiny", other.made_at[:16], "seed=1 (here 0)"):
+    for part in (
+        str(other.folder.relative_to(run.folder)),
+        "tiny",
+        other.made_at[:16],
+        "seed=1 (here 0)",
+    ):
         assert part in told
 
 
-def test_what_goes_is_in_the_trash_until_that_is_emptied(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_goes_is_in_the_trash_until_that_is_emptied(
+    run: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     before, fresh = content(run), states(run)
     typed = [*overrides(run.folder)]
     clean(TINY, *typed, other_settings=True)
@@ -122,7 +143,9 @@ def test_what_goes_is_in_the_trash_until_that_is_emptied(run: RunConfig, capsys:
 
     clean(TINY, *typed, other_settings=True, yes=True)
     size = sum(path.stat().st_size for path in run.folder.glob("trash/*/0*/**/*") if path.is_file())
-    assert f"{size / 1e6:,.1f} MB in the trash would be deleted" in shown(capsys, *typed, empty_trash=True)
+    assert f"{size / 1e6:,.1f} MB in the trash would be deleted" in shown(
+        capsys, *typed, empty_trash=True
+    )
     assert f"{size / 1e6:,.1f} MB freed" in shown(capsys, *typed, empty_trash=True, yes=True)
     assert list((run.folder / "trash").iterdir()) == []
     assert states(run) == fresh
@@ -170,12 +193,16 @@ def test_undo_overwrites_nothing(run: RunConfig) -> None:
 def give_alias(config: RunConfig, model: Manifest, alias: str) -> None:
     client = MlflowClient(tracking_uri(config.folder))
     client.create_registered_model("tiny")
-    version = client.create_model_version("tiny", str(model.folder), tags={"tld.model": model.fingerprint})
+    version = client.create_model_version(
+        "tiny", str(model.folder), tags={"tld.model": model.fingerprint}
+    )
     client.set_registered_model_alias("tiny", alias, version.version)
 
 
 @pytest.mark.parametrize("alias", [CHAMPION, "in-the-shop"])
-def test_the_champion_and_what_it_was_made_from_are_never_offered(run: RunConfig, alias: str) -> None:
+def test_the_champion_and_what_it_was_made_from_are_never_offered(
+    run: RunConfig, alias: str
+) -> None:
     """As seen by a run that shares nothing with it."""
     open_store(run)
     changed = {"download__jpeg_quality": 90, "encode__latent_clip": 3.0}
@@ -185,7 +212,11 @@ def test_the_champion_and_what_it_was_made_from_are_never_offered(run: RunConfig
     champion = other_training(run)
     lineage = {
         champion.folder,
-        *(one.folder for stage in ("download", "encode") if (one := stage_statuses(run)[stage].manifest)),
+        *(
+            one.folder
+            for stage in ("download", "encode")
+            if (one := stage_statuses(run)[stage].manifest)
+        ),
     }
     assert lineage < offered
     give_alias(run, champion, alias)
@@ -193,7 +224,9 @@ def test_the_champion_and_what_it_was_made_from_are_never_offered(run: RunConfig
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"made_by": ""}))
     clean(TINY, *typed, other_settings=True, yes=True)
     assert all((folder / MANIFEST_NAME).is_file() for folder in lineage)
-    assert [one.fingerprint for one in manifests(run, "03_model") if one.settings["seed"]] == [champion.fingerprint]
+    assert [one.fingerprint for one in manifests(run, "03_model") if one.settings["seed"]] == [
+        champion.fingerprint
+    ]
 
 
 def test_without_mlflow_no_model_goes(
@@ -213,11 +246,15 @@ def test_without_mlflow_no_model_goes(
     assert content(run).keys() == before.keys()
 
 
-def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(run: RunConfig, tmp_path: Path) -> None:
+def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(
+    run: RunConfig, tmp_path: Path
+) -> None:
     other = " ".join(map(str, [TINY, *overrides(run.folder), "train.seed=1"]))
     kept = tld("clean", TINY, *overrides(run.folder), "--other-settings", "--keep", other)
     assert "seed=1 (here 0)" not in kept.stdout
-    elsewhere = tld("clean", TINY, *overrides(run.folder), "--keep", f"{TINY} root={tmp_path / 'other'}")
+    elsewhere = tld(
+        "clean", TINY, *overrides(run.folder), "--keep", f"{TINY} root={tmp_path / 'other'}"
+    )
     assert elsewhere.returncode == 2
     assert "is another workspace than" in elsewhere.stderr
 
@@ -235,7 +272,9 @@ def test_what_a_process_works_in_stays(run: RunConfig, capsys: pytest.CaptureFix
     working = interrupted(run)
     with file_lock(working.path / LOCK_NAME, timeout_s=0):
         assert not remove(working, run)
-        whole = sum(item.bytes for item in find_unneeded([run], others=True) if item.path != working.path)
+        whole = sum(
+            item.bytes for item in find_unneeded([run], others=True) if item.path != working.path
+        )
         told = shown(capsys, *overrides(run.folder), other_settings=True, yes=True)
         assert "kept: a process works in it" in told
         assert f"{whole / 1e6:,.1f} MB moved" in told
@@ -244,7 +283,9 @@ def test_what_a_process_works_in_stays(run: RunConfig, capsys: pytest.CaptureFix
     assert not working.path.exists()
 
 
-def test_who_comes_while_an_output_is_deleted_waits_to_the_end(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_comes_while_an_output_is_deleted_waits_to_the_end(
+    run: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     going = interrupted(run)
     (going.path / "half.bin").touch()
     unlink = Path.unlink
@@ -270,7 +311,9 @@ def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> Non
     assert whole.bytes - interrupted(run).bytes == 3_000_000
 
 
-def test_links_to_folders_come_back_or_what_they_hold_is_freed(run: RunConfig, tmp_path: Path) -> None:
+def test_links_to_folders_come_back_or_what_they_hold_is_freed(
+    run: RunConfig, tmp_path: Path
+) -> None:
     """As where a disk is full, and checkpoints or an output were put on another."""
     elsewhere, other = tmp_path / "elsewhere", other_training(run).folder
     elsewhere.mkdir()
@@ -292,7 +335,8 @@ def test_links_to_folders_come_back_or_what_they_hold_is_freed(run: RunConfig, t
 
 
 def test_while_a_stage_is_unfinished_nothing_of_those_after_it_goes(run: RunConfig) -> None:
-    """As in the middle of a download that is done again: its manifest is gone, and comes back with the same digest."""
+    """As in the middle of a download that is done again: its manifest is gone, and comes back with
+    the same digest."""
     folder = stage_statuses(run)["download"].folder
     assert folder
     before = len(find_unneeded([run], others=True))

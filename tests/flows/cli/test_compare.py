@@ -28,7 +28,11 @@ def test_two_runs_give_a_table_a_page_and_a_picture(root: Path) -> None:
     assert f"B  {TINY} train.seed=1" in done.stdout
     assert "6 prompts" in done.stdout
     (folder,) = (root / "comparisons").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"comparison.html", "comparison.png", "comparison.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "comparison.html",
+        "comparison.png",
+        "comparison.json",
+    }
     assert str(folder / "comparison.html") in done.stdout
 
 
@@ -51,7 +55,9 @@ def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
         ((TINY, f"{TINY} train.seed=1", "--out", TINY), "is a file, not a folder"),
     ],
 )
-def test_a_comparison_that_makes_no_sense(root: Path, arguments: tuple[str | Path, ...], says: str) -> None:
+def test_a_comparison_that_makes_no_sense(
+    root: Path, arguments: tuple[str | Path, ...], says: str
+) -> None:
     done = tld("compare", *arguments, *overrides(root))
     assert done.returncode == 2, done.stderr
     assert says in done.stderr

@@ -1,4 +1,5 @@
-"""`tld import-checkpoint`, `tld export-checkpoint` and drawing with what they make, as a user runs them."""
+"""`tld import-checkpoint`, `tld export-checkpoint` and drawing with what they make, as a user runs
+them."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from tld_model.original_checkpoint import export_published
 
 pytestmark = pytest.mark.slow
 
-FITS_TINY = DenoiserConfig(latent_size=8, text_dim=64, width=64, layers=1, noise_embed_dim=16, mlp_multiplier=1)
+FITS_TINY = DenoiserConfig(
+    latent_size=8, text_dim=64, width=64, layers=1, noise_embed_dim=16, mlp_multiplier=1
+)
 
 
 @pytest.fixture
@@ -49,17 +52,49 @@ def test_a_published_model_comes_in_draws_and_goes_back(original: Path, tmp_path
     assert (codec.scaling_factor, codec.shift) == (1 / 8, 0)
 
 
-def test_what_cannot_be_imported_exported_or_drawn_with_is_told(original: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_imported_exported_or_drawn_with_is_told(
+    original: Path, tmp_path: Path
+) -> None:
     made, damaged = tmp_path / "made", tmp_path / "damaged.pth"
     damaged.write_bytes(original.read_bytes()[:4000])
     (tmp_path / "denoiser.safetensors").write_bytes(b"mine")
     for says, *arguments in (
         ("does not show its layout", "import-checkpoint", original, "--out", made),
-        ("is damaged, or holds more than tensors|is not a readable .pth", "import-checkpoint", damaged, "--out", made),
-        ("denoiser.safetensors exists", "import-checkpoint", original, "--layout", "main", "--out", tmp_path),
-        ("--vae: './gone' is neither", "import-checkpoint", original, "--out", made, "--vae", "./gone"),
+        (
+            "is damaged, or holds more than tensors|is not a readable .pth",
+            "import-checkpoint",
+            damaged,
+            "--out",
+            made,
+        ),
+        (
+            "denoiser.safetensors exists",
+            "import-checkpoint",
+            original,
+            "--layout",
+            "main",
+            "--out",
+            tmp_path,
+        ),
+        (
+            "--vae: './gone' is neither",
+            "import-checkpoint",
+            original,
+            "--out",
+            made,
+            "--vae",
+            "./gone",
+        ),
         ("original.pth exists", "export-checkpoint", made, "--layout", "main", "--out", original),
-        ("there is no file", "export-checkpoint", made, "--layout", "main", "--out", tmp_path / "x.pth"),
+        (
+            "there is no file",
+            "export-checkpoint",
+            made,
+            "--layout",
+            "main",
+            "--out",
+            tmp_path / "x.pth",
+        ),
         ("tld import-checkpoint makes one", "sample", TINY, "a star", "--model", made),
     ):
         done = tld(*map(str, arguments))

@@ -1,4 +1,5 @@
-"""A run as deployments of a real Prefect server: registered, then started through its API in a worker."""
+"""A run as deployments of a real Prefect server: registered, then started through its API in a
+worker."""
 
 from __future__ import annotations
 
@@ -50,10 +51,15 @@ def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, object]) -> Iterator[dict[str, str]]:
+def environment(
+    tmp_path_factory: pytest.TempPathFactory, told: tuple[str, object]
+) -> Iterator[dict[str, str]]:
     """Of a client of a Prefect server that stays, with a worker of the pool `tld`."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    ours = {**server_environment(home, port, ui=False), "PREFECT_SERVER_API_AUTH_STRING": f"me:{CANARY}"}
+    ours = {
+        **server_environment(home, port, ui=False),
+        "PREFECT_SERVER_API_AUTH_STRING": f"me:{CANARY}",
+    }
     environment = {
         **ENVIRONMENT,
         "PREFECT_HOME": str(home),
@@ -67,7 +73,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, objec
     worker = None
     try:
         wait_for(lambda: healthy(environment["PREFECT_API_URL"]))
-        start = [str(Path(sys.executable).parent / "prefect"), "worker", "start", "--pool", "tld", "--type", "process"]
+        start = [
+            str(Path(sys.executable).parent / "prefect"),
+            "worker",
+            "start",
+            "--pool",
+            "tld",
+            "--type",
+            "process",
+        ]
         with (home / "worker.log").open("w") as log:
             worker = subprocess.Popen(start, env=environment, cwd=home, stdout=log, stderr=log)
         yield environment
@@ -92,13 +106,20 @@ def protected(api: str) -> str:
 
 def deployed(environment: dict[str, str], *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command("deploy", *words), cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+        command("deploy", *words),
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 @pytest.fixture
 def api(environment: dict[str, str]) -> Iterator[Api]:
-    with client_of(environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"]) as client:
+    with client_of(
+        environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"]
+    ) as client:
         yield Api(client)
 
 
@@ -108,7 +129,10 @@ def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
     assert "start one with\n  prefect server start" in told
     assert "export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD" in told
     there = protected(environment["PREFECT_API_URL"])
-    for address, why in ((f"http://me:{CANARY}@127.0.0.1:{free_port()}/api", "refused"), (f"{there}/no", "says 404")):
+    for address, why in (
+        (f"http://me:{CANARY}@127.0.0.1:{free_port()}/api", "refused"),
+        (f"{there}/no", "says 404"),
+    ):
         gone = deployed({**environment, "PREFECT_API_URL": address}, TINY)
         assert gone.returncode == 2
         assert "no Prefect server answers at PREFECT_API_URL=http://127.0.0.1:" in gone.stderr
@@ -133,9 +157,14 @@ def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
     form = api.get("/deployments/name/text-to-image/tiny")["parameter_openapi_schema"]
     assert form["properties"]["until"]["enum"] == ["download", "encode", "train", "evaluate"]
     assert form["definitions"]["TrainConfig"]["properties"]["lr"]["description"]
-    assert api.get("/deployments/name/one-stage/tiny-nightly")["schedules"][0]["schedule"]["cron"] == "0 3 * * *"
+    assert (
+        api.get("/deployments/name/one-stage/tiny-nightly")["schedules"][0]["schedule"]["cron"]
+        == "0 3 * * *"
+    )
     scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    assert wait_for(lambda: api.client.post("/flow_runs/filter", json=scheduled).raise_for_status().json())
+    assert wait_for(
+        lambda: api.client.post("/flow_runs/filter", json=scheduled).raise_for_status().json()
+    )
     assert api.get("/concurrency_limits/tag/gpu")["concurrency_limit"] == 1
 
     runs = api.start("one-stage/tiny-evaluate"), api.start("one-stage/tiny-download")
@@ -145,13 +174,20 @@ def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
     assert "evaluate needs the output of encode first" in message["message"]
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
     assert "| download | fresh | 60 |" in page["data"]
-    assert "token-of-the-hook" not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()
+    assert (
+        "token-of-the-hook"
+        not in page["data"] + (Path(environment["PREFECT_HOME"]) / "worker.log").read_text()
+    )
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:4200,/api", "[::1/api", "127.0.0.1:1/api"])
-def test_an_address_that_is_none_is_the_users_mistake(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_none_is_the_users_mistake(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://me:{CANARY}@{CANARY}@{place}")
-    with pytest.raises(UserError, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]") as told:
+    with pytest.raises(
+        UserError, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]"
+    ) as told:
         _server()
     assert CANARY not in str(told.value)
 
@@ -162,14 +198,18 @@ def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(
     monkeypatch.chdir(tmp_path)
     for name in ("shapes", "shapes-vae", "clip"):
         Path(name).mkdir()
-    told = _rooted(load_config(TINY, ["root=s3://bucket/run", "cache.folder=copies", "encode.clip=clip"]))
+    told = _rooted(
+        load_config(TINY, ["root=s3://bucket/run", "cache.folder=copies", "encode.clip=clip"])
+    )
     assert told["cache"]["folder"] == str(tmp_path / "copies")
     assert told["encode"]["clip"] == str(tmp_path / "clip")
     assert (told["download"]["urls"], told["encode"]["vae"]) == ("shapes", "shapes-vae")
     assert _rooted(load_config(TINY, ["root=data"]))["cache"]["folder"] == "~/.cache/tld"
 
 
-def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Prefect logs what a hook raises."""
     monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
     run = FlowRun(flow_id=uuid4(), name="mauve-fox")
@@ -182,7 +222,9 @@ def test_a_webhook_is_told_no_secret_of_an_address(
     url, posted = told
     monkeypatch.setenv("TLD_WEBHOOK", url)
     run = FlowRun(flow_id=uuid4(), name="a-run")
-    notify_webhook(text_to_image, run, Failed(message=f"https://me:{CANARY}@host/t.csv?key={CANARY}: HTTP 403"))
+    notify_webhook(
+        text_to_image, run, Failed(message=f"https://me:{CANARY}@host/t.csv?key={CANARY}: HTTP 403")
+    )
     assert posted[-1]["run"] == "a-run"
     assert posted[-1]["message"] == "https://host/t.csv?key=***: HTTP 403"
 

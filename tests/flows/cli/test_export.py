@@ -45,7 +45,10 @@ def test_an_imported_model_keeps_its_scale_of_latents(tmp_path: Path) -> None:
     (tmp_path / "imported").mkdir()
     torch.manual_seed(0)
     save_denoiser(
-        tmp_path / "imported" / "denoiser.safetensors", Denoiser(config).state_dict(), config, latent_scaling=0.125
+        tmp_path / "imported" / "denoiser.safetensors",
+        Denoiser(config).state_dict(),
+        config,
+        latent_scaling=0.125,
     )
     export(TINY, out=tmp_path / "out", model=str(tmp_path / "imported"))
     index = json.loads((tmp_path / "out" / "model_index.json").read_text())

@@ -1,4 +1,5 @@
-"""`tld interpolate`, `tld edit` and `tld panorama` as a user runs them, with a model that never learned."""
+"""`tld interpolate`, `tld edit` and `tld panorama` as a user runs them, with a model that never
+learned."""
 
 from __future__ import annotations
 
@@ -30,8 +31,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("edit")
     denoiser = untrained_generator().denoiser
     (folder / "model").mkdir()
-    save_denoiser(folder / "model" / "denoiser.safetensors", denoiser.state_dict(), denoiser.config, ENCODERS)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / "in.png")
+    save_denoiser(
+        folder / "model" / "denoiser.safetensors", denoiser.state_dict(), denoiser.config, ENCODERS
+    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        folder / "in.png"
+    )
     mask = np.zeros((64, 64), np.uint8)
     mask[:, 32:] = 255
     Image.fromarray(mask).save(folder / "mask.png")
@@ -61,7 +66,9 @@ def test_interpolate_writes_a_strip_with_its_settings_and_a_moving_picture(folde
     assert pixels(out).shape == (64, 4 * 64, 3)
     told = read_settings(out)
     assert (told["prompts"], told["seeds"], told["steps"]) == (["a star", "a circle"], [0, 3], 2)
-    with Image.open(draw(folder, "interpolate", "a star", "--to-seed", "3", "--frames", "3", ending=".gif")) as gif:
+    with Image.open(
+        draw(folder, "interpolate", "a star", "--to-seed", "3", "--frames", "3", ending=".gif")
+    ) as gif:
         assert gif.n_frames == 4  # type: ignore[attr-defined]
 
 
@@ -77,7 +84,9 @@ def test_edit_changes_all_or_a_part_or_paints_on(folder: Path) -> None:
     out = draw(folder, "edit", folder / "in.png", "a star")
     assert (pixels(out)[:, :32] != given[:, :32]).mean() > 0.5
     assert read_settings(out)["strength"] == 0.7
-    grown = pixels(draw(folder, "edit", folder / "in.png", "a star", "--outpaint", "left=16,bottom=8"))
+    grown = pixels(
+        draw(folder, "edit", folder / "in.png", "a star", "--outpaint", "left=16,bottom=8")
+    )
     assert grown.shape == (72, 80, 3)
     np.testing.assert_array_equal(grown[:64, 16:], given)
 
@@ -86,7 +95,9 @@ def test_a_panorama_has_a_prompt_for_each_window_and_may_go_on_from_a_picture(fo
     out = draw(folder, "panorama", "a star", "a circle", "--windows", "3", "--overlap", "24")
     assert pixels(out).shape == (64, 64 + 2 * 40, 3)
     assert read_settings(out)["prompts"] == ["a star", "a circle", "a circle"]
-    wide = pixels(draw(folder, "panorama", "a star", "--windows", "1", "--picture", folder / "in.png"))
+    wide = pixels(
+        draw(folder, "panorama", "a star", "--windows", "1", "--picture", folder / "in.png")
+    )
     assert wide.shape == (64, 64 + 40, 3)
     np.testing.assert_array_equal(wide[:, :64], pixels(folder / "in.png"))
 
@@ -125,7 +136,10 @@ def test_a_picture_that_does_not_fit_is_the_users_mistake(folder: Path) -> None:
     options = ("--mask", folder / "other.png", "--model", folder / "model")
     done = tld("edit", TINY, folder / "in.png", "a star", *options)
     assert done.returncode == 2, done.stderr
-    assert done.stderr == "tld: the mask has 64 x 32 pixels and the picture 64 x 64; make them one size\n"
+    assert (
+        done.stderr
+        == "tld: the mask has 64 x 32 pixels and the picture 64 x 64; make them one size\n"
+    )
 
 
 def test_words_that_change_a_setting_are_no_prompts() -> None:

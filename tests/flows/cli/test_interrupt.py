@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM in the middle of a stage: the whole tree ends soon, and the same command goes on."""
+"""Ctrl-C and SIGTERM in the middle of a stage: the whole tree ends soon, and the same command goes
+on."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def slow_server() -> Iterator[tuple[str, threading.Event]]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", hurry
         hurry.set()
         server.shutdown()
@@ -53,9 +56,15 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
 ) -> None:
     address, hurry = slow_server
     root, table = tmp_path / "data", tmp_path / "urls.csv"
-    table.write_text("url,caption\n" + "".join(f"{address}/{i}.jpg,picture {i}\n" for i in range(IMAGES)))
+    table.write_text(
+        "url,caption\n" + "".join(f"{address}/{i}.jpg,picture {i}\n" for i in range(IMAGES))
+    )
     web = {"download__allowed_networks": ["127.0.0.0/8"], "download__min_image_size": 14}
-    arguments: list[str | Path] = ["download", TINY, *small(root, download__urls=table, download__shard_size=4, **web)]
+    arguments: list[str | Path] = [
+        "download",
+        TINY,
+        *small(root, download__urls=table, download__shard_size=4, **web),
+    ]
     process = start(*arguments)
     deadline = time.monotonic() + 120
     while not list(root.glob("01_images/*/.0*")):

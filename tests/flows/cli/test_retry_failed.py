@@ -27,7 +27,9 @@ PASSING = [
     TimeoutError("no answer"),
     because(MlflowException("API request failed"), requests.ConnectionError("nobody listens")),
     socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
-    because(urllib.error.URLError("no name"), socket.gaierror(socket.EAI_AGAIN, "Temporary failure")),
+    because(
+        urllib.error.URLError("no name"), socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
+    ),
 ]
 STAYING = [
     ValueError("a bug"),
@@ -36,7 +38,10 @@ STAYING = [
     MlflowException("INVALID_PARAMETER_VALUE"),
     because(UserError("start it"), ConnectionRefusedError("nobody listens")),
     because(StageFailed("too few images"), TimeoutError("no answer")),
-    because(ConcurrencySlotAcquisitionError("Prefect's client has asked for minutes"), TimeoutError("no answer")),
+    because(
+        ConcurrencySlotAcquisitionError("Prefect's client has asked for minutes"),
+        TimeoutError("no answer"),
+    ),
 ]
 
 

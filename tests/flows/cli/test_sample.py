@@ -1,4 +1,5 @@
-"""`tld sample` as a user runs it: what it draws, what its PNGs tell, how they are repeated, what it refuses."""
+"""`tld sample` as a user runs it: what it draws, what its PNGs tell, how they are repeated, what it
+refuses."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def pixels(path: Path) -> np.ndarray[Any, Any]:
 def test_a_folder_gets_a_png_for_each_picture_and_each_is_repeated_to_the_bit(
     draw: Any, model: str, tmp_path: Path
 ) -> None:
-    folder = draw(STAR, CIRCLE, count=3, seed=7, size="96x64", negative="a square", out=tmp_path / "many")
+    folder = draw(
+        STAR, CIRCLE, count=3, seed=7, size="96x64", negative="a square", out=tmp_path / "many"
+    )
     names = [f"000{prompt}-seed{seed}.png" for prompt in (0, 1) for seed in (7, 8, 9)]
     assert sorted(path.name for path in folder.iterdir()) == names
     generate = load_generator(Path(model), "shapes-vae", "shapes-clip", "cpu")
@@ -77,10 +80,20 @@ def test_a_folder_gets_a_png_for_each_picture_and_each_is_repeated_to_the_bit(
         assert again.read_bytes() == (folder / name).read_bytes()
 
 
-def test_a_grid_is_repeated_and_an_option_changes_only_that(draw: Any, model: str, tmp_path: Path) -> None:
+def test_a_grid_is_repeated_and_an_option_changes_only_that(
+    draw: Any, model: str, tmp_path: Path
+) -> None:
     first = draw(STAR, count=3, seed=5, solver="heun", out=tmp_path / "first.png")
     told = read_settings(first)
-    asked = {"prompts": [STAR], "negative": "", "count": 3, "seed": 5, "steps": 2, "guidance": 3.0, "solver": "heun"}
+    asked = {
+        "prompts": [STAR],
+        "negative": "",
+        "count": 3,
+        "seed": 5,
+        "steps": 2,
+        "guidance": 3.0,
+        "solver": "heun",
+    }
     assert told["drawing"] == asked | {"guidance_interval": [0.0, 1.0], "size": [64, 64]}
     assert draw(like=first).read_bytes() == first.read_bytes()
     assert "secret-folder" not in json.dumps(told)
@@ -90,10 +103,14 @@ def test_a_grid_is_repeated_and_an_option_changes_only_that(draw: Any, model: st
     assert read_settings(changed)["drawing"] == {**told["drawing"], "steps": 3, "prompts": [CIRCLE]}
     generate = load_generator(Path(model), "shapes-vae", "shapes-clip", "cpu")
     drawn = generate([CIRCLE] * 3, [5, 6, 7], SamplingSettings(3, 3.0, "heun"))
-    np.testing.assert_array_equal(pixels(changed), np.asarray(image_grid(list(drawn), [CIRCLE] * 3)))
+    np.testing.assert_array_equal(
+        pixels(changed), np.asarray(image_grid(list(drawn), [CIRCLE] * 3))
+    )
 
 
-def test_prompts_come_from_a_file_or_standard_input(draw: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_prompts_come_from_a_file_or_standard_input(
+    draw: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     (tmp_path / "prompts.txt").write_text(f"{STAR}\n\n  {CIRCLE}\n", encoding="utf-8")
     told = read_settings(draw(prompts=tmp_path / "prompts.txt"))["drawing"]
     assert (told["prompts"], told["count"]) == ([STAR, CIRCLE], 1)
@@ -103,8 +120,13 @@ def test_prompts_come_from_a_file_or_standard_input(draw: Any, tmp_path: Path, m
 
 
 def test_another_model_is_refused_unless_it_is_wanted(draw: Any, tmp_path: Path) -> None:
-    first, other = draw(STAR, count=1, out=tmp_path / "first.png"), str(save_model(tmp_path / "d.safetensors", 2))
-    with pytest.raises(UserError, match=r"(?s)drawn with another model.*denoiser\.safetensors.*'d\.safetensors'"):
+    first, other = (
+        draw(STAR, count=1, out=tmp_path / "first.png"),
+        str(save_model(tmp_path / "d.safetensors", 2)),
+    )
+    with pytest.raises(
+        UserError, match=r"(?s)drawn with another model.*denoiser\.safetensors.*'d\.safetensors'"
+    ):
         draw(like=first, model=other)
     assert (pixels(draw(like=first, model=other, other_model=True)) != pixels(first)).any()
 
@@ -119,7 +141,10 @@ def test_of_a_run_any_average_draws(tmp_path: Path) -> None:
         sample(TINY, STAR, *described, count=1, ema=ema, out=tmp_path / "a.png")
         drawn.append((tmp_path / "a.png").read_bytes())
     assert drawn[0] == drawn[1]
-    assert read_settings(tmp_path / "a.png")["model"]["source"] == f"tiny, {folder.name}/denoiser.safetensors"
+    assert (
+        read_settings(tmp_path / "a.png")["model"]["source"]
+        == f"tiny, {folder.name}/denoiser.safetensors"
+    )
     with pytest.raises(UserError, match="--ema 2: there is no such average"):
         sample(TINY, STAR, *described, ema=2, out=tmp_path / "b.png")
 
@@ -136,7 +161,11 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
     experiment = client.create_experiment("tiny", (root / "artifacts").as_uri())
     logged = client.create_logged_model(experiment, name="denoiser")
     client.log_model_artifact(logged.model_id, model)
-    details = {"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(SamplingSettings(2, 2.0))}
+    details = {
+        "vae": "shapes-vae",
+        "clip": "shapes-clip",
+        "sampling": asdict(SamplingSettings(2, 2.0)),
+    }
     (tmp_path / DETAILS_FILE).write_text(json.dumps(details))
     client.log_model_artifact(logged.model_id, str(tmp_path / DETAILS_FILE))
     client.finalize_logged_model(logged.model_id, "READY")
@@ -145,7 +174,12 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
     client.set_registered_model_alias("tld", "champion", "1")
 
     expected = pixels(draw(STAR, count=1, out=tmp_path / "expected.png"))
-    for uri in ("models:/tld@champion", "models:/tld/champion", "models:/tld/1", f"models:/{logged.model_id}"):
+    for uri in (
+        "models:/tld@champion",
+        "models:/tld/champion",
+        "models:/tld/1",
+        f"models:/{logged.model_id}",
+    ):
         drawn = draw(STAR, f"root={root}", count=1, model=uri)
         np.testing.assert_array_equal(pixels(drawn), expected)
         assert read_settings(drawn)["model"]["source"] == uri
@@ -158,9 +192,18 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"steps": 10**9}, "drawing.steps: Input should be less than or equal to 10000, got 1000000000"),
-        ({"prompts": ["x" * 3000]}, "drawing.prompts.0: String should have at most 2000 characters"),
-        ({"prompts": ["a"] * 900, "count": 900}, "900 prompts × 900 are 810000 pictures; at most 4096"),
+        (
+            {"steps": 10**9},
+            "drawing.steps: Input should be less than or equal to 10000, got 1000000000",
+        ),
+        (
+            {"prompts": ["x" * 3000]},
+            "drawing.prompts.0: String should have at most 2000 characters",
+        ),
+        (
+            {"prompts": ["a"] * 900, "count": 900},
+            "900 prompts × 900 are 810000 pictures; at most 4096",
+        ),
         ({"guidance": "NaN"}, "drawing.guidance"),
         ({"prompts": []}, "drawing.prompts: there is no prompt"),
         ({"size": [10**6, 64]}, "drawing.size.0"),
@@ -202,7 +245,9 @@ def test_standard_input_is_read_in_a_shell(model: str, tmp_path: Path) -> None:
     assert read_settings(tmp_path / "a.png")["drawing"]["prompts"] == [STAR]
 
 
-def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path, model: str) -> None:
+def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(
+    tmp_path: Path, model: str
+) -> None:
     (tmp_path / "d.safetensors").write_bytes(b"no model")
     options = ("--size", "10x", "--steps", "0", "--seed", "-1", "--prompts", tmp_path / "gone.txt")
     more = ("--ema", "1", "--out", tmp_path / "x.jpg", "--model", tmp_path / "d.safetensors")
@@ -211,14 +256,24 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
     assert "no prompt" not in done.stderr
     assert len(done.stderr.splitlines()) == 8
     for says in (
-        *("--size: looks like 128x64", "--steps: Input should be greater than or equal to 1, got 0", "--seed: "),
-        *("--prompts: cannot read", "prompt 1: the prompt is empty", "--ema chooses among the averages of a run"),
+        *(
+            "--size: looks like 128x64",
+            "--steps: Input should be greater than or equal to 1, got 0",
+            "--seed: ",
+        ),
+        *(
+            "--prompts: cannot read",
+            "prompt 1: the prompt is empty",
+            "--ema chooses among the averages of a run",
+        ),
         "--out: is FILE.png for a grid",
     ):
         assert says in done.stderr
     with pytest.raises(UserError, match="no prompt: say what the pictures show"):
         sample(TINY, model=model)
-    with pytest.raises(UserError, match="--size: 100x64: this model draws in steps of 16 pixels; nearest are 96x64"):
+    with pytest.raises(
+        UserError, match="--size: 100x64: this model draws in steps of 16 pixels; nearest are 96x64"
+    ):
         sample(TINY, STAR, model=model, size="100x64")
     with pytest.raises(UserError, match="does nothing at guidance 1"):
         sample(TINY, STAR, model=model, negative="a circle", guidance=1)
@@ -231,5 +286,12 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(tmp_path: Path
 
 def test_its_help_teaches() -> None:
     told = tld("sample", "--help").stdout
-    for part in ("--like", "--size", "--negative", "FILE.png", "models:/tiny@champion", "captions.txt"):
+    for part in (
+        "--like",
+        "--size",
+        "--negative",
+        "FILE.png",
+        "models:/tiny@champion",
+        "captions.txt",
+    ):
         assert part in told

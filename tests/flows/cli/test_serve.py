@@ -53,7 +53,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
 def test_files_of_a_run_have_the_mode_of_the_umask(workspace: tuple[Path, list[str]]) -> None:
     (workspace[0] / "usual").touch()
     usual = (workspace[0] / "usual").stat().st_mode
-    assert [path for path in workspace[0].rglob("*") if path.is_file() and path.stat().st_mode != usual] == []
+    assert [
+        path for path in workspace[0].rglob("*") if path.is_file() and path.stat().st_mode != usual
+    ] == []
 
 
 @contextmanager
@@ -80,10 +82,18 @@ def generator(overrides: list[str]) -> ImageGenerator:
 
     model = stage_statuses(load_config(TINY, overrides))["train"].manifest
     assert model
-    return load_generator(model.file("denoiser.safetensors"), "shapes-vae", "shapes-clip", "cpu", safetensors_only=True)
+    return load_generator(
+        model.file("denoiser.safetensors"),
+        "shapes-vae",
+        "shapes-clip",
+        "cpu",
+        safetensors_only=True,
+    )
 
 
-def test_it_draws_what_the_model_draws_and_shows_its_card(site: int, workspace: tuple[Path, list[str]]) -> None:
+def test_it_draws_what_the_model_draws_and_shows_its_card(
+    site: int, workspace: tuple[Path, list[str]]
+) -> None:
     answer = ask(site, "POST", "/pictures", {"prompt": PROMPT, "seed": 7, "count": 3})
     assert answer.status == 200, answer.body
     first = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][0]["png"])))
@@ -125,7 +135,9 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         page.screenshot(path=screenshots / "serve.png")
         page.set_viewport_size({"width": 390, "height": 844})
         page.screenshot(path=screenshots / "serve-phone.png", full_page=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing to scroll sideways"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, (
+            "nothing to scroll sideways"
+        )
 
         page.locator("article").last.get_by_role("button", name="Use again").click()
         expect(page.get_by_label("Prompt")).to_have_value("a large <b>green</b> ring")
@@ -136,20 +148,29 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         expect(page.get_by_label("Right, pixels")).to_have_value("40")
         page.get_by_role("button", name="Draw").click()
         expect(page.locator("article").first.locator("img")).to_have_count(1)
-        assert page.locator("article img").first.evaluate("img => [img.naturalWidth, img.naturalHeight]") == [104, 64]
+        assert page.locator("article img").first.evaluate(
+            "img => [img.naturalWidth, img.naturalHeight]"
+        ) == [104, 64]
 
         page.get_by_role("tab", name="Between two").click()
-        page.get_by_label("To", exact=True).fill("a large blue circle in the center on a white background")
+        page.get_by_label("To", exact=True).fill(
+            "a large blue circle in the center on a white background"
+        )
         page.get_by_label("Frames").fill("5")
         page.get_by_role("button", name="Draw").click()
         expect(page.locator("article").first.locator("img")).to_have_count(5)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing to scroll sideways"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, (
+            "nothing to scroll sideways"
+        )
         page.screenshot(path=screenshots / "serve-tabs.png", full_page=True)
         assert not wrong
 
 
 def test_sigterm_lets_the_drawing_finish_and_ends_with_0(workspace: tuple[Path, list[str]]) -> None:
-    with serving(workspace[1]) as (process, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as client:
+    with (
+        serving(workspace[1]) as (process, port),
+        closing(http.client.HTTPConnection("127.0.0.1", port)) as client,
+    ):
         body = json.dumps({"prompt": PROMPT, "count": 16, "steps": 60})
         client.request("POST", "/pictures/stream", body, {"Content-Type": "application/json"})
         answer = client.getresponse()
@@ -181,7 +202,12 @@ def test_a_mistake_is_told_before_the_model_is_loaded(workspace: tuple[Path, lis
     ("name", "weights", "pickled", "load"),
     [
         ("shapes-clip", "model.safetensors", "pytorch_model.bin", load_text_encoder),
-        ("shapes-vae", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", load_image_codec),
+        (
+            "shapes-vae",
+            "diffusion_pytorch_model.safetensors",
+            "diffusion_pytorch_model.bin",
+            load_image_codec,
+        ),
     ],
 )
 def test_only_safetensors_are_loaded(

@@ -68,10 +68,17 @@ def test_only_encoders_that_the_user_named_are_used(
     overrides = small(tmp_path / "data")
     settings = load_config(TINY, overrides)
     assert resolve_model(TINY, overrides, settings, "models:/x/1").vae == "shapes-vae"
-    for kind, name in (("vae", "owner/of-their-choice"), ("clip", str(tmp_path)), ("clip", "../elsewhere")):
+    for kind, name in (
+        ("vae", "owner/of-their-choice"),
+        ("clip", str(tmp_path)),
+        ("clip", "../elsewhere"),
+    ):
         (model / DETAILS_FILE).write_text(json.dumps(HONEST | {kind: name}))
         with pytest.raises(UserError, match=f"encode.{kind}='{name}'"):
             resolve_model(TINY, overrides, settings, "models:/x/1")
     own = [*overrides, "encode.vae=owner/of-their-choice"]
     (model / DETAILS_FILE).write_text(json.dumps(HONEST | {"vae": "owner/of-their-choice"}))
-    assert resolve_model(TINY, own, load_config(TINY, own), "models:/x/1").vae == "owner/of-their-choice"
+    assert (
+        resolve_model(TINY, own, load_config(TINY, own), "models:/x/1").vae
+        == "owner/of-their-choice"
+    )

@@ -55,14 +55,19 @@ def wait_for(address: str) -> None:
 
 
 @needs_browser
-def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str, Path], tmp_path: Path) -> None:
+def test_a_browser_shows_runs_curves_samples_and_parameters(
+    site: tuple[str, str, Path], tmp_path: Path
+) -> None:
     from playwright.sync_api import expect
 
     mlflow, prefect, root = site
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment
-    runs = {run.data.tags["tld.stage"]: run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    runs = {
+        run.data.tags["tld.stage"]: run.info.run_id
+        for run in client.search_runs([experiment.experiment_id])
+    }
     base = f"{mlflow}/#/experiments/{experiment.experiment_id}"
     kind = "?workflowType=machine_learning"
     with chromium() as browser:
@@ -74,7 +79,9 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str
         run = page.get_by_role("link", name="tiny", exact=True)
         page.locator("[role=gridcell]", has=run).get_by_role("button").first.click(timeout=60_000)
         for name in ("download", "encode", "train", "evaluate"):
-            expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible(timeout=60_000)
+            expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible(
+                timeout=60_000
+            )
         page.screenshot(path=screenshots / "runs.png")
 
         page.goto(f"{base}/runs/{runs['train']}{kind}")
@@ -83,13 +90,15 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(site: tuple[str, str
         page.screenshot(path=screenshots / "train.png")
 
         page.goto(f"{base}/runs/{runs['train']}/model-metrics{kind}")
-        expect(page.locator(".js-plotly-plot, canvas, svg.main-svg").first).to_be_visible(timeout=60_000)
+        expect(page.locator(".js-plotly-plot, canvas, svg.main-svg").first).to_be_visible(
+            timeout=60_000
+        )
         page.screenshot(path=screenshots / "curve.png")
 
         page.goto(f"{base}/runs/{runs['evaluate']}/artifacts/grid.png{kind}")
-        expect(page.locator("img[alt*='grid'], img[src*='grid'], img[src^='blob:']").first).to_be_visible(
-            timeout=60_000
-        )
+        expect(
+            page.locator("img[alt*='grid'], img[src*='grid'], img[src^='blob:']").first
+        ).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "grid.png")
 
         page.goto(prefect)
@@ -106,7 +115,9 @@ def test_prefect_answers_nobody_without_the_link(site: tuple[str, str, Path]) ->
         urllib.request.urlopen(f"http://{address.netloc}/api/admin/version", timeout=10)
 
 
-def test_a_port_that_is_taken_and_an_empty_workspace_are_told(site: tuple[str, str, Path], tmp_path: Path) -> None:
+def test_a_port_that_is_taken_and_an_empty_workspace_are_told(
+    site: tuple[str, str, Path], tmp_path: Path
+) -> None:
     mlflow, _, root = site
     taken = tld("ui", TINY, f"root={root}", "--port", mlflow.rpartition(":")[2])
     assert taken.returncode == 2

@@ -105,11 +105,17 @@ def test_a_wrong_password_is_told_and_never_shown(monkeypatch: pytest.MonkeyPatc
         assert CANARY not in told
 
 
-def test_a_port_that_takes_connections_or_none_and_tls_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_takes_connections_or_none_and_tls_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(prefect_address, "_TIMEOUT_S", 0.5)
-    assert "no Prefect server answers" in mistake(monkeypatch, f"http://127.0.0.1:{free_port()}/api")
+    assert "no Prefect server answers" in mistake(
+        monkeypatch, f"http://127.0.0.1:{free_port()}/api"
+    )
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert "did not answer within" in mistake(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        assert "did not answer within" in mistake(
+            monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        )
     with serving(says(200, "true")) as api:
         assert "no Prefect server answers" in mistake(monkeypatch, api.replace("http:", "https:"))
 
@@ -130,7 +136,12 @@ def test_other_prefect_settings_that_are_wrong_are_told(monkeypatch: pytest.Monk
 def test_silence_in_the_middle_of_a_run_is_told_once_and_its_end_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {"_ASK_EVERY_S": 0.1, "_ASK_LIMIT_S": 0.1, "_SILENT_S": 0.3, "_WATCH_S": 0.02}.items():
+    for name, value in {
+        "_ASK_EVERY_S": 0.1,
+        "_ASK_LIMIT_S": 0.1,
+        "_SILENT_S": 0.3,
+        "_WATCH_S": 0.02,
+    }.items():
         monkeypatch.setattr(prefect_watch, name, value)
     is_silent = threading.Event()
     asked = threading.Semaphore(0)

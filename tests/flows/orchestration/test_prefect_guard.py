@@ -69,7 +69,9 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("headers", STRANGE)
-def test_what_a_page_of_another_origin_sends_is_refused(client: TestClient, headers: dict[str, str]) -> None:
+def test_what_a_page_of_another_origin_sends_is_refused(
+    client: TestClient, headers: dict[str, str]
+) -> None:
     for method in ("GET", "POST", "OPTIONS", "PUT", "DELETE"):
         answer = client.request(method, "/api/deployments/filter", headers=headers)
         assert answer.status_code == 403
@@ -88,14 +90,24 @@ def test_a_request_that_names_no_host_is_refused() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": "/api/flows", "headers": []}  # as HTTP/1.0 allows
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/flows",
+        "headers": [],
+    }  # as HTTP/1.0 allows
     asyncio.run(Guard(never, 5001)(scope, never, send))
     assert sent[0]["status"] == 403
 
 
 def test_several_origins_or_hosts_are_no_way_around(client: TestClient) -> None:
-    for name, values in (("Origin", (OURS, "http://evil.example")), ("Host", ("127.0.0.1:5001", "evil.example"))):
-        assert client.get("/api/flows", headers=[(name, value) for value in values]).status_code == 403
+    for name, values in (
+        ("Origin", (OURS, "http://evil.example")),
+        ("Host", ("127.0.0.1:5001", "evil.example")),
+    ):
+        assert (
+            client.get("/api/flows", headers=[(name, value) for value in values]).status_code == 403
+        )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +162,9 @@ def test_without_the_secret_prefect_does_nothing(server: tuple[int, str]) -> Non
         assert client.post("/deployments/filter", json={}).status_code in (401, 403)
         user, _, password = secret.partition(":")
         assert client.get("/admin/version", auth=(user, password)).status_code == 200
-        assert client.post("/deployments/filter", json={}, auth=(user, password)).status_code == 403, "no CSRF token"
+        assert (
+            client.post("/deployments/filter", json={}, auth=(user, password)).status_code == 403
+        ), "no CSRF token"
 
 
 ATTACK = """<script>
@@ -175,7 +189,9 @@ const socket = () => new Promise((done, failed) => {
 
 @pytest.mark.slow
 @needs_browser
-def test_a_browser_lets_in_whoever_has_the_link_and_no_page_of_another_origin(server: tuple[int, str]) -> None:
+def test_a_browser_lets_in_whoever_has_the_link_and_no_page_of_another_origin(
+    server: tuple[int, str],
+) -> None:
     from playwright.sync_api import expect
 
     port, secret = server

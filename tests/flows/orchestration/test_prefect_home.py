@@ -26,7 +26,9 @@ def umask(mask: int):  # type: ignore[no-untyped-def]
 def sound(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE flow (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
-        database.executemany("INSERT INTO flow (name) VALUES (?)", [(f"flow-{i}" * 50,) for i in range(500)])
+        database.executemany(
+            "INSERT INTO flow (name) VALUES (?)", [(f"flow-{i}" * 50,) for i in range(500)]
+        )
 
 
 def random_bytes(path: Path) -> None:
@@ -88,18 +90,28 @@ def test_files_have_the_mode_that_the_umask_gives(mask: int, tmp_path: Path) -> 
     assert stat.S_IMODE(home.stat().st_mode) == 0o777 & ~mask
 
 
-def test_what_another_user_keeps_to_themselves_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_user_keeps_to_themselves_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare_home(tmp_path)
     database = tmp_path / "prefect.db"
     monkeypatch.setattr(os, "access", lambda path, _: path != database)
-    with pytest.raises(UserError, match=r"prefect\.db cannot be written by this user.*\n  chmod -R g\+rwX"):
+    with pytest.raises(
+        UserError, match=r"prefect\.db cannot be written by this user.*\n  chmod -R g\+rwX"
+    ):
         prepare_home(tmp_path)
 
 
 def test_a_failed_start_costs_no_history_where_another_cause_is_known(tmp_path: Path) -> None:
     prepare_home(tmp_path)
-    assert not database_may_be_the_cause(tmp_path, "Can't locate revision"), "there is nothing in it"
+    assert not database_may_be_the_cause(tmp_path, "Can't locate revision"), (
+        "there is nothing in it"
+    )
     sound(tmp_path / "prefect.db")
     assert database_may_be_the_cause(tmp_path, "Can't locate revision identified by 'abc'")
-    for told in ("database is locked", "OSError: [Errno 28] No space left on device", "Too many open files"):
+    for told in (
+        "database is locked",
+        "OSError: [Errno 28] No space left on device",
+        "Too many open files",
+    ):
         assert not database_may_be_the_cause(tmp_path, told)

@@ -1,4 +1,5 @@
-"""The Prefect server of a run: killed, hung, with a damaged database, beside settings for another."""
+"""The Prefect server of a run: killed, hung, with a damaged database, beside settings for
+another."""
 
 from __future__ import annotations
 
@@ -22,10 +23,17 @@ from tests.support.prefect_api import wait_for
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
-    [(signal.SIGKILL, "ended with exit code -9"), (signal.SIGSTOP, "does not answer; the work goes on")],
+    [
+        (signal.SIGKILL, "ended with exit code -9"),
+        (signal.SIGSTOP, "does not answer; the work goes on"),
+    ],
 )
 def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(
-    how: signal.Signals, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    how: signal.Signals,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setattr(prefect_watch, "_HUNG_S", 9.0)

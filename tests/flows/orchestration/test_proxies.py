@@ -18,7 +18,11 @@ from flows.orchestration.prefect_server import is_healthy
 from flows.orchestration.proxies import bypass_proxies_on_loopback, unusable_proxies
 
 NOBODY = "http://127.0.0.1:9"
-NAMES = [variant for name in ("http_proxy", "https_proxy", "all_proxy") for variant in (name, name.upper())]
+NAMES = [
+    variant
+    for name in ("http_proxy", "https_proxy", "all_proxy")
+    for variant in (name, name.upper())
+]
 
 
 @pytest.fixture
@@ -38,8 +42,12 @@ def api() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("given", [{}, {"no_proxy": "example.org"}, {"NO_PROXY": "*"}, {"NO_PROXY": "a.b, c.d"}])
-def test_every_client_asks_loopback_directly(api: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "given", [{}, {"no_proxy": "example.org"}, {"NO_PROXY": "*"}, {"NO_PROXY": "a.b, c.d"}]
+)
+def test_every_client_asks_loopback_directly(
+    api: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {**dict.fromkeys(NAMES, NOBODY), **given}.items():
@@ -58,7 +66,9 @@ def test_every_client_asks_loopback_directly(api: str, given: dict[str, str], mo
     assert is_healthy(api, 10)
 
 
-def test_the_check_of_our_own_server_knows_no_proxy_at_all(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_of_our_own_server_knows_no_proxy_at_all(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in NAMES:

@@ -1,4 +1,5 @@
-"""Connections that send nothing, send slowly or read nothing; and HTTP as monitors and load balancers speak it."""
+"""Connections that send nothing, send slowly or read nothing; and HTTP as monitors and load
+balancers speak it."""
 
 from __future__ import annotations
 
@@ -33,8 +34,12 @@ class Small(LimitedProtocol):
 
 
 def service() -> Service:
-    card = Card(name="t", model={}, data={}, encoders={}, sampling={}, scores={}, edge=8, example="")
-    return image_service(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings(), Access(), 16)
+    card = Card(
+        name="t", model={}, data={}, encoders={}, sampling={}, scores={}, edge=8, example=""
+    )
+    return image_service(
+        lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings(), Access(), 16
+    )
 
 
 @pytest.fixture
@@ -74,7 +79,9 @@ def test_a_request_that_does_not_come_is_not_waited_for(impatient: int, sent: by
     assert all_of(connect(impatient, sent)) == b""
 
 
-def test_further_bytes_give_no_more_time_and_a_second_request_has_the_same_limit(impatient: int) -> None:
+def test_further_bytes_give_no_more_time_and_a_second_request_has_the_same_limit(
+    impatient: int,
+) -> None:
     connection = connect(impatient, WHOLE + BEGUN)
     with contextlib.suppress(OSError):
         for _ in range(10_000):
@@ -89,7 +96,8 @@ def test_further_bytes_give_no_more_time_and_a_second_request_has_the_same_limit
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", BEGUN, b"POST /pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"]
+    "sent",
+    [b"", BEGUN, b"POST /pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"],
 )
 def test_others_are_served_while_many_connections_wait(small: int, sent: bytes) -> None:
     with contextlib.ExitStack() as stack:
@@ -142,7 +150,9 @@ def test_head_is_answered_as_get_without_the_body(small: int) -> None:
 def test_a_load_balancer_may_name_no_host_or_an_address(small: int) -> None:
     for path in ("/healthz", "/readyz"):
         assert ask(small, "GET", path, headers={"Host": "10.0.0.7:8000"}).status == 200
-        assert all_of(connect(small, f"GET {path} HTTP/1.0\r\n\r\n".encode())).startswith(b"HTTP/1.1 200 ")
+        assert all_of(connect(small, f"GET {path} HTTP/1.0\r\n\r\n".encode())).startswith(
+            b"HTTP/1.1 200 "
+        )
     assert ask(small, "GET", "/metrics", headers={"Host": "10.0.0.7:8000"}).status == 421
 
 
@@ -153,7 +163,9 @@ def test_two_lengths_of_one_body_end_the_connection(small: int) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_token_file_that_others_can_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_token_file_that_others_can_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tokens = tmp_path / "tokens.txt"
     tokens.write_text("a-token-that-nobody-guesses")
     for mode, warned in ((0o600, False), (0o644, True)):

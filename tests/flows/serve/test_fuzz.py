@@ -1,4 +1,5 @@
-"""Bodies that the service's own OpenAPI schema forbids, and some that it allows: whatever comes, no 500."""
+"""Bodies that the service's own OpenAPI schema forbids, and some that it allows: whatever comes, no
+500."""
 
 from __future__ import annotations
 
@@ -28,21 +29,33 @@ from tld_model.config import SamplingSettings
 
 pytestmark = pytest.mark.slow
 
-schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make install")
+schemathesis = pytest.importorskip(
+    "schemathesis", reason="schemathesis is not installed: make install"
+)
 BODIES = generated(250).max_examples
-CARD = Card(name="test", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example="")
+CARD = Card(
+    name="test", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example=""
+)
 
 
-@pytest.mark.parametrize("path", ["/pictures", "/pictures/stream", "/interpolations", "/outpaintings"])
+@pytest.mark.parametrize(
+    "path", ["/pictures", "/pictures/stream", "/interpolations", "/outpaintings"]
+)
 def test_no_body_breaks_the_service(path: str) -> None:
     draw = draw_with(untrained_generator())
 
-    def draw_in_one_step(requests: Sequence[DrawingRequest], before_step: BeforeStep) -> Sequence[NDArray[np.uint8]]:
+    def draw_in_one_step(
+        requests: Sequence[DrawingRequest], before_step: BeforeStep
+    ) -> Sequence[NDArray[np.uint8]]:
         own = SamplingSettings(1, requests[0].sampling.guidance)
-        return draw([dataclasses.replace(request, sampling=own) for request in requests], before_step)
+        return draw(
+            [dataclasses.replace(request, sampling=own) for request in requests], before_step
+        )
 
     statuses: Counter[int] = Counter()
-    with live(image_service(draw_in_one_step, CARD, SamplingSettings(1, 2.0), Access(), 16)) as port:
+    with live(
+        image_service(draw_in_one_step, CARD, SamplingSettings(1, 2.0), Access(), 16)
+    ) as port:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 
             def send(raw: bytes) -> None:
@@ -50,11 +63,19 @@ def test_no_body_breaks_the_service(path: str) -> None:
                 statuses[answer.status] += 1
                 assert answer.status in (200, 400, 413, 422), raw
                 if answer.status == 200:
-                    assert json.loads(answer.body.splitlines()[-1]).get("event") in (None, "finished"), raw
+                    assert json.loads(answer.body.splitlines()[-1]).get("event") in (
+                        None,
+                        "finished",
+                    ), raw
 
-            operation = schemathesis.openapi.from_dict(ask(port, "GET", "/openapi.json").json)[path]["POST"]
+            operation = schemathesis.openapi.from_dict(ask(port, "GET", "/openapi.json").json)[
+                path
+            ]["POST"]
             modes = schemathesis.GenerationMode
-            forbidden, allowed = (operation.as_strategy(mode).map(as_json) for mode in (modes.NEGATIVE, modes.POSITIVE))
+            forbidden, allowed = (
+                operation.as_strategy(mode).map(as_json)
+                for mode in (modes.NEGATIVE, modes.POSITIVE)
+            )
             fuzz(send, forbidden, BODIES * 8 // 10)
             fuzz(send, allowed, BODIES // 10)
             fuzz(send, strategies.binary(max_size=200), BODIES // 10)

@@ -1,4 +1,5 @@
-"""The service on loopback: a real server and a real client; a model that draws when the test lets it."""
+"""The service on loopback: a real server and a real client; a model that draws when the test lets
+it."""
 
 from __future__ import annotations
 
@@ -50,9 +51,13 @@ class Studio:
         self.port = 0
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
-        self.service: Service = image_service(self.draw, CARD, SamplingSettings(STEPS, 2.0), access or Access(), 16)
+        self.service: Service = image_service(
+            self.draw, CARD, SamplingSettings(STEPS, 2.0), access or Access(), 16
+        )
 
-    def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+    def draw(
+        self, requests: Sequence[DrawingRequest], before_step: BeforeStep
+    ) -> list[NDArray[np.uint8]]:
         for done in range(requests[0].sampling.steps):
             assert self.permits.acquire(timeout=30)
             before_step(done)
@@ -111,14 +116,20 @@ def test_an_answer_says_all_that_made_the_pictures(open_port: int) -> None:
     answer = draw(open_port, count=2, seed=7)
     assert answer.status == 200
     told = answer.json
-    pictures = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in told.pop("pictures")]
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in told.pop("pictures")
+    ]
     assert told == {"prompt": "a star", "steps": STEPS, "guidance": 2.0}
     assert [np.asarray(picture).shape for picture in pictures] == [(8, 8, 3)] * 2
     settings = [json.loads(picture.info["tld"]) for picture in pictures]
-    assert settings == [{"prompt": "a star", "seed": seed, "steps": STEPS, "guidance": 2.0} for seed in (7, 8)]
+    assert settings == [
+        {"prompt": "a star", "seed": seed, "steps": STEPS, "guidance": 2.0} for seed in (7, 8)
+    ]
 
 
-def test_those_who_come_together_are_drawn_together(studio: Studio, threads: ThreadPoolExecutor) -> None:
+def test_those_who_come_together_are_drawn_together(
+    studio: Studio, threads: ThreadPoolExecutor
+) -> None:
     first = begin(studio, threads)
     futures = [threads.submit(draw, studio.port, seed=seed) for seed in range(16)]
     wait_until(lambda: studio.service.batches.waiting == 16)
@@ -132,7 +143,9 @@ def test_those_who_come_together_are_drawn_together(studio: Studio, threads: Thr
     assert 'tld_requests_total{path="/pictures",status="200"} 17.0' in told
 
 
-def test_a_full_queue_answers_429_and_none_in_it_is_lost(studio: Studio, threads: ThreadPoolExecutor) -> None:
+def test_a_full_queue_answers_429_and_none_in_it_is_lost(
+    studio: Studio, threads: ThreadPoolExecutor
+) -> None:
     first = begin(studio, threads)
     futures = [threads.submit(draw, studio.port, count=16) for _ in range(6)]
     wait_until(lambda: sum(future.done() for future in futures) == 2)
@@ -146,10 +159,14 @@ def test_a_full_queue_answers_429_and_none_in_it_is_lost(studio: Studio, threads
 
 
 @pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
-def test_who_leaves_is_not_drawn_for(studio: Studio, threads: ThreadPoolExecutor, path: str) -> None:
+def test_who_leaves_is_not_drawn_for(
+    studio: Studio, threads: ThreadPoolExecutor, path: str
+) -> None:
     first = begin(studio, threads)
     leaving = http.client.HTTPConnection("127.0.0.1", studio.port)
-    leaving.request("POST", path, b'{"prompt": "a star", "count": 9}', {"Content-Type": "application/json"})
+    leaving.request(
+        "POST", path, b'{"prompt": "a star", "count": 9}', {"Content-Type": "application/json"}
+    )
     wait_until(lambda: studio.service.batches.waiting == 9)
     leaving.sock.close()
     wait_until(lambda: studio.service.batches.waiting == 0)
@@ -167,7 +184,9 @@ def test_who_leaves_while_being_drawn_sets_the_device_free(studio: Studio) -> No
         answer = leaving.getresponse()
         assert [json.loads(answer.readline())["event"] for _ in range(2)] == ["waiting", "step"]
     answer.close()
-    wait_until(lambda: "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode())
+    wait_until(
+        lambda: "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode()
+    )
     studio.go_on(1 + STEPS)
     assert draw(studio.port).status == 200
     assert studio.batches == [[1]]
@@ -184,7 +203,9 @@ def test_the_stream_tells_how_far_it_is(open_port: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
-def test_a_failure_is_told_by_its_id_alone(studio: Studio, caplog: pytest.LogCaptureFixture, path: str) -> None:
+def test_a_failure_is_told_by_its_id_alone(
+    studio: Studio, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
     studio.go_on()
     with caplog.at_level(logging.ERROR):
         answer = ask(studio.port, "POST", path, {"prompt": "broken"})
@@ -226,9 +247,18 @@ def test_a_field_out_of_bounds_is_named(open_port: int, body: object, field: str
 
 def test_what_is_no_json_or_too_large_or_elsewhere_is_refused(open_port: int) -> None:
     text = {"Content-Type": "text/plain"}
-    for raw in (b"{", b"\xff\xfe", b"[" * 15_000, b"9" * 5000, b'{"prompt": "x", "\\ud800": 1}', b"null"):
+    for raw in (
+        b"{",
+        b"\xff\xfe",
+        b"[" * 15_000,
+        b"9" * 5000,
+        b'{"prompt": "x", "\\ud800": 1}',
+        b"null",
+    ):
         assert ask(open_port, "POST", "/pictures", raw=raw).status in (400, 422), raw[:30]
-    assert ask(open_port, "POST", "/pictures", raw=b'{"prompt": "a star"}', headers=text).status == 422
+    assert (
+        ask(open_port, "POST", "/pictures", raw=b'{"prompt": "a star"}', headers=text).status == 422
+    )
     assert ask(open_port, "POST", "/pictures", {"prompt": "x" * 17_000}).status == 413
     chunked = http.client.HTTPConnection("127.0.0.1", open_port)
     chunked.request("POST", "/pictures", iter([b"x" * 10_000] * 2), encode_chunked=True)
@@ -239,7 +269,9 @@ def test_what_is_no_json_or_too_large_or_elsewhere_is_refused(open_port: int) ->
 
 
 def test_a_page_of_a_stranger_gets_nothing(open_port: int) -> None:
-    asked = ask(open_port, "POST", "/pictures", {"prompt": "x"}, {"Origin": "http://elsewhere.example"})
+    asked = ask(
+        open_port, "POST", "/pictures", {"prompt": "x"}, {"Origin": "http://elsewhere.example"}
+    )
     before = ask(open_port, "OPTIONS", "/pictures", headers={"Origin": "http://elsewhere.example"})
     for answer in (asked, before):
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
@@ -280,7 +312,10 @@ def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> 
     studio = Studio(read_access("127.0.0.1", tokens))
     with live(studio.service) as port, browser_page(900, 700) as (page, _):
         page.goto(f"http://127.0.0.1:{port}/")
-        for token, says in (("wrong", "The service does not know this token."), (TOKEN, "7 parameters")):
+        for token, says in (
+            ("wrong", "The service does not know this token."),
+            (TOKEN, "7 parameters"),
+        ):
             page.get_by_label("This service asks for a token").fill(token)
             page.get_by_role("button", name="Enter").click()
             expect(page.get_by_text(says)).to_be_visible()
@@ -305,7 +340,9 @@ def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> 
         ("127.0.0.1", "short", "shorter than 16 characters"),
     ],
 )
-def test_a_service_that_would_be_open_does_not_start(tmp_path: Path, host: str, tokens: str | None, says: str) -> None:
+def test_a_service_that_would_be_open_does_not_start(
+    tmp_path: Path, host: str, tokens: str | None, says: str
+) -> None:
     file = None
     if tokens is not None:
         file = tmp_path / "tokens.txt"
@@ -317,7 +354,9 @@ def test_a_service_that_would_be_open_does_not_start(tmp_path: Path, host: str, 
     assert read_access("localhost", None).hosts >= {"localhost", "127.0.0.1"}
 
 
-def test_a_closing_service_finishes_what_is_begun_and_says_503(studio: Studio, threads: ThreadPoolExecutor) -> None:
+def test_a_closing_service_finishes_what_is_begun_and_says_503(
+    studio: Studio, threads: ThreadPoolExecutor
+) -> None:
     first = begin(studio, threads)
     waiting = threads.submit(draw, studio.port)
     wait_until(lambda: studio.service.batches.waiting == 1)
@@ -335,7 +374,9 @@ def test_openapi_teaches_by_examples(open_port: int) -> None:
     wanted = told["components"]["schemas"]["ImagesRequested"]
     assert wanted["examples"][1]["count"] == 4
     assert all("description" in field for field in wanted["properties"].values())
-    assert {"200", "401", "413", "422", "429", "500", "503"} <= set(told["paths"]["/pictures"]["post"]["responses"])
+    assert {"200", "401", "413", "422", "429", "500", "503"} <= set(
+        told["paths"]["/pictures"]["post"]["responses"]
+    )
 
 
 def png(width: int, height: int) -> str:
@@ -351,11 +392,16 @@ def png(width: int, height: int) -> str:
         ({"picture": "§", "right": 8}, "is no PNG file in base64"),
         ({"picture": png(8, 9), "right": 8}, "must be of 8 x 8 pixels, is of 8 x 9"),
         ({"picture": png(8, 8)}, "say by how many pixels at one side at least"),
-        ({"picture": png(8, 8), "right": 100, "bottom": 100}, "windows of 8 pixels; 16 are the most"),
+        (
+            {"picture": png(8, 8), "right": 100, "bottom": 100},
+            "windows of 8 pixels; 16 are the most",
+        ),
         ({"picture": "A" * 6_000_001, "right": 8}, "at most 6000000 characters"),
     ],
 )
-def test_a_picture_that_cannot_be_painted_on_is_told(open_port: int, body: dict[str, object], says: str) -> None:
+def test_a_picture_that_cannot_be_painted_on_is_told(
+    open_port: int, body: dict[str, object], says: str
+) -> None:
     answer = ask(open_port, "POST", "/outpaintings", {"prompt": "a star", **body})
     assert answer.status == 422, answer.body
     assert says in answer.json["detail"][0]["msg"]
@@ -363,22 +409,39 @@ def test_a_picture_that_cannot_be_painted_on_is_told(open_port: int, body: dict[
 
 
 def test_only_pictures_may_be_large(open_port: int) -> None:
-    assert ask(open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": "A" * 7_000_000}).status == 413
-    assert ask(open_port, "POST", "/interpolations", {"prompt": "a star", "to_prompt": "A" * 20_000}).status == 413
+    assert (
+        ask(
+            open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": "A" * 7_000_000}
+        ).status
+        == 413
+    )
+    assert (
+        ask(
+            open_port, "POST", "/interpolations", {"prompt": "a star", "to_prompt": "A" * 20_000}
+        ).status
+        == 413
+    )
 
 
 def test_an_interpolation_answers_with_its_frames(open_port: int) -> None:
     answer = ask(
-        open_port, "POST", "/interpolations", {"prompt": "a star", "to_prompt": "a ring", "frames": 3, "seed": 5}
+        open_port,
+        "POST",
+        "/interpolations",
+        {"prompt": "a star", "to_prompt": "a ring", "frames": 3, "seed": 5},
     )
     assert answer.status == 200
-    pictures = [Image.open(io.BytesIO(base64.b64decode(told["png"]))) for told in answer.json["pictures"]]
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(told["png"]))) for told in answer.json["pictures"]
+    ]
     assert [json.loads(picture.info["tld"])["frame"] for picture in pictures] == [0, 1, 2]
     assert json.loads(pictures[2].info["tld"])["to_prompt"] == "a ring"
 
 
 def test_painting_on_answers_with_one_picture(open_port: int) -> None:
-    answer = ask(open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": png(8, 8), "left": 3})
+    answer = ask(
+        open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": png(8, 8), "left": 3}
+    )
     assert answer.status == 200, answer.body
     assert len(answer.json["pictures"]) == 1
 

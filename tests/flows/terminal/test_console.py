@@ -22,10 +22,13 @@ def test_a_tilde_is_the_home_folder_where_an_option_begins_with_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "word", ["--out=~nobody-here/x", "~ 5 small stars", "a~b", "--negative=~5", "root=~/x", "~/a", "~"]
+    "word",
+    ["--out=~nobody-here/x", "~ 5 small stars", "a~b", "--negative=~5", "root=~/x", "~/a", "~"],
 )
 def test_other_tildes_stay(word: str) -> None:
-    assert with_home([word]) == [word]  # of a prompt it is text; of a setting, expanded where the setting is read
+    assert with_home([word]) == [
+        word
+    ]  # of a prompt it is text; of a setting, expanded where the setting is read
 
 
 def test_a_file_is_written_into_the_home_folder(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path) -> None:
         assert told_of(error).startswith("the disk is full: make room there")
 
 
-def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gone(tmp_path: Path) -> None:
+def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gone(
+    tmp_path: Path,
+) -> None:
     with small_disk(tmp_path, megabytes=4):
         lost = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")
         with pytest.raises(RuntimeError, match="Failed to reach"), at_work(tmp_path):
@@ -66,10 +68,17 @@ def test_a_server_that_is_gone_is_told() -> None:
         httpx.get(f"http://127.0.0.1:{free_port()}")
     assert told_of(refused.value).startswith("the Prefect server does not answer any more")
     assert told_of(PrefectServerError("it did not start")).startswith("it did not start.")
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(httpx.ReadTimeout) as no_answer:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(httpx.ReadTimeout) as no_answer,
+    ):
         httpx.get(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
     slots = ConcurrencySlotAcquisitionError("Unable to acquire concurrency slots on ['tag:gpu']")
-    for lost in (no_answer.value, slots, RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")):
+    for lost in (
+        no_answer.value,
+        slots,
+        RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/"),
+    ):
         assert told_of(lost).startswith("the Prefect server does not answer any more")
     assert external_cause(RuntimeError("of our own")) is None
 
@@ -77,9 +86,20 @@ def test_a_server_that_is_gone_is_told() -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        *((OSError(number, os.strerror(number)), "too many open files") for number in (errno.EMFILE, errno.ENFILE)),
-        *((error, "memory ran out") for error in (MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "memory ran out"),
+        *(
+            (OSError(number, os.strerror(number)), "too many open files")
+            for number in (errno.EMFILE, errno.ENFILE)
+        ),
+        *(
+            (error, "memory ran out")
+            for error in (MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+        ),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            "memory ran out",
+        ),
         (RuntimeError("could not create a primitive"), "memory ran out"),
         (RuntimeError("std::bad_alloc"), "memory ran out"),
         (ImportError("libtorch.so: failed to map segment from shared object"), "memory ran out"),
@@ -96,8 +116,16 @@ def test_a_lack_is_told_whoever_met_it(error: Exception, says: str) -> None:
     by_cleanup.__context__ = error
     by_text = RuntimeError(f"another's words: {error!r}\nand more")
     of_worker = AttributeError("terminate")
-    of_worker.add_note(f"Traceback (most recent call last):\n  x()\n{type(error).__name__}: {error}\n\nDuring …")
-    for one in (error, by_cleanup, by_text, of_worker, ExceptionGroup("several", [KeyError("x"), error])):
+    of_worker.add_note(
+        f"Traceback (most recent call last):\n  x()\n{type(error).__name__}: {error}\n\nDuring …"
+    )
+    for one in (
+        error,
+        by_cleanup,
+        by_text,
+        of_worker,
+        ExceptionGroup("several", [KeyError("x"), error]),
+    ):
         assert told_of(one).startswith(says) or errno.ENFILE in error.args
 
 
@@ -114,10 +142,15 @@ def test_a_path_that_breaks_in_the_middle_of_work_is_no_mistake_of_the_user(tmp_
 
 def test_an_error_of_ours_stays_unexpected() -> None:
     assert external_cause(KeyError("steps")) is None
-    assert external_cause(RuntimeError("could not create a primitive descriptor for a convolution")) is None
+    assert (
+        external_cause(RuntimeError("could not create a primitive descriptor for a convolution"))
+        is None
+    )
 
 
-def test_an_error_that_tells_an_address_tells_no_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_error_that_tells_an_address_tells_no_password(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     asked = httpx.Request("GET", f"http://me:{CANARY}@prefect.example/api/health")
     told: list[Message] = []
     outbox = Outbox(told.append, tmp_path / "kept", print)

@@ -37,13 +37,21 @@ def test_text_without_control_characters_stays_as_it_is(text: str) -> None:
         assert visible(text) == text
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\n+1", "＝1"])
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\n+1", "＝1"]
+)
 def test_a_spreadsheet_computes_no_cell(cell: str) -> None:
     assert str(csv_cell(cell)).startswith("'")
 
 
 def test_numbers_and_ordinary_text_stay_as_they_are() -> None:
-    assert [csv_cell(cell) for cell in (7, None, "a star", "3 - 2", "a=b")] == [7, None, "a star", "3 - 2", "a=b"]
+    assert [csv_cell(cell) for cell in (7, None, "a star", "3 - 2", "a=b")] == [
+        7,
+        None,
+        "a star",
+        "3 - 2",
+        "a=b",
+    ]
 
 
 def test_neither_text_nor_cells_control_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +68,11 @@ def test_neither_text_nor_cells_control_the_terminal(capfd: pytest.CaptureFixtur
 
 
 def test_words_of_the_command_line_reach_the_terminal_escaped(tmp_path: Path) -> None:
-    for words in (["x[/b]\x1b[31m"], ["run", "x[/b]\x1b[31m"], ["status", _TINY, f"root={tmp_path}/[/b]\x1b[31m"]):
+    for words in (
+        ["x[/b]\x1b[31m"],
+        ["run", "x[/b]\x1b[31m"],
+        ["status", _TINY, f"root={tmp_path}/[/b]\x1b[31m"],
+    ):
         ended = tld(*words)
         assert "\x1b" not in ended.stdout + ended.stderr
         assert "x[/b]\\x1b[31m" in ended.stdout + ended.stderr or ended.returncode == 0
@@ -84,12 +96,20 @@ def test_dropped_rows_are_safe_in_terminals_and_spreadsheets(tmp_path: Path) -> 
     ]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["catalog", "list"], ["config", _TINY], ["status", _TINY, "--json"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["catalog", "list"], ["config", _TINY], ["status", _TINY, "--json"]]
+)
 def test_a_reader_that_leaves_early_ends_a_command_quietly(words: list[str | Path]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run(
-        command(*words), cwd=REPOSITORY, env=ENVIRONMENT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        command(*words),
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(writer)
     assert ended.returncode == 141
@@ -110,8 +130,12 @@ def test_output_to_a_full_disk_is_explained() -> None:
 
 def test_what_a_program_reads_is_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
-    config.write_text(_TINY.read_text(encoding="utf-8").replace("root: data", "root: dáta-星"), encoding="utf-8")
+    config.write_text(
+        _TINY.read_text(encoding="utf-8").replace("root: data", "root: dáta-星"), encoding="utf-8"
+    )
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": "latin-1"}
-    ended = subprocess.run(command("config", config), cwd=tmp_path, env=environment, capture_output=True, check=False)
+    ended = subprocess.run(
+        command("config", config), cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
     assert "root: dáta-星" in ended.stdout.decode("utf-8")
     assert ended.returncode == 0

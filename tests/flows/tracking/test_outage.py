@@ -1,4 +1,5 @@
-"""MLflow goes away in the middle of a stage: the stage goes on, and what MLflow missed is told to it later."""
+"""MLflow goes away in the middle of a stage: the stage goes on, and what MLflow missed is told to
+it later."""
 
 from __future__ import annotations
 
@@ -46,7 +47,10 @@ def config(tmp_path: Path) -> RunConfig:
 
 @pytest.mark.slow
 def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
@@ -70,7 +74,9 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
         client = MlflowClient(f"http://127.0.0.1:{port}")
         history = client.get_metric_history(track.run_id, "loss")
         assert [metric.step for metric in history] == list(range(1, 40))
-        assert [file.path for file in client.list_artifacts(track.run_id, "samples")] == ["samples/sample.png"]
+        assert [file.path for file in client.list_artifacts(track.run_id, "samples")] == [
+            "samples/sample.png"
+        ]
         assert client.get_run(track.run_id).data.tags["tld.warning"] == "look at this"
     told += capsys.readouterr().err
     assert told.count("MLflow does not answer; the work goes on") == 1
@@ -89,7 +95,10 @@ def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
 
 @pytest.mark.slow
 def test_what_a_server_that_stays_away_missed_is_told_to_it_by_the_next_run(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
@@ -150,11 +159,13 @@ def test_a_server_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
 
 
 def test_a_kill_loses_nothing_that_an_earlier_run_had_kept(tmp_path: Path) -> None:
-    """Of a run that had taken it up; while that one runs, it is its own. Process numbers say nothing: in containers
-    every process has number 1."""
+    """Of a run that had taken it up; while that one runs, it is its own. Process numbers say
+    nothing: in containers every process has number 1."""
     names = ("kept", f"kept.{os.getpid()}", "kept.1")
     for number, name in enumerate(names):
-        (tmp_path / name).write_text(json.dumps(asdict(Message("a-run", "tags", {"number": number}))))
+        (tmp_path / name).write_text(
+            json.dumps(asdict(Message("a-run", "tags", {"number": number})))
+        )
     with (tmp_path / "kept.1").open() as taken:
         fcntl.flock(taken, fcntl.LOCK_EX)
         told: list[Message] = []
@@ -172,7 +183,11 @@ def test_a_kill_loses_nothing_that_an_earlier_run_had_kept(tmp_path: Path) -> No
 
 def test_damage_to_what_was_kept_loses_a_line_and_stops_no_run(tmp_path: Path) -> None:
     whole = b'{"run_id": "a-run", "kind": "tags", "body": {}}\n'
-    damaged = [whole.replace(b"a-run", b"a-\xf2un"), whole.replace(b'"kind"', b'"oind"'), whole[:9] + b"\n"]
+    damaged = [
+        whole.replace(b"a-run", b"a-\xf2un"),
+        whole.replace(b'"kind"', b'"oind"'),
+        whole[:9] + b"\n",
+    ]
     (tmp_path / "kept").write_bytes(b"".join([*damaged, whole]))
     told: list[Message] = []
     Outbox(told.append, tmp_path / "kept", lambda _: None).close(60)
@@ -241,8 +256,12 @@ def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "MLFLOW_TRACKING_URI", f"http://me:canary@127.0.0.1:{free_port()}")
+def test_a_server_that_was_never_there_is_the_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        ENVIRONMENT, "MLFLOW_TRACKING_URI", f"http://me:canary@127.0.0.1:{free_port()}"
+    )
     done = tld("run", TINY, *small(tmp_path / "data"))
     assert done.returncode == 2, done.stderr
     assert "no MLflow answers at MLFLOW_TRACKING_URI=http://127.0.0.1:" in done.stderr
@@ -251,12 +270,17 @@ def test_a_server_that_was_never_there_is_the_users_mistake(tmp_path: Path, monk
     assert not (tmp_path / "data/prefect").exists(), "it is asked before anything is started"
 
 
-def test_a_password_in_the_address_moves_to_where_no_error_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_address_moves_to_where_no_error_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("USERNAME", "PASSWORD"):
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pa%20ss@host:5000/path")
     assert tracking_uri(Path()) == os.environ["MLFLOW_TRACKING_URI"] == "https://host:5000/path"
-    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "pa ss")
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == (
+        "me",
+        "pa ss",
+    )
 
 
 def test_what_mlflow_refuses_is_told_and_not_kept(tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ from tld_model.config import SamplingSettings
 pytestmark = pytest.mark.slow
 
 GATE = "evaluate.require={latency_s: 1000}"
-PROMPTS = ["a small red star in the top left on a blue background", "a large green ring in the center"]
+PROMPTS = [
+    "a small red star in the top left on a blue background",
+    "a large green ring in the center",
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +58,19 @@ def test_a_met_demand_registers_the_model_with_its_card(root: Path, uri: str) ->
 
 def test_the_champion_loads_in_mlflow_and_draws_what_our_own_call_draws(uri: str) -> None:
     model = mlflow.pyfunc.load_model("models:/tiny@champion")
-    pictures = model.predict(pd.DataFrame({"prompt": PROMPTS}), params={"steps": 3, "guidance": 2.0, "seed": 7})
+    pictures = model.predict(
+        pd.DataFrame({"prompt": PROMPTS}), params={"steps": 3, "guidance": 2.0, "seed": 7}
+    )
     ours = registered_files("models:/tiny/champion", uri)
     generate = load_generator(ours.denoiser, ours.vae, ours.clip, "cpu")
     np.testing.assert_array_equal(pictures, generate(PROMPTS, [7, 8], SamplingSettings(3, 2.0)))
     usual = model.predict(pd.DataFrame({"prompt": PROMPTS}))
-    np.testing.assert_array_equal(usual, generate(PROMPTS, [0, 1], SamplingSettings(4, 2.0)))  # as conf/tiny.yaml draws
-    away = model.predict(pd.DataFrame({"prompt": PROMPTS}), params={"negative": "a blue background"})
+    np.testing.assert_array_equal(
+        usual, generate(PROMPTS, [0, 1], SamplingSettings(4, 2.0))
+    )  # as conf/tiny.yaml draws
+    away = model.predict(
+        pd.DataFrame({"prompt": PROMPTS}), params={"negative": "a blue background"}
+    )
     assert (away != usual).any()
 
 
@@ -86,7 +95,9 @@ def test_a_rerun_registers_nothing_and_promote_crowns_another(root: Path, uri: s
     assert missing.returncode == 2
     assert "no evaluated model for these settings; make it with\n  tld run" in missing.stderr
     assert tld("evaluate", TINY, *other).returncode == 0
-    assert len(MlflowClient(uri).search_model_versions("name='tiny'")) == 1, "without a demand there is no gate"
+    assert len(MlflowClient(uri).search_model_versions("name='tiny'")) == 1, (
+        "without a demand there is no gate"
+    )
     promoted = tld("promote", TINY, *other)
     assert promoted.returncode == 0, promoted.stderr
     assert "models:/tiny@champion is version 2 now" in promoted.stdout
@@ -95,14 +106,20 @@ def test_a_rerun_registers_nothing_and_promote_crowns_another(root: Path, uri: s
 
 
 def test_a_champion_is_beaten_by_more_than_chance_explains() -> None:
-    present = Registered("m", "1", {"prompt_accuracy": (0.80, 0.77, 0.83), "clip_score": (30, 29, 31)}, "held out")
+    present = Registered(
+        "m", "1", {"prompt_accuracy": (0.80, 0.77, 0.83), "clip_score": (30, 29, 31)}, "held out"
+    )
     for value, wins in ((0.86, True), (0.83, False), (0.70, False)):
-        challenger = Registered("m", "2", {"prompt_accuracy": (value, value - 0.03, value + 0.03)}, "held out")
+        challenger = Registered(
+            "m", "2", {"prompt_accuracy": (value, value - 0.03, value + 0.03)}, "held out"
+        )
         verdict = compare_with_champion(challenger, present)
         assert verdict.wins is wins, value
         assert "± 0.042" in verdict.reason  # sqrt(2) * 0.03
     assert compare_with_champion(challenger, None).wins
-    assert not compare_with_champion(replace(present, scores={}), replace(present, version="0")).wins
+    assert not compare_with_champion(
+        replace(present, scores={}), replace(present, version="0")
+    ).wins
     elsewhere = compare_with_champion(replace(present, version="2", reference="others"), present)
     assert not elsewhere.wins
     assert "other held-out pictures" in elsewhere.reason
@@ -118,7 +135,9 @@ def test_a_gate_missed_by_a_kill_is_passed_by_a_rerun_and_what_was_promoted_by_h
     assert tld("evaluate", TINY, *small(root), GATE).returncode == 0
     (first,) = client.search_model_versions("name='tiny'")
     client.delete_model_version_tag("tiny", first.version, "tld.settled")
-    client.delete_registered_model_alias("tiny", "champion")  # as if killed between the version and its alias
+    client.delete_registered_model_alias(
+        "tiny", "champion"
+    )  # as if killed between the version and its alias
     assert tld("run", TINY, *small(root), GATE).returncode == 0
     assert client.get_model_version_by_alias("tiny", "champion").version == first.version
     assert len(client.search_model_versions("name='tiny'")) == 1

@@ -1,4 +1,5 @@
-"""MLflow's record of a workspace that was moved, copied or damaged, and of an experiment that was deleted."""
+"""MLflow's record of a workspace that was moved, copied or damaged, and of an experiment that was
+deleted."""
 
 from __future__ import annotations
 
@@ -72,7 +73,9 @@ def log(config: RunConfig, text: str) -> str:
 def logged(root: Path, run_id: str) -> str:
     """What MLflow itself finds of a run's artifact."""
     uri = sqlite_url((root / "mlflow.db").resolve())
-    return Path(download_artifacts(run_id=run_id, artifact_path="notes/note.txt", tracking_uri=uri)).read_text()
+    return Path(
+        download_artifacts(run_id=run_id, artifact_path="notes/note.txt", tracking_uri=uri)
+    ).read_text()
 
 
 def test_artifacts_follow_a_workspace_that_was_moved(config: RunConfig, tmp_path: Path) -> None:
@@ -95,15 +98,26 @@ def test_a_copy_leaves_its_original_alone(config: RunConfig, tmp_path: Path) -> 
     after = log(at(tmp_path / "copy"), "in the copy")
     assert {path: path.read_bytes() for path in config.folder.rglob("*") if path.is_file()} == files
     shutil.rmtree(config.folder)
-    assert (logged(tmp_path / "copy", before), logged(tmp_path / "copy", after)) == ("original", "in the copy")
+    assert (logged(tmp_path / "copy", before), logged(tmp_path / "copy", after)) == (
+        "original",
+        "in the copy",
+    )
 
 
-def test_models_load_after_a_move(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_load_after_a_move(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(config)
     (tmp_path / "model").mkdir()
     (tmp_path / "model/MLmodel").write_text("flavors: {}\n")
     (tmp_path / "model" / DETAILS_FILE).write_text(
-        json.dumps({"vae": "shapes-vae", "clip": "shapes-clip", "sampling": asdict(SamplingSettings(4, 2.0))})
+        json.dumps(
+            {
+                "vae": "shapes-vae",
+                "clip": "shapes-clip",
+                "sampling": asdict(SamplingSettings(4, 2.0)),
+            }
+        )
     )
     (tmp_path / "model" / MODEL_FILE).write_bytes(b"weights")
     model = store.client.create_logged_model(store.experiment_id, name="denoiser")
@@ -119,12 +133,16 @@ def test_models_load_after_a_move(config: RunConfig, tmp_path: Path, monkeypatch
     assert found.vae == "shapes-vae"
 
 
-def test_artifacts_stay_below_a_workspace_that_another_sees_at_another_path(config: RunConfig, tmp_path: Path) -> None:
+def test_artifacts_stay_below_a_workspace_that_another_sees_at_another_path(
+    config: RunConfig, tmp_path: Path
+) -> None:
     """A container and its host: each corrects the places in the one database to its own path."""
     store = open_store(config)
     elsewhere = (tmp_path / "elsewhere/mlartifacts").as_uri()
     with closing(sqlite3.connect(config.folder / "mlflow.db")) as database, database:
-        database.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'tiny'", [elsewhere])
+        database.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE name = 'tiny'", [elsewhere]
+        )
     run_id = store.client.create_run(store.experiment_id).info.run_id
     store.client.log_dict(run_id, {}, "config.yaml")
     assert (config.folder / "mlartifacts" / run_id / "artifacts/config.yaml").exists()
@@ -139,7 +157,9 @@ def test_what_lies_elsewhere_by_choice_stays_there(config: RunConfig, tmp_path: 
     assert experiment.artifact_location == "s3://bucket/mlartifacts"
 
 
-@pytest.mark.parametrize("name", ["a?b", "a b#c%20d", "[a]{b}*", "a;b&c=d:e", "'a\" \\", "$HOME", "é\n"])
+@pytest.mark.parametrize(
+    "name", ["a?b", "a b#c%20d", "[a]{b}*", "a;b&c=d:e", "'a\" \\", "$HOME", "é\n"]
+)
 def test_a_root_may_have_any_name(name: str, tmp_path: Path, empty_record: Path) -> None:
     root = tmp_path / name
     assert logged(root, log(at(root, empty_record), "here")) == "here"
@@ -171,7 +191,10 @@ def execute(statement: str) -> Callable[[Path], object]:
         (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "malformed"),
         (lambda path: path.write_bytes(b"\x07" * 100_000), "not a database"),
         (lambda path: path.write_text("a note"), "not a database"),
-        (execute("UPDATE alembic_version SET version_num = 'ffffffffffff'"), "another version of MLflow"),
+        (
+            execute("UPDATE alembic_version SET version_num = 'ffffffffffff'"),
+            "another version of MLflow",
+        ),
         (execute("DROP TABLE experiments"), "no such"),
     ],
 )
@@ -194,7 +217,13 @@ def test_a_file_that_cannot_be_opened_is_told(config: RunConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["foo://x", "http://me:canary@[::1", "sqlite:////proc/nowhere/a.db", "mysql+nodriver://me:canary@h/x"]
+    "uri",
+    [
+        "foo://x",
+        "http://me:canary@[::1",
+        "sqlite:////proc/nowhere/a.db",
+        "mysql+nodriver://me:canary@h/x",
+    ],
 )
 def test_a_store_that_cannot_be_used_is_the_users_mistake(
     uri: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
@@ -224,7 +253,9 @@ def test_a_server_without_logged_models_is_known_before_any_work(
     assert not open_store(config).keeps_models
 
 
-def test_runs_of_a_killed_process_are_ended_and_those_of_a_living_one_are_not(config: RunConfig) -> None:
+def test_runs_of_a_killed_process_are_ended_and_those_of_a_living_one_are_not(
+    config: RunConfig,
+) -> None:
     """By a lock: in containers every process has number 1."""
     store: Store = open_store(config)
     ids = [str(store.client.create_run(store.experiment_id).info.run_id) for _ in range(2)]

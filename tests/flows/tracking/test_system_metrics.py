@@ -35,7 +35,9 @@ def test_samples_come_for_as_long_as_a_stage_lasts(monkeypatch: pytest.MonkeyPat
     for _, values in track.heard:
         assert 0 <= values["system/cpu_utilization_percentage"] <= 100
         assert values["system/system_memory_usage_megabytes"] > 100
-        assert {"system/disk_available_megabytes", "system/network_receive_megabytes"} <= set(values)
+        assert {"system/disk_available_megabytes", "system/network_receive_megabytes"} <= set(
+            values
+        )
 
 
 def test_the_shortest_stage_has_a_sample() -> None:

@@ -40,8 +40,8 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
     assert told["load_over_train"] > 0
     assert set(told["projected_hours"]) == {"train", "sample"}
     assert told["sample_images_per_s"] < told["images_per_s"]["denoise"]["fastest"]
-    # By hand, for a forward pass of one image: patches, embedding, the block's linear layers, self- and
-    # cross-attention, depthwise convolution, condition tokens, head.
+    # By hand, for a forward pass of one image: patches, embedding, the block's linear layers, self-
+    # and cross-attention, depthwise convolution, condition tokens, head.
     n, d, h, patch = 16, 64, 128, 16
     block = n * (3 * d * d + d * d + 2 * d * h + 9 * h + 2 * n * d + 2 * 2 * d) + 2 * 2 * d * d
     condition = 128 * d + d * d + 64 * d
@@ -51,7 +51,9 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
 
 
 def test_the_command_measures_a_part_without_table_or_encoders(tmp_path: Path) -> None:
-    lacking = small(tmp_path / "data", download__urls=tmp_path / "none.csv", encode__vae="/no/such/vae")
+    lacking = small(
+        tmp_path / "data", download__urls=tmp_path / "none.csv", encode__vae="/no/such/vae"
+    )
     done = tld("bench", TINY, *lacking, "--only", "load", "--pairs", "1000", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["images_per_s"]["load"]["median"] > 0

@@ -29,14 +29,21 @@ def test_workers_of_the_engine_are_those_of_stages_that_say_no_number(tmp_path: 
 
 
 def test_an_engine_makes_nothing_stale(tmp_path: Path) -> None:
-    local, ray = run_with(tmp_path), run_with(tmp_path, "kind=ray", "workers=7", "gpus_per_worker=1")
+    local, ray = (
+        run_with(tmp_path),
+        run_with(tmp_path, "kind=ray", "workers=7", "gpus_per_worker=1"),
+    )
     for stage in ("download", "encode"):
         assert settings_of_output(STAGES[stage], local) == settings_of_output(STAGES[stage], ray)
 
 
-def test_ray_that_is_not_installed_is_said_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_that_is_not_installed_is_said_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"ray is not installed; install it with: pip install '\.\[ray\]'"):
+    with pytest.raises(
+        ConfigError, match=r"ray is not installed; install it with: pip install '\.\[ray\]'"
+    ):
         check_run(run_with(tmp_path, "kind=ray"))
 
 
@@ -45,7 +52,9 @@ def test_an_address_without_a_cluster_is_said_before_work(tmp_path: Path) -> Non
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"engine.address: cannot reach a Ray cluster at {address}"):
+        with pytest.raises(
+            ConfigError, match=f"engine.address: cannot reach a Ray cluster at {address}"
+        ):
             check_run(run_with(tmp_path, "kind=ray", f"address={address}"))
 
 

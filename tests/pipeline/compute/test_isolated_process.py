@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.compute.isolated_process import CRASHED, TOO_LARGE, TOO_SLOW, Budget, Isolated, Refused
+from pipeline.compute.isolated_process import (
+    CRASHED,
+    TOO_LARGE,
+    TOO_SLOW,
+    Budget,
+    Isolated,
+    Refused,
+)
 from pipeline.compute.resource_limits import Shortage
 from tests.support.command import is_running
 
@@ -64,7 +71,9 @@ def test_what_takes_a_process_down_is_refused_and_the_next_is_answered(
     assert pid != os.getpid()
 
 
-def test_a_process_is_kept_and_one_that_was_killed_by_chance_blames_nobody(isolated: Isolated[Any]) -> None:
+def test_a_process_is_kept_and_one_that_was_killed_by_chance_blames_nobody(
+    isolated: Isolated[Any],
+) -> None:
     _, first = isolated(b"first")
     assert isolated(b"")[1] == first
     with pytest.raises(KeyError, match="of the function"):
@@ -73,7 +82,9 @@ def test_a_process_is_kept_and_one_that_was_killed_by_chance_blames_nobody(isola
     assert isolated(b"killed once")[1] != first
 
 
-def test_c_libraries_are_not_heard(isolated: Isolated[Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_c_libraries_are_not_heard(
+    isolated: Isolated[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert isolated(b"print")[0] == "print"
     assert capfd.readouterr() == ("", "")
 
@@ -86,9 +97,13 @@ def test_the_process_ends_with_who_asks(tmp_path: Path) -> None:
     assert not is_running(pid)
 
 
-def test_a_machine_without_memory_or_processes_blames_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_memory_or_processes_blames_no_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(Shortage, match=r"no memory left to decode pictures: lower download\.workers"):
+    with pytest.raises(
+        Shortage, match=r"no memory left to decode pictures: lower download\.workers"
+    ):
         Isolated(partial(work, Path()), Budget(1, 1 << 20))(b"take")
 
     def refuse(*_: object, **__: object) -> None:

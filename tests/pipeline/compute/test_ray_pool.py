@@ -1,4 +1,5 @@
-"""Downloads and encodings on a Ray cluster of two nodes: the bytes of the local engine, and nodes that die."""
+"""Downloads and encodings on a Ray cluster of two nodes: the bytes of the local engine, and nodes
+that die."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ else:
 def cluster() -> Iterator[Cluster]:
     """A head and a node, a CPU each."""
     small_store = {"num_cpus": 1, "object_store_memory": 100 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={**small_store, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**small_store, "include_dashboard": False}
+    )
     cluster.add_node(**small_store)
     yield cluster
     cluster.shutdown()
@@ -59,7 +62,9 @@ def engine(cluster: Cluster) -> EngineConfig:
     return EngineConfig(kind="ray", address=cluster.address)
 
 
-def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(engine: EngineConfig) -> None:
+def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(
+    engine: EngineConfig,
+) -> None:
     with pool_on(engine)(square, 2) as pool:
         worked = [pool.run(number) for number in range(4)]
         with pytest.raises(ValueError, match="-1 is negative") as told:
@@ -73,9 +78,17 @@ def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(engine:
     assert os.getpid() not in {pid for _, pid in worked}
 
 
-def test_an_actor_that_dies_or_hangs_costs_a_second_try(engine: EngineConfig, tmp_path: Path) -> None:
+def test_an_actor_that_dies_or_hangs_costs_a_second_try(
+    engine: EngineConfig, tmp_path: Path
+) -> None:
     ray = pool_on(engine)
-    assert sorted(map_in_pool(partial(dies_once, tmp_path / "died"), range(5), 2, None, ray)) == [0, 1, 2, 3, 4]
+    assert sorted(map_in_pool(partial(dies_once, tmp_path / "died"), range(5), 2, None, ray)) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert (tmp_path / "died").exists()
     assert list(map_in_pool(partial(hangs_once, tmp_path / "hung"), [7], 1, 2, ray)) == [7]
     with pytest.raises(ShardFailed, match="an actor was lost"):
@@ -117,7 +130,12 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     launch = {"train.launch.nodes": 2, "train.launch.rendezvous": f"127.0.0.1:{port}"}
-    there = {"engine.kind": "ray", "engine.address": engine.address, "train__device": "cpu", "train__lr": 2e-3}
+    there = {
+        "engine.kind": "ray",
+        "engine.address": engine.address,
+        "train__device": "cpu",
+        "train__lr": 2e-3,
+    }
     config = load_config(TINY, overrides(tmp_path, **there, **launch))
     encodings = stage_statuses(config)["encode"].manifest
     assert encodings
@@ -127,14 +145,23 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     assert manifest.figures["steps"] == 12
     assert manifest.file("train.1.log").exists(), "the second rank was another node's"
     with pytest.raises(ConfigError, match=r"train\.launch\.nodes: 4, but the Ray cluster has 2"):
-        check_run(load_config(TINY, overrides(tmp_path, **there, **launch | {"train.launch.nodes": 4})))
+        check_run(
+            load_config(TINY, overrides(tmp_path, **there, **launch | {"train.launch.nodes": 4}))
+        )
 
 
-def make(config: RunConfig, download_shards: MapShards, encode_shards: MapShards) -> tuple[Manifest, Manifest]:
+def make(
+    config: RunConfig, download_shards: MapShards, encode_shards: MapShards
+) -> tuple[Manifest, Manifest]:
     """The first two stages, their shards mapped in these ways."""
     track = RememberingTracker()
     images = run_stage(
-        "download", config, {}, False, track, lambda out: download(config.download, out, track, download_shards)
+        "download",
+        config,
+        {},
+        False,
+        track,
+        lambda out: download(config.download, out, track, download_shards),
     )
     return images, run_stage(
         "encode",
@@ -182,10 +209,14 @@ def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed_in_mid_
             time.sleep(0.1)
         cluster.remove_node(doomed, allow_graceful=False)
 
-    def on_ray(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
+    def on_ray(
+        make_worker: Any, items: Any, workers: int, deadline_s: float | None = None
+    ) -> Iterator[Any]:
         return map_in_pool(make_worker, items, workers, deadline_s, pool_on(engine))
 
-    def with_one_stuck(make_worker: Any, items: Any, workers: int, deadline_s: float | None = None) -> Iterator[Any]:
+    def with_one_stuck(
+        make_worker: Any, items: Any, workers: int, deadline_s: float | None = None
+    ) -> Iterator[Any]:
         return on_ray(StuckAt(make_worker, doomed.node_id, mark), items, workers, deadline_s)
 
     killer = threading.Thread(target=kill, daemon=True)
@@ -201,13 +232,16 @@ def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed_in_mid_
 
 def test_what_the_cluster_has_not_is_said_before_work(engine: EngineConfig, tmp_path: Path) -> None:
     there = [f"engine.address={engine.address}", "engine.kind=ray", "engine.gpus_per_worker=2"]
-    with pytest.raises(ConfigError, match="gpus_per_worker: 2, but no node of the cluster has more than 0"):
+    with pytest.raises(
+        ConfigError, match="gpus_per_worker: 2, but no node of the cluster has more than 0"
+    ):
         check_run(load_config(TINY, [*small(tmp_path), *there]))
 
 
 def test_a_missing_token_is_told_though_ray_speaks_of_it_only_on_the_way() -> None:
     said = (
-        "gcs_client.cc:210: Failed to get cluster ID from GCS server: Unauthenticated: RPC error: InvalidAuthToken\n"
+        "gcs_client.cc:210: Failed to get cluster ID from GCS server: Unauthenticated: RPC error: "
+        "InvalidAuthToken\n"
         "ConnectionError: Failed to connect to Ray cluster at 192.0.2.2:6399"
     )
     assert "set RAY_AUTH_MODE=token here" in ray_pool._why(said)

@@ -49,7 +49,9 @@ def heard_by(nodes: Nodes, silence_s: float = 30) -> str:
     return lost
 
 
-def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(launch: LaunchConfig, meeting: Rendezvous) -> None:
+def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(
+    launch: LaunchConfig, meeting: Rendezvous
+) -> None:
     told: list[str] = []
     waited: list[int] = []
 
@@ -68,7 +70,9 @@ def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(launch: LaunchCo
     assert set(waited) == {1}
 
 
-def test_who_is_one_too_many_or_would_lead_too_is_refused(launch: LaunchConfig, meeting: Rendezvous) -> None:
+def test_who_is_one_too_many_or_would_lead_too_is_refused(
+    launch: LaunchConfig, meeting: Rendezvous
+) -> None:
     with node_group(launch, meeting, leads=False) as other:
         with pytest.raises(NodesApart, match=r"2 nodes are at 127\.0\.0\.1:\d+ already"):
             node_group(launch, meeting, leads=False).__enter__()
@@ -85,16 +89,23 @@ def test_a_failure_is_heard_of(launch: LaunchConfig, meeting: Rendezvous) -> Non
 
     with node_group(launch, meeting, leads=True) as leader:
         failing = aside(fail)
-        with pytest.raises(NodesApart, match=rf"^node 2 of 2 \({socket.gethostname()}\) failed: no disk$"):
+        with pytest.raises(
+            NodesApart, match=rf"^node 2 of 2 \({socket.gethostname()}\) failed: no disk$"
+        ):
             leader.share("job.json", lambda _: None)
     failing.join(WAIT_S)
     assert not failing.is_alive()
 
 
 def test_silence_is_noticed(launch: LaunchConfig, meeting: Rendezvous) -> None:
-    with node_group(launch, meeting, leads=False) as other, node_group(launch, meeting, leads=True) as leader:
+    with (
+        node_group(launch, meeting, leads=False) as other,
+        node_group(launch, meeting, leads=True) as leader,
+    ):
         other.leave()  # without a word
-        assert "is gone: its command was killed, or its machine or network is down" in heard_by(leader, silence_s=1)
+        assert "is gone: its command was killed, or its machine or network is down" in heard_by(
+            leader, silence_s=1
+        )
 
 
 def test_the_end_of_the_command_that_would_lead_is_noticed(launch: LaunchConfig) -> None:
@@ -109,14 +120,20 @@ def test_the_end_of_the_command_that_would_lead_is_noticed(launch: LaunchConfig)
 def test_a_node_that_was_told_something_else_ends_the_training(
     launch: LaunchConfig, meeting: Rendezvous, tmp_path: Path
 ) -> None:
-    config = load_config(TINY, [*small(tmp_path), f"train.launch.rendezvous={meeting}", "train.launch.nodes=2"])
+    config = load_config(
+        TINY, [*small(tmp_path), f"train.launch.rendezvous={meeting}", "train.launch.nodes=2"]
+    )
     theirs = config.train.model_copy(update={"lr": 0.5})
-    job = TrainJob(encodings=tmp_path, out=tmp_path, config=theirs, model=config.model, device="cpu")
+    job = TrainJob(
+        encodings=tmp_path, out=tmp_path, config=theirs, model=config.model, device="cpu"
+    )
     (tmp_path / "job.json").write_text(job.model_dump_json())
     told: list[str] = []
 
     def train_with_another_rate() -> None:
-        with pytest.raises(ConfigError, match=r"other settings:\n  train.lr is 0.001 here, 0.5 there$"):
+        with pytest.raises(
+            ConfigError, match=r"other settings:\n  train.lr is 0.001 here, 0.5 there$"
+        ):
             join_training(config, meeting, told.append)
 
     with node_group(launch, meeting, leads=True) as leader:
@@ -127,7 +144,9 @@ def test_a_node_that_was_told_something_else_ends_the_training(
     assert told == [f"node 2 of 2; the one at {meeting} leads and reports"]
 
 
-def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(ConfigError, match="2 nodes need a rendezvous, host:port of one of them"):
         load_config(TINY, ["train.launch.nodes=2"])
     for wrong in ("host0", "host0:0", "host0:70000", "http://host0:1", "29400"):
@@ -140,7 +159,9 @@ def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(monkeypatch: p
 
 
 def test_a_setting_that_lies_deeper_is_found() -> None:
-    with pytest.raises(ConfigError, match=r"train\.processes: no such setting; did you mean 'launch\.processes'\?"):
+    with pytest.raises(
+        ConfigError, match=r"train\.processes: no such setting; did you mean 'launch\.processes'\?"
+    ):
         load_config(TINY, ["train.processes=2"])
 
 

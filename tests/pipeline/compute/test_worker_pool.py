@@ -53,7 +53,13 @@ def test_an_error_travels_back_with_its_traceback() -> None:
 
 
 def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
-    assert sorted(map_in_pool(partial(dies_once, tmp_path / "mark"), range(5), workers=2)) == [0, 1, 2, 3, 4]
+    assert sorted(map_in_pool(partial(dies_once, tmp_path / "mark"), range(5), workers=2)) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert (tmp_path / "mark").exists()
 
 
@@ -76,7 +82,9 @@ def _hangs_once(mark: Path, x: int) -> int:
 
 @pytest.mark.slow
 def test_a_shard_that_outlasts_its_deadline_is_redone_by_another_worker(tmp_path: Path) -> None:
-    assert list(map_in_pool(partial(hangs_once, tmp_path / "mark"), [7], workers=1, deadline_s=20)) == [7]
+    assert list(
+        map_in_pool(partial(hangs_once, tmp_path / "mark"), [7], workers=1, deadline_s=20)
+    ) == [7]
 
 
 @pytest.mark.slow
@@ -86,7 +94,9 @@ def test_a_worker_that_stands_still_is_told_from_one_that_takes_long(
     monkeypatch.setattr(pool, "_LOOK_EVERY_S", 0.5)
     monkeypatch.setattr(pool, "_STANDSTILL_S", 4.0)
     with ShardPool[int, int](partial(hangs_once, tmp_path / "mark"), 1) as hanging:
-        with pytest.raises(WorkerDied, match="it did nothing for 4 s; most likely it could get no memory"):
+        with pytest.raises(
+            WorkerDied, match="it did nothing for 4 s; most likely it could get no memory"
+        ):
             hanging.run(7)
         assert hanging.run(7) == 7
     with ShardPool[float, float](takes_long, 1) as working:
@@ -134,7 +144,9 @@ def test_closing_ends_the_processes() -> None:
         os.kill(pid, 0)
 
 
-def test_a_worker_that_cannot_be_started_is_told_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_be_started_is_told_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As where a container allows no more processes."""
 
     def refuse(*_: object) -> None:

@@ -1,4 +1,5 @@
-"""Paths in settings: what is expanded, what is refused by name, and that a written config reads the same."""
+"""Paths in settings: what is expanded, what is refused by name, and that a written config reads the
+same."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def value(config: RunConfig, setting: str) -> str:
 
 
 @pytest.mark.parametrize("setting", PATHS)
-def test_home_and_variables_are_expanded_in_every_path(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_and_variables_are_expanded_in_every_path(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("DISK", "/disk")
     for given, expected in {
@@ -43,7 +46,9 @@ def test_home_and_variables_are_expanded_in_every_path(setting: str, monkeypatch
 
 
 @pytest.mark.parametrize("setting", PATHS)
-def test_what_stands_for_nothing_is_refused_by_name(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stands_for_nothing_is_refused_by_name(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EMPTY", "")
     for given, told in {
         "$NOWHERE/a": "the environment variable NOWHERE is not set",
@@ -56,7 +61,9 @@ def test_what_stands_for_nothing_is_refused_by_name(setting: str, monkeypatch: p
 
 
 def test_urls_stay_as_they_are() -> None:
-    config = load_config(TINY, ["root=s3://bucket/$USER/~", "download.urls=https://host.example/$a.csv"])
+    config = load_config(
+        TINY, ["root=s3://bucket/$USER/~", "download.urls=https://host.example/$a.csv"]
+    )
     assert config.root == "s3://bucket/$USER/~"
     assert config.download.urls == "https://host.example/$a.csv"
 

@@ -22,7 +22,10 @@ def test_the_configs_that_ship_are_valid(name: str) -> None:
 
 
 def test_overrides_change_single_settings() -> None:
-    config = load_config(CONF / "tiny.yaml", ["train.lr=3e-4", "download.limit=7", "encode.vae=a/b", "root=elsewhere"])
+    config = load_config(
+        CONF / "tiny.yaml",
+        ["train.lr=3e-4", "download.limit=7", "encode.vae=a/b", "root=elsewhere"],
+    )
     assert (config.train.lr, config.download.limit, config.encode.vae) == (3e-4, 7, "a/b")
     assert config.folder == Path("elsewhere")
     assert config.train.batch_size == load_config(CONF / "tiny.yaml").train.batch_size
@@ -59,12 +62,21 @@ def test_the_default_recipe_is_that_of_the_published_model() -> None:
         denoiser = Denoiser(config.model)
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 101_164_352
     train = config.train
-    assert (train.batch_size, train.lr, train.warmup_steps, train.ema_decay) == (256, 3e-4, 1000, (0.999,))
-    assert [learning_rate(train, step) for step in (0, 499, 999)] == pytest.approx([3e-7, 1.5e-4, 3e-4])
+    assert (train.batch_size, train.lr, train.warmup_steps, train.ema_decay) == (
+        256,
+        3e-4,
+        1000,
+        (0.999,),
+    )
+    assert [learning_rate(train, step) for step in (0, 499, 999)] == pytest.approx(
+        [3e-7, 1.5e-4, 3e-4]
+    )
     assert config.model.predicts == "x0"
     assert largest_weight(train, config.model) == 1, "the plain squared error of x0"
     levels = noise_quantile(train)(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
-    beta = 1 - (1 - torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) ** (1 / 2.5)  # quantiles of Beta(1, 2.5)
+    beta = 1 - (1 - torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) ** (
+        1 / 2.5
+    )  # quantiles of Beta(1, 2.5)
     torch.testing.assert_close(levels, beta, rtol=0, atol=1e-4)
     assert (train.noise_shift, train.condition_dropout, train.contrastive) == (1, 0.15, 0)
 
@@ -85,10 +97,18 @@ def test_options_that_make_no_sense_together_are_told() -> None:
                 load_config(CONF / "tiny.yaml", [override])
         else:
             load_config(CONF / "tiny.yaml", [override])
-    both = ["train.loss_weight=snr", "train.max_loss_weight=null", "train.contrastive=0.05", "train.batch_size=63"]
+    both = [
+        "train.loss_weight=snr",
+        "train.max_loss_weight=null",
+        "train.contrastive=0.05",
+        "train.batch_size=63",
+    ]
     with pytest.raises(ConfigError) as told:
         load_config(CONF / "tiny.yaml", both)
-    for says in ("an even number of pairs, which contrastive needs", "loss_weight=snr needs max_loss_weight"):
+    for says in (
+        "an even number of pairs, which contrastive needs",
+        "loss_weight=snr needs max_loss_weight",
+    ):
         assert says in str(told.value)
 
 
@@ -99,7 +119,10 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         ("a: [", "is not valid YAML"),
         ("- a", "must hold sections"),
         ("name: x", "download: is missing"),
-        ("train:\n  steps: 5\nname: x\ntrain:\n  lr: 1", "line 4: train stands twice, in lines 1 and 4; keep one"),
+        (
+            "train:\n  steps: 5\nname: x\ntrain:\n  lr: 1",
+            "line 4: train stands twice, in lines 1 and 4; keep one",
+        ),
         ("train: {lr: 1, steps: 2, lr: 3}", "lr stands twice, in lines 1 and 1"),
         ("1: x", "line 1: the name of a setting is text; put 1 in quotes"),
         ("a: &b [1]\nc: *b", "line 2: anchors and aliases are not supported"),
@@ -126,7 +149,9 @@ def test_a_config_is_read_in_the_encoding_that_its_editor_chose(tmp_path: Path) 
         path.write_bytes(text.encode(encoding))
         assert load_config(path) == load_config(CONF / "tiny.yaml")
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"x\.yaml is not UTF-8 text \(byte 0xf6 in line \d+\); save it as UTF-8"):
+    with pytest.raises(
+        ConfigError, match=r"x\.yaml is not UTF-8 text \(byte 0xf6 in line \d+\); save it as UTF-8"
+    ):
         load_config(path)
 
 
@@ -153,10 +178,33 @@ def test_text_is_text_and_numbers_are_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        *("train.lr=1e999", "train.lr=.nan", "train.steps=" + "9" * 400, "train.steps=0.5", "train.steps=true"),
-        *("train.seed=-1", f"train.seed={2**63}", "evaluate.prompts=1000000000000", "train.batch_size=1000000000000"),
-        *("download.workers=1000000", "download.timeout_s=.inf", "name=..", "name=a/b", "name=" + "a" * 101),
-        *("root=a\0b", "root=\ud83d", "download.url_column=a\0", "download.more_caption_columns=['a\0b']", "root="),
+        *(
+            "train.lr=1e999",
+            "train.lr=.nan",
+            "train.steps=" + "9" * 400,
+            "train.steps=0.5",
+            "train.steps=true",
+        ),
+        *(
+            "train.seed=-1",
+            f"train.seed={2**63}",
+            "evaluate.prompts=1000000000000",
+            "train.batch_size=1000000000000",
+        ),
+        *(
+            "download.workers=1000000",
+            "download.timeout_s=.inf",
+            "name=..",
+            "name=a/b",
+            "name=" + "a" * 101,
+        ),
+        *(
+            "root=a\0b",
+            "root=\ud83d",
+            "download.url_column=a\0",
+            "download.more_caption_columns=['a\0b']",
+            "root=",
+        ),
         *(
             "train=1",
             "a.b.c.d=1",

@@ -1,4 +1,5 @@
-"""One picture that crashes, outlasts or fills whatever decodes it costs its own row, in both stages."""
+"""One picture that crashes, outlasts or fills whatever decodes it costs its own row, in both
+stages."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
 
 GOOD = {f"good {number}": encoded(photo(number), "PNG") for number in range(6)}
-HOSTILE = {b"crash": "ends the process that decodes it", b"killed": "takes too much memory to decode"}
+HOSTILE = {
+    b"crash": "ends the process that decodes it",
+    b"killed": "takes too much memory to decode",
+}
 HOSTILE |= {b"compute": "takes too long to decode", jpeg_of_scans(1000): "takes too long to decode"}
 
 
@@ -57,7 +61,9 @@ def serve(bodies: list[bytes]) -> Iterator[str]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
@@ -86,14 +92,21 @@ def fetch(folder: Path, pictures: dict[str, bytes], **settings: Any) -> Output:
 
 
 def pixels_by_caption(folder: Path) -> dict[str, bytes]:
-    return {pair.caption: pair.image.tobytes() for pair in read_image_pairs(folder / "out" / "00000.tar")}
+    return {
+        pair.caption: pair.image.tobytes()
+        for pair in read_image_pairs(folder / "out" / "00000.tar")
+    }
 
 
 @pytest.mark.slow
-def test_each_costs_its_own_row_of_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_costs_its_own_row_of_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch(tmp_path / "without", GOOD)
     monkeypatch.setattr(shard_downloader, "SquareResizer", Fragile)
-    monkeypatch.setattr(shard_downloader, "_budget_of", lambda _: Budget(cpu_s=0.5, memory=300 << 20))
+    monkeypatch.setattr(
+        shard_downloader, "_budget_of", lambda _: Budget(cpu_s=0.5, memory=300 << 20)
+    )
     hostile = {f"hostile {number}": body for number, body in enumerate(HOSTILE)}
     output = fetch(tmp_path / "with", {**hostile, **GOOD})
 
@@ -104,8 +117,13 @@ def test_each_costs_its_own_row_of_a_download(tmp_path: Path, monkeypatch: pytes
     assert causes == dict(zip(hostile, HOSTILE.values(), strict=True))
 
 
-def test_a_shard_that_decodes_too_long_is_kept_and_the_rest_may_be_asked_for_again(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match=r"6 × the shard's time was over .*download\.shard_deadline_s.*retry-failed"):
+def test_a_shard_that_decodes_too_long_is_kept_and_the_rest_may_be_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        StageFailed,
+        match=r"6 × the shard's time was over .*download\.shard_deadline_s.*retry-failed",
+    ):
         fetch(tmp_path, GOOD, shard_deadline_s=0.001)
 
 
@@ -151,11 +169,16 @@ def encode_all(images: Manifest, out: Path, map_shards: MapShards) -> Output:
     ("replaced", "reason"),
     [
         (b"\x89PNG\r\n\x1a\n" + bytes(8), "not an image any more"),
-        (encoded(photo(1, (8, 9)), "JPEG", quality=1)[:200], "image of another size than its shard's"),
+        (
+            encoded(photo(1, (8, 9)), "JPEG", quality=1)[:200],
+            "image of another size than its shard's",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image any more"),
     ],
 )
-def test_what_cannot_be_decoded_is_left_out_of_the_encodings(tmp_path: Path, replaced: bytes, reason: str) -> None:
+def test_what_cannot_be_decoded_is_left_out_of_the_encodings(
+    tmp_path: Path, replaced: bytes, reason: str
+) -> None:
     output = encode_all(with_a_bad_image(tmp_path / "images", replaced), tmp_path / "out", map_here)
     assert output.figures["account"]["dropped"] == {reason: 1}
     (row,) = read_dropped(tmp_path / "out", "00000")
@@ -181,7 +204,10 @@ def fragile(make_worker: Callable[[], Callable[[str], Shard]]) -> Callable[[str]
 @pytest.mark.slow
 def test_what_ends_the_worker_of_encode_is_found_and_left_out(tmp_path: Path) -> None:
     def map_shards(
-        make_worker: Callable[[], Any], items: Iterable[Any], workers: int, deadline_s: float | None = None
+        make_worker: Callable[[], Any],
+        items: Iterable[Any],
+        workers: int,
+        deadline_s: float | None = None,
     ) -> Any:
         return map_in_pool(partial(fragile, make_worker), items, workers, deadline_s)
 
@@ -190,4 +216,6 @@ def test_what_ends_the_worker_of_encode_is_found_and_left_out(tmp_path: Path) ->
     encode_all(images, tmp_path / "calm", map_here)
     for name in ("00000.npz", "00000.parquet", "00001.npz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes()
-    assert list(read_dropped(tmp_path / "out", "00000")) == list(read_dropped(tmp_path / "calm", "00000"))
+    assert list(read_dropped(tmp_path / "out", "00000")) == list(
+        read_dropped(tmp_path / "calm", "00000")
+    )

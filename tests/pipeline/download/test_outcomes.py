@@ -1,4 +1,5 @@
-"""What becomes of rows: asked again, dropped as duplicates, listed with their reason. On a real HTTP server."""
+"""What becomes of rows: asked again, dropped as duplicates, listed with their reason. On a real
+HTTP server."""
 
 from __future__ import annotations
 
@@ -54,13 +55,20 @@ def serve() -> Iterator[Web]:
     web = Web()
     same = encoded(photo(0), "JPEG")
     bodies = {f"/{i}.jpg": encoded(photo(i), "JPEG") for i in range(IMAGES)}
-    bodies |= {"/mirror/0.jpg": same, "/smaller/1.jpg": encoded(photo(1).resize((120, 80)), "JPEG", quality=80)}
+    bodies |= {
+        "/mirror/0.jpg": same,
+        "/smaller/1.jpg": encoded(photo(1).resize((120, 80)), "JPEG", quality=80),
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             web.asked[self.path] += 1
             number = int(re.findall(r"\d+", self.path)[0])
-            if self.path in bodies and number not in GONE and (number not in BUSY or number in web.recovered):
+            if (
+                self.path in bodies
+                and number not in GONE
+                and (number not in BUSY or number in web.recovered)
+            ):
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(bodies[self.path])))
                 self.end_headers()
@@ -72,7 +80,9 @@ def serve() -> Iterator[Web]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         web.address = f"http://127.0.0.1:{server.server_address[1]}"
         yield web
         server.shutdown()
@@ -90,10 +100,17 @@ def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
         "retries": 0,
         "min_image_size": 14,
     }
-    wanted |= {"allowed_networks": ["127.0.0.0/8"], "host_requests_per_s": None, "urls": str(folder / "urls.csv")}
+    wanted |= {
+        "allowed_networks": ["127.0.0.0/8"],
+        "host_requests_per_s": None,
+        "urls": str(folder / "urls.csv"),
+    }
     encode = EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu")
     return RunConfig(
-        name="test", root=folder / "data", download=DownloadConfig(**{**wanted, **settings}), encode=encode
+        name="test",
+        root=folder / "data",
+        download=DownloadConfig(**{**wanted, **settings}),
+        encode=encode,
     )
 
 
@@ -121,12 +138,17 @@ def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path:
         web.asked.clear()
         web.recovered |= {2, 7}
         after = run(config, retry_failed=True)
-        assert sorted(web.asked) == ["/2.jpg", "/7.jpg", "/9.jpg"], "no success and no 404 is asked again"
+        assert sorted(web.asked) == ["/2.jpg", "/7.jpg", "/9.jpg"], (
+            "no success and no 404 is asked again"
+        )
         assert after.figures["account"]["failed"] == {"HTTP 404": 2, "HTTP 503": 1}
         assert after.figures["account"]["downloaded"] == before.figures["account"]["downloaded"] + 2
         assert {name: (after.folder / name).read_bytes() for name in files} == files
         (new,) = after.shards[len(before.shards) :]
-        assert [pair.caption for pair in read_image_pairs(after.file(f"{new.name}.tar"))] == ["picture 2", "picture 7"]
+        assert [pair.caption for pair in read_image_pairs(after.file(f"{new.name}.tar"))] == [
+            "picture 2",
+            "picture 7",
+        ]
         assert after.digest != before.digest
 
         web.asked.clear()
@@ -137,7 +159,9 @@ def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path:
         assert last.figures["may_pass"] == 0
         assert stage_statuses(config)["download"].state == "fresh"
         (last.folder / "manifest.json").unlink()
-        assert run(config).digest == last.digest, "a run that was stopped behind a retry finds its shards again"
+        assert run(config).digest == last.digest, (
+            "a run that was stopped behind a retry finds its shards again"
+        )
 
 
 def run_encode(config: RunConfig, images: Manifest, adopt: ReuseShard = reuse_shard) -> Manifest:
@@ -154,7 +178,13 @@ def run_encode(config: RunConfig, images: Manifest, adopt: ReuseShard = reuse_sh
 
 def test_further_captions_are_asked_again_with_their_row(tmp_path: Path) -> None:
     rows = [
-        {"row": row, "url": f"http://x/{row}", "caption": "main", "split": "", "more_captions": f'["{row}"]'}
+        {
+            "row": row,
+            "url": f"http://x/{row}",
+            "caption": "main",
+            "split": "",
+            "more_captions": f'["{row}"]',
+        }
         | {"status": "failed_to_download", "error_message": cause}
         for row, cause in enumerate(("HTTP 404", "HTTP 503"))
     ]
@@ -166,16 +196,22 @@ def test_further_captions_are_asked_again_with_their_row(tmp_path: Path) -> None
 
 def test_a_table_that_grew_costs_only_what_is_new(tmp_path: Path) -> None:
     with serve() as web:
-        small, large = (config_for(tmp_path, web, limit=limit, near_duplicate_bits=None) for limit in (10, 14))
+        small, large = (
+            config_for(tmp_path, web, limit=limit, near_duplicate_bits=None) for limit in (10, 14)
+        )
         before = run(small)
         encoded_before = run_encode(small, before)
         web.asked.clear()
         after = run(large)
         assert sorted(web.asked) == ["/10.jpg", "/11.jpg", "/mirror/0.jpg", "/smaller/1.jpg"]
-        assert [shard.digest for shard in after.shards[:2]] == [shard.digest for shard in before.shards]
+        assert [shard.digest for shard in after.shards[:2]] == [
+            shard.digest for shard in before.shards
+        ]
         encoded_after = run_encode(large, after)
         for name in ("00000.npz", "00001.parquet"):
-            assert encoded_after.file(name).samefile(encoded_before.file(name)), "linked, not made again"
+            assert encoded_after.file(name).samefile(encoded_before.file(name)), (
+                "linked, not made again"
+            )
         assert encoded_after.file("00002.npz").exists()
 
         alone = RunConfig.model_validate({**large.model_dump(), "root": tmp_path / "alone"})
@@ -184,7 +220,9 @@ def test_a_table_that_grew_costs_only_what_is_new(tmp_path: Path) -> None:
         assert run_encode(alone, run(alone)).digest == encoded_after.digest
         again = run_encode(large, after, reuse_nothing)
         assert again.digest == encoded_after.digest
-        assert not again.file("00000.npz").samefile(encoded_before.file("00000.npz")), "forced: made again"
+        assert not again.file("00000.npz").samefile(encoded_before.file("00000.npz")), (
+            "forced: made again"
+        )
 
 
 def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
@@ -192,10 +230,17 @@ def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
         config = config_for(tmp_path, web)
         images = run(config)
         dropped = images.figures["account"]["dropped"]
-        assert dropped == {"the same file as another URL's": 1, "looks the same as another picture": 1}
+        assert dropped == {
+            "the same file as another URL's": 1,
+            "looks the same as another picture": 1,
+        }
         assert images.rows == images.figures["account"]["downloaded"] - 2
         last = images.shards[-1]
-        told = [pair.key for pair in read_image_pairs(images.file(f"{last.name}.tar")) if "1" in pair.url]
+        told = [
+            pair.key
+            for pair in read_image_pairs(images.file(f"{last.name}.tar"))
+            if "1" in pair.url
+        ]
         assert dropped_keys(images.folder, last.name) <= set(told)
         everything = list(dropped_rows(config.download, stage_statuses(config)))
         account = images.figures["account"]
@@ -248,5 +293,7 @@ def test_a_shard_whose_files_do_not_agree_is_fetched_again_once(
         config = config_for(tmp_path, web, limit=5)
         assert run(config).figures["account"]["downloaded"] == 3
         lies = 2
-        with pytest.raises(StageFailed, match=r"shard 00000 came out broken, twice: unexpected end of data"):
+        with pytest.raises(
+            StageFailed, match=r"shard 00000 came out broken, twice: unexpected end of data"
+        ):
             run(config_for(tmp_path, web, limit=4))

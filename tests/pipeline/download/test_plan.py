@@ -22,18 +22,24 @@ ROWS = 200_000
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Rows of hosts of very different weight; every 50th has no caption, every 20th stands there twice."""
+    """Rows of hosts of very different weight; every 50th has no caption, every 20th stands there
+    twice."""
     numbers = np.arange(ROWS)
     numbers[::20] = numbers[1::20]
     weights = np.log2(numbers + 1).astype(int)
-    urls = [f"https://host{weight}.test/{number}.jpg" for weight, number in zip(weights, numbers, strict=True)]
+    urls = [
+        f"https://host{weight}.test/{number}.jpg"
+        for weight, number in zip(weights, numbers, strict=True)
+    ]
     captions = [None if number % 50 == 10 else f"caption {number}" for number in range(ROWS)]
     parquet.write_table(pa.table({"url": urls, "caption": captions}), tmp_path / "urls.parquet")
     return tmp_path / "urls.parquet"
 
 
 def settings(tmp_path: Path, table: Path) -> list[str]:
-    return small(tmp_path / "data", download__urls=table, download__shard_size=1000, download__limit="null")
+    return small(
+        tmp_path / "data", download__urls=table, download__shard_size=1000, download__limit="null"
+    )
 
 
 def test_a_plan_counts_every_row_and_makes_nothing(tmp_path: Path, table: Path) -> None:
@@ -43,7 +49,10 @@ def test_a_plan_counts_every_row_and_makes_nothing(tmp_path: Path, table: Path) 
     empty = ROWS // 50
     twice = ROWS // 20 - sum(1 for number in range(0, ROWS, 20) if number % 50 == 10)
     assert plan.account.rows == ROWS
-    assert plan.account.rejected == {"empty caption": empty, "URL that stands in the table twice": twice}
+    assert plan.account.rejected == {
+        "empty caption": empty,
+        "URL that stands in the table twice": twice,
+    }
     assert plan.account.usable == ROWS - empty - twice
     assert plan.shards == -(-plan.account.usable // 1000)
     assert plan.hosts.top()[0][0] == "host17.test"
@@ -67,12 +76,19 @@ def test_the_heaviest_hosts_are_found_in_bounded_memory() -> None:
     hosts = HeavyHosts(kept=100)
     for part in range(50):
         light = [f"http://light{part}-{number}.test/x" for number in range(90)]
-        heavy = [f"http://user@HEAVY{number}.test:8080/{part}" for number in range(5) for _ in range(10 + number)]
+        heavy = [
+            f"http://user@HEAVY{number}.test:8080/{part}"
+            for number in range(5)
+            for _ in range(10 + number)
+        ]
         hosts.add(pa.chunked_array([[*light, *heavy, "http://bare.test?x"]]))
     assert len(hosts.counts) <= 100
-    assert [host for host, _ in hosts.top()[:5]] == [f"heavy{number}.test:8080" for number in (4, 3, 2, 1, 0)]
+    assert [host for host, _ in hosts.top()[:5]] == [
+        f"heavy{number}.test:8080" for number in (4, 3, 2, 1, 0)
+    ]
     assert all(
-        50 * (14 - rank) - hosts.missed <= count <= 50 * (14 - rank) for rank, (_, count) in enumerate(hosts.top()[:5])
+        50 * (14 - rank) - hosts.missed <= count <= 50 * (14 - rank)
+        for rank, (_, count) in enumerate(hosts.top()[:5])
     )
 
 

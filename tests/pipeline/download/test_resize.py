@@ -48,7 +48,9 @@ def test_a_picture_of_the_right_size_keeps_its_pixels() -> None:
 def test_the_center_is_kept_and_the_sizes_are_told() -> None:
     pixels, sizes = resize(encoded(photo(2, (300, 200)), "JPEG"))
     assert sizes == (64, 64, 300, 200)
-    expected = photo(2, (300, 200)).crop((50, 0, 250, 200)).resize((64, 64), Image.Resampling.LANCZOS)
+    expected = (
+        photo(2, (300, 200)).crop((50, 0, 250, 200)).resize((64, 64), Image.Resampling.LANCZOS)
+    )
     assert difference(np.asarray(pixels), np.asarray(expected)) < 2
 
 
@@ -81,9 +83,16 @@ def test_sixteen_bits_are_scaled_not_cut_off() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "top", "scale"),
-    [(np.int32, 65535, 257), (np.int32, 200, 1), (np.float32, 1.0, 1 / 255), (np.float32, 250.0, 1)],
+    [
+        (np.int32, 65535, 257),
+        (np.int32, 200, 1),
+        (np.float32, 1.0, 1 / 255),
+        (np.float32, 250.0, 1),
+    ],
 )
-def test_integers_and_floats_are_scaled_from_the_range_they_are_in(dtype: Any, top: float, scale: float) -> None:
+def test_integers_and_floats_are_scaled_from_the_range_they_are_in(
+    dtype: Any, top: float, scale: float
+) -> None:
     ramp = np.tile(np.linspace(0, top, 64), (64, 1)).astype(dtype)
     grey = pixels_of(encoded(Image.fromarray(ramp), "TIFF"))
     assert np.abs(grey[..., 1] - ramp / scale).max() <= 1
@@ -100,17 +109,23 @@ def test_a_range_is_told_from_its_neighbour_after_resizing_too() -> None:
 def test_floats_that_are_no_numbers_do_not_spoil_the_others() -> None:
     ramp = np.tile(np.linspace(0, 1, 64), (64, 1)).astype(np.float32)
     ramp[0, 0], ramp[0, 1] = np.nan, np.inf
-    assert np.abs(pixels_of(encoded(Image.fromarray(ramp), "TIFF"))[1:, :, 0] - ramp[1:] * 255).max() <= 1
+    assert (
+        np.abs(pixels_of(encoded(Image.fromarray(ramp), "TIFF"))[1:, :, 0] - ramp[1:] * 255).max()
+        <= 1
+    )
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("1", "PNG"), ("RGB", "BMP")]
+    ("mode", "kind"),
+    [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("1", "PNG"), ("RGB", "BMP")],
 )
 def test_every_mode_becomes_colour(mode: str, kind: str) -> None:
     original = photo(5, (80, 80))
     converted = original.convert(mode)
     expected = np.asarray(converted.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS))
-    assert difference(pixels_of(encoded(converted, kind)), expected) < (25 if mode in ("P", "1") else 6)
+    assert difference(pixels_of(encoded(converted, kind)), expected) < (
+        25 if mode in ("P", "1") else 6
+    )
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "AVIF", "TIFF"])
@@ -126,7 +141,10 @@ def test_transparency_is_white_in_every_form() -> None:
     assert pixels_of(encoded(clear, "WEBP")).min() == 255
     assert pixels_of(encoded(Image.new("LA", (80, 80), (0, 0)), "PNG")).min() == 255
     assert pixels_of(encoded(Image.new("P", (80, 80), 0), "GIF", transparency=0)).min() == 255
-    assert pixels_of(encoded(Image.new("RGB", (80, 80), "red"), "PNG", transparency=(255, 0, 0))).min() == 255
+    assert (
+        pixels_of(encoded(Image.new("RGB", (80, 80), "red"), "PNG", transparency=(255, 0, 0))).min()
+        == 255
+    )
     half = pixels_of(encoded(Image.new("RGBA", (80, 80), (255, 0, 0, 128)), "PNG"))
     assert half[5, 5].tolist() == [255, 127, 127]
 
@@ -176,7 +194,9 @@ def test_metadata_of_the_original_is_not_stored() -> None:
 
 def test_quality_and_format_are_the_configured_ones() -> None:
     def stored(encode_format: str, quality: int) -> bytes:
-        picture = SquareResizer(64, encode_format, quality, 64, 64e6, 4.0)(io.BytesIO(encoded(photo(8), "PNG")))[0]
+        picture = SquareResizer(64, encode_format, quality, 64, 64e6, 4.0)(
+            io.BytesIO(encoded(photo(8), "PNG"))
+        )[0]
         assert picture
         return picture
 
@@ -199,7 +219,10 @@ def test_a_picture_that_is_too_long_is_dropped() -> None:
 
 def test_area_is_judged_by_the_header_before_decoding() -> None:
     assert resize(_png_header(16_000))[0] == "image area too large"
-    assert resize(encoded(photo(11, (200, 200)), "PNG"), max_pixels=39_999)[0] == "image area too large"
+    assert (
+        resize(encoded(photo(11, (200, 200)), "PNG"), max_pixels=39_999)[0]
+        == "image area too large"
+    )
 
 
 def test_between_pillows_warning_and_its_limit_nothing_is_said() -> None:
@@ -212,7 +235,13 @@ def _png_header(edge: int) -> bytes:
     """A PNG that is cut off where its pixels begin."""
     start = struct.pack(">I", 1000) + b"IDAT"
     data = b"IHDR" + struct.pack(">IIBBBBB", edge, edge, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + data + struct.pack(">I", zlib.crc32(data)) + start
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + data
+        + struct.pack(">I", zlib.crc32(data))
+        + start
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
@@ -222,7 +251,9 @@ def test_half_a_picture_is_refused(kind: str) -> None:
     assert not isinstance(resize(body)[0], str)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html></html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a", bytes(1000)])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html></html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a", bytes(1000)]
+)
 def test_what_is_no_picture_is_called_so(body: bytes) -> None:
     assert resize(body)[0] in ("not an image", "truncated or damaged image")
 
@@ -253,7 +284,8 @@ def test_text_of_a_png_of_whatever_length_and_number_costs_nothing(where: str) -
     chunks += [(b"tEXt", b"workflow\0" + b"{}" * (1 << 20)), (b"iCCP", b"huge\0\0" + long)]
     chunks += [(b"tEXt", b"note\0" + bytes(100))] * 2000
     text = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )
     place = 33 if where == "before" else picture.rindex(b"IEND") - 4
     dirty = picture[:place] + text + picture[place:]
@@ -275,7 +307,9 @@ def test_a_transparent_colour_is_found_at_every_depth(depth: int, colour: int) -
     level, channels = max(1, (1 << depth) // 3), 3 if colour == 2 else 1
     bits = "0" * depth * channels * 32 + format(level, f"0{depth}b") * channels * 32
     clear = struct.pack(">H", level) * channels
-    seen = pixels_of(png(64, depth, colour, int(bits, 2).to_bytes(len(bits) // 8), [(b"tRNS", clear)]))
+    seen = pixels_of(
+        png(64, depth, colour, int(bits, 2).to_bytes(len(bits) // 8), [(b"tRNS", clear)])
+    )
     assert seen[32, 5].tolist() == [0, 0, 0]
     assert seen[32, 60].tolist() == [255, 255, 255]
 
@@ -284,7 +318,10 @@ def test_a_transparent_colour_is_found_at_every_depth(depth: int, colour: int) -
 def test_a_profile_that_is_srgb_by_name_alone_is_applied(gamma: float) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     named = _with_gamma(profile, gamma, keep_name=True)
-    assert "srgb" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(named))).lower()
+    assert (
+        "srgb"
+        in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(named))).lower()
+    )
     grey = encoded(Image.new("RGB", (64, 64), (120, 120, 120)), "PNG", icc_profile=named)
     expected = 255 * _srgb((120 / 255) ** gamma)
     assert abs(pixels_of(grey).mean() - expected) < 2
@@ -297,5 +334,7 @@ def _srgb(linear: float) -> float:
 def test_a_jpeg_of_more_scans_than_any_photograph_is_not_decoded() -> None:
     assert resize(jpeg_of_scans(101))[0] == "takes too long to decode"
     assert not isinstance(resize(jpeg_of_scans(20))[0], str)
-    behind = encoded(photo(15), "JPEG") + b"\xff\xda" * 1000  # as in a photograph with a film behind it
+    behind = (
+        encoded(photo(15), "JPEG") + b"\xff\xda" * 1000
+    )  # as in a photograph with a film behind it
     assert not isinstance(resize(behind)[0], str)

@@ -36,7 +36,9 @@ def config_with(**settings: Any) -> EncodeConfig:
     return EncodeConfig(**{"vae": "shapes-vae", "clip": "shapes-clip", "device": "cpu", **settings})
 
 
-def encode_into(out: Path, images: Manifest, map_shards: MapShards = map_here, **settings: Any) -> Output:
+def encode_into(
+    out: Path, images: Manifest, map_shards: MapShards = map_here, **settings: Any
+) -> Output:
     out.mkdir(exist_ok=True)
     return encode(images, config_with(**settings), out, RememberingTracker(), map_shards)
 
@@ -50,7 +52,11 @@ def no_tokens(_captions: Sequence[str]) -> dict[str, torch.Tensor]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".npz", ".parquet")}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".npz", ".parquet")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +72,9 @@ def encoded(images: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_one_worker_and_two_give_identical_bytes(images: Manifest, encoded: Path, tmp_path: Path) -> None:
+def test_one_worker_and_two_give_identical_bytes(
+    images: Manifest, encoded: Path, tmp_path: Path
+) -> None:
     encode_into(tmp_path / "two", images, map_in_pool, workers=2)
     assert contents(tmp_path / "two") == contents(encoded)
 
@@ -76,12 +84,18 @@ def test_the_size_of_a_batch_shows_in_no_more_than_the_last_bit(
 ) -> None:
     encode_into(tmp_path / "sevens", images, batch_size=7)
     for shard in images.shards:
-        one, other = (read_arrays(folder / f"{shard.name}.npz") for folder in (encoded, tmp_path / "sevens"))
+        one, other = (
+            read_arrays(folder / f"{shard.name}.npz") for folder in (encoded, tmp_path / "sevens")
+        )
         assert np.abs(one.latents.astype(int) - other.latents.astype(int)).max() <= 1
-        np.testing.assert_allclose(one.text.astype(float), other.text.astype(float), rtol=2**-10, atol=1e-4)
+        np.testing.assert_allclose(
+            one.text.astype(float), other.text.astype(float), rtol=2**-10, atol=1e-4
+        )
 
 
-def test_a_damaged_encoded_shard_is_redone_alone(images: Manifest, encoded: Path, tmp_path: Path) -> None:
+def test_a_damaged_encoded_shard_is_redone_alone(
+    images: Manifest, encoded: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     encode_into(out, images)
     (out / "00001.npz").write_bytes(b"half")
@@ -95,7 +109,9 @@ def test_a_caption_is_encoded_once_however_often_it_stands_in_a_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawings = list(shapes.drawings(10, held_out=False, seed=3))
-    write_tar(tmp_path / "00000.tar", 0, ["one", "two"] * 5, [drawing.pixels() for drawing in drawings])
+    write_tar(
+        tmp_path / "00000.tar", 0, ["one", "two"] * 5, [drawing.pixels() for drawing in drawings]
+    )
     seen: list[str] = []
     tokenize = Clip.tokenize
 
@@ -120,9 +136,11 @@ def test_a_damaged_tar_is_refused_with_the_way_out(images: Manifest, tmp_path: P
 
 
 @pytest.mark.parametrize("where", [b"background", b"0000000.txt"])
-def test_a_flipped_bit_is_refused_whatever_it_leads_to(images: Manifest, tmp_path: Path, where: bytes) -> None:
-    """A letter of a caption: else its encodings would count as whole, and stay wrong when the tar is mended. Or of a
-    name in the tar, at which its reading ends in the middle of a pair."""
+def test_a_flipped_bit_is_refused_whatever_it_leads_to(
+    images: Manifest, tmp_path: Path, where: bytes
+) -> None:
+    """A letter of a caption: else its encodings would count as whole, and stay wrong when the tar
+    is mended. Or of a name in the tar, at which its reading ends in the middle of a pair."""
     tar = tmp_path / "00000.tar"
     content = bytearray(images.file(tar.name).read_bytes())
     content[content.index(where)] ^= 1
@@ -133,11 +151,15 @@ def test_a_flipped_bit_is_refused_whatever_it_leads_to(images: Manifest, tmp_pat
     assert not list(tmp_path.glob("*_stats.json"))
 
 
-def test_a_picture_that_is_none_any_more_is_refused_by_name(images: Manifest, tmp_path: Path) -> None:
+def test_a_picture_that_is_none_any_more_is_refused_by_name(
+    images: Manifest, tmp_path: Path
+) -> None:
     whole = images.file("00000.tar").read_bytes()
     start = whole.index(b"\x89PNG")
     (tmp_path / "00000.tar").write_bytes(whole[:start] + b"nothing" + whole[start + 7 :])
-    with pytest.raises(ManifestError, match=r"0000000\.png is not an image any more.*catalog verify"):
+    with pytest.raises(
+        ManifestError, match=r"0000000\.png is not an image any more.*catalog verify"
+    ):
         ShardEncoder(tmp_path, config_with(), tmp_path)("00000")
 
 
@@ -160,7 +182,9 @@ def test_lanes_keep_the_order_take_few_items_ahead_and_leave_no_thread() -> None
     assert len(taken) == 4
     squares.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
-    assert list(in_lanes(slow_at_first, range(20), lanes=3)) == [number * number for number in range(20)]
+    assert list(in_lanes(slow_at_first, range(20), lanes=3)) == [
+        number * number for number in range(20)
+    ]
 
 
 def test_what_goes_wrong_in_a_lane_or_in_the_reader_is_raised_to_the_encoder() -> None:
@@ -191,8 +215,12 @@ def test_only_the_members_of_a_pair_are_read(images: Manifest) -> None:
     assert batch.rows["key"][0] == "0000012"
 
 
-def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Manifest, tmp_path: Path) -> None:
-    pixels = unpack(next(packed_batches(images.file("00000.tar"), 64, all_of_them)), no_tokens).pixels
+def test_float16_and_ranges_by_channel_come_back_within_their_bound(
+    images: Manifest, tmp_path: Path
+) -> None:
+    pixels = unpack(
+        next(packed_batches(images.file("00000.tar"), 64, all_of_them)), no_tokens
+    ).pixels
     latents = load_image_codec("shapes-vae", "cpu").encode(pixels)
     ways: dict[str, dict[str, Any]] = {
         "half": {"latent_dtype": "float16"},
@@ -200,7 +228,9 @@ def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Mani
     }
     for name, settings in ways.items():
         output = encode_into(tmp_path / name, images, **settings)
-        manifest = images_manifest(tmp_path / name, output.shards).model_copy(update={"figures": output.figures})
+        manifest = images_manifest(tmp_path / name, output.shards).model_copy(
+            update={"figures": output.figures}
+        )
         write_manifest(manifest)  # through JSON, as training reads it
         read = read_manifest(tmp_path / name)
         assert read
@@ -209,14 +239,18 @@ def test_float16_and_ranges_by_channel_come_back_within_their_bound(images: Mani
         assert read.figures["clipped_fraction"] == 0
 
 
-def test_the_error_of_each_shard_is_recorded_in_units_of_the_spread(images: Manifest, encoded: Path) -> None:
+def test_the_error_of_each_shard_is_recorded_in_units_of_the_spread(
+    images: Manifest, encoded: Path
+) -> None:
     output = encode_into(encoded, images)
     for shard in output.shards:
         figures = shard.figures
         levels = read_arrays(encoded / f"{shard.name}.npz").latents
         stored = (levels.astype(float) - 128) * config_with().latent_clip / 127
         assert figures["latent_std"] == pytest.approx(stored.std(), rel=0.01)
-        assert figures["quantization_rmse_sigma"] == pytest.approx(figures["quantization_rmse"] / figures["latent_std"])
+        assert figures["quantization_rmse_sigma"] == pytest.approx(
+            figures["quantization_rmse"] / figures["latent_std"]
+        )
         rows = read_rows(encoded, shard.name, ["quantization_rmse", "clipped_fraction"]).to_pydict()
         rmse = np.sqrt(np.square(rows["quantization_rmse"]).mean())
         assert rmse == pytest.approx(figures["quantization_rmse"], rel=1e-4)
@@ -228,15 +262,22 @@ def test_the_error_of_each_shard_is_recorded_in_units_of_the_spread(images: Mani
 
 
 def test_a_list_of_ranges_must_have_one_for_each_channel(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match=r"makes 4 channels, but encode\.latent_clip is a list of 2"):
+    with pytest.raises(
+        EncoderError, match=r"makes 4 channels, but encode\.latent_clip is a list of 2"
+    ):
         ShardEncoder(tmp_path, config_with(latent_clip=(1.0, 2.0)), tmp_path)
 
 
-def test_a_draw_from_the_posterior_follows_from_the_key_alone(images: Manifest, encoded: Path, tmp_path: Path) -> None:
+def test_a_draw_from_the_posterior_follows_from_the_key_alone(
+    images: Manifest, encoded: Path, tmp_path: Path
+) -> None:
     encode_into(tmp_path / "a", images, posterior="sample", latent_dtype="float16")
     encode_into(tmp_path / "b", images, posterior="sample", latent_dtype="float16", batch_size=5)
     encode_into(tmp_path / "mean", images, latent_dtype="float16")
-    a, b, mean = (torch.from_numpy(read_arrays(tmp_path / x / "00000.npz").latents.copy()) for x in ("a", "b", "mean"))
+    a, b, mean = (
+        torch.from_numpy(read_arrays(tmp_path / x / "00000.npz").latents.copy())
+        for x in ("a", "b", "mean")
+    )
     torch.testing.assert_close(a, b, rtol=2**-9, atol=1e-3)
     assert not torch.equal(a, mean)
     assert contents(encoded).keys() == contents(tmp_path / "a").keys()
@@ -256,7 +297,9 @@ def test_pairs_that_clip_finds_poor_are_left_out_and_listed_with_the_reason(
     assert account["dropped"][reason] >= 3
     assert account["downloaded"] == account["encoded"] + account["dropped"][reason]
     dropped = parquet.read_table(tmp_path / "out/00000.dropped.parquet").to_pylist()
-    assert [row["key"] for row in dropped] == [row["key"] for row in scores if row["clip_score"] < least]
+    assert [row["key"] for row in dropped] == [
+        row["key"] for row in scores if row["clip_score"] < least
+    ]
     assert dropped[0].keys() == {"key", "url", "caption", "reason"}
     assert "00000.dropped.parquet" in shard.files
     kept = read_rows(tmp_path / "out", "00000", ["key", "clip_score"]).to_pylist()
@@ -269,18 +312,25 @@ def test_pairs_that_clip_finds_poor_are_left_out_and_listed_with_the_reason(
 def test_pictures_whose_numbers_overflow_are_left_out_unless_all_do(
     images: Manifest, tmp_path: Path, overflown: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in float16 on a GPU, which is not at hand: the encoder is made to give NaN for the brightest pictures."""
+    """As in float16 on a GPU, which is not at hand: the encoder is made to give NaN for the
+    brightest pictures."""
     encode, seen = ImageCodec.encode, list[float]()
 
     def brightness(pixels: torch.Tensor) -> torch.Tensor:
         return pixels.float().mean(dim=(1, 2, 3))
 
-    def watched(self: ImageCodec, pixels: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+    def watched(
+        self: ImageCodec, pixels: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
         seen.extend(brightness(pixels).tolist())
         return encode(self, pixels, noise)
 
-    def overflowing(self: ImageCodec, pixels: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        return encode(self, pixels, noise).where((brightness(pixels) < limit)[:, None, None, None], float("nan"))
+    def overflowing(
+        self: ImageCodec, pixels: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return encode(self, pixels, noise).where(
+            (brightness(pixels) < limit)[:, None, None, None], float("nan")
+        )
 
     monkeypatch.setattr(ImageCodec, "encode", watched)
     ShardEncoder(images.folder, config_with(), tmp_path)("00000")
@@ -293,7 +343,10 @@ def test_pictures_whose_numbers_overflow_are_left_out_unless_all_do(
             encoder("00000")
         return
     shard = encoder("00000")
-    assert (shard.rows, shard.figures["dropped"]) == (11, {"the encoders make no finite numbers of it": 1})
+    assert (shard.rows, shard.figures["dropped"]) == (
+        11,
+        {"the encoders make no finite numbers of it": 1},
+    )
     assert np.isfinite(list(shard.figures["sums"]["latent"])).all()
 
 
@@ -309,12 +362,16 @@ def test_captions_that_are_too_large_for_float16_are_left_out(
 
     monkeypatch.setattr(Clip, "encode_tokens", too_large)
     shard = ShardEncoder(images.folder, config_with(batch_size=12), tmp_path)("00000")
-    assert shard.figures["dropped"] == {"the encoders make no finite numbers of it": 12 - shard.rows}
+    assert shard.figures["dropped"] == {
+        "the encoders make no finite numbers of it": 12 - shard.rows
+    }
     assert 0 < shard.rows < 12
     assert np.isfinite(read_arrays(tmp_path / "00000.npz").text).all()
 
 
-def test_nothing_left_to_encode_is_an_error_with_the_reasons(images: Manifest, tmp_path: Path) -> None:
+def test_nothing_left_to_encode_is_an_error_with_the_reasons(
+    images: Manifest, tmp_path: Path
+) -> None:
     with pytest.raises(StageFailed, match=r"no picture is left(.|\n)*21 × clip score below 100"):
         encode_into(tmp_path / "out", images, min_clip_score=100)
 
@@ -329,7 +386,9 @@ def test_pairs_that_the_download_dropped_are_not_encoded(tmp_path: Path) -> None
     assert b"0000003" not in read_arrays(tmp_path / "00000.npz").key
 
 
-def test_pictures_are_let_go_when_their_encodings_are_finished(encoded: Path, tmp_path: Path) -> None:
+def test_pictures_are_let_go_when_their_encodings_are_finished(
+    encoded: Path, tmp_path: Path
+) -> None:
     images = make_images(tmp_path / "images")
     write_manifest(images)
     encode_into(tmp_path / "out", images, keep_images=False)
@@ -337,7 +396,10 @@ def test_pictures_are_let_go_when_their_encodings_are_finished(encoded: Path, tm
     assert contents(tmp_path / "out") == contents(encoded)
     assert read_manifest(images.folder) == images, "an output whose files were let go is whole"
     encode_into(tmp_path / "out", images, keep_images=False)
-    with pytest.raises(StageFailed, match=r"2 of 2 image shards \(00000\.tar …\) were let go.*tld download … --force"):
+    with pytest.raises(
+        StageFailed,
+        match=r"2 of 2 image shards \(00000\.tar …\) were let go.*tld download … --force",
+    ):
         encode_into(tmp_path / "other", images, posterior="sample")
 
 

@@ -1,4 +1,5 @@
-"""Captions in stage 2 and in batches: several a picture, and by token. Real (small) CLIP and VAE, real img2dataset."""
+"""Captions in stage 2 and in batches: several a picture, and by token. Real (small) CLIP and VAE,
+real img2dataset."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def test_the_states_of_tokens_are_stored_without_padding_beside_what_is_stored_a
     encode_text = load_text_encoder("shapes-clip", "cpu", "tokens")
     longest = 0
     for shard in tokens.shards:
-        arrays, plain = (read_arrays(output.file(f"{shard.name}.npz")) for output in (tokens, pooled))
+        arrays, plain = (
+            read_arrays(output.file(f"{shard.name}.npz")) for output in (tokens, pooled)
+        )
         captions = read_rows(tokens.folder, shard.name, ["caption"])["caption"].to_pylist()
         assert arrays.tokens is not None
         assert arrays.token_start is not None
@@ -56,23 +59,35 @@ def test_the_states_of_tokens_are_stored_without_padding_beside_what_is_stored_a
         for number, caption in enumerate(captions):
             found = arrays.tokens[arrays.token_start[number] : arrays.token_start[number + 1]]
             wanted = encode_text([caption])[0]
-            assert len(found) == len(encode_text.tokenizer(caption).input_ids), "BOS, the caption's tokens, EOS"
+            assert len(found) == len(encode_text.tokenizer(caption).input_ids), (
+                "BOS, the caption's tokens, EOS"
+            )
             np.testing.assert_allclose(found, wanted.numpy(), atol=2e-2)
-            of_eos = encode_text.model.text_projection(torch.from_numpy(found[-1].astype(np.float32)))
-            np.testing.assert_allclose(of_eos.detach(), arrays.text[number], atol=3e-2, err_msg="what CLIP pools")
+            of_eos = encode_text.model.text_projection(
+                torch.from_numpy(found[-1].astype(np.float32))
+            )
+            np.testing.assert_allclose(
+                of_eos.detach(), arrays.text[number], atol=3e-2, err_msg="what CLIP pools"
+            )
             longest = max(longest, len(found))
     assert tokens.figures["token_dim"] == encode_text.dim == 128
     assert tokens.figures["longest_caption"] == longest
     assert "token_dim" not in pooled.figures
 
 
-def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(images: Manifest, tmp_path: Path) -> None:
+def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(
+    images: Manifest, tmp_path: Path
+) -> None:
     manifest = encoded(tmp_path, images, text="tokens")
     numbers = np.array([20, 0, 11, 12])
     batch = open_dataset(manifest, "tokens").batch(numbers)
     assert batch.text.shape == (4, manifest.figures["longest_caption"], 128)
-    captions = pd.concat(pd.read_parquet(tmp_path / f"0000{shard}.parquet") for shard in range(2))["caption"].iloc
-    wanted = load_text_encoder("shapes-clip", "cpu", "tokens")([captions[number] for number in numbers])
+    captions = pd.concat(pd.read_parquet(tmp_path / f"0000{shard}.parquet") for shard in range(2))[
+        "caption"
+    ].iloc
+    wanted = load_text_encoder("shapes-clip", "cpu", "tokens")(
+        [captions[number] for number in numbers]
+    )
     torch.testing.assert_close(batch.text[:, : wanted.shape[1]], wanted, atol=2e-2, rtol=0)
     assert torch.equal(batch.text.any(dim=2)[:, : wanted.shape[1]], wanted.any(dim=2))
     assert not batch.text[:, wanted.shape[1] :].any()
@@ -81,23 +96,35 @@ def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(images:
         open_dataset(manifest.model_copy(update={"figures": {}}), "tokens")
 
 
-def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(images: Manifest, tmp_path: Path) -> None:
+def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(
+    images: Manifest, tmp_path: Path
+) -> None:
     everything = encoded(tmp_path / "all", images, text="tokens")
     scores = read_rows(everything.folder, "00000", ["clip_score"])["clip_score"].to_pylist()
-    kept = encoded(tmp_path / "kept", images, text="tokens", min_clip_score=sorted(scores)[3] + 1e-3)
+    kept = encoded(
+        tmp_path / "kept", images, text="tokens", min_clip_score=sorted(scores)[3] + 1e-3
+    )
     before = {row["key"]: number for number, row in enumerate(_rows(everything))}
     numbers = np.array([before[row["key"]] for row in _rows(kept)])
     assert len(numbers) < 21
     ours, theirs = (open_dataset(output, "tokens") for output in (kept, everything))
-    np.testing.assert_array_equal(ours.batch(np.arange(len(numbers))).text[:, :9], theirs.batch(numbers).text[:, :9])
+    np.testing.assert_array_equal(
+        ours.batch(np.arange(len(numbers))).text[:, :9], theirs.batch(numbers).text[:, :9]
+    )
 
 
 def _rows(output: Manifest) -> list[dict[str, Any]]:
-    return [row for shard in output.shards for row in read_rows(output.folder, shard.name, ["key"]).to_pylist()]
+    return [
+        row
+        for shard in output.shards
+        for row in read_rows(output.folder, shard.name, ["key"]).to_pylist()
+    ]
 
 
 def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -> None:
-    captions = [drawing.attributes.caption for drawing in shapes.drawings(24, held_out=False, seed=1)]
+    captions = [
+        drawing.attributes.caption for drawing in shapes.drawings(24, held_out=False, seed=1)
+    ]
     rows = [
         {
             "url": f"/good/{i}.jpg",
@@ -110,7 +137,9 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
     rows[3]["long"] = captions[3]  # the same as its main one: encoded once
     rows[5]["long"] = "x" * 2000
     with web.serve_images() as (address, _):
-        pd.DataFrame(rows).assign(url=lambda table: address + table["url"]).to_csv(tmp_path / "urls.csv", index=False)
+        pd.DataFrame(rows).assign(url=lambda table: address + table["url"]).to_csv(
+            tmp_path / "urls.csv", index=False
+        )
         config = DownloadConfig(
             urls=str(tmp_path / "urls.csv"),
             caption_column="text",
@@ -123,13 +152,21 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
         output = download(config, tmp_path, RememberingTracker(), map_here)
     images = images_manifest(tmp_path, output.shards)
     images = images.model_copy(update={"settings": config.model_dump(mode="json")})
-    pairs = [pair for shard in images.shards for pair in read_image_pairs(images.file(f"{shard.name}.tar"))]
+    pairs = [
+        pair
+        for shard in images.shards
+        for pair in read_image_pairs(images.file(f"{shard.name}.tar"))
+    ]
     assert [pair.caption for pair in pairs] == captions[:8]
-    wanted = [(row["alt"] or None, row["long"] if len(row["long"]) < 1000 else None) for row in rows]
+    wanted = [
+        (row["alt"] or None, row["long"] if len(row["long"]) < 1000 else None) for row in rows
+    ]
     assert [pair.more_captions for pair in pairs] == wanted
 
     manifest = encoded(tmp_path / "encoded", images, text="tokens")
-    frame = pd.concat(pd.read_parquet(tmp_path / "encoded" / f"0000{shard}.parquet") for shard in range(2))
+    frame = pd.concat(
+        pd.read_parquet(tmp_path / "encoded" / f"0000{shard}.parquet") for shard in range(2)
+    )
     assert [tuple(more) for more in frame["more_captions"]] == wanted
     assert manifest.figures["caption_columns"] == ["text", "alt", "long"]
     assert manifest.figures["captions"] == 19
@@ -143,11 +180,16 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
     # Main captions unless epochs are told; then one of those that a pair has.
     draw = caption_sampler(("text", "alt", "long"), {"text": 0}, seed=3)
     for form in ("pooled", "tokens"):
-        batches, encode_text = open_dataset(manifest, form), load_text_encoder("shapes-clip", "cpu", form)
+        batches, encode_text = (
+            open_dataset(manifest, form),
+            load_text_encoder("shapes-clip", "cpu", form),
+        )
         numbers = np.arange(8)
         _same(batches.batch(numbers).text, encode_text(captions[:8]))
         drawing = replace(batches, draw=draw)
-        shown = [(alt or long or "", long or alt) for alt, long in wanted]  # by the epoch: both are drawn in ten
+        shown = [
+            (alt or long or "", long or alt) for alt, long in wanted
+        ]  # by the epoch: both are drawn in ten
         seen = [set[int](), set[int]()]
         for epoch in range(10):
             text = drawing.batch(numbers, epochs=np.full(8, epoch)).text

@@ -1,4 +1,5 @@
-"""Two models of a small workspace on the same prompts: what is sampled, what is concluded, what is refused."""
+"""Two models of a small workspace on the same prompts: what is sampled, what is concluded, what is
+refused."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def first(root: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def page(root: Path, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison with a run of other encodings, another model and another seed of its evaluation."""
+    """A comparison with a run of other encodings, another model and another seed of its
+    evaluation."""
     changed = {"encode.latent_clip": 6, "train.seed": 1, "evaluate.seed": 5, "evaluate.guidance": 1}
     second = run_of(make_workspace(root, **changed), "second")
     comparison = compare(first, second, 8, RememberingTracker())
@@ -49,7 +51,9 @@ def run_of(config: RunConfig, name: str) -> Run:
 
 
 def other_evaluation(run: Run, **changed: object) -> Run:
-    config = run.config.model_copy(update={"evaluate": run.config.evaluate.model_copy(update=changed)})
+    config = run.config.model_copy(
+        update={"evaluate": run.config.evaluate.model_copy(update=changed)}
+    )
     return Run("other", config, run.encodings, run.model)
 
 
@@ -57,19 +61,26 @@ def other_evaluation(run: Run, **changed: object) -> Run:
 def test_every_score_has_both_values_their_difference_and_its_interval(page: Path) -> None:
     told = json.loads(page.with_suffix(".json").read_text())
     assert told["runs"] == {"A": "first", "B": "second"}
-    assert {"clip_score", "prompt_accuracy", "cmmd", "frechet_distance", "diversity"} <= set(told["scores"])
+    assert {"clip_score", "prompt_accuracy", "cmmd", "frechet_distance", "diversity"} <= set(
+        told["scores"]
+    )
     for name, row in told["scores"].items():
         difference = row["second"]["value"] - row["first"]["value"]
         assert row["difference"]["value"] == pytest.approx(difference, abs=1e-9), name
-        assert row["difference"]["low"] <= row["difference"]["value"] <= row["difference"]["high"], name
+        assert (
+            row["difference"]["low"] <= row["difference"]["value"] <= row["difference"]["high"]
+        ), name
         assert row["difference"]["n"] == 8
     assert told["scores"]["clip_score"]["difference"]["value"] != 0
     assert page.with_suffix(".png").stat().st_size > 0
 
 
 def test_both_start_from_the_same_noise(first: Run) -> None:
-    """The seed of the first holds for both: without guidance to tell them apart, no number differs."""
-    same = other_evaluation(first, seed=first.config.evaluate.seed + 3, guidance=first.config.evaluate.guidance + 1e-9)
+    """The seed of the first holds for both: without guidance to tell them apart, no number
+    differs."""
+    same = other_evaluation(
+        first, seed=first.config.evaluate.seed + 3, guidance=first.config.evaluate.guidance + 1e-9
+    )
     found = compare(first, same, 4, RememberingTracker())
     assert [abs(row.difference.value) < 1e-6 for row in found.rows] == [True] * len(found.rows)
 
@@ -88,7 +99,10 @@ def test_a_verdict_needs_an_interval_without_zero() -> None:
 
 def test_the_settings_that_differ_are_told(root: Path) -> None:
     first, second = make_workspace(root), make_workspace(root, train__seed=1, evaluate__guidance=1)
-    assert config_differences(first, second) == [("train.seed", 0, 1), ("evaluate.guidance", 2.0, 1.0)]
+    assert config_differences(first, second) == [
+        ("train.seed", 0, 1),
+        ("evaluate.guidance", 2.0, 1.0),
+    ]
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
@@ -96,9 +110,17 @@ def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
     with pytest.raises(ComparisonError, match="both are the same model, sampled alike"):
         compare(first, other_evaluation(first, batch_size=5, prompts=3), 4, track)
 
-    encoders = {**first.encodings.figures["encoders"], "clip": "other-clip", "clip_identity": "other"}
-    judged_otherwise = first.encodings.model_copy(update={"figures": {**first.encodings.figures, "encoders": encoders}})
-    with pytest.raises(ComparisonError, match="encoded by 'shapes-clip', those of B by 'other-clip'"):
+    encoders = {
+        **first.encodings.figures["encoders"],
+        "clip": "other-clip",
+        "clip_identity": "other",
+    }
+    judged_otherwise = first.encodings.model_copy(
+        update={"figures": {**first.encodings.figures, "encoders": encoders}}
+    )
+    with pytest.raises(
+        ComparisonError, match="encoded by 'shapes-clip', those of B by 'other-clip'"
+    ):
         compare(first, Run("other", first.config, judged_otherwise, first.model), 4, track)
 
     settings = {**first.model.settings, "held_out_fraction": 1e-9}
@@ -110,11 +132,19 @@ def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
 
 @needs_browser
 @pytest.mark.parametrize("width", [DESK, PHONE])
-def test_a_browser_without_network_shows_the_whole_page(page: Path, tmp_path: Path, width: int) -> None:
+def test_a_browser_without_network_shows_the_whole_page(
+    page: Path, tmp_path: Path, width: int
+) -> None:
     from playwright.sync_api import expect
 
     with opened(page, width, tmp_path) as shown:
-        for text in ("Two runs compared", "encode.latent_clip", "train.seed", "prompt_accuracy", "Side by side"):
+        for text in (
+            "Two runs compared",
+            "encode.latent_clip",
+            "train.seed",
+            "prompt_accuracy",
+            "Side by side",
+        ):
             expect(shown.get_by_text(text).first).to_be_visible()
         assert shown.locator("figure").count() == 8 + 4 + 4, "spread, where B gains, where B loses"
         assert shown.locator("figure").first.locator("img").count() == 3, "A, B, held out"

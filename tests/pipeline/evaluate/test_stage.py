@@ -1,4 +1,5 @@
-"""The last stage on a small workspace: what it scores, what it keeps for the next evaluation, and its page."""
+"""The last stage on a small workspace: what it scores, what it keeps for the next evaluation, and
+its page."""
 
 from __future__ import annotations
 
@@ -74,13 +75,17 @@ def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
-        with pytest.raises(ManifestError, match=r"denoiser\.safetensors has other content .*catalog verify"):
+        with pytest.raises(
+            ManifestError, match=r"denoiser\.safetensors has other content .*catalog verify"
+        ):
             load_models(encodings, model, config.evaluate)
     finally:
         path.write_bytes(whole)
 
 
-def test_time_is_told_but_a_rerun_makes_the_same_output(config: RunConfig, report: Manifest) -> None:
+def test_time_is_told_but_a_rerun_makes_the_same_output(
+    config: RunConfig, report: Manifest
+) -> None:
     assert report.figures["timing"]["latency_s"] > 0
     assert "latency_s" not in report.file("metrics.json").read_text()
     assert report.hardware == hardware()
@@ -89,8 +94,15 @@ def test_time_is_told_but_a_rerun_makes_the_same_output(config: RunConfig, repor
     assert report_of(config, force=True).digest == report.digest
 
 
-def test_the_reference_is_judged_once_and_demands_point_the_right_way(config: RunConfig, report: Manifest) -> None:
-    demands = {"clip_score_reference": 9.0, "latency_s": 0.0, "diversity": 300.0, "kernel_distance": -1e9}
+def test_the_reference_is_judged_once_and_demands_point_the_right_way(
+    config: RunConfig, report: Manifest
+) -> None:
+    demands = {
+        "clip_score_reference": 9.0,
+        "latency_s": 0.0,
+        "diversity": 300.0,
+        "kernel_distance": -1e9,
+    }
     changed = config.evaluate.model_copy(update={"prompts": 2, "require": demands})
     demanding = config.model_copy(update={"evaluate": changed})
     before = set((config.folder / "references").iterdir())
@@ -102,17 +114,23 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(config: Ru
     assert "at most -1e+09 is demanded" in str(failed.value)
     assert "clip_score_reference" not in str(failed.value)
 
-    (kept,) = set((config.folder / "references").iterdir()) - before  # another choice of pairs is another file
+    (kept,) = (
+        set((config.folder / "references").iterdir()) - before
+    )  # another choice of pairs is another file
     judged = load_judged(kept)
     assert judged
-    save_judged(dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), kept)
+    save_judged(
+        dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), kept
+    )
     with pytest.raises(StageFailed, match="clip_score_reference is 7, at least 9 is demanded"):
         report_of(demanding)
 
 
 @needs_browser
 @pytest.mark.parametrize("width", [DESK, PHONE])
-def test_a_browser_without_network_shows_the_whole_page(report: Manifest, tmp_path: Path, width: int) -> None:
+def test_a_browser_without_network_shows_the_whole_page(
+    report: Manifest, tmp_path: Path, width: int
+) -> None:
     from playwright.sync_api import expect
 
     with opened(report.file("report.html"), width, tmp_path) as page:
@@ -124,13 +142,19 @@ def test_a_browser_without_network_shows_the_whole_page(report: Manifest, tmp_pa
             expect(page.get_by_text(f"run-of-{stage}").first).to_be_visible()
         page.locator("summary", has_text="train").click()
         expect(page.get_by_text("warmup_steps: 2")).to_be_visible()
-        assert page.locator("figure").count() == 6 + 6 + 6 + 6, "the grid, beside the real ones, best and worst"
-        told = page.locator("h2:text('Best by CLIP score') + .tiles figcaption .note").all_inner_texts()
+        assert page.locator("figure").count() == 6 + 6 + 6 + 6, (
+            "the grid, beside the real ones, best and worst"
+        )
+        told = page.locator(
+            "h2:text('Best by CLIP score') + .tiles figcaption .note"
+        ).all_inner_texts()
         scores = [float(text.split()[-1]) for text in told]
         assert scores == sorted(scores, reverse=True)
 
 
-def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: RunConfig, report: Manifest) -> None:
+def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
+    config: RunConfig, report: Manifest
+) -> None:
     page = report.file("report.html").read_text()
     assert "In all " in page
     assert "an\nhour" not in page
@@ -140,7 +164,9 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(config: R
     folder = Workspace(config.folder).sweep(model.fingerprint)
     folder.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "sweep.png")
-    priced = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"price_per_hour": 3600.0})})
+    priced = config.model_copy(
+        update={"evaluate": config.evaluate.model_copy(update={"price_per_hour": 3600.0})}
+    )
     assert stage_statuses(priced)["evaluate"].state == "fresh", "a price changes no score"
     again = report_of(priced, force=True)
     assert again.digest == report.digest
@@ -165,7 +191,9 @@ def test_encodings_with_a_flipped_bit_are_not_judged(config: RunConfig, name: st
 
 
 def test_one_prompt_has_scores_and_no_interval(config: RunConfig) -> None:
-    one = report_of(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"prompts": 1})}))
+    one = report_of(
+        config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"prompts": 1})})
+    )
     scores = json.loads(one.file("metrics.json").read_text(), parse_constant=pytest.fail)
     assert scores["clip_score"]["low"] is scores["clip_score"]["high"] is None
     assert "clip_score" in one.figures["scores"]

@@ -14,7 +14,15 @@ from data_catalog.storage.manifest import Manifest
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.held_out_samples import HeldOutSet, Models, load_models, sample_held_out
-from pipeline.evaluate.sweep import Point, SamplingVariant, Sweep, fastest_on_par, sweep, sweep_folder, variants
+from pipeline.evaluate.sweep import (
+    Point,
+    SamplingVariant,
+    Sweep,
+    fastest_on_par,
+    sweep,
+    sweep_folder,
+    variants,
+)
 from pipeline.evaluate.sweep_page import write_sweep
 from pipeline.scoring.bootstrap import bootstrap
 from pipeline.scoring.metrics import mean_statistic
@@ -30,9 +38,15 @@ from tld_model.config import SamplingSettings
 
 
 def point(steps: int, latency_s: float, right: int, of: int = 200) -> Point:
-    """So many of the pictures are right: always the first, so that points differ in the same prompts."""
+    """So many of the pictures are right: always the first, so that points differ in the same
+    prompts."""
     rows = (np.arange(of) < right).astype(float)
-    return Point(SamplingVariant(SamplingSettings(steps), 0), latency_s, rows, bootstrap(mean_statistic(rows), of))
+    return Point(
+        SamplingVariant(SamplingSettings(steps), 0),
+        latency_s,
+        rows,
+        bootstrap(mean_statistic(rows), of),
+    )
 
 
 def test_the_fastest_that_chance_cannot_tell_from_the_best_is_recommended() -> None:
@@ -104,14 +118,18 @@ def test_each_point_is_drawn_with_its_own_average_though_others_are_known(
         loaded.append(settings.ema)
         return load_models(encodings, model, settings.model_copy(update={"ema": 0}))
 
-    def draw(models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress) -> Images:
+    def draw(
+        models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
+    ) -> Images:
         drawn.append((settings.ema, loaded[-1]))
         return sample_held_out(models, held, settings, track)
 
     monkeypatch.setattr("pipeline.evaluate.sweep.load_models", load)
     monkeypatch.setattr("pipeline.evaluate.sweep.sample_held_out", draw)
     for guidance in ((7.0,), (7.0, 8.0)):
-        wanted = [SamplingVariant(SamplingSettings(2, scale), ema) for scale in guidance for ema in (0, 1)]
+        wanted = [
+            SamplingVariant(SamplingSettings(2, scale), ema) for scale in guidance for ema in (0, 1)
+        ]
         sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
     assert len(drawn) == 4
     assert all(asked == had for asked, had in drawn)
@@ -150,9 +168,25 @@ def test_the_page_shows_the_plot_and_marks_the_chosen(
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(workspace: RunConfig) -> None:
+def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(
+    workspace: RunConfig,
+) -> None:
     given = overrides(workspace.folder)
-    done = tld("sweep", TINY, *given, "--guidance", "0.5", "inf", "2", "--steps", "0", "--ema", "3", "--prompts", "1")
+    done = tld(
+        "sweep",
+        TINY,
+        *given,
+        "--guidance",
+        "0.5",
+        "inf",
+        "2",
+        "--steps",
+        "0",
+        "--ema",
+        "3",
+        "--prompts",
+        "1",
+    )
     assert done.returncode == 2
     for says in (
         "--guidance must be from 1 to 1000, got 0.5",

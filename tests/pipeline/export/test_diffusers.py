@@ -1,4 +1,5 @@
-"""Exports for diffusers, loaded by diffusers in a process that cannot import this project: the same pictures."""
+"""Exports for diffusers, loaded by diffusers in a process that cannot import this project: the same
+pictures."""
 
 from __future__ import annotations
 
@@ -37,15 +38,26 @@ USUAL = EvaluateConfig(steps=3, guidance=2.0, guidance_interval=(0.2, 0.9))
 
 
 def other_generator() -> ImageGenerator:
-    """By token, predicts v, for inpainting, and of another scale of latents, as imported ones are."""
+    """By token, predicts v, for inpainting, and of another scale of latents, as imported ones
+    are."""
     base = untrained_generator()
     torch.manual_seed(1)
     text_encoder = load_text_encoder("shapes-clip", "cpu", "tokens")
-    options: dict[str, Any] = {"text": "tokens", "predicts": "v", "qk_norm": True, "inpainting": True, "norm": "post"}
-    denoiser = Denoiser(DenoiserConfig(latent_size=8, text_dim=text_encoder.dim, width=64, layers=1, **options)).eval()
+    options: dict[str, Any] = {
+        "text": "tokens",
+        "predicts": "v",
+        "qk_norm": True,
+        "inpainting": True,
+        "norm": "post",
+    }
+    denoiser = Denoiser(
+        DenoiserConfig(latent_size=8, text_dim=text_encoder.dim, width=64, layers=1, **options)
+    ).eval()
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    return ImageGenerator(denoiser, text_encoder, replace(base.codec, scaling_factor=0.125, shift=0.5), "cpu")
+    return ImageGenerator(
+        denoiser, text_encoder, replace(base.codec, scaling_factor=0.125, shift=0.5), "cpu"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,21 +78,47 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         export_diffusers(generate, USUAL, card_of(generate), PROMPTS[0], root / name)
     jobs: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[int]]] = {
         "usual": ("pooled", {}, {"prompt": PROMPTS}, SEEDS),
-        "by token": ("tokens", {"custom_pipeline": str(root / "tokens")}, {"prompt": PROMPTS}, SEEDS),
-        "negative": ("tokens", {}, {"prompt": PROMPTS, "negative_prompt": "a large green square, and more"}, SEEDS),
-        "asked": ("pooled", {}, ASKED | {"prompt": PROMPTS[0], "num_images_per_prompt": 2, "height": 64}, SEEDS),
+        "by token": (
+            "tokens",
+            {"custom_pipeline": str(root / "tokens")},
+            {"prompt": PROMPTS},
+            SEEDS,
+        ),
+        "negative": (
+            "tokens",
+            {},
+            {"prompt": PROMPTS, "negative_prompt": "a large green square, and more"},
+            SEEDS,
+        ),
+        "asked": (
+            "pooled",
+            {},
+            ASKED | {"prompt": PROMPTS[0], "num_images_per_prompt": 2, "height": 64},
+            SEEDS,
+        ),
         "half": ("pooled", {"dtype": "bfloat16"}, {"prompt": PROMPTS}, SEEDS),
         "wrong": ("pooled", {}, {"prompt": PROMPTS, "width": 512, "solver": "magic"}, SEEDS[:1]),
     }
     listed = [
-        {"folder": str(root / name), "load": load, "call": call, "seeds": seeds, "out": str(root / f"{job}.npy")}
+        {
+            "folder": str(root / name),
+            "load": load,
+            "call": call,
+            "seeds": seeds,
+            "out": str(root / f"{job}.npy"),
+        }
         for job, (name, load, call, seeds) in jobs.items()
     ]
     run_elsewhere(listed, root)
     return Exported(pooled, tokens, root, {job: np.load(root / f"{job}.npy") for job in jobs})
 
 
-ASKED = {"num_inference_steps": 4, "guidance_scale": 1.5, "solver": "heun", "guidance_interval": [0.0, 1.0]}
+ASKED = {
+    "num_inference_steps": 4,
+    "guidance_scale": 1.5,
+    "solver": "heun",
+    "guidance_interval": [0.0, 1.0],
+}
 
 
 def card_of(generate: ImageGenerator) -> Any:
@@ -92,7 +130,9 @@ def run_elsewhere(jobs: list[dict[str, Any]], root: Path) -> None:
     (root / "jobs.json").write_text(json.dumps(jobs))
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(root / "modules")}
     command = [sys.executable, "-I", load_exports.__file__, str(root / "jobs.json")]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -133,7 +173,8 @@ def test_the_same_seed_gives_the_same_picture(exported: Exported) -> None:
 
 
 def test_so_do_models_of_another_kind(exported: Exported) -> None:
-    """Text by token, v, another scale of latents: both exports are loaded by one process, one after the other."""
+    """Text by token, v, another scale of latents: both exports are loaded by one process, one after
+    the other."""
     assert np.array_equal(exported.made["by token"], drawn_here(exported.tokens, here(), PROMPTS))
     negative = drawn_here(exported.tokens, here(), PROMPTS, "a large green square, and more")
     assert np.array_equal(exported.made["negative"], negative)

@@ -36,7 +36,13 @@ def report(trained: tuple[Manifest, Manifest]) -> Manifest:
         "intervals": {"clip_score": [93.1, 93.9], "cmmd": [0.01, 0.015]},
     }
     settings = {"steps": 20, "guidance": 2.0, "seed": 0, "solver": "heun"}
-    changed = {"stage": "evaluate", "rows": 512, "figures": figures, "settings": settings, "made_by": "run-of-evaluate"}
+    changed = {
+        "stage": "evaluate",
+        "rows": 512,
+        "figures": figures,
+        "settings": settings,
+        "made_by": "run-of-evaluate",
+    }
     return trained[1].model_copy(update=changed)
 
 
@@ -51,11 +57,17 @@ def test_the_hub_reads_it(trained: tuple[Manifest, Manifest], report: Manifest) 
     assert card.data["model_name"] == "my-model"
     results: list[EvalResult] = card.data["eval_results"]
     values = {result.metric_type: result.metric_value for result in results}
-    assert values == {"clip_score": 93.5, "cmmd": 0.0123, "held_out_loss": 0.04}  # of the model, where it is a number
+    assert values == {
+        "clip_score": 93.5,
+        "cmmd": 0.0123,
+        "held_out_loss": 0.04,
+    }  # of the model, where it is a number
     assert {result.dataset_split for result in results} == {"held_out"}
 
 
-def test_it_says_what_was_made_from_what(trained: tuple[Manifest, Manifest], report: Manifest) -> None:
+def test_it_says_what_was_made_from_what(
+    trained: tuple[Manifest, Manifest], report: Manifest
+) -> None:
     encodings, model = trained
     text = model_card(encodings, model, report, "my-model")
     assert f"{model.figures['train_pairs']} pairs of picture and caption" in text
@@ -90,7 +102,10 @@ def test_it_can_be_published(trained: tuple[Manifest, Manifest], tmp_path: Path)
     }
     settings = model.settings | {"init_from": str(tmp_path / "base")}
     text = model_card(
-        encodings.model_copy(update={"figures": figures}), model.model_copy(update={"settings": settings}), None, "m"
+        encodings.model_copy(update={"figures": figures}),
+        model.model_copy(update={"settings": settings}),
+        None,
+        "m",
     )
     assert "`my-vae`" in text
     assert "| `init_from` | base |" in text
@@ -101,7 +116,12 @@ def test_it_can_be_published(trained: tuple[Manifest, Manifest], tmp_path: Path)
 
 def test_who_exports_says_how_to_use_it(trained: tuple[Manifest, Manifest]) -> None:
     card = ModelCard(
-        model_card(*trained, None, "m", usage=Usage("diffusers", "With pip install diffusers:", "print('hello')"))
+        model_card(
+            *trained,
+            None,
+            "m",
+            usage=Usage("diffusers", "With pip install diffusers:", "print('hello')"),
+        )
     )
     assert card.data.to_dict()["library_name"] == "diffusers"
     assert "```python\nprint('hello')\n```" in card.text

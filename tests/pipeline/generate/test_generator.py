@@ -29,7 +29,9 @@ def generator(form: TextForm) -> ImageGenerator:
         return generate
     text_encoder = load_text_encoder("shapes-clip", "cpu", "tokens")
     torch.manual_seed(0)
-    config = DenoiserConfig(latent_size=8, text="tokens", text_dim=text_encoder.dim, width=64, layers=2)
+    config = DenoiserConfig(
+        latent_size=8, text="tokens", text_dim=text_encoder.dim, width=64, layers=2
+    )
     return replace(generate, denoiser=Denoiser(config).eval(), text_encoder=text_encoder)
 
 
@@ -40,7 +42,9 @@ def test_a_picture_does_not_depend_on_the_others_to_the_bit(
 ) -> None:
     monkeypatch.setattr("pipeline.generate.generator._BATCH_ON_CPU", together)
     generate = generator(form)
-    alone = np.concatenate([generate([prompt], [seed], SAMPLING) for seed, prompt in enumerate(PROMPTS)])
+    alone = np.concatenate(
+        [generate([prompt], [seed], SAMPLING) for seed, prompt in enumerate(PROMPTS)]
+    )
     assert len(np.unique(alone.reshape(3, -1), axis=0)) == 3
     np.testing.assert_array_equal(generate(PROMPTS, None, SAMPLING), alone)
     backwards = generate(PROMPTS[::-1] * 2, [2, 1, 0] * 2, SAMPLING)
@@ -53,7 +57,9 @@ def test_the_calls_of_the_model_are_counted(
 ) -> None:
     monkeypatch.setattr("pipeline.generate.generator._BATCH_ON_CPU", 2)
     sampling, calls = SamplingSettings(3, 2.0, solver), []
-    parts = list(untrained_generator().draw(PROMPTS, None, sampling, after_call=lambda: calls.append(1)))
+    parts = list(
+        untrained_generator().draw(PROMPTS, None, sampling, after_call=lambda: calls.append(1))
+    )
     assert [len(part) for part in parts] == [2, 1]
     assert sampling.model_calls == calls_of_each
     assert len(calls) == 2 * calls_of_each
@@ -64,7 +70,9 @@ def test_pictures_wider_higher_and_larger_than_the_training() -> None:
     for width, height in ((96, 64), (64, 128), (128, 128)):
         drawn = generate(PROMPTS[:1], [1], SAMPLING, size=(width, height))
         assert drawn.shape == (1, height, width, 3)
-    np.testing.assert_array_equal(generate(PROMPTS, None, SAMPLING, size=(64, 64)), generate(PROMPTS, None, SAMPLING))
+    np.testing.assert_array_equal(
+        generate(PROMPTS, None, SAMPLING, size=(64, 64)), generate(PROMPTS, None, SAMPLING)
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +91,9 @@ def test_sizes_that_cannot_be_drawn(size: tuple[int, int], says: str) -> None:
 
 def test_guidance_leads_away_from_a_negative_prompt() -> None:
     generate = untrained_generator()
-    plain, away = (generate(["a star"], [1], SAMPLING, negative=negative) for negative in ("", "a circle"))
+    plain, away = (
+        generate(["a star"], [1], SAMPLING, negative=negative) for negative in ("", "a circle")
+    )
     assert (plain != away).any()
 
 
@@ -98,7 +108,9 @@ def test_the_python_of_the_readme_draws(tmp_path: Path, monkeypatch: pytest.Monk
     folder = tmp_path / "data/03_model/0123"
     folder.mkdir(parents=True)
     config = untrained_generator().denoiser.config
-    save_denoiser(folder / "denoiser.safetensors", untrained_generator().denoiser.state_dict(), config)
+    save_denoiser(
+        folder / "denoiser.safetensors", untrained_generator().denoiser.state_dict(), config
+    )
     monkeypatch.chdir(tmp_path)
     assert code.count("03_model/…") == 1
     exec(compile(code.replace("03_model/…", "03_model/0123"), "README.md", "exec"), {})

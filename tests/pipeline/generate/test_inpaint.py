@@ -38,24 +38,33 @@ def test_only_what_is_to_be_painted_changes_and_the_seed_says_how(inpainting: bo
         np.testing.assert_array_equal(one[~paint], given[~paint])
         assert (one[paint] != given[paint]).mean() > 0.5
     assert (painted[0] != painted[1]).any()
-    np.testing.assert_array_equal(painted, inpaint(generate, CAPTIONS, given, paint, [3, 4], SAMPLING))
+    np.testing.assert_array_equal(
+        painted, inpaint(generate, CAPTIONS, given, paint, [3, 4], SAMPLING)
+    )
     assert (inpaint(generate, CAPTIONS[:1], given, paint, [4], SAMPLING)[0] != painted[0]).any()
     alone = inpaint(generate, CAPTIONS[1:], given, paint, [4], SAMPLING)[0]
     assert np.abs(alone.astype(int) - painted[1]).max() <= 1, "whatever shares its batch"
 
 
 @BOTH
-def test_what_is_painted_follows_from_what_is_known_and_not_from_what_is_under_the_paint(inpainting: bool) -> None:
+def test_what_is_painted_follows_from_what_is_known_and_not_from_what_is_under_the_paint(
+    inpainting: bool,
+) -> None:
     generate, paint = untrained_generator(inpainting=inpainting), np.zeros((64, 64), np.bool_)
     paint[:, :32] = True
     given, other_known, other_paint = picture(), picture(), picture()
     other_known[:, 40:] = 255 - other_known[:, 40:]
     other_paint[:, :32] = 255 - other_paint[:, :32]
     pictures = (given, other_known, other_paint)
-    usual, elsewhere, beneath = (inpaint(generate, ["a star"], one, paint, [1], SAMPLING)[0] for one in pictures)
+    usual, elsewhere, beneath = (
+        inpaint(generate, ["a star"], one, paint, [1], SAMPLING)[0] for one in pictures
+    )
     assert (usual[:, :32] != elsewhere[:, :32]).any()
     np.testing.assert_array_equal(usual, beneath)
-    weak = [inpaint(generate, ["a star"], one, paint, [1], SAMPLING, strength=0.5)[0] for one in (given, other_paint)]
+    weak = [
+        inpaint(generate, ["a star"], one, paint, [1], SAMPLING, strength=0.5)[0]
+        for one in (given, other_paint)
+    ]
     assert (weak[0][:, :32] != weak[1][:, :32]).any(), "below strength 1 painting starts from it"
 
 
@@ -86,12 +95,16 @@ def test_a_perfect_denoiser_paints_what_was_there() -> None:
     perfect = ImageGenerator(Perfect(), *encoders, "cpu")  # type: ignore[arg-type]  # stands for a Denoiser
     painted = inpaint(perfect, ["a star"], given, paint, [1], SAMPLING)[0]
     off = np.abs(painted.astype(int) - generate.decode(truth)[0])[paint]
-    assert off.mean() < 5, "beside what it knows, which the encoder saw without what is under the paint"
+    assert off.mean() < 5, (
+        "beside what it knows, which the encoder saw without what is under the paint"
+    )
 
 
 def test_a_picture_or_a_mask_or_a_strength_that_does_not_fit_is_refused() -> None:
     generate, paint = untrained_generator(), square()
-    with pytest.raises(InputImageError, match=r"takes RGB pictures \[64, 64, 3\], got \[64, 32, 3\]"):
+    with pytest.raises(
+        InputImageError, match=r"takes RGB pictures \[64, 64, 3\], got \[64, 32, 3\]"
+    ):
         inpaint(generate, ["a star"], picture()[:, :32], paint)
     with pytest.raises(InputImageError, match=r"the picture's size \[64, 64\], got \[32, 64\]"):
         inpaint(generate, ["a star"], picture(), paint[:32])
@@ -100,9 +113,13 @@ def test_a_picture_or_a_mask_or_a_strength_that_does_not_fit_is_refused() -> Non
 
 
 @pytest.mark.parametrize(("inpainting", "calls"), [(False, 10 + 7), (True, 10)])
-def test_a_model_that_is_only_held_paints_again_from_level_0_7(inpainting: bool, calls: int) -> None:
+def test_a_model_that_is_only_held_paints_again_from_level_0_7(
+    inpainting: bool, calls: int
+) -> None:
     generate, levels = untrained_generator(inpainting=inpainting), list[float]()
-    generate.denoiser.register_forward_pre_hook(lambda _, inputs: levels.append(float(inputs[1][0])))
+    generate.denoiser.register_forward_pre_hook(
+        lambda _, inputs: levels.append(float(inputs[1][0]))
+    )
     inpaint(generate, ["a star"], picture(), square(), [1], SamplingSettings(steps=10))
     assert len(levels) == calls
     assert levels[10:11] == ([] if inpainting else [pytest.approx(0.7)])

@@ -42,7 +42,10 @@ def test_another_is_cropped_to_its_middle_and_resized_with_its_mask() -> None:
     assert given.paint is not None
     assert given.paint[:5, :32].all()
     assert given.paint.sum() == 5 * 32
-    assert "256 x 128 pixels was cropped to the square in its middle and resized to 64 x 64" in given.fitting
+    assert (
+        "256 x 128 pixels was cropped to the square in its middle and resized to 64 x 64"
+        in given.fitting
+    )
 
 
 def test_what_is_transparent_is_painted_unless_a_mask_says_otherwise() -> None:

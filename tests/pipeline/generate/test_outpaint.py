@@ -28,7 +28,9 @@ def picture() -> NDArray[np.uint8]:
 def test_a_picture_grows_at_its_sides_and_stays_what_it_is(generate: ImageGenerator) -> None:
     border = Border(left=20, right=80, bottom=16)
     grown = list(outpaint(generate, "a star", picture(), border, 32, seed=5, sampling=SAMPLING))
-    assert len(grown) == 2 * 5 - 1, "windows in two rows of the picture's own, three to the right and one to the left"
+    assert len(grown) == 2 * 5 - 1, (
+        "windows in two rows of the picture's own, three to the right and one to the left"
+    )
     for canvas in grown:
         assert canvas.shape == (64 + 16, 20 + 64 + 80, 3)
         np.testing.assert_array_equal(canvas[:64, 20:84], picture())

@@ -49,7 +49,10 @@ def test_a_strangers_picture(tmp_path: Path, told: str | None, says: str, packed
     if told is not None:
         entries.add_itxt(ENTRY, told, zip=packed)
     IMAGE.save(path, pnginfo=entries)
-    with pytest.raises(ImageFileError, match=says if len(told or "") < 1_000_000 or not packed else "too large|most"):
+    with pytest.raises(
+        ImageFileError,
+        match=says if len(told or "") < 1_000_000 or not packed else "too large|most",
+    ):
         read_settings(path)
 
 

@@ -41,7 +41,9 @@ def config_for(root: Path, keep_images: bool = True) -> RunConfig:
             threads=4,
             near_duplicate_bits=None,
         ),
-        encode=EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu", keep_images=keep_images),
+        encode=EncodeConfig(
+            vae="shapes-vae", clip="shapes-clip", device="cpu", keep_images=keep_images
+        ),
     )
 
 
@@ -49,7 +51,12 @@ def run(config: RunConfig) -> dict[str, Manifest]:
     """The first two stages, as the flow runs them, in this process."""
     track = RememberingTracker()
     images = run_stage(
-        "download", config, {}, False, track, lambda out: download(config.download, out, track, map_here)
+        "download",
+        config,
+        {},
+        False,
+        track,
+        lambda out: download(config.download, out, track, map_here),
     )
     encodings = run_stage(
         "encode",
@@ -67,7 +74,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("whole") / "data"
     run(config_for(root))
     yield root
-    urllib.request.install_opener(urllib.request.build_opener())  # not that of a shapes server that is gone
+    urllib.request.install_opener(
+        urllib.request.build_opener()
+    )  # not that of a shapes server that is gone
 
 
 @pytest.fixture
@@ -98,7 +107,9 @@ def test_what_is_whole_has_no_damage(workspace: RunConfig) -> None:
     assert found.bytes > 10_000
 
 
-@pytest.mark.parametrize("file", ["01_images/*/00000.tar", "01_images/*/00001.parquet", "02_encodings/*/00001.npz"])
+@pytest.mark.parametrize(
+    "file", ["01_images/*/00000.tar", "01_images/*/00001.parquet", "02_encodings/*/00001.npz"]
+)
 @pytest.mark.parametrize(
     ("harm", "problem"),
     [(flip_a_byte, "has other content"), (truncate, "bytes, not"), (delete, "is missing")],
@@ -108,7 +119,11 @@ def test_damage_is_found_and_just_its_shard_is_made_again(
 ) -> None:
     before = verify(workspace)
     (path,) = workspace.folder.glob(file)
-    others = {p: p.stat().st_mtime_ns for p in workspace.folder.rglob("0*.*") if p.name[:5] != path.name[:5]}
+    others = {
+        p: p.stat().st_mtime_ns
+        for p in workspace.folder.rglob("0*.*")
+        if p.name[:5] != path.name[:5]
+    }
     harm(path)
     found = verify(workspace)
     (damage,) = found.damages
@@ -136,7 +151,9 @@ def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> N
 
 
 @pytest.mark.parametrize("file", ["01_images/*/00001.tar", "02_encodings/*/00001.npz"])
-def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(workspace: RunConfig, file: str) -> None:
+def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(
+    workspace: RunConfig, file: str
+) -> None:
     before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
     (path,) = workspace.folder.glob(file)
     others = {p: p.stat().st_mtime_ns for p in workspace.folder.rglob("00000.*")}
@@ -154,11 +171,15 @@ def test_a_damaged_manifest_or_receipt_is_made_again(workspace: RunConfig, file:
     assert [damage.path for damage in found.damages] == [path]
     forget_damaged(found)
     run(workspace)
-    assert {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()} == before
+    assert {
+        stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()
+    } == before
     assert verify(workspace).damages == ()
 
 
-def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_needed(tmp_path: Path) -> None:
+def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_needed(
+    tmp_path: Path,
+) -> None:
     config = config_for(tmp_path / "data", keep_images=False)
     made = run(config)
     found = verify(config)
@@ -195,7 +216,9 @@ def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None
     assert path.read_bytes() == content
 
 
-def test_a_training_refuses_encodings_with_a_flipped_bit(workspace: RunConfig, track: RememberingTracker) -> None:
+def test_a_training_refuses_encodings_with_a_flipped_bit(
+    workspace: RunConfig, track: RememberingTracker
+) -> None:
     encodings = stage_statuses(workspace)["encode"].manifest
     assert encodings
     flip_a_byte(encodings.file("00001.npz"))

@@ -42,5 +42,7 @@ def test_curves_name_their_lines_ask_for_nothing_and_are_the_same_every_time() -
     text = content.decode()
     assert kind == "image/svg+xml"
     assert all(f">{name}</text>" in text for name in ("noisy", "few", "loss", "step"))
-    assert {address.split("/")[2] for address in re.findall(r"https?://[^\"' <]+", text)} == {"www.w3.org"}
+    assert {address.split("/")[2] for address in re.findall(r"https?://[^\"' <]+", text)} == {
+        "www.w3.org"
+    }
     assert curves(lines, "loss") == curves(lines, "loss")

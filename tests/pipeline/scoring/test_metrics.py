@@ -36,19 +36,27 @@ def test_equal_sets_are_at_distance_zero_and_it_grows_with_a_shift() -> None:
 
 def test_the_frechet_distance_of_known_gaussians() -> None:
     torch.manual_seed(0)
-    a, b = torch.randn(200_000, 2), torch.randn(200_000, 2) * torch.tensor([2.0, 3.0]) + torch.tensor([1.0, 0.0])
+    a, b = (
+        torch.randn(200_000, 2),
+        torch.randn(200_000, 2) * torch.tensor([2.0, 3.0]) + torch.tensor([1.0, 0.0]),
+    )
     # squared mean difference + sum of (1 - s)^2 over the standard deviations s of b
     assert frechet_distance(a, b) == pytest.approx(1 + (1 - 2) ** 2 + (1 - 3) ** 2, rel=0.02)
 
 
 def test_cmmd_of_two_points_by_hand() -> None:
-    a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]])  # normalized: at squared distance 2
+    a, b = (
+        torch.tensor([[1.0, 0.0]]),
+        torch.tensor([[0.0, 5.0]]),
+    )  # normalized: at squared distance 2
     expected = 1000 * (2 - 2 * torch.exp(torch.tensor(-2 / 200.0, dtype=torch.float64))).item()
     assert cmmd(a, b) == pytest.approx(expected)
 
 
 def test_clip_scores_are_cosines() -> None:
-    scores = clip_scores(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]]))
+    scores = clip_scores(
+        torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]])
+    )
     assert scores.tolist() == pytest.approx([100.0, 100 / 2**0.5])
 
 
@@ -58,17 +66,26 @@ def test_the_frechet_distance_of_a_shifted_gaussian_is_the_squared_shift() -> No
     assert frechet_distance(a, a + shift) == pytest.approx(shift.square().sum().item())
 
 
-@pytest.mark.parametrize("n", [100, 6])  # more samples than dimensions, and fewer: covariances of full and lower rank
+@pytest.mark.parametrize(
+    "n", [100, 6]
+)  # more samples than dimensions, and fewer: covariances of full and lower rank
 def test_the_frechet_distance_agrees_with_scipys_matrix_root(n: int) -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((n, 8)), rng.standard_normal((n + 3, 8)) @ rng.standard_normal((8, 8))
+    a, b = (
+        rng.standard_normal((n, 8)),
+        rng.standard_normal((n + 3, 8)) @ rng.standard_normal((8, 8)),
+    )
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)
     root = scipy.linalg.sqrtm(cov_a @ cov_b).real
     expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root)
-    assert frechet_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
-def test_the_kernel_distance_is_the_double_sum_of_kids_kernel_over_pairs_of_different_captions() -> None:
+def test_the_kernel_distance_is_the_double_sum_of_kids_kernel_over_pairs_of_different_captions() -> (
+    None
+):
     torch.manual_seed(0)
     a, b = torch.randn(5, 4).double(), torch.randn(5, 4).double() + 1
 
@@ -80,17 +97,26 @@ def test_the_kernel_distance_is_the_double_sum_of_kids_kernel_over_pairs_of_diff
     assert kernel_distance(a, b) == pytest.approx(1000 * np.mean(terms))
 
 
-def test_the_kernel_distance_of_equal_distributions_is_zero_on_average_although_captions_make_rows_alike() -> None:
+def test_the_kernel_distance_of_equal_distributions_is_zero_on_average_although_captions_make_rows_alike() -> (
+    None
+):
     torch.manual_seed(0)
     captions = [torch.randn(40, 8) for _ in range(200)]
-    found = [kernel_distance(caption + torch.randn(40, 8), caption + torch.randn(40, 8)) for caption in captions]
+    found = [
+        kernel_distance(caption + torch.randn(40, 8), caption + torch.randn(40, 8))
+        for caption in captions
+    ]
     assert min(found) < 0 < max(found)
     assert abs(np.mean(found)) < 3 * np.std(found) / len(found) ** 0.5
 
 
 @pytest.mark.parametrize(
     ("distance", "of"),
-    [(frechet_distance, frechet_statistic), (cmmd, cmmd_statistic), (kernel_distance, kernel_distance_statistic)],
+    [
+        (frechet_distance, frechet_statistic),
+        (cmmd, cmmd_statistic),
+        (kernel_distance, kernel_distance_statistic),
+    ],
 )
 def test_counts_are_the_same_as_repeated_rows(
     distance: Callable[[Tensor, Tensor], float], of: Callable[[Tensor, Tensor], Statistic]
@@ -98,7 +124,9 @@ def test_counts_are_the_same_as_repeated_rows(
     torch.manual_seed(0)
     a, b = torch.randn(9, 4), torch.randn(9, 4) + 1
     counts = np.random.default_rng(0).multinomial(9, np.full(9, 1 / 9), size=3)
-    expected = [distance(a[rows], b[rows]) for rows in (np.repeat(np.arange(9), row) for row in counts)]
+    expected = [
+        distance(a[rows], b[rows]) for rows in (np.repeat(np.arange(9), row) for row in counts)
+    ]
     assert of(a, b)(counts).tolist() == pytest.approx(expected)
     assert of(a, b)(np.ones((1, 9), np.int64))[0] == pytest.approx(distance(a, b))
 

@@ -35,9 +35,13 @@ class Studio:
         self.begun: queue.Queue[list[str]] = queue.Queue()
         self.permits = threading.Semaphore(0)
         self.told_sizes: list[int] = []
-        self.queue = BatchQueue(self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures))
+        self.queue = BatchQueue(
+            self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures)
+        )
 
-    def draw(self, requests: Sequence[DrawingRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
+    def draw(
+        self, requests: Sequence[DrawingRequest], before_step: BeforeStep
+    ) -> list[NDArray[np.uint8]]:
         prompts = [request.prompt for request in requests]
         self.begun.put(prompts)
         for done in range(STEPS):
@@ -83,7 +87,12 @@ def studio() -> Iterator[Studio]:
 
 def test_those_who_agree_share_a_batch_and_the_oldest_goes_first(studio: Studio) -> None:
     first = studio.begin_one()
-    asked = [studio.ask("a"), studio.ask("b", steps=9), studio.ask("c", seed=7, count=2), studio.ask("d", steps=9)]
+    asked = [
+        studio.ask("a"),
+        studio.ask("b", steps=9),
+        studio.ask("c", seed=7, count=2),
+        studio.ask("d", steps=9),
+    ]
     assert [one.ticket.ahead for one in asked] == [1, 2, 3, 5]
     studio.go_on()
     for one in (first, *asked):
@@ -91,9 +100,14 @@ def test_those_who_agree_share_a_batch_and_the_oldest_goes_first(studio: Studio)
     assert studio.batches_drawn == [["first"], ["a", "c"], ["b", "d"]]
 
 
-def test_a_batch_is_full_at_its_bound_and_pictures_come_back_to_whom_they_belong(studio: Studio) -> None:
+def test_a_batch_is_full_at_its_bound_and_pictures_come_back_to_whom_they_belong(
+    studio: Studio,
+) -> None:
     studio.begin_one()
-    asked = [studio.ask(name, count, seed=seed) for seed, (name, count) in enumerate([("a", 5), ("b", 4), ("c", 1)])]
+    asked = [
+        studio.ask(name, count, seed=seed)
+        for seed, (name, count) in enumerate([("a", 5), ("b", 4), ("c", 1)])
+    ]
     studio.go_on()
     for seed, (one, count) in enumerate(zip(asked, (5, 4, 1), strict=True)):
         told = one.last()
@@ -174,7 +188,9 @@ def test_closing_finishes_what_is_begun_and_refuses_the_rest(studio: Studio) -> 
     assert studio.queue.join(20)
 
 
-def test_a_closed_queue_that_gives_up_tells_those_whose_batch_is_not_finished(studio: Studio) -> None:
+def test_a_closed_queue_that_gives_up_tells_those_whose_batch_is_not_finished(
+    studio: Studio,
+) -> None:
     first = studio.begin_one()
     studio.queue.close()
     studio.queue.abort()

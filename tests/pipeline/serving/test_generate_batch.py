@@ -12,13 +12,21 @@ from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
-from pipeline.serving.requests import ImageRequest, InterpolationRequest, OutpaintingRequest, share_a_batch
+from pipeline.serving.requests import (
+    ImageRequest,
+    InterpolationRequest,
+    OutpaintingRequest,
+    share_a_batch,
+)
 from tests.support.untrained import untrained_generator
 from tld_model.config import SamplingSettings
 
 SAMPLING = SamplingSettings(steps=4, guidance=3.0)
 STAR = ImageRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
-OTHERS = [ImageRequest(f"a large blue ring, number {i}", seed=i, count=1, sampling=SAMPLING) for i in range(9)]
+OTHERS = [
+    ImageRequest(f"a large blue ring, number {i}", seed=i, count=1, sampling=SAMPLING)
+    for i in range(9)
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,9 @@ def test_picture_i_of_a_request_is_that_of_seed_plus_i(generator: ImageGenerator
     assert difference(both[:1], second) > 8, "the seed matters"
 
 
-def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothing(generator: ImageGenerator) -> None:
+def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothing(
+    generator: ImageGenerator,
+) -> None:
     (alone,) = draw(generator, STAR)
     rows: list[int] = []
     generator.denoiser.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))

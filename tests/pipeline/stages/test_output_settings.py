@@ -1,5 +1,5 @@
-"""An upgrade makes no output stale: what an earlier version stored keeps its fingerprint, and so does a run of a
-later version whose new settings stand at their defaults."""
+"""An upgrade makes no output stale: what an earlier version stored keeps its fingerprint, and so
+does a run of a later version whose new settings stand at their defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import fingerprint, settings_of_output
 from tld_model.config import DenoiserConfig
 
-STORED = json.loads(Path(__file__).with_name("stored_fingerprints.json").read_text(encoding="utf-8"))
+STORED = json.loads(
+    Path(__file__).with_name("stored_fingerprints.json").read_text(encoding="utf-8")
+)
 CONFIG = RunConfig.model_validate(STORED["run"])
 PARENTS: Any = {name: SimpleNamespace(digest=f"digest of {name}") for name in STAGES}
 
@@ -68,19 +70,28 @@ def of_later_version(**changed: object) -> RunConfig:
 
 def identity(config: RunConfig, stage: str) -> dict[str, Any]:
     spec = STAGES[stage]
-    return {"settings": settings_of_output(spec, config), "fingerprint": fingerprint(spec, config, PARENTS)}
+    return {
+        "settings": settings_of_output(spec, config),
+        "fingerprint": fingerprint(spec, config, PARENTS),
+    }
 
 
 def recipes(config: RunConfig) -> dict[str, str]:
-    pairs: Any = SimpleNamespace(pairs=pa.table({"url": ["https://a.example/1.jpg"], "caption": ["one"]}))
-    images: Any = SimpleNamespace(shards=[SimpleNamespace(name="00000", digest="abc")], figures={}, settings={})
+    pairs: Any = SimpleNamespace(
+        pairs=pa.table({"url": ["https://a.example/1.jpg"], "caption": ["one"]})
+    )
+    images: Any = SimpleNamespace(
+        shards=[SimpleNamespace(name="00000", digest="abc")], figures={}, settings={}
+    )
     return {
         "download": recipe_of(pairs, config.download),
         "encode": _recipes(images, config.encode)["00000"],
     }
 
 
-@pytest.mark.parametrize("config", [CONFIG, of_later_version()], ids=["this version", "a later one"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, of_later_version()], ids=["this version", "a later one"]
+)
 def test_stored_outputs_stay_fresh(config: RunConfig) -> None:
     assert {stage: identity(config, stage) for stage in STAGES} == STORED["stages"]
     assert recipes(config) == STORED["recipes"]

@@ -42,10 +42,16 @@ def replaced_by_a_file(folder: Path) -> Output:
     return Output((), {})
 
 
-@pytest.mark.parametrize("work", [removed_with_its_work, made_anew_by_its_work, whole_workspace, replaced_by_a_file])
-def test_it_is_told_and_nothing_counts_as_made(tmp_path: Path, work: Callable[[Path], Output]) -> None:
+@pytest.mark.parametrize(
+    "work", [removed_with_its_work, made_anew_by_its_work, whole_workspace, replaced_by_a_file]
+)
+def test_it_is_told_and_nothing_counts_as_made(
+    tmp_path: Path, work: Callable[[Path], Output]
+) -> None:
     config = load_config(TINY, small(tmp_path / "data"))
-    said = r"^download: .* was removed while the stage worked in it; the same command begins it anew$"
+    said = (
+        r"^download: .* was removed while the stage worked in it; the same command begins it anew$"
+    )
     with pytest.raises(StageFailed, match=said):
         download(config, work)
     for place in (tmp_path / "data").glob("*/*"):

@@ -1,4 +1,5 @@
-"""Checkpoints: any damage is found and told, the one before is taken; wrappers and pickles stay out."""
+"""Checkpoints: any damage is found and told, the one before is taken; wrappers and pickles stay
+out."""
 
 from __future__ import annotations
 
@@ -36,14 +37,20 @@ def fresh() -> TrainState:
     return initial_state(CONFIG, MODEL, "cpu")
 
 
-def trained(data: tuple[EncodedDataset, Split], steps: int, state: TrainState | None = None) -> TrainState:
+def trained(
+    data: tuple[EncodedDataset, Split], steps: int, state: TrainState | None = None
+) -> TrainState:
     state = state or fresh()
     list(islice(train_steps(state, *data, CONFIG, "cpu"), steps))
     return state
 
 
 def numbers(state: TrainState) -> list[Tensor]:
-    moments = [value for values in state.optimizer.state_dict()["state"].values() for value in values.values()]
+    moments = [
+        value
+        for values in state.optimizer.state_dict()["state"].values()
+        for value in values.values()
+    ]
     return [*state.denoiser.state_dict().values(), *state.ema.state_dict().values(), *moments]
 
 
@@ -51,14 +58,18 @@ def equal(a: TrainState, b: TrainState) -> bool:
     return all(torch.equal(one, other) for one, other in zip(numbers(a), numbers(b), strict=True))
 
 
-def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path, data: tuple[EncodedDataset, Split]) -> None:
+def test_every_flipped_bit_is_found_or_harmless(
+    tmp_path: Path, data: tuple[EncodedDataset, Split]
+) -> None:
     before, last = trained(data, 2), trained(data, 3)
     save_checkpoint(before, tmp_path)
     older = checkpoints(tmp_path)[0].read_bytes()
     save_checkpoint(last, tmp_path)
     whole = checkpoints(tmp_path)[1].read_bytes()
     chance = random.Random(5)
-    places = [chance.randrange(len(whole)) for _ in range(40)] + list(range(len(whole) - 40, len(whole)))
+    places = [chance.randrange(len(whole)) for _ in range(40)] + list(
+        range(len(whole) - 40, len(whole))
+    )
     found = 0
     for place in places:
         (tmp_path / "step-00000002.pt").write_bytes(older)
@@ -82,15 +93,21 @@ def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
     state, told = fresh(), list[str]()
     resume(state, tmp_path, "cpu", warn=told.append)
     assert told == [
-        "step-00000004.pt is damaged (File is not a zip file): going on from step 1; 3 steps are done again"
+        "step-00000004.pt is damaged (File is not a zip file): going on from step 1; 3 steps are "
+        "done again"
     ]
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001.pt"]
     assert newest.with_suffix(".damaged").exists()
     save_checkpoint(trained(data, 1, state), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000002.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-00000001.pt",
+        "step-00000002.pt",
+    ]
 
 
-def test_without_a_whole_one_it_starts_again_and_says_so(tmp_path: Path, data: tuple[EncodedDataset, Split]) -> None:
+def test_without_a_whole_one_it_starts_again_and_says_so(
+    tmp_path: Path, data: tuple[EncodedDataset, Split]
+) -> None:
     save_checkpoint(trained(data, 2), tmp_path)
     checkpoints(tmp_path)[0].write_bytes(b"")
     state, told = fresh(), list[str]()
@@ -121,8 +138,12 @@ def process_group(tmp_path: Path) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's compiler, of itself
-@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of the depthwise kernel; costs a copy
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning"
+)  # torch's compiler, of itself
+@pytest.mark.filterwarnings(
+    "ignore:Grad strides do not match"
+)  # of the depthwise kernel; costs a copy
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("wrapper", ["compile", "ddp", "compiled ddp"])
 def test_plain_compiled_and_parallel_models_share_checkpoints(
@@ -136,7 +157,9 @@ def test_plain_compiled_and_parallel_models_share_checkpoints(
     save_checkpoint(trained(data, 2, state), tmp_path / "wrapped")
     save_checkpoint(trained(data, 2), tmp_path / "plain")
     contents = [torch.load(tmp_path / name / "step-00000002.pt") for name in ("wrapped", "plain")]
-    assert [list(content["denoiser"]) for content in contents] == [list(state.denoiser.state_dict())] * 2
+    assert [list(content["denoiser"]) for content in contents] == [
+        list(state.denoiser.state_dict())
+    ] * 2
 
     plain = fresh()
     resume(plain, tmp_path / "wrapped", "cpu")
@@ -148,7 +171,9 @@ def test_plain_compiled_and_parallel_models_share_checkpoints(
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing is added in place to its view
 @pytest.mark.parametrize("how", ["alone", "resumed", "ddp", "fsdp"])
-def test_averages_have_no_gradient_and_no_history(tmp_path: Path, data: tuple[EncodedDataset, Split], how: str) -> None:
+def test_averages_have_no_gradient_and_no_history(
+    tmp_path: Path, data: tuple[EncodedDataset, Split], how: str
+) -> None:
     """A history would grow with every step, by all the weights that it was made from."""
     state = fresh()
     if how == "resumed":
@@ -222,7 +247,10 @@ def _of_a_newer_version(content: dict[str, Any]) -> None:
     ],
 )
 def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
-    tmp_path: Path, data: tuple[EncodedDataset, Split], change: Callable[[dict[str, Any]], None], why: str
+    tmp_path: Path,
+    data: tuple[EncodedDataset, Split],
+    change: Callable[[dict[str, Any]], None],
+    why: str,
 ) -> None:
     before = trained(data, 1)
     save_checkpoint(before, tmp_path)
@@ -236,7 +264,9 @@ def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
     resume(state, tmp_path, "cpu", warn=warnings.append)
     assert equal(state, before)
     assert f"step-00000003.pt does not fit this training ({why}" in warnings[0]
-    assert "kept as step-00000003.unfit: going on from step 1; 2 steps are done again" in warnings[0]
+    assert (
+        "kept as step-00000003.unfit: going on from step 1; 2 steps are done again" in warnings[0]
+    )
     save_checkpoint(trained(data, 3, state), tmp_path)
     assert (tmp_path / "step-00000003.unfit").exists()
 
@@ -244,7 +274,8 @@ def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
 def test_a_checkpoint_of_the_first_layout_and_of_another_torch_is_resumed(
     tmp_path: Path, data: tuple[EncodedDataset, Split]
 ) -> None:
-    """The first checkpoints did not say their layout; other versions of torch have other settings of an optimizer."""
+    """The first checkpoints did not say their layout; other versions of torch have other settings
+    of an optimizer."""
     save_checkpoint(trained(data, 2), tmp_path)
     path = checkpoints(tmp_path)[0]
     content = torch.load(path, weights_only=True)
@@ -266,6 +297,9 @@ def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("pipeline.train.checkpoints.zipfile.ZipFile", refuse)
-    with pytest.raises(CheckpointNotRead, match=r"step-00000001\.pt may not be read by this user: Permission denied"):
+    with pytest.raises(
+        CheckpointNotRead,
+        match=r"step-00000001\.pt may not be read by this user: Permission denied",
+    ):
         resume(fresh(), tmp_path, "cpu")
     assert len(checkpoints(tmp_path)) == 1

@@ -13,7 +13,9 @@ from pipeline.train.loop import TrainStep, initial_state
 from tests.support.training import MODEL, SETTINGS
 
 
-def fed(losses: list[float], norms: list[float] | None = None, every: int = 20) -> DivergenceMonitor:
+def fed(
+    losses: list[float], norms: list[float] | None = None, every: int = 20
+) -> DivergenceMonitor:
     """A watch that was shown steps 1, 2, … and read now and then."""
     watch = DivergenceMonitor()
     for step, (loss, norm) in enumerate(zip(losses, norms or [1.0] * len(losses), strict=True), 1):

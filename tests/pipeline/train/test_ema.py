@@ -1,4 +1,5 @@
-"""Averages of two lengths from training to the report: a file each, and evaluation of the one that is asked for."""
+"""Averages of two lengths from training to the report: a file each, and evaluation of the one that
+is asked for."""
 
 from __future__ import annotations
 
@@ -27,15 +28,31 @@ from tld_model.checkpoint import load_denoiser
 pytestmark = pytest.mark.slow
 
 
-def test_each_average_has_a_file_and_is_evaluated_when_asked_for(tmp_path: Path, track: RememberingTracker) -> None:
-    settings = small(tmp_path, download__limit=20, train__steps=3, train__ema_decay="[0.1, 0.99]", evaluate__prompts=2)
-    first, second = (load_config(TINY, [*settings, f"evaluate.ema={number}"]) for number in range(2))
+def test_each_average_has_a_file_and_is_evaluated_when_asked_for(
+    tmp_path: Path, track: RememberingTracker
+) -> None:
+    settings = small(
+        tmp_path,
+        download__limit=20,
+        train__steps=3,
+        train__ema_decay="[0.1, 0.99]",
+        evaluate__prompts=2,
+    )
+    first, second = (
+        load_config(TINY, [*settings, f"evaluate.ema={number}"]) for number in range(2)
+    )
 
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
-        return run_stage(stage, second if stage == "evaluate" else first, parents, False, track, work)
+        return run_stage(
+            stage, second if stage == "evaluate" else first, parents, False, track, work
+        )
 
     images = run("download", {}, lambda out: download(first.download, out, track, map_here))
-    encodings = run("encode", {"download": images}, lambda out: encode(images, first.encode, out, track, map_here))
+    encodings = run(
+        "encode",
+        {"download": images},
+        lambda out: encode(images, first.encode, out, track, map_here),
+    )
     work = partial(train, encodings, first.train, first.model, track=track)
     model = run("train", {"encode": encodings}, work)
     names = ["denoiser.safetensors", "denoiser-ema1.safetensors"]
@@ -48,7 +65,8 @@ def test_each_average_has_a_file_and_is_evaluated_when_asked_for(tmp_path: Path,
     )
     pairs, split = open_dataset(encodings), split_pairs(encodings, first.train.held_out_fraction)
     losses = [
-        held_out_loss(load_denoiser(model.file(name), "cpu"), pairs, split, "cpu")["held_out_loss"] for name in names
+        held_out_loss(load_denoiser(model.file(name), "cpu"), pairs, split, "cpu")["held_out_loss"]
+        for name in names
     ]
     assert losses[0] != losses[1]
     assert report.figures["scores"]["held_out_loss"] == pytest.approx(losses[1])

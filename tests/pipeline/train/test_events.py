@@ -13,8 +13,15 @@ from pipeline.train.events import set_events_aside
 def test_damage_to_what_was_told_stops_no_training_and_no_report(tmp_path: Path) -> None:
     whole = {"kind": "metrics", "step": 2, "values": {"loss": 1.0}}
     line = json.dumps(whole).encode() + b"\n"
-    damaged = [line.replace(b"step", b"rtep"), line.replace(b"kind", b"cind"), line.replace(b"m", b"\xed"), line[:9]]
+    damaged = [
+        line.replace(b"step", b"rtep"),
+        line.replace(b"kind", b"cind"),
+        line.replace(b"m", b"\xed"),
+        line[:9],
+    ]
     (tmp_path / EVENTS_FILE).write_bytes(b"".join([line, *damaged]))
     assert _history(tmp_path / EVENTS_FILE)["loss"] == [(2, 1.0)]
     set_events_aside(tmp_path)
-    assert [json.loads(told) for told in (tmp_path / "events.before.jsonl").read_text().splitlines()] == [whole]
+    assert [
+        json.loads(told) for told in (tmp_path / "events.before.jsonl").read_text().splitlines()
+    ] == [whole]

@@ -1,4 +1,5 @@
-"""Training as processes that are killed, stopped, starved of disk and multiplied: it goes on to the same bits."""
+"""Training as processes that are killed, stopped, starved of disk and multiplied: it goes on to the
+same bits."""
 
 from __future__ import annotations
 
@@ -77,7 +78,9 @@ def assert_same_story(ours: RememberingTracker, theirs: RememberingTracker) -> N
     assert ours.artifacts == theirs.artifacts
 
 
-def test_kill_9_at_random_steps_leaves_no_trace(folder: Path, undisturbed: tuple[Output, RememberingTracker]) -> None:
+def test_kill_9_at_random_steps_leaves_no_trace(
+    folder: Path, undisturbed: tuple[Output, RememberingTracker]
+) -> None:
     seed = random.randrange(1000)
     for step in sorted(random.Random(seed).sample(range(1, 18), 3)):
         process = start_training(folder)
@@ -86,7 +89,9 @@ def test_kill_9_at_random_steps_leaves_no_trace(folder: Path, undisturbed: tuple
             os.kill(pid, signal.SIGKILL)
         process.communicate()
     track = RememberingTracker()
-    assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest, f"seed {seed}"
+    assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest, (
+        f"seed {seed}"
+    )
     assert_same_story(track, undisturbed[1])
 
 
@@ -94,7 +99,9 @@ def test_kill_9_at_random_steps_leaves_no_trace(folder: Path, undisturbed: tuple
 def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     folder: Path, undisturbed: tuple[Output, RememberingTracker], processes: int
 ) -> None:
-    process = start_training(folder, checkpoint_every=1000, sample_every=2, launch={"processes": processes})
+    process = start_training(
+        folder, checkpoint_every=1000, sample_every=2, launch={"processes": processes}
+    )
     wait_until(lambda: len(told_steps(folder)) >= 3, process)
     os.kill(descendants(process.pid)[-1], signal.SIGTERM)  # one rank of two: they agree on the step
     _, told = process.communicate(timeout=WAIT_S)
@@ -114,7 +121,11 @@ def small_disk(folder: Path) -> Iterator[Path]:
     """The model's folder on a disk with room for two checkpoints, not three."""
     disk = folder / "model"
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2800k", "tmpfs", disk], check=False, capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2800k", "tmpfs", disk],
+        check=False,
+        capture_output=True,
+    )
     if done.returncode:
         pytest.skip(f"mounting a small disk needs root: {done.stderr.decode().strip()}")
     yield disk
@@ -150,7 +161,9 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
         *_, newest = sorted((folder / "model/checkpoints").glob("step-*.pt"))
     content = bytearray(newest.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 200] = bytes(byte ^ 1 for byte in content[middle : middle + 200])  # past any padding
+    content[middle : middle + 200] = bytes(
+        byte ^ 1 for byte in content[middle : middle + 200]
+    )  # past any padding
     newest.write_bytes(content)
     track = RememberingTracker()
     assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest
@@ -168,11 +181,16 @@ def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as failed:
         train_in(tmp_path, RememberingTracker(), log_every=20, checkpoint_every=3)
     told = str(failed.value)
-    assert "at step 4; in its batch these pairs hold numbers that are not finite: " + f"{bad:09d} (" in told
+    assert (
+        "at step 4; in its batch these pairs hold numbers that are not finite: " + f"{bad:09d} ("
+        in told
+    )
     assert f"The last good checkpoint: {tmp_path}/model/checkpoints/step-00000003.pt" in told
     assert "lower train.lr" in told
     assert "Traceback" not in told
-    assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_dataset(clean).keys(numbers)
+    assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_dataset(clean).keys(
+        numbers
+    )
 
 
 @pytest.mark.parametrize("more", [{}, {"accumulate": 2}, {"sharding": "fsdp"}])
@@ -183,7 +201,9 @@ def test_two_processes_make_the_curve_of_one(
     output = train_in(folder, track, launch={"processes": 2}, **more)
     for name in ("loss", "gradient_norm", "held_out_loss", "held_out_loss/0.4-0.6"):
         assert curve(track, name) == pytest.approx(curve(undisturbed[1], name), abs=1e-5)
-    assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)
+    assert output.figures["held_out_loss"] == pytest.approx(
+        undisturbed[0].figures["held_out_loss"], abs=1e-5
+    )
     assert track.artifacts == undisturbed[1].artifacts
 
 
@@ -200,14 +220,21 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     output = train_in(folder, track)
     assert not any(is_running(pid) for pid in ranks)
     assert curve(track) == pytest.approx(curve(undisturbed[1]), abs=1e-5)
-    assert output.figures["held_out_loss"] == pytest.approx(undisturbed[0].figures["held_out_loss"], abs=1e-5)
+    assert output.figures["held_out_loss"] == pytest.approx(
+        undisturbed[0].figures["held_out_loss"], abs=1e-5
+    )
 
 
-def test_processes_of_a_killed_parent_that_do_not_end_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_a_killed_parent_that_do_not_end_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(train_process, "_TIMEOUT_S", 0)
     with (
         file_lock(folder / "model/train.lock", timeout_s=0),
-        pytest.raises(StageFailed, match=r"train: another process still holds .*train\.lock .*; wait for it, or stop"),
+        pytest.raises(
+            StageFailed,
+            match=r"train: another process still holds .*train\.lock .*; wait for it, or stop",
+        ),
     ):
         train_in(folder, RememberingTracker())
 
@@ -229,7 +256,14 @@ def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> 
     with rendezvous_of(launch) as meeting:
         environments = rank_environments(launch, 0, meeting)
         with pytest.raises(ChildFailed) as failed:
-            run_processes("tests.support.failing_ranks", [], tmp_path / "train.log", environments, 2, lambda: "")
+            run_processes(
+                "tests.support.failing_ranks",
+                [],
+                tmp_path / "train.log",
+                environments,
+                2,
+                lambda: "",
+            )
     told = str(failed.value)
     assert told.startswith("process 2 of 2 ended with exit code 1")
     assert "ValueError: the second rank cannot go on" in told
@@ -240,11 +274,15 @@ def test_what_processes_cannot_share_is_told_all_at_once() -> None:
     told = r"batch_size 9 does not divide into .* × 1 \(nodes\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
     with pytest.raises(ValueError, match=told):
         TrainConfig(batch_size=9, launch={"processes": 2}, device="cuda:1")
-    with pytest.raises(ValueError, match=r"sharding 'fsdp' needs launch\.processes or launch\.nodes of 2 or more"):
+    with pytest.raises(
+        ValueError, match=r"sharding 'fsdp' needs launch\.processes or launch\.nodes of 2 or more"
+    ):
         TrainConfig(sharding="fsdp")
 
 
-def test_more_processes_than_gpus_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     config = load_config(TINY, ["train.launch.processes=4"])
     with pytest.raises(ConfigError, match="processes: 4, but this machine has 2 CUDA devices"):

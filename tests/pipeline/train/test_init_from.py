@@ -1,4 +1,5 @@
-"""A training that starts from another's weights: what is carried over, what is refused, what counts as a change."""
+"""A training that starts from another's weights: what is carried over, what is refused, what counts
+as a change."""
 
 from __future__ import annotations
 
@@ -33,12 +34,16 @@ def base(tmp_path: Path) -> Path:
     torch.manual_seed(7)
     (tmp_path / "base").mkdir()
     encoders = {"vae": "shapes-vae", "vae_identity": encoder_identity("shapes-vae")}
-    save_denoiser(tmp_path / "base/denoiser.safetensors", Denoiser(config).state_dict(), config, encoders)
+    save_denoiser(
+        tmp_path / "base/denoiser.safetensors", Denoiser(config).state_dict(), config, encoders
+    )
     return tmp_path / "base"
 
 
 @pytest.mark.parametrize("name", ["", "denoiser.safetensors"])
-def test_a_training_starts_with_the_weights_of_a_file_or_a_folder(tmp_path: Path, base: Path, name: str) -> None:
+def test_a_training_starts_with_the_weights_of_a_file_or_a_folder(
+    tmp_path: Path, base: Path, name: str
+) -> None:
     config = config_of(tmp_path, f"train.init_from={base / name}")
     check_run(config)
     state = initial_state(config.train, config.model, "cpu")
@@ -49,7 +54,9 @@ def test_a_training_starts_with_the_weights_of_a_file_or_a_folder(tmp_path: Path
             assert torch.equal(weight, wanted)
 
 
-def test_a_run_on_larger_pictures_or_with_inpainting_starts_from_it(tmp_path: Path, base: Path) -> None:
+def test_a_run_on_larger_pictures_or_with_inpainting_starts_from_it(
+    tmp_path: Path, base: Path
+) -> None:
     overrides = ["download.image_size=128", "model.latent_size=16", "model.inpainting=true"]
     config = config_of(tmp_path, f"train.init_from={base}", *overrides)
     check_run(config)
@@ -59,12 +66,15 @@ def test_a_run_on_larger_pictures_or_with_inpainting_starts_from_it(tmp_path: Pa
     assert denoiser.patchify_known.weight.eq(0).all()
 
 
-def test_an_architecture_that_differs_is_refused_with_every_setting_named(tmp_path: Path, base: Path) -> None:
+def test_an_architecture_that_differs_is_refused_with_every_setting_named(
+    tmp_path: Path, base: Path
+) -> None:
     overrides = ["model.width=128", "model.layers=3", "model.predicts=v"]
     with pytest.raises(ConfigError) as told:
         check_run(config_of(tmp_path, f"train.init_from={base}", *overrides))
     for says in (
-        f"train.init_from: model.width is 128, that of {base}/denoiser.safetensors is 64; set model.width=64",
+        f"train.init_from: model.width is 128, that of {base}/denoiser.safetensors is 64; set "
+        "model.width=64",
         "model.layers is 3",
         "set model.predicts=x0",
     ):
@@ -76,11 +86,15 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
     with pytest.raises(ConfigError, match=r"train.init_from: there is no file .*nowhere"):
         check_run(config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
     with pytest.raises(ConfigError, match=r"train.init_from: .*nowhere: No such file"):
-        settings_of_output(STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
+        settings_of_output(
+            STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere")
+        )
     vae = tmp_path / "vae"
     shutil.copytree(REPOSITORY / "tld_model/demo_encoders/vae", vae)
     (vae / "config.json").write_text((vae / "config.json").read_text() + " ")
-    with pytest.raises(ConfigError, match=r"trained on encodings by VAE 'shapes-vae', and these are by"):
+    with pytest.raises(
+        ConfigError, match=r"trained on encodings by VAE 'shapes-vae', and these are by"
+    ):
         check_run(config_of(tmp_path, f"train.init_from={base}", f"encode.vae={vae}"))
 
 
@@ -100,6 +114,7 @@ def test_the_content_of_the_start_counts_not_where_it_lies(tmp_path: Path, base:
 
 def test_how_a_batch_is_divided_is_no_change(tmp_path: Path) -> None:
     one, other = (
-        settings_of_output(STAGES["train"], config_of(tmp_path, *given)) for given in ([], ["train.accumulate=4"])
+        settings_of_output(STAGES["train"], config_of(tmp_path, *given))
+        for given in ([], ["train.accumulate=4"])
     )
     assert one == other

@@ -1,4 +1,5 @@
-"""Training on made-up encodings: exact resume, order, split, learning. Real loop, real checkpoints."""
+"""Training on made-up encodings: exact resume, order, split, learning. Real loop, real
+checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
 from tld_model.config import DenoiserConfig, TextForm
 
-MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
+MODEL = DenoiserConfig(
+    latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
+)
 CONFIG = TrainConfig(steps=8, batch_size=8, warmup_steps=2, lr=1e-3, device="cpu")
 
 
@@ -38,26 +41,41 @@ def is_held_out(key: str, split: str, fraction: float) -> bool:
 
 
 def make_encodings(
-    folder: Path, sizes: tuple[int, ...] = (13, 7), split: str = "", captions: int = 1, by_token: bool = False
+    folder: Path,
+    sizes: tuple[int, ...] = (13, 7),
+    split: str = "",
+    captions: int = 1,
+    by_token: bool = False,
 ) -> Manifest:
-    """Latents follow from the main caption; the k-th of `captions` is a multiple of it. By token it is spread over
-    one to three tokens."""
+    """Latents follow from the main caption; the k-th of `captions` is a multiple of it. By token it
+    is spread over one to three tokens."""
     rng = np.random.default_rng(0)
     for number, n in enumerate(sizes):
         keys = [f"{number:05d}{i:04d}" for i in range(n)]
         text = rng.standard_normal((n, 8)).astype(np.float16)
-        latents = (128 + 40 * text.repeat(8, axis=1).reshape(n, 4, 4, 4)).clip(0, 255).astype(np.uint8)
+        latents = (
+            (128 + 40 * text.repeat(8, axis=1).reshape(n, 4, 4, 4)).clip(0, 255).astype(np.uint8)
+        )
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
         rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
         rows |= {"split": [split] * n, "sha256": keys}
         arrays = EncodedArrays(latents, text, np.array(keys, np.bytes_))
         if captions > 1:
-            text = (text[:, None] * np.arange(1, captions + 1)[:, None]).reshape(-1, 8).astype(np.float16)
-            starts, columns = np.arange(0, captions * n + 1, captions), np.tile(np.arange(captions, dtype=np.uint8), n)
+            text = (
+                (text[:, None] * np.arange(1, captions + 1)[:, None])
+                .reshape(-1, 8)
+                .astype(np.float16)
+            )
+            starts, columns = (
+                np.arange(0, captions * n + 1, captions),
+                np.tile(np.arange(captions, dtype=np.uint8), n),
+            )
             arrays = replace(arrays, text=text, text_start=starts, text_column=columns)
         if by_token:
             lengths = np.arange(len(text)) % 3 + 1
-            arrays = replace(arrays, tokens=text.repeat(lengths, axis=0), token_start=np.cumsum([0, *lengths]))
+            arrays = replace(
+                arrays, tokens=text.repeat(lengths, axis=0), token_start=np.cumsum([0, *lengths])
+            )
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
     figures: dict[str, Any] = {"quantization": {"clip": 4.0}}
     if captions > 1:
@@ -99,7 +117,9 @@ def test_a_resumed_training_ends_with_the_same_weights_bit_for_bit(
 
 
 @pytest.mark.parametrize("form", ["pooled", "tokens"])
-def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(tmp_path: Path, form: TextForm) -> None:
+def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(
+    tmp_path: Path, form: TextForm
+) -> None:
     encodings = make_encodings(tmp_path, captions=3, by_token=True)
     pairs, split = open_dataset(encodings, form), split_pairs(encodings, 0.1)
     model = MODEL.model_copy(update={"text": form})
@@ -111,13 +131,16 @@ def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(tmp_p
         save_checkpoint(state, tmp_path / f"from {first}")
         resumed = initial_state(config, model, "cpu")
         resume(resumed, tmp_path / f"from {first}", "cpu")
-        losses[first] = [step.loss.item() for step in train_steps(resumed, pairs, split, config, "cpu")]
+        losses[first] = [
+            step.loss.item() for step in train_steps(resumed, pairs, split, config, "cpu")
+        ]
     assert losses[3] == losses[0][3:]
 
     def losses_with(weights: dict[str, float], pairs: EncodedDataset = pairs) -> list[float]:
         other = CONFIG.model_copy(update={"caption_weights": weights})
         return [
-            step.loss.item() for step in train_steps(initial_state(other, model, "cpu"), pairs, split, other, "cpu")
+            step.loss.item()
+            for step in train_steps(initial_state(other, model, "cpu"), pairs, split, other, "cpu")
         ]
 
     main_alone = losses_with({"alt": 0, "long": 0})
@@ -128,12 +151,17 @@ def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(tmp_p
 
 
 def test_the_epoch_of_a_pair_is_that_of_the_order_it_stands_in(split: Split) -> None:
-    n, batches = len(split.train), list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12))
+    n, batches = (
+        len(split.train),
+        list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12)),
+    )
     epochs = np.concatenate([batch_epochs(n, 5, step) for step in range(12)])
     assert sorted(np.concatenate(batches)[epochs == 1]) == sorted(split.train)
 
 
-def test_a_damaged_checkpoint_falls_back_on_the_one_before(tmp_path: Path, pairs: EncodedDataset, split: Split) -> None:
+def test_a_damaged_checkpoint_falls_back_on_the_one_before(
+    tmp_path: Path, pairs: EncodedDataset, split: Split
+) -> None:
     state = initial_state(CONFIG, MODEL, "cpu")
     for _ in train_steps(state, pairs, split, CONFIG, "cpu"):
         save_checkpoint(state, tmp_path / "c")
@@ -154,7 +182,10 @@ def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(
     config = CONFIG.model_copy(update={"steps": 3, "precision": "fp32"})
     plain, compiled = initial_state(config, MODEL, "cpu"), initial_state(config, MODEL, "cpu")
     compiled.denoiser.compile_blocks()
-    losses = [[step.loss.item() for step in train_steps(s, pairs, split, config, "cpu")] for s in (plain, compiled)]
+    losses = [
+        [step.loss.item() for step in train_steps(s, pairs, split, config, "cpu")]
+        for s in (plain, compiled)
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
     save_checkpoint(compiled, tmp_path / "c")
@@ -187,7 +218,9 @@ def test_it_learns_from_token_level_text(tmp_path: Path) -> None:
     assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
 
 
-def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_step(split: Split) -> None:
+def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_step(
+    split: Split,
+) -> None:
     batches = list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12))
     n = len(split.train)
     stream = np.concatenate(batches)
@@ -202,7 +235,9 @@ def test_taken_pairs_are_those_asked_for_across_shards(pairs: EncodedDataset) ->
     batch = pairs.batch(numbers)
     for row, number in enumerate(numbers):
         shard, at = (0, number) if number < 13 else (1, number - 13)
-        np.testing.assert_array_equal(batch.text[row].numpy(), pairs.shards[shard].text[at].astype(np.float32))
+        np.testing.assert_array_equal(
+            batch.text[row].numpy(), pairs.shards[shard].text[at].astype(np.float32)
+        )
 
 
 def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
@@ -219,17 +254,42 @@ def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "split", "fraction", "says"),
     [
-        ((13, 7), "train", 0.1, "the split column of the table keeps all 20 pairs for training; mark some rows"),
-        ((13, 7), "held_out", 0.1, "the split column of the table holds all 20 pairs out of training; mark some"),
+        (
+            (13, 7),
+            "train",
+            0.1,
+            "the split column of the table keeps all 20 pairs for training; mark some rows",
+        ),
+        (
+            (13, 7),
+            "held_out",
+            0.1,
+            "the split column of the table holds all 20 pairs out of training; mark some",
+        ),
         ((13, 7), "", 1.0, "all 20 pairs are held out of training; lower train.held_out_fraction"),
-        ((13, 7), "", 0.0, "no pair is held out of training, since train.held_out_fraction is 0; raise it"),
-        ((1,), "", 0.1, "there is a single pair, and training takes one to train on and one to hold out"),
+        (
+            (13, 7),
+            "",
+            0.0,
+            "no pair is held out of training, since train.held_out_fraction is 0; raise it",
+        ),
+        (
+            (1,),
+            "",
+            0.1,
+            "there is a single pair, and training takes one to train on and one to hold out",
+        ),
         ((1,), "train", 0.1, "there is a single pair"),
         ((), "", 0.1, "holds no pair, so there is nothing to train on"),
     ],
 )
 def test_a_split_with_nothing_on_one_side_is_refused_before_the_training_starts(
-    tmp_path: Path, track: RememberingTracker, sizes: tuple[int, ...], split: str, fraction: float, says: str
+    tmp_path: Path,
+    track: RememberingTracker,
+    sizes: tuple[int, ...],
+    split: str,
+    fraction: float,
+    says: str,
 ) -> None:
     encodings = make_encodings(tmp_path, sizes=sizes, split=split)
     with pytest.raises(SplitError, match=says):
@@ -251,7 +311,9 @@ def test_the_split_of_many_shards_is_that_of_its_rows_one_by_one(tmp_path: Path)
     assert split.train.tolist() == [number for number, held in enumerate(wanted) if not held]
     assert split.held_out_captions == [f"caption {keys[number]}" for number in split.held_out]
     alone = split_pairs(encodings, 1e-9)
-    assert len(alone.held_out) == 1, "where the share is too small for any pair, the nearest one is held out"
+    assert len(alone.held_out) == 1, (
+        "where the share is too small for any pair, the nearest one is held out"
+    )
     assert alone.held_out[0] in split.held_out
 
 
@@ -272,10 +334,14 @@ def test_encodings_that_do_not_fit_name_every_setting(tmp_path: Path) -> None:
         assert setting in str(told.value)
 
 
-def test_a_model_that_takes_tokens_is_refused_encodings_without_or_of_another_width(tmp_path: Path) -> None:
+def test_a_model_that_takes_tokens_is_refused_encodings_without_or_of_another_width(
+    tmp_path: Path,
+) -> None:
     by_token = MODEL.model_copy(update={"text": "tokens"})
     with pytest.raises(ModelMismatch, match=r"hold pooled text alone: set encode\.text=tokens"):
         check_fit(make_encodings(tmp_path), by_token)
     check_fit(make_encodings(tmp_path, by_token=True), by_token)
     with pytest.raises(ModelMismatch, match=r"model\.text_dim is 9, the encodings have 8"):
-        check_fit(make_encodings(tmp_path, by_token=True), by_token.model_copy(update={"text_dim": 9}))
+        check_fit(
+            make_encodings(tmp_path, by_token=True), by_token.model_copy(update={"text_dim": 9})
+        )

@@ -1,4 +1,5 @@
-"""Each option of training does what it says: on random pairs, with the real step and real checkpoints."""
+"""Each option of training does what it says: on random pairs, with the real step and real
+checkpoints."""
 
 from __future__ import annotations
 
@@ -26,8 +27,16 @@ from tests.support.command import REPOSITORY
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 
-MODEL = DenoiserConfig(latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16)
-CONFIG: dict[str, Any] = {"steps": 8, "batch_size": 8, "warmup_steps": 0, "lr": 1e-3, "device": "cpu"}
+MODEL = DenoiserConfig(
+    latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
+)
+CONFIG: dict[str, Any] = {
+    "steps": 8,
+    "batch_size": 8,
+    "warmup_steps": 0,
+    "lr": 1e-3,
+    "device": "cpu",
+}
 
 
 def config_with(**changed: Any) -> TrainConfig:
@@ -40,7 +49,9 @@ def model_with(**changed: Any) -> DenoiserConfig:
 
 def batch_of(seed: int, count: int = 8) -> Batch:
     chance = torch.Generator().manual_seed(seed)
-    return Batch(torch.randn(count, 4, 4, 4, generator=chance), torch.randn(count, 8, generator=chance))
+    return Batch(
+        torch.randn(count, 4, 4, 4, generator=chance), torch.randn(count, 8, generator=chance)
+    )
 
 
 def weights(denoiser: Denoiser) -> Tensor:
@@ -64,14 +75,19 @@ ALL = {
     "adamw": (config_with(), MODEL),
     "muon": (config_with(optimizer="muon"), MODEL),
     "averages": (config_with(ema_decay=[0.5, 0.999]), MODEL),
-    "v": (config_with(noise_levels="logit_normal", noise_shift=2), model_with(predicts="v", qk_norm=True)),
+    "v": (
+        config_with(noise_levels="logit_normal", noise_shift=2),
+        model_with(predicts="v", qk_norm=True),
+    ),
     "contrastive": (config_with(contrastive=0.05, accumulate=2), model_with(positions="none")),
     "inpainting": (config_with(loss_weight="snr", max_loss_weight=5), model_with(inpainting=True)),
 }
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_whatever_the_options_a_resumed_training_ends_with_the_same_weights(tmp_path: Path, name: str) -> None:
+def test_whatever_the_options_a_resumed_training_ends_with_the_same_weights(
+    tmp_path: Path, name: str
+) -> None:
     config, model = ALL[name]
     whole = trained(initial_state(config, model, "cpu"), config, 6)
     save_checkpoint(trained(initial_state(config, model, "cpu"), config, 3), tmp_path)
@@ -94,20 +110,28 @@ def test_training_of_velocities_minimises_their_squared_error() -> None:
     noisy = (1 - s) * batch.latents + s * choices.noise
     velocity = (noisy - denoiser(noisy, choices.sigma, batch.text)) / s
     expected = (velocity - (choices.noise - batch.latents)).square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(losses(config, model, batch), expected.detach(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        losses(config, model, batch), expected.detach(), rtol=1e-3, atol=1e-4
+    )
     plain = losses(config_with(condition_dropout=0, max_loss_weight=1), model, batch)
-    torch.testing.assert_close(plain, expected.detach() * choices.sigma.square(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        plain, expected.detach() * choices.sigma.square(), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("contrastive", [0.0, 0.05])
-@pytest.mark.parametrize("model", [MODEL, model_with(inpainting=True)], ids=["text to image", "inpainting"])
+@pytest.mark.parametrize(
+    "model", [MODEL, model_with(inpainting=True)], ids=["text to image", "inpainting"]
+)
 def test_parts_of_a_batch_add_up_to_the_whole(contrastive: float, model: DenoiserConfig) -> None:
     ends = {}
     for accumulate in (1, 2, 4):
         config = config_with(accumulate=accumulate, contrastive=contrastive, max_loss_weight=4)
         state = initial_state(config, model, "cpu")
         step = train_step(state, batch_of(0), config, "cpu")
-        gradient = torch.cat([p.grad.flatten() for p in state.denoiser.parameters() if p.grad is not None])
+        gradient = torch.cat(
+            [p.grad.flatten() for p in state.denoiser.parameters() if p.grad is not None]
+        )
         ends[accumulate] = step.loss, step.gradient_norm, gradient
     for accumulate in (2, 4):
         torch.testing.assert_close(ends[accumulate], ends[1], rtol=1e-4, atol=1e-6)
@@ -122,7 +146,9 @@ def test_ranks_average_their_gradients_once_a_step_whatever_its_parts(tmp_path: 
         done.set_result(bucket.buffer())
         return done
 
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
     try:
         config = config_with(accumulate=4)
         state = initial_state(config, MODEL, "cpu")
@@ -151,10 +177,15 @@ def test_choices_are_those_of_the_whole_batch_whichever_part_asks() -> None:
 def test_contrast_takes_off_the_distance_to_another_captions_velocity() -> None:
     model, batch = model_with(predicts="v"), batch_of(1)
     batch.text[3] = batch.text[2]  # a pair of one caption
-    plain, contrasted = (losses(config_with(condition_dropout=0, contrastive=c), model, batch) for c in (0, 0.5))
+    plain, contrasted = (
+        losses(config_with(condition_dropout=0, contrastive=c), model, batch) for c in (0, 0.5)
+    )
 
     config = config_with(condition_dropout=0)
-    denoiser, choices = initial_state(config, model, "cpu").denoiser, step_randomness(config, model, 8, 0)
+    denoiser, choices = (
+        initial_state(config, model, "cpu").denoiser,
+        step_randomness(config, model, 8, 0),
+    )
     s = choices.sigma[:, None, None, None]
     noisy = (1 - s) * batch.latents + s * choices.noise
     velocity = (noisy - denoiser(noisy, choices.sigma, batch.text)) / s
@@ -190,7 +221,9 @@ def test_muons_steps_are_orthogonal_and_as_large_as_adamws() -> None:
     config = config_with(optimizer="muon", weight_decay=0)
     state = initial_state(config, MODEL, "cpu")
     torch.manual_seed(0)
-    before = {name: parameter.detach().clone() for name, parameter in state.denoiser.named_parameters()}
+    before = {
+        name: parameter.detach().clone() for name, parameter in state.denoiser.named_parameters()
+    }
     for parameter in state.denoiser.parameters():
         parameter.grad = torch.randn_like(parameter)
     state.optimizer.step()
@@ -198,12 +231,23 @@ def test_muons_steps_are_orthogonal_and_as_large_as_adamws() -> None:
 
     square, wide = "blocks.0.cross_attention.q.weight", "blocks.0.feed_forward.contract.weight"
     for name in (square, wide):
-        assert steps[name].square().mean().sqrt().item() / config.lr == pytest.approx(0.2, abs=0.04), "Liu et al., 2025"
+        assert steps[name].square().mean().sqrt().item() / config.lr == pytest.approx(
+            0.2, abs=0.04
+        ), "Liu et al., 2025"
         values = torch.linalg.svdvals(steps[name])
         assert values.quantile(0.1) > 0.5 * values.max(), "all directions move about alike"
-    for name in ("position", "head.weight", "blocks.0.feed_forward.depthwise.weight", "blocks.0.norm1.bias"):
-        torch.testing.assert_close(steps[name].abs(), torch.full_like(steps[name], config.lr), rtol=1e-3, atol=0)
-    held = [id(parameter) for group in state.optimizer.param_groups for parameter in group["params"]]
+    for name in (
+        "position",
+        "head.weight",
+        "blocks.0.feed_forward.depthwise.weight",
+        "blocks.0.norm1.bias",
+    ):
+        torch.testing.assert_close(
+            steps[name].abs(), torch.full_like(steps[name], config.lr), rtol=1e-3, atol=0
+        )
+    held = [
+        id(parameter) for group in state.optimizer.param_groups for parameter in group["params"]
+    ]
     assert sorted(held) == sorted(id(parameter) for parameter in state.denoiser.parameters())
 
 
@@ -234,7 +278,9 @@ def test_averages_of_two_lengths_follow_the_weights_at_their_own_pace() -> None:
     for _ in range(4):
         train_step(state, batch_of(state.step), config, "cpu")
         now = weights(state.denoiser)
-        expected = [decay * old + (1 - decay) * now for decay, old in zip((0.5, 0.9), expected, strict=True)]
+        expected = [
+            decay * old + (1 - decay) * now for decay, old in zip((0.5, 0.9), expected, strict=True)
+        ]
     for average, value in zip(state.averages, expected, strict=True):
         torch.testing.assert_close(weights(average.denoiser), value)
     assert state.ema is state.averages[0].denoiser
@@ -248,4 +294,6 @@ def test_an_average_forgets_its_start_unless_it_has_no_warm_up() -> None:
         state = initial_state(config, MODEL, "cpu")
         start = weights(state.denoiser)
         train_step(state, batch_of(0), config, "cpu")
-        torch.testing.assert_close(weights(state.ema), torch.lerp(weights(state.denoiser), start, one_step))
+        torch.testing.assert_close(
+            weights(state.ema), torch.lerp(weights(state.denoiser), start, one_step)
+        )

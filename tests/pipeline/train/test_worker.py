@@ -1,4 +1,5 @@
-"""What one process of a training does besides steps: a stop cuts it short, the next process makes up for it."""
+"""What one process of a training does besides steps: a stop cuts it short, the next process makes
+up for it."""
 
 from __future__ import annotations
 
@@ -24,15 +25,23 @@ from tld_model.encoders.vae import load_image_codec
 def training(tmp_path: Path) -> Training:
     encodings = write_encodings(tmp_path / "encodings")
     config = TrainConfig(**SETTINGS)
-    job = TrainJob(encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, device="cpu")
+    job = TrainJob(
+        encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, device="cpu"
+    )
     pairs, split = open_dataset(encodings), split_pairs(encodings, config.held_out_fraction)
     encoders, codec = encodings.figures["encoders"], load_image_codec("shapes-vae", "cpu")
-    return Training(job, ALONE, "cpu", Stop(), EventLog(tmp_path, 20, 8), encoders, pairs, split, codec)
+    return Training(
+        job, ALONE, "cpu", Stop(), EventLog(tmp_path, 20, 8), encoders, pairs, split, codec
+    )
 
 
 def told(folder: Path) -> list[str]:
     path = folder / EVENTS_FILE
-    return [json.loads(line)["kind"] for line in path.read_text().splitlines()] if path.exists() else []
+    return (
+        [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+        if path.exists()
+        else []
+    )
 
 
 def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Training) -> None:

@@ -18,7 +18,11 @@ from tld_model.encoders.names import SHIPPED_ENCODERS
 from tld_model.encoders.pretrained import EncoderError
 from tld_model.encoders.vae import load_image_codec
 
-LOADERS: dict[str, Callable[[str, str], Any]] = {"vae": load_image_codec, "clip": load_clip, "text": load_text_encoder}
+LOADERS: dict[str, Callable[[str, str], Any]] = {
+    "vae": load_image_codec,
+    "clip": load_clip,
+    "text": load_text_encoder,
+}
 
 
 @pytest.fixture(params=LOADERS)
@@ -43,7 +47,9 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 def one_of(weights: dict[str, torch.Tensor]) -> str:
     """A weight that each part of the encoder has."""
-    return next(name for name in weights if name in ("encoder.conv_in.weight", "text_projection.weight"))
+    return next(
+        name for name in weights if name in ("encoder.conv_in.weight", "text_projection.weight")
+    )
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -115,7 +121,10 @@ def test_weights_that_are_not_finite_are_refused(strange: tuple[Callable[[], Any
     ],
 )
 def test_a_tokenizer_of_another_model_is_refused(
-    load: Callable[[str, str], Any], change: Callable[[dict[str, Any]], None], says: str, tmp_path: Path
+    load: Callable[[str, str], Any],
+    change: Callable[[dict[str, Any]], None],
+    says: str,
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "clip"
     shutil.copytree(SHIPPED_ENCODERS["shapes-clip"], folder)
@@ -160,10 +169,14 @@ def test_the_width_of_a_projection_may_stand_at_the_top_of_a_config_alone(tmp_pa
     del config["text_config"]["projection_dim"]
     (tmp_path / "clip/config.json").write_text(json.dumps(config))
     usual = load_text_encoder("shapes-clip", "cpu")(["a red star"])
-    torch.testing.assert_close(load_text_encoder(str(tmp_path / "clip"), "cpu")(["a red star"]), usual)
+    torch.testing.assert_close(
+        load_text_encoder(str(tmp_path / "clip"), "cpu")(["a red star"]), usual
+    )
 
 
-def test_a_config_without_end_or_sense_is_an_error_of_its_folder(strange: tuple[Callable[[], Any], Path]) -> None:
+def test_a_config_without_end_or_sense_is_an_error_of_its_folder(
+    strange: tuple[Callable[[], Any], Path],
+) -> None:
     load, folder = strange
     for content in (
         b"\xff",

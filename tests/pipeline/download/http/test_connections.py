@@ -1,4 +1,5 @@
-"""Whom a failure counts against: the host that caused it, an address however many names it has, or this machine."""
+"""Whom a failure counts against: the host that caused it, an address however many names it has, or
+this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ import pyarrow as pa
 import pytest
 
 from data_catalog.url_table.table import UrlShard
-from pipeline.compute.resource_limits import Shortage, descriptor_limit, free_descriptors, raise_descriptor_limit
+from pipeline.compute.resource_limits import (
+    Shortage,
+    descriptor_limit,
+    free_descriptors,
+    raise_descriptor_limit,
+)
 from pipeline.download.http import connections
 from pipeline.download.http.addresses import shared_by
 from pipeline.download.http.connections import Slots
@@ -40,7 +46,9 @@ def server() -> Iterator[Hostile]:
 
 
 def shard_of(urls: list[str]) -> UrlShard:
-    return UrlShard(0, pa.table({"url": urls, "caption": ["a caption"] * len(urls), "split": [""] * len(urls)}))
+    return UrlShard(
+        0, pa.table({"url": urls, "caption": ["a caption"] * len(urls), "split": [""] * len(urls)})
+    )
 
 
 @pytest.mark.parametrize("at", ["/silent", "port that never answers"])
@@ -50,17 +58,26 @@ def test_redirects_cost_the_host_that_they_lead_to_nothing(
     port = server.address.rsplit(":")[-1]
     names |= {"good.test": ["127.0.0.1"], **{f"evil{i}.test": ["127.0.0.1"] for i in range(3)}}
     with hostile.never_accepting() as nobody:
-        to = f"good.test:{port}/silent" if at == "/silent" else f"good.test:{nobody.rsplit(':')[-1]}"
+        to = (
+            f"good.test:{port}/silent" if at == "/silent" else f"good.test:{nobody.rsplit(':')[-1]}"
+        )
         urls = [f"http://evil{i % 3}.test:{port}/redirect?to=http://{to}/{i}" for i in range(40)]
         urls += [f"http://good.test:{port}/picture/{i}" for i in range(20)]
-        settings = config(image_size=64, shard_size=60, url_deadline_s=1, timeout_s=0.2, requests_per_host=4)
+        settings = config(
+            image_size=64, shard_size=60, url_deadline_s=1, timeout_s=0.2, requests_per_host=4
+        )
         receipt = ShardDownloader(settings, tmp_path, "")(shard_of(urls))
     assert receipt.rows == 20
 
 
 def test_each_route_to_a_host_has_its_own_circuit_breaker() -> None:
     limiter = HostRateLimiter(at_once=2, per_s=None, wait_budget_s=10, brisk_s=1)
-    routes = [Route("good", 80), Route("good", 81), Route("good", 80, "evil"), Route("good", 80, "other")]
+    routes = [
+        Route("good", 80),
+        Route("good", 81),
+        Route("good", 80, "evil"),
+        Route("good", 80, "other"),
+    ]
     for broken in (routes[1], routes[2]):
         for _ in range(4):
             limiter.failed(broken, seconds=9, silent=True)
@@ -108,23 +125,38 @@ def test_names_of_one_address_share_its_limits(names: dict[str, list[str]]) -> N
 
 
 def test_who_waits_for_a_busy_address_holds_up_no_other(names: dict[str, list[str]]) -> None:
-    with hostile.serve_hostile() as busy, hostile.serve_hostile("127.0.0.2") as other, ThreadPoolExecutor(20) as pool:
+    with (
+        hostile.serve_hostile() as busy,
+        hostile.serve_hostile("127.0.0.2") as other,
+        ThreadPoolExecutor(20) as pool,
+    ):
         port = busy.address.rsplit(":")[-1]
         names |= {f"name{i}.test": ["127.0.0.1"] for i in range(20)}
-        opener = GuardedOpener(config(requests_per_host=1, threads=2, timeout_s=20, url_deadline_s=20))
-        waiting = [pool.submit(fetch, f"http://name{i}.test:{port}/silent/{i}", opener) for i in range(19)]
+        opener = GuardedOpener(
+            config(requests_per_host=1, threads=2, timeout_s=20, url_deadline_s=20)
+        )
+        waiting = [
+            pool.submit(fetch, f"http://name{i}.test:{port}/silent/{i}", opener) for i in range(19)
+        ]
         assert fetch(f"{other.address}/picture/x.png", opener) == hostile.picture()
         assert not any(one.done() for one in waiting)
         busy.stopping.set()
 
 
 def test_an_address_of_version_six_is_known_by_its_network() -> None:
-    assert shared_by("2606:4700:1:2::1") == shared_by("2606:4700:1:2:ffff::9") != shared_by("2606:4700:1:3::1")
+    assert (
+        shared_by("2606:4700:1:2::1")
+        == shared_by("2606:4700:1:2:ffff::9")
+        != shared_by("2606:4700:1:3::1")
+    )
     assert shared_by("8.8.8.8") == shared_by("::ffff:8.8.8.8") != shared_by("8.8.8.9")
 
 
 LACKS = [
-    *(OSError(number, "said the system") for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)),
+    *(
+        OSError(number, "said the system")
+        for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+    ),
     MemoryError(),
 ]
 
@@ -149,10 +181,14 @@ def test_a_shortage_that_lasts_ends_the_shard_and_counts_against_no_row(
     monkeypatch.setattr(connections, "_PAUSE_S", 0.01)
     monkeypatch.setattr(connections, "_SHORTAGE_S", 0.05)
     with pytest.raises(StageFailed, match=r"ulimit|end other programs"):
-        ShardDownloader(config(image_size=64), tmp_path, "")(shard_of([f"{server.address}/picture/{i}" for i in "ab"]))
+        ShardDownloader(config(image_size=64), tmp_path, "")(
+            shard_of([f"{server.address}/picture/{i}" for i in "ab"])
+        )
 
 
-def test_a_thread_that_cannot_start_is_a_shortage_too(server: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_start_is_a_shortage_too(
+    server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "_PAUSE_S", 0.01)
     monkeypatch.setattr(connections, "_SHORTAGE_S", 0.05)
     fail_at_first(monkeypatch, "threading.Thread", RuntimeError("can't start new thread"), 10**9)
@@ -161,7 +197,14 @@ def test_a_thread_that_cannot_start_is_a_shortage_too(server: Hostile, monkeypat
 
 
 def test_a_process_of_few_descriptors_fetches_every_row(server: Hostile, tmp_path: Path) -> None:
-    settings = config(image_size=64, shard_size=120, threads=64, requests_per_host=64, url_deadline_s=60, timeout_s=30)
+    settings = config(
+        image_size=64,
+        shard_size=120,
+        threads=64,
+        requests_per_host=64,
+        url_deadline_s=60,
+        timeout_s=30,
+    )
     downloader, shard = (
         ShardDownloader(settings, tmp_path, ""),
         shard_of([f"{server.address}/picture/{i}" for i in range(120)]),
@@ -209,14 +252,17 @@ def test_slots_shrink_by_each_shortage_to_one() -> None:
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_may_be() -> None:
     code = (
-        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (50, 300)); from pipeline.compute.resource_limits import *;"
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (50, 300)); from "
+        "pipeline.compute.resource_limits import *;"
         "raise_descriptor_limit(); print(descriptor_limit(), free_descriptors() > 200)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "300 True\n"
     raise_descriptor_limit()
 
 
-def fail_at_first(monkeypatch: pytest.MonkeyPatch, where: str, lack: Exception, times: int) -> list[int]:
+def fail_at_first(
+    monkeypatch: pytest.MonkeyPatch, where: str, lack: Exception, times: int
+) -> list[int]:
     """Have something of the standard library raise so many times; how many are left."""
     module = {"socket": socket, "threading": threading}[where.split(".")[0]]
     name, left = where.split(".")[1], [times]

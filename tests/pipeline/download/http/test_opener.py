@@ -66,14 +66,17 @@ def server() -> Iterator[Hostile]:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Names that resolve as a test says: no real name resolves to a private address for certain, or offline."""
+    """Names that resolve as a test says: no real name resolves to a private address for certain, or
+    offline."""
     told: dict[str, list[str]] = {}
     real = socket.getaddrinfo
 
     def resolve(host: str, port: int, *args: Any, **options: Any) -> Any:
         if host not in told:
             return real(host, port, *args, **options)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in told[host]]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in told[host]
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     return told
@@ -87,11 +90,41 @@ def test_a_picture_is_fetched_with_our_name_in_the_user_agent(server: Hostile) -
 @pytest.mark.parametrize(
     "address",
     [
-        *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+        *(
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+        ),
         *("224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.192", "168.63.129.16"),
-        *("::", "::1", "fe80::1", "fe80::1%eth0", "fec0::1", "fd00:ec2::254", "ff02::1", "2001:db8::1"),
-        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "64:ff9b:1::1"),
-        *("3fff::1", "3fff:fff::1", "5f00::1", "2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:127.0.0.1"),
+        *(
+            "::",
+            "::1",
+            "fe80::1",
+            "fe80::1%eth0",
+            "fec0::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "2001:db8::1",
+        ),
+        *(
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "2002:7f00:1::",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+        ),
+        *(
+            "3fff::1",
+            "3fff:fff::1",
+            "5f00::1",
+            "2606:4700::5efe:10.0.0.1",
+            "2606:4700::200:5efe:127.0.0.1",
+        ),
         *("fe80::5efe:8.8.8.8", "fd00::200:5efe:8.8.8.8", "::ffff:0:127.0.0.1"),
     ],
 )
@@ -115,7 +148,9 @@ def test_public_and_allowed_addresses_are_not_refused() -> None:
     assert not is_allowed("10.0.0.1", allowed)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"]
+)
 def test_loopback_is_refused_however_it_is_written(server: Hostile, host: str) -> None:
     url = server.address.replace("127.0.0.1", host) + "/picture/refused.png"
     assert fetch(url, allowed_networks=()) == "address is not public"
@@ -137,7 +172,10 @@ def test_loopback_is_refused_however_it_is_written(server: Hostile, host: str) -
         ("http://a..b/", "not a valid URL"),
         ("http://[::1", "not a valid URL"),
         ("http://127.0.0.1:2/", "connection refused"),
-        *((f"http://127.0.0.1:{port}/", "port of another protocol") for port in (0, 1, 22, 25, 587, 6000, 6667, 10080)),
+        *(
+            (f"http://127.0.0.1:{port}/", "port of another protocol")
+            for port in (0, 1, 22, 25, 587, 6000, 6667, 10080)
+        ),
         ("https://127.0.0.1:25/", "port of another protocol"),
     ],
 )
@@ -155,9 +193,14 @@ def test_five_redirects_are_followed_and_a_loop_ends(server: Hostile) -> None:
 
 def test_a_name_is_as_good_as_its_address(server: Hostile, names: dict[str, list[str]]) -> None:
     port = server.address.rsplit(":")[-1]
-    names |= {"inward.test": ["10.0.0.1", "169.254.169.254"], "mixed.test": ["10.0.0.1", "127.0.0.1"]}
+    names |= {
+        "inward.test": ["10.0.0.1", "169.254.169.254"],
+        "mixed.test": ["10.0.0.1", "127.0.0.1"],
+    }
     assert fetch(f"http://inward.test:{port}/picture/x.png") == "address is not public"
-    assert fetch(f"http://mixed.test:{port}/picture/x.png") == hostile.picture(), "only the allowed one is connected to"
+    assert fetch(f"http://mixed.test:{port}/picture/x.png") == hostile.picture(), (
+        "only the allowed one is connected to"
+    )
 
 
 def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked(
@@ -171,7 +214,10 @@ def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    assert fetch(f"http://rebinding.test:{server.address.rsplit(':')[-1]}/picture/x.png") == hostile.picture()
+    assert (
+        fetch(f"http://rebinding.test:{server.address.rsplit(':')[-1]}/picture/x.png")
+        == hostile.picture()
+    )
     assert asked == ["rebinding.test"]
 
 
@@ -179,29 +225,39 @@ def test_a_name_that_does_not_resolve_is_told_from_a_name_server_that_does_not_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def resolve(host: str, *_: Any, **__: Any) -> Any:
-        raise socket.gaierror(socket.EAI_AGAIN if "again" in host else socket.EAI_NONAME, "said the system")
+        raise socket.gaierror(
+            socket.EAI_AGAIN if "again" in host else socket.EAI_NONAME, "said the system"
+        )
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     assert fetch("http://none.test/") == "name does not resolve"
     assert fetch("http://again.test/") == "name server does not answer"
 
 
-def test_a_name_server_that_hangs_costs_a_url_its_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_server_that_hangs_costs_a_url_its_time_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     end = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait(30) and [])
     assert fetch("http://hanging.test/", url_deadline_s=0.3) == "timed out"
     end.set()
 
 
-def test_proxies_of_the_environment_are_not_used(server: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(
+    server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", server.address)
     assert fetch("http://10.0.0.1/") == "address is not public"
 
 
 def test_our_own_proxy_serves_its_host_only(server: Hostile) -> None:
-    opener = GuardedOpener(config(allowed_networks=()), proxy=server.address, proxied_host="shapes.test")
+    opener = GuardedOpener(
+        config(allowed_networks=()), proxy=server.address, proxied_host="shapes.test"
+    )
     assert fetch("http://shapes.test/picture/x.png", opener) == hostile.picture()
-    assert fetch("http://shapes.test/redirect?to=http://10.0.0.1/", opener) == "address is not public"
+    assert (
+        fetch("http://shapes.test/redirect?to=http://10.0.0.1/", opener) == "address is not public"
+    )
     assert fetch(f"{server.address}/picture/x.png", opener) == "address is not public"
 
 
@@ -212,7 +268,9 @@ def test_a_certificate_has_to_be_for_the_name_in_the_url(
     names |= {"pictures.test": ["127.0.0.1"], "other.test": ["127.0.0.1"]}
     with hostile.serve_hostile(certificate=certificate) as server:
         port = server.address.rsplit(":")[-1]
-        assert fetch(f"https://pictures.test:{port}/picture/x.png") == "TLS error", "nobody vouches for it"
+        assert fetch(f"https://pictures.test:{port}/picture/x.png") == "TLS error", (
+            "nobody vouches for it"
+        )
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert fetch(f"https://pictures.test:{port}/picture/x.png") == hostile.picture()
         assert fetch(f"https://other.test:{port}/picture/x.png") == "TLS error"
@@ -228,10 +286,16 @@ def test_a_flood_is_not_taken_in(how: str) -> None:
 def test_memory_stays_bounded_under_floods_and_bombs() -> None:
     with hostile.serve_hostile() as server:
         told = subprocess.run(
-            [sys.executable, "-c", _FETCH_FLOODS, server.address], capture_output=True, text=True, check=True
+            [sys.executable, "-c", _FETCH_FLOODS, server.address],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     before, after, causes = told.stdout.strip().split("\n")
-    assert Counter(eval(causes)) == {"body too large": 48, "image area too large": 2}  # our own words
+    assert Counter(eval(causes)) == {
+        "body too large": 48,
+        "image area too large": 2,
+    }  # our own words
     assert int(after) - int(before) < 400_000, "KB; 48 bodies of 300 MB, two pictures of 768 MB"
 
 
@@ -241,11 +305,15 @@ def test_what_a_failed_fetch_had_set_aside_comes_back(server: Hostile) -> None:
         assert fetch(f"{server.address}/flood/untold", opener) == "body too large"
 
 
-def test_a_shard_may_be_larger_than_the_memory_for_its_bodies(server: Hostile, tmp_path: Path) -> None:
+def test_a_shard_may_be_larger_than_the_memory_for_its_bodies(
+    server: Hostile, tmp_path: Path
+) -> None:
     urls = [f"{server.address}/noise/{i}.png" for i in range(24)]
     pairs = pa.table({"url": urls, "caption": ["noise"] * 24, "split": [""] * 24})
     settings = config(image_size=64, shard_size=24, threads=1, max_body_mb=0.3, url_deadline_s=30)
-    assert ShardDownloader(settings, tmp_path, "")(UrlShard(0, pairs)).rows == 24, "4.4 MB through 3.2 MB"
+    assert ShardDownloader(settings, tmp_path, "")(UrlShard(0, pairs)).rows == 24, (
+        "4.4 MB through 3.2 MB"
+    )
 
 
 _FETCH_FLOODS = """
@@ -277,7 +345,9 @@ print(causes)
 
 
 @pytest.mark.parametrize("path", ["/drip/headers", "/drip/body", "/silent"])
-def test_a_server_that_drips_or_says_nothing_costs_a_url_its_time_only(server: Hostile, path: str) -> None:
+def test_a_server_that_drips_or_says_nothing_costs_a_url_its_time_only(
+    server: Hostile, path: str
+) -> None:
     assert fetch(f"{server.address}{path}", url_deadline_s=2.5, timeout_s=2) == "timed out"
 
 
@@ -286,12 +356,16 @@ def test_a_server_that_never_accepts_is_not_waited_for() -> None:
         assert fetch(address, url_deadline_s=0.5) == "timed out"
 
 
-@pytest.mark.parametrize("name", ["aws-chunked", "utf-8", "none", "binary", "identity", "identity,identity", ""])
+@pytest.mark.parametrize(
+    "name", ["aws-chunked", "utf-8", "none", "binary", "identity", "identity,identity", ""]
+)
 def test_what_is_no_content_coding_stands_before_plain_bytes(server: Hostile, name: str) -> None:
     assert fetch(f"{server.address}/coding/{name}") == hostile.picture()
 
 
-@pytest.mark.parametrize("names", ["gzip", "x-gzip", "GZip", "deflate", "br", "zstd", "compress", "identity/gzip"])
+@pytest.mark.parametrize(
+    "names", ["gzip", "x-gzip", "GZip", "deflate", "br", "zstd", "compress", "identity/gzip"]
+)
 def test_a_body_in_a_content_coding_is_refused(server: Hostile, names: str) -> None:
     assert fetch(f"{server.address}/coding/{names}") == "unwanted content encoding"
     assert fetch(f"{server.address}/coding/aws-chunked,{names}") == "unwanted content encoding"
@@ -354,7 +428,13 @@ def test_a_server_that_asks_to_wait_too_long_is_not_asked_again(server: Hostile)
 
 
 def test_opt_outs_are_respected_where_they_address_everybody_or_us(server: Hostile) -> None:
-    for how, opted_out in {"all": True, "us": True, "reservation": True, "others": False, "expiry": False}.items():
+    for how, opted_out in {
+        "all": True,
+        "us": True,
+        "reservation": True,
+        "others": False,
+        "expiry": False,
+    }.items():
         expected = "opted out of machine learning" if opted_out else hostile.picture()
         assert fetch(f"{server.address}/optout/{how}") == expected, how
     assert fetch(f"{server.address}/optout/all", respect_opt_out=False) == hostile.picture()
@@ -363,7 +443,9 @@ def test_opt_outs_are_respected_where_they_address_everybody_or_us(server: Hosti
 def test_a_host_is_asked_no_more_than_so_many_things_at_once() -> None:
     with hostile.serve_hostile() as server, ThreadPoolExecutor(16) as threads:
         opener = GuardedOpener(config(requests_per_host=4, workers=2, threads=16))
-        bodies = list(threads.map(lambda i: fetch(f"{server.address}/picture/{i}.png", opener), range(40)))
+        bodies = list(
+            threads.map(lambda i: fetch(f"{server.address}/picture/{i}.png", opener), range(40))
+        )
         assert set(bodies) == {hostile.picture()}
         assert server.most_at_once == 2, "four, of two workers together"
 
@@ -425,9 +507,21 @@ def test_a_hostile_table_costs_its_own_rows_only(tmp_path: Path) -> None:
             "/redirect?to=file:///etc/passwd": "not http or https",
         }
         silent = [f"{bad.address}/silent/{i}" for i in range(150)]
-        urls = silent + [good.address + path for path in broken] + [f"{good.address}/picture/{i}" for i in range(20)]
-        pairs = pa.table({"url": urls, "caption": ["a caption"] * len(urls), "split": [""] * len(urls)})
-        settings = config(image_size=64, shard_size=len(urls), url_deadline_s=1, timeout_s=0.5, requests_per_host=4)
+        urls = (
+            silent
+            + [good.address + path for path in broken]
+            + [f"{good.address}/picture/{i}" for i in range(20)]
+        )
+        pairs = pa.table(
+            {"url": urls, "caption": ["a caption"] * len(urls), "split": [""] * len(urls)}
+        )
+        settings = config(
+            image_size=64,
+            shard_size=len(urls),
+            url_deadline_s=1,
+            timeout_s=0.5,
+            requests_per_host=4,
+        )
         receipt = ShardDownloader(settings, tmp_path, "")(UrlShard(0, pairs))
     assert receipt.rows == 20
     failed = Counter(receipt.figures["failed"])
@@ -439,10 +533,27 @@ def test_a_hostile_table_costs_its_own_rows_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cause", "transient"),
     [
-        *((cause, True) for cause in ("timed out", "connection refused", "connection reset", "host does not answer")),
-        *((cause, True) for cause in ("HTTP 429", "HTTP 500", "HTTP 503", "name server does not answer")),
-        *((cause, False) for cause in ("HTTP 403", "HTTP 404", "HTTP 410", "body too large", "not an image")),
-        *((cause, False) for cause in ("address is not public", "TLS error", "name does not resolve", "HTTP 5")),
+        *(
+            (cause, True)
+            for cause in (
+                "timed out",
+                "connection refused",
+                "connection reset",
+                "host does not answer",
+            )
+        ),
+        *(
+            (cause, True)
+            for cause in ("HTTP 429", "HTTP 500", "HTTP 503", "name server does not answer")
+        ),
+        *(
+            (cause, False)
+            for cause in ("HTTP 403", "HTTP 404", "HTTP 410", "body too large", "not an image")
+        ),
+        *(
+            (cause, False)
+            for cause in ("address is not public", "TLS error", "name does not resolve", "HTTP 5")
+        ),
     ],
 )
 def test_transient_causes_are_told_from_permanent_ones(cause: str, transient: bool) -> None:
@@ -459,7 +570,9 @@ def _certificate(name: str, folder: Path) -> Path:
     key, issued = ec.generate_private_key(ec.SECP256R1()), datetime.now() - timedelta(days=1)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), issued)
+        x509.CertificateBuilder(
+            subject, subject, key.public_key(), x509.random_serial_number(), issued
+        )
         .not_valid_after(issued + timedelta(days=9))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

@@ -46,6 +46,11 @@ class Lease:
     since: str
     _beats: int = 0
 
+    @property
+    def refresh_every_s(self) -> float:
+        """Seconds between refreshes by the holder."""
+        return BEAT_S
+
     def touch(self) -> None:
         """Show that the holder lives. Raises LeaseTaken where another has taken over, or
         ObjectStorageError."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_catalog.storage.cached_files import ObjectStorageError, discard, is_copy, push
-from data_catalog.storage.lease import BEAT_S, Lease, LeaseTaken
+from data_catalog.storage.lease import Lease, LeaseTaken
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.receipts import MANIFEST_NAME, is_bookkeeping
 
@@ -36,7 +36,7 @@ class Uploader:
 
     def follow(self) -> None:
         """Push every few seconds, until stopped. A storage that does not answer is asked again."""
-        while not self._stop.wait(BEAT_S):
+        while not self._stop.wait(self.lease.refresh_every_s):
             try:
                 self.lease.touch()
                 self.push()

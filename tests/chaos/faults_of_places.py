@@ -33,15 +33,16 @@ def later_version(tmp_path: Path) -> Path:
     """The packages, each section of whose settings has one more."""
     for package in ("data_catalog", "flows", "pipeline", "tld_model"):
         shutil.copytree(REPOSITORY / package, tmp_path / "later" / package)
-    settings = tmp_path / "later/pipeline/config/run.py"
-    text, sections = re.subn(
-        r"^(class (?:Download|Encode|Train|Evaluate)Config\(.*?\):\n(?:    \"\"\".*?\"\"\"\n)?)",
-        r"\1\n    newer: int = 7\n",
-        settings.read_text(encoding="utf-8"),
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    assert sections == 4
-    settings.write_text(text, encoding="utf-8")
+    for section in ("download", "encode", "train", "evaluate"):
+        settings = tmp_path / "later/pipeline/config" / f"{section}.py"
+        text, sections = re.subn(
+            rf"^(class {section.title()}Config\(.*?\):\n(?:    \"\"\".*?\"\"\"\n)?)",
+            r"\1\n    newer: int = 7\n",
+            settings.read_text(encoding="utf-8"),
+            flags=re.MULTILINE | re.DOTALL,
+        )
+        assert sections == 1
+        settings.write_text(text, encoding="utf-8")
     return tmp_path / "later"
 
 

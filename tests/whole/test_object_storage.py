@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from data_catalog.storage import lease as keeper
+from data_catalog.storage import lease
 from data_catalog.storage.cached_files import ObjectStorageError, ensure_local, is_remote_only, push
 from data_catalog.storage.lease import LeaseTaken, claim
 from data_catalog.storage.manifest import Manifest
@@ -142,7 +142,7 @@ def test_another_machine_computes_nothing_again_and_fetches_what_it_reads(
 
 def die_while_encoding(root: str, machine: Path) -> None:
     """In a process of its own: encode one shard, wait until it is in the storage, and be killed."""
-    keeper.BEAT_S = 0.1
+    lease.BEAT_S = 0.1
     config = load_config(TINY, on(machine, root))
     images = stage_statuses(config)["download"].manifest
     assert images
@@ -187,7 +187,7 @@ def test_a_machine_goes_on_where_another_was_killed(
     ]
     version = fsspec.filesystem("s3", use_listings_cache=False).info(root + left)["ETag"]
 
-    monkeypatch.setattr(keeper, "SILENCE_S", 0.5)
+    monkeypatch.setattr(lease, "SILENCE_S", 0.5)
     made = made_on(heir, root)
     assert fsspec.filesystem("s3", use_listings_cache=False).info(root + left)["ETag"] == version
     assert not list(heir.glob("*/02_encodings/*/00000.npz")), (
@@ -214,12 +214,12 @@ def test_two_machines_do_not_write_one_output(
     stop.set()
     alive.join()
 
-    monkeypatch.setattr(keeper, "SILENCE_S", 0.5)
+    monkeypatch.setattr(lease, "SILENCE_S", 0.5)
     heir = claim(output, tmp_path / "b")  # it fell silent
     with pytest.raises(LeaseTaken, match="was taken over"):
         mine.touch()
     heir.touch()
-    monkeypatch.setattr(keeper, "SILENCE_S", 600)
+    monkeypatch.setattr(lease, "SILENCE_S", 600)
     claim(output, tmp_path / "b").release()  # of our own folder, whose lock we hold: at once
 
 
@@ -355,7 +355,7 @@ def test_pictures_that_were_let_go_on_purpose_are_so_for_another_machine_too(
 def test_storage_that_is_away_for_a_while_costs_a_warning(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "BEAT_S", 0.1)
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
     folder, track = config.folder / "02_encodings" / "away", RememberingTracker()
     folder.mkdir()
     with exclusive_output(config, folder, track):

@@ -71,7 +71,8 @@ def is_led(config: RunConfig) -> bool:
 
 
 def under_torchrun(config: RunConfig, out: Path) -> subprocess.Popen[str]:
-    """The training on one node: two processes that the real torchrun starts."""
+    """The training on one node: two processes that the real torchrun starts, by the former name of
+    their module."""
     encodings = stage_statuses(config)["encode"].folder
     assert encodings
     out.mkdir()
@@ -83,7 +84,7 @@ def under_torchrun(config: RunConfig, out: Path) -> subprocess.Popen[str]:
         "--standalone",
         "--nproc-per-node=2",
         "-m",
-        "pipeline.train.worker",
+        "pipeline.train_rank",
         str(out / "job.json"),
     ]
     return run("torch.distributed.run", *arguments)

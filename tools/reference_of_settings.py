@@ -55,7 +55,7 @@ class Setting:
 
     @property
     def anchor(self) -> str:
-        return f'<span id="{self.name}"></span>'
+        return f'<a id="{self.name}"></a>'
 
     @property
     def heading(self) -> str:

@@ -34,7 +34,7 @@ def test_every_setting_has_a_row_and_a_sentence() -> None:
     assert {name for name in settings if "." not in name} == set(RunConfig.model_fields)
     for name, setting in settings.items():
         if not setting.is_section:
-            assert f'<span id="{name}"></span>`{name}`' in page
+            assert f'<a id="{name}"></a>`{name}`' in page
             assert setting.schema.get("description"), name
 
 

@@ -1,0 +1,133 @@
+"""The examples, and the Python of docs/reference/python-api.md, run on a small workspace with an untrained model."""
+
+from __future__ import annotations
+
+import csv
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from examples import custom_sampler, custom_tracker, read_encodings, sample_from_python
+from pipeline.config.run import RunConfig
+from pipeline.stages.run_stage import survey
+from tests.support.command import REPOSITORY
+from tests.support.untrained import untrained_generator
+from tests.support.workspace import make_workspace
+from tld_model.checkpoint import load_denoiser
+from tld_model.sampler import noise_levels
+
+CAPTION = "a small red star in the top left on a blue background"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return make_workspace(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def encodings(run: RunConfig) -> Path:
+    folder = survey(run)["encode"].folder
+    assert folder
+    return folder
+
+
+@pytest.fixture
+def model(run: RunConfig) -> Path:
+    manifest = survey(run)["train"].manifest
+    assert manifest
+    return manifest.file("denoiser.safetensors")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_prompts_become_images(model: Path, tmp_path: Path) -> None:
+    words = [str(model), CAPTION, "a circle", "--steps", "2", "--seed", "7", "--out", str(tmp_path / "made")]
+
+    paths = sample_from_python.main(words)
+
+    assert [path.name for path in paths] == ["0000-seed7.png", "0001-seed8.png"]
+    assert size_of(paths[0]) == (64, 64)
+    before = paths[0].read_bytes()
+    sample_from_python.main(words)
+    assert paths[0].read_bytes() == before
+
+
+def test_encodings_open_without_the_project(encodings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = list(read_encodings.read_shards(encodings))
+    for shard in shards:
+        assert len(shard.rows) == len(shard.latents) == len(shard.text)
+    assert 0.5 < np.concatenate([shard.latents for shard in shards]).std() < 2
+
+    read_encodings.main([str(encodings)])
+
+    assert capsys.readouterr().out.startswith("40 pairs, latents [4, 8, 8], text 64 wide\nchannel 0: spread")
+
+
+def test_only_pandas_and_numpy_read_encodings() -> None:
+    imports = re.findall(r"^(?:from|import) (\w+)", Path(read_encodings.__file__).read_text(), re.MULTILINE)
+
+    assert not {"data_catalog", "tld_model", "pipeline", "flows", "torch"} & set(imports)
+
+
+def test_a_solver_of_ones_own_samples(model: Path, tmp_path: Path) -> None:
+    path = custom_sampler.main([str(model), CAPTION, "--out", str(tmp_path / "star.png")])
+
+    assert size_of(path) == (64, 64)
+
+
+def test_the_midpoint_method_is_nearer_to_the_solution_than_euler_is() -> None:
+    def predict(noisy: Tensor, level: float) -> Tensor:
+        """Exact where clean latents are normal with mean 0 and variance 1."""
+        return noisy * (1 - level) / ((1 - level) ** 2 + level**2)
+
+    def euler(noise: Tensor, levels: list[float]) -> Tensor:
+        x = noise
+        for level, following in pairwise(levels):
+            x = x + (following - level) * (x - predict(x, level)) / level
+        return predict(x, levels[-1])
+
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact = euler(noise, noise_levels(4000))
+    midpoint = custom_sampler.solve_midpoint(predict, noise, noise_levels(20))
+
+    assert (midpoint - exact).abs().max() < 0.2 * (euler(noise, noise_levels(20)) - exact).abs().max()
+
+
+@pytest.mark.slow
+def test_a_tracker_of_ones_own_hears_of_a_training(encodings: Path, tmp_path: Path) -> None:
+    path = custom_tracker.main([str(encodings), str(tmp_path / "model"), "--steps", "10"])
+
+    assert load_denoiser(path, "cpu").config.text_dim == 64
+    with (tmp_path / "model" / "losses.csv").open(encoding="utf-8") as file:
+        told = {(step, name) for step, name, _ in csv.reader(file)}
+    assert {("10", "loss"), ("10", "held_out_loss")} <= told
+
+
+def test_the_run_on_a_table_of_ones_own_is_valid() -> None:
+    text = (REPOSITORY / "examples" / "train_on_my_table.md").read_text(encoding="utf-8")
+    (config,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+    assert RunConfig.model_validate(yaml.safe_load(config)).download.columns.url == "link"
+
+
+def test_the_python_of_the_reference_runs(encodings: Path, model: Path) -> None:
+    text = (REPOSITORY / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
+    generate = untrained_generator()
+    names: dict[str, Any] = {"generate": generate, "images": generate([CAPTION]), "folder": encodings, "model": model}
+
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "python-api.md", "exec"), names)
+
+    assert names["batch"].latents.shape == (8, 4, 8, 8)
+    assert (names["latents"] == names["target"]).all()

@@ -109,12 +109,12 @@ def _about(section: Setting) -> str:
 
 def _table(section: str) -> str:
     """The settings that are directly in a section."""
-    rows = ["| setting | value | default | meaning |", "| --- | --- | --- | --- |"]
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for setting in all_settings().values():
         if setting.name.rpartition(".")[0] == section and not setting.is_section:
             meaning = linked(" ".join(str(setting.schema.get("description", "")).split()), setting.name)
-            cells = (f"{setting.anchor}`{setting.name}`", value_words(setting.schema), _default(setting), meaning)
-            rows.append(table_row(*cells))
+            takes = f"{setting.anchor}`{setting.name}`<br>{value_words(setting.schema)}"
+            rows.append(table_row(takes, _default(setting), meaning))
     return "\n".join(rows) + "\n"
 
 
@@ -197,7 +197,7 @@ def _linked(text: str, within: str, page: str) -> str:
         is_other = target in settings and target != within and ("." in name or "_" in name)
         return f"[`{found[0]}`]({page}#{target})" if is_other else found[0]
 
-    escaped = text.replace("*", r"\*").replace("<", "&lt;")
+    escaped = text.replace("*", r"\*").replace("<", "&lt;").replace("$", "&#36;")
     name = rf"(?<![\w./-])(?P<name>{dotted}|[a-z][a-z0-9]*(?:_[a-z0-9]+)+)"
     value = r"(?:=[^\s,;:)'\"]*[^\s,;:).'\"])?(?!\w)"
     return re.sub(name + value, link, _OPTION.sub(lambda option: f"`{option[0]}`", escaped))

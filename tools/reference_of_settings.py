@@ -37,7 +37,7 @@ with its value. A setting that is required has no default.
 
 A config is YAML 1.2 without anchors: `no` and `010` are text, and a setting that is there twice is
 an error. In paths, `~` is the home folder, `$NAME` the value of an environment variable, and `$$` a
-dollar sign.
+dollar sign. An encoder whose files lack weights, or whose tokenizer is another model's, is refused.
 
 Settings that change only speed never make an output stale. [Freshness](../explanation/freshness.md)
 says which settings do.

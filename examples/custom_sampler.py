@@ -5,9 +5,10 @@ In the checkout of a finished `make demo`:
     python -m examples.custom_sampler data/03_model/*/denoiser.safetensors \\
         "a small red star in the top left on a blue background"
 
-A solver gets `predict(noisy latents, noise level) -> clean latents`, unit noise, and falling noise levels. It
-follows dx/ds = (x - predict(x, s)) / s from the first level to the last; the prediction there is the result.
-To make a solver a setting of the project, add it to SOLVERS in tld_model/sampler.py and to SolverName.
+A solver gets `predict(noisy latents, noise level) -> clean latents`, unit noise, and falling noise
+levels. It follows dx/ds = (x - predict(x, s)) / s from the first level to the last; the prediction
+there is the result. To make a solver a setting of the project, add it to SOLVERS in
+tld_model/sampler.py and to SolverName.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.generate.generator import Generator, load_generator
+from pipeline.generate.generator import ImageGenerator, load_generator
+from tld_model.config import SamplingSettings
 from tld_model.sampler import PredictFn, Solver, noise_levels
-from tld_model.sampling import Sampling
 
 
 def solve_midpoint(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
-    """The midpoint method: a step uses the slope in its middle, which half a step of Euler's method finds. Of second
-    order; it asks the model twice a step."""
+    """The midpoint method: a step uses the slope in its middle, which half a step of Euler's method
+    finds. Of second order; it asks the model twice a step."""
     x = noise
     for level, following in pairwise(levels):
         middle = (level + following) / 2
@@ -41,9 +42,14 @@ def solve_midpoint(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -
 
 @torch.no_grad()
 def sample_with(
-    solver: Solver, generate: Generator, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    solver: Solver,
+    generate: ImageGenerator,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: SamplingSettings,
 ) -> NDArray[np.uint8]:
-    """Images uint8 [n, height, width, 3] by any solver; of `sampling` the steps and the guidance count."""
+    """Images uint8 [n, height, width, 3] by any solver; of `sampling` the steps and the guidance
+    count."""
     denoise, text = generate.guided(sampling), generate.text(prompts)
 
     def predict(noisy: Tensor, level: float) -> Tensor:
@@ -64,7 +70,13 @@ def main(words: Sequence[str] | None = None) -> Path:
     given = parser.parse_args(words)
 
     generate = load_generator(given.model, given.vae, given.clip, device="auto")
-    images = sample_with(solve_midpoint, generate, [given.prompt], [given.seed], Sampling(steps=10, guidance=2.0))
+    images = sample_with(
+        solve_midpoint,
+        generate,
+        [given.prompt],
+        [given.seed],
+        SamplingSettings(steps=10, guidance=2.0),
+    )
     Image.fromarray(images[0]).save(given.out)
     print(given.out)
     return Path(given.out)

@@ -1,11 +1,13 @@
-"""Run the training stage by itself, with a tracker of your own: no Prefect, no MLflow, the losses in a csv file.
+"""Run the training stage by itself, with a tracker of your own: no Prefect, no MLflow, the losses
+in a csv file.
 
 In the checkout of a finished `make demo`:
 
     python -m examples.custom_tracker data/02_encodings/*/ my-model/ --steps 200
 
-A tracker is any object with these five members. The same call again resumes from the last checkpoint. What it
-makes is a denoiser.safetensors like any other; it is no output of a workspace, since no manifest is written.
+A tracker is any object with these five members. The same call again resumes from the last
+checkpoint. What it makes is a denoiser.safetensors like any other; it is no output of a workspace,
+since no manifest is written.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_catalog.storage.manifest import read_manifest
-from pipeline.config.run import TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.train.stage import train
 from tld_model.config import DenoiserConfig
 
@@ -45,9 +47,13 @@ class CsvTracker:
 
 def main(words: Sequence[str] | None = None) -> Path:
     """Train a small denoiser that fits the encodings; returns the path of its file."""
-    parser = argparse.ArgumentParser(description="Train a small denoiser, with the losses in a csv file.")
+    parser = argparse.ArgumentParser(
+        description="Train a small denoiser, with the losses in a csv file."
+    )
     parser.add_argument("encodings", type=Path, help="the folder of an encode output")
-    parser.add_argument("out", type=Path, help="a folder for the model, its checkpoints and losses.csv")
+    parser.add_argument(
+        "out", type=Path, help="a folder for the model, its checkpoints and losses.csv"
+    )
     parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args(words)
 
@@ -56,9 +62,15 @@ def main(words: Sequence[str] | None = None) -> Path:
         parser.error(f"{given.encodings} holds no finished encodings")
     channels, size, _ = encodings.figures["latent_shape"]
     model = DenoiserConfig(
-        latent_size=size, latent_channels=channels, text_dim=encodings.figures["text_dim"], width=128, layers=2
+        latent_size=size,
+        latent_channels=channels,
+        text_dim=encodings.figures["text_dim"],
+        width=128,
+        layers=2,
     )
-    config = TrainConfig(steps=given.steps, batch_size=32, lr=2e-3, warmup_steps=given.steps // 10, log_every=10)
+    config = TrainConfig(
+        steps=given.steps, batch_size=32, lr=2e-3, warmup_steps=given.steps // 10, log_every=10
+    )
     given.out.mkdir(parents=True, exist_ok=True)
 
     output = train(encodings, config, model, given.out, CsvTracker(given.out / "losses.csv"))

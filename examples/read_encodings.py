@@ -4,8 +4,8 @@ In the checkout of a finished `make demo`:
 
     python -m examples.read_encodings data/02_encodings/*/
 
-The format is described in docs/reference/encoded-shards.md. n pairs of a shard, c latent channels, z latent
-size, d width of a text embedding.
+The format is described in docs/reference/encoded-shards.md. n pairs of a shard, c latent channels,
+z latent size, d width of a text embedding.
 """
 
 from __future__ import annotations
@@ -48,19 +48,26 @@ def _scaled(stored: NDArray[Any], quantization: dict[str, Any]) -> NDArray[np.fl
     """Latents as they are stored -> scaled latents."""
     if quantization["dtype"] == "float16":
         return stored.astype(np.float32)
-    scale = np.reshape(np.array(quantization["scale"], np.float32), (-1, 1, 1))  # one, or one for each channel
+    scale = np.reshape(
+        np.array(quantization["scale"], np.float32), (-1, 1, 1)
+    )  # one, or one for each channel
     return (stored.astype(np.float32) - np.float32(quantization["zero_point"])) * scale
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Print how many pairs there are, how far each channel spreads, and which captions fit worst."""
+    """Print how many pairs there are, how far each channel spreads, and which captions fit
+    worst."""
     parser = argparse.ArgumentParser(description="Say what is in the encodings of a run.")
-    parser.add_argument("folder", type=Path, help="the folder of an encode output, with a manifest.json")
+    parser.add_argument(
+        "folder", type=Path, help="the folder of an encode output, with a manifest.json"
+    )
     shards = list(read_shards(parser.parse_args(words).folder))
 
     rows = pd.concat([shard.rows for shard in shards], ignore_index=True)
     latents = np.concatenate([shard.latents for shard in shards])
-    print(f"{len(rows)} pairs, latents {list(latents.shape[1:])}, text {shards[0].text.shape[1]} wide")
+    print(
+        f"{len(rows)} pairs, latents {list(latents.shape[1:])}, text {shards[0].text.shape[1]} wide"
+    )
     for channel, values in enumerate(latents.swapaxes(0, 1)):
         print(f"channel {channel}: spread {values.std():.2f}, largest {abs(values).max():.2f}")
     print("\ncaptions that fit their images least:")

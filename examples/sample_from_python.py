@@ -6,8 +6,9 @@ In the checkout of a finished `make demo`:
         "a small red star in the top left on a blue background" \\
         "a large green circle in the center on a white background" --out samples/
 
-The encoders are those of the demo; `--vae` and `--clip` name others. The first prompt gets the noise of
-the seed, the next one that of seed + 1. The same command gives the same images, bit for bit.
+The encoders are those of the demo; `--vae` and `--clip` name others. The first prompt gets the
+noise of the seed, the next one that of seed + 1. The same command gives the same images, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.generate.generator import load_generator
-from tld_model.sampling import Sampling
+from tld_model.config import SamplingSettings
 
 
 def main(words: Sequence[str] | None = None) -> list[Path]:
@@ -37,7 +38,9 @@ def main(words: Sequence[str] | None = None) -> list[Path]:
 
     generate = load_generator(given.model, given.vae, given.clip, device="auto")
     seeds = range(given.seed, given.seed + len(given.prompts))
-    images = generate(given.prompts, seeds, Sampling(steps=given.steps, guidance=given.guidance))
+    images = generate(
+        given.prompts, seeds, SamplingSettings(steps=given.steps, guidance=given.guidance)
+    )
 
     given.out.mkdir(parents=True, exist_ok=True)
     paths = [given.out / f"{number:04}-seed{seed}.png" for number, seed in enumerate(seeds)]

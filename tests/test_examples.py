@@ -1,4 +1,5 @@
-"""The examples, and the Python of docs/reference/python-api.md, run on a small workspace with an untrained model."""
+"""The examples, and the Python of docs/reference/python-api.md, run on a small workspace with an
+untrained model."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from examples import custom_sampler, custom_tracker, read_encodings, sample_from_python
 from pipeline.config.run import RunConfig
-from pipeline.stages.run_stage import survey
+from pipeline.stages.freshness import stage_statuses
 from tests.support.command import REPOSITORY
 from tests.support.untrained import untrained_generator
 from tests.support.workspace import make_workspace
@@ -34,14 +35,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 @pytest.fixture
 def encodings(run: RunConfig) -> Path:
-    folder = survey(run)["encode"].folder
+    folder = stage_statuses(run)["encode"].folder
     assert folder
     return folder
 
 
 @pytest.fixture
 def model(run: RunConfig) -> Path:
-    manifest = survey(run)["train"].manifest
+    manifest = stage_statuses(run)["train"].manifest
     assert manifest
     return manifest.file("denoiser.safetensors")
 
@@ -52,7 +53,17 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def test_prompts_become_images(model: Path, tmp_path: Path) -> None:
-    words = [str(model), CAPTION, "a circle", "--steps", "2", "--seed", "7", "--out", str(tmp_path / "made")]
+    words = [
+        str(model),
+        CAPTION,
+        "a circle",
+        "--steps",
+        "2",
+        "--seed",
+        "7",
+        "--out",
+        str(tmp_path / "made"),
+    ]
 
     paths = sample_from_python.main(words)
 
@@ -63,7 +74,9 @@ def test_prompts_become_images(model: Path, tmp_path: Path) -> None:
     assert paths[0].read_bytes() == before
 
 
-def test_encodings_open_without_the_project(encodings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encodings_open_without_the_project(
+    encodings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shards = list(read_encodings.read_shards(encodings))
     for shard in shards:
         assert len(shard.rows) == len(shard.latents) == len(shard.text)
@@ -71,11 +84,15 @@ def test_encodings_open_without_the_project(encodings: Path, capsys: pytest.Capt
 
     read_encodings.main([str(encodings)])
 
-    assert capsys.readouterr().out.startswith("40 pairs, latents [4, 8, 8], text 64 wide\nchannel 0: spread")
+    assert capsys.readouterr().out.startswith(
+        "40 pairs, latents [4, 8, 8], text 64 wide\nchannel 0: spread"
+    )
 
 
 def test_only_pandas_and_numpy_read_encodings() -> None:
-    imports = re.findall(r"^(?:from|import) (\w+)", Path(read_encodings.__file__).read_text(), re.MULTILINE)
+    imports = re.findall(
+        r"^(?:from|import) (\w+)", Path(read_encodings.__file__).read_text(), re.MULTILINE
+    )
 
     assert not {"data_catalog", "tld_model", "pipeline", "flows", "torch"} & set(imports)
 
@@ -101,7 +118,9 @@ def test_the_midpoint_method_is_nearer_to_the_solution_than_euler_is() -> None:
     exact = euler(noise, noise_levels(4000))
     midpoint = custom_sampler.solve_midpoint(predict, noise, noise_levels(20))
 
-    assert (midpoint - exact).abs().max() < 0.2 * (euler(noise, noise_levels(20)) - exact).abs().max()
+    assert (midpoint - exact).abs().max() < 0.2 * (
+        euler(noise, noise_levels(20)) - exact
+    ).abs().max()
 
 
 @pytest.mark.slow
@@ -124,7 +143,12 @@ def test_the_run_on_a_table_of_ones_own_is_valid() -> None:
 def test_the_python_of_the_reference_runs(encodings: Path, model: Path) -> None:
     text = (REPOSITORY / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
     generate = untrained_generator()
-    names: dict[str, Any] = {"generate": generate, "images": generate([CAPTION]), "folder": encodings, "model": model}
+    names: dict[str, Any] = {
+        "generate": generate,
+        "images": generate([CAPTION]),
+        "folder": encodings,
+        "model": model,
+    }
 
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, "python-api.md", "exec"), names)

@@ -1,4 +1,5 @@
-"""docs/reference/cli.md: every command of `tld`, with its usage, help and options, read from the application."""
+"""docs/reference/cli.md: every command of `tld`, with its usage, help and options, read from the
+application."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _OVERRIDES = "Settings to change, as section.key=value."
 _SETTINGS = "settings.md"
 _MORE = {  # what a page can say and a help text is too short for
     "tld bench": "`tld bench CONFIG --only load --pairs 1000000` measures the loader's start, memory and speed on a "
-    "made-up million in a scratch folder, 6 GB at the default size. `tld bench CONFIG train.compile=true --only train` "
+    "made-up million in a scratch folder, 6 GB at the default size. `tld bench CONFIG "
+    "train.compile=true --only train` "
     "says whether compiling the model's blocks pays on this GPU; on a CPU it did not.",
 }
 _HEAD = """\
@@ -42,10 +44,16 @@ is not installed runs the same commands by `python -m flows.cli`.
 def commands_page() -> str:
     """The page."""
     parts, commands = [_HEAD], list(_commands(app, ("tld",)))
-    for group in sorted({group for _, command in commands for group in _groups(command)}, key=_place):
+    for group in sorted(
+        {group for _, command in commands for group in _groups(command)}, key=_place
+    ):
         first_words = [path[1] for path, command in commands if group in _groups(command)]
         parts.append(f"## {group.name}\n")
-        parts += ["\n".join(_section(path, command)) for path, command in commands if path[1] in first_words]
+        parts += [
+            "\n".join(_section(path, command))
+            for path, command in commands
+            if path[1] in first_words
+        ]
     return "\n".join(parts)
 
 
@@ -73,7 +81,11 @@ def _section(path: Sequence[str], command: App) -> Iterator[str]:
     if command.default_command is None:
         names = [name for name in command if not name.startswith("-")]
         yield f"{command.help}\n"
-        yield "Its commands: " + ", ".join(f"[`{name}`](#{'-'.join([*path, name])})" for name in names) + ".\n"
+        yield (
+            "Its commands: "
+            + ", ".join(f"[`{name}`](#{'-'.join([*path, name])})" for name in names)
+            + ".\n"
+        )
         return
     arguments = [one for one in command.assemble_argument_collection() if one.show]
     usage = " ".join([words, *(_usage(one).replace(" ", "\0") for one in arguments)])
@@ -97,7 +109,9 @@ def _help(text: str) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> str:
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _code(lines: list[str]) -> Iterator[str]:
@@ -110,9 +124,13 @@ def _table(arguments: Sequence[Argument]) -> Iterator[str]:
     yield "| argument | default | meaning |"
     yield "| --- | --- | --- |"
     for one in arguments:
-        said = " ".join((one.parameter.help or (_OVERRIDES if one.is_var_positional() else "")).split())
+        said = " ".join(
+            (one.parameter.help or (_OVERRIDES if one.is_var_positional() else "")).split()
+        )
         choices = ", ".join(f"`{choice}`" for choice in one.get_choices() or ())
-        meaning = " ".join(filter(None, (linked(said, page=_SETTINGS), choices and f"One of {choices}.")))
+        meaning = " ".join(
+            filter(None, (linked(said, page=_SETTINGS), choices and f"One of {choices}."))
+        )
         yield table_row(f"`{_name(one)}`", _default(one), meaning)
     yield ""
 
@@ -138,7 +156,10 @@ def _value(hint: Any) -> str:
     """What an option takes, as a metavariable; nothing for a switch."""
     if hint is bool:
         return ""
-    origin, parts = get_origin(hint), [part for part in get_args(hint) if part not in (NoneType, Ellipsis)]
+    origin, parts = (
+        get_origin(hint),
+        [part for part in get_args(hint) if part not in (NoneType, Ellipsis)],
+    )
     if origin is Literal:
         return "CHOICE"
     if origin in (Union, UnionType):

@@ -14,7 +14,13 @@ from pipeline.config.run import RunConfig
 
 Schema = Mapping[str, Any]  # of JSON Schema
 _REFERENCE = "#/$defs/"
-_WORDS = {"integer": "integer", "number": "number", "boolean": "`true` or `false`", "string": "text", "null": "`null`"}
+_WORDS = {
+    "integer": "integer",
+    "number": "number",
+    "boolean": "`true` or `false`",
+    "string": "text",
+    "null": "`null`",
+}
 _PLURALS = {"integer": "integers", "number": "numbers", "string": "texts"}
 _LIMITS = {  # keyword of JSON Schema -> words before its value
     "minimum": "at least",
@@ -77,7 +83,9 @@ def _run() -> dict[str, Any]:
 def _settings(section: Schema, above: str) -> Iterator[Setting]:
     for key, schema in section["properties"].items():
         target = _target(schema)
-        setting = Setting(above + key, target | schema, "properties" in target, key in section.get("required", ()))
+        setting = Setting(
+            above + key, target | schema, "properties" in target, key in section.get("required", ())
+        )
         yield setting
         if setting.is_section:
             yield from _settings(target, f"{setting.name}.")
@@ -112,17 +120,22 @@ def _table(section: str) -> str:
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for setting in all_settings().values():
         if setting.name.rpartition(".")[0] == section and not setting.is_section:
-            meaning = linked(" ".join(str(setting.schema.get("description", "")).split()), setting.name)
+            meaning = linked(
+                " ".join(str(setting.schema.get("description", "")).split()), setting.name
+            )
             takes = f"{setting.anchor}`{setting.name}`<br>{value_words(setting.schema)}"
             rows.append(table_row(takes, _default(setting), meaning))
     return "\n".join(rows) + "\n"
 
 
 def table_row(*cells: str) -> str:
-    """A row of a Markdown table. In code, a bar can be written as an entity only where the code is HTML."""
+    """A row of a Markdown table. In code, a bar can be written as an entity only where the code is
+    HTML."""
 
     def as_html(code: re.Match[str]) -> str:
-        return f"<code>{html.escape(code[0][1:-1], quote=False)}</code>" if "|" in code[0] else code[0]
+        return (
+            f"<code>{html.escape(code[0][1:-1], quote=False)}</code>" if "|" in code[0] else code[0]
+        )
 
     return f"| {' | '.join(_CODE.sub(as_html, cell).replace('|', '&#124;') for cell in cells)} |"
 
@@ -177,8 +190,8 @@ def _default(setting: Setting) -> str:
 
 
 def linked(text: str, within: str = "", page: str = "") -> str:
-    """Help as Markdown: names of settings lead to their rows (on a page), those of the section `within` also in their
-    short form; options of commands are code."""
+    """Help as Markdown: names of settings lead to their rows (on a page), those of the section
+    `within` also in their short form; options of commands are code."""
     parts, start = [], 0
     for code in _CODE.finditer(text):
         parts += [_linked(text[start : code.start()], within, page), code[0]]
@@ -188,8 +201,12 @@ def linked(text: str, within: str = "", page: str = "") -> str:
 
 def _linked(text: str, within: str, page: str) -> str:
     settings = all_settings()
-    dotted = "|".join(re.escape(name) for name in sorted(settings, key=len, reverse=True) if "." in name)
-    section = within if within in settings and settings[within].is_section else within.rpartition(".")[0]
+    dotted = "|".join(
+        re.escape(name) for name in sorted(settings, key=len, reverse=True) if "." in name
+    )
+    section = (
+        within if within in settings and settings[within].is_section else within.rpartition(".")[0]
+    )
 
     def link(found: re.Match[str]) -> str:
         name = found["name"]

@@ -21,7 +21,11 @@ PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "cli.md": c
 def stale_pages(folder: Path) -> list[Path]:
     """Pages that are missing, or differ from what the code says."""
     paths = {folder / name: page for name, page in PAGES.items()}
-    return [path for path, page in paths.items() if not path.exists() or path.read_text(encoding="utf-8") != page()]
+    return [
+        path
+        for path, page in paths.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != page()
+    ]
 
 
 def write_pages(folder: Path) -> None:
@@ -32,13 +36,19 @@ def write_pages(folder: Path) -> None:
 
 def main(words: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     """Write the pages, or check them. Exits with 1 where a checked page is stale."""
-    parser = argparse.ArgumentParser(prog="python -m tools.write_reference", description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; name the pages that are stale")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.write_reference", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; name the pages that are stale"
+    )
     if not parser.parse_args(words).check:
         write_pages(folder)
     elif stale := stale_pages(folder):
         names = "\n".join(f"  {path}" for path in stale)
-        sys.exit(f"stale, since the code says something else:\n{names}\nrun `python -m tools.write_reference`")
+        sys.exit(
+            f"stale, since the code says something else:\n{names}\nrun `python -m tools.write_reference`"
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ def test_the_pages_of_this_repository_say_what_the_code_says() -> None:
 def test_a_page_that_says_something_else_is_named(tmp_path: Path) -> None:
     write_reference.write_pages(tmp_path)
     page = tmp_path / "settings.md"
-    page.write_text(page.read_text(encoding="utf-8").replace("`50000`", "`50001`"), encoding="utf-8")
+    page.write_text(
+        page.read_text(encoding="utf-8").replace("`50000`", "`50001`"), encoding="utf-8"
+    )
 
     with pytest.raises(SystemExit) as stopped:
         write_reference.main(["--check"], tmp_path)
@@ -41,7 +43,15 @@ def test_every_setting_has_a_row_and_a_sentence() -> None:
 def test_every_command_has_a_section() -> None:
     page = (write_reference.FOLDER / "cli.md").read_text(encoding="utf-8")
 
-    for command in ("run", "download", "sample", "catalog", "catalog verify", "import-checkpoint", "ui"):
+    for command in (
+        "run",
+        "download",
+        "sample",
+        "catalog",
+        "catalog verify",
+        "import-checkpoint",
+        "ui",
+    ):
         assert f"\n### tld {command}\n" in page
 
 
@@ -63,5 +73,8 @@ def test_what_a_setting_takes_is_told_in_words(name: str, words: str) -> None:
 
 def test_help_links_the_settings_that_it_names() -> None:
     assert linked("Set train.init_from=FILE.") == "Set [`train.init_from=FILE`](#train.init_from)."
-    assert linked("See noise_levels.", "train.noise_alpha") == "See [`noise_levels`](#train.noise_levels)."
+    assert (
+        linked("See noise_levels.", "train.noise_alpha")
+        == "See [`noise_levels`](#train.noise_levels)."
+    )
     assert linked("`train.lr` and --out", page="settings.md") == "`train.lr` and `--out`"

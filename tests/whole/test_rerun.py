@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import warnings
 from collections.abc import Callable
@@ -17,7 +16,8 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tests.support.command import CANARY, REPOSITORY, descendants, snapshot, start, tld, wait_until
+from tests.support.command import CANARY, descendants, snapshot, start, tld, wait_until
+from tests.support.documents import python_with
 from tests.support.small import TINY, small
 
 pytestmark = pytest.mark.slow
@@ -65,13 +65,8 @@ def test_no_secret_of_the_environment_is_in_any_file(finished: Path) -> None:
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
-def test_the_encodings_open_as_the_readme_shows(finished: Path) -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    (code,) = (
-        code
-        for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-        if "02_encodings" in code
-    )
+def test_the_encodings_open_as_the_documentation_shows(finished: Path) -> None:
+    code = python_with("02_encodings")
     (folder,) = (finished / "02_encodings").iterdir()
     names: dict[str, Any] = {}
     with warnings.catch_warnings(

@@ -1,4 +1,4 @@
-"""One pair through every room: the table "The walk of one pair" in the README, executed."""
+"""One pair through every room: the table "The walk of one pair" in the documentation, executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture depends on what it is asked for, and on nothing else; sizes; the README's Python."""
+"""A picture depends on what it is asked for, and on nothing else; sizes; the Python of the docs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.generate.generator import ImageGenerator, SizeError
-from tests.support.command import REPOSITORY
+from tests.support.documents import python_with
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig, SamplingSettings, SolverName, TextForm
@@ -102,9 +102,10 @@ def test_seeds_are_as_many_as_captions() -> None:
         untrained_generator()(PROMPTS, [1, 2])
 
 
-def test_the_python_of_the_readme_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    (code,) = [block for block in blocks if "load_generator" in block]
+def test_the_python_of_the_documentation_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = python_with("load_generator")
     folder = tmp_path / "data/03_model/0123"
     folder.mkdir(parents=True)
     config = untrained_generator().denoiser.config
@@ -113,6 +114,6 @@ def test_the_python_of_the_readme_draws(tmp_path: Path, monkeypatch: pytest.Monk
     )
     monkeypatch.chdir(tmp_path)
     assert code.count("03_model/…") == 1
-    exec(compile(code.replace("03_model/…", "03_model/0123"), "README.md", "exec"), {})
+    exec(compile(code.replace("03_model/…", "03_model/0123"), "docs", "exec"), {})
     with Image.open("star.png") as drawn:
         assert drawn.size == (128, 64)

@@ -1,19 +1,16 @@
-# make demo    install what is missing, then run the whole line on the built-in data set
-# make test    the suite but its long tests (make test-slow: those)
-# make check   lint, types, layers, known faults of what is locked
-# make stack-test   docker/compose.yaml for real, without containers: needs PostgreSQL, two minutes
-# make chaos   kill, fill, damage and race a small run in every stage, and compare what comes out
-# make fuzz    damaged and absurd input of every kind, for some minutes (TLD_FUZZ_EXAMPLES of each)
-# make sbom    a bill of what is installed, as CycloneDX
-# make ui      look at the demo's runs    make install only install
-# make up      the whole service in containers (docker/compose.yaml); TLD_TARGET=cuda make up: with GPUs
-# make serve   there, the trained model, with the same TLD_TARGET     make down     stop it, keep the data
+# `make` alone lists the targets, with the text behind ## below.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow stack-test chaos fuzz check sbom ui up serve down
-install: .venv/installed
+.PHONY: help demo install test check test-slow docs ui stack-test chaos fuzz sbom up serve down
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: install ## install what is missing, then run the whole line on the built-in data set, on a CPU
+	$(BIN)/tld run conf/tiny.yaml
+
+install: .venv/installed ## only install, into .venv
 
 # Two packages are taken out again: the `dataclasses` backport, for which img2dataset asks and which shadows the standard
 # library in some processes; and rfc3987-syntax, for which cyclonedx-bom asks and which costs each command that imports
@@ -27,53 +24,57 @@ install: .venv/installed
 	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses rfc3987-syntax
 	@touch $@
 
-demo: install
-	$(BIN)/tld run conf/tiny.yaml
-
 # A file of tests is one process's, those of few but long tests not the last; most wait for processes of their own, so one
 # thread each is plenty.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
-test: install
+test: install ## the test suite, but for its long tests
 	$(PYTEST) -m "not slow"
 
-test-slow: install
+test-slow: install ## the long tests
 	$(PYTEST) -m slow
 
-stack-test: install
+stack-test: install ## docker/compose.yaml for real, without containers: needs PostgreSQL, two minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tools/stack_test.py
 
 # Faults, with a table of what each looks like; full and read-only disks need root, else they are skipped.
-chaos: install
+chaos: install ## kill, fill, damage and race a small run in every stage, and compare what comes out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos/faults_*.py --numprocesses=2 --dist=worksteal
 
 # The suite tries a few inputs of each kind; this tries many, new ones each time.
 TLD_FUZZ_EXAMPLES ?= 500
-fuzz: install
+fuzz: install ## damaged and absurd input of every kind, for some minutes (TLD_FUZZ_EXAMPLES of each)
 	OMP_NUM_THREADS=1 TLD_FUZZ_EXAMPLES=$(TLD_FUZZ_EXAMPLES) $(BIN)/python -m pytest --numprocesses=2 \
 	  --dist=worksteal --timeout=3600 tests/fuzz tests/data_catalog/url_table/test_dirty_tables.py tests/flows/serve/test_fuzz.py
 
-check: install
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: install ## lint, types, layers, documentation, known faults of locked versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet tests/whole/test_docs.py
+	$(MKDOCS)
 	$(BIN)/python -m tools.audit_lock
 
-# What is installed, for those who must know: CycloneDX
-sbom: install
+docs: install ## build the documentation into site/
+	$(MKDOCS)
+	@echo "site/index.html; its search needs a server: $(BIN)/python -m http.server --directory site 8002"
+
+sbom: install ## a list of what is installed, as CycloneDX
 	$(BIN)/cyclonedx-py environment .venv --output-file sbom.json
 
-ui: install
+ui: install ## look at the demo's runs in MLflow and Prefect
 	$(BIN)/tld ui conf/tiny.yaml
 
-up:
+up: ## start the whole service in containers (docker/compose.yaml); with GPUs: TLD_TARGET=cuda make up
 	docker/up.sh
 
-serve:
+serve: ## there, serve the trained model, with the same TLD_TARGET
 	docker compose --file docker/compose.yaml $(if $(filter cuda,$(TLD_TARGET)),--file docker/compose.gpu.yaml) \
 	  up --detach --wait serve
 
-down:
+down: ## stop the containers, keep the data
 	docker compose --file docker/compose.yaml --profile serve down

@@ -20,7 +20,7 @@ MOST_PARAMETERS = 6
 LONG_MODULES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 MANY_PARAMETERS: set[str] = set()
-MODULES_WITHOUT_A_TEST_FILE = 140
+MODULES_WITHOUT_A_TEST_FILE = 135
 
 # Directly in a package whose parts are folders: what stands above or beside all of them.
 LOOSE_MODULES = {

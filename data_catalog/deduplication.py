@@ -36,18 +36,20 @@ def find_duplicates(files: Hashes, looks: Hashes | None, most_bits: int) -> Dupl
     if not 0 <= most_bits <= MOST_BITS:
         raise ValueError(f"perceptual hashes are compared up to {MOST_BITS} bits, got {most_bits}")
     same_file = _first_of_equals(files)
-    nobody = np.full(len(files), -1)
+    no_earlier = np.full(len(files), -1)
     if looks is None:
-        return Duplicates(same_file, nobody)
-    kept = np.flatnonzero(same_file < 0)
-    earlier = nobody
-    earlier[kept] = _number(kept, _first_look(looks[kept], most_bits))
+        return Duplicates(same_file, no_earlier)
+    distinct_files = np.flatnonzero(same_file < 0)
+    earlier = no_earlier
+    earlier[distinct_files] = _in_whole_set(
+        distinct_files, _first_near(looks[distinct_files], most_bits)
+    )
     return Duplicates(same_file, earlier)
 
 
-def _number(kept: NDArray[np.int64], local: NDArray[np.int64]) -> NDArray[np.int64]:
+def _in_whole_set(subset: NDArray[np.int64], within_subset: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers among the kept pictures -> numbers among all."""
-    return np.where(local < 0, -1, kept[local])
+    return np.where(within_subset < 0, -1, subset[within_subset])
 
 
 def _first_of_equals(values: Hashes) -> NDArray[np.int64]:
@@ -57,7 +59,7 @@ def _first_of_equals(values: Hashes) -> NDArray[np.int64]:
     return np.where(earlier == np.arange(len(values)), -1, earlier)
 
 
-def _first_look(looks: Hashes, most_bits: int) -> NDArray[np.int64]:
+def _first_near(looks: Hashes, most_bits: int) -> NDArray[np.int64]:
     """For each picture, an earlier kept one within `most_bits`, or -1."""
     distinct, first, group = np.unique(looks, return_index=True, return_inverse=True)
     earlier = np.where(first[group] == np.arange(len(looks)), -1, first[group])

@@ -116,18 +116,18 @@ def read_arrays(path: Path) -> EncodedArrays:
             members = {info.filename.removesuffix(".npy"): info for info in infos}
             if len(members) != len(infos):
                 raise ValueError("an array is there twice")
-            there = [name for name in _TYPES if name in members or name in _ALWAYS]
+            present = [name for name in _TYPES if name in members or name in _ALWAYS]
             arrays = EncodedArrays(
-                **{name: _map_member(file, members[name], name) for name in there}
+                **{name: _map_member(file, members[name], name) for name in present}
             )
             _check_fit(arrays)
         except Exception as error:  # a damaged or hostile header fails in any way at all
-            what = (
+            problem = (
                 f"it lacks {error}"
                 if isinstance(error, KeyError)
                 else str(error) or type(error).__name__
             )
-            raise EncodingsError(f"{path} is not an encoded shard: {what}") from error
+            raise EncodingsError(f"{path} is not an encoded shard: {problem}") from error
     return arrays
 
 
@@ -155,8 +155,8 @@ def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.T
             raise EncodingsError(
                 f"{path} is not the rows of an encoded shard: it has no column {column}"
             )
-        if (found := table.schema.field(column).type) != known[column]:
-            raise EncodingsError(f"{path}: column {column} holds {found}, not {known[column]}")
+        if (actual := table.schema.field(column).type) != known[column]:
+            raise EncodingsError(f"{path}: column {column} holds {actual}, not {known[column]}")
     return table
 
 

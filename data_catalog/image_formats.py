@@ -75,8 +75,8 @@ def scans_of(jpeg: bytes) -> int:
     if jpeg.count(b"\xff\xda") <= MOST_SCANS:  # most often: the fast answer is an upper bound
         return jpeg.count(b"\xff\xda")
     scans = place = 0
-    while scans <= MOST_SCANS and (found := _MARKER.search(jpeg, place)):
-        marker, place = found[1][0], found.end()
+    while scans <= MOST_SCANS and (marker_match := _MARKER.search(jpeg, place)):
+        marker, place = marker_match[1][0], marker_match.end()
         if marker == _END_OF_IMAGE:
             break
         scans += marker == _START_OF_SCAN
@@ -88,15 +88,15 @@ def scans_of(jpeg: bytes) -> int:
 def without_text(png: bytes) -> bytes:
     """A PNG without its text chunks, of which Pillow refuses those that are long or many. Text that
     tells the orientation stays, unless it is too long; a profile too long to be used goes."""
-    kept, start, place, view = [], 0, len(_PNG_SIGNATURE), memoryview(png)
+    parts, start, place, view = [], 0, len(_PNG_SIGNATURE), memoryview(png)
     while place + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, place)
         end = min(place + 12 + length, len(png))
         if not _is_wanted(kind, view[place + 8 : place + 8 + length]):
-            kept.append(view[start:place])
+            parts.append(view[start:place])
             start = end
         place = end
-    return b"".join([*kept, view[start:]]) if kept else png
+    return b"".join([*parts, view[start:]]) if parts else png
 
 
 def _is_wanted(kind: bytes, data: memoryview) -> bool:

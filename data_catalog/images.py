@@ -29,14 +29,14 @@ _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 1 << 26
 NO_IMAGE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
-_WAY_OUT = (
+_REPAIR_HINT = (
     "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
 )
 
 
-def _parsed(told: object) -> object:
+def _from_json(value: object) -> object:
     """A list that stands in JSON as JSON text."""
-    return json.loads(told) if isinstance(told, str) else told
+    return json.loads(value) if isinstance(value, str) else value
 
 
 class UnreadableImage(ManifestError):
@@ -70,7 +70,7 @@ class Facts(BaseModel):
     original_width: int
     original_height: int
     sha256: str
-    more_captions: Annotated[tuple[str | None, ...], BeforeValidator(_parsed)] = Field(
+    more_captions: Annotated[tuple[str | None, ...], BeforeValidator(_from_json)] = Field(
         (), alias=MORE_CAPTIONS
     )
 
@@ -98,17 +98,17 @@ class PackedPair:
         return self.facts.more_captions
 
     @property
-    def picture(self) -> bytes:
+    def image_file(self) -> bytes:
         """The picture file; empty where there is none."""
         return next((self.members[name] for name in IMAGE_SUFFIXES if name in self.members), b"")
 
     def unpack(self, edge: int | None = None) -> ImagePair:
         """Decode the picture, which is a square of this edge where one is given. Raises
         UnreadableImage where it is damaged."""
-        image = decode(self.picture, edge)
+        image = decode(self.image_file, edge)
         if isinstance(image, str):
             suffix = next((name for name in IMAGE_SUFFIXES if name in self.members), "*")
-            raise UnreadableImage(f"{self.key}.{suffix} is {image}; " + _WAY_OUT)
+            raise UnreadableImage(f"{self.key}.{suffix} is {image}; " + _REPAIR_HINT)
         return ImagePair(
             key=self.key,
             url=self.facts.url,
@@ -122,15 +122,15 @@ class PackedPair:
         )
 
 
-def decode(picture: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
+def decode(content: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
     """Pixels [h, w, 3], or why there are none. The header is looked at first, so that nothing large
     is decoded. OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile."""
     try:
-        with open_image(picture, _FORMATS) as header:
+        with open_image(content, _FORMATS) as header:
             width, height = header.size
         if width * height > _MOST_PIXELS or (edge is not None and (width, height) != (edge, edge)):
             return OTHER_SIZE
-        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (cv2.error, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return NO_IMAGE
     return NO_IMAGE if image is None else np.asarray(image, np.uint8)
@@ -157,7 +157,7 @@ def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
     except (tarfile.TarError, EOFError, KeyError, OverflowError, ValueError) as error:
         if isinstance(error, ManifestError):
             raise
-        raise ManifestError(f"{tar} is damaged ({error}); " + _WAY_OUT) from error
+        raise ManifestError(f"{tar} is damaged ({error}); " + _REPAIR_HINT) from error
     if members:
         yield _packed(tar, key, members)
 
@@ -169,17 +169,17 @@ def _packed(tar: Path, key: str, members: dict[str, bytes]) -> PackedPair:
         return PackedPair(key, members, Facts.model_validate_json(members["json"]))
     except (KeyError, ValueError) as error:
         why = "it lacks a member" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise ManifestError(f"{tar} is damaged (pair {key}: {why}); " + _WAY_OUT) from None
+        raise ManifestError(f"{tar} is damaged (pair {key}: {why}); " + _REPAIR_HINT) from None
 
 
-def sample_image_pairs(tar: Path, count: int, chance: random.Random) -> list[ImagePair]:
+def sample_image_pairs(tar: Path, count: int, rng: random.Random) -> list[ImagePair]:
     """Some pairs of one shard, by chance: only these are read."""
     with tarfile.open(tar, "r:") as archive:
         by_key: dict[str, list[tarfile.TarInfo]] = {}
         for info in archive.getmembers():
             by_key.setdefault(info.name.partition(".")[0], []).append(info)
         pairs = []
-        for key in chance.sample(sorted(by_key), min(count, len(by_key))):
+        for key in rng.sample(sorted(by_key), min(count, len(by_key))):
             files = {info.name.partition(".")[2]: archive.extractfile(info) for info in by_key[key]}
             pairs.append(
                 _packed(

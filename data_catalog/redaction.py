@@ -21,7 +21,7 @@ def redacted(url: str) -> str:
 
 def redact_credentials(text: str) -> str:
     """A text whose URLs are redacted: clients tell in their errors what they asked."""
-    return _URL.sub(lambda found: redacted(found[0]), text)
+    return _URL.sub(lambda match: redacted(match[0]), text)
 
 
 def holds_secret(url: str) -> bool:

@@ -13,5 +13,5 @@ def account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
     last = (
         ("encoded", "pairs encoded") if "encoded" in account else ("kept", "pictures with captions")
     )
-    kept = account["downloaded"] - sum(account["dropped"].values())
-    return [*rows, (*last, account.get("encoded", kept))]
+    remaining = account["downloaded"] - sum(account["dropped"].values())
+    return [*rows, (*last, account.get("encoded", remaining))]

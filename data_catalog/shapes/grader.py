@@ -38,9 +38,9 @@ class Grade:
     position: str | None
     background: str | None
 
-    def agrees(self, wanted: Attributes) -> dict[str, bool]:
+    def agrees(self, expected: Attributes) -> dict[str, bool]:
         """Which attributes are as wanted."""
-        return {name: getattr(self, name) == getattr(wanted, name) for name in ATTRIBUTE_NAMES}
+        return {name: getattr(self, name) == getattr(expected, name) for name in ATTRIBUTE_NAMES}
 
 
 def grade(pixels: Pixels) -> Grade:

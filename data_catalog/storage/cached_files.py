@@ -57,16 +57,16 @@ def read_remote_record(path: Path) -> RemoteRecord | None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_remote_record(path: Path, mark: RemoteRecord, copied_at_ns: int | None) -> None:
+def write_remote_record(path: Path, record: RemoteRecord, copied_at_ns: int | None) -> None:
     """Say that the file as it was at that time (its mtime) is a copy; None where there is no copy
     yet."""
-    where = remote_record_path(path)
-    where.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = where.with_name(f"{where.name}.{_own_suffix()}")
-    unfinished.write_text(json.dumps(asdict(mark)), encoding="utf-8")
+    target = remote_record_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f"{target.name}.{_own_suffix()}")
+    unfinished.write_text(json.dumps(asdict(record)), encoding="utf-8")
     os.utime(unfinished, ns=(0, copied_at_ns or 0))
     os.replace(
-        unfinished, where
+        unfinished, target
     )  # not flushed: there are as many as objects, and a lost one is written anew
 
 
@@ -80,20 +80,20 @@ def is_copy(path: Path) -> bool:
 
 def is_remote_only(path: Path, size: int) -> bool:
     """Whether the file is not here but in the storage, with this many bytes."""
-    mark = None if path.exists() else read_remote_record(path)
-    return mark is not None and mark.bytes == size
+    record = None if path.exists() else read_remote_record(path)
+    return record is not None and record.bytes == size
 
 
 def ensure_local(path: Path) -> Path:
     """The path of a file that is about to be read: fetched where it is away. Raises
     ObjectStorageError."""
-    mark = read_remote_record(path)
-    if mark is None:
+    record = read_remote_record(path)
+    if record is None:
         return path
     try:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # when it was last of use
     except FileNotFoundError:
-        fetch([(path, mark)])
+        fetch([(path, record)])
     return path
 
 
@@ -108,8 +108,8 @@ def iter_cached(folder: Path) -> Iterator[Path]:
 
 def away_bytes(folder: Path) -> int:
     """Of all files below a folder that are in the storage alone."""
-    marks = (read_remote_record(path) for path in iter_cached(folder) if not path.exists())
-    return sum(mark.bytes for mark in marks if mark)
+    records = (read_remote_record(path) for path in iter_cached(folder) if not path.exists())
+    return sum(record.bytes for record in records if record)
 
 
 def exists_anywhere(path: Path) -> bool:
@@ -120,33 +120,33 @@ def exists_anywhere(path: Path) -> bool:
 def refetch(path: Path) -> bool:
     """Fetch a copy again, whatever became of it; False where it is none. Raises
     ObjectStorageError."""
-    mark = read_remote_record(path)
-    if mark:
-        fetch([(path, mark)])
-    return mark is not None
+    record = read_remote_record(path)
+    if record:
+        fetch([(path, record)])
+    return record is not None
 
 
-def fetch(wanted: Sequence[tuple[Path, RemoteRecord]]) -> None:
+def fetch(copies: Sequence[tuple[Path, RemoteRecord]]) -> None:
     """Copy objects here, many at a time, each by rename. Raises ObjectStorageError."""
-    if not wanted:
+    if not copies:
         return
-    with storage_errors(wanted[0][1].url):
-        filesystem = filesystem_of(wanted[0][1].url)
+    with storage_errors(copies[0][1].url):
+        filesystem = filesystem_of(copies[0][1].url)
         unfinished = [
-            remote_record_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in wanted
+            remote_record_path(path).with_name(f"{path.name}.{_own_suffix()}") for path, _ in copies
         ]
         for path in unfinished:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            filesystem.get([mark.url for _, mark in wanted], [str(path) for path in unfinished])
-            for part, (path, mark) in zip(unfinished, wanted, strict=True):
-                found = part.stat()
-                if found.st_size != mark.bytes:
+            filesystem.get([record.url for _, record in copies], [str(path) for path in unfinished])
+            for part, (path, record) in zip(unfinished, copies, strict=True):
+                status = part.stat()
+                if status.st_size != record.bytes:
                     raise ObjectStorageError(
-                        f"{mark.url} has {found.st_size} bytes, not {mark.bytes}: run this again"
+                        f"{record.url} has {status.st_size} bytes, not {record.bytes}: run this again"
                     )
                 put_in_place(part, path)
-                write_remote_record(path, mark, found.st_mtime_ns)
+                write_remote_record(path, record, status.st_mtime_ns)
         finally:
             for part in unfinished:  # of a fetch that failed: another process would never find it
                 part.unlink(missing_ok=True)
@@ -156,14 +156,14 @@ def push(path: Path, url: str, new: bool = False) -> None:
     """Copy a file to an object; a new one only where there is none yet. Raises FileExistsError, or
     ObjectStorageError."""
     with storage_errors(url):
-        at = path.stat().st_mtime_ns  # what is written from now on is pushed again
+        modified_ns = path.stat().st_mtime_ns  # what is written from now on is pushed again
         filesystem = filesystem_of(url)
         if new:
             create(filesystem, url, path.read_bytes())
         else:
             filesystem.put_file(str(path), url)
-        told = filesystem.info(url)
-        write_remote_record(path, RemoteRecord(url, told["size"], version_of(told)), at)
+        info = filesystem.info(url)
+        write_remote_record(path, RemoteRecord(url, info["size"], version_of(info)), modified_ns)
 
 
 def create(filesystem: Any, url: str, content: bytes) -> None:
@@ -187,20 +187,20 @@ def create(filesystem: Any, url: str, content: bytes) -> None:
 def push_beside(path: Path, other: Path) -> None:
     """Copy a file to where another of its folder is kept, if that is in storage. Raises
     ObjectStorageError."""
-    if mark := read_remote_record(other):
-        push(path, f"{mark.url.rpartition('/')[0]}/{path.name}")
+    if record := read_remote_record(other):
+        push(path, f"{record.url.rpartition('/')[0]}/{path.name}")
 
 
 def discard(paths: Iterable[Path]) -> None:
     """Delete files here and in the storage. Raises ObjectStorageError."""
     copies = []
     for path in paths:
-        if mark := read_remote_record(path):
-            copies.append((path, mark))
+        if record := read_remote_record(path):
+            copies.append((path, record))
         path.unlink(missing_ok=True)
     if copies:
         with storage_errors(copies[0][1].url):
-            _remove_objects([mark.url for _, mark in copies])
+            _remove_objects([record.url for _, record in copies])
         for path, _ in copies:
             remote_record_path(path).unlink(missing_ok=True)
 
@@ -222,10 +222,10 @@ def filesystem_of(url: str) -> Any:
     return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
 
 
-def version_of(told: dict[str, Any]) -> str:
+def version_of(info: dict[str, Any]) -> str:
     """What changes when an object does, of what a listing tells."""
     names = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified")
-    return str(next((told[name] for name in names if told.get(name)), told.get("size")))
+    return str(next((info[name] for name in names if info.get(name)), info.get("size")))
 
 
 @contextmanager

@@ -54,50 +54,50 @@ class Lease:
     def touch(self) -> None:
         """Show that the holder lives. Raises LeaseTaken where another has taken over, or
         ObjectStorageError."""
-        newest = _leases(self.url)[-1:]
-        if not any(number == self.number and self._is_mine(told) for number, told in newest):
+        newest = _list_leases(self.url)[-1:]
+        if not any(number == self.number and self._is_mine(holder) for number, holder in newest):
             raise LeaseTaken(
                 f"{self.url.rpartition('/')[0]} was taken over by another machine, which goes on"
             )
         self._beats += 1
         with storage_errors(self.url):
             filesystem_of(self.url).pipe_file(
-                _lease(self.url, self.number), _told(self.folder, self.since, self._beats)
+                _lease_url(self.url, self.number), _serialized(self.folder, self.since, self._beats)
             )
 
     def release(self) -> None:
         """Let others write."""
-        mine = _lease(self.url, self.number)
+        mine = _lease_url(self.url, self.number)
         with storage_errors(self.url), suppress(FileNotFoundError):
             if self._is_mine(json.loads(filesystem_of(self.url).cat_file(mine))):
                 filesystem_of(self.url).rm_file(mine)
 
-    def _is_mine(self, told: dict[str, Any]) -> bool:
+    def _is_mine(self, holder: dict[str, Any]) -> bool:
         """Whether a lease of this number is this one: numbers begin anew where all were given
         back."""
-        return _identity(self.folder, self.since).items() <= told.items()
+        return _identity(self.folder, self.since).items() <= holder.items()
 
 
 def claim(output: str, folder: Path) -> Lease:
     """Become the one who writes an output (its URL) from a folder, which is locked against other
     processes of this machine. Raises LeaseTaken, or ObjectStorageError."""
     url = f"{output}/{_LEASES}"
-    leases = _leases(url)
-    number, told = leases[-1] if leases else (0, {})
-    if leases and not _was_ours(told, folder):
-        _wait_for_silence(url, number, told)
+    leases = _list_leases(url)
+    number, holder = leases[-1] if leases else (0, {})
+    if leases and not _is_own_earlier(holder, folder):
+        _wait_for_silence(url, number, holder)
     since = datetime.now(UTC).isoformat(timespec="seconds")
     with storage_errors(url):
         filesystem = filesystem_of(url)
         try:
-            create(filesystem, _lease(url, number + 1), _told(folder, since, 0))
+            create(filesystem, _lease_url(url, number + 1), _serialized(folder, since, 0))
         except FileExistsError:
             raise LeaseTaken(
                 f"{output} is being made by another machine, which was faster; wait for it"
             ) from None
         for old, _ in leases:
             with suppress(FileNotFoundError):
-                filesystem.rm_file(_lease(url, old))
+                filesystem.rm_file(_lease_url(url, old))
     return Lease(url, number + 1, folder, since)
 
 
@@ -125,16 +125,16 @@ def hold_lease(output: str, folder: Path) -> Iterator[Lease]:
             lease.release()
 
 
-def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
+def _wait_for_silence(url: str, number: int, holder: dict[str, Any]) -> None:
     """Return once the holder of the newest lease is gone. Raises LeaseTaken as soon as it shows
     that it lives."""
     deadline = time.monotonic() + SILENCE_S
     while time.monotonic() < deadline:
         time.sleep(min(1.0, SILENCE_S / 4))
-        leases = _leases(url)
+        leases = _list_leases(url)
         if not leases:
             return
-        if leases[-1] != (number, told):
+        if leases[-1] != (number, holder):
             by = leases[-1][1]
             raise LeaseTaken(
                 f"{url.rpartition('/')[0]} is being made by {by['host']} (process {by['process']}, "
@@ -142,13 +142,13 @@ def _wait_for_silence(url: str, number: int, told: dict[str, Any]) -> None:
             )
 
 
-def _was_ours(told: dict[str, Any], folder: Path) -> bool:
+def _is_own_earlier(holder: dict[str, Any], folder: Path) -> bool:
     """Whether the holder was a process of this machine, which has ended: we hold its folder's
     lock."""
-    return _holder(folder).items() <= told.items()
+    return _machine_identity(folder).items() <= holder.items()
 
 
-def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
+def _list_leases(url: str) -> list[tuple[int, dict[str, Any]]]:
     """Numbers of the leases, the newest last, and what the newest says; that of the others is left
     out."""
     with storage_errors(url):
@@ -161,25 +161,25 @@ def _leases(url: str) -> list[tuple[int, dict[str, Any]]]:
         if not names:
             return []
         try:
-            newest = json.loads(filesystem.cat_file(_lease(url, int(names[-1]))))
+            newest = json.loads(filesystem.cat_file(_lease_url(url, int(names[-1]))))
         except FileNotFoundError:
-            return _leases(url)  # just released, or followed by another
+            return _list_leases(url)  # just released, or followed by another
     return [*((int(name), {}) for name in names[:-1]), (int(names[-1]), newest)]
 
 
-def _lease(url: str, number: int) -> str:
+def _lease_url(url: str, number: int) -> str:
     return f"{url}/{number:08d}"
 
 
-def _told(folder: Path, since: str, beats: int) -> bytes:
+def _serialized(folder: Path, since: str, beats: int) -> bytes:
     return json.dumps({**_identity(folder, since), "beats": beats}).encode()
 
 
 def _identity(folder: Path, since: str) -> dict[str, str | int]:
-    return {**_holder(folder), "process": os.getpid(), "since": since}
+    return {**_machine_identity(folder), "process": os.getpid(), "since": since}
 
 
-def _holder(folder: Path) -> dict[str, str]:
+def _machine_identity(folder: Path) -> dict[str, str]:
     """What no two machines have in common."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     started = boot.read_text(encoding="utf-8").strip() if boot.exists() else ""

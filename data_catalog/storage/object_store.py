@@ -57,19 +57,19 @@ class ObjectStore:
             objects: dict[str, dict[str, Any]] = (
                 filesystem.find(url, detail=True) if filesystem.exists(url) else {}
             )
-        named = ((path.removeprefix(base), told) for path, told in objects.items())
+        named = ((path.removeprefix(base), info) for path, info in objects.items())
         return {
             self.root / name: RemoteRecord(
-                f"{self.url.rstrip('/')}/{name}", told["size"], version_of(told)
+                f"{self.url.rstrip('/')}/{name}", info["size"], version_of(info)
             )
-            for name, told in named
+            for name, info in named
             if not any(part.startswith(".") for part in name.split("/"))
         }
 
     def refresh(
         self,
         folder: Path,
-        found: dict[Path, RemoteRecord],
+        objects: dict[Path, RemoteRecord],
         accounts: bool = False,
         everything: bool = False,
     ) -> None:
@@ -77,24 +77,24 @@ class ObjectStore:
         are fetched; of an unfinished output, or with `accounts`, receipts too; with `everything`
         all files; the others are marked. What was not pushed yet stays, and what the storage has
         lost whole. Raises ObjectStorageError."""
-        for path in [path for path in iter_cached(folder) if path not in found]:
-            if found and is_copy(path) and is_bookkeeping(path):
+        for path in [path for path in iter_cached(folder) if path not in objects]:
+            if objects and is_copy(path) and is_bookkeeping(path):
                 path.unlink()  # another machine took it back
             remote_record_path(path).unlink()
-        for path, mark in found.items():
-            if read_remote_record(path) != mark:
+        for path, record in objects.items():
+            if read_remote_record(path) != record:
                 path.unlink(missing_ok=True)
-                write_remote_record(path, mark, None)
-        accounts = accounts or folder / MANIFEST_NAME not in found
-        wanted = [
+                write_remote_record(path, record, None)
+        accounts = accounts or folder / MANIFEST_NAME not in objects
+        to_fetch = [
             path
-            for path in found
+            for path in objects
             if everything
             or path.name == MANIFEST_NAME
             or is_eviction_mark(path)
             or (accounts and is_bookkeeping(path))
         ]
-        fetch([(path, found[path]) for path in wanted if not path.exists()])
+        fetch([(path, objects[path]) for path in to_fetch if not path.exists()])
 
     def evict(self, most_bytes: int) -> int:
         """Delete copies of shards, those longest out of use first, until the rest takes less.

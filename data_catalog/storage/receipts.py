@@ -82,14 +82,14 @@ def invalidate(folder: Path) -> None:
 def invalidate_shard(folder: Path, shard: Shard) -> None:
     """Remove manifest and one shard's receipt, so that the stage does this shard again and no
     other."""
-    marks = (_release_mark(folder, name) for name in shard.files)
-    discard([folder / MANIFEST_NAME, receipt_path(folder, shard.name), *marks])
+    eviction_marks = (_eviction_mark(folder, name) for name in shard.files)
+    discard([folder / MANIFEST_NAME, receipt_path(folder, shard.name), *eviction_marks])
 
 
 def evict(folder: Path, name: str) -> None:
     """Delete a file on purpose: it is marked first, so that its output counts as whole without
     it."""
-    mark = _release_mark(folder, name)
+    mark = _eviction_mark(folder, name)
     mark.touch()
     flush_folder(folder)
     push_beside(mark, folder / name)
@@ -98,7 +98,7 @@ def evict(folder: Path, name: str) -> None:
 
 def is_evicted(folder: Path, name: str) -> bool:
     """Whether a file was deleted on purpose."""
-    return _release_mark(folder, name).exists() and not (folder / name).exists()
+    return _eviction_mark(folder, name).exists() and not (folder / name).exists()
 
 
 def is_bookkeeping(path: Path) -> bool:
@@ -112,7 +112,7 @@ def is_eviction_mark(path: Path) -> bool:
     return path.name.endswith(_RELEASED_SUFFIX)
 
 
-def _release_mark(folder: Path, name: str) -> Path:
+def _eviction_mark(folder: Path, name: str) -> Path:
     return folder / (name + _RELEASED_SUFFIX)
 
 
@@ -121,11 +121,11 @@ def damage_by_size(folder: Path, shard: Shard) -> str | None:
     not read."""
     for name, record in shard.files.items():
         try:
-            found = (folder / name).stat().st_size
+            size = (folder / name).stat().st_size
         except FileNotFoundError:
             if is_evicted(folder, name) or is_remote_only(folder / name, record.bytes):
                 continue
             return f"{name} is missing"
-        if found != record.bytes:
-            return f"{name} has {found} bytes, not {record.bytes}"
+        if size != record.bytes:
+            return f"{name} has {size} bytes, not {record.bytes}"
     return None

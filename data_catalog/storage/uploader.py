@@ -31,7 +31,7 @@ class Uploader:
     warn: Callable[[str], None]
     _seen: set[Path] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
-    _outrun: LeaseTaken | None = None
+    _lost_lease: LeaseTaken | None = None
     _warned: bool = False
 
     def follow(self) -> None:
@@ -42,7 +42,7 @@ class Uploader:
                 self.push()
                 self.store.evict(self.most_bytes)
             except LeaseTaken as error:
-                self._outrun = error
+                self._lost_lease = error
                 self.warn(str(error))
                 return
             except ObjectStorageError as error:
@@ -56,11 +56,11 @@ class Uploader:
         """Push what is new: receipts after the files that they name. Files of subfolders
         (checkpoints) that the stage deleted go from the storage too; one of the folder itself may
         be gone for want of room. Raises ObjectStorageError."""
-        accounts = [path for path in self._files() if is_bookkeeping(path)]
+        receipts = [path for path in self._files() if is_bookkeeping(path)]
         others = [path for path in self._files() if not is_bookkeeping(path)]
-        here = {*accounts, *others}
+        here = {*receipts, *others}
         discard(path for path in self._seen - here if path.parent != self.lease.folder)
-        for part in (others, accounts):
+        for part in (others, receipts):
             with ThreadPoolExecutor(_AT_A_TIME) as threads:
                 list(threads.map(self._push_one, part))
         self._seen = here
@@ -91,8 +91,8 @@ class Uploader:
     def finish(self, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
         """Push the rest, then the manifest where it was written, which no other may have done
         meanwhile. Raises LeaseTaken, or ObjectStorageError."""
-        if self._outrun:
-            raise self._outrun
+        if self._lost_lease:
+            raise self._lost_lease
         for pause in pauses_s:
             with suppress(ObjectStorageError):
                 return self._finish()
@@ -121,18 +121,18 @@ def uploading(
 ) -> Iterator[None]:
     """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it
     has finished."""
-    keeper = Uploader(store, lease, most_bytes, warn)
-    thread = threading.Thread(target=keeper.follow, name="keeper", daemon=True)
+    uploader = Uploader(store, lease, most_bytes, warn)
+    thread = threading.Thread(target=uploader.follow, name="keeper", daemon=True)
     thread.start()
     try:
         yield
     except BaseException:
-        keeper.stop()
+        uploader.stop()
         thread.join()
         with suppress(LeaseTaken, ObjectStorageError):
-            keeper.finish(pauses_s=())
+            uploader.finish(pauses_s=())
         raise
     else:
-        keeper.stop()
+        uploader.stop()
         thread.join()
-        keeper.finish()
+        uploader.finish()

@@ -48,7 +48,7 @@ class Header:
 
 
 def read_header(
-    blocks: Iterator[Lines], columns: TableColumns, usual: str
+    blocks: Iterator[Lines], columns: TableColumns, default_delimiter: str
 ) -> tuple[Header, list[str], int]:
     """The header, the lines behind it that were read already, and how many lines were before these.
 
@@ -64,7 +64,7 @@ def read_header(
             del lines[0]
             skipped += 1
         if lines:
-            delimiter = _delimiter(lines[0], columns, usual)
+            delimiter = _delimiter(lines[0], columns, default_delimiter)
             reader = csv.reader([*lines[:_MOST_LINES], _END], delimiter=delimiter)
             names, used = next(reader), reader.line_num
             if used <= min(len(lines), _MOST_LINES):
@@ -76,16 +76,18 @@ def read_header(
     raise NotATable(f"a quotation mark of its first line never closes: {lines[0][:200].strip()}")
 
 
-def _delimiter(line: str, columns: TableColumns, usual: str) -> str:
-    for delimiter in (usual, *_DELIMITERS):
+def _delimiter(line: str, columns: TableColumns, default_delimiter: str) -> str:
+    for delimiter in (default_delimiter, *_DELIMITERS):
         if not find_columns(columns, next(csv.reader([line], delimiter=delimiter)))[1]:
             return delimiter
-    return usual
+    return default_delimiter
 
 
-def csv_batches(blocks: Iterator[Lines], columns: TableColumns, usual: str) -> Iterator[RowBatch]:
+def csv_batches(
+    blocks: Iterator[Lines], columns: TableColumns, default_delimiter: str
+) -> Iterator[RowBatch]:
     """All rows behind the header, some at a time. Raises NotATable."""
-    header, first, before = read_header(blocks, columns, usual)
+    header, first, before = read_header(blocks, columns, default_delimiter)
     places, missing = find_columns(columns, header.names)
     if missing:
         raise NotATable(f"it has no column {missing[0]!r}")

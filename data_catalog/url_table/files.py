@@ -210,8 +210,8 @@ def _http_settings(source: str) -> dict[str, Any]:
         return {}
     import aiohttp
 
-    patience = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
-    return {scheme: {"client_kwargs": {"timeout": patience}} for scheme in schemes}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
+    return {scheme: {"client_kwargs": {"timeout": timeout}} for scheme in schemes}
 
 
 def _cause(error: BaseException) -> str:

@@ -42,7 +42,7 @@ BATCH_ROWS = 32_768  # of Parquet, at most
 BLOCK_BYTES = 1 << 20
 _MOST_METADATA_BYTES = 16 << 20
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_FOREIGN = {  # how files begin that are no tables, or not what their names say
+_OTHER_FORMATS = {  # how files begin that are no tables, or not what their names say
     b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it or save it as csv",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as csv",
     b"PAR1": "Parquet; let its name end in .parquet",
@@ -62,17 +62,17 @@ _FOREIGN = {  # how files begin that are no tables, or not what their names say
 def check_columns(file: TableFile, columns: TableColumns) -> None:
     """Raise UrlTableError where a file is not what its name says, lacks a column, or most of its
     first rows cannot be parsed."""
-    _refuse_foreign(file)
-    found = _column_names(file, columns)
-    places, missing = find_columns(columns, found)
+    _refuse_other_formats(file)
+    names = _column_names(file, columns)
+    places, missing = find_columns(columns, names)
     if missing:
         raise UrlTableError(
             f"URL table {file.path} has no column {', '.join(map(repr, missing))}; "
             "its columns are "
-            f"{', '.join(repr(name)[:80] for name in found[:50])}{', …' if len(found) > 50 else ''}; "
+            f"{', '.join(repr(name)[:80] for name in names[:50])}{', …' if len(names) > 50 else ''}; "
             "set download.url_column, caption_column, more_caption_columns or split_column"
         )
-    count = Counter(found)
+    count = Counter(names)
     if twice := [place.column for place in places.values() if count[place.column] > 1]:
         raise UrlTableError(
             f"URL table {file.path} has {count[twice[0]]} columns {twice[0]!r}; rename all but one"
@@ -83,11 +83,13 @@ def check_columns(file: TableFile, columns: TableColumns) -> None:
         _refuse_mostly_bad(file, first)
 
 
-def _refuse_foreign(file: TableFile) -> None:
+def _refuse_other_formats(file: TableFile) -> None:
     with file.open() as stream:
         head = stream.read(64)
     known = (
-        kind for mark, kind in _FOREIGN.items() if head.lower().lstrip().startswith(mark.lower())
+        kind
+        for mark, kind in _OTHER_FORMATS.items()
+        if head.lower().lstrip().startswith(mark.lower())
     )
     if (kind := next(known, None)) and not (file.format == ".parquet" and head.startswith(b"PAR1")):
         raise UrlTableError(
@@ -140,8 +142,8 @@ def _column_names(file: TableFile, columns: TableColumns) -> list[str]:
         if file.format == ".parquet":
             return list(parquet.read_schema(stream).names)
         blocks = read_lines(stream, BLOCK_BYTES)
-        if usual := _DELIMITERS.get(file.format):
-            return read_header(blocks, columns, usual)[0].names
+        if delimiter := _DELIMITERS.get(file.format):
+            return read_header(blocks, columns, delimiter)[0].names
         lines = next(
             (block.lines for block in blocks if any(line.strip() for line in block.lines)), []
         )
@@ -159,8 +161,8 @@ def read_batches(file: TableFile, columns: TableColumns) -> Iterator[RowBatch]:
             yield from parquet_batches(stream, columns, BATCH_ROWS, BLOCK_BYTES)
             return
         blocks = read_lines(stream, BLOCK_BYTES)
-        if usual := _DELIMITERS.get(file.format):
-            yield from csv_batches(blocks, columns, usual)
+        if delimiter := _DELIMITERS.get(file.format):
+            yield from csv_batches(blocks, columns, delimiter)
         else:
             yield from json_batches(blocks, columns)
 

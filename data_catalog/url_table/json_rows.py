@@ -40,8 +40,8 @@ def json_batches(blocks: Iterator[Lines], columns: TableColumns) -> Iterator[Row
                 [BadRow.of(start, why, lines[0])],
             )
         else:
-            found, _missing = find_columns(columns, json_names(lines) if not places else [])
-            places = places or {role: Place(name) for role, name in columns.names.items()} | found
+            named, _missing = find_columns(columns, json_names(lines) if not places else [])
+            places = places or {role: Place(name) for role, name in columns.names.items()} | named
             batch = _batch(lines, places, start, first_line)
         yield batch
         start += batch.size
@@ -51,15 +51,14 @@ def json_batches(blocks: Iterator[Lines], columns: TableColumns) -> Iterator[Row
 def _batch(lines: list[str], places: dict[str, Place], row: int, first_line: int) -> RowBatch:
     texts: dict[str, list[str | None]] = {role: [] for role in places}
     numbers, bad = list[int](), list[BadRow]()
-    wanted = list(places.items())
+    roles = list(places.items())
     for line_number, line in enumerate(lines, first_line):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
             cells = [
-                (role, value_text(values.get(place.column), place.element))
-                for role, place in wanted
+                (role, value_text(values.get(place.column), place.element)) for role, place in roles
             ]
         except (ValueError, RecursionError, AttributeError) as error:  # the last: not an object
             why = "not an object" if isinstance(error, AttributeError) else str(error) or "too deep"

@@ -41,15 +41,15 @@ def parquet_batches(
     options = {"buffer_size": buffer_bytes, "pre_buffer": False}
     with parquet.ParquetFile(stream, **options) as plain:
         places, _missing = find_columns(columns, plain.schema_arrow.names)
-        wanted = sorted({place.column for place in places.values()})
-        text = _text_columns(plain.schema, wanted)
+        needed = sorted({place.column for place in places.values()})
+        text = _text_columns(plain.schema, needed)
         with parquet.ParquetFile(stream, **options, read_dictionary=text) as folded:
             start = 0
             for group in range(plain.num_row_groups):
                 _refuse_bomb(plain.metadata.row_group(group).total_byte_size, file_bytes)
-                file, rows = _way_to_read(plain, folded, group, wanted, most_rows)
+                file, rows = _way_to_read(plain, folded, group, needed, most_rows)
                 for batch in file.iter_batches(
-                    rows, row_groups=[group], columns=wanted, use_threads=False
+                    rows, row_groups=[group], columns=needed, use_threads=False
                 ):
                     for part in _parts(batch, places):
                         numbers = np.arange(start, start + part.num_rows)
@@ -57,11 +57,11 @@ def parquet_batches(
                         start += part.num_rows
 
 
-def _text_columns(schema: parquet.ParquetSchema, wanted: list[str]) -> list[str]:
+def _text_columns(schema: parquet.ParquetSchema, needed: list[str]) -> list[str]:
     """Paths of the wanted columns of text, and of text that is nested in them."""
     columns = (schema.column(number) for number in range(len(schema)))
     paths = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    return [path for path in paths if any(f"{path}.".startswith(f"{name}.") for name in wanted)]
+    return [path for path in paths if any(f"{path}.".startswith(f"{name}.") for name in needed)]
 
 
 def _refuse_bomb(unpacked: int, file_bytes: int) -> None:
@@ -77,7 +77,7 @@ def _way_to_read(
     plain: parquet.ParquetFile,
     folded: parquet.ParquetFile,
     group: int,
-    wanted: list[str],
+    needed: list[str],
     most_rows: int,
 ) -> tuple[parquet.ParquetFile, int]:
     """The file to read a row group from, and rows at a time: values of dictionaries stay folded
@@ -89,7 +89,7 @@ def _way_to_read(
     if of_group.total_byte_size <= _SMALL_GROUP_BYTES:
         return folded, most_rows
     first = next(
-        folded.iter_batches(1, row_groups=[group], columns=wanted, use_threads=False), None
+        folded.iter_batches(1, row_groups=[group], columns=needed, use_threads=False), None
     )
     longest = max([1, *map(_longest, first.columns)]) if first else 1
     if longest > LONGEST_CELL:

@@ -69,12 +69,12 @@ class SeenUrls:
             np.uint64,
             len(urls),
         )
-        found, first = np.unique(hashes, return_index=True)
-        before = np.zeros(len(found), bool)
+        distinct, first = np.unique(hashes, return_index=True)
+        before = np.zeros(len(distinct), bool)
         for run in self._runs:
-            places = np.minimum(np.searchsorted(run, found), len(run) - 1)
-            before |= run[places] == found
-        self._keep(found[~before])
+            places = np.minimum(np.searchsorted(run, distinct), len(run) - 1)
+            before |= run[places] == distinct
+        self._keep(distinct[~before])
         repeated = np.ones(len(urls), bool)
         repeated[first[~before]] = False
         return repeated

@@ -86,13 +86,13 @@ def more_caption_roles(count: int) -> list[str]:
     return [f"more_caption_{number}" for number in range(1, count + 1)]
 
 
-def find_columns(columns: TableColumns, found: Sequence[str]) -> tuple[dict[str, Place], list[str]]:
+def find_columns(columns: TableColumns, names: Sequence[str]) -> tuple[dict[str, Place], list[str]]:
     """Where each role is found among a file's columns, and the names that are not there.
 
     White space around a column's name does not count, unless two names differ by nothing else.
     """
     places, missing = dict[str, Place](), list[str]()
-    trimmed = {name.strip(): name for name in reversed(found)} | {name: name for name in found}
+    trimmed = {name.strip(): name for name in reversed(names)} | {name: name for name in names}
     for role, name in columns.names.items():
         element = _ELEMENT.match(name)
         if name in trimmed:

@@ -103,42 +103,42 @@ class UrlTable:
     limit: int | None
     rules: RowRules
 
-    def shards(self, shard_size: int, account: RowCounts | None = None) -> Iterator[UrlShard]:
+    def shards(self, shard_size: int, counts: RowCounts | None = None) -> Iterator[UrlShard]:
         """Usable rows in table order, `shard_size` at a time; the same ones each time.
 
         `account` is filled meanwhile, and complete at the end. Of rows with the same URL the first
         usable one wins. Raises UrlTableError where a file breaks off, or no row at all can be used.
         """
-        account = RowCounts() if account is None else account
+        counts = RowCounts() if counts is None else counts
         number, parts, waiting = 0, list[pa.RecordBatch](), 0
-        for batch, verdicts in self._judged():
-            _take_account(account, batch, verdicts)
-            kept = np.flatnonzero(verdicts == 0)
-            while waiting + len(kept) >= shard_size:
-                now, kept = np.split(kept, [shard_size - waiting])
+        for batch, verdicts in self._checked():
+            _count(counts, batch, verdicts)
+            usable = np.flatnonzero(verdicts == 0)
+            while waiting + len(usable) >= shard_size:
+                now, usable = np.split(usable, [shard_size - waiting])
                 yield UrlShard(number, self._table([*parts, batch.rows.take(pa.array(now))]))
                 number, parts, waiting = number + 1, [], 0
-            if len(kept):
-                parts.append(batch.rows.take(pa.array(kept)))
-                waiting += len(kept)
+            if len(usable):
+                parts.append(batch.rows.take(pa.array(usable)))
+                waiting += len(usable)
         if parts:
             yield UrlShard(number, self._table(parts))
-        if not account.usable:
-            causes = ", ".join(f"{cause}: {count}" for cause, count in account.rejected.items())
+        if not counts.usable:
+            causes = ", ".join(f"{cause}: {count}" for cause, count in counts.rejected.items())
             raise UrlTableError(f"no row of {self.source} can be used ({causes})")
 
     def rejected_rows(self) -> Iterator[Rejected]:
         """Every row that shards() leaves out, with its reason, in table order."""
-        for batch, verdicts in self._judged():
+        for batch, verdicts in self._checked():
             rejected = np.flatnonzero(verdicts)
-            told = [
+            rows = [
                 Rejected(row["row"], row["url"] or "", row["caption"] or "", REASONS[verdict])
                 for row, verdict in zip(
                     batch.rows.take(pa.array(rejected)).to_pylist(), verdicts[rejected], strict=True
                 )
             ]
-            told += [Rejected(bad.row, "", bad.text, BAD_ROW) for bad in batch.bad]
-            yield from sorted(told, key=lambda row: row.row)
+            rows += [Rejected(bad.row, "", bad.text, BAD_ROW) for bad in batch.bad]
+            yield from sorted(rows, key=lambda row: row.row)
 
     def _table(self, parts: list[pa.RecordBatch]) -> pa.Table:
         """One piece of memory of its own, with "" for a split that is not said."""
@@ -148,10 +148,10 @@ class UrlTable:
         if not roles:
             return table
         more = [usable_captions(table[role], self.rules).to_pylist() for role in roles]
-        told = [json.dumps(captions, ensure_ascii=False) for captions in zip(*more, strict=True)]
-        return table.drop_columns(roles).append_column(MORE_CAPTIONS, pa.array(told, pa.string()))
+        texts = [json.dumps(captions, ensure_ascii=False) for captions in zip(*more, strict=True)]
+        return table.drop_columns(roles).append_column(MORE_CAPTIONS, pa.array(texts, pa.string()))
 
-    def _judged(self) -> Iterator[tuple[RowBatch, RejectReasons]]:
+    def _checked(self) -> Iterator[tuple[RowBatch, RejectReasons]]:
         seen = SeenUrls()
         for batch in self._batches():
             rows = with_clean_urls(batch.rows)
@@ -163,7 +163,7 @@ class UrlTable:
             yield _up_to(_shapes_rows(), self.limit)
             return
         start = 0
-        for file in _find(self.source, self.columns):
+        for file in _find_files(self.source, self.columns):
             first = start
             for batch in read_batches(file, self.columns):
                 yield _up_to(_shifted(batch, first), self.limit)
@@ -181,7 +181,7 @@ def open_url_table(
     Raises UrlTableError.
     """
     if source != shapes.NAME:
-        files = _find(source, columns)
+        files = _find_files(source, columns)
         for file in files:
             try:
                 check_columns(file, columns)
@@ -203,7 +203,7 @@ def url_table_digest(source: str) -> str:
         rows = zip(*shapes.url_table().values(), strict=True)
         return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
     digest = hashlib.sha256()
-    for file in _find(source):
+    for file in _find_files(source):
         for block in file.packed_blocks():
             digest.update(block)
     return digest.hexdigest()
@@ -218,17 +218,19 @@ def count_rows(source: str, columns: TableColumns) -> int:
         rows
         if (rows := rows_by_footer(file)) is not None
         else sum(batch.size for batch in read_batches(file, columns))
-        for file in _find(source, columns)
+        for file in _find_files(source, columns)
     )
 
 
 def rows_known(source: str) -> int | None:
     """Rows of a table where that is known without reading it, or None."""
-    counts = [None] if source == shapes.NAME else [rows_by_footer(file) for file in _find(source)]
+    counts = (
+        [None] if source == shapes.NAME else [rows_by_footer(file) for file in _find_files(source)]
+    )
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _find(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
+def _find_files(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
     """The files of a table, with `columns` less those that hold metadata; where a known table is
     missing, the error says where it comes from."""
     try:
@@ -271,11 +273,15 @@ def _up_to(batch: RowBatch, limit: int | None) -> RowBatch:
     return RowBatch(batch.rows.slice(0, count), tuple(bad for bad in batch.bad if bad.row < limit))
 
 
-def _take_account(account: RowCounts, batch: RowBatch, verdicts: RejectReasons) -> None:
-    account.rows += batch.size
-    counts = np.bincount(verdicts, minlength=len(REASONS))
-    account.rejected.update(
-        {cause: int(count) for cause, count in zip(REASONS, counts, strict=True) if cause and count}
+def _count(counts: RowCounts, batch: RowBatch, verdicts: RejectReasons) -> None:
+    counts.rows += batch.size
+    by_reason = np.bincount(verdicts, minlength=len(REASONS))
+    counts.rejected.update(
+        {
+            cause: int(count)
+            for cause, count in zip(REASONS, by_reason, strict=True)
+            if cause and count
+        }
     )
     if batch.bad:
-        account.rejected[BAD_ROW] += len(batch.bad)
+        counts.rejected[BAD_ROW] += len(batch.bad)

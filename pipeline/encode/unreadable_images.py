@@ -23,7 +23,7 @@ def unreadable(tar: Path, edge: int | None) -> list[dict[str, str]]:
 def _refused(tar: Path, problem: Isolated[str]) -> Iterator[dict[str, str]]:
     for pair in read_packed_pairs(tar):
         try:
-            reason = problem(pair.picture)
+            reason = problem(pair.image_file)
         except Refused as cause:
             reason = str(cause)
         if reason:
@@ -34,6 +34,6 @@ def _row(pair: PackedPair, reason: str) -> dict[str, str]:
     return {"key": pair.key, "url": pair.facts.url, "caption": pair.caption, "reason": reason}
 
 
-def _problem(edge: int | None, picture: bytes) -> str:
-    image = decode(picture, edge)
+def _problem(edge: int | None, image_file: bytes) -> str:
+    image = decode(image_file, edge)
     return image if isinstance(image, str) else ""

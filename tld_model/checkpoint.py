@@ -43,13 +43,13 @@ def save_denoiser(
     which are (raw - shift) * factor of the VAE: raw * latent_scaling.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "encoders": dict(encoders or {}),
     }
     if latent_scaling is not None:
-        told["latent_scaling"] = latent_scaling
-    save_file(on_cpu, path, metadata={_ENTRY: json.dumps(told, sort_keys=True)})
+        description["latent_scaling"] = latent_scaling
+    save_file(on_cpu, path, metadata={_ENTRY: json.dumps(description, sort_keys=True)})
 
 
 class _Description(BaseModel):
@@ -121,7 +121,7 @@ def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) ->
         )
     try:
         with torch.device("meta"):
-            wanted = {
+            expected = {
                 name: tuple(tensor.shape) for name, tensor in Denoiser(config).state_dict().items()
             }
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
@@ -131,14 +131,14 @@ def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) ->
         ) from error
     if wrong := sorted(
         name
-        for name in wanted.keys() | header.shapes.keys()
-        if wanted.get(name) != header.shapes.get(name)
+        for name in expected.keys() | header.shapes.keys()
+        if expected.get(name) != header.shapes.get(name)
     ):
         name = wrong[0]
         raise CheckpointError(
             f"{path} does not hold the model that it describes: {name[:100]!r} is "
             f"{header.shapes.get(name, 'missing')}"
-            f", the model has {wanted.get(name, 'no such weight')}; {len(wrong)} weights differ"
+            f", the model has {expected.get(name, 'no such weight')}; {len(wrong)} weights differ"
         )
 
 
@@ -148,10 +148,10 @@ def check_encoders(path: Path, vae: str, clip: str) -> None:
     trained_on = _describe(path, _read_header(path)).encoders
     problems = [
         f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, and these are by "
-        f"{given!r}" + (", of other content" if trained_on.get(kind) == given else "")
-        for kind, what, given in (("vae", "VAE", vae), ("clip", "CLIP", clip))
+        f"{requested!r}" + (", of other content" if trained_on.get(kind) == requested else "")
+        for kind, what, requested in (("vae", "VAE", vae), ("clip", "CLIP", clip))
         if f"{kind}_identity" in trained_on
-        and trained_on[f"{kind}_identity"] != encoder_identity(given)
+        and trained_on[f"{kind}_identity"] != encoder_identity(requested)
     ]
     if problems:
         raise CheckpointError(

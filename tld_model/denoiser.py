@@ -92,9 +92,9 @@ class Denoiser(nn.Module):
         are."""
         if self.config.text == "pooled":
             return self.text_projection(text)[:, None], None  # [b, 1, d]
-        there = text.any(dim=2)  # [b, l]
+        present = text.any(dim=2)  # [b, l]
         return self.text_projection(text), F.pad(
-            there, (1, 0), value=True
+            present, (1, 0), value=True
         )  # the noise level always is
 
     def _unpatchify(self, x: Tensor, rows: int) -> Tensor:

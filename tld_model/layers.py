@@ -76,8 +76,8 @@ class CrossAttention(nn.Module):
             split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1)
         )  # each [b, h, m, k]
         q, k = self.norm_q(q), self.norm_k(k)  # [b, h, n, k], [b, h, m, k]
-        there = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
-        return merge_heads(attend(q, k, v, there))  # [b, n, d]
+        key_mask = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
+        return merge_heads(attend(q, k, v, key_mask))  # [b, n, d]
 
 
 class FeedForward(nn.Module):
@@ -150,9 +150,9 @@ class HeadNorm(nn.LayerNorm):
         )  # [b, h, n, k]
 
 
-def head_norm(wanted: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
+def head_norm(enabled: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
     """A norm for queries or keys, or nothing, which has no weights."""
-    return HeadNorm(head_width) if wanted else nn.Identity()
+    return HeadNorm(head_width) if enabled else nn.Identity()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

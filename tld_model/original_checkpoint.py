@@ -59,19 +59,19 @@ def import_published(path: Path, layout: Layout | None = None) -> Published:
     given and trying does not tell, and where it tells that the one given is not that of the
     weights.
     """
-    theirs = _read(path)
-    sizes = _sizes(theirs, path)
-    _check_shapes(theirs, sizes, path)
+    original = _read(path)
+    sizes = _sizes(original, path)
+    _check_shapes(original, sizes, path)
 
     models = {
-        name: from_layout(theirs, name, sizes)
+        name: from_layout(original, name, sizes)
         for name in LAYOUTS
         if name == layout or has_order(name, sizes.width)
     }
     errors = {name: repetition_error(*model) for name, model in models.items()}
-    found, reason = _decide(errors, layout, path)
-    config, weights = models[found]
-    return Published(config, weights, found, reason)
+    chosen, reason = _decide(errors, layout, path)
+    config, weights = models[chosen]
+    return Published(config, weights, chosen, reason)
 
 
 def export_published(
@@ -79,9 +79,10 @@ def export_published(
 ) -> None:
     """Write an original .pth file. Raises CheckpointError, naming all settings of the model that
     the layout does not know."""
-    theirs = to_layout(weights, config, layout)
+    original = to_layout(weights, config, layout)
     torch.save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in theirs.items()}, path
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in original.items()},
+        path,
     )
 
 
@@ -101,7 +102,9 @@ def repetition_error(config: DenoiserConfig, weights: Mapping[str, Tensor]) -> f
     return float((again - clean).norm() / clean.norm())
 
 
-def _decide(errors: Mapping[Layout, float], given: Layout | None, path: Path) -> tuple[Layout, str]:
+def _decide(
+    errors: Mapping[Layout, float], requested: Layout | None, path: Path
+) -> tuple[Layout, str]:
     """The layout and the reason for it. It is clear where one layout alone gives back what it is
     shown."""
     best = min(errors, key=lambda name: errors[name])
@@ -111,19 +114,19 @@ def _decide(errors: Mapping[Layout, float], given: Layout | None, path: Path) ->
     evidence = "nearly clean latents came back with an error of " + " and ".join(
         f"{error:.0%} read as {name}" for name, error in errors.items()
     )
-    if given is None and not clear:
+    if requested is None and not clear:
         raise CheckpointError(
             f"{path} does not show its layout: {evidence}; say it with --layout main or legacy"
         )
-    if given is not None and clear and best != given:
-        raise CheckpointError(f"{path} is of layout {best}, not {given}: {evidence}")
-    return given or best, "as given" if given else evidence
+    if requested is not None and clear and best != requested:
+        raise CheckpointError(f"{path} is of layout {best}, not {requested}: {evidence}")
+    return requested or best, "as given" if requested else evidence
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The weights under their original names, out of whatever was wrapped around them."""
     try:
-        told: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
     except pickle.UnpicklingError as error:
@@ -136,20 +139,20 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} is not a readable .pth file: {_first_line(error)}"
         ) from error
     for wrapping in _WRAPPINGS:
-        if isinstance(told, dict) and isinstance(told.get(wrapping), dict):
-            told = told[wrapping]
+        if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
+            content = content[wrapping]
             break
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} holds a {type(told).__name__}, not the named weights of a model"
+            f"{path} holds a {type(content).__name__}, not the named weights of a model"
         )
 
     named = {
-        _bare(str(name)): tensor for name, tensor in told.items() if isinstance(tensor, Tensor)
+        _bare(str(name)): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)
     }
     copies = [name.removesuffix(POSITION) for name in named if name.endswith(POSITION)]
     if not copies:
-        some = ", ".join(str(name) for name in list(told)[:4]) or "nothing"
+        some = ", ".join(str(name) for name in list(content)[:4]) or "nothing"
         raise CheckpointError(
             f"{path} holds no such model: it has no {POSITION}; it begins with {some}"
         )
@@ -165,48 +168,48 @@ def _bare(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _PREFIXES)
 
 
-def _sizes(theirs: Mapping[str, Tensor], path: Path) -> DenoiserConfig:
+def _sizes(original: Mapping[str, Tensor], path: Path) -> DenoiserConfig:
     """The sizes of a model, from the shapes of its weights."""
     blocks = f"{BODY}.decoder_blocks."
     try:
-        width, text_dim = theirs["label_proj.weight"].shape
-        _, channels, patch, _ = theirs[f"{BODY}.patchify_and_embed.0.weight"].shape
+        width, text_dim = original["label_proj.weight"].shape
+        _, channels, patch, _ = original[f"{BODY}.patchify_and_embed.0.weight"].shape
         return DenoiserConfig(
-            latent_size=math.isqrt(len(theirs[POSITION])) * patch,
+            latent_size=math.isqrt(len(original[POSITION])) * patch,
             latent_channels=channels,
             text_dim=text_dim,
             patch_size=patch,
             width=width,
-            layers=1 + max(int(name.split(".")[2]) for name in theirs if name.startswith(blocks)),
-            mlp_multiplier=len(theirs[f"{blocks}0.mlp.mlp.0.weight"]) // width,
-            noise_embed_dim=theirs["fourier_feats.1.weight"].shape[1],
+            layers=1 + max(int(name.split(".")[2]) for name in original if name.startswith(blocks)),
+            mlp_multiplier=len(original[f"{blocks}0.mlp.mlp.0.weight"]) // width,
+            noise_embed_dim=original["fourier_feats.1.weight"].shape[1],
         )
     except KeyError as error:
         raise CheckpointError(f"{path} is incomplete: it lacks {error.args[0]}") from None
     except (ValueError, IndexError) as error:
-        found = (
+        problem = (
             error.errors()[0]["msg"] if isinstance(error, ValidationError) else _first_line(error)
         )
         raise CheckpointError(
-            f"{path} holds no such model: the shapes of its weights do not fit: {found}"
+            f"{path} holds no such model: the shapes of its weights do not fit: {problem}"
         ) from error
 
 
-def _check_shapes(theirs: Mapping[str, Tensor], sizes: DenoiserConfig, path: Path) -> None:
+def _check_shapes(original: Mapping[str, Tensor], sizes: DenoiserConfig, path: Path) -> None:
     """Raise CheckpointError, all problems at once, where weights are missing, unknown or of another
     shape."""
     with torch.device("meta"):
-        wanted = to_layout(Denoiser(sizes).state_dict(), sizes, "main")
+        expected = to_layout(Denoiser(sizes).state_dict(), sizes, "main")
     problems = [
         f"  {name} {list(tensor.shape)} is missing"
-        for name, tensor in wanted.items()
-        if name not in theirs
+        for name, tensor in expected.items()
+        if name not in original
     ]
-    for name, tensor in theirs.items():
-        if name not in wanted:
+    for name, tensor in original.items():
+        if name not in expected:
             problems.append(f"  {name} {list(tensor.shape)} is unknown")
-        elif tensor.shape != wanted[name].shape:
-            problems.append(f"  {name} is {list(tensor.shape)}, not {list(wanted[name].shape)}")
+        elif tensor.shape != expected[name].shape:
+            problems.append(f"  {name} is {list(tensor.shape)}, not {list(expected[name].shape)}")
     if problems:
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise CheckpointError(

@@ -98,7 +98,7 @@ def to_layout(
 ) -> dict[str, Tensor]:
     """The weights under the names, shapes and order of an original checkpoint. Raises
     CheckpointError, naming all settings of the model that the layout does not know."""
-    if problems := _foreign(config, layout):
+    if problems := _unsupported(config, layout):
         raise CheckpointError(f"layout {layout} cannot hold this model:\n" + "\n".join(problems))
     if layout == "legacy":
         ours = _reordered(ours, _stream_order(config.width).argsort())
@@ -165,7 +165,7 @@ def _stream_order(width: int) -> Tensor:
 
 def _reordered(weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
     """The same model with its residual stream in another order."""
-    made = dict(weights)
+    reordered = dict(weights)
     for name, tensor in weights.items():
         module = name.rpartition(".")[0]
         if module.startswith("blocks."):
@@ -174,21 +174,21 @@ def _reordered(weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor
             tensor = torch.cat([part[order] for part in tensor.chunk(_WRITE[module])])
         if name == "position" or (module in _READ and tensor.ndim > 1):
             tensor = tensor[:, order]
-        made[name] = tensor
-    return made
+        reordered[name] = tensor
+    return reordered
 
 
-def _foreign(config: DenoiserConfig, layout: Layout) -> list[str]:
+def _unsupported(config: DenoiserConfig, layout: Layout) -> list[str]:
     """Settings of a model that a layout does not know, with their values: whatever is not a
     size."""
-    usual = DenoiserConfig().model_dump() | LAYOUTS[layout]
-    told = config.model_dump()
-    for settings in (usual, told):
+    defaults = DenoiserConfig().model_dump() | LAYOUTS[layout]
+    model = config.model_dump()
+    for settings in (defaults, model):
         settings["cross_attention_heads"] = (
             settings["cross_attention_heads"] or config.width // HEAD_WIDTH
         )
     return [
-        f"  model.{name} is {value!r}, and there always {usual[name]!r}"
-        for name, value in told.items()
-        if name not in SIZES and value != usual[name]
+        f"  model.{name} is {value!r}, and there always {defaults[name]!r}"
+        for name, value in model.items()
+        if name not in SIZES and value != defaults[name]
     ]

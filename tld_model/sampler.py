@@ -139,8 +139,8 @@ SOLVERS: dict[SolverName, Solver] = {
 
 def _step(x: Tensor, clean: Tensor, level: float, following: float) -> Tensor:
     """Along the straight line from x to a predicted clean latent, down to the following level."""
-    kept = following / level
-    return kept * x + (1 - kept) * clean
+    ratio = following / level
+    return ratio * x + (1 - ratio) * clean
 
 
 def _log_snr(level: float) -> float:

@@ -64,7 +64,7 @@ def _shape(name: str, entry: Any, size: int) -> tuple[int, ...]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise ValueError("its header names something twice")
-    return found
+    return unique

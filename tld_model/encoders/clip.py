@@ -63,10 +63,10 @@ class TextEncoder:
     def __call__(self, captions: Sequence[str]) -> Tensor:
         tokens = _tokenize(self.tokenizer, captions, self.longest)
         tokens = tokens.to(self.model.device)
-        made = self.model(**tokens)
+        output = self.model(**tokens)
         if self.form == "pooled":
-            return made.text_embeds.float()  # type: ignore[no-any-return]
-        return _without_padding(made.last_hidden_state, tokens["attention_mask"])
+            return output.text_embeds.float()  # type: ignore[no-any-return]
+        return _without_padding(output.last_hidden_state, tokens["attention_mask"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,11 @@ class Clip:
     @torch.inference_mode()
     def _encode(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Pooled float32 [b, d], and the states of tokens and padding [b, l, t]."""
-        there = {
+        inputs = {
             name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()
         }
-        made = self.model.text_model(**there)
-        return self.model.text_projection(made.pooler_output).float(), made.last_hidden_state
+        output = self.model.text_model(**inputs)
+        return self.model.text_projection(output.pooler_output).float(), output.last_hidden_state
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:

@@ -29,12 +29,12 @@ def load_model(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
     Raises EncoderError."""
     if folder := encoder_folder(name_or_path):
         _check_depth(what, folder)
-    model, told = load_files(what, name_or_path, load)
-    if lacking := sorted(told["missing_keys"]):
+    model, loading_info = load_files(what, name_or_path, load)
+    if missing := sorted(loading_info["missing_keys"]):
         raise EncoderError(
-            f"the {what} of {name_or_path!r} lacks {len(lacking)} of the weights that its config "
+            f"the {what} of {name_or_path!r} lacks {len(missing)} of the weights that its config "
             "describes, "
-            f"{lacking[0]} among them: its files are not whole, or belong to another model"
+            f"{missing[0]} among them: its files are not whole, or belong to another model"
         )
     broken = (name for name, weight in model.state_dict().items() if not weight.isfinite().all())
     if name := next(broken, None):
@@ -54,13 +54,13 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
     except EncoderError:
         raise
     except Exception as error:  # whatever a folder of a stranger brings out of the libraries
-        said = _first_of(error)
+        reason = _summary(error)
         if folder:
-            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {said}") from error
+            raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {reason}") from error
         raise EncoderError(
             f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no "
             "folder of that name; "
-            f"download it elsewhere and give its path ({said})"
+            f"download it elsewhere and give its path ({reason})"
         ) from error
 
 
@@ -69,7 +69,7 @@ def weights_dtype(device: str) -> torch.dtype:
     return torch.float16 if device.startswith("cuda") else torch.float32
 
 
-def _first_of(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     """What an error says first: its first line, and the next where that is a heading."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
     if first.startswith(

@@ -1,4 +1,4 @@
-"""A denoiser on disk: weights and config in one safetensors file. Knows nothing of training."""
+"""Checkpoint files of the denoiser: weights and config in one safetensors file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import encoder_identity
 from tld_model.weights_file import WeightsHeader, read_weights_header
 
-# One entry of JSON: safetensors writes several in an order of chance, and equal models would differ
-# in their bytes.
+# All metadata is one JSON entry, because safetensors writes several entries in random order, and
+# equal models would differ in their bytes.
 _ENTRY = "denoiser"
 
 
 class CheckpointError(ValueError):
-    """A file that is not a denoiser, or a damaged one."""
+    """A file is not a denoiser, or is damaged."""
 
     exit_code = 2
 
@@ -36,11 +36,11 @@ def save_denoiser(
     encoders: Mapping[str, str] | None = None,
     latent_scaling: float | None = None,
 ) -> None:
-    """Write weights, config and the encoders it was trained on (vae, clip, and vae_identity,
+    """Write weights, config and the encoders that it was trained with (vae, clip, vae_identity,
     clip_identity) to a safetensors file. Equal models give equal bytes.
 
-    `latent_scaling` is told of a model that was trained on latents scaled otherwise than ours,
-    which are (raw - shift) * factor of the VAE: raw * latent_scaling.
+    `latent_scaling` is given for a model that was trained on raw * latent_scaling instead of our
+    scaled latents, which are (raw - shift) * factor, as the VAE's config says.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     description: dict[str, Any] = {
@@ -53,7 +53,7 @@ def save_denoiser(
 
 
 class _Description(BaseModel):
-    """What a denoiser's file says beside its weights."""
+    """The metadata of a denoiser's file."""
 
     config: DenoiserConfig
     encoders: dict[str, str] = {}
@@ -61,8 +61,9 @@ class _Description(BaseModel):
 
 
 def load_denoiser(path: Path, device: str) -> Denoiser:
-    """The denoiser of a safetensors file, in evaluation mode. Raises CheckpointError; memory for
-    the model is taken only once the file is known to hold all of its weights."""
+    """Load a denoiser from a safetensors file, in evaluation mode. Memory for the model is
+    allocated only after the header shows that the file holds all of its weights. Raises
+    CheckpointError if the file is damaged or holds no denoiser."""
     header = _read_header(path)
     config = _describe(path, header).config
     _check_weights(path, header, config)
@@ -72,7 +73,7 @@ def load_denoiser(path: Path, device: str) -> Denoiser:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise CheckpointError(
-            f"{path}: {broken[0]} holds numbers that are not finite; the model cannot draw"
+            f"{path}: {broken[0]} holds numbers that are not finite, so the model cannot be sampled"
         )
     denoiser = Denoiser(config)
     denoiser.load_state_dict(weights)
@@ -80,13 +81,13 @@ def load_denoiser(path: Path, device: str) -> Denoiser:
 
 
 def read_config(path: Path) -> DenoiserConfig:
-    """The architecture of a denoiser on disk, without its weights. Raises CheckpointError."""
+    """The architecture of a denoiser on disk; its weights are not read. Raises CheckpointError."""
     return _describe(path, _read_header(path)).config
 
 
 def read_latent_scaling(path: Path) -> float | None:
-    """What raw latents are multiplied by for this denoiser, or None where they are scaled as its
-    VAE's config says. Raises CheckpointError."""
+    """The factor by which raw latents are multiplied for this denoiser, or None if they are scaled
+    as the VAE's config says. Raises CheckpointError."""
     return _describe(path, _read_header(path)).latent_scaling
 
 
@@ -113,8 +114,8 @@ def _describe(path: Path, header: WeightsHeader) -> _Description:
 
 
 def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) -> None:
-    """Raise CheckpointError where the header's weights are not those of the model; without building
-    it."""
+    """Raise CheckpointError if the header's weights are not those of the model. The model is not
+    built for this."""
     if config.layers > len(header.shapes):
         raise CheckpointError(
             f"{path} holds {len(header.shapes)} weights, too few for {config.layers} layers"
@@ -137,18 +138,18 @@ def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) ->
         name = wrong[0]
         raise CheckpointError(
             f"{path} does not hold the model that it describes: {name[:100]!r} is "
-            f"{header.shapes.get(name, 'missing')}"
-            f", the model has {expected.get(name, 'no such weight')}; {len(wrong)} weights differ"
+            f"{header.shapes.get(name, 'missing')}, "
+            f"the model has {expected.get(name, 'no such weight')}; {len(wrong)} weights differ"
         )
 
 
 def check_encoders(path: Path, vae: str, clip: str) -> None:
-    """Raise CheckpointError where a denoiser was trained on encodings of other encoders than these.
-    A file that does not say which, as an imported one, is believed."""
+    """Raise CheckpointError if a denoiser was trained on encodings of other encoders than these. A
+    file that does not name its encoders, such as an imported one, is accepted."""
     trained_on = _describe(path, _read_header(path)).encoders
     problems = [
-        f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, and these are by "
-        f"{requested!r}" + (", of other content" if trained_on.get(kind) == requested else "")
+        f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, but these are by "
+        f"{requested!r}" + (", with other weights" if trained_on.get(kind) == requested else "")
         for kind, what, requested in (("vae", "VAE", vae), ("clip", "CLIP", clip))
         if f"{kind}_identity" in trained_on
         and trained_on[f"{kind}_identity"] != encoder_identity(requested)
@@ -157,5 +158,5 @@ def check_encoders(path: Path, vae: str, clip: str) -> None:
         raise CheckpointError(
             f"{path} does not fit these encoders:\n"
             + "\n".join(problems)
-            + "\nUse those, or train on these encodings."
+            + "\nUse the encoders that it was trained with, or train a model on these encodings."
         )

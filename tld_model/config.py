@@ -1,4 +1,4 @@
-"""The architecture of a denoiser, and how it is sampled: numbers and names, without torch."""
+"""Settings of the denoiser's architecture and of its sampling, importable without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# A caption as one vector, CLIP's pooled and projected embedding; or as one for each of its tokens.
+# A caption as one vector (CLIP's pooled and projected embedding), or as one vector per token.
 TextForm = Literal["pooled", "tokens"]
 
 
@@ -17,46 +17,47 @@ class DenoiserConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     latent_size: int = Field(32, ge=1)
-    """Height and width of a latent: image size / 8 for the usual autoencoders."""
+    """Height and width of a latent: image size / 8 for common autoencoders."""
     latent_channels: int = Field(4, ge=1)
     """Channels of a latent."""
     text: TextForm = "pooled"
     """Condition on the caption's pooled embedding, or on the states of its tokens
-    (encode.text=tokens), each of which the latent's tokens attend to, as in Latent Diffusion
-    (Rombach et al., 2022)."""
+    (encode.text=tokens), to which the latent's tokens attend, as in Latent Diffusion (Rombach et
+    al., 2022)."""
     text_dim: int = Field(768, ge=1)
-    """Width of the pooled CLIP text embedding, or of the states of tokens: both 768 for CLIP
+    """Width of the pooled CLIP text embedding, or of the token states: both are 768 for CLIP
     ViT-L/14."""
     patch_size: int = Field(2, ge=1)
-    """Edge of the square of latent pixels that becomes one token; it must divide latent_size."""
+    """Edge of the square of latent pixels that becomes one token. It must divide latent_size."""
     width: int = Field(768, ge=64, multiple_of=64)
-    """Width of a token; heads are 64 wide."""
+    """Width of a token. Attention heads are 64 wide."""
     layers: int = Field(12, ge=1)
-    """Transformer blocks."""
+    """Number of transformer blocks."""
     mlp_multiplier: int = Field(4, ge=1)
-    """Hidden width of the feed-forward, in widths."""
+    """Hidden width of the feed-forward network as a multiple of width."""
     noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
-    """Fourier features of the noise level."""
+    """Number of Fourier features of the noise level."""
     predicts: Literal["x0", "v"] = "x0"
-    """What the network's last layer gives: the clean latent, or the velocity noise - x0 of the path
-    between the two (Liu et al., 2023). The denoiser turns either into the clean latent, so samplers
-    see no difference. Training minimises the squared error of the same thing, unless
-    train.max_loss_weight says otherwise."""
+    """Output of the network's last layer: the clean latent x0, or the velocity v = noise - x0 of
+    the path between noise and x0 (Liu et al., 2023). The denoiser converts either to the clean
+    latent, so samplers see no difference. Training minimises the squared error of the same
+    quantity, unless train.max_loss_weight says otherwise."""
     qk_norm: bool = False
     """Layer norm of each head's queries and keys before attention (Henry et al., 2020; Dehghani et
     al., 2023), which keeps attention logits from growing at high learning rates."""
     positions: Literal["learned", "none"] = "learned"
-    """'none': the depthwise convolutions alone tell where a token is (Islam et al., 2020)."""
+    """Position embeddings of tokens. With 'none', only the depthwise convolutions encode where a
+    token is (Islam et al., 2020)."""
     inpainting: bool = False
-    """Take a picture's known part as input: beside the c noisy channels, c of the latent with its
-    unknown part blanked, and 1 that marks the known part (as Stable Diffusion's inpainting model;
-    Rombach et al., 2022). Without a picture it is an ordinary text-to-image model. Start it from
-    one with train.init_from."""
+    """Take the known part of an image as additional input: next to the c noisy channels, c channels
+    of the latent with its unknown part blanked, and 1 that marks the known part (as in Stable
+    Diffusion's inpainting model; Rombach et al., 2022). Without an image it is an ordinary
+    text-to-image model. Initialize it from such a model with train.init_from."""
     cross_attention_heads: int | None = Field(None, ge=1)
-    """Heads of cross-attention, which share the width; without it heads are 64 wide, as those of
+    """Number of cross-attention heads, which share the width. By default heads are 64 wide, as in
     self-attention."""
     norm: Literal["pre", "post"] = "pre"
-    """Where a block's layer norms are: before each branch, or after its sum with the residual
+    """Place of a block's layer norms: before each branch, or after its sum with the residual
     (Xiong et al., 2020)."""
 
     @model_validator(mode="after")
@@ -83,31 +84,29 @@ class DenoiserConfig(BaseModel):
 
     @property
     def patch_dim(self) -> int:
-        """Numbers in one patch."""
+        """Number of values in one patch."""
         return self.latent_channels * self.patch_size**2
 
 
 SolverName = Literal["dpmpp_2m", "heun", "euler", "ddim"]
 MOST_STEPS = 10_000
 MOST_GUIDANCE = 1000
-LARGEST_SEED = 2**63 - 1  # fits into 64 bits with a sign
+LARGEST_SEED = 2**63 - 1  # the largest signed 64-bit integer
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """From noise to a picture. Pictures that agree in this can share a batch."""
+    """The settings of sampling. Images with equal settings can share a batch."""
 
     steps: int = 20
-    guidance: float = 4.5  # guidance scale; 1 is none
+    guidance: float = 4.5  # guidance scale; 1 means no guidance
     solver: SolverName = "dpmpp_2m"
-    guidance_interval: tuple[float, float] = (
-        0.0,
-        1.0,
-    )  # noise levels, low and high, between which guidance applies
+    # The low and the high noise level between which guidance applies.
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
     @property
     def model_calls(self) -> int:
-        """How often a picture asks the model."""
+        """The number of model calls per image."""
         return 2 * self.steps - 1 if self.solver == "heun" else self.steps
 
 

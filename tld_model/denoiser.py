@@ -1,8 +1,7 @@
-"""The denoiser: noisy latent + noise level + text -> clean latent. It knows neither noise schedules
-nor data.
+"""The denoiser, a diffusion transformer: noisy latent + noise level + text -> clean latent.
 
-b batch   c latent channels   y, x latent height and width   n tokens   d width   p patch size   t text width
-l text tokens   r rows of tokens   s tokens in a row
+b batch   c latent channels   y, x latent height and width   n tokens   d width   p patch size
+t text width   l text tokens   r rows of tokens   s tokens in a row
 """
 
 from __future__ import annotations
@@ -18,13 +17,15 @@ from tld_model.layers import Block, NoiseEmbedding
 
 
 class Denoiser(nn.Module):
-    """A latent diffusion transformer whose result is the clean latent (x0), after the architecture
-    of apapiu/transformer_latent_diffusion: two condition tokens (noise level, text) enter every
-    block by cross-attention. With token-level text there are 1 + l of them.
+    """A latent diffusion transformer that predicts the clean latent (x0).
 
-    An all-zero text embedding means "absent", in both forms: a pooled one is "no condition"; of
-    token-level text a zero token is padding, which no one attends to, and zeros alone are "no
-    condition"."""
+    The architecture follows apapiu/transformer_latent_diffusion: two condition tokens (noise level
+    and text) enter every block by cross-attention. With token-level text there are 1 + l condition
+    tokens.
+
+    A text embedding of zeros means "no condition". In token-level text a zero token is padding, to
+    which no token attends, and only zeros mean "no condition".
+    """
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -43,9 +44,9 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = nn.Linear(width, config.patch_dim)
         if config.inpainting:
-            # With patchify one convolution over 2c+1 channels, written as two so that a base's
-            # weights fit as they are. Its zeros make the variant give the base's predictions until
-            # it is trained.
+            # Together with patchify this is one convolution over 2c+1 channels, written as two so
+            # that the weights of a base model fit as they are. Because of its zeros the model gives
+            # the predictions of the base model until it is trained.
             self.patchify_known = nn.Conv2d(
                 c + 1, config.patch_dim, kernel_size=p, stride=p, bias=False
             )
@@ -54,16 +55,17 @@ class Denoiser(nn.Module):
     def forward(
         self, noisy: Tensor, sigma: Tensor, text: Tensor, known: Tensor | None = None
     ) -> Tensor:
-        """Predict clean latents [b, c, y, x] from noisy ones [b, c, y, x], noise levels [b] in [0,
-        1] and pooled text embeddings [b, t], or token-level ones [b, l, t]; an inpainting model
-        also from the known part of the picture [b, c+1, y, x] (inpainting.known_part), of which
-        None is nothing known. Latents of another height or width than the model was trained on get
-        interpolated positions; p divides both."""
+        """Predict clean latents [b, c, y, x] from noisy latents [b, c, y, x], noise levels [b] in
+        [0, 1] and text embeddings, pooled [b, t] or token-level [b, l, t].
+
+        An inpainting model also takes the known part of the image [b, c+1, y, x]
+        (inpainting.known_part); None means that nothing is known. For latents of another height or
+        width than in training, position embeddings are interpolated; p must divide both.
+        """
         rows = noisy.shape[2] // self.config.patch_size
         tokens, mask = self._text_tokens(text)  # [b, l, d], [b, 1 + l]
-        condition = torch.cat(
-            [self.noise_embedding(sigma)[:, None], tokens], dim=1
-        )  # [b, 1 + l, d]
+        noise_token = self.noise_embedding(sigma)[:, None]  # [b, 1, d]
+        condition = torch.cat([noise_token, tokens], dim=1)  # [b, 1 + l, d]
         condition = self.condition_norm(condition)  # [b, 1 + l, d]
 
         x = self.patchify(noisy)  # [b, c*p*p, r, s]
@@ -76,26 +78,24 @@ class Denoiser(nn.Module):
             x = block(x, condition, mask, rows)  # [b, n, d]
         out = self._unpatchify(self.head(x), rows)  # [b, c, y, x]
         if self.config.predicts == "v":
-            return (
-                noisy - sigma[:, None, None, None].to(noisy.dtype) * out
-            )  # x0 = x_sigma - sigma v
+            # x0 = x_sigma - sigma v
+            return noisy - sigma[:, None, None, None].to(noisy.dtype) * out
         return out
 
     def compile_blocks(self) -> None:
-        """Have torch compile the blocks, at their first call, in place: names of weights stay as
-        they are. Blocks are alike, so one compilation serves all."""
+        """Let torch compile the blocks in place at their first call, so that the names of weights
+        stay the same. All blocks have the same code, so one compilation serves all of them."""
         for block in self.blocks:
             block.compile()
 
     def _text_tokens(self, text: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Condition tokens of the text, and which of all condition tokens are there; None where all
-        are."""
+        """The condition tokens of the text, and a mask of all condition tokens that is true where a
+        token is present, or None if all are."""
         if self.config.text == "pooled":
             return self.text_projection(text)[:, None], None  # [b, 1, d]
         present = text.any(dim=2)  # [b, l]
-        return self.text_projection(text), F.pad(
-            present, (1, 0), value=True
-        )  # the noise level always is
+        mask = F.pad(present, (1, 0), value=True)  # the token of the noise level is always present
+        return self.text_projection(text), mask
 
     def _unpatchify(self, x: Tensor, rows: int) -> Tensor:
         """[b, n, c*p*p] -> [b, c, y, x]"""
@@ -106,8 +106,8 @@ class Denoiser(nn.Module):
 
 
 def resize_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Learned positions [n, d] of a square -> [r*s, d], bicubic (Dosovitskiy et al., 2021, section
-    3.2, interpolate so where images grow)."""
+    """Resize the learned positions [n, d] of a square to [r*s, d] by bicubic interpolation, as
+    Dosovitskiy et al. (2021, section 3.2) do for larger images."""
     side = math.isqrt(len(positions))
     if (rows, columns) == (side, side):
         return positions

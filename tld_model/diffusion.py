@@ -1,7 +1,9 @@
-"""How noise is mixed into a latent, how noise levels are drawn, and the loss. Knows no network.
+"""The diffusion process in training: the noise path, the distribution of noise levels, the loss.
 
-The path is that of rectified flow (Liu et al., 2023): x_sigma = (1 - sigma) x0 + sigma noise, sigma in [0, 1], whose
-velocity is v = noise - x0. Errors of x0 and of v are the same up to their scale: x0' - x0 = sigma (v - v').
+The path is that of rectified flow (Liu et al., 2023): x_sigma = (1 - sigma) x0 + sigma noise with
+sigma in [0, 1]. Its velocity is v = noise - x0. Errors of x0 and of v are equal up to scale:
+x0' - x0 = sigma (v - v').
+
 b batch   c channels   z latent size
 """
 
@@ -19,7 +21,7 @@ _LOWEST_NOISE_LEVEL = 1e-4
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """Mix clean latents and unit noise [b, c, z, z] at noise levels [b]."""
+    """Mix clean latents with unit noise [b, c, z, z] at noise levels [b]."""
     s = sigma[:, None, None, None]
     return (1 - s) * clean + s * noise
 
@@ -27,12 +29,13 @@ def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 def sample_noise_levels(
     count: int, quantile: Quantile, generator: torch.Generator, shift: float = 1
 ) -> Tensor:
-    """`count` noise levels of a distribution, stratified: one from each of `count` equal slices of
-    probability, shuffled, which covers the range evenly in every batch (Kingma et al., 2021, app.
-    I.1). All on the CPU, so that a seed gives the same levels on every device.
+    """Sample `count` noise levels from a distribution, stratified: one from each of `count` equal
+    slices of probability, in random order, so that every batch covers the range evenly (Kingma et
+    al., 2021, app. I.1). Everything runs on the CPU, so that a seed gives the same levels on every
+    device.
 
-    `shift` > 1 moves them towards noise, as larger latents need: s sigma / (1 + (s - 1) sigma)
-    (Esser et al., 2024, eq. 23, where s is the square root of the ratio of pixels).
+    `shift` s > 1 moves the levels towards noise, as larger latents need: s sigma / (1 + (s - 1)
+    sigma) (Esser et al., 2024, eq. 23, where s is the square root of the ratio of pixels).
     """
     uniform = torch.rand(count, dtype=torch.float64, generator=generator)
     slices = (torch.randperm(count, generator=generator) + uniform) / count
@@ -42,8 +45,8 @@ def sample_noise_levels(
 
 
 def beta_quantile(alpha: float, beta: float) -> Quantile:
-    """Of Beta(alpha, beta), by linear interpolation of the distribution function on a fixed grid,
-    since torch has no inverse of it."""
+    """The quantile function of Beta(alpha, beta), by linear interpolation of the cumulative
+    distribution function on a fixed grid, because torch has no inverse of it."""
     grid = torch.linspace(0, 1, 2049, dtype=torch.float64)
     middle = (grid[1:] + grid[:-1]) / 2
     density = middle ** (alpha - 1) * (1 - middle) ** (beta - 1)
@@ -60,19 +63,20 @@ def beta_quantile(alpha: float, beta: float) -> Quantile:
 
 
 def logit_normal_quantile(location: float, scale: float) -> Quantile:
-    """Of the logistic function of Normal(location, scale) (Esser et al., 2024, section 3.1)."""
+    """The quantile function of the logistic function of Normal(location, scale) (Esser et al.,
+    2024, section 3.1)."""
     return lambda probability: torch.sigmoid(location + scale * torch.special.ndtri(probability))
 
 
 def sample_dropped(count: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Which of `count` captions are left out, bool [b], for classifier-free guidance (Ho and
+    """Sample which of `count` captions are dropped, bool [b], for classifier-free guidance (Ho and
     Salimans, 2022)."""
     return torch.rand(count, generator=generator) < probability
 
 
 def drop_condition(text: Tensor, dropped: Tensor) -> Tensor:
-    """A copy of text embeddings, pooled [b, t] or token-level [b, l, t], that is zero where they
-    are dropped [b]."""
+    """A copy of text embeddings, pooled [b, t] or token-level [b, l, t], with zeros for the dropped
+    ones [b]."""
     return text * (~dropped).view(-1, *[1] * (text.ndim - 1)).to(text)
 
 
@@ -83,12 +87,13 @@ def denoising_loss(
     max_weight: float,
     weight: LossWeight = "velocity",
 ) -> Tensor:
-    """Weighted squared error of x0, one number per latent [b].
+    """The weighted squared error of x0, one number per latent [b].
 
-    The weight is that of another quantity's squared error, up to `max_weight`. 'velocity':
-    1/sigma^2; max_weight = 1 leaves the plain squared error of x0, no bound gives that of v. 'snr':
-    ((1 - sigma)/sigma)^2, which is the noise's; with max_weight = gamma it is min-SNR-gamma (Hang
-    et al., 2023).
+    The weight, at most `max_weight`, turns it into the squared error of another quantity:
+
+    velocity  1/sigma^2. max_weight = 1 gives the plain squared error of x0, no bound that of v.
+    snr       ((1 - sigma)/sigma)^2, which gives the squared error of the noise. max_weight = gamma
+              gives min-SNR-gamma (Hang et al., 2023).
     """
     error = (predicted.float() - clean.float()).square().mean(dim=(1, 2, 3))
     s = sigma.clamp_min(_LOWEST_NOISE_LEVEL)
@@ -97,17 +102,18 @@ def denoising_loss(
 
 
 def clean_by_neighbour(noisy: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """The x0 that noisy latents [b, c, z, z] would have, if their velocity were that of the next in
-    the batch: what contrastive flow matching (Stoica et al., 2025) keeps a prediction away from.
+    """The x0 that noisy latents [b, c, z, z] would have if their velocity were that of their
+    neighbour in the batch. Contrastive flow matching (Stoica et al., 2025) keeps predictions away
+    from it.
 
-    The others are found in pairs (0 and 1, 2 and 3, …), so that any even piece of a batch holds all
-    of its own: the order of a batch is random already.
+    Neighbours are pairs (0 and 1, 2 and 3, …), so that any even slice of a batch contains both of
+    each pair. The order of a batch is random already.
     """
     other_velocity = swap_neighbours(noise - clean)
     return noisy - sigma[:, None, None, None] * other_velocity
 
 
 def swap_neighbours(rows: Tensor) -> Tensor:
-    """Rows 0 and 1, 2 and 3, … in each other's place; their number is even."""
+    """Swap rows 0 and 1, 2 and 3, and so on. The number of rows must be even."""
     pairs: Tensor = rows.unflatten(0, (-1, 2))
     return pairs.flip(1).flatten(0, 1)

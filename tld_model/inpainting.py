@@ -1,9 +1,10 @@
-"""Pictures of which a part is known: masks to train on, the denoiser with the known part tied to
-it, and how any denoiser is held to a known part without training.
+"""Inpainting: masks for training, conditioning of a trained inpainting model, and a training-free
+method for any denoiser.
 
-A mask is 1 where the latent is known. It has a channel of its own, because a blanked latent is 0, which is an
-ordinary value of a latent too: c noisy channels, c known ones and the mask are 2c+1 inputs, as in Stable Diffusion's
-inpainting model.
+A mask is 1 where the latent is known. It has its own input channel because a blanked latent is 0,
+which is an ordinary value of a latent too: c noisy channels, c known channels and the mask are 2c+1
+inputs, as in Stable Diffusion's inpainting model.
+
 b batch   c channels   z latent size
 """
 
@@ -16,13 +17,13 @@ from torch.nn import functional as F
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn
 
-_NOTHING_KNOWN = 0.25  # share of masks: the model goes on to learn text to image
-_HOLE = 0.375  # share of masks with a hole; the rest lack a border
+_NOTHING_KNOWN = 0.25  # share of masks with nothing known: the model keeps learning text to image
+_HOLE = 0.375  # share of masks with an unknown hole; the rest have unknown borders
 
 
 def sample_masks(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random masks [b, 1, z, z], on the CPU: a rectangular hole to paint in, a border to paint on
-    at some of the four sides, or nothing known at all."""
+    """Sample masks [b, 1, z, z] on the CPU: an unknown rectangular hole (inpainting), unknown
+    borders at some of the four sides (outpainting), or nothing known at all."""
     kind = torch.rand(count, generator=generator)[:, None, None]
     ends = (torch.rand(count, 2, 2, generator=generator) * size).sort(dim=-1).values
     borders = torch.rand(count, 2, 2, generator=generator) * size / 2
@@ -35,28 +36,28 @@ def sample_masks(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _rectangle(first: Tensor, end: Tensor, size: int) -> Tensor:
-    """bool [b, z, z]: rows and columns from `first` [b, 2] up to `end` [b, 2]"""
+    """Masks bool [b, z, z] of the rows and columns from `first` [b, 2] up to `end` [b, 2]."""
     place = torch.arange(size)
     inside = (place >= first[..., None]) & (place < end[..., None])  # [b, 2, z]
     return inside[:, 0, :, None] & inside[:, 1, None, :]
 
 
 def known_part(clean: Tensor, mask: Tensor) -> Tensor:
-    """What an inpainting denoiser is told: clean latents [b, c, z, z] blanked where the mask [b, 1,
-    z, z] is 0, and the mask: [b, c+1, z, z]"""
+    """The input of an inpainting denoiser [b, c+1, z, z]: clean latents [b, c, z, z], blanked where
+    the mask [b, 1, z, z] is 0, and the mask."""
     return torch.cat([clean * mask, mask.to(clean)], dim=1)
 
 
 def latent_mask(paint: Tensor, size: int) -> Tensor:
-    """Pixels to paint, bool [h, w] -> mask [1, 1, z, z]: a latent is known where none of its pixels
-    is painted."""
+    """Pixels to repaint, bool [h, w] -> mask [1, 1, z, z]. A latent is known if none of its pixels
+    is repainted."""
     painted: Tensor = F.adaptive_max_pool2d(paint[None, None].float(), size)
     return 1 - painted
 
 
 def with_known(denoiser: Denoiser, known: Tensor) -> DenoiseFn:
-    """The denoiser told of known parts [b, c+1, z, z]; guidance may ask for the batch several times
-    over."""
+    """An inpainting denoiser with its known parts [b, c+1, z, z] bound to it. They are repeated if
+    guidance repeats the batch."""
 
     def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         clean: Tensor = denoiser(
@@ -68,18 +69,18 @@ def with_known(denoiser: Denoiser, known: Tensor) -> DenoiseFn:
 
 
 def keep_known_region(denoise: DenoiseFn, clean: Tensor, mask: Tensor) -> DenoiseFn:
-    """Any denoiser, whose predicted clean latents are the given ones [b, c, z, z] where the mask
+    """Wrap any denoiser so that it predicts the given clean latents [b, c, z, z] where the mask
     [b, 1, z, z] is 1.
 
     RePaint (Lugmayr et al., 2022, eq. 8) and blended diffusion (Avrahami et al., 2022, algorithm 1)
-    put the known part, noised to each level, into x before each step. On the straight path, with
-    one noise, this does the same. Let x_s = (1 - s) x0 + s noise where x0 is known, at the first
-    level. With x0 as the prediction the slope (x_s - x0) / s = noise - x0 is the same at every
-    level, so that a step of any solver, of whatever order, is exact there: x_r = (1 - r) x0 + r
-    noise. The last prediction is the result, in which the known part is x0 itself.
+    put the known part, noised to each level, into x before each step. On the straight path with a
+    single noise, this wrapper does the same. Let x_s = (1 - s) x0 + s noise where x0 is known, at
+    the first level. With x0 as the prediction, the slope (x_s - x0) / s = noise - x0 is the same at
+    every level, so a step of any solver of any order is exact there: x_r = (1 - r) x0 + r noise.
+    The last prediction is the result, and its known part is x0 itself.
     """
 
-    def denoise_held(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+    def denoise_unknown(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         return torch.where(mask.bool(), clean, denoise(noisy, sigma, text))
 
-    return denoise_held
+    return denoise_unknown

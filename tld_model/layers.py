@@ -1,6 +1,7 @@
-"""The parts of the denoiser: attention, feed-forward with a depthwise convolution, noise embedding.
+"""Layers of the denoiser: attention, feed-forward with a depthwise convolution, noise embedding.
 
-b batch   n tokens   m condition tokens   d width   h heads   k width of a head   r rows of tokens   s tokens in a row
+b batch   n tokens   m condition tokens   d width   h heads   k width of a head   r rows of tokens
+s tokens in a row
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ HEAD_WIDTH = 64
 class NoiseEmbedding(nn.Module):
     """Noise level -> token: Fourier features at frequencies 1 to 1000, then a small MLP.
 
-    The features are computed in fp32 whatever autocast says: half precision cannot hold the phase
-    of the fast ones. Their angular speeds travel with the weights: computed anew, another machine's
-    exp may round the fast ones differently, which shifts their phase by up to 1e-3.
+    The features are always computed in fp32, because half precision cannot represent the phase of
+    the high frequencies. Their angular speeds are stored with the weights: if they were computed
+    again, the exp of another machine could round them differently, which shifts the phase of the
+    high frequencies by up to 1e-3.
     """
 
     def __init__(self, features: int, width: int) -> None:
@@ -39,14 +41,13 @@ class NoiseEmbedding(nn.Module):
             phase = sigma.float()[:, None] * self.angular_speeds.float()  # [b, features/2]
             waves = torch.cat([phase.sin(), phase.cos()], dim=-1)  # [b, features]
 
-        token: Tensor = self.contract(
-            F.gelu(self.expand(waves.to(self.expand.weight.dtype)))
-        )  # [b, d]
+        hidden = F.gelu(self.expand(waves.to(self.expand.weight.dtype)))  # [b, d]
+        token: Tensor = self.contract(hidden)  # [b, d]
         return token
 
 
 class SelfAttention(nn.Module):
-    """Every token attends to every token; heads are concatenated, not projected."""
+    """Self-attention over all tokens. Heads are concatenated without an output projection."""
 
     def __init__(self, width: int, qk_norm: bool = False) -> None:
         super().__init__()
@@ -60,8 +61,8 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Every token attends to the condition tokens: to those where the mask, bool [b, m], is true,
-    or to all."""
+    """Attention from every token to the condition tokens: to all of them, or to those for which the
+    mask, bool [b, m], is true."""
 
     def __init__(self, width: int, heads: int | None = None, qk_norm: bool = False) -> None:
         super().__init__()
@@ -72,9 +73,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         q = split_heads(self.q(x), self.head_width)  # [b, h, n, k]
-        k, v = (
-            split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1)
-        )  # each [b, h, m, k]
+        # each [b, h, m, k]
+        k, v = (split_heads(part, self.head_width) for part in self.kv(condition).chunk(2, dim=-1))
         q, k = self.norm_q(q), self.norm_k(k)  # [b, h, n, k], [b, h, m, k]
         key_mask = None if mask is None else mask[:, None, None]  # [b, 1, 1, m]
         return merge_heads(attend(q, k, v, key_mask))  # [b, n, d]
@@ -84,7 +84,7 @@ class FeedForward(nn.Module):
     """1x1 convolution, 3x3 depthwise convolution, GELU, 1x1 convolution (LocalViT, Li et al.,
     2021).
 
-    The 1x1 convolutions are written as linear layers on tokens: the same numbers.
+    The 1x1 convolutions are written as linear layers on tokens, which gives the same numbers.
     """
 
     def __init__(self, width: int, multiplier: int) -> None:
@@ -95,7 +95,7 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        rows = rows or math.isqrt(x.shape[1])  # a square
+        rows = rows or math.isqrt(x.shape[1])  # by default the tokens form a square
 
         x = self.expand(x)  # [b, n, hidden]
         x = x.transpose(1, 2).unflatten(2, (rows, -1))  # [b, hidden, r, s]
@@ -106,8 +106,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Transformer block: self-attention, cross-attention, feed-forward; layer norms before each, or
-    after each sum. Tokens are those of a square, or of so many rows."""
+    """A transformer block: self-attention, cross-attention and feed-forward, with layer norms
+    before each or after each sum. Tokens form a square unless a number of rows is given."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -138,29 +138,28 @@ class Block(nn.Module):
 
 
 class HeadNorm(nn.LayerNorm):
-    """Layer norm over the width of each head, with one learned scale for all heads; in fp32,
-    whatever comes in. (An RMS norm takes three times as long on a CPU.)"""
+    """Layer norm over the width of each head, with one learned scale for all heads, always computed
+    in fp32. (An RMS norm takes three times as long on a CPU.)"""
 
     def __init__(self, head_width: int) -> None:
         super().__init__(head_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float()).to(
-            x.dtype
-        )  # [b, h, n, k]
+        normed = F.layer_norm(x.float(), self.normalized_shape, self.weight.float())  # [b, h, n, k]
+        return normed.to(x.dtype)
 
 
 def head_norm(enabled: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
-    """A norm for queries or keys, or nothing, which has no weights."""
+    """A norm for queries or keys, or the identity, which has no weights."""
     return HeadNorm(head_width) if enabled else nn.Identity()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): [b, h, n, k], [b, h, m, k] twice ->
-    [b, h, n, k]; only over keys where the mask, bool [b, 1, 1, m], is true.
+    """softmax(q k^T / sqrt(k)) v (Vaswani et al., 2017, eq. 1): q [b, h, n, k], k and v
+    [b, h, m, k] -> [b, h, n, k]. A mask, bool [b, 1, 1, m], selects the keys.
 
-    Torch's own, but written out where a CPU trains in bf16: there the backward pass of its fused
-    kernel is slow, and its plain one calculates in fp32.
+    This is torch's own attention, except for training in bf16 on a CPU. There it is written out,
+    because the backward pass of torch's fused kernel is slow and its plain kernel computes in fp32.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not q.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

@@ -1,8 +1,8 @@
-"""Checkpoint files of apapiu/transformer_latent_diffusion: read into our model, and written from
-it.
+"""Import and export of checkpoint files of apapiu/transformer_latent_diffusion, the original
+project.
 
-Files are read with `weights_only`, so that nothing in them is run. Sizes are read from the shapes
-of the weights. Knows no command line.
+Files are read with `weights_only`, so that no code in them is run. The sizes of a model are read
+from the shapes of its weights.
 """
 
 from __future__ import annotations
@@ -32,32 +32,30 @@ from tld_model.original_layouts import (
     to_layout,
 )
 
-_WRAPPINGS = (
-    "model_ema",
-    "ema",
-    "model",
-    "state_dict",
-)  # what training loops call the weights; averaged ones first
-_PREFIXES = ("_orig_mod", "module")  # what compiling and data parallelism put into names
-_SHOWN = 8  # problems
+# Names under which training loops store the weights; averaged weights come first.
+_WRAPPINGS = ("model_ema", "ema", "model", "state_dict")
+_PREFIXES = ("_orig_mod", "module")  # added to names by compilation and by data parallelism
+_SHOWN = 8  # problems in an error message
+_PROJECT = "apapiu/transformer_latent_diffusion"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published model as ours."""
+    """An original model, converted to our config and weights."""
 
     config: DenoiserConfig
     weights: dict[str, Tensor]
     layout: Layout
-    reason: str  # for the layout
+    reason: str  # why this layout was chosen
 
 
 def import_published(path: Path, layout: Layout | None = None) -> Published:
-    """Read an original .pth file. Without a layout both are tried (`repetition_error`).
+    """Read an original .pth file. Both layouts are tried (`repetition_error`) to find or check its
+    layout.
 
-    Raises CheckpointError where the file is damaged or holds no such model, where no layout is
-    given and trying does not tell, and where it tells that the one given is not that of the
-    weights.
+    Raises:
+        CheckpointError: the file is damaged or holds no such model; or no layout is given and the
+            trial is not conclusive; or the trial shows that the given layout is wrong.
     """
     original = _read(path)
     sizes = _sizes(original, path)
@@ -77,8 +75,8 @@ def import_published(path: Path, layout: Layout | None = None) -> Published:
 def export_published(
     path: Path, weights: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout
 ) -> None:
-    """Write an original .pth file. Raises CheckpointError, naming all settings of the model that
-    the layout does not know."""
+    """Write an original .pth file. Raises CheckpointError if the layout does not support the model;
+    the message names all settings concerned."""
     original = to_layout(weights, config, layout)
     torch.save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in original.items()},
@@ -88,9 +86,9 @@ def export_published(
 
 @torch.no_grad()
 def repetition_error(config: DenoiserConfig, weights: Mapping[str, Tensor]) -> float:
-    """How far a denoiser is from giving back smooth latents that have next to no noise, relative to
-    their norm: near 0 for a trained one that is read rightly, about 1 or more for one that is
-    not."""
+    """The error with which a denoiser reproduces smooth latents with almost no noise, relative to
+    their norm: near 0 for a trained model read with the right layout, about 1 or more with the
+    wrong one."""
     generator, sigma = torch.Generator().manual_seed(0), 0.02
     coarse = torch.randn(4, config.latent_channels, 4, 4, generator=generator)
     clean = F.interpolate(coarse, size=(config.latent_size,) * 2, mode="bicubic")  # [4, c, z, z]
@@ -105,34 +103,34 @@ def repetition_error(config: DenoiserConfig, weights: Mapping[str, Tensor]) -> f
 def _decide(
     errors: Mapping[Layout, float], requested: Layout | None, path: Path
 ) -> tuple[Layout, str]:
-    """The layout and the reason for it. It is clear where one layout alone gives back what it is
-    shown."""
+    """The layout and the reason for it. The trial is conclusive if the latents are reproduced with
+    one layout only."""
     best = min(errors, key=lambda name: errors[name])
     clear = errors[best] < 0.5 and all(
         error > 1.5 * errors[best] for name, error in errors.items() if name != best
     )
-    evidence = "nearly clean latents came back with an error of " + " and ".join(
+    evidence = "nearly clean latents were reproduced with an error of " + " and ".join(
         f"{error:.0%} read as {name}" for name, error in errors.items()
     )
     if requested is None and not clear:
         raise CheckpointError(
-            f"{path} does not show its layout: {evidence}; say it with --layout main or legacy"
+            f"{path} does not show its layout: {evidence}; choose it with --layout main or legacy"
         )
     if requested is not None and clear and best != requested:
-        raise CheckpointError(f"{path} is of layout {best}, not {requested}: {evidence}")
+        raise CheckpointError(f"{path} has the layout {best}, not {requested}: {evidence}")
     return requested or best, "as given" if requested else evidence
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The weights under their original names, out of whatever was wrapped around them."""
+    """The weights under their original names, without wrappings and prefixes."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors, which is not read because it could "
-            "run code"
+            f"{path} is damaged, or holds more than tensors and is not read because it could run "
+            "code"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
         raise CheckpointError(
@@ -154,7 +152,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not copies:
         some = ", ".join(str(name) for name in list(content)[:4]) or "nothing"
         raise CheckpointError(
-            f"{path} holds no such model: it has no {POSITION}; it begins with {some}"
+            f"{path} holds no {_PROJECT} model: it has no {POSITION}; it begins with {some}"
         )
     prefix = next((copy for copy in copies if "ema" in copy), copies[0])
     return {
@@ -169,7 +167,7 @@ def _bare(name: str) -> str:
 
 
 def _sizes(original: Mapping[str, Tensor], path: Path) -> DenoiserConfig:
-    """The sizes of a model, from the shapes of its weights."""
+    """The sizes of a model, read from the shapes of its weights."""
     blocks = f"{BODY}.decoder_blocks."
     try:
         width, text_dim = original["label_proj.weight"].shape
@@ -191,13 +189,13 @@ def _sizes(original: Mapping[str, Tensor], path: Path) -> DenoiserConfig:
             error.errors()[0]["msg"] if isinstance(error, ValidationError) else _first_line(error)
         )
         raise CheckpointError(
-            f"{path} holds no such model: the shapes of its weights do not fit: {problem}"
+            f"{path} holds no {_PROJECT} model: the shapes of its weights do not fit: {problem}"
         ) from error
 
 
 def _check_shapes(original: Mapping[str, Tensor], sizes: DenoiserConfig, path: Path) -> None:
-    """Raise CheckpointError, all problems at once, where weights are missing, unknown or of another
-    shape."""
+    """Raise CheckpointError if weights are missing, are unknown or have another shape. The message
+    names all of them."""
     with torch.device("meta"):
         expected = to_layout(Denoiser(sizes).state_dict(), sizes, "main")
     problems = [
@@ -213,7 +211,7 @@ def _check_shapes(original: Mapping[str, Tensor], sizes: DenoiserConfig, path: P
     if problems:
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise CheckpointError(
-            f"{path} holds no such model:\n" + "\n".join(problems[:_SHOWN] + more)
+            f"{path} holds no {_PROJECT} model:\n" + "\n".join(problems[:_SHOWN] + more)
         )
 
 

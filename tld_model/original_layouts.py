@@ -1,14 +1,13 @@
-"""The two layouts of apapiu/transformer_latent_diffusion: their weights' names and order, and ours.
-Knows no files.
+"""Conversion of weights between apapiu/transformer_latent_diffusion (the original project) and tld.
 
-Two generations of that code give their weights the same names and shapes, and mean different things
-by them:
+Two generations of the original code use the same names and shapes for weights with different
+meanings:
 
 main     is our default architecture.
-legacy   normalizes after the residual sum, has 4 heads in cross-attention, and orders the features of heads as
-         (d h): feature i belongs to head i mod h. No projection follows attention, so that the residual stream
-         has that order too. The whole stream is reordered once, until the features of each head lie side by
-         side: nothing is left to be done when the model runs.
+legacy   normalizes after the residual sum, has 4 heads in cross-attention, and orders the features
+         of heads as (d h): feature i belongs to head i mod h. No projection follows attention, so
+         the residual stream has that order too. The whole stream is reordered once, so that the
+         features of each head are contiguous, and nothing has to be done when the model runs.
 """
 
 from __future__ import annotations
@@ -43,9 +42,10 @@ SIZES = frozenset(
 
 BODY = "denoiser_trans_block"
 POSITION = f"{BODY}.pos_embed.weight"
-_COUNTER = f"{BODY}.precomputed_pos_enc"  # 0, 1, 2, …: their code wants it, it holds nothing
+# The numbers 0, 1, 2, …: the original code requires this entry, although it holds no information.
+_COUNTER = f"{BODY}.precomputed_pos_enc"
 
-# Their module -> ours.
+# Original module -> our module.
 _START = {
     "fourier_feats.1": "noise_embedding.expand",
     "fourier_feats.3": "noise_embedding.contract",
@@ -66,10 +66,10 @@ _BLOCK = {
     **{name: name for name in ("norm1", "norm2", "norm3")},
 }
 _END = {f"{BODY}.out_proj.0": "head", "norm": "condition_norm", "label_proj": "text_projection"}
-_CONVOLUTIONS = ("mlp.mlp.0.weight", "mlp.mlp.3.weight")  # 1x1, which we hold as matrices
+_CONVOLUTIONS = ("mlp.mlp.0.weight", "mlp.mlp.3.weight")  # 1x1, stored as matrices in our model
 
-# Modules that write to the residual stream, with the number of parts that their rows are; and those
-# that read it.
+# Modules that write to the residual stream, with the number of parts into which their rows are
+# split, and modules that read from it.
 _WRITE = {
     **dict.fromkeys(("embed.1", "embed.2", "norm1", "norm2", "norm3", "feed_forward.contract"), 1),
     "self_attention.qkv": 3,
@@ -80,52 +80,56 @@ _READ = frozenset(("self_attention.qkv", "cross_attention.q", "feed_forward.expa
 
 
 def from_layout(
-    theirs: Mapping[str, Tensor], layout: Layout, sizes: DenoiserConfig
+    original: Mapping[str, Tensor], layout: Layout, sizes: DenoiserConfig
 ) -> tuple[DenoiserConfig, dict[str, Tensor]]:
-    """Config and weights, ours, of a complete original model. Raises CheckpointError where
-    `has_order` says no."""
+    """Our config and weights of a complete original model. Raises CheckpointError if `has_order`
+    is false."""
     config = DenoiserConfig.model_validate(sizes.model_dump() | LAYOUTS[layout])
-    ours = {
-        name: theirs[original].flatten(1) if original.endswith(_CONVOLUTIONS) else theirs[original]
-        for original, name in _names(config.layers).items()
-        if original != _COUNTER
+    weights = {
+        name: original[old].flatten(1) if old.endswith(_CONVOLUTIONS) else original[old]
+        for old, name in _names(config.layers).items()
+        if old != _COUNTER
     }
-    return config, _reordered(ours, _stream_order(config.width)) if layout == "legacy" else ours
+    if layout == "legacy":
+        weights = _reordered(weights, _stream_order(config.width))
+    return config, weights
 
 
 def to_layout(
-    ours: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout
+    weights: Mapping[str, Tensor], config: DenoiserConfig, layout: Layout
 ) -> dict[str, Tensor]:
-    """The weights under the names, shapes and order of an original checkpoint. Raises
-    CheckpointError, naming all settings of the model that the layout does not know."""
+    """Our weights under the names, shapes and order of an original checkpoint. Raises
+    CheckpointError if the layout does not support the model; the message names all settings
+    concerned."""
     if problems := _unsupported(config, layout):
         raise CheckpointError(f"layout {layout} cannot hold this model:\n" + "\n".join(problems))
     if layout == "legacy":
-        ours = _reordered(ours, _stream_order(config.width).argsort())
-    theirs: dict[str, Tensor] = {}
-    for original, name in _names(config.layers).items():
-        if original == _COUNTER:
-            theirs[original] = torch.arange(config.tokens)
+        weights = _reordered(weights, _stream_order(config.width).argsort())
+    original: dict[str, Tensor] = {}
+    for old, name in _names(config.layers).items():
+        if old == _COUNTER:
+            original[old] = torch.arange(config.tokens)
+        elif old.endswith(_CONVOLUTIONS):
+            original[old] = weights[name][:, :, None, None]
         else:
-            theirs[original] = (
-                ours[name][:, :, None, None] if original.endswith(_CONVOLUTIONS) else ours[name]
-            )
-    return theirs
+            original[old] = weights[name]
+    return original
 
 
 def has_order(layout: Layout, width: int) -> bool:
-    """Whether a width's features can be ordered so that those of each head lie side by side."""
+    """Whether the features of this width can be ordered so that those of each head are
+    contiguous."""
     heads = width // HEAD_WIDTH
     return layout == "main" or heads % 4 == 0 or 4 % heads == 0
 
 
 def _names(layers: int) -> dict[str, str]:
-    """Names of all weights: theirs, in the order of their file -> ours."""
+    """The names of all weights, original -> ours, in the order of an original file."""
     modules = dict(_EMBED) | {POSITION.removesuffix(".weight"): "position"}
     for number in range(layers):
         modules |= {
-            f"{BODY}.decoder_blocks.{number}.{theirs}": f"blocks.{number}.{ours}"
-            for theirs, ours in _BLOCK.items()
+            f"{BODY}.decoder_blocks.{number}.{old}": f"blocks.{number}.{new}"
+            for old, new in _BLOCK.items()
         }
     names = {"fourier_feats.0.angular_speeds": "noise_embedding.angular_speeds"}
     names |= _leaves(_START) | {_COUNTER: ""} | _leaves(modules | _END)
@@ -133,30 +137,30 @@ def _names(layers: int) -> dict[str, str]:
 
 
 def _leaves(modules: Mapping[str, str]) -> dict[str, str]:
+    """The names of the weights and biases of modules, original -> ours."""
     names: dict[str, str] = {}
-    for theirs, ours in modules.items():
-        if ours == "position":
-            names[f"{theirs}.weight"] = ours
+    for old, new in modules.items():
+        if new == "position":
+            names[f"{old}.weight"] = new
             continue
-        names[f"{theirs}.weight"] = f"{ours}.weight"
-        if "attention" not in ours:
-            names[f"{theirs}.bias"] = f"{ours}.bias"
+        names[f"{old}.weight"] = f"{new}.weight"
+        if "attention" not in new:
+            names[f"{old}.bias"] = f"{new}.bias"
     return names
 
 
 def _stream_order(width: int) -> Tensor:
-    """Place in our residual stream -> place in theirs.
+    """Index in our residual stream -> index in the original one.
 
-    Self-attention has width/64 heads and cross-attention 4. Each head of the one that has more lies
-    within one of the other: so features are sorted by their head of the fewer, then by that of the
-    more.
+    Self-attention has width/64 heads and cross-attention has 4. Each head of the attention with
+    more heads lies within one head of the other. So features are sorted first by their head in the
+    attention with fewer heads, then by their head in the other.
     """
     if not has_order("legacy", width):
         raise CheckpointError(
             f"layout legacy at width {width} has {width // HEAD_WIDTH} heads of self-attention and "
-            "4 of "
-            "cross-attention, whose features cannot all lie side by side: such a model cannot be "
-            "held"
+            "4 of cross-attention, whose features cannot all be contiguous, so this model cannot "
+            "be converted"
         )
     heads = width // HEAD_WIDTH
     few, many = min(heads, 4), max(heads, 4)
@@ -164,7 +168,7 @@ def _stream_order(width: int) -> Tensor:
 
 
 def _reordered(weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
-    """The same model with its residual stream in another order."""
+    """The weights of the same model with its residual stream in another order."""
     reordered = dict(weights)
     for name, tensor in weights.items():
         module = name.rpartition(".")[0]
@@ -179,8 +183,7 @@ def _reordered(weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor
 
 
 def _unsupported(config: DenoiserConfig, layout: Layout) -> list[str]:
-    """Settings of a model that a layout does not know, with their values: whatever is not a
-    size."""
+    """Problems with the settings of a model that a layout fixes, which are all but the sizes."""
     defaults = DenoiserConfig().model_dump() | LAYOUTS[layout]
     model = config.model_dump()
     for settings in (defaults, model):
@@ -188,7 +191,7 @@ def _unsupported(config: DenoiserConfig, layout: Layout) -> list[str]:
             settings["cross_attention_heads"] or config.width // HEAD_WIDTH
         )
     return [
-        f"  model.{name} is {value!r}, and there always {defaults[name]!r}"
+        f"  model.{name} is {value!r}, but layout {layout} always has {defaults[name]!r}"
         for name, value in model.items()
         if name not in SIZES and value != defaults[name]
     ]

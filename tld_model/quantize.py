@@ -1,5 +1,6 @@
-"""Latents as they are stored: uint8 or float16. uint8 is linear, with rounding:
-|x - dequantize(quantize(x))| <= scale/2 within the clip.
+"""Quantization of latents for storage, as uint8 or float16.
+
+uint8 is linear with rounding: |x - dequantize(quantize(x))| <= scale/2 within the clip.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ StoredDtype = Literal["uint8", "float16"]
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]; float16 is stored as
-    it is."""
+    """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]. float16 is stored
+    unchanged."""
 
-    clip: float | tuple[float, ...]  # of scaled latents: one for all channels, or one for each
+    clip: float | tuple[float, ...]  # of scaled latents: one for all channels, or one per channel
     dtype: StoredDtype = "uint8"
 
     @property
     def scale(self) -> float | tuple[float, ...]:
-        """Width of one level, in units of the scaled latent: one for all channels, or one for
-        each."""
+        """The width of one level in units of the scaled latent: one for all channels, or one per
+        channel."""
         return (
             tuple(clip / 127 for clip in self.clip)
             if isinstance(self.clip, tuple)
@@ -42,8 +43,7 @@ class Quantization:
 
 
 def quantize(latents: Tensor, quantization: Quantization) -> Tensor:
-    """Scaled latents [..., c, z, z] -> uint8 or float16; what lies beyond the range becomes its
-    end."""
+    """Scaled latents [..., c, z, z] -> uint8 or float16. Values beyond the range are clipped."""
     if quantization.dtype == "float16":
         return latents.clamp(-_LARGEST_HALF, _LARGEST_HALF).half()
     levels = (latents.float() / _by_channel(quantization.scale, latents)).round().clamp(-127, 127)
@@ -58,7 +58,7 @@ def dequantize(stored: Tensor, quantization: Quantization) -> Tensor:
 
 
 def clipped_fraction(latents: Tensor, quantization: Quantization) -> Tensor:
-    """Fraction of each latent's values beyond the range: [b, c, z, z] -> [b]"""
+    """The fraction of each latent's values beyond the range: [b, c, z, z] -> [b]."""
     limit = (
         _LARGEST_HALF
         if quantization.dtype == "float16"
@@ -68,7 +68,7 @@ def clipped_fraction(latents: Tensor, quantization: Quantization) -> Tensor:
 
 
 def _by_channel(values: float | tuple[float, ...], like: Tensor) -> Tensor | float:
-    """Something to calculate with latents [..., c, z, z]."""
+    """A value that broadcasts against latents [..., c, z, z]."""
     if isinstance(values, tuple):
         return torch.tensor(values, device=like.device).view(-1, 1, 1)
     return values

@@ -1,9 +1,11 @@
-"""Guidance and solvers: from noise to a clean latent. Knows the model only as a callable.
+"""Samplers: classifier-free guidance and ODE solvers that lead from noise to a clean latent.
 
-All solvers follow one ordinary differential equation along the path x_s = (1 - s) x0 + s noise at falling noise
-levels s: dx/ds = (x - D(x, s)) / s, where D is the predicted clean latent. The prediction at the last level is the
-result, which is one Euler step to 0.
-b batch   c channels   z latent size   t text width
+All solvers follow one ordinary differential equation along the path x_s = (1 - s) x0 + s noise at
+falling noise levels s: dx/ds = (x - D(x, s)) / s, where D is the predicted clean latent. The
+prediction at the last level is the result, which equals one Euler step to 0. The model is any
+callable.
+
+b batch   c channels   z latent size   t text width   l text tokens
 """
 
 from __future__ import annotations
@@ -23,14 +25,13 @@ DenoiseFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 # (noisy [b, c, z, z], the noise level of all) -> clean [b, c, z, z]
 PredictFn = Callable[[Tensor, float], Tensor]
 Solver = Callable[[PredictFn, Tensor, Sequence[float]], Tensor]
-HIGHEST_NOISE_LEVEL = (
-    0.99  # at 1 the signal is gone and the log of the signal-to-noise ratio infinite
-)
+# At 1 there is no signal, and the log of the signal-to-noise ratio is infinite.
+HIGHEST_NOISE_LEVEL = 0.99
 
 
 def noise_levels(steps: int) -> list[float]:
-    """`steps` falling noise levels, 1 - i/steps, of which the first is kept below 1: at 0.99, or
-    half a step down where steps are so small that the second comes near that."""
+    """`steps` falling noise levels 1 - i/steps. The first is lowered to 0.99, or by half a step if
+    there are so many steps that the second level would come near 0.99."""
     if steps < 1:
         raise ValueError(f"sampling takes at least 1 step, got {steps}")
     first = HIGHEST_NOISE_LEVEL if steps < 100 else 1 - 0.5 / steps
@@ -43,19 +44,20 @@ def guided(
     interval: tuple[float, float] = (0.0, 1.0),
     negative: Tensor | None = None,
 ) -> DenoiseFn:
-    """Classifier-free guidance (Ho and Salimans, 2022, eq. 6) on the predicted clean latent:
-    unconditional + scale * (conditional - unconditional), both halves in one batch, at noise levels
-    in (low, high] of the interval (Kynkäänniemi et al., 2024). Outside, and everywhere at scale 1,
-    the model runs on the conditional half alone. All rows of a batch are taken to be at one level.
-    A negative text [1, t] or [1, l, t] takes the place of no condition: guidance leads away from
-    it."""
+    """Classifier-free guidance (Ho and Salimans, 2022, eq. 6) on the predicted clean latent.
+
+    At noise levels in (low, high] of the interval (Kynkäänniemi et al., 2024) the result is
+    unconditional + scale * (conditional - unconditional), with both halves in one batch. Outside
+    the interval, and everywhere at scale 1, the model runs on the conditional half only. All rows
+    of a batch must be at the same level. A negative text [1, t] or [1, l, t] replaces the empty
+    condition, so that guidance leads away from it.
+    """
     if scale == 1:
         return denoise
     low, high = interval
 
     def denoise_guided(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        # Looking at a level waits for the device, so it is looked at only where that decides
-        # something.
+        # Reading a level waits for the device, so it is read only if the result depends on it.
         if interval != (0.0, 1.0) and not bool(((low < sigma) & (sigma <= high)).all()):
             return denoise(noisy, sigma, text)
         both = denoise(
@@ -68,8 +70,8 @@ def guided(
 
 
 def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
-    """Texts [b, t] or [b, l, t], then for each what guidance leads away from: [2b, t] or [2b, l,
-    t]; a text of fewer tokens is padded with zeros."""
+    """Texts [b, t] or [b, l, t], followed by the text that guidance leads away from for each:
+    [2b, t] or [2b, l, t]. The text with fewer tokens is padded with zeros."""
     if negative is None:
         return torch.cat([text, torch.zeros_like(text)])
     if text.dim() == 3:
@@ -82,8 +84,8 @@ def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
 def sample(
     solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: Sequence[float]
 ) -> Tensor:
-    """Clean latents [b, c, z, z] from unit noise [b, c, z, z] and text [b, t] or [b, l, t], at
-    falling noise levels."""
+    """Sample clean latents [b, c, z, z] from unit noise [b, c, z, z] and text [b, t] or [b, l, t]
+    at falling noise levels."""
 
     def predict(noisy: Tensor, level: float) -> Tensor:
         return denoise(noisy, torch.full((len(noisy),), level, device=noisy.device), text)
@@ -93,8 +95,8 @@ def sample(
 
 def solve_first_order(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
     """DDIM (Song et al., 2021, eq. 12 without noise), which on this path is Euler's method: the
-    slope (x - D) / s is the predicted noise less the predicted clean latent, and moving along it to
-    another level mixes the same two in the proportions of that level."""
+    slope (x - D) / s is the predicted noise minus the predicted clean latent, and a step along it
+    to another level mixes these two in the proportions of that level."""
     x = noise
     for level, following in pairwise(levels):
         x = _step(x, predict(x, level), level, following)
@@ -102,8 +104,8 @@ def solve_first_order(predict: PredictFn, noise: Tensor, levels: Sequence[float]
 
 
 def solve_heun(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
-    """Heun's method (Karras et al., 2022, algorithm 1): the mean of the slopes at both ends of a
-    step; all steps but the last ask the model twice."""
+    """Heun's method (Karras et al., 2022, algorithm 1), which uses the mean of the slopes at both
+    ends of a step. All steps but the last call the model twice."""
     x = noise
     for level, following in pairwise(levels):
         slope = (x - predict(x, level)) / level
@@ -114,8 +116,8 @@ def solve_heun(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Te
 
 
 def solve_dpmpp_2m(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al., 2022b, algorithm 2): second order from one prediction a step, by
-    extrapolating from the one before in lambda, the log of signal over noise."""
+    """DPM-Solver++(2M) (Lu et al., 2022b, algorithm 2): second order with one prediction per step,
+    by extrapolation from the previous prediction in lambda, the log of signal over noise."""
     x = noise
     older: Tensor | None = None
     last_h = 0.0
@@ -128,7 +130,7 @@ def solve_dpmpp_2m(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -
     return predict(x, levels[-1])
 
 
-# Two names for one method: which of them people look for depends on where they come from.
+# Euler and DDIM are two names for the same method on this path; users look for either.
 SOLVERS: dict[SolverName, Solver] = {
     "dpmpp_2m": solve_dpmpp_2m,
     "heun": solve_heun,
@@ -138,7 +140,7 @@ SOLVERS: dict[SolverName, Solver] = {
 
 
 def _step(x: Tensor, clean: Tensor, level: float, following: float) -> Tensor:
-    """Along the straight line from x to a predicted clean latent, down to the following level."""
+    """Move x along the straight line to a predicted clean latent, down to the following level."""
     ratio = following / level
     return ratio * x + (1 - ratio) * clean
 

@@ -1,8 +1,4 @@
-"""A trained denoiser's weights as the start of another: with more positions, or with the inputs of
-inpainting.
-
-Knows nothing of files.
-"""
+"""Initialization of a denoiser from a trained one of another latent size or without inpainting."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from tld_model.denoiser import Denoiser, resize_positions
 
 
 def incompatible_settings(base: DenoiserConfig, config: DenoiserConfig) -> list[str]:
-    """Names of the settings in which the two differ and no weights can be carried over."""
+    """The names of settings in which the two differ so that weights cannot be transferred."""
     return [name for name in DenoiserConfig.model_fields if not _carries(name, base, config)]
 
 
@@ -25,10 +21,10 @@ def _carries(name: str, base: DenoiserConfig, config: DenoiserConfig) -> bool:
 
 @torch.no_grad()
 def transfer_weights(base: Denoiser, denoiser: Denoiser) -> None:
-    """Give a denoiser the weights of another that fits it (see `incompatible_settings`).
+    """Copy the weights of a compatible denoiser (see `incompatible_settings`) into another.
 
-    Learned positions of another latent size are interpolated; the added inputs of inpainting stay
-    at zero, so that the predictions are the base's.
+    Learned positions of another latent size are interpolated. Added inputs of inpainting stay zero,
+    so that the predictions equal those of the base model.
     """
     weights = {**denoiser.state_dict(), **base.state_dict()}
     if denoiser.position is not None:

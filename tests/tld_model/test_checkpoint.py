@@ -30,11 +30,11 @@ def trained(tmp_path: Path) -> Path:
 
 def test_a_model_of_one_vae_is_refused_with_another_and_both_are_named(trained: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"by VAE 'shapes-vae', and these are by 'madebyollin/taesd'"
+        CheckpointError, match=r"by VAE 'shapes-vae', but these are by 'madebyollin/taesd'"
     ):
         check_encoders(trained, "madebyollin/taesd", "shapes-clip")
     with pytest.raises(
-        CheckpointError, match=r"by CLIP 'shapes-clip', and these are by 'openai/clip'"
+        CheckpointError, match=r"by CLIP 'shapes-clip', but these are by 'openai/clip'"
     ):
         check_encoders(trained, "shapes-vae", "openai/clip")
 

@@ -115,13 +115,15 @@ def test_a_trained_model_shows_its_layout_and_contradicts_the_other(
     assert found.config == config
     assert f"read as {layout}" in found.reason
     other: Layout = "main" if layout == "legacy" else "legacy"
-    with pytest.raises(CheckpointError, match=f"is of layout {layout}, not {other}"):
+    with pytest.raises(CheckpointError, match=f"has the layout {layout}, not {other}"):
         import_published(path, other)
 
 
 def test_weights_that_do_not_show_their_layout_need_a_word(tmp_path: Path) -> None:
     torch.save(original(), tmp_path / "random.pth")
-    with pytest.raises(CheckpointError, match=r"does not show its layout: .*say it with --layout"):
+    with pytest.raises(
+        CheckpointError, match=r"does not show its layout: .*choose it with --layout"
+    ):
         import_published(tmp_path / "random.pth")
 
 
@@ -177,7 +179,7 @@ def test_files_that_hold_no_such_model_are_refused_by_name(
     torch.save([1, 2], path)
     check("holds a list")
     torch.save({"conv.weight": torch.zeros(1)}, path)
-    check("holds no such model: .*it begins with conv.weight")
+    check("holds no apapiu/transformer_latent_diffusion model: .*it begins with conv.weight")
     torch.save({name: tensor for name, tensor in whole.items() if name != "norm.bias"}, path)
     check(r"norm.bias \[128\] is missing")
     torch.save(whole | {"label_proj.bias": torch.zeros(3), "extra": torch.zeros(2)}, path)
@@ -194,7 +196,7 @@ def test_what_a_layout_does_not_know_is_refused_by_name() -> None:
     config = config_of("legacy")
     with pytest.raises(
         CheckpointError,
-        match=r"(?s)cross_attention_heads is 4, .*norm is 'post', and there always 'pre'",
+        match=r"(?s)cross_attention_heads is 4, .*norm is 'post', but layout main always has 'pre'",
     ):
         to_layout(Denoiser(config).state_dict(), config, "main")
     six = config_of("legacy", width=384, layers=1, cross_attention_heads=4)

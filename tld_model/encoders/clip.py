@@ -1,6 +1,6 @@
-"""CLIP: captions or pixels => embeddings. The only file that names transformers.
+"""CLIP encoders: captions or pixels => embeddings. No other file imports transformers.
 
-b batch   h, w pixels   d embedding width   l tokens of a caption   t their width
+b batch   h, w pixels   d embedding width   l tokens of a caption   t width of a token
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ from tld_model.encoders.pretrained import EncoderError, load_files, load_model, 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-# Pixel statistics of CLIP's training set, the same in all published CLIP models.
+# Pixel statistics of CLIP's training set, which all published CLIP models share.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_HIGHEST_TOKEN = (
-    2  # eos_token_id of the first CLIP configs; transformers then takes the highest id for the end
-)
+# eos_token_id of the first CLIP configs. With it, transformers takes the highest id as the end of
+# a caption.
+_HIGHEST_TOKEN = 2
 
 
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
-    """Captions -> pooled, projected CLIP text embeddings, float32 [b, d], as they come: not
-    normalized; or the states of their tokens, float32 [b, l, t], zero behind the end of a
-    caption."""
+    """Captions -> pooled and projected CLIP text embeddings, float32 [b, d], not normalized; or the
+    states of their tokens, float32 [b, l, t], zero after the end of a caption."""
 
     model: Any  # CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
@@ -50,13 +49,13 @@ class TextEncoder:
 
     @property
     def dim(self) -> int:
-        """Width of what it makes."""
+        """The width of its embeddings or token states."""
         config = self.model.config
         return int(config.projection_dim if self.form == "pooled" else config.hidden_size)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest caption; what is longer is cut."""
+        """The number of tokens in the longest caption. Longer captions are truncated."""
         return int(self.model.config.max_position_embeddings)
 
     @torch.no_grad()
@@ -71,16 +70,16 @@ class TextEncoder:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """Captions in one form or in both, on the device."""
+    """Captions in pooled form and optionally as token states, on the device."""
 
     pooled: Tensor  # float32 [b, d]
-    states: Tensor | None = (
-        None  # of tokens behind the last layer norm, BOS and EOS among them: float16 [b, l, t]
-    )
-    lengths: Tensor | None = None  # tokens of each, int64 [b]; zeros follow them
+    # States of tokens after the last layer norm, including BOS and EOS: float16 [b, l, t].
+    states: Tensor | None = None
+    lengths: Tensor | None = None  # number of tokens of each caption, int64 [b]; zeros follow them
 
     def unpadded(self) -> list[Tensor]:
-        """The states of each caption alone [l, t], on the CPU; none where there are none."""
+        """The states of each caption [l, t] without padding, on the CPU. Empty if there are no
+        states."""
         if self.states is None or self.lengths is None:
             return []
         return [
@@ -91,8 +90,8 @@ class EncodedText:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Both towers of CLIP: text embeddings as TextEncoder makes them, and image embeddings to
-    compare."""
+    """Both towers of CLIP: the text embeddings of TextEncoder, and image embeddings to compare them
+    with."""
 
     model: Any  # CLIPModel
     tokenizer: CLIPTokenizer
@@ -103,11 +102,11 @@ class Clip:
 
     @property
     def token_dim(self) -> int:
-        """Width of the states of tokens."""
+        """The width of token states."""
         return int(self.model.config.text_config.hidden_size)
 
     def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Token ids and their mask [b, t], padded to the longest of these captions."""
+        """Token ids and their mask [b, l], padded to the longest of these captions."""
         return dict(
             _tokenize(
                 self.tokenizer, captions, self.model.config.text_config.max_position_embeddings
@@ -115,23 +114,23 @@ class Clip:
         )
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
-        """float32 [b, d]"""
+        """Captions -> pooled embeddings, float32 [b, d]."""
         return self.encode_tokens(self.tokenize(captions))
 
     def encode_tokens(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """Captions from `tokenize` -> float32 [b, d]"""
+        """Captions from `tokenize` -> pooled embeddings, float32 [b, d]."""
         return self._encode(tokens)[0]
 
     @torch.inference_mode()
     def encode_both(self, tokens: Mapping[str, Tensor]) -> EncodedText:
-        """Captions from `tokenize`, pooled and by token."""
+        """Captions from `tokenize` -> pooled embeddings and token states."""
         pooled, states = self._encode(tokens)
         mask = tokens["attention_mask"].to(states.device, non_blocking=True)
         return EncodedText(pooled, _without_padding(states, mask).half(), mask.sum(dim=1))
 
     @torch.inference_mode()
     def _encode(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Pooled float32 [b, d], and the states of tokens and padding [b, l, t]."""
+        """Pooled embeddings, float32 [b, d], and the states of tokens and padding [b, l, t]."""
         inputs = {
             name: tensor.to(self.model.device, non_blocking=True) for name, tensor in tokens.items()
         }
@@ -140,7 +139,8 @@ class Clip:
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """uint8 [b, 3, h, w] -> float32 [b, d]; the short side is resized, the center cropped."""
+        """uint8 [b, 3, h, w] -> float32 [b, d]. The short side is resized to CLIP's input size, and
+        the center is cropped."""
         edge = int(self.model.config.vision_config.image_size)
         x = pixels.to(self.model.device).float() / 255
         if min(x.shape[2:]) != edge:
@@ -160,8 +160,8 @@ class Clip:
 def load_text_encoder(
     name_or_path: str, device: str, form: TextForm = "pooled", *, safetensors_only: bool = False
 ) -> TextEncoder:
-    """The text tower of a CLIP model and its tokenizer. Raises EncoderError, also where
-    `safetensors_only` and its weights are in another format."""
+    """Load the text tower of a CLIP model and its tokenizer. Raises EncoderError if they cannot be
+    loaded, or with `safetensors_only` if the weights are in another format."""
 
     def load(source: str | Path, **options: Any) -> Any:
         kinds, config = safetensors_only or None, _text_config(source, **options)
@@ -174,7 +174,8 @@ def load_text_encoder(
 
 
 def load_clip(name_or_path: str, device: str) -> Clip:
-    """A whole CLIP model and its tokenizer. Raises EncoderError."""
+    """Load both towers of a CLIP model and its tokenizer. Raises EncoderError if they cannot be
+    loaded."""
     model = load_model(
         "CLIP", name_or_path, partial(CLIPModel.from_pretrained, output_loading_info=True)
     )
@@ -182,8 +183,8 @@ def load_clip(name_or_path: str, device: str) -> Clip:
 
 
 def _text_config(source: str | Path, **options: Any) -> CLIPTextConfig:
-    """The config of a text encoder. Of a whole CLIP it has the width of its projection, which some
-    give only there."""
+    """The config of a text encoder. If the source is a whole CLIP, the projection width is taken
+    from its main config, because some models state it only there."""
     raw, _ = CLIPConfig.get_config_dict(source, **options)
     if raw.get("model_type") != CLIPConfig.model_type:
         return CLIPTextConfig.from_pretrained(source, **options)
@@ -195,17 +196,18 @@ def _text_config(source: str | Path, **options: Any) -> CLIPTextConfig:
 
 
 def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
-    """The tokenizer that belongs to a text encoder. Raises EncoderError where it is another's."""
+    """Load the tokenizer of a text encoder. Raises EncoderError if it belongs to another model."""
     tokenizer: CLIPTokenizer = load_files(
         "CLIP tokenizer", name_or_path, CLIPTokenizer.from_pretrained
     )
     if len(tokenizer) > config.vocab_size:
         raise EncoderError(
-            f"the tokenizer of CLIP {name_or_path!r} has {len(tokenizer)} tokens, "
-            f"its text encoder {config.vocab_size}: they are of different models"
+            f"the tokenizer of CLIP {name_or_path!r} has {len(tokenizer)} tokens, but "
+            f"its text encoder has {config.vocab_size}: they belong to different models"
         )
     vocabulary = tokenizer.get_vocab()
-    if vocabulary.keys() <= set(tokenizer.all_special_tokens):  # as transformers makes one up
+    # transformers invents a tokenizer of special tokens if the files are missing.
+    if vocabulary.keys() <= set(tokenizer.all_special_tokens):
         raise EncoderError(
             f"CLIP {name_or_path!r} has no tokenizer: its files, tokenizer.json or vocab.json, are "
             "missing"
@@ -214,8 +216,8 @@ def _load_tokenizer(name_or_path: str, config: CLIPTextConfig) -> CLIPTokenizer:
     if tokenizer.eos_token_id != end:
         raise EncoderError(
             f"the tokenizer of CLIP {name_or_path!r} ends a caption with token "
-            f"{tokenizer.eos_token_id}, "
-            f"its text encoder looks for {end} and would make the same embedding of all captions"
+            f"{tokenizer.eos_token_id}, but its text encoder looks for {end} and would give all "
+            "captions the same embedding"
         )
     return tokenizer
 
@@ -231,5 +233,5 @@ def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> 
 
 
 def _without_padding(states: Tensor, mask: Tensor) -> Tensor:
-    """Hidden states [b, l, t], zero where the mask [b, l] is: float32"""
+    """Hidden states, float32 [b, l, t], set to zero where the mask [b, l] is zero."""
     return states.float() * mask[:, :, None]

@@ -1,4 +1,4 @@
-"""What the config.json of an encoder on this disk says, read without torch."""
+"""The config.json of a local encoder, read without torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
 
 
 def encoder_problem(name: str) -> str | None:
-    """Why this cannot be an encoder, where that can be known."""
+    """The reason why this cannot be an encoder, or None if it may be one."""
     folder, shipped = encoder_folder(name), ", ".join(SHIPPED_ENCODERS)
     if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-        return f"{name!r} is neither a folder, nor a Hugging Face name (owner/name), nor one of {shipped}"
+        return (
+            f"{name!r} is neither a folder, nor a Hugging Face name (owner/name), "
+            f"nor one of {shipped}"
+        )
     if folder and not (folder / "config.json").exists():
-        return f"{str(folder)!r} holds no config.json, so it is no encoder"
+        return f"{str(folder)!r} holds no config.json, so it is not an encoder"
     return None
 
 
 def vae_downscale(name: str) -> int | None:
-    """Pixels of a VAE's latent, each way, where its config is on this disk."""
+    """The number of pixels per latent along each axis, or None if the VAE's config is not on a
+    local disk."""
     vae = encoder_config(name, VaeConfig) or VaeConfig()
     levels = vae.block_out_channels or vae.encoder_block_out_channels
     return 2 ** (len(levels) - 1) if levels else None
@@ -30,7 +34,7 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class VaeConfig(BaseModel):
-    """What we look at in the config.json of a VAE."""
+    """The used fields of a VAE's config.json."""
 
     latent_channels: int | None = None
     block_out_channels: tuple[int, ...] = ()
@@ -42,15 +46,15 @@ class _TextConfig(BaseModel):
 
 
 class ClipConfig(BaseModel):
-    """What we look at in that of a CLIP."""
+    """The used fields of a CLIP model's config.json."""
 
     projection_dim: int | None = None
     text_config: _TextConfig = _TextConfig()
 
 
 def encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:
-    """The config of an encoder in a folder; None where there is none, or another: its loader says
-    what is wrong."""
+    """The config of an encoder in a local folder, or None if there is no valid one. The encoder's
+    loader reports what is wrong with it."""
     folder = encoder_folder(name)
     try:
         return kind.model_validate_json((folder / "config.json").read_bytes()) if folder else None

@@ -1,5 +1,4 @@
-"""Where an encoder's weights are: the two that ship with the project have names. Imports no
-torch."""
+"""Names, folders and identities of encoders, including the two that ship with the project."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ def encoder_folder(name_or_path: str) -> Path | None:
 
 
 def encoder_identity(name_or_path: str) -> str:
-    """What tells encoders apart: the SHA-256 of the files of one on this disk, the name of
-    another."""
+    """The identity of an encoder: the SHA-256 of its files if it is in a local folder, or else its
+    name."""
     folder = encoder_folder(name_or_path)
     if folder is None:
         return name_or_path

@@ -1,7 +1,7 @@
-"""Weights from a folder or from the Hugging Face hub: all of them, or an error that says which
-folder is at fault.
+"""Checked loading of pretrained weights from a folder or the Hugging Face hub: either all of them
+are loaded, or an error names the folder.
 
-Imports neither diffusers nor transformers: their loaders are handed in.
+The loaders of diffusers and transformers are passed in.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from tld_model.encoders.names import encoder_folder
 
 
 class EncoderError(ValueError):
-    """An encoder that cannot be loaded or does not fit; the message says which and what to do."""
+    """An encoder cannot be loaded or does not fit. The message names it and says what to do."""
 
     exit_code = 2
 
 
 def load_model(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
-    """A model, in which every weight is that of its files: the libraries fill up those that are not
-    there at random, without a word. `load` returns what was missing too (`output_loading_info`).
-    Raises EncoderError."""
+    """Load a model and check that all of its weights come from its files, because the libraries
+    silently fill in missing weights at random. `load` must return the missing weights too
+    (`output_loading_info`). Raises EncoderError if the model is incomplete or cannot be loaded."""
     if folder := encoder_folder(name_or_path):
         _check_depth(what, folder)
     model, loading_info = load_files(what, name_or_path, load)
     if missing := sorted(loading_info["missing_keys"]):
         raise EncoderError(
             f"the {what} of {name_or_path!r} lacks {len(missing)} of the weights that its config "
-            "describes, "
-            f"{missing[0]} among them: its files are not whole, or belong to another model"
+            f"describes, such as {missing[0]}: its files are incomplete or belong to another model"
         )
     broken = (name for name, weight in model.state_dict().items() if not weight.isfinite().all())
     if name := next(broken, None):
@@ -45,7 +44,7 @@ def load_model(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
 
 
 def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
-    """What `load` makes of a folder, or of a name on the hub. Raises EncoderError."""
+    """Call `load` on a folder or a name on the hub. Raises EncoderError if it fails."""
     folder = encoder_folder(name_or_path)
     if folder is None and (name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1):
         raise EncoderError(f"no {what} at {name_or_path!r}: there is no such folder")
@@ -53,41 +52,40 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
         return load(folder, local_files_only=True) if folder else load(name_or_path)
     except EncoderError:
         raise
-    except Exception as error:  # whatever a folder of a stranger brings out of the libraries
+    except Exception as error:  # an untrusted folder can cause any error in the libraries
         reason = _summary(error)
         if folder:
             raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {reason}") from error
         raise EncoderError(
             f"cannot fetch {what} {name_or_path!r} from the Hugging Face hub, and there is no "
-            "folder of that name; "
-            f"download it elsewhere and give its path ({reason})"
+            "folder of that name; download it on another machine and give its path "
+            f"({reason})"
         ) from error
 
 
 def weights_dtype(device: str) -> torch.dtype:
-    """The type in which an encoder computes on a device."""
+    """The dtype in which an encoder runs on a device."""
     return torch.float16 if device.startswith("cuda") else torch.float32
 
 
 def _summary(error: Exception) -> str:
-    """What an error says first: its first line, and the next where that is a heading."""
+    """The first line of an error message, and the next line too if the first is a heading."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
-    if first.startswith(
-        "You set `ignore_mismatched_sizes`"
-    ):  # the shapes are in a report that goes to a log
+    # In this case the libraries write the shapes only to a log.
+    if first.startswith("You set `ignore_mismatched_sizes`"):
         return "its weights have other shapes than its config describes"
     return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
 
 
 def _check_depth(what: str, folder: Path) -> None:
-    """Raise EncoderError where a config describes more layers than there are weights: to build them
-    takes minutes."""
+    """Raise EncoderError if a config describes more layers than there are weights, because building
+    such a model takes minutes."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
         layers = _deepest(config)
         weights = sum(_count_weights(path) for path in folder.glob("*.safetensors"))
     except (OSError, ValueError, RecursionError, SafetensorError):
-        return  # the libraries say what is wrong with a file
+        return  # the libraries report what is wrong with the file
     if 0 < weights < layers:
         raise EncoderError(
             f"the {what} in {str(folder)!r} has {weights} weights, too few for {layers} layers"
@@ -100,7 +98,7 @@ def _count_weights(path: Path) -> int:
 
 
 def _deepest(config: Any, name: str = "") -> int:
-    """The largest number of layers or blocks in a config."""
+    """The largest number of layers or blocks anywhere in a config."""
     match config:
         case dict():
             return max((_deepest(value, key) for key, value in config.items()), default=0)

@@ -1,5 +1,4 @@
-"""The VAE: raw pixels => raw latents => scaled latents, and back. The only file that names
-diffusers.
+"""The VAE: raw pixels => raw latents => scaled latents, and back. No other file imports diffusers.
 
 b batch   c latent channels   h, w pixels   z latent size
 """
@@ -19,16 +18,17 @@ from tld_model.encoders.pretrained import EncoderError, load_model, weights_dtyp
 
 diffusers_logging.set_verbosity_error()
 
-# The VAE's largest activations are 128 channels at full size: 64 pictures of 256 x 256 take some
-# GB.
+# The VAE's largest activations have 128 channels at full resolution: 64 images of 256 x 256 take a
+# few GB.
 _PIXELS_AT_ONCE = 64 * 256 * 256
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """A VAE between raw pixels, uint8 [b, 3, h, w], and scaled latents, float32 [b, c, h/8, w/8].
+    """A VAE that converts between raw pixels, uint8 [b, 3, h, w], and scaled latents, float32
+    [b, c, h/8, w/8].
 
-    Scaled latents are (raw latents - shift) * scaling_factor, which have a spread of about 1.
+    Scaled latents are (raw latents - shift) * scaling_factor. Their standard deviation is about 1.
     """
 
     vae: Any  # AutoencoderKL or AutoencoderTiny
@@ -39,13 +39,13 @@ class ImageCodec:
 
     @property
     def has_posterior(self) -> bool:
-        """Whether latents have a spread to draw from; those of AutoencoderTiny have none."""
+        """Whether latents have a distribution to sample from; those of AutoencoderTiny have not."""
         return not isinstance(self.vae, AutoencoderTiny)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The mean of the posterior; with standard normal noise [b, c, z, z], a draw from it: mean
-        + std * noise."""
+        """Pixels -> scaled latents from the posterior: its mean, or with standard normal noise
+        [b, c, z, z] a sample: mean + std * noise."""
         at_once = _images_at_once(*pixels.shape[2:])
         parts = noise.split(at_once) if noise is not None else [None] * -(-len(pixels) // at_once)
         return torch.cat(
@@ -63,7 +63,7 @@ class ImageCodec:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents [b, c, z, z] -> raw pixels, uint8 [b, 3, h, w]"""
+        """Scaled latents [b, c, z, z] -> raw pixels, uint8 [b, 3, h, w]."""
         at_once = _images_at_once(*(side * self.downscale for side in latents.shape[2:]))
         return torch.cat([self._decode(part) for part in latents.split(at_once)])
 
@@ -77,15 +77,15 @@ class ImageCodec:
 def load_image_codec(
     name_or_path: str, device: str, *, safetensors_only: bool = False
 ) -> ImageCodec:
-    """An AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError, also where
-    `safetensors_only` and its weights are in another format."""
+    """Load an AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError if it
+    cannot be loaded, or with `safetensors_only` if the weights are in another format."""
 
     def load(source: str | Path, **options: Any) -> Any:
         kind = AutoencoderKL.load_config(source, **options).get("_class_name")
         classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
         if kind not in classes:
             raise EncoderError(
-                f"VAE {name_or_path!r} is a {kind}; known are {' and '.join(classes)}"
+                f"VAE {name_or_path!r} is a {kind}; supported are {' and '.join(classes)}"
             )
         kinds = safetensors_only or None
         return classes[kind].from_pretrained(
@@ -93,9 +93,8 @@ def load_image_codec(
         )
 
     vae = load_model("VAE", name_or_path, load)
-    dtype = (
-        torch.float32 if vae.config.get("force_upcast") else weights_dtype(device)
-    )  # it overflows in half precision
+    # A VAE with force_upcast overflows in half precision.
+    dtype = torch.float32 if vae.config.get("force_upcast") else weights_dtype(device)
     vae = vae.to(device, dtype).eval()
     levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
     return ImageCodec(
@@ -108,5 +107,6 @@ def load_image_codec(
 
 
 def _images_at_once(height: int, width: int) -> int:
-    """Large pictures go through the VAE a few at a time, so that any batch fits the device."""
+    """The number of images that go through the VAE at once: few if they are large, so that any
+    batch fits into the device's memory."""
     return max(1, _PIXELS_AT_ONCE // (height * width))

@@ -93,7 +93,7 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
     shutil.copytree(REPOSITORY / "tld_model/demo_encoders/vae", vae)
     (vae / "config.json").write_text((vae / "config.json").read_text() + " ")
     with pytest.raises(
-        ConfigError, match=r"trained on encodings by VAE 'shapes-vae', and these are by"
+        ConfigError, match=r"trained on encodings by VAE 'shapes-vae', but these are by"
     ):
         check_run(config_of(tmp_path, f"train.init_from={base}", f"encode.vae={vae}"))
 

@@ -115,7 +115,7 @@ def test_weights_that_are_not_finite_are_refused(strange: tuple[Callable[[], Any
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda text: text.update(vocab_size=20), "has [0-9]+ tokens, its text encoder 20"),
+        (lambda text: text.update(vocab_size=20), "has [0-9]+ tokens, but its text encoder has 20"),
         (lambda text: text.update(eos_token_id=7), "its text encoder looks for 7"),
         (lambda text: text.update(eos_token_id=2), ""),  # the highest, as in the first configs
     ],

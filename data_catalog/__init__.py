@@ -1,0 +1,10 @@
+"""The data that stages exchange: formats, file names and storage, without torch.
+
+`url_table/` reads and checks tables of URLs and captions (form 1), `images.py` reads image shards
+(form 2), `encodings.py` reads and writes encoded shards (form 3), and `model_files.py` names the
+files of a trained model (form 4). `storage/` holds manifests, locks and object storage. `sources/`
+lists known data sets, and `shapes/` is the built-in one. `image_formats.py` opens image files
+safely, `text_files.py` reads text files, and `redaction.py` hides credentials in URLs.
+`deduplication.py` finds duplicate images, `excluded_rows.py` records rows that are left out on
+purpose, `row_counts.py` lists rows by outcome, and `scores.py` names the scores of a model.
+"""

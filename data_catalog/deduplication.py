@@ -1,8 +1,7 @@
-"""Which pictures of a set are there twice: the same file, or one that looks the same. Keeps the
-first of each.
+"""Deduplication of images by file hash and by perceptual hash. The first of each group is kept.
 
-Knows hashes, not pictures. Both findings are exact up to collisions of 64 bits: among 20 million
-files, one false duplicate is expected in 100,000 sets.
+Both comparisons are exact up to collisions of 64-bit hashes: with 20 million files, one false
+duplicate is expected in 100,000 sets.
 """
 
 from __future__ import annotations
@@ -14,25 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 HASH_BITS = 64
-_BANDS = 4  # of a hash; two hashes that differ in fewer bits than there are bands agree in one band
+# Bands of a hash. Two hashes that differ in fewer bits than there are bands agree in one band.
+_BANDS = 4
 MOST_BITS = _BANDS - 1
-_CHUNK = 1024  # hashes compared with their group at once
+_CHUNK = 1024  # hashes that are compared with their group at once
 
 Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """For each picture, the number of the earlier one that it repeats, or -1."""
+    """For each image, the index of the earlier image that it duplicates, or -1."""
 
     same_file: NDArray[np.int64]
     looks_the_same: NDArray[np.int64]
 
 
 def find_duplicates(files: Hashes, looks: Hashes | None, most_bits: int) -> Duplicates:
-    """Pictures by the first 64 bits of their files' SHA-256, and by perceptual hashes that differ
-    in at most `most_bits` of 64 bits (0 to 3). A picture that repeats only a dropped one is
-    kept."""
+    """Find duplicates by the first 64 bits of the files' SHA-256, and by perceptual hashes that
+    differ in at most `most_bits` of 64 bits (0 to 3).
+
+    An image whose only near duplicates are dropped themselves is kept.
+    """
     if not 0 <= most_bits <= MOST_BITS:
         raise ValueError(f"perceptual hashes are compared up to {MOST_BITS} bits, got {most_bits}")
     same_file = _first_of_equals(files)
@@ -48,19 +50,19 @@ def find_duplicates(files: Hashes, looks: Hashes | None, most_bits: int) -> Dupl
 
 
 def _in_whole_set(subset: NDArray[np.int64], within_subset: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers among the kept pictures -> numbers among all."""
+    """Indices within a subset of the images -> indices within all images."""
     return np.where(within_subset < 0, -1, subset[within_subset])
 
 
 def _first_of_equals(values: Hashes) -> NDArray[np.int64]:
-    """For each value, the index of its first occurrence, or -1 where it is that."""
+    """For each value, the index of its first occurrence, or -1 if it is the first itself."""
     _, first, group = np.unique(values, return_index=True, return_inverse=True)
     earlier = first[group]
     return np.where(earlier == np.arange(len(values)), -1, earlier)
 
 
 def _first_near(looks: Hashes, most_bits: int) -> NDArray[np.int64]:
-    """For each picture, an earlier kept one within `most_bits`, or -1."""
+    """For each image, an earlier kept image within `most_bits`, or -1."""
     distinct, first, group = np.unique(looks, return_index=True, return_inverse=True)
     earlier = np.where(first[group] == np.arange(len(looks)), -1, first[group])
     if not most_bits:
@@ -71,14 +73,14 @@ def _first_near(looks: Hashes, most_bits: int) -> NDArray[np.int64]:
         near.setdefault(newer, []).append(older)
     for newer in sorted(near):
         earlier[newer] = next((older for older in sorted(near[newer]) if earlier[older] < 0), -1)
-    # A repeat of a dropped look repeats what that one repeats.
+    # An exact duplicate of a dropped hash duplicates what the dropped one duplicates.
     through = np.where(earlier >= 0, earlier, 0)
     return np.where((earlier >= 0) & (earlier[through] >= 0), earlier[through], earlier)
 
 
 def _near_pairs(distinct: Hashes, most_bits: int) -> Iterator[tuple[int, int]]:
-    """All pairs of distinct hashes within `most_bits`: they agree in a band, so only such are
-    compared."""
+    """All pairs of distinct hashes within `most_bits`. Such hashes agree in at least one band, so
+    only hashes that share a band are compared."""
     width = HASH_BITS // _BANDS
     for band in range(_BANDS):
         values = (distinct >> np.uint64(band * width)) & np.uint64((1 << width) - 1)

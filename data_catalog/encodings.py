@@ -1,5 +1,7 @@
-"""Form 3 of the data: encoded shards. NNNNN.parquet for people and NNNNN.npz for the GPU: the same
-rows in the same order. Readable with pandas and numpy alone. Knows nothing of torch.
+"""Encoded shards (form 3 of the data): latents and text embeddings with their metadata.
+
+A shard is NNNNN.parquet for people and NNNNN.npz for the GPU, with the same rows in the same order.
+pandas and numpy are enough to read it.
 """
 
 from __future__ import annotations
@@ -37,38 +39,37 @@ SCHEMA = pa.schema(
         ("clipped_fraction", pa.float32()),
     ]
 )
-# The last column where the table has several caption columns: one entry for each further one, null
-# where it has none.
+# An additional last column if the table has several caption columns. It has one entry for each
+# further caption column, null if the pair has no caption there.
 MORE_CAPTIONS = pa.field("more_captions", pa.list_(pa.string()))
 
 
 class EncodingsError(ValueError):
-    """An encoded shard that is damaged or of another shape than expected."""
+    """An encoded shard is damaged or does not have the expected shape."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedArrays:
-    """The numbers of one shard."""
+    """The arrays of one shard."""
 
     latents: NDArray[np.uint8] | NDArray[np.float16]  # [n, c, z, z]
-    text: NDArray[np.float16]  # [n, d], or [m, d] where pairs have several captions
+    text: NDArray[np.float16]  # [n, d], or [m, d] if pairs have several captions
     key: NDArray[np.bytes_]  # [n], ASCII
-    # Where the table has several caption columns: captions of pair i are rows
+    # Only if the table has several caption columns: the captions of pair i are rows
     # text_start[i]:text_start[i+1] of text, the main one first.
     text_start: NDArray[np.int64] | None = None  # [n + 1]
-    text_column: NDArray[np.uint8] | None = (
-        None  # [m], number of the caption column: 0 is the main one
-    )
-    # Where captions are encoded by token: those of row j of text are rows
+    # [m], number of the caption column; 0 is the main one
+    text_column: NDArray[np.uint8] | None = None
+    # Only if captions are encoded by token: the tokens of row j of text are rows
     # token_start[j]:token_start[j+1] of tokens.
     tokens: NDArray[np.float16] | None = None  # [k, t], no padding
     token_start: NDArray[np.int64] | None = None  # [m + 1]
 
     @property
     def by_name(self) -> dict[str, NDArray[Any]]:
-        """Those that are there."""
+        """The arrays that are present, by name."""
         named = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: array for name, array in named if array is not None}
 
@@ -86,11 +87,11 @@ def write_encoded_shard(
     with replacing(folder / f"{name}.parquet") as unfinished:
         parquet.write_table(table, unfinished, compression="zstd")
     with replacing(folder / f"{name}.npz") as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **arrays.by_name)  # type: ignore[arg-type]  # it takes them for its own options
+        np.savez(file, **arrays.by_name)  # type: ignore[arg-type]  # mypy: taken for its options
 
 
 _F16, _U8, _I64 = np.dtype("<f2"), np.dtype("u1"), np.dtype("<i8")
-# Types and number of dimensions that each array may have; keys are bytes of any length up to
+# The allowed types and the number of dimensions of each array. Keys are bytes of any length up to
 # _LONGEST_KEY.
 _TYPES: dict[str, tuple[tuple[np.dtype[Any], ...], int]] = {
     "latents": ((_U8, _F16), 4),
@@ -106,22 +107,24 @@ _ALWAYS = ("latents", "text", "key")
 
 
 def read_arrays(path: Path) -> EncodedArrays:
-    """Memory-map the arrays of an NNNNN.npz: little is read before it is used. The file may be
-    anybody's: an array of another type, larger than its place in the file, or that does not fit the
-    others raises EncodingsError."""
+    """Memory-map the arrays of an NNNNN.npz, so that data is read from disk only when it is used.
+
+    The file is not trusted. Raises EncodingsError if an array has an unexpected type, is larger
+    than its place in the file, or does not fit the other arrays.
+    """
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()
             members = {info.filename.removesuffix(".npy"): info for info in infos}
             if len(members) != len(infos):
-                raise ValueError("an array is there twice")
+                raise ValueError("it contains an array twice")
             present = [name for name in _TYPES if name in members or name in _ALWAYS]
             arrays = EncodedArrays(
                 **{name: _map_member(file, members[name], name) for name in present}
             )
             _check_fit(arrays)
-        except Exception as error:  # a damaged or hostile header fails in any way at all
+        except Exception as error:  # a damaged or hostile header can fail in any way
             problem = (
                 f"it lacks {error}"
                 if isinstance(error, KeyError)
@@ -132,28 +135,33 @@ def read_arrays(path: Path) -> EncodedArrays:
 
 
 def unmap_pages(arrays: EncodedArrays) -> None:
-    """Let go of what was read of memory-mapped arrays: it stays in the system's cache, but no
-    longer counts as this process's memory, which would else grow to the size of the files."""
+    """Release the pages that were read from memory-mapped arrays.
+
+    They stay in the page cache of the system but no longer count as memory of this process, which
+    would otherwise grow to the size of the files.
+    """
     for array in (arrays.latents, arrays.text, arrays.tokens):
         if array is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a shard as people read them."""
+    """The rows of a shard's Parquet file. Raises EncodingsError if the file is damaged."""
     path = ensure_local(folder / f"{name}.parquet")
     try:
         table = parquet.read_table(path, columns=columns)
-        table.validate(full=True)  # text must be UTF-8
+        table.validate(full=True)  # checks that text is UTF-8
     except (FileNotFoundError, PermissionError):
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise EncodingsError(f"{path} is not the rows of an encoded shard: {error}") from error
+        raise EncodingsError(
+            f"{path} does not hold the rows of an encoded shard: {error}"
+        ) from error
     known = {field.name: field.type for field in (*SCHEMA, MORE_CAPTIONS)}
     for column in columns or SCHEMA.names:
         if column not in table.column_names:
             raise EncodingsError(
-                f"{path} is not the rows of an encoded shard: it has no column {column}"
+                f"{path} does not hold the rows of an encoded shard: it has no column {column}"
             )
         if (actual := table.schema.field(column).type) != known[column]:
             raise EncodingsError(f"{path}: column {column} holds {actual}, not {known[column]}")
@@ -161,8 +169,8 @@ def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.T
 
 
 def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
-    """Map one stored (not deflated) .npy of a zip file, once its header is known to tell the
-    truth."""
+    """Map one stored (not deflated) .npy of a zip file, after its header was checked against the
+    file."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
     # The local header repeats name and extra field, whose lengths are at 26 and 28 (APPNOTE 4.3.7).
@@ -182,12 +190,12 @@ def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[A
     types, dimensions = _TYPES[name]
     is_key = name == "key" and dtype.kind == "S" and 0 < dtype.itemsize <= _LONGEST_KEY
     if not (is_key or dtype in types):
-        raise ValueError(f"{name} holds {dtype}, which no encoding does")
+        raise ValueError(f"{name} has the type {dtype}, which no encoding has")
     if len(shape) != dimensions or min(shape) < 0:
         raise ValueError(f"{name} has the shape {shape}, which no encoding has")
     end = offset + math.prod(shape) * dtype.itemsize
     if end != start + member.file_size or end > os.fstat(file.fileno()).st_size:
-        raise ValueError(f"{name} of shape {shape} does not have the size of its place in the file")
+        raise ValueError(f"{name} of shape {shape} does not fit its place in the file")
     if 0 in shape:
         return np.empty(shape, dtype)
     return np.memmap(
@@ -196,15 +204,17 @@ def _map_member(file: BinaryIO, member: zipfile.ZipInfo, name: str) -> NDArray[A
 
 
 def _check_fit(arrays: EncodedArrays) -> None:
-    """Raise ValueError where arrays do not have the same rows, or starts lead out of what they
-    divide."""
+    """Raise ValueError if arrays differ in their number of rows, or start offsets are out of
+    range."""
     pairs, captions = len(arrays.key), len(arrays.text)
     if len(arrays.latents) != pairs:
         raise ValueError(f"{len(arrays.latents)} latents for {pairs} keys")
     if (arrays.text_start is None) != (arrays.text_column is None) or (arrays.tokens is None) != (
         arrays.token_start is None
     ):
-        raise ValueError("text_start and text_column, and tokens and token_start, come together")
+        raise ValueError(
+            "text_start and text_column must come together, and so must tokens and token_start"
+        )
     if arrays.text_start is None and captions != pairs:
         raise ValueError(f"{captions} texts for {pairs} keys")
     if arrays.text_column is not None and len(arrays.text_column) != captions:

@@ -1,5 +1,4 @@
-"""NNNNN.dropped.parquet: rows of a shard that are left out on purpose, each with its reason. Knows
-no reasons."""
+"""Rows of a shard that are excluded on purpose, each with its reason: NNNNN.dropped.parquet."""
 
 from __future__ import annotations
 
@@ -18,12 +17,13 @@ SCHEMA = pa.schema(
 
 
 def dropped_file(folder: Path, name: str) -> Path:
-    """Where the dropped rows of a shard are listed, if there are any."""
+    """The path of the file that lists the dropped rows of a shard; it exists only if there are
+    any."""
     return folder / f"{name}.dropped.parquet"
 
 
 def write_dropped(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> Path:
-    """List the dropped rows of a shard. Equal rows give equal bytes."""
+    """Write the dropped rows of a shard. Equal rows give equal bytes."""
     path = dropped_file(folder, name)
     with replacing(path) as unfinished:
         parquet.write_table(

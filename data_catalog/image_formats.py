@@ -1,7 +1,6 @@
-"""The one function that opens picture files: only formats of an allow-list, and no file whose
-structure alone would make it expensive to decode.
+"""Safe opening of image files: an allow-list of formats, and limits on costly file structures.
 
-Pillow without such a list hands some files to other programs (EPS to Ghostscript).
+Without an allow-list Pillow passes some files to other programs (EPS to Ghostscript).
 """
 
 from __future__ import annotations
@@ -15,46 +14,46 @@ from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin
 
-# Decoders that the web needs; not those that call other programs (EPS) or that nobody serves as a
-# photograph.
+# The formats of images on the web, without formats that call other programs (EPS) or that nobody
+# uses for photographs.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
-MOST_SCANS = (
-    100  # of a JPEG; progressive files have about ten, and each costs a pass over the whole picture
-)
-LARGEST_PROFILE = 4 << 20  # bytes of a colour profile that is used
+# Scans of a JPEG. Progressive files have about ten, and each costs a pass over the whole image.
+MOST_SCANS = 100
+LARGEST_PROFILE = 4 << 20  # bytes of a colour profile; larger profiles are ignored
 
 _LARGEST_FILE = 512 << 20
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
-_ORIENTATION_IN_TEXT = (
-    b"Raw profile type exif",
-    b"XML:com.adobe.xmp",
-)  # text that Pillow reads it from
+# Names of the text chunks from which Pillow reads the orientation.
+_ORIENTATION_IN_TEXT = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 _LARGEST_TEXT = 1 << 20
-# A marker of JPEG, but those that stand inside of a scan.
+# A JPEG marker, except those that occur inside a scan.
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE, _NO_LENGTH = 0xDA, 0xD9, 0xD8, 0x01
 
-PngImagePlugin.MAX_TEXT_CHUNK = LARGEST_PROFILE  # which bounds profiles too
+PngImagePlugin.MAX_TEXT_CHUNK = LARGEST_PROFILE  # Pillow applies it to profiles too
 
 
 class TooManyScans(ValueError):
-    """A JPEG whose decoding would take a thousand times as long as that of a photograph."""
+    """A JPEG that would take a thousand times as long to decode as a photograph."""
 
 
 def open_image(
     source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, text: bool = False
 ) -> Image.Image:
-    """Open a picture file as `Image.open` does, of which it raises the errors; the pixels are not
-    decoded yet. Raises TooManyScans too.
+    """Open an image file like `Image.open`, without decoding its pixels.
 
-    Without `text`, the text of a PNG is left out where it does not tell the picture's orientation.
+    Unless `text` is set, text chunks of a PNG are dropped, except those with the orientation.
+
+    Raises:
+        TooManyScans: the file is a JPEG with more than MOST_SCANS scans.
+        OSError, SyntaxError, ValueError, Image.DecompressionBombError: as `Image.open` does.
     """
     content = source if isinstance(source, bytes) else _content(source)
     if content.startswith(_PNG_SIGNATURE):
         content = content if text else without_text(content)
     elif content.startswith(b"\xff\xd8") and scans_of(content) > MOST_SCANS:
-        raise TooManyScans(f"a JPEG of more than {MOST_SCANS} scans")
+        raise TooManyScans(f"a JPEG with more than {MOST_SCANS} scans")
     return Image.open(io.BytesIO(content), formats=formats)
 
 
@@ -62,7 +61,7 @@ def _content(source: Path | BinaryIO) -> bytes:
     if isinstance(source, Path):
         with source.open("rb") as file:
             return _content(file)
-    source.seek(0)  # as Pillow does
+    source.seek(0)  # as `Image.open` does
     content = source.read(_LARGEST_FILE + 1)
     if len(content) > _LARGEST_FILE:
         raise OSError(f"it is larger than {_LARGEST_FILE >> 20} MB")
@@ -70,9 +69,9 @@ def _content(source: Path | BinaryIO) -> bytes:
 
 
 def scans_of(jpeg: bytes) -> int:
-    """How many scans a JPEG has, or a few more than MOST_SCANS; data behind its end does not
-    count."""
-    if jpeg.count(b"\xff\xda") <= MOST_SCANS:  # most often: the fast answer is an upper bound
+    """The number of scans in a JPEG, or any number above MOST_SCANS. Data after the end of the
+    image does not count."""
+    if jpeg.count(b"\xff\xda") <= MOST_SCANS:  # the usual case: a cheap upper bound is enough
         return jpeg.count(b"\xff\xda")
     scans = place = 0
     while scans <= MOST_SCANS and (marker_match := _MARKER.search(jpeg, place)):
@@ -86,8 +85,11 @@ def scans_of(jpeg: bytes) -> int:
 
 
 def without_text(png: bytes) -> bytes:
-    """A PNG without its text chunks, of which Pillow refuses those that are long or many. Text that
-    tells the orientation stays, unless it is too long; a profile too long to be used goes."""
+    """A PNG without its text chunks, because Pillow refuses files with long or many ones.
+
+    Text with the orientation stays unless it is too long. A colour profile that is too large is
+    removed.
+    """
     parts, start, place, view = [], 0, len(_PNG_SIGNATURE), memoryview(png)
     while place + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, place)
@@ -110,16 +112,15 @@ def _is_wanted(kind: bytes, data: memoryview) -> bool:
 
 
 def _unpacks_within(most: int, kind: bytes, data: bytes) -> bool:
-    """Whether the compressed part of a chunk, if any, unpacks to no more than so many bytes."""
+    """Whether the compressed part of a chunk, if any, unpacks to at most `most` bytes."""
     rest = data.partition(b"\0")[2]
     packed = b""
     if kind in (b"zTXt", b"iCCP"):
-        packed = rest[1:]  # behind the method
+        packed = rest[1:]  # after the compression method
     elif kind == b"iTXt" and rest.startswith(b"\1"):
-        packed = (
-            rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-        )  # behind the method and the language
+        # After the compression method, the language and the translated keyword.
+        packed = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
     try:
         return len(zlib.decompressobj().decompress(packed, most + 1)) <= most
     except zlib.error:
-        return True  # for Pillow, which passes over it
+        return True  # Pillow skips a damaged chunk

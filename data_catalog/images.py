@@ -1,7 +1,6 @@
-"""Form 2 of the data: pictures with captions, streamed from tar shards in webdataset layout.
+"""Image shards (form 2 of the data): images with captions in tar files of webdataset layout.
 
-Members of one pair share a key: 000010023.jpg, .txt, .json; others are passed over. Knows nothing
-of models.
+The members of one pair share a key: 000010023.jpg, .txt, .json. Other members are skipped.
 """
 
 from __future__ import annotations
@@ -24,44 +23,44 @@ from data_catalog.image_formats import open_image
 from data_catalog.storage.manifest import ManifestError
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 
+Images = NDArray[np.uint8]  # [n, h, w, 3]
 IMAGE_SUFFIXES = ("jpg", "png", "webp")
 _EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 1 << 26
 NO_IMAGE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
 _REPAIR_HINT = (
-    "mend it with `tld catalog verify … --repair`, or make it again with `tld download … --force`"
+    "repair it with `tld catalog verify … --repair`, or download all shards again with "
+    "`tld download … --force`"
 )
 
 
 def _from_json(value: object) -> object:
-    """A list that stands in JSON as JSON text."""
+    """Parse a list that is stored in JSON as JSON text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
 class UnreadableImage(ManifestError):
-    """A picture of a shard that cannot be decoded."""
+    """An image of a shard cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePair:
-    """One picture and its caption."""
+    """One image and its caption."""
 
     key: str
     url: str
     caption: str
-    split: str  # "train", "held_out", or "" where the key decides
+    split: str  # "train", "held_out", or "" if the key decides
     image: NDArray[np.uint8]  # [h, w, 3]
     original_width: int
     original_height: int
-    sha256: str  # of the file as it was downloaded
-    more_captions: tuple[
-        str | None, ...
-    ] = ()  # of further caption columns, None where one has none
+    sha256: str  # of the downloaded file
+    more_captions: tuple[str | None, ...] = ()  # of further caption columns, None if empty
 
 
 class Facts(BaseModel):
-    """The .json of a pair: what the download knew of it, beside what img2dataset writes."""
+    """The metadata in a pair's .json. Fields that only img2dataset uses are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -77,7 +76,7 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PackedPair:
-    """One pair as it lies in the tar: the picture is not decoded yet."""
+    """One pair as it is stored in the tar, with the image not yet decoded."""
 
     key: str
     members: dict[str, bytes]  # suffix -> content
@@ -89,7 +88,7 @@ class PackedPair:
 
     @property
     def captions(self) -> dict[int, str]:
-        """Number of a caption column, 0 the main one -> caption; of those that are there."""
+        """Number of the caption column (0 is the main one) -> caption, without missing ones."""
         numbered = enumerate((self.caption, *self.more_captions))
         return {number: caption for number, caption in numbered if caption is not None}
 
@@ -99,12 +98,12 @@ class PackedPair:
 
     @property
     def image_file(self) -> bytes:
-        """The picture file; empty where there is none."""
+        """The content of the image file, or nothing if the pair has none."""
         return next((self.members[name] for name in IMAGE_SUFFIXES if name in self.members), b"")
 
     def unpack(self, edge: int | None = None) -> ImagePair:
-        """Decode the picture, which is a square of this edge where one is given. Raises
-        UnreadableImage where it is damaged."""
+        """Decode the image, which must be a square of this edge if one is given. Raises
+        UnreadableImage if it is damaged."""
         image = decode(self.image_file, edge)
         if isinstance(image, str):
             suffix = next((name for name in IMAGE_SUFFIXES if name in self.members), "*")
@@ -123,8 +122,11 @@ class PackedPair:
 
 
 def decode(content: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
-    """Pixels [h, w, 3], or why there are none. The header is looked at first, so that nothing large
-    is decoded. OpenCV gives PIL's numbers in less time, and lets other threads run meanwhile."""
+    """Pixels [h, w, 3], or the reason why the image cannot be decoded.
+
+    The size in the header is checked first, so that no huge image is decoded. OpenCV gives the same
+    pixels as PIL in less time and releases the GIL.
+    """
     try:
         with open_image(content, _FORMATS) as header:
             width, height = header.size
@@ -137,7 +139,7 @@ def decode(content: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
 
 
 def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
-    """Stream the pairs of one shard, pictures as they are. Raises ManifestError where it is
+    """Stream the pairs of one shard without decoding images. Raises ManifestError if the shard is
     damaged."""
     key, members = "", dict[str, bytes]()
     try:
@@ -151,9 +153,10 @@ def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
                         yield _packed(tar, key, members)
                     key, members = its_key, {}
                 if info.size > tar.stat().st_size or (member := archive.extractfile(info)) is None:
-                    raise tarfile.TarError(f"{info.name} is no file of it")
+                    raise tarfile.TarError(f"{info.name} is not a file in it")
                 members[suffix] = member.read()
-                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every header
+                # tarfile would keep every header in memory
+                archive.members.clear()  # type: ignore[attr-defined]
     except (tarfile.TarError, EOFError, KeyError, OverflowError, ValueError) as error:
         if isinstance(error, ManifestError):
             raise
@@ -163,7 +166,7 @@ def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
 
 
 def _packed(tar: Path, key: str, members: dict[str, bytes]) -> PackedPair:
-    """A pair whose caption and facts can be read. Raises ManifestError."""
+    """A pair whose caption and metadata were checked. Raises ManifestError if they are damaged."""
     try:
         members["txt"].decode()
         return PackedPair(key, members, Facts.model_validate_json(members["json"]))
@@ -173,7 +176,7 @@ def _packed(tar: Path, key: str, members: dict[str, bytes]) -> PackedPair:
 
 
 def sample_image_pairs(tar: Path, count: int, rng: random.Random) -> list[ImagePair]:
-    """Some pairs of one shard, by chance: only these are read."""
+    """A random sample of the pairs of one shard. Only these are read from disk."""
     with tarfile.open(tar, "r:") as archive:
         by_key: dict[str, list[tarfile.TarInfo]] = {}
         for info in archive.getmembers():
@@ -190,8 +193,8 @@ def sample_image_pairs(tar: Path, count: int, rng: random.Random) -> list[ImageP
 
 
 def repack_sorted(source: Path, target: Path) -> int:
-    """Write a tar's members again, sorted by name and without times or owners, so that equal pairs
-    give equal bytes. Returns how many pairs it holds."""
+    """Copy a tar with its members sorted by name and without times or owners, so that equal pairs
+    give equal bytes. Returns the number of pairs."""
     with tarfile.open(source) as old, tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as new:
         members = sorted(old.getmembers(), key=lambda member: member.name)
         for member in members:
@@ -199,6 +202,3 @@ def repack_sorted(source: Path, target: Path) -> int:
             clean.size = member.size
             new.addfile(clean, old.extractfile(member))
     return sum(member.name.endswith(".json") for member in members)
-
-
-Images = NDArray[np.uint8]  # [n, h, w, 3]

@@ -1,4 +1,4 @@
-"""Names of the files of a trained model, and its event log."""
+"""File names and event log of a trained model's folder."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ EVENTS_FILE = "events.jsonl"
 
 
 def average_file(number: int) -> str:
-    """Name of the file of one of the averages; the first is the model."""
+    """The file name of one of the weight averages. Number 0 is the model itself."""
     return f"denoiser-ema{number}.safetensors" if number else MODEL_FILE
 
 
 def model_file(path: Path) -> Path:
-    """A denoiser's file, which is this path or lies in this folder."""
+    """The file of a denoiser, given the file itself or its folder."""
     path = path.expanduser()
     return ensure_local(path / MODEL_FILE if path.is_dir() else path)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a file that tell of a step; a line that a kill or a full disk cut short is left
-    out, as is one that a failing disk changed."""
+    """The metrics and artifact events of an event log that carry a step. Lines that are not JSON
+    are skipped, because a kill, a full disk or a failing disk damaged them."""
     events = []
     for line in (
         path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []

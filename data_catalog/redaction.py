@@ -1,4 +1,4 @@
-"""URLs as others may see them: scheme, host and path, and nothing that may let somebody in."""
+"""Redaction of credentials in URLs: scheme, host and path stay visible, secrets do not."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ _CONTAINERS = {"abfs", "abfss", "az", "wasb", "wasbs"}  # abfs://container@accou
 
 
 def redacted(url: str) -> str:
-    """A URL without its user and password, and without the values of its query. In a chain of URLs (zip://a::https://…)
-    each. A path on a disk stays as it is."""
+    """A URL without its user and password and without the values of its query.
+
+    In a chain of URLs (zip://a::https://…) each URL is redacted. A file path stays unchanged.
+    """
     return "::".join(map(_link, _CHAIN.split(url)))
 
 
 def redact_credentials(text: str) -> str:
-    """A text whose URLs are redacted: clients tell in their errors what they asked."""
+    """A text with all its URLs redacted, because clients repeat URLs in their error messages."""
     return _URL.sub(lambda match: redacted(match[0]), text)
 
 
 def holds_secret(url: str) -> bool:
-    """Whether a URL has parts that others may not see."""
+    """Whether a URL has parts that must not be shown to others."""
     return redacted(url) != url
 
 
 def _link(url: str) -> str:
-    """One URL of a chain."""
+    """Redact one URL of a chain."""
     if "://" not in url:
         return url
     place, question, query = url.partition("?")
@@ -43,7 +45,7 @@ def _without_user(place: str) -> str:
     if not separator or "@" not in rest or scheme.lower() in _REPOSITORIES:
         return place
     authority, slash, path = rest.partition("/")
-    if "@" not in authority:  # an @ of the path, or of a password with a slash in it
+    if "@" not in authority:  # the @ belongs to the path, or to a password that contains a slash
         host, _, port = authority.rpartition(":")
         if not host or port.isdigit() or authority.startswith("["):
             return place
@@ -58,7 +60,7 @@ def _after_user(text: str) -> str:
 
 
 def _without_token(place: str) -> str:
-    """A fragment is a place in a page, unless it gives something a value."""
+    """Hide a fragment that contains a value. Other fragments only name a place in a page."""
     before, sign, fragment = place.partition("#")
     return f"{before}#{_HIDDEN}" if sign and "=" in fragment else place
 

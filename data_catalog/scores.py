@@ -1,4 +1,4 @@
-"""The scores of a model: their names, what they mean, and which way is better."""
+"""The scores of a model: their names, explanations and directions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ SCORES = (
 )
 
 EXPLAINED = {
-    "prompt_accuracy": "share of samples in which all attributes of the caption are read back from the pixels",
+    "prompt_accuracy": (
+        "share of samples whose pixels show all attributes of the caption; higher is better"
+    ),
     "clip_score": "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
-    "clip_score_reference": "the same for the held-out pictures: about what can be reached",
-    "cmmd": "CMMD to the held-out pictures; 0 is best",
-    "kernel_distance": "KID's measure to the held-out pictures, on CLIP features; near 0 is best; not an Inception KID",
-    "frechet_distance": "Fréchet distance of CLIP features to the held-out pictures; 0 is best; not an Inception FID",
-    "diversity": "100 × mean CLIP distance of samples of the same caption; 0 where all are alike",
-    "held_out_loss": "mean squared error of the clean latent on held-out pairs, over all noise levels",
+    "clip_score_reference": (
+        "the CLIP score of the held-out images: about the best that a model can reach"
+    ),
+    "cmmd": "CMMD to the held-out images; 0 is best",
+    "kernel_distance": (
+        "KID's measure to the held-out images, on CLIP features; near 0 is best; "
+        "not an Inception KID"
+    ),
+    "frechet_distance": (
+        "Fréchet distance of CLIP features to the held-out images; 0 is best; not an Inception FID"
+    ),
+    "diversity": (
+        "100 × mean CLIP distance between samples of the same caption; 0 if all are alike"
+    ),
+    "held_out_loss": (
+        "mean squared error of the clean latent on held-out pairs, over all noise levels"
+    ),
 }
 
-HIGHER_IS_BETTER = (
-    "clip_score",
-    "prompt_accuracy",
-    "accuracy/",
-    "diversity",
-)  # what such names begin with
+# Prefixes of the names of scores for which higher is better.
+HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")

@@ -1,4 +1,4 @@
-"""Text files that people write: decoded as whatever editor saved them, UTF-8 with or without a
+"""Reading of text files in any Unicode encoding that editors write: UTF-8 with or without a
 byte-order mark, or UTF-16 and UTF-32 with one."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-# UTF-32 first: its little-endian mark begins with that of UTF-16.
+# UTF-32 comes first because its little-endian mark begins with the mark of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -18,16 +18,18 @@ _LARGEST = 16 << 20
 
 
 class TextFileError(ValueError):
-    """A file that is no text, cannot be read or is too large; the message says which and why."""
+    """A file is not text, cannot be read or is too large. The message names the file and the
+    reason."""
 
     exit_code = 2
 
 
 def read_text(path: Path, largest: int = _LARGEST) -> str:
-    """The text of a file of at most `largest` bytes. A pipe will do.
+    """The text of a file of at most `largest` bytes, which may be a pipe.
 
     Raises:
-        TextFileError: names the file, and the line of the first byte that is not UTF-8.
+        TextFileError: the file cannot be read, is larger than `largest` bytes, or is not text; the
+            message names the line of the first byte that is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -36,7 +38,7 @@ def read_text(path: Path, largest: int = _LARGEST) -> str:
         reason = getattr(error, "strerror", None) or error
         raise TextFileError(f"cannot read {path}: {reason}") from None
     if len(data) > largest:
-        raise TextFileError(f"{path} is larger than {largest / 1e6:.0f} MB, too large for this")
+        raise TextFileError(f"{path} is larger than {largest / 1e6:.0f} MB, which is the limit")
     try:
         return decode_text(data)
     except UnicodeDecodeError as error:
@@ -48,7 +50,7 @@ def read_text(path: Path, largest: int = _LARGEST) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """Text with its byte-order mark obeyed and removed, UTF-8 without one. Raises
-    UnicodeDecodeError."""
+    """Decode text by its byte-order mark, which is removed, or as UTF-8 without one. Raises
+    UnicodeDecodeError if the bytes do not fit that encoding."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     return data.decode(encoding)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from data_catalog.model_files import model_file
 from data_catalog.shapes import dataset as shapes
-from data_catalog.storage.cached_files import ObjectStorageError
 from data_catalog.storage.files import write_problem
+from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.object_store import check_object_root, is_url
 from data_catalog.url_table.table import UrlTableError, open_url_table
 from pipeline.compute.resource_limits import descriptor_limit

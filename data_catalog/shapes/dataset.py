@@ -1,9 +1,7 @@
-"""The built-in data set: draws captioned shapes, and grades pictures of them.
+"""The built-in data set of captioned shapes.
 
-A picture is 64x64 RGB and shows one shape; its caption names five attributes: "a small red star in
-the top left on a blue background". The grader reads the same five attributes back from pixels
-alone. It knows nothing of models: a blurred, doubled or missing shape is graded as wrong, so prompt
-accuracy cannot flatter.
+An image is 64x64 RGB and shows one shape. Its caption names five attributes: "a small red star in
+the top left on a blue background". The same attributes and seed always give the same pixels.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ HELD_OUT_EVERY = 5
 TRAIN_IMAGES = 5400
 HELD_OUT_IMAGES = 600
 
-# How far a drawn picture strays from the ideal one.
+# How far a drawn image deviates from the ideal one.
 _CENTRE_JITTER = 1.25  # pixels, each axis
 _RADIUS_JITTER = 0.06  # of the radius
 _COLOUR_JITTER = 8  # of 255, each channel
@@ -60,7 +58,7 @@ Pixels = NDArray[np.uint8]  # [64, 64, 3]
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The five things a caption says of a picture."""
+    """The five attributes that a caption names."""
 
     size: str
     colour: str
@@ -70,12 +68,16 @@ class Attributes:
 
     @property
     def caption(self) -> str:
-        return f"a {self.size} {self.colour} {self.shape} in the {self.position} on a {self.background} background"
+        return (
+            f"a {self.size} {self.colour} {self.shape} in the {self.position} "
+            f"on a {self.background} background"
+        )
 
     @property
     def held_out(self) -> bool:
-        """One shape in five for every choice of the other attributes: a Latin-square rule that
-        leaves every pair of attribute values in training and 20 % of the combinations out of it."""
+        """Whether this combination is held out: one shape in five for every choice of the other
+        attributes. This Latin-square rule holds out 20 % of the combinations and leaves every pair
+        of attribute values in training."""
         names = tuple(COLOURS)
         ranks = (
             tuple(SIZES).index(self.size),
@@ -92,7 +94,7 @@ ATTRIBUTE_NAMES = tuple(field.name for field in fields(Attributes))
 
 @cache
 def combinations() -> tuple[Attributes, ...]:
-    """Every combination in which the shape can be told from its background: 1500 of them."""
+    """All 1500 combinations in which the shape and the background differ in colour."""
     product = itertools.product(SIZES, COLOURS, SHAPES, POSITIONS, COLOURS)
     return tuple(Attributes(*values) for values in product if values[1] != values[4])
 
@@ -103,26 +105,26 @@ def _by_caption() -> dict[str, Attributes]:
 
 
 def parse_caption(caption: str) -> Attributes | None:
-    """The attributes a caption names, or None where it is not one of this data set's captions."""
+    """The attributes that a caption names, or None if it is not a caption of this data set."""
     return _by_caption().get(caption)
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One picture of the data set: what it shows, and the seed of how it strays from the ideal."""
+    """One image of the data set: what it shows, and the seed of its deviations from the ideal."""
 
     attributes: Attributes
     seed: int
 
     @property
     def url(self) -> str:
-        """Where the data set's own server shows the picture; it says all there is to know of it."""
+        """The URL of the image on the data set's own server. It encodes the whole drawing."""
         values = (getattr(self.attributes, name).replace(" ", "-") for name in ATTRIBUTE_NAMES)
         return f"http://{HOST}/{'/'.join(values)}/{self.seed}.png"
 
     @classmethod
     def from_url(cls, url: str) -> Drawing | None:
-        """The drawing of a URL, or None where it names none."""
+        """The drawing that a URL encodes, or None if it encodes none."""
         *values, file = urlsplit(url).path.strip("/").split("/")
         seed = file.removesuffix(".png")
         if len(values) != len(ATTRIBUTE_NAMES) or not seed.isdecimal():
@@ -140,7 +142,7 @@ class Drawing:
 
 
 def drawings(count: int, *, held_out: bool, seed: int = 0) -> Iterator[Drawing]:
-    """`count` pictures; combinations come in rounds, each round in an order of its own."""
+    """Yield `count` drawings. Every combination occurs once per round, in a new random order."""
     pool = [attributes for attributes in combinations() if attributes.held_out is held_out]
     rng = np.random.default_rng((seed, held_out))
     order: list[int] = []
@@ -151,8 +153,8 @@ def drawings(count: int, *, held_out: bool, seed: int = 0) -> Iterator[Drawing]:
 
 
 def url_table() -> dict[str, list[str]]:
-    """The data set as a table: url, caption, split. Held-out pictures are spread evenly, so that
-    any first part of the table holds both kinds."""
+    """The data set as a table with the columns url, caption and split. Held-out images are spread
+    evenly, so that the beginning of the table, however short, contains both splits."""
     train = drawings(TRAIN_IMAGES, held_out=False)
     held_out = drawings(HELD_OUT_IMAGES, held_out=True)
     every = (TRAIN_IMAGES + HELD_OUT_IMAGES) // HELD_OUT_IMAGES
@@ -167,7 +169,7 @@ def url_table() -> dict[str, list[str]]:
 
 
 def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:
-    """Draw one picture, uint8 [64, 64, 3]."""
+    """Draw one image, uint8 [64, 64, 3]."""
     x, y = POSITIONS[attributes.position]
     x, y = np.array([x, y]) + rng.uniform(-_CENTRE_JITTER, _CENTRE_JITTER, 2)
     radius = SIZES[attributes.size] * (1 + rng.uniform(-_RADIUS_JITTER, _RADIUS_JITTER))
@@ -183,7 +185,7 @@ def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:
 
 
 def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float64]:
-    """How much of each pixel the shape covers, float [64, 64] in [0, 1]."""
+    """The fraction of each pixel that the shape covers, float [64, 64] in [0, 1]."""
     scale = SUPERSAMPLING
     mask = Image.new("L", (EDGE * scale, EDGE * scale))
     pen = ImageDraw.Draw(mask)
@@ -201,7 +203,7 @@ def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float6
 
 @cache
 def _outline(shape: str) -> tuple[tuple[float, float], ...]:
-    """Corners of a polygon in the unit circle; y points down."""
+    """The corners of a polygon in the unit circle. The y axis points down."""
 
     def on_circle(
         turns: Sequence[float], radii: Sequence[float]
@@ -225,7 +227,4 @@ def _outline(shape: str) -> tuple[tuple[float, float], ...]:
             return tuple(
                 (u * cos - v * sin, u * sin + v * cos) for cos, sin in turns for u, v in arm
             )
-    raise ValueError(f"no such shape: {shape!r}; known: {', '.join(SHAPES)}")
-
-
-# --- the grader ---
+    raise ValueError(f"unknown shape {shape!r}; known shapes: {', '.join(SHAPES)}")

@@ -1,4 +1,8 @@
-"""Grades images of shapes: which attributes of its caption an image shows."""
+"""The grader of the shapes data set: reads the five attributes of a caption back from pixels.
+
+It uses no model. A blurred, doubled or missing shape is graded as wrong, so prompt accuracy cannot
+flatter a model.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from data_catalog.shapes.dataset import (
     coverage,
 )
 
-# What the grader still accepts.
+# Tolerances of the grader.
 _MAX_COLOUR_DISTANCE = 75.0  # Euclidean, RGB
 _MIN_CONTRAST = 40.0
 _MIN_OVERLAP = 0.72  # soft intersection over union with the best template
@@ -30,7 +34,7 @@ _MIN_OVERLAP = 0.72  # soft intersection over union with the best template
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What the grader reads from a picture; None where it cannot tell."""
+    """The attributes that the grader reads from an image. None means "not recognized"."""
 
     size: str | None
     colour: str | None
@@ -39,19 +43,19 @@ class Grade:
     background: str | None
 
     def agrees(self, expected: Attributes) -> dict[str, bool]:
-        """Which attributes are as wanted."""
+        """Whether each attribute is the expected one."""
         return {name: getattr(self, name) == getattr(expected, name) for name in ATTRIBUTE_NAMES}
 
 
 def grade(pixels: Pixels) -> Grade:
     """Read the five attributes back from uint8 [64, 64, 3] pixels.
 
-    The background is the median of the border; whatever differs from it is the figure. A figure is
-    accepted as a shape only where one template, fitted to its centroid and area, overlaps it well.
+    The background is the median of the border, and the figure is whatever differs from it. A figure
+    is accepted as a shape only if one template, fitted to its centroid and area, overlaps it well.
     """
     if pixels.shape != (EDGE, EDGE, 3):
         raise ValueError(
-            f"the grader reads pictures of [{EDGE}, {EDGE}, 3], got {list(pixels.shape)}"
+            f"the grader reads images of shape [{EDGE}, {EDGE}, 3], got {list(pixels.shape)}"
         )
     image = pixels.astype(np.float64)
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
@@ -87,8 +91,8 @@ def _nearest_colour(rgb: NDArray[np.float64]) -> str | None:
 def _fit(
     alpha: NDArray[np.float64], shape: str, x: float, y: float, area: float
 ) -> tuple[float, float]:
-    """The best soft overlap of a shape of this centroid and area with the figure, and its
-    radius."""
+    """The best soft overlap between the figure and a shape of this centroid and area, and the
+    radius of that shape."""
     radius = math.sqrt(area / _unit_area(shape))
     dx, dy = _centroid_offset(shape)
     best = 0.0
@@ -107,7 +111,7 @@ def _unit_area(shape: str) -> float:
 
 @cache
 def _centroid_offset(shape: str) -> tuple[float, float]:
-    """From the circle's centre to the shape's centroid, in radii."""
+    """The offset from the circle's centre to the shape's centroid, in radii."""
     alpha = coverage(shape, EDGE / 2, EDGE / 2, 24.0)
     rows, columns = np.mgrid[:EDGE, :EDGE] + 0.5
     offset = np.array([(alpha * columns).sum(), (alpha * rows).sum()]) / alpha.sum() - EDGE / 2

@@ -1,7 +1,7 @@
-"""The built-in data set's image server: draws the picture that a URL describes, on loopback only.
+"""The image server of the shapes data set: draws the image that a URL encodes, on loopback only.
 
-It answers as an HTTP proxy for the reserved host name in the data set's URLs, so that the URLs stay
-the same whatever port it got.
+It acts as an HTTP proxy for the reserved host name in the data set's URLs, so that the URLs do not
+depend on the port.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         drawing = Drawing.from_url(self.path)
         if drawing is None:
-            self.send_error(404, "no such drawing")
+            self.send_error(404, "this URL encodes no drawing")
             return
         body = drawing.png()
         self.send_response(200)
@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -40,7 +40,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serve_shapes() -> Iterator[str]:
-    """Serve the data set for the length of the block; yields the address of the proxy."""
+    """Serve the data set while the block runs. Yields the address of the proxy."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True

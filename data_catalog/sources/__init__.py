@@ -1,7 +1,7 @@
-"""Known data sets: what they are, where their URL tables come from, and what to expect. One YAML
-file each.
+"""The catalog of known data sets: one YAML file for each, with where to get its URL table, its
+columns, its licence and what to expect of it.
 
-Knows no table itself: a table is fetched by the user, who has read the licence.
+The tables themselves are not included: users download a table after they have read its licence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Part(BaseModel):
 
 
 class Columns(_Part):
-    """Which columns of the table hold what."""
+    """The names of the table's columns."""
 
     url: str
     caption: str
@@ -31,38 +31,41 @@ class Source(_Part):
     name: str
     summary: str
     urls: str
-    """Where its table is looked for: what download.urls is set to."""
+    """The path at which its table is expected: the value of download.urls."""
     columns: Columns
     rows: int
     licence: str
     homepage: str
     citation: str
     table: str
-    """Form and origin of the table."""
+    """File format and size of the table."""
     get: str = ""
-    """Shell commands that put it in place."""
+    """Shell commands that download it to that path."""
     success: float = Field(gt=0, le=1)
-    """Share of the URLs that should still give a picture: an expectation, not a promise."""
+    """Expected share of the URLs that still give an image."""
     expect: str
-    """What the expectation rests on, and what else to know."""
+    """The basis of that expectation, and other things to know."""
 
     @property
     def settings(self) -> dict[str, str | float | None]:
-        """What `download.source` sets where the user sets nothing."""
+        """The settings that `download.source` fills in if the user does not set them."""
         return {
             "urls": self.urls,
             "url_column": self.columns.url,
             "caption_column": self.columns.caption,
             "split_column": self.columns.split,
-            # A run that gets far less than was to be expected has another problem than decay.
+            # A run that gets far less than expected has another problem than dead links.
             "min_success_rate": round(0.75 * self.success, 2),
         }
 
     @property
     def how_to_get(self) -> str:
-        """For a user who does not have the table yet."""
+        """Instructions for a user who does not have the table yet."""
         commands = "".join(f"\n  {line}" for line in self.get.strip().splitlines())
-        return f"{self.name} comes from {self.homepage} ({self.table}); put it there, for example with{commands}"
+        return (
+            f"{self.name} comes from {self.homepage} ({self.table}); "
+            f"download it to {self.urls}, for example with{commands}"
+        )
 
 
 @cache
@@ -76,5 +79,5 @@ def known_sources() -> dict[str, Source]:
 
 
 def source_at(urls: str) -> Source | None:
-    """The data set whose table is looked for at a path."""
+    """The data set whose table is expected at this path, or None."""
     return next((source for source in known_sources().values() if source.urls == urls), None)

@@ -1,8 +1,8 @@
-"""A file of an output whose truth lies in object storage: the file here is a copy, fetched when it
-is asked for, and may go again. A mark beside it (.stored/NAME) says which object it is a copy of.
+"""Local copies of files that live in object storage.
 
-Where nothing is marked, this is an ordinary folder. Knows objects one by one; object_store.py knows
-all of a workspace.
+A copy is fetched on first use and may be evicted at any time. A record beside it (.stored/NAME)
+names its object. A file without a record is an ordinary local file. This module handles single
+files; object_store.py handles a whole workspace.
 """
 
 from __future__ import annotations
@@ -12,66 +12,61 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import fsspec
 
 from data_catalog.storage.files import put_in_place
+from data_catalog.storage.object_access import (
+    ObjectStorageError,
+    create,
+    filesystem_of,
+    remove_objects,
+    storage_errors,
+    version_of,
+)
 
 RECORDS_FOLDER = ".stored"
-_AT_A_TIME = 16
-
-
-class ObjectStorageError(RuntimeError):
-    """Object storage that does not answer, or not as it should; the message says where."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteRecord:
-    """Which object a file is a copy of."""
+    """The object that a file is a copy of."""
 
     url: str
     bytes: int
-    version: str  # of the content, as the storage tells it: an ETag
+    version: str  # of the content, as the storage reports it, such as an ETag
 
 
 def remote_record_path(path: Path) -> Path:
-    """Where the mark of a file lies."""
+    """The path of a file's remote record."""
     return path.parent / RECORDS_FOLDER / path.name
 
 
 def read_remote_record(path: Path) -> RemoteRecord | None:
-    """The mark of a file, or None where it is an ordinary one, or a failing disk changed the mark:
-    the next look at the storage writes it anew."""
+    """The remote record of a file, or None if it is an ordinary file or a failing disk damaged the
+    record. The next `ObjectStore.refresh` writes a damaged record again."""
     try:
         return RemoteRecord(**json.loads(remote_record_path(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    except OSError as error:  # a user knows the file, not its mark
+    except OSError as error:  # name the file, because users do not know its record
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_remote_record(path: Path, record: RemoteRecord, copied_at_ns: int | None) -> None:
-    """Say that the file as it was at that time (its mtime) is a copy; None where there is no copy
-    yet."""
+    """Record that a file is a copy of an object. `copied_at_ns` is the file's mtime when it was
+    copied, or None if there is no local copy yet."""
     target = remote_record_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f"{target.name}.{_own_suffix()}")
     unfinished.write_text(json.dumps(asdict(record)), encoding="utf-8")
     os.utime(unfinished, ns=(0, copied_at_ns or 0))
-    os.replace(
-        unfinished, target
-    )  # not flushed: there are as many as objects, and a lost one is written anew
+    # Not flushed: there is one record per object, and a lost one is written again.
+    os.replace(unfinished, target)
 
 
 def is_copy(path: Path) -> bool:
-    """Whether the file is here, and as it is in the storage."""
+    """Whether the local file exists and is unchanged since it was copied from or to storage."""
     try:
         return path.stat().st_mtime_ns == remote_record_path(path).stat().st_mtime_ns
     except FileNotFoundError:
@@ -79,26 +74,26 @@ def is_copy(path: Path) -> bool:
 
 
 def is_remote_only(path: Path, size: int) -> bool:
-    """Whether the file is not here but in the storage, with this many bytes."""
+    """Whether the file is only in object storage, with this many bytes."""
     record = None if path.exists() else read_remote_record(path)
     return record is not None and record.bytes == size
 
 
 def ensure_local(path: Path) -> Path:
-    """The path of a file that is about to be read: fetched where it is away. Raises
-    ObjectStorageError."""
+    """Fetch a file that is only in object storage, so that it can be read. Returns its path. Raises
+    ObjectStorageError if the fetch fails."""
     record = read_remote_record(path)
     if record is None:
         return path
     try:
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # when it was last of use
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # the time of last use
     except FileNotFoundError:
         fetch([(path, record)])
     return path
 
 
 def iter_cached(folder: Path) -> Iterator[Path]:
-    """Every file below a folder that has a mark, here or away."""
+    """Every file below a folder that has a remote record, with or without a local copy."""
     for parent, _, names in os.walk(folder):
         if Path(parent).name == RECORDS_FOLDER:
             yield from (
@@ -107,19 +102,19 @@ def iter_cached(folder: Path) -> Iterator[Path]:
 
 
 def away_bytes(folder: Path) -> int:
-    """Of all files below a folder that are in the storage alone."""
+    """The total size of the files below a folder that are only in object storage."""
     records = (read_remote_record(path) for path in iter_cached(folder) if not path.exists())
     return sum(record.bytes for record in records if record)
 
 
 def exists_anywhere(path: Path) -> bool:
-    """Whether the file is here or away."""
+    """Whether the file exists locally or in object storage."""
     return path.exists() or read_remote_record(path) is not None
 
 
 def refetch(path: Path) -> bool:
-    """Fetch a copy again, whatever became of it; False where it is none. Raises
-    ObjectStorageError."""
+    """Fetch a copy again, whatever its state. Returns False if the file is not a copy. Raises
+    ObjectStorageError if the fetch fails."""
     record = read_remote_record(path)
     if record:
         fetch([(path, record)])
@@ -127,7 +122,8 @@ def refetch(path: Path) -> bool:
 
 
 def fetch(copies: Sequence[tuple[Path, RemoteRecord]]) -> None:
-    """Copy objects here, many at a time, each by rename. Raises ObjectStorageError."""
+    """Download objects, many at a time, and put each in place by rename. Raises
+    ObjectStorageError."""
     if not copies:
         return
     with storage_errors(copies[0][1].url):
@@ -143,20 +139,25 @@ def fetch(copies: Sequence[tuple[Path, RemoteRecord]]) -> None:
                 status = part.stat()
                 if status.st_size != record.bytes:
                     raise ObjectStorageError(
-                        f"{record.url} has {status.st_size} bytes, not {record.bytes}: run this again"
+                        f"{record.url} has {status.st_size} bytes, not {record.bytes}: "
+                        "run the command again"
                     )
                 put_in_place(part, path)
                 write_remote_record(path, record, status.st_mtime_ns)
         finally:
-            for part in unfinished:  # of a fetch that failed: another process would never find it
+            for part in unfinished:  # after a failed fetch no other process would delete them
                 part.unlink(missing_ok=True)
 
 
 def push(path: Path, url: str, new: bool = False) -> None:
-    """Copy a file to an object; a new one only where there is none yet. Raises FileExistsError, or
-    ObjectStorageError."""
+    """Upload a file to an object. With `new`, the object must not exist yet.
+
+    Raises:
+        FileExistsError: `new` is set and the object exists with other content.
+        ObjectStorageError: the upload fails.
+    """
     with storage_errors(url):
-        modified_ns = path.stat().st_mtime_ns  # what is written from now on is pushed again
+        modified_ns = path.stat().st_mtime_ns  # later changes to the file are pushed again
         filesystem = filesystem_of(url)
         if new:
             create(filesystem, url, path.read_bytes())
@@ -166,33 +167,15 @@ def push(path: Path, url: str, new: bool = False) -> None:
         write_remote_record(path, RemoteRecord(url, info["size"], version_of(info)), modified_ns)
 
 
-def create(filesystem: Any, url: str, content: bytes) -> None:
-    """Write an object where there is none. One of the same content is what was written here, and
-    not confirmed. Raises FileExistsError, or what the file system raises."""
-    try:
-        filesystem.pipe_file(url, content, mode="create")
-    except OSError as error:
-        # Servers other than Amazon's do not say which condition failed, and s3fs makes an EINVAL of
-        # that.
-        answer = getattr(error.__cause__, "response", {})
-        if (
-            not isinstance(error, FileExistsError)
-            and answer.get("Error", {}).get("Code") != "PreconditionFailed"
-        ):
-            raise
-        if filesystem.cat_file(url) != content:
-            raise FileExistsError(url) from error
-
-
 def push_beside(path: Path, other: Path) -> None:
-    """Copy a file to where another of its folder is kept, if that is in storage. Raises
-    ObjectStorageError."""
+    """Upload a file next to the object of another file in its folder, if that file is in object
+    storage. Raises ObjectStorageError."""
     if record := read_remote_record(other):
         push(path, f"{record.url.rpartition('/')[0]}/{path.name}")
 
 
 def discard(paths: Iterable[Path]) -> None:
-    """Delete files here and in the storage. Raises ObjectStorageError."""
+    """Delete files locally and in object storage. Raises ObjectStorageError."""
     copies = []
     for path in paths:
         if record := read_remote_record(path):
@@ -200,47 +183,9 @@ def discard(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
     if copies:
         with storage_errors(copies[0][1].url):
-            _remove_objects([record.url for _, record in copies])
+            remove_objects([record.url for _, record in copies])
         for path, _ in copies:
             remote_record_path(path).unlink(missing_ok=True)
-
-
-def _remove_objects(urls: Sequence[str]) -> None:
-    """Delete objects, many at a time; another machine may have been faster."""
-
-    def remove(url: str) -> None:
-        with suppress(FileNotFoundError):
-            filesystem_of(url).rm_file(url)
-
-    with ThreadPoolExecutor(_AT_A_TIME) as threads:
-        list(threads.map(remove, urls))
-
-
-def filesystem_of(url: str) -> Any:
-    """fsspec's file system of a URL, which always looks at the storage itself: others change it
-    too."""
-    return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
-
-
-def version_of(info: dict[str, Any]) -> str:
-    """What changes when an object does, of what a listing tells."""
-    names = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified")
-    return str(next((info[name] for name in names if info.get(name)), info.get("size")))
-
-
-@contextmanager
-def storage_errors(url: str) -> Iterator[None]:
-    """Name the place in what goes wrong: each remote file system has errors of its own."""
-    try:
-        yield
-    except (ObjectStorageError, FileExistsError):
-        raise
-    except ImportError as error:
-        raise ObjectStorageError(f"{url} needs a package that is not installed: {error}") from error
-    except Exception as error:
-        raise ObjectStorageError(
-            f"object storage failed at {url}: {type(error).__name__}: {error}"
-        ) from error
 
 
 def _own_suffix() -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FileRecord(BaseModel):
-    """What a file was when it was finished."""
+    """Size and digest of a file when it was finished."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +27,7 @@ def file_digest(path: Path) -> str:
 
 
 def digest_of(content: Any) -> str:
-    """SHA-256 of anything that JSON can say."""
+    """SHA-256 of anything that can be written as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

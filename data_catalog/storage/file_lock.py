@@ -1,5 +1,4 @@
-"""One process at a time: a file that is locked while work goes on. Knows nothing of what the work
-is."""
+"""File locks that let only one process at a time work in a folder."""
 
 from __future__ import annotations
 
@@ -12,28 +11,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-LOCK_NAME = ".lock"  # in an output folder: who holds it works there
+LOCK_NAME = ".lock"  # in an output folder; its holder may write there
 
 
 class LockTimeout(RuntimeError):
-    """Another process works where this one wants to."""
+    """Another process still holds the lock."""
 
 
 @contextmanager
 def file_lock(path: Path, timeout_s: float) -> Iterator[int]:
-    """Hold the lock of a file, whose descriptor children may inherit: it is free when the last of
-    them has ended, even where we were killed. A process that is ending is given time. The folder is
-    made where it is gone. Raises LockTimeout."""
+    """Hold the lock of a file while the block runs. Yields the file descriptor.
+
+    Child processes may inherit the descriptor: the lock is released when the last of them has
+    ended, even if this process was killed. A missing folder is created. Raises LockTimeout if
+    another process holds the lock for longer than `timeout_s`.
+    """
     with locked(path, timeout_s) as file:
-        with suppress(OSError):  # a full disk must not keep anyone from making room
+        with suppress(OSError):  # on a full disk, commands that delete files must still work
             file.truncate(0)
             os.write(file.fileno(), f"{socket.gethostname()}, process {os.getpid()}".encode())
         yield file.fileno()
 
 
 def try_lock(path: Path) -> TextIO | None:
-    """A file whose lock is held until it is closed; None if another process holds it, or if it is
-    gone."""
+    """Open a file and lock it until it is closed. Returns None if another process holds the lock or
+    the file does not exist."""
     try:
         file = path.open("r+", encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -50,7 +52,7 @@ def try_lock(path: Path) -> TextIO | None:
 
 
 def locked(path: Path, timeout_s: float) -> TextIO:
-    """A file to append to, made where there is none, whose lock is held until it is closed. Raises
+    """Open a file for appending, create it if necessary, and lock it until it is closed. Raises
     LockTimeout."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -60,7 +62,7 @@ def locked(path: Path, timeout_s: float) -> TextIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, file):
                 return file
-            file.close()  # the holder deleted it, with its folder, before it let go
+            file.close()  # the holder deleted it, with its folder, before it released the lock
         except BlockingIOError:
             file.close()
             if time.monotonic() > deadline:
@@ -78,7 +80,8 @@ def _is_at(path: Path, file: TextIO) -> bool:
 
 
 def _by(path: Path) -> str:
-    """Who holds a lock, where the holder has said so: a disk may be shared by machines."""
+    """The holder of a lock (host and process) in parentheses, if the file names it. The host
+    matters because machines may share a disk."""
     holder = ""
     with suppress(FileNotFoundError):  # deleted just now
         holder = path.read_text(encoding="utf-8")

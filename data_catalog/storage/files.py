@@ -1,8 +1,8 @@
-"""Files that are whole or absent, whatever ends their writer: an error, a kill, a full disk, a
-power cut.
+"""Atomic writes of files and folders: they are complete or absent, whatever stops their writer (an
+error, a kill, a full disk, a power cut).
 
-Every file gets the mode that the umask gives: some libraries make files that only their owner may
-read. Knows nothing of what files mean.
+Every file gets its mode from the umask, because some libraries create files that only their owner
+may read.
 """
 
 from __future__ import annotations
@@ -17,21 +17,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_NO_FOLDER_FLUSH = {
-    errno.EINVAL,
-    errno.ENOTSUP,
-    errno.EACCES,
-}  # of file systems that cannot flush a folder
+# The errors of file systems that cannot flush a folder.
+_NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file under another name beside `path`, with the same ending. At the end of the block
-    it takes the place of `path`; after an error it is deleted and `path` is as it was."""
+    """Yield a temporary path beside `path`, with the same suffix, to write a file to. At the end of
+    the block the file replaces `path`. After an error it is deleted and `path` is unchanged."""
     unfinished = _unfinished(path)
     try:
         mode = _create(unfinished)
-    except OSError as error:  # the other name says nothing to a user
+    except OSError as error:  # name the file that the user knows, not the temporary one
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield unfinished
@@ -44,8 +41,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_problem(path: Path) -> str | None:
-    """Why no file can be written at `path`, as the system says it, or None. It is tried: permission
-    bits do not know of read-only file systems, of root, or of names that are too long."""
+    """The system's reason why no file can be written at `path`, or None.
+
+    It tries to write one, because permission bits say nothing about read-only file systems, the
+    root user, or names that are too long.
+    """
     unfinished = _unfinished(path)
     try:
         _create(unfinished)
@@ -57,8 +57,8 @@ def write_problem(path: Path) -> str | None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Write a folder under another name beside `path`. At the end of the block it takes the place
-    of `path`; after an error it is deleted and `path` is as it was."""
+    """Yield a temporary folder beside `path` to write to. At the end of the block it replaces
+    `path`. After an error it is deleted and `path` is unchanged."""
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as name:
         scratch = Path(name)
         mode = _create(scratch / "mode")
@@ -77,22 +77,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file: readers see all of it or none."""
+    """Write a text file atomically: readers see all of it or none."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="")
 
 
 def put_in_place(unfinished: Path, path: Path) -> None:
-    """Rename a finished file of the same file system, so that a power cut leaves the old file or
-    the new one: without the flush it may leave an empty one."""
+    """Rename a finished file to `path` on the same file system. A power cut leaves either the old
+    file or the new one, because the file is flushed first; otherwise it could leave an empty
+    file."""
     _flush(unfinished)
     os.replace(unfinished, path)
     flush_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, that a power cut does not take away with the files
-    inside."""
+    """Create a folder and its parents, and flush them so that they survive a power cut."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in new:
@@ -100,8 +100,8 @@ def make_folder(path: Path) -> None:
 
 
 def delete_folder(path: Path) -> None:
-    """Delete a folder. Of a link to one only what the folder holds, so that it is filled there
-    again: the disk behind the link was chosen."""
+    """Delete a folder. If it is a link, only the content of its target is deleted, so that new
+    files go there again: the user chose the disk behind the link."""
     if not path.is_symlink():
         shutil.rmtree(path)
         return
@@ -113,7 +113,7 @@ def delete_folder(path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Make renames, new files and deletions in a folder outlast a power cut."""
+    """Make renames, new files and deletions in a folder survive a power cut."""
     try:
         _flush(path)
     except OSError as error:
@@ -122,19 +122,20 @@ def flush_folder(path: Path) -> None:
 
 
 def unfinished_files(folder: Path) -> Iterator[Path]:
-    """Files in a folder whose writer was killed, where none writes there now."""
+    """The temporary files in a folder whose writer was killed. Call it only when nothing writes
+    there."""
     yield from folder.glob(".*.partial*")
     yield from folder.glob("*.partial")  # named by earlier versions
 
 
 def _unfinished(path: Path) -> Path:
-    """A name that nobody uses beside `path`, with the same ending."""
+    """An unused path beside `path` with the same suffix."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
 def _create(path: Path) -> int:
-    """Create a file; the mode that it got. The umask itself cannot be read without changing it,
-    which other threads would notice."""
+    """Create an empty file and return its mode. The umask itself cannot be read without changing
+    it, which would affect other threads."""
     with path.open("xb") as file:
         return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
 

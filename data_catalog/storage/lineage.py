@@ -1,4 +1,4 @@
-"""What an output was made from, and that from what."""
+"""Lineage of an output: the outputs that it was made from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from data_catalog.storage.workspace import Workspace
 
 
 def ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
-    """What the report was made from, in order of the journey; the images where they are in the same
-    workspace."""
+    """The outputs that a report was made from, in stage order. The images are included only if they
+    are in the same workspace."""
     for path in sorted(
         Workspace(encodings.folder.parents[1]).outputs("download").glob("*/manifest.json")
     ):

@@ -1,7 +1,7 @@
-"""What a stage left behind: a Manifest of Shards. Written last, by rename; checked on read.
+"""Manifests: the record of a finished stage, with its shards, settings and figures.
 
-A folder without a manifest was interrupted: the stage resumes inside it, and readers refuse it.
-Knows nothing of what the files mean.
+A manifest is written last, by rename, and checked on read. A folder without one was interrupted:
+the stage resumes in it, and readers refuse it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from data_catalog.storage.receipts import MANIFEST_NAME, Shard, damage_by_size
 
 
 class ManifestError(ValueError):
-    """An output that is missing, unfinished or damaged; the message says what to run."""
+    """An output is missing, unfinished or damaged. The message says what to run."""
 
     exit_code = 2
 
 
 class Manifest(BaseModel):
-    """The receipt of a stage: what it made, from what, by which run."""
+    """The record of a finished stage: its output, its inputs and its run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,38 +34,38 @@ class Manifest(BaseModel):
     version: int
     fingerprint: str
     digest: str
-    """SHA-256 of the content; what depends on this output is stale when it changes."""
+    """SHA-256 of the content. Outputs that depend on this one are stale when it changes."""
     rows: int
     shards: tuple[Shard, ...]
     figures: dict[str, Any]
-    """Measurements of the whole output: counts by cause, errors, scores."""
+    """Measurements of the whole output, such as counts by cause, errors and scores."""
     settings: dict[str, Any]
     parents: dict[str, str]
-    """Stage -> digest of its content."""
+    """Input stage -> digest of its output."""
     made_by: str
-    """Id of the MLflow run that made it, or "" where none did."""
+    """Id of the MLflow run that made it, or "" if there was none."""
     made_at: str
     seconds: float
     hardware: str = ""
-    """The machine it was made on."""
+    """The machine that it was made on."""
     name: str = ""
     """Name of the run that made it."""
     folder: Path
 
     def file(self, name: str) -> Path:
-        """The path of one of the files, which is fetched where it is away in object storage."""
+        """The path of one of the files, which is fetched first if it is only in object storage."""
         return ensure_local(self.folder / name)
 
 
 def content_digest(shards: Iterable[Shard]) -> str:
-    """The digest of an output: that of its shards, in order."""
+    """The digest of an output, computed from the digests of its shards in order."""
     return hashlib.sha256(
         "\n".join(f"{shard.name} {shard.digest}" for shard in shards).encode()
     ).hexdigest()
 
 
 def write_manifest(manifest: Manifest) -> None:
-    """Write the manifest into its folder: the last thing a stage does."""
+    """Write the manifest into its folder, as the last step of a stage."""
     write_atomically(
         manifest.folder / MANIFEST_NAME,
         manifest.model_dump_json(indent=2, exclude={"folder"}) + "\n",
@@ -73,24 +73,24 @@ def write_manifest(manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder, or None where the stage did not finish. Raises ManifestError where
-    a file that it names is gone or of another size."""
+    """The manifest of a folder, or None if the stage did not finish. Raises ManifestError if a file
+    that it names is missing or has another size."""
     manifest = read_manifest_alone(folder)
     if manifest is None:
         return None
     for shard in manifest.shards:
         if problem := damage_by_size(folder, shard):
             raise ManifestError(
-                f"{folder}: {problem}; `tld catalog verify … --repair` or the next `tld run` makes "
-                "its shard again, "
-                f"`tld {manifest.stage} … --force` all of them"
+                f"{folder}: {problem}; to make its shard again, use "
+                "`tld catalog verify … --repair` or the next `tld run`; "
+                f"to make all shards again, `tld {manifest.stage} … --force`"
             )
     return manifest
 
 
 def read_manifest_alone(folder: Path) -> Manifest | None:
-    """The manifest of a folder, whatever became of its files. Raises ManifestError where it is
-    unreadable."""
+    """The manifest of a folder; the files that it names are not checked. Raises ManifestError if it
+    is unreadable."""
     path = folder / MANIFEST_NAME
     try:
         return Manifest.model_validate(
@@ -100,5 +100,5 @@ def read_manifest_alone(folder: Path) -> Manifest | None:
         return None
     except (ValueError, ValidationError) as error:
         raise ManifestError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); rerun with --force"
+            f"{path} is damaged ({str(error).splitlines()[0]}); run the stage again with --force"
         ) from error

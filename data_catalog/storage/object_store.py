@@ -1,8 +1,7 @@
-"""A workspace in object storage, and its copy in a folder of this machine: outputs are looked up,
-pushed, and let go.
+"""A workspace in object storage with a local cache: listing, refreshing and evicting outputs.
 
-After `refresh` the folder is as the storage has it: small files are there, the others marked. Knows
-files, not what they say; who may write is decided elsewhere (data_catalog/storage/lease.py).
+After `refresh` the local folder matches the storage: small files are present, and each of the
+others has a remote record. Leases decide who may write (data_catalog/storage/lease.py).
 """
 
 from __future__ import annotations
@@ -16,39 +15,37 @@ from typing import Any
 from data_catalog.storage.cached_files import (
     RemoteRecord,
     fetch,
-    filesystem_of,
     is_copy,
     iter_cached,
     read_remote_record,
     remote_record_path,
-    storage_errors,
-    version_of,
     write_remote_record,
 )
+from data_catalog.storage.object_access import filesystem_of, storage_errors, version_of
 from data_catalog.storage.receipts import MANIFEST_NAME, is_bookkeeping, is_eviction_mark
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
 
-_IN_USE_S = 60  # a copy that was of use so lately stays
+_IN_USE_S = 60  # a copy that was used within this time is not evicted
 
 
 def is_url(root: str) -> bool:
-    """Whether a workspace lies in object storage."""
+    """Whether a workspace is in object storage."""
     return "://" in root
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
-    """A workspace's place in object storage, and the folder of its copy."""
+    """The URL of a workspace in object storage, and the local folder that caches it."""
 
     url: str
     root: Path
 
     def url_of(self, path: Path) -> str:
-        """The object of a file in the workspace."""
+        """The URL of the object of a file in the workspace."""
         return f"{self.url.rstrip('/')}/{path.relative_to(self.root).as_posix()}"
 
     def listed(self, folder: Path) -> dict[Path, RemoteRecord]:
-        """Every object below a folder of the workspace, by the path of its copy. Raises
+        """Every object below a folder of the workspace, by the path of its local copy. Raises
         ObjectStorageError."""
         url = self.url_of(folder)
         with storage_errors(url):
@@ -73,13 +70,16 @@ class ObjectStore:
         accounts: bool = False,
         everything: bool = False,
     ) -> None:
-        """Make an output's folder as these objects, all of its: the manifest and marks of release
-        are fetched; of an unfinished output, or with `accounts`, receipts too; with `everything`
-        all files; the others are marked. What was not pushed yet stays, and what the storage has
-        lost whole. Raises ObjectStorageError."""
+        """Make an output's folder match its objects, all of which must be given.
+
+        The manifest and the marks of evicted files are fetched. Receipts are fetched too if the
+        output is unfinished or `accounts` is set, and all files if `everything` is set. The
+        remaining objects get a remote record. Files that were not pushed yet stay, and so do the
+        files of an output of which the storage has nothing left. Raises ObjectStorageError.
+        """
         for path in [path for path in iter_cached(folder) if path not in objects]:
             if objects and is_copy(path) and is_bookkeeping(path):
-                path.unlink()  # another machine took it back
+                path.unlink()  # another machine deleted it
             remote_record_path(path).unlink()
         for path, record in objects.items():
             if read_remote_record(path) != record:
@@ -97,9 +97,11 @@ class ObjectStore:
         fetch([(path, objects[path]) for path in to_fetch if not path.exists()])
 
     def evict(self, most_bytes: int) -> int:
-        """Delete copies of shards, those longest out of use first, until the rest takes less.
-        Returns how many bytes they take then: those in use stay. Models and reports are small, and
-        may be being written."""
+        """Delete local copies of shards, least recently used first, until at most `most_bytes` are
+        left. Returns the number of bytes left, which is larger if copies in use had to stay.
+
+        Models and reports are not evicted: they are small and may be in the middle of a write.
+        """
         copies = [
             (path, status)
             for stage in ("download", "encode")
@@ -119,7 +121,7 @@ class ObjectStore:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None where another process was faster to delete it."""
+    """The status of a file, or None if another process has just deleted it."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -127,7 +129,8 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def check_object_root(url: str) -> None:
-    """Try that objects can be made and deleted below a URL. Raises ObjectStorageError."""
+    """Check that objects below a URL can be written and deleted. Raises ObjectStorageError if
+    not."""
     probe = f"{url.rstrip('/')}/.probe-{os.getpid()}"
     with storage_errors(url):
         filesystem = filesystem_of(url)

@@ -1,4 +1,4 @@
-"""Receipts of finished shards, and marks of files that were deleted on purpose."""
+"""Receipts of finished shards, and marks of files that were evicted on purpose."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _RELEASED_SUFFIX = ".released"
 
 
 class Shard(BaseModel):
-    """One unit of work: some rows in some files. Its digest covers what the rows mean, nothing
-    else; the records of its files cover every byte, so that damage is found."""
+    """One unit of work: some rows in some files. Its digest covers only the meaning of the rows;
+    the records of its files cover every byte, so that damage is detected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,24 +34,24 @@ class Shard(BaseModel):
     files: dict[str, FileRecord]
     """File name -> its size and digest."""
     recipe: str = ""
-    """Digest of all that it was made from, where another output may use it
+    """Digest of all inputs of the shard, if other outputs may reuse it
     (data_catalog/storage/shard_reuse.py)."""
     figures: dict[str, Any] = {}
     """Counts and measurements of this shard."""
 
 
 def receipt_path(folder: Path, shard: str) -> Path:
-    """Where the receipt of a shard lies."""
+    """The path of a shard's receipt."""
     return folder / (shard + _RECEIPT_SUFFIX)
 
 
 def write_receipt(folder: Path, shard: Shard) -> None:
-    """Say that a shard is finished: after its files are in place."""
+    """Record that a shard is finished. Call it after its files are in place."""
     write_atomically(receipt_path(folder, shard.name), shard.model_dump_json(indent=2) + "\n")
 
 
 def read_receipt(folder: Path, name: str) -> Shard | None:
-    """The receipt of a finished shard whose files are all there, or None."""
+    """The receipt of a finished shard, or None if there is none or a file is missing or damaged."""
     try:
         shard = Shard.model_validate_json(receipt_path(folder, name).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -60,7 +60,7 @@ def read_receipt(folder: Path, name: str) -> Shard | None:
 
 
 def finished_shards(folder: Path) -> list[Shard]:
-    """All finished shards of a folder, in order of their names."""
+    """All finished shards of a folder, sorted by name."""
     names = sorted(
         path.name.removesuffix(_RECEIPT_SUFFIX) for path in folder.glob("*" + _RECEIPT_SUFFIX)
     )
@@ -68,27 +68,26 @@ def finished_shards(folder: Path) -> list[Shard]:
 
 
 def invalidate(folder: Path) -> None:
-    """Remove manifest, receipts and unfinished work (subfolders), so that a forced stage does it
-    all again; finished files stay until they are replaced."""
+    """Remove the manifest, the receipts and unfinished work (subfolders), so that a forced stage
+    starts from scratch. Finished files stay until they are replaced."""
     receipts, marks = folder.glob("*" + _RECEIPT_SUFFIX), folder.glob("*" + _RELEASED_SUFFIX)
     discard([folder / MANIFEST_NAME, *receipts, *marks])
     for path in folder.iterdir():
         if path.is_dir():
-            if path.name != RECORDS_FOLDER:  # those are of the finished files
+            if path.name != RECORDS_FOLDER:  # records of finished files stay
                 discard(iter_cached(path))
             delete_folder(path)
 
 
 def invalidate_shard(folder: Path, shard: Shard) -> None:
-    """Remove manifest and one shard's receipt, so that the stage does this shard again and no
-    other."""
+    """Remove the manifest and one shard's receipt, so that the stage repeats only this shard."""
     eviction_marks = (_eviction_mark(folder, name) for name in shard.files)
     discard([folder / MANIFEST_NAME, receipt_path(folder, shard.name), *eviction_marks])
 
 
 def evict(folder: Path, name: str) -> None:
-    """Delete a file on purpose: it is marked first, so that its output counts as whole without
-    it."""
+    """Delete a file on purpose. It is marked as evicted first, so that its output counts as
+    complete without it."""
     mark = _eviction_mark(folder, name)
     mark.touch()
     flush_folder(folder)
@@ -97,17 +96,17 @@ def evict(folder: Path, name: str) -> None:
 
 
 def is_evicted(folder: Path, name: str) -> bool:
-    """Whether a file was deleted on purpose."""
+    """Whether a file was evicted on purpose."""
     return _eviction_mark(folder, name).exists() and not (folder / name).exists()
 
 
 def is_bookkeeping(path: Path) -> bool:
-    """Whether a file tells of others: a receipt, or the mark of one deleted on purpose."""
+    """Whether a file describes other files: a receipt, or the mark of an evicted file."""
     return path.name.endswith((_RECEIPT_SUFFIX, _RELEASED_SUFFIX))
 
 
 def is_eviction_mark(path: Path) -> bool:
-    """Whether a file is the mark of one deleted on purpose: without it an output would count as
+    """Whether a file is the mark of an evicted file, without which the output would count as
     damaged."""
     return path.name.endswith(_RELEASED_SUFFIX)
 
@@ -117,8 +116,8 @@ def _eviction_mark(folder: Path, name: str) -> Path:
 
 
 def damage_by_size(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with the files of a shard by their names and sizes, or None; their content is
-    not read."""
+    """The first problem with a shard's files, or None. Only names and sizes are checked; contents
+    are not read."""
     for name, record in shard.files.items():
         try:
             size = (folder / name).stat().st_size

@@ -1,8 +1,8 @@
-"""A finished shard of one output serves in another, where it would be made from the same things: a
-table that grew, or was asked again, costs only what is new.
+"""Reuse of finished shards between outputs, so that a table that grew, or a repeated download,
+costs only the new work.
 
-What a shard is made from is its recipe, a digest that the stage states. Knows nothing of what it
-says.
+A shard is reused if it would be made from the same inputs. Its recipe, a digest that the stage
+computes, covers all of them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from data_catalog.storage.files import replacing
 from data_catalog.storage.receipts import Shard, read_receipt, receipt_path, write_receipt
 
 ReuseShard = Callable[[Path, str, str], Shard | None]
-"""(folder, shard's name, recipe) -> the shard, finished in the folder now; or None"""
+"""(folder, shard name, recipe) -> the shard, which is now finished in the folder, or None"""
 
 
 def reuse_shard(folder: Path, name: str, recipe: str) -> Shard | None:
-    """Find a shard of this name and recipe in the outputs beside `folder`, and link its files into
-    it."""
+    """Link the files of a shard with this name and recipe from another output beside `folder` into
+    it. Returns the shard, or None if there is no such shard."""
     for receipt in sorted(folder.parent.glob(f"*/{receipt_path(folder, name).name}")):
         other = receipt.parent
         shard = read_receipt(other, name) if other != folder else None
@@ -39,13 +39,13 @@ def reuse_shard(folder: Path, name: str, recipe: str) -> Shard | None:
 
 
 def reuse_nothing(_folder: Path, _name: str, _recipe: str) -> Shard | None:
-    """For a stage that is to be done again, all of it."""
+    """Reuse no shard, for a stage that is forced to run again."""
     return None
 
 
 def _link(source: Path, target: Path) -> None:
-    """By a link where the file system has them: files are only ever replaced, never written
-    into."""
+    """Link a file, or copy it if the file system has no hard links. Sharing is safe because files
+    are only replaced, never modified."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

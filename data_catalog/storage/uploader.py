@@ -1,4 +1,4 @@
-"""Pushes the finished files of an output to object storage while the work goes on."""
+"""Background upload of an output's finished files to object storage."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_catalog.storage.cached_files import ObjectStorageError, discard, is_copy, push
+from data_catalog.storage.cached_files import discard, is_copy, push
 from data_catalog.storage.lease import Lease, LeaseTaken
+from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.receipts import MANIFEST_NAME, is_bookkeeping
 
-_PAUSES_S = (5.0, 20.0, 60.0)  # between tries to push what is finished, at the end
+_PAUSES_S = (5.0, 20.0, 60.0)  # between attempts to push the remaining files at the end
 _LOCAL_ONLY = {"train.lock", "job.json", "train.log"}
 _AT_A_TIME = 8
 
 
 @dataclass(slots=True)
 class Uploader:
-    """Pushes what is finished of one output, from a thread of its own."""
+    """Pushes the finished files of one output from a thread of its own."""
 
     store: ObjectStore
     lease: Lease
-    most_bytes: int  # of copies in the whole workspace
+    most_bytes: int  # of local copies in the whole workspace
     warn: Callable[[str], None]
     _seen: set[Path] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -35,7 +36,7 @@ class Uploader:
     _warned: bool = False
 
     def follow(self) -> None:
-        """Push every few seconds, until stopped. A storage that does not answer is asked again."""
+        """Push every few seconds until stopped. If the storage does not answer, retry later."""
         while not self._stop.wait(self.lease.refresh_every_s):
             try:
                 self.lease.touch()
@@ -48,14 +49,18 @@ class Uploader:
             except ObjectStorageError as error:
                 if not self._warned:
                     self.warn(
-                        f"{error}; the work goes on, what is finished is kept here and pushed later"
+                        f"{error}; the work continues, and finished files are kept here and "
+                        "uploaded later"
                     )
                 self._warned = True
 
     def push(self) -> None:
-        """Push what is new: receipts after the files that they name. Files of subfolders
-        (checkpoints) that the stage deleted go from the storage too; one of the folder itself may
-        be gone for want of room. Raises ObjectStorageError."""
+        """Push new files, and receipts only after the files that they name.
+
+        Files of subfolders (checkpoints) that the stage deleted are deleted from the storage too.
+        A missing file of the folder itself stays in the storage, because it may have been evicted
+        to make room. Raises ObjectStorageError.
+        """
         receipts = [path for path in self._files() if is_bookkeeping(path)]
         others = [path for path in self._files() if not is_bookkeeping(path)]
         here = {*receipts, *others}
@@ -71,11 +76,11 @@ class Uploader:
         try:
             push(path, self.store.url_of(path))
         except ObjectStorageError:
-            if path.exists():  # else the stage deleted it meanwhile
+            if path.exists():  # otherwise the stage has just deleted it
                 raise
 
     def _files(self) -> list[Path]:
-        """The finished files of the output. The manifest is written apart."""
+        """The finished files of the output, except the manifest, which is pushed separately."""
         files = []
         for parent, folders, names in os.walk(self.lease.folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -89,8 +94,12 @@ class Uploader:
         return [path for path in files if path.name != MANIFEST_NAME]
 
     def finish(self, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
-        """Push the rest, then the manifest where it was written, which no other may have done
-        meanwhile. Raises LeaseTaken, or ObjectStorageError."""
+        """Push the remaining files, then the manifest if the stage has written it.
+
+        Raises:
+            LeaseTaken: another machine took over or has already pushed a manifest.
+            ObjectStorageError: object storage does not answer.
+        """
         if self._lost_lease:
             raise self._lost_lease
         for pause in pauses_s:
@@ -108,7 +117,7 @@ class Uploader:
                 push(manifest, self.store.url_of(manifest), new=True)
         except FileExistsError:
             raise LeaseTaken(
-                f"{self.store.url_of(manifest)} was written by another machine meanwhile"
+                f"{self.store.url_of(manifest)} was written by another machine in the meantime"
             ) from None
 
     def stop(self) -> None:
@@ -119,10 +128,10 @@ class Uploader:
 def uploading(
     store: ObjectStore, lease: Lease, most_bytes: int, warn: Callable[[str], None]
 ) -> Iterator[None]:
-    """While work goes on in the folder of a lease, and at its end, whatever that is, keep what it
-    has finished."""
+    """Upload the finished files of a lease's folder while the block runs, and the rest at its end,
+    also after an error."""
     uploader = Uploader(store, lease, most_bytes, warn)
-    thread = threading.Thread(target=uploader.follow, name="keeper", daemon=True)
+    thread = threading.Thread(target=uploader.follow, name="uploader", daemon=True)
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which folder holds which output. Knows paths, not contents."""
+"""The folder layout of a workspace."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OUTPUT_FOLDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folder under which a run keeps all it makes."""
+    """The folder under which runs keep all their outputs."""
 
     root: Path
 
     def outputs(self, stage: str) -> Path:
-        """Where all outputs of a stage lie, one folder a fingerprint."""
+        """The folder with all outputs of a stage, one subfolder per fingerprint."""
         return self.root / OUTPUT_FOLDERS[stage]
 
     def output(self, stage: str, fingerprint: str) -> Path:
@@ -31,7 +31,7 @@ class Workspace:
 
     @property
     def references(self) -> Path:
-        """Held-out pictures as they were judged, for all evaluations of the same encodings."""
+        """The held-out images that scores refer to, for all evaluations of the same encodings."""
         return self.root / "references"
 
     @property
@@ -39,7 +39,7 @@ class Workspace:
         return self.root / "comparisons"
 
     def sweep(self, model: str) -> Path:
-        """What was measured of ways to sample the model of a fingerprint."""
+        """The results of sampling sweeps for the model with this fingerprint."""
         return self.root / "sweeps" / model[:12]
 
     @property

@@ -1,17 +1,17 @@
-r"""Rows of csv and tsv files, as Python's csv module reads them, with a rule for quotation marks
-that are stray.
+r"""Reader for csv and tsv files that recovers from stray quotation marks.
 
-A quoted value may go over lines. A quotation mark is stray where its value never ends, ends in the
-middle of a cell, goes on for more than 10,000 lines, or covers lines most of which are rows
-themselves (the right number of cells, with a URL in its place). Then:
+Rows are parsed by Python's csv module. A quoted value may span lines. A quotation mark is stray if
+its value never ends, ends in the middle of a cell, spans more than 10,000 lines, or covers lines
+most of which are rows themselves (the right number of cells, with a URL in its place). Then:
 
-- where columns are separated by anything but tabs, the line at which the quoted value opens is one row that cannot be
-  parsed, and reading goes on at the next line;
-- where they are separated by tabs, the line is read as if the mark were a letter, since many tsv files do not quote.
+- if columns are not separated by tabs, the line at which the quoted value opens counts as one row
+  that cannot be parsed, and reading continues at the next line;
+- if columns are separated by tabs, the mark in this line is read as an ordinary character, because
+  many tsv files do not use quoting.
 
-A stray mark that stays within its line costs nothing: that line is read as Python reads it. So
-every line is in exactly one row, and a row that has too few cells or too many is counted as one
-that cannot be parsed.
+A stray mark that stays within its line has no effect: Python's reading of the line is used. So
+every line belongs to exactly one row, and a row with too few or too many cells counts as one that
+cannot be parsed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ csv.field_size_limit(LONGEST_LINE + 1)  # of the process; Python's own is 131,07
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The names of the columns, and what separates them."""
+    """The names of the columns, and their delimiter."""
 
     names: list[str]
     delimiter: str
@@ -50,10 +50,11 @@ class Header:
 def read_header(
     blocks: Iterator[Lines], columns: TableColumns, default_delimiter: str
 ) -> tuple[Header, list[str], int]:
-    """The header, the lines behind it that were read already, and how many lines were before these.
+    """Read the header. Returns it, the lines after it that were already read, and the number of
+    lines before these.
 
-    Another delimiter than the usual one is taken where only with it the wanted columns are there.
-    Raises NotATable.
+    Another delimiter than the default is used if the required columns are found only with it.
+    Raises NotATable if there is no valid header.
     """
     lines, skipped = list[str](), 0
     for block in blocks:
@@ -72,8 +73,8 @@ def read_header(
             if len(lines) >= _MOST_LINES:
                 break
     if not lines:
-        raise NotATable("it holds no line")
-    raise NotATable(f"a quotation mark of its first line never closes: {lines[0][:200].strip()}")
+        raise NotATable("it has no lines")
+    raise NotATable(f"a quotation mark in its first line is never closed: {lines[0][:200].strip()}")
 
 
 def _delimiter(line: str, columns: TableColumns, default_delimiter: str) -> str:
@@ -86,7 +87,7 @@ def _delimiter(line: str, columns: TableColumns, default_delimiter: str) -> str:
 def csv_batches(
     blocks: Iterator[Lines], columns: TableColumns, default_delimiter: str
 ) -> Iterator[RowBatch]:
-    """All rows behind the header, some at a time. Raises NotATable."""
+    """All rows after the header, in batches. Raises NotATable if the header lacks a column."""
     header, first, before = read_header(blocks, columns, default_delimiter)
     places, missing = find_columns(columns, header.names)
     if missing:
@@ -108,7 +109,7 @@ def _and_then(first: list[str], blocks: Iterator[Lines]) -> Iterator[Lines]:
 
 @dataclass(slots=True)
 class _Parsed:
-    """Rows with the right number of cells and their numbers, and those that are bad."""
+    """Rows with the right number of cells, their numbers, and the bad rows."""
 
     rows: list[list[str]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
@@ -122,17 +123,17 @@ def _batch(parsed: _Parsed, cells: dict[str, int]) -> RowBatch:
 
 @dataclass(slots=True)
 class _Rows:
-    """Puts lines together to rows, block by block."""
+    """Assembles lines into rows, block by block."""
 
     delimiter: str
     width: int  # cells of a row
     url_cell: int
     line: int  # lines before the waiting ones
     row: int = 0  # rows before them
-    waiting: list[str] = field(default_factory=list)  # of a row that may go on in the next block
+    waiting: list[str] = field(default_factory=list)  # of a row that may end in the next block
 
     def parse(self, more: list[str], last: bool) -> _Parsed:
-        """The rows that end in these lines; with `last`, no line follows."""
+        """The rows that end in these lines. `last` means that no line follows."""
         lines, parsed, place = [*self.waiting, *more], _Parsed(), 0
         while place < len(lines):
             place, is_open = self._plain_rows(lines, place, parsed)
@@ -147,13 +148,13 @@ class _Rows:
         return parsed
 
     def skip_line(self, beginning: str, parsed: _Parsed) -> None:
-        """A line that is too long to be read is one bad row."""
+        """Count a line that is too long to be read as one bad row."""
         self._bad(f"line {self.line + 1} is longer than {LONGEST_LINE >> 20} MB", beginning, parsed)
         self.line += 1
 
     def _plain_rows(self, lines: list[str], place: int, parsed: _Parsed) -> tuple[int, bool]:
-        """Take rows from `place` on, up to one with a stray quotation mark. The place of that, or
-        the end; and whether it may end in a later block."""
+        """Take rows from `place` on, up to a row with a stray quotation mark. Returns the place of
+        that row, or the end, and whether that row may end in a later block."""
         begin, width = place, self.width
         reader = csv.reader(
             map(lines.__getitem__, range(begin, len(lines))), delimiter=self.delimiter, strict=True
@@ -173,13 +174,13 @@ class _Rows:
                     self._other_width(lines[place:end], cells, place, parsed)
                     number = self.row
                 place = end
-        except csv.Error:  # a mark closes in the middle of a cell, or the lines end before it does
+        except csv.Error:  # a mark is closed in the middle of a cell, or not before the lines end
             is_open = begin + reader.line_num == len(lines)
         self.row = number
         return place, is_open
 
     def _is_stray(self, lines: list[str], cells: list[str]) -> bool:
-        """Whether the quotation mark that makes one row of these lines is stray."""
+        """Whether the quotation mark that joins these lines into one row is stray."""
         if self._is_too_long(lines):
             return True
         if (
@@ -221,9 +222,8 @@ class _Rows:
         else:
             cells, *complete = csv.reader([line, _END], delimiter=self.delimiter)
             if not complete:
-                self._bad(
-                    f"quotation mark that never closes, line {self.line + place + 1}", line, parsed
-                )
+                why = f"quotation mark that is never closed, line {self.line + place + 1}"
+                self._bad(why, line, parsed)
                 return
         if len(cells) == self.width:
             self._good(cells, parsed)
@@ -231,7 +231,7 @@ class _Rows:
             self._other_width([line], cells, place, parsed)
 
     def _literal(self, line: str) -> list[str]:
-        """The cells of a line, with quotation marks only around whole cells."""
+        """The cells of a line, where only quotation marks around whole cells count as such."""
         cells = line.rstrip("\r\n").split(self.delimiter)
         return [
             quoted[1].replace('""', '"') if (quoted := _QUOTED.fullmatch(cell)) else cell

@@ -1,7 +1,6 @@
-"""Files that hold a table: where they lie, how they are packed, and their bytes.
+"""The files of a URL table: how they are found, decompressed and read.
 
-One file or a folder of them, on this disk or behind any fsspec URL. Knows nothing of what is in
-them.
+A table is one file or a folder of files, on a local disk or at any fsspec URL.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from data_catalog.redaction import redact_credentials
 FORMATS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}  # of all formats but parquet
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
-_TIMEOUT_S = 30.0  # with a web server that does not answer, which is asked twice
+_TIMEOUT_S = 30.0  # for a web server to answer; a request is tried twice
 _BLOCK_BYTES = 4 << 20
 
 
 class UrlTableError(ValueError):
-    """A URL table that cannot be used; the message says why, without the secrets of its URL."""
+    """A URL table cannot be used. The message gives the reason, with credentials redacted."""
 
     exit_code = 2
 
@@ -37,11 +36,11 @@ class UrlTableError(ValueError):
 
 
 class TableMissing(UrlTableError):
-    """There is nothing at the path."""
+    """There is no table at the path."""
 
 
 class NotATable(ValueError):
-    """The bytes of a file are no table; TableFile.open makes a UrlTableError of it."""
+    """The content of a file is not a table. TableFile.open converts it to a UrlTableError."""
 
 
 _DAMAGE = (pa.ArrowException, OSError, EOFError, lzma.LZMAError, NotATable)
@@ -58,7 +57,7 @@ class TableFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Its bytes, unpacked. What goes wrong while they are read becomes a UrlTableError."""
+        """Open the file and decompress it. Errors while it is read become a UrlTableError."""
         try:
             packing = self._packing()
             with ExitStack() as stack:
@@ -73,8 +72,8 @@ class TableFile:
             raise
         except Exception as error:
             local = isinstance(self.filesystem, LocalFileSystem)
-            # pyarrow's metadata raise KeyError and UnicodeDecodeError, and remote file systems
-            # errors of their own
+            # pyarrow raises KeyError and UnicodeDecodeError for damaged metadata, and each remote
+            # file system has errors of its own.
             if local and not isinstance(error, (*_DAMAGE, KeyError, UnicodeDecodeError)):
                 raise
             what = (
@@ -87,7 +86,7 @@ class TableFile:
             ) from error
 
     def _packing(self) -> str | None:
-        """How it is packed by its first bytes, or else by its name: some have lost their .gz."""
+        """The compression by the first bytes, or else by the name: some files lost their .gz."""
         if self.format == ".parquet":
             return None
         with self.filesystem.open(self.path, "rb") as stream:
@@ -97,7 +96,8 @@ class TableFile:
         )
 
     def packed_blocks(self) -> Iterator[bytes]:
-        """Its bytes as they are stored, some megabytes at a time. Raises UrlTableError."""
+        """The bytes as stored, in blocks of a few megabytes. Raises UrlTableError if reading
+        fails."""
         try:
             with self.filesystem.open(self.path, "rb") as stream:
                 while block := stream.read(_BLOCK_BYTES):
@@ -109,10 +109,12 @@ class TableFile:
 
 
 def table_files(source: str) -> tuple[TableFile, ...]:
-    """The files of a table, in order of their names; a folder may hold other files too. A link to a
-    file is one.
+    """The files of a table, sorted by name. Other files in a folder are ignored, and links to files
+    are followed.
 
-    Raises UrlTableError.
+    Raises:
+        TableMissing: there is nothing at `source`.
+        UrlTableError: the table cannot be reached, or its files cannot be used.
     """
     try:
         filesystem, path = _locate(source)
@@ -121,9 +123,8 @@ def table_files(source: str) -> tuple[TableFile, ...]:
         raise
     except Exception as error:  # each remote file system has errors of its own
         cause = _cause(error)
-        for link in source.split(
-            "::"
-        ):  # an error may name the path inside a chain alone, with its query
+        # An error may name a single URL of a chain, with its query.
+        for link in source.split("::"):
             cause = cause.replace(link, link.partition("?")[0])
         raise UrlTableError(f"URL table {source} cannot be reached: {cause}") from error
 
@@ -134,13 +135,12 @@ def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
             f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data "
             "set"
         )
-    is_page = "http" in filesystem.protocol and _is_table(
-        PurePosixPath(path)
-    )  # isdir would read all of it
-    if is_page or not filesystem.isdir(path):
+    # On the web, isdir would download the whole file.
+    is_web_file = "http" in filesystem.protocol and _is_table(PurePosixPath(path))
+    if is_web_file or not filesystem.isdir(path):
         if isinstance(filesystem, LocalFileSystem) and not filesystem.isfile(path):
             raise UrlTableError(
-                f"URL table {source} is a pipe or a device, and tables are read twice: save it to "
+                f"URL table {source} is a pipe or a device, but tables are read twice; save it to "
                 "a file"
             )
         return (_table_file(filesystem, path, filesystem.size(path)),)
@@ -152,14 +152,14 @@ def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
     )
     if not files:
         raise UrlTableError(
-            f"URL table {source} is a folder without a table in it; known: {', '.join(FORMATS)}"
+            f"URL table {source} is a folder without a table; known formats: {', '.join(FORMATS)}"
         )
     return files
 
 
 def _exists(filesystem: Any, path: str) -> bool:
-    """Whether there is something at a path. Of a web server's silence fsspec says that there is
-    not."""
+    """Whether something exists at a path. The check for web servers is our own, because fsspec
+    reports a server that does not answer as a missing file."""
     if "http" not in getattr(filesystem, "fs", filesystem).protocol:
         return bool(filesystem.exists(path))
     try:
@@ -172,20 +172,20 @@ def _exists(filesystem: Any, path: str) -> bool:
 
 
 def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
-    """Whether an entry of a folder is a file or a link to one. Raises UrlTableError for a link that
-    leads nowhere."""
+    """Whether an entry of a folder is a file or a link to one. Raises UrlTableError for a broken
+    link."""
     if entry["type"] == "file" or not entry.get("islink"):
         return bool(entry["type"] == "file")
     if not filesystem.exists(entry["name"]):
         raise UrlTableError(
-            f"URL table {entry['name']} is a link to a file that is not there; fetch it, or remove "
-            "it"
+            f"URL table {entry['name']} is a link to a file that does not exist; get the file, or "
+            "remove the link"
         )
     return bool(filesystem.isfile(entry["name"]))
 
 
 def _locate(source: str) -> tuple[Any, str]:
-    """the file system of a path or URL, and the path in it"""
+    """The file system of a path or URL, and the path in it."""
     if "://" not in source:
         return LocalFileSystem(), LocalFileSystem._strip_protocol(source)
     protocol = source.partition("://")[0]
@@ -196,15 +196,12 @@ def _locate(source: str) -> tuple[Any, str]:
         raise UrlTableError(
             f"URL table {source} needs a package that is not installed: {hint}"
         ) from error
-    except (
-        ValueError,
-        TypeError,
-    ) as error:  # TypeError: a file system that needs more than its URL
+    except (ValueError, TypeError) as error:  # TypeError: the file system needs more than a URL
         raise UrlTableError(f"URL table {source}: {error}") from error
 
 
 def _http_settings(source: str) -> dict[str, Any]:
-    """How long to wait for a web server, whichever part of a chained URL names it."""
+    """Timeouts for web servers, wherever they occur in a chain of URLs."""
     schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in source]
     if not schemes:
         return {}
@@ -215,10 +212,9 @@ def _http_settings(source: str) -> dict[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong, also where the error itself says nothing."""
-    if (
-        isinstance(error, FileNotFoundError) and error.__cause__
-    ):  # as fsspec says of all that is wrong with the web
+    """A description of an error, even if the error itself has no message."""
+    # fsspec reports every failure on the web as a missing file.
+    if isinstance(error, FileNotFoundError) and error.__cause__:
         return _cause(error.__cause__)
     if isinstance(error, TimeoutError) and not getattr(error, "errno", None):
         return f"no answer within {_TIMEOUT_S:g} s"
@@ -232,20 +228,18 @@ def _is_table(name: PurePosixPath) -> bool:
 def _format(name: PurePosixPath) -> str:
     packed = name.suffix.lower() in PACKINGS
     kind = (PurePosixPath(name.stem) if packed else name).suffix.lower()
-    return (
-        f"{kind}{name.suffix}" if packed and kind == ".parquet" else kind
-    )  # Parquet packs its columns itself
+    # Parquet compresses its columns itself.
+    return f"{kind}{name.suffix}" if packed and kind == ".parquet" else kind
 
 
 def _table_file(filesystem: Any, path: str, size: int | None) -> TableFile:
-    name = PurePosixPath(
-        path.partition("?")[0] if "://" in path else path
-    )  # a signed URL has a query
+    # The query of a signed URL is not part of the name.
+    name = PurePosixPath(path.partition("?")[0] if "://" in path else path)
     if (kind := _format(name)) not in FORMATS:
         known = f"{', '.join(FORMATS)}, all but parquet also with {', '.join(PACKINGS)}"
         raise UrlTableError(
-            f"URL table {path} has an unknown format {''.join(name.suffixes[-2:])!r}; known: "
-            f"{known}"
+            f"URL table {path} has an unknown format {''.join(name.suffixes[-2:])!r}; "
+            f"known formats: {known}"
         )
     if size == 0:
         raise UrlTableError(f"URL table {path} is empty")

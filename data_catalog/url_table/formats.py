@@ -1,7 +1,6 @@
-"""The rows of a table's files in pieces, never whole: csv, tsv, parquet and json lines.
+"""Reading of table files in batches: csv, tsv, Parquet and JSON lines.
 
-Chooses the reader of a file, and says what is wrong with one that cannot be read; knows nothing of
-what makes a good URL or caption.
+It chooses the reader of a file by its format and explains what is wrong with unreadable files.
 """
 
 from __future__ import annotations
@@ -42,34 +41,36 @@ BATCH_ROWS = 32_768  # of Parquet, at most
 BLOCK_BYTES = 1 << 20
 _MOST_METADATA_BYTES = 16 << 20
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_OTHER_FORMATS = {  # how files begin that are no tables, or not what their names say
+_OTHER_FORMATS = {  # first bytes of files that are not tables, or not what their names say
     b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it or save it as csv",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as csv",
-    b"PAR1": "Parquet; let its name end in .parquet",
+    b"PAR1": "Parquet; rename it to end in .parquet",
     b"ARROW1": "Arrow IPC (feather); write it as Parquet",
     b"Obj\x01": "Avro; write it as Parquet",
     b"ORC": "ORC; write it as Parquet",
-    b"%PDF": "a PDF",
+    b"%PDF": "a PDF document",
     b"SQLite format 3": "an SQLite database; export the table as csv",
     b"\x89HDF": "HDF5; write it as Parquet",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`",
-    b"<!doctype html": "a page of HTML, perhaps one that asks to log in; fetch the table anew",
-    b"<html": "a page of HTML, perhaps one that asks to log in; fetch the table anew",
-    b"<?xml": "XML, perhaps the error message of an object store; fetch the table anew",
+    b"version https://git-lfs": (
+        "a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"
+    ),
+    b"<!doctype html": "an HTML page, perhaps a login page; download the table again",
+    b"<html": "an HTML page, perhaps a login page; download the table again",
+    b"<?xml": "XML, perhaps the error message of an object store; download the table again",
 }
 
 
 def check_columns(file: TableFile, columns: TableColumns) -> None:
-    """Raise UrlTableError where a file is not what its name says, lacks a column, or most of its
-    first rows cannot be parsed."""
+    """Raise UrlTableError if a file is not what its name says, lacks a column or has it twice, or
+    at least half of its first rows cannot be parsed."""
     _refuse_other_formats(file)
     names = _column_names(file, columns)
     places, missing = find_columns(columns, names)
     if missing:
         raise UrlTableError(
             f"URL table {file.path} has no column {', '.join(map(repr, missing))}; "
-            "its columns are "
-            f"{', '.join(repr(name)[:80] for name in names[:50])}{', …' if len(names) > 50 else ''}; "
+            f"its columns are {', '.join(repr(name)[:80] for name in names[:50])}"
+            f"{', …' if len(names) > 50 else ''}; "
             "set download.url_column, caption_column, more_caption_columns or split_column"
         )
     count = Counter(names)
@@ -101,14 +102,13 @@ def _refuse_mostly_bad(file: TableFile, first: RowBatch) -> None:
     if first.bad and 2 * len(first.bad) >= first.size:
         raise UrlTableError(
             f"URL table {file.path} cannot be parsed as {file.format[1:]}: {len(first.bad)} of its "
-            "first "
-            f"{first.size} rows cannot; row {first.bad[0].row + 1}: "
+            f"first {first.size} rows fail; row {first.bad[0].row + 1}: "
             f"{first.bad[0].text}{_json_document(file)}"
         )
 
 
 def _json_document(file: TableFile) -> str:
-    """What to do with JSON that is one value over the whole file, or nothing."""
+    """A hint for a file that is one JSON value instead of JSON lines, or ""."""
     if file.format in _DELIMITERS:
         return ""
     with file.open() as stream:
@@ -116,20 +116,22 @@ def _json_document(file: TableFile) -> str:
     name = PurePosixPath(file.path).stem
     match beginning[:1]:
         case "[":
-            return f". It is a JSON array; json lines are read, one object a line: jq -c '.[]' {file.path} > {name}.jsonl"
+            return (
+                ". It is a JSON array, but JSON lines are needed, one object per line: "
+                f"jq -c '.[]' {file.path} > {name}.jsonl"
+            )
         case "{":
             return (
-                ". It looks like JSON objects that go over lines; json lines are read, one object "
-                "a line: "
-                f"jq -c . {file.path} > {name}.jsonl"
+                ". Its JSON objects seem to span lines, but JSON lines are needed, one object per "
+                f"line: jq -c . {file.path} > {name}.jsonl"
             )
         case _:
             return ""
 
 
 def is_metadata(file: TableFile, columns: TableColumns) -> bool:
-    """Whether a .json file is not rows but one object without the columns of the table, as
-    dataset_info.json is."""
+    """Whether a .json file does not hold rows but a single object without the table's columns, such
+    as dataset_info.json."""
     if file.format != ".json":
         return False
     with file.open() as stream:
@@ -148,14 +150,15 @@ def _column_names(file: TableFile, columns: TableColumns) -> list[str]:
             (block.lines for block in blocks if any(line.strip() for line in block.lines)), []
         )
     names = json_names(lines)
-    if not names:  # says what is wrong with the rows
+    if not names:  # explain what is wrong with the rows
         for first in read_batches(file, columns):
             _refuse_mostly_bad(file, first)
     return names
 
 
 def read_batches(file: TableFile, columns: TableColumns) -> Iterator[RowBatch]:
-    """All rows of a file, numbered from 0, in pieces of some megabytes. Raises UrlTableError."""
+    """All rows of a file, numbered from 0, in batches of a few megabytes. Raises UrlTableError if
+    the file cannot be read."""
     with file.open() as stream:
         if file.format == ".parquet":
             yield from parquet_batches(stream, columns, BATCH_ROWS, BLOCK_BYTES)
@@ -168,7 +171,7 @@ def read_batches(file: TableFile, columns: TableColumns) -> Iterator[RowBatch]:
 
 
 def rows_by_footer(file: TableFile) -> int | None:
-    """Rows of a Parquet file, without reading them; None for other formats."""
+    """The number of rows in a Parquet file, from its footer, or None for other formats."""
     if file.format != ".parquet":
         return None
     with file.open() as stream:

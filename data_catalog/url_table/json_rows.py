@@ -1,5 +1,5 @@
-"""Rows of json lines, as Python's json module reads them: one object a line; blank lines do not
-count."""
+"""Reader for JSON lines: one object per line, parsed by Python's json module; blank lines are
+skipped."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LINES_FOR_NAMES = 100
 
 
 def json_names(lines: list[str]) -> list[str]:
-    """Names of the columns of the first lines."""
+    """The names of the columns in the first lines."""
     rows = (loads(line) for line in [line for line in lines if line.strip()][:_LINES_FOR_NAMES])
     return list({name: None for row in rows if isinstance(row, dict) for name in row})
 
 
 def json_batches(blocks: Iterator[Lines], columns: TableColumns) -> Iterator[RowBatch]:
-    """All rows, some at a time."""
+    """All rows, in batches."""
     places, start, first_line = dict[str, Place](), 0, 1
     for lines, cut in blocks:
         if cut:
@@ -60,7 +60,8 @@ def _batch(lines: list[str], places: dict[str, Place], row: int, first_line: int
             cells = [
                 (role, value_text(values.get(place.column), place.element)) for role, place in roles
             ]
-        except (ValueError, RecursionError, AttributeError) as error:  # the last: not an object
+        except (ValueError, RecursionError, AttributeError) as error:
+            # AttributeError: the value is not an object
             why = "not an object" if isinstance(error, AttributeError) else str(error) or "too deep"
             bad.append(BadRow.of(row, f"line {line_number}: {why}", line))
         else:
@@ -72,7 +73,7 @@ def _batch(lines: list[str], places: dict[str, Place], row: int, first_line: int
 
 
 def loads(text: str) -> Any:
-    """JSON, or None where it is none."""
+    """The value of JSON text, or None if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Rows of a Parquet file, in memory that is bounded in bytes and not only in rows.
+"""Reader for Parquet files whose memory is bounded in bytes, not only in rows.
 
-A dictionary is not unfolded before its values are cut to what a cell may hold, and then some
-megabytes at a time.
+Dictionary-encoded columns are decoded only after their values are cut to the longest allowed cell,
+and then a few megabytes at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from data_catalog.url_table.rows import (
 )
 
 _BATCH_BYTES = 8 << 20  # of one column, as text
-_PLAUSIBLE_RATIO = 100  # text packs 3 to 20 times
+_PLAUSIBLE_RATIO = 100  # text compresses 3 to 20 times
 _SMALL_GROUP_BYTES = 4 << 20
 _UNSUSPICIOUS_BYTES = 64 << 20  # of a row group, whatever its ratio
 
@@ -33,11 +33,15 @@ _UNSUSPICIOUS_BYTES = 64 << 20  # of a row group, whatever its ratio
 def parquet_batches(
     stream: IO[bytes], columns: TableColumns, most_rows: int, buffer_bytes: int
 ) -> Iterator[RowBatch]:
-    """All rows, some at a time. Raises pyarrow's errors, and NotATable where a row group unpacks to
-    gigabytes."""
+    """All rows, in batches.
+
+    Raises:
+        NotATable: a row group would decompress to gigabytes.
+        pa.ArrowException: the file is damaged.
+    """
     stream.seek(0, 2)
     file_bytes = stream.tell()
-    # Buffered: else a whole column of a row group, which may be the whole table, is read at once.
+    # Without a buffer, a whole column of a row group is read at once, which may be the whole table.
     options = {"buffer_size": buffer_bytes, "pre_buffer": False}
     with parquet.ParquetFile(stream, **options) as plain:
         places, _missing = find_columns(columns, plain.schema_arrow.names)
@@ -58,7 +62,7 @@ def parquet_batches(
 
 
 def _text_columns(schema: parquet.ParquetSchema, needed: list[str]) -> list[str]:
-    """Paths of the wanted columns of text, and of text that is nested in them."""
+    """The paths of the needed text columns, and of text nested in needed columns."""
     columns = (schema.column(number) for number in range(len(schema)))
     paths = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     return [path for path in paths if any(f"{path}.".startswith(f"{name}.") for name in needed)]
@@ -67,9 +71,8 @@ def _text_columns(schema: parquet.ParquetSchema, needed: list[str]) -> list[str]
 def _refuse_bomb(unpacked: int, file_bytes: int) -> None:
     if unpacked > max(_UNSUSPICIOUS_BYTES, _PLAUSIBLE_RATIO * file_bytes):
         raise NotATable(
-            f"{file_bytes / 1e6:.1f} MB unpack to {unpacked / 1e6:.0f} MB; text does not pack so "
-            "well, "
-            "so that it is not read"
+            f"{file_bytes / 1e6:.1f} MB would decompress to {unpacked / 1e6:.0f} MB; text does not "
+            "compress that well, so the file is not read"
         )
 
 
@@ -80,10 +83,12 @@ def _way_to_read(
     needed: list[str],
     most_rows: int,
 ) -> tuple[parquet.ParquetFile, int]:
-    """The file to read a row group from, and rows at a time: values of dictionaries stay folded
-    where they are long, or where the group is small; for others that would cost memory and time.
+    """How to read a row group: from the plain file or the one with dictionary encoding, and how
+    many rows at a time.
 
-    Asks for no metadata of columns: pyarrow ends the process where these are damaged.
+    Columns stay dictionary-encoded if their values are long or the group is small; otherwise that
+    would cost memory and time. Column metadata is not used, because pyarrow kills the process if it
+    is damaged.
     """
     of_group = plain.metadata.row_group(group)
     if of_group.total_byte_size <= _SMALL_GROUP_BYTES:
@@ -99,7 +104,7 @@ def _way_to_read(
 
 
 def _longest(column: pa.Array) -> int:
-    """Bytes of the longest value, in a dictionary also of those that are not used."""
+    """The number of bytes in the longest value, including unused values of a dictionary."""
     while pa.types.is_nested(column.type) and not isinstance(column, pa.StructArray):
         column = column.flatten()
     if isinstance(column, pa.DictionaryArray):
@@ -108,7 +113,7 @@ def _longest(column: pa.Array) -> int:
 
 
 def _parts(batch: pa.RecordBatch, places: dict[str, Place]) -> Iterator[pa.RecordBatch]:
-    """A batch by roles, in pieces of some megabytes of text."""
+    """A batch with its columns named by role, in parts of a few megabytes of text."""
     cells = {
         role: _short(_scalar_column(batch[place.column], place.element))
         for role, place in places.items()
@@ -125,7 +130,7 @@ def _parts(batch: pa.RecordBatch, places: dict[str, Place]) -> Iterator[pa.Recor
 
 
 def _scalar_column(array: pa.Array, element: int) -> pa.Array:
-    """A column without lists: of each list one element, null where it is too short."""
+    """A column with one element of each list, null if the list is too short."""
     if pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
@@ -136,7 +141,7 @@ def _scalar_column(array: pa.Array, element: int) -> pa.Array:
 
 
 def _short(array: pa.Array) -> pa.Array:
-    """A column whose over-long values are cut, but so that they are too long still."""
+    """A column whose over-long values are cut, but still count as too long."""
     if isinstance(array, pa.DictionaryArray):
         return pa.DictionaryArray.from_arrays(array.indices, _short(array.dictionary))
     if not _is_text(array.type):
@@ -152,7 +157,7 @@ def _short(array: pa.Array) -> pa.Array:
 
 
 def _cell_bytes(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """How many bytes each value has as text."""
+    """The number of bytes of each value as text."""
     if isinstance(array, pa.DictionaryArray):
         sizes = np.append(_cell_bytes(array.dictionary), 0)
         indices = pc.fill_null(array.indices, len(sizes) - 1).to_numpy(zero_copy_only=False)
@@ -174,11 +179,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _as_text(array: pa.Array) -> pa.Array:
-    """Any column as valid strings: Parquet does not promise that its strings are UTF-8."""
+    """Any column as valid strings, because Parquet does not guarantee that strings are UTF-8."""
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
     if pa.types.is_nested(array.type):
-        raise pa.ArrowInvalid(f"a column of {array.type} holds no text")
+        raise pa.ArrowInvalid(f"a column of type {array.type} holds no text")
     if pa.types.is_boolean(array.type):
         return pa.nulls(len(array), pa.string())
     if pa.types.is_floating(array.type):
@@ -191,5 +196,5 @@ def _as_text(array: pa.Array) -> pa.Array:
             [value if value is None else value.decode(errors="replace") for value in raw],
             pa.string(),
         )
-    except pa.ArrowNotImplementedError:  # numbers and times can't be cast to bytes
+    except pa.ArrowNotImplementedError:  # numbers and times cannot be cast to bytes
         return array.cast(pa.string())

@@ -1,6 +1,6 @@
-"""Which rows of a URL table can be used, and why the others cannot. Decides whole columns at once.
+"""Validation of URL table rows: which rows can be used, and why the others are rejected.
 
-Knows strings alone: no files, no network.
+The checks work on whole columns of strings, without files or network.
 """
 
 from __future__ import annotations
@@ -30,40 +30,38 @@ REASONS = (
     *(USABLE, NO_URL, NOT_UTF8, LONG_URL, NOT_HTTP, NO_PARSE, WHITE_SPACE),
     *(NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW),
 )
-MORE_CAPTIONS = (
-    "more_captions"  # column of usable rows: JSON text, since img2dataset passes on strings alone
-)
+# A column of usable rows. It holds JSON text because img2dataset passes on only strings.
+MORE_CAPTIONS = "more_captions"
 
-# Nearly every URL: nothing in it that needs a closer look.
+# Matches nearly every URL. The others need a closer look.
 _PLAIN_URL = r"^(?i:https?)://[A-Za-z0-9_-][A-Za-z0-9._-]*(:[0-9]{1,4})?([/?#][!-~]*)?$"
 _HOST_AND_REST = re.compile("([^/]*//[^/?#]*)(.*)", re.DOTALL)
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-RejectReasons = NDArray[np.int8]  # index in CAUSES for each row
+RejectReasons = NDArray[np.int8]  # for each row its index in REASONS
 
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
-    """What a row must be like."""
+    """The limits that a usable row must meet."""
 
     min_caption_chars: int = 1
-    max_caption_chars: int = 1000  # but never more than LONGEST_CELL bytes
+    max_caption_chars: int = 1000  # captions above LONGEST_CELL bytes are always too long
 
 
 @dataclass(slots=True)
 class SeenUrls:
-    """The URLs that came before, as 64-bit hashes (XXH3) in sorted runs: 8 bytes a URL.
+    """The set of URLs seen so far, as 64-bit hashes (XXH3) in sorted runs: 8 bytes per URL.
 
-    A collision costs one row, counted as a second one of its URL: with 20 million URLs the odds
-    that it happens at all are 1 in 92,000; with a billion, 1 in 37.
+    A collision costs one row, which is rejected as a duplicate URL. The probability that any
+    collision happens is 1 in 92,000 with 20 million URLs, and 1 in 37 with a billion.
     """
 
-    _runs: list[NDArray[np.uint64]] = field(
-        default_factory=list
-    )  # each at most half as long as the one before
+    # Each run is at most half as long as the one before.
+    _runs: list[NDArray[np.uint64]] = field(default_factory=list)
 
     def add(self, urls: pa.Array) -> NDArray[np.bool_]:
-        """Take note of URLs; True for each that came before, in this call or an earlier one."""
+        """Add URLs. Returns True for each that was seen before, in this call or an earlier one."""
         hashes = np.fromiter(
             map(xxh3_64_intdigest, urls.cast(pa.binary()).to_numpy(zero_copy_only=False)),
             np.uint64,
@@ -82,13 +80,13 @@ class SeenUrls:
     def _keep(self, run: NDArray[np.uint64]) -> None:
         while self._runs and len(self._runs[-1]) < 2 * len(run):
             run = np.concatenate((self._runs.pop(), run))
-            run.sort(kind="stable")  # timsort: two sorted runs are merged in one pass
+            run.sort(kind="stable")  # timsort merges two sorted runs in one pass
         if len(run):
             self._runs.append(run)
 
 
 def with_clean_urls(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows whose URLs have no white space around them, and %20 for each space behind the host, as
+    """Rows with cleaned URLs: no white space around them, and %20 for each space after the host, as
     browsers do."""
     urls = pc.utf8_trim_whitespace(rows["url"])
     spaced = pc.fill_null(pc.match_substring(urls, " "), False)
@@ -99,13 +97,14 @@ def with_clean_urls(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _with_quoted_spaces(url: str) -> str:
-    """A URL with %20 for spaces, but for those of its host, which make it none."""
+    """A URL with %20 for each space, except spaces in its host, which make the URL invalid."""
     parts = _HOST_AND_REST.fullmatch(url)
     return parts[1] + parts[2].replace(" ", "%20") if parts else url
 
 
 def check_rows(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> RejectReasons:
-    """The first cause against each row, in the order of CAUSES; usable URLs are added to `seen`."""
+    """The first reason to reject each row, in the order of REASONS. Usable URLs are added to
+    `seen`."""
     verdicts = np.zeros(rows.num_rows, np.int8)
 
     def reject(cause: str, where: pa.Array) -> None:
@@ -139,8 +138,8 @@ def check_rows(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> RejectR
 
 
 def usable_captions(captions: pa.Array, rules: RowRules) -> pa.Array:
-    """Further captions, null where one is none: as `check_rows` says of the first, whose row falls
-    with it."""
+    """Further captions, with null for each that cannot be used, by the same rules as those of
+    `check_rows` for the first caption. Only an unusable first caption rejects its row."""
     text = pc.fill_null(captions, "")
     length = pc.utf8_length(pc.utf8_trim_whitespace(text))
     long_enough = pc.greater_equal(length, rules.min_caption_chars)  # 1 at least
@@ -154,8 +153,8 @@ def _over_long(texts: pa.Array) -> pa.Array:
 
 
 def _closer_look(url: str) -> str:
-    """The cause against a URL that is not a plain one: letters beyond ASCII, a password, IPv6,
-    white space, …"""
+    """The reason to reject a URL that is not plain: non-ASCII letters, a password, IPv6, white
+    space and so on. USABLE if there is none."""
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port

@@ -1,7 +1,6 @@
-"""What the readers of all formats give: some rows of a table at a time, as text, with their
-numbers.
+"""Row batches: the common output of all table readers, with rows as text and their numbers.
 
-Knows which columns hold what, and what a value of any type is as text; knows no file formats.
+It also maps the user's column names to roles (URL, caption, split), and values of any type to text.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Which columns of a user's table hold what. Where a column holds lists, its first element
-    counts; `name[1]` is the second one, of the column `name`."""
+    """The names of the columns in a user's table. If a column holds lists, their first elements
+    count; `name[1]` means the second elements of the column `name`."""
 
     url: str = "url"
     caption: str = "caption"
     split: str | None = None
-    more_captions: tuple[str, ...] = ()  # further captions of the same picture
+    more_captions: tuple[str, ...] = ()  # further captions of the same image
 
     @property
     def names(self) -> dict[str, str]:
-        """role -> column, of those that are there"""
+        """Role -> column, for the roles that the table has."""
         more = zip(more_caption_roles(len(self.more_captions)), self.more_captions, strict=True)
         return (
             {"url": self.url, "caption": self.caption}
@@ -48,7 +47,7 @@ class TableColumns:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a role's text is found in a file."""
+    """The place of a role's text in a file."""
 
     column: str
     element: int = 0  # of the column's lists
@@ -59,21 +58,20 @@ class BadRow:
     """A row that could not be parsed."""
 
     row: int  # from 0
-    text: str  # what is wrong, and its beginning
+    text: str  # what is wrong, and the beginning of the row
 
     @classmethod
     def of(cls, row: int, why: str, text: str) -> BadRow:
-        """A bad row that shows only the beginning of its text."""
+        """Create a bad row that shows only the beginning of its text."""
         return cls(row, f"{why}: {text[:_SHOWN_CHARS].strip()}")
 
 
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """Some rows in table order: those that could be parsed, and those in between that could not."""
+    """Some rows in table order: the rows that could be parsed, and the bad rows between them."""
 
-    rows: (
-        pa.RecordBatch
-    )  # SCHEMA, and a column for each further caption; url and captions may be null
+    # SCHEMA, and a column for each further caption; url and captions may be null.
+    rows: pa.RecordBatch
     bad: tuple[BadRow, ...] = ()
 
     @property
@@ -82,14 +80,14 @@ class RowBatch:
 
 
 def more_caption_roles(count: int) -> list[str]:
-    """Names of the columns of further captions: in a RowBatch, and as roles."""
+    """The names of the columns of further captions in a RowBatch, which are also their roles."""
     return [f"more_caption_{number}" for number in range(1, count + 1)]
 
 
 def find_columns(columns: TableColumns, names: Sequence[str]) -> tuple[dict[str, Place], list[str]]:
-    """Where each role is found among a file's columns, and the names that are not there.
+    """The place of each role among a file's columns, and the names of missing columns.
 
-    White space around a column's name does not count, unless two names differ by nothing else.
+    White space around a column's name is ignored, unless two names differ only by it.
     """
     places, missing = dict[str, Place](), list[str]()
     trimmed = {name.strip(): name for name in reversed(names)} | {name: name for name in names}
@@ -109,7 +107,7 @@ def as_batch(
     numbers: Sequence[int] | NDArray[np.int64],
     bad: Iterable[BadRow] = (),
 ) -> RowBatch:
-    """A RowBatch from strings by role and numbers of rows; a role without column is ""."""
+    """Create a RowBatch from strings by role and row numbers. A role without a column is ""."""
     columns = {
         role: pa.repeat(pa.scalar("", pa.string()), len(numbers))
         for role in ("url", "caption", "split")
@@ -121,8 +119,8 @@ def as_batch(
 
 
 def text_array(values: list[str | None]) -> pa.Array:
-    """Strings as a column. Half a surrogate pair, which JSON can say and UTF-8 cannot, becomes
-    U+FFFD."""
+    """Strings as a column. Half of a surrogate pair, which JSON can express and UTF-8 cannot,
+    becomes U+FFFD."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
@@ -133,10 +131,10 @@ def text_array(values: list[str | None]) -> pa.Array:
 
 
 def value_text(value: Any, element: int = 0) -> str | None:
-    """A JSON value as text: a number as Python writes it; null, NaN, an infinity, true and false
-    are no text.
+    """A JSON value as text, or None. Numbers are written as Python writes them. null, NaN,
+    infinities, true and false are not text.
 
-    Of a list the element counts. Raises ValueError for an object, and for a list in a list.
+    For a list, the given element is used. Raises ValueError for an object or a list in a list.
     """
     if isinstance(value, list):
         value = value[element] if element < len(value) else None
@@ -153,5 +151,5 @@ def value_text(value: Any, element: int = 0) -> str | None:
             return str(value)
         case _:
             raise ValueError(
-                f"a {'list in a list' if isinstance(value, list) else 'JSON object'} is no text"
+                f"a {'list in a list' if isinstance(value, list) else 'JSON object'} is not text"
             )

@@ -1,6 +1,6 @@
-"""Form 1 of the data: the table of URLs and captions: read in pieces, checked, counted, digested.
+"""The table of URLs and captions (form 1 of the data): opening, checks, row counts and shards.
 
-Knows what a usable row is; fetches nothing, and never holds the table.
+The table is streamed and never held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog.shapes import dataset as shapes
-from data_catalog.sources import source_at
-from data_catalog.url_table.files import TableFile, TableMissing, UrlTableError, table_files
+from data_catalog.url_table.files import TableFile, UrlTableError
 from data_catalog.url_table.formats import (
-    SCHEMA,
-    BadRow,
     RowBatch,
     TableColumns,
     check_columns,
-    is_metadata,
     more_caption_roles,
     read_batches,
     rows_by_footer,
 )
+from data_catalog.url_table.numbered_rows import find_files, numbered_batches
 from data_catalog.url_table.row_checks import (
     BAD_ROW,
     MORE_CAPTIONS,
@@ -59,12 +56,12 @@ _DIGITS = 5  # of a shard's number
 
 @dataclass(frozen=True, slots=True)
 class UrlShard:
-    """Some usable rows of the table."""
+    """A shard of usable rows of the table."""
 
     number: int
-    # url, caption, split: string, row: int64; split is "train", "held_out" or "" (by key). With
-    # further caption columns also more_captions: string, a JSON list with the caption of each, null
-    # where it has none of use
+    # Columns: url, caption and split (string), row (int64). split is "train", "held_out" or "" (the
+    # key decides). If there are further caption columns, more_captions (string) is a JSON list with
+    # the caption of each, null if it cannot be used.
     pairs: pa.Table
 
     @property
@@ -74,7 +71,7 @@ class UrlShard:
 
 @dataclass(slots=True)
 class RowCounts:
-    """Where the rows of a table went, so far as it was read."""
+    """Counts of the rows that were read so far, and of the rejected ones by cause."""
 
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)  # cause -> rows
@@ -96,7 +93,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class UrlTable:
-    """A table that is there and has its columns; nothing of it was kept."""
+    """A table that exists and has the required columns. Its content is not in memory."""
 
     source: str
     columns: TableColumns
@@ -104,10 +101,11 @@ class UrlTable:
     rules: RowRules
 
     def shards(self, shard_size: int, counts: RowCounts | None = None) -> Iterator[UrlShard]:
-        """Usable rows in table order, `shard_size` at a time; the same ones each time.
+        """Yield the usable rows in table order, `shard_size` at a time; every call gives the same.
 
-        `account` is filled meanwhile, and complete at the end. Of rows with the same URL the first
-        usable one wins. Raises UrlTableError where a file breaks off, or no row at all can be used.
+        `counts` is updated on the way and complete at the end. Of several rows with the same URL
+        the first usable one is taken. Raises UrlTableError if a file is cut off, or if the table
+        has no usable row.
         """
         counts = RowCounts() if counts is None else counts
         number, parts, waiting = 0, list[pa.RecordBatch](), 0
@@ -125,10 +123,10 @@ class UrlTable:
             yield UrlShard(number, self._table(parts))
         if not counts.usable:
             causes = ", ".join(f"{cause}: {count}" for cause, count in counts.rejected.items())
-            raise UrlTableError(f"no row of {self.source} can be used ({causes})")
+            raise UrlTableError(f"{self.source} has no usable row ({causes})")
 
     def rejected_rows(self) -> Iterator[Rejected]:
-        """Every row that shards() leaves out, with its reason, in table order."""
+        """Yield every row that `shards` leaves out, with the reason, in table order."""
         for batch, verdicts in self._checked():
             rejected = np.flatnonzero(verdicts)
             rows = [
@@ -141,7 +139,7 @@ class UrlTable:
             yield from sorted(rows, key=lambda row: row.row)
 
     def _table(self, parts: list[pa.RecordBatch]) -> pa.Table:
-        """One piece of memory of its own, with "" for a split that is not said."""
+        """Join batches into a table of contiguous memory, with "" for a missing split."""
         table = pa.Table.from_batches(parts).combine_chunks()
         table = table.set_column(2, "split", pc.fill_null(table["split"], ""))
         roles = more_caption_roles(len(self.columns.more_captions))
@@ -153,35 +151,18 @@ class UrlTable:
 
     def _checked(self) -> Iterator[tuple[RowBatch, RejectReasons]]:
         seen = SeenUrls()
-        for batch in self._batches():
+        for batch in numbered_batches(self.source, self.columns, self.limit):
             rows = with_clean_urls(batch.rows)
             yield RowBatch(rows, batch.bad), check_rows(rows, self.rules, seen)
-
-    def _batches(self) -> Iterator[RowBatch]:
-        """The rows up to the limit, numbered through all files."""
-        if self.source == shapes.NAME:
-            yield _up_to(_shapes_rows(), self.limit)
-            return
-        start = 0
-        for file in _find_files(self.source, self.columns):
-            first = start
-            for batch in read_batches(file, self.columns):
-                yield _up_to(_shifted(batch, first), self.limit)
-                start += batch.size
-                if self.limit is not None and start >= self.limit:
-                    return
 
 
 def open_url_table(
     source: str, columns: TableColumns, limit: int | None = None, rules: RowRules | None = None
 ) -> UrlTable:
-    """Find a table by path, folder, fsspec URL or the name "shapes"; check its columns and first
-    rows.
-
-    Raises UrlTableError.
-    """
+    """Find a table by path, folder, fsspec URL or the name "shapes", and check its columns and
+    first rows. Raises UrlTableError if it is missing or cannot be used."""
     if source != shapes.NAME:
-        files = _find_files(source, columns)
+        files = find_files(source, columns)
         for file in files:
             try:
                 check_columns(file, columns)
@@ -189,7 +170,7 @@ def open_url_table(
                 if len(files) == 1:
                     raise
                 raise UrlTableError(
-                    f"{error}; if it is no part of the table, take it out of {source}"
+                    f"{error}; if this file is not part of the table, move it out of {source}"
                 ) from error
         if not any(_has_rows(file, columns) for file in files):
             raise UrlTableError(f"URL table {source} has columns but no rows")
@@ -197,80 +178,41 @@ def open_url_table(
 
 
 def url_table_digest(source: str) -> str:
-    """SHA-256 of a table's content: of its files' bytes in order of their names, or of the built-in
-    table's rows."""
+    """SHA-256 of a table's content: of the bytes of its files, sorted by name, or of the rows of
+    the built-in table."""
     if source == shapes.NAME:
         rows = zip(*shapes.url_table().values(), strict=True)
         return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
     digest = hashlib.sha256()
-    for file in _find_files(source):
+    for file in find_files(source):
         for block in file.packed_blocks():
             digest.update(block)
     return digest.hexdigest()
 
 
 def count_rows(source: str, columns: TableColumns) -> int:
-    """Rows of a table, usable or not: of Parquet from its footers, of others by reading. Raises
-    UrlTableError."""
+    """The number of rows in a table, usable or not. For Parquet it comes from the footers; other
+    formats are read. Raises UrlTableError if a file cannot be read."""
     if source == shapes.NAME:
         return shapes.TRAIN_IMAGES + shapes.HELD_OUT_IMAGES
     return sum(
         rows
         if (rows := rows_by_footer(file)) is not None
         else sum(batch.size for batch in read_batches(file, columns))
-        for file in _find_files(source, columns)
+        for file in find_files(source, columns)
     )
 
 
 def rows_known(source: str) -> int | None:
-    """Rows of a table where that is known without reading it, or None."""
+    """The number of rows in a table if it is known without reading the table, or None."""
     counts = (
-        [None] if source == shapes.NAME else [rows_by_footer(file) for file in _find_files(source)]
+        [None] if source == shapes.NAME else [rows_by_footer(file) for file in find_files(source)]
     )
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _find_files(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
-    """The files of a table, with `columns` less those that hold metadata; where a known table is
-    missing, the error says where it comes from."""
-    try:
-        files = table_files(source)
-    except TableMissing as error:
-        if known := source_at(source):
-            raise UrlTableError(f"{error}\n{known.how_to_get}") from error
-        raise
-    if columns is None or len(files) == 1:
-        return files
-    return tuple(file for file in files if not is_metadata(file, columns)) or files
-
-
 def _has_rows(file: TableFile, columns: TableColumns) -> bool:
     return any(batch.size for batch in read_batches(file, columns))
-
-
-def _shapes_rows() -> RowBatch:
-    columns = shapes.url_table()
-    numbers = {"row": range(len(columns["url"]))}
-    return RowBatch(pa.RecordBatch.from_pydict(columns | numbers, schema=SCHEMA))
-
-
-def _shifted(batch: RowBatch, first: int) -> RowBatch:
-    """A batch of a file whose rows begin at number `first` of the table."""
-    if not first:
-        return batch
-    numbers = pa.array(batch.rows["row"].to_numpy() + first)
-    return RowBatch(
-        batch.rows.set_column(3, "row", numbers),
-        tuple(BadRow(bad.row + first, bad.text) for bad in batch.bad),
-    )
-
-
-def _up_to(batch: RowBatch, limit: int | None) -> RowBatch:
-    """The rows whose numbers are below the limit."""
-    if limit is None:
-        return batch
-    count = int(np.searchsorted(batch.rows["row"].to_numpy(), limit))
-    return RowBatch(batch.rows.slice(0, count), tuple(bad for bad in batch.bad if bad.row < limit))
 
 
 def _count(counts: RowCounts, batch: RowBatch, verdicts: RejectReasons) -> None:

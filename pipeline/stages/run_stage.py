@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data_catalog.storage.cached_files import ObjectStorageError, discard
+from data_catalog.storage.cached_files import discard
 from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import make_folder, unfinished_files
 from data_catalog.storage.lease import LeaseTaken
@@ -23,6 +23,7 @@ from data_catalog.storage.manifest import (
     read_manifest,
     write_manifest,
 )
+from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.receipts import MANIFEST_NAME, invalidate
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware

@@ -188,13 +188,13 @@ def test_arrays_that_lie_or_are_no_numbers_are_refused(
 
 @pytest.mark.filterwarnings("ignore")
 def test_no_mutation_of_a_shard_brings_out_another_error(tmp_path: Path) -> None:
-    path, chance = write_npz(tmp_path / "00000.npz", HONEST), random.Random(0)
+    path, rng = write_npz(tmp_path / "00000.npz", HONEST), random.Random(0)
     whole = path.read_bytes()
     for _ in range(500):
         mutant = bytearray(whole)
-        for _ in range(chance.choice((1, 3, 9))):
-            mutant[chance.randrange(len(mutant))] = chance.choice(
-                (0, 1, 40, 79, 127, 255, chance.randrange(256))
+        for _ in range(rng.choice((1, 3, 9))):
+            mutant[rng.randrange(len(mutant))] = rng.choice(
+                (0, 1, 40, 79, 127, 255, rng.randrange(256))
             )
         path.write_bytes(mutant)
         try:
@@ -211,5 +211,5 @@ def test_rows_of_another_form_are_refused_by_column(tmp_path: Path) -> None:
     with pytest.raises(EncodingsError, match="caption"):
         read_rows(tmp_path, "00000", ["caption"])
     (tmp_path / "00000.parquet").write_bytes(b"PAR1" * 9)
-    with pytest.raises(EncodingsError, match="is not the rows of an encoded shard"):
+    with pytest.raises(EncodingsError, match="does not hold the rows of an encoded shard"):
         read_rows(tmp_path, "00000")

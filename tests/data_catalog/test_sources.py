@@ -75,13 +75,13 @@ def test_the_catalog_lists_and_teaches() -> None:
     listed = tld("catalog", "list").stdout
     assert all(name in listed for name in known_sources())
     shown = tld("catalog", "show", "laion-coco").stdout
-    for told in (
+    for text in (
         "top_caption",
         "licence",
         "hf download",
         "tld download conf/tld-100m.yaml download.source=laion-coco",
     ):
-        assert told in shown
+        assert text in shown
     wrong = tld("catalog", "show", "laion-cocoa")
     assert wrong.returncode == 2
     assert "did you mean 'laion-coco'?" in wrong.stderr

@@ -48,14 +48,14 @@ def test_after_brief_training_it_uses_the_known_part() -> None:
     torch.manual_seed(0)
     variant = variant_of(Denoiser(BASE))
     optimizer = torch.optim.AdamW(variant.parameters(), lr=2e-3)
-    draw, chance = partial(torch.randn, generator=seeded(2)), seeded(3)
+    draw, mask_rng = partial(torch.randn, generator=seeded(2)), seeded(3)
     text, sigma = (
         torch.zeros(32, 16),
         torch.full((32,), 0.95),
     )  # nearly all noise: the latent is told by nothing else
     for _ in range(120):
         clean, noise = draw(32, 4, 8, 8), draw(32, 4, 8, 8)
-        known = known_part(clean, sample_masks(32, 8, chance))
+        known = known_part(clean, sample_masks(32, 8, mask_rng))
         loss = F.mse_loss(variant(add_noise(clean, noise, sigma), sigma, text, known), clean)
         optimizer.zero_grad()
         loss.backward()
@@ -66,14 +66,14 @@ def test_after_brief_training_it_uses_the_known_part() -> None:
     mask[..., :4] = 1
     noisy = add_noise(clean, noise, sigma)
     with torch.no_grad():
-        told = (
+        informed = (
             (variant(noisy, sigma, text, known_part(clean, mask)) - clean)
             .square()
             .mean(dim=(0, 1, 2))
         )
-        untold = (variant(noisy, sigma, text) - clean).square().mean(dim=(0, 1, 2))
-    assert told[:4].mean() < 0.6 * untold[:4].mean(), "the known half is copied"
-    assert told[4:].mean() > 0.8 * untold[4:].mean(), "the other half cannot be known"
+        uninformed = (variant(noisy, sigma, text) - clean).square().mean(dim=(0, 1, 2))
+    assert informed[:4].mean() < 0.6 * uninformed[:4].mean(), "the known half is copied"
+    assert informed[4:].mean() > 0.8 * uninformed[4:].mean(), "the other half cannot be known"
 
 
 def test_masks_are_holes_borders_and_nothing_and_follow_from_the_seed() -> None:
@@ -145,8 +145,8 @@ def test_holding_a_denoiser_is_noising_the_known_part_anew_at_each_level(
         torch.testing.assert_close(
             noisy[:2][known], ((1 - s) * clean + s * noise)[known], rtol=0, atol=1e-6
         )
-        made: torch.Tensor = denoiser(noisy.float(), sigma, text)
-        return made.double()
+        predicted: torch.Tensor = denoiser(noisy.float(), sigma, text)
+        return predicted.double()
 
     start = torch.where(known, (1 - levels[0]) * clean + levels[0] * noise, noise)
     painted = sample(

@@ -40,15 +40,15 @@ def original(layout: Layout = "main") -> dict[str, Tensor]:
     return to_layout(Denoiser(config).state_dict(), config, layout)
 
 
-def furthest(made: Tensor, told: Tensor) -> float:
+def furthest(computed: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest value."""
-    return float((made - told).abs().max() / told.abs().max())
+    return float((computed - expected).abs().max() / expected.abs().max())
 
 
 @beside
 @pytest.mark.parametrize("layout", BOTH)
 def test_published_weights_give_the_published_numbers(layout: Layout) -> None:
-    told: dict[str, Any] = json.loads((PUBLISHED / f"{layout}.json").read_text())
+    settings: dict[str, Any] = json.loads((PUBLISHED / f"{layout}.json").read_text())
     arrays = {
         name: torch.from_numpy(array)
         for name, array in np.load(PUBLISHED / f"{layout}.npz").items()
@@ -61,10 +61,10 @@ def test_published_weights_give_the_published_numbers(layout: Layout) -> None:
     assert furthest(output, arrays["output"]) < 1e-5
 
     solvers: dict[SolverName, str] = {"dpmpp_2m": "sample_dpmpp2m", "ddim": "sample_ddim"}
-    denoise, levels = guided(denoiser, told["class_guidance"]), noise_levels(told["n_iter"])
+    denoise, levels = guided(denoiser, settings["class_guidance"]), noise_levels(settings["n_iter"])
     for solver, name in solvers.items():
-        made = sample(solver, denoise, arrays["init_noise"], arrays["text_sample"], levels)
-        assert furthest(made, arrays[name]) < 1e-4
+        sampled = sample(solver, denoise, arrays["init_noise"], arrays["text_sample"], levels)
+        assert furthest(sampled, arrays[name]) < 1e-4
 
 
 @beside
@@ -110,10 +110,10 @@ def test_a_trained_model_shows_its_layout_and_contradicts_the_other(
         optimizer.step()
     export_published(path, denoiser.state_dict(), config, layout)
 
-    found = import_published(path)
-    assert found.layout == layout
-    assert found.config == config
-    assert f"read as {layout}" in found.reason
+    imported = import_published(path)
+    assert imported.layout == layout
+    assert imported.config == config
+    assert f"read as {layout}" in imported.reason
     other: Layout = "main" if layout == "legacy" else "legacy"
     with pytest.raises(CheckpointError, match=f"has the layout {layout}, not {other}"):
         import_published(path, other)
@@ -146,11 +146,11 @@ def test_whatever_training_wrapped_around_weights_is_taken_off(
     )
     torch.save(wrapped, tmp_path / "wrapped.pth")
     torch.save(weights, tmp_path / "bare.pth")
-    bare, found = (
+    bare, imported = (
         import_published(tmp_path / f"{name}.pth", "main") for name in ("bare", "wrapped")
     )
-    assert found.config == bare.config
-    assert all(torch.equal(found.weights[name], tensor) for name, tensor in bare.weights.items())
+    assert imported.config == bare.config
+    assert all(torch.equal(imported.weights[name], tensor) for name, tensor in bare.weights.items())
 
 
 class Trap:

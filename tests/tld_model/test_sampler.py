@@ -204,12 +204,12 @@ def test_noise_levels_fall_from_just_below_one() -> None:
 def test_guidance_leads_away_from_a_negative_text(
     length: int | None, negative_length: int | None
 ) -> None:
-    def told(_noisy: Tensor, _sigma: Tensor, text: Tensor) -> Tensor:
+    def denoise_by_text(_noisy: Tensor, _sigma: Tensor, text: Tensor) -> Tensor:
         return text.flatten(1).sum(dim=1)  # what the model says is the sum of its text
 
     shape, negative_shape = ((2, n, 4) if n else (2, 4) for n in (length, negative_length))
     text, negative = torch.rand(shape), torch.rand(negative_shape)[:1]
     noisy, sigma = torch.zeros(2, 1, 2, 2), torch.ones(2)
-    guided_away = guided(told, 3.0, negative=negative)(noisy, sigma, text)
+    guided_away = guided(denoise_by_text, 3.0, negative=negative)(noisy, sigma, text)
     opposite = negative.sum()
     torch.testing.assert_close(guided_away, opposite + 3 * (text.flatten(1).sum(dim=1) - opposite))

@@ -15,8 +15,8 @@ def inputs(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_weights_carried_over_give_the_same_predictions() -> None:
     base, denoiser = Denoiser(BASE), Denoiser(BASE)
     transfer_weights(base, denoiser)
-    given = inputs(8)
-    assert torch.equal(base(*given), denoiser(*given))
+    arguments = inputs(8)
+    assert torch.equal(base(*arguments), denoiser(*arguments))
 
 
 def test_positions_are_interpolated_to_larger_latents() -> None:
@@ -51,8 +51,8 @@ def test_a_base_without_learned_positions_fits_any_size(size: int) -> None:
     config = BASE.model_copy(update={"positions": "none"})
     base, denoiser = Denoiser(config), Denoiser(config.model_copy(update={"latent_size": size}))
     transfer_weights(base, denoiser)
-    given = inputs(size)
-    assert torch.equal(base(*given), denoiser(*given))
+    arguments = inputs(size)
+    assert torch.equal(base(*arguments), denoiser(*arguments))
 
 
 def test_what_does_not_fit_is_named_in_full() -> None:

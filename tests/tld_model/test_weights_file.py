@@ -18,7 +18,7 @@ from tld_model.denoiser import Denoiser
 SMALL = DenoiserConfig(
     latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
 )
-USUAL = SMALL.model_dump(mode="json")
+CONFIG = SMALL.model_dump(mode="json")
 
 
 def write(path: Path, header: object, data: bytes = b"") -> Path:
@@ -49,17 +49,17 @@ TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         {"__metadata__": {"denoiser": "[" * 10_000}},
         described([]),
         described({"config": 7}),
-        described({"config": USUAL, "encoders": []}),
-        described({"config": USUAL, "latent_scaling": "x"}),
-        described({"config": USUAL | {"width": 64 * 10**6, "layers": 10**6}}),
-        described({"config": USUAL | {"latent_size": 2**62}}) | {"a": TENSOR},
-        described({"config": USUAL | {"width": 64 * 10**5}}) | {"a": TENSOR},
-        described({"config": USUAL}) | {"a": TENSOR},
-        described({"config": USUAL}) | {"a": TENSOR | {"shape": [10**12]}},
-        described({"config": USUAL}) | {"a": TENSOR | {"shape": [-1]}},
-        described({"config": USUAL}) | {"a": TENSOR | {"dtype": "X9"}},
-        described({"config": USUAL}) | {"a": TENSOR | {"data_offsets": [0, 10**12]}},
-        described({"config": USUAL}) | {"a": None},
+        described({"config": CONFIG, "encoders": []}),
+        described({"config": CONFIG, "latent_scaling": "x"}),
+        described({"config": CONFIG | {"width": 64 * 10**6, "layers": 10**6}}),
+        described({"config": CONFIG | {"latent_size": 2**62}}) | {"a": TENSOR},
+        described({"config": CONFIG | {"width": 64 * 10**5}}) | {"a": TENSOR},
+        described({"config": CONFIG}) | {"a": TENSOR},
+        described({"config": CONFIG}) | {"a": TENSOR | {"shape": [10**12]}},
+        described({"config": CONFIG}) | {"a": TENSOR | {"shape": [-1]}},
+        described({"config": CONFIG}) | {"a": TENSOR | {"dtype": "X9"}},
+        described({"config": CONFIG}) | {"a": TENSOR | {"data_offsets": [0, 10**12]}},
+        described({"config": CONFIG}) | {"a": None},
     ],
 )
 def test_a_header_that_lies_is_an_error_of_the_file(tmp_path: Path, header: object) -> None:
@@ -84,16 +84,14 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_mutation_of_a_header_brings_out_another_error(tmp_path: Path) -> None:
-    path, chance = tmp_path / "x.safetensors", random.Random(0)
+    path, rng = tmp_path / "x.safetensors", random.Random(0)
     save_denoiser(path, Denoiser(SMALL).state_dict(), SMALL)
     whole = path.read_bytes()
     end = 8 + int.from_bytes(whole[:8], "little")
     for _ in range(300):
         mutant = bytearray(whole)
-        for _ in range(chance.choice((1, 4))):
-            mutant[chance.randrange(end)] = (
-                chance.choice(b'0919{}[]",:-') if chance.random() < 0.7 else 255
-            )
+        for _ in range(rng.choice((1, 4))):
+            mutant[rng.randrange(end)] = rng.choice(b'0919{}[]",:-') if rng.random() < 0.7 else 255
         path.write_bytes(mutant)
         with contextlib.suppress(CheckpointError):
             load_denoiser(path, "cpu")

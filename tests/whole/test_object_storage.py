@@ -19,9 +19,10 @@ import pytest
 from pyarrow import parquet
 
 from data_catalog.storage import lease
-from data_catalog.storage.cached_files import ObjectStorageError, ensure_local, is_remote_only, push
+from data_catalog.storage.cached_files import ensure_local, is_remote_only, push
 from data_catalog.storage.lease import LeaseTaken, claim
 from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.uploader import Uploader
 from flows.orchestration.prefect_server import free_port
@@ -370,7 +371,7 @@ def test_storage_that_is_away_for_a_while_costs_a_warning(
             while not track.warnings:
                 time.sleep(0.1)
         fsspec.filesystem("s3").clear_instance_cache()
-    assert "the work goes on" in track.warnings[0]
+    assert "the work continues" in track.warnings[0]
     assert [name for name in objects(config.root) if "/away/" in name] == [
         "/02_encodings/away/00000.npz"
     ]

@@ -51,8 +51,8 @@ def test_files_have_the_mode_of_the_umask(
 ) -> None:
     how(tmp_path / "made")
     for path in [tmp_path / "made", *tmp_path.glob("made/**/*")]:
-        usual = 0o777 if path.is_dir() else 0o666
-        assert stat.S_IMODE(path.stat().st_mode) == usual & ~umask, path
+        default_mode = 0o777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == default_mode & ~umask, path
 
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:

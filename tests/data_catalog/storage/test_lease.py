@@ -10,9 +10,12 @@ import fsspec
 import pytest
 
 from data_catalog.storage import cached_files as stored
-from data_catalog.storage import lease, object_store, uploader
-from data_catalog.storage.cached_files import ObjectStorageError, RemoteRecord, fetch, push
+from data_catalog.storage import lease as leases
+from data_catalog.storage import object_store
+from data_catalog.storage import uploader as uploads
+from data_catalog.storage.cached_files import RemoteRecord, fetch, push
 from data_catalog.storage.lease import LeaseTaken, claim
+from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.receipts import MANIFEST_NAME, invalidate
 from data_catalog.storage.uploader import Uploader
@@ -42,7 +45,7 @@ def keeping(store: ObjectStore, folder: Path) -> Uploader:
 def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
     store: ObjectStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "SILENCE_S", 0.2)
+    monkeypatch.setattr(leases, "SILENCE_S", 0.2)
     url = store.url_of(folder)
     asleep = claim(url, folder)
     claim(url, tmp_path / "heir").release()
@@ -57,7 +60,7 @@ def test_a_holder_that_wakes_long_after_knows_that_a_later_one_has_its_number(
 def test_a_lease_that_is_followed_while_it_is_read_is_not_taken_for_none(
     store: ObjectStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "SILENCE_S", 0.2)
+    monkeypatch.setattr(leases, "SILENCE_S", 0.2)
     url = store.url_of(folder)
     claim(url, folder)
     memory = type(fsspec.filesystem("memory"))
@@ -75,8 +78,8 @@ def test_a_lease_that_is_followed_while_it_is_read_is_not_taken_for_none(
 def test_a_lease_is_touched_however_long_its_holder_fetches_or_pushes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "SILENCE_S", 0.4)
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(leases, "SILENCE_S", 0.4)
+    monkeypatch.setattr(leases, "BEAT_S", 0.05)
     config = load_config(TINY, small(f"memory://{uuid4()}", cache__folder=tmp_path))
     folder = config.folder / "03_model" / "abc"
     folder.mkdir(parents=True)
@@ -86,7 +89,7 @@ def test_a_lease_is_touched_however_long_its_holder_fetches_or_pushes(
             claim(f"{config.root}/03_model/abc", tmp_path / "other")
 
     monkeypatch.setattr(ObjectStore, "refresh", others_come)
-    monkeypatch.setattr(uploader, "push", others_come)
+    monkeypatch.setattr(uploads, "push", others_come)
     with exclusive_output(config, folder, RememberingTracker()):
         (folder / "checkpoint.pt").touch()
 
@@ -115,7 +118,7 @@ def test_a_file_that_its_stage_deletes_while_it_is_pushed_is_no_failure(
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         push(path, url, new)
 
-    monkeypatch.setattr(uploader, "push", late)
+    monkeypatch.setattr(uploads, "push", late)
     keeping.push()
     assert fsspec.filesystem("memory").exists(keeping.store.url_of(folder / "00000_stats.json"))
 
@@ -139,14 +142,14 @@ def test_what_could_not_be_fetched_leaves_nothing_on_a_full_disk(
     store: ObjectStore, folder: Path
 ) -> None:
     (folder / "00000.npz").write_bytes(b"content")
-    there = store.url_of(folder / "00000.npz")
-    push(folder / "00000.npz", there)
-    wanted = [
+    pushed = store.url_of(folder / "00000.npz")
+    push(folder / "00000.npz", pushed)
+    copies = [
         (folder / name, RemoteRecord(url, 7, ""))
-        for name, url in (("a", there), ("b", f"{there}.not-there"))
+        for name, url in (("a", pushed), ("b", f"{pushed}.not-there"))
     ]
     with pytest.raises(ObjectStorageError):
-        fetch(wanted)
+        fetch(copies)
     assert [path.name for path in (folder / stored.RECORDS_FOLDER).iterdir()] == ["00000.npz"]
 
 

@@ -106,12 +106,12 @@ def test_what_a_csv_writer_wrote_is_read_as_python_reads_it(
     path = tmp_path / f"t{kind}{packing}"
     path.write_bytes(PACK[packing](text.encode()))
     good, bad = the_rows(path, block)
-    wanted = reference(text, DELIMITERS[kind])
-    assert bad == [number for number, row in enumerate(wanted) if len(row) != 2], (
+    expected = reference(text, DELIMITERS[kind])
+    assert bad == [number for number, row in enumerate(expected) if len(row) != 2], (
         "a lone \\r ends a row, unquoted"
     )
     assert [list(good[number]) for number in sorted(good)] == [
-        row for row in wanted if len(row) == 2
+        row for row in expected if len(row) == 2
     ]
 
 
@@ -187,10 +187,10 @@ def test_a_stray_quotation_mark_costs_its_own_line_at_most(
     assert len(good) + len(bad) == 30
     assert set(bad) <= stray
     for number in set(range(30)) - stray - set(bad):
-        wanted = (
+        expected = (
             f'a {delimiter} and "more" of {number}' if number in well_quoted else caption(number)
         )
-        assert good[number] == (f"http://a.test/{number}", wanted)
+        assert good[number] == (f"http://a.test/{number}", expected)
     if kind == ".tsv":
         assert not bad
         assert all(good[number][1] == caption(number) for number in stray)
@@ -240,9 +240,9 @@ def test_json_lines_are_read_as_python_reads_them(
     path = tmp_path / f"t.jsonl{packing}"
     path.write_bytes(PACK[packing](text.encode()))
     good, bad = the_rows(path, block)
-    wanted = [json_reference(line) for line in text.split("\n") if line.strip()]
-    assert bad == [number for number, row in enumerate(wanted) if row is None]
-    assert good == {number: row for number, row in enumerate(wanted) if row is not None}
+    expected = [json_reference(line) for line in text.split("\n") if line.strip()]
+    assert bad == [number for number, row in enumerate(expected) if row is None]
+    assert good == {number: row for number, row in enumerate(expected) if row is not None}
 
 
 cells = st.none() | dirty_text | st.text(max_size=4)

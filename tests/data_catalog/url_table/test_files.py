@@ -59,7 +59,7 @@ def test_a_link_to_a_table_is_a_table(tmp_path: Path) -> None:
     assert pairs(folder) == PAIRS
     assert url_table_digest(str(folder)) == url_table_digest(str(put(tmp_path / "t.csv", CSV)))
     (folder / "gone.csv").symlink_to("../blobs/nowhere")
-    with pytest.raises(UrlTableError, match=r"gone\.csv is a link to a file that is not there"):
+    with pytest.raises(UrlTableError, match=r"gone\.csv is a link to a file that does not"):
         open_url_table(str(folder), TableColumns())
 
 
@@ -76,7 +76,7 @@ def test_metadata_beside_tables_are_no_table(tmp_path: Path, indent: int | None)
     put(tmp_path / "more.json", json.dumps({"url": "http://a.test/3", "caption": "three"}))
     assert count_rows(str(tmp_path), TableColumns()) == 3, "one row is no metadata"
     put(tmp_path / "other.jsonl", '{"link": "x"}\n{"link": "y"}\n')
-    with pytest.raises(UrlTableError, match=r"other\.jsonl has no column .*take it out of"):
+    with pytest.raises(UrlTableError, match=r"other\.jsonl has no column .*move it out of"):
         open_url_table(str(tmp_path), TableColumns())
 
 
@@ -136,19 +136,27 @@ def test_the_exact_name_of_a_column_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("t.json", '[{"url": "http://a", "caption": "b"}]', "a JSON array; json lines are read"),
+        (
+            "t.json",
+            '[{"url": "http://a", "caption": "b"}]',
+            "a JSON array, but JSON lines are needed",
+        ),
         (
             "t.jsonl",
             '[\n{"url": "http://a",\n"caption": "b"}\n]',
-            "a JSON array; json lines are read",
+            "a JSON array, but JSON lines are needed",
         ),
-        ("t.json", '{\n"url": "http://a",\n"caption": "b"\n}\n', "objects that go over lines"),
+        ("t.json", '{\n"url": "http://a",\n"caption": "b"\n}\n', "objects seem to span lines"),
         ("t.csv", b"PK\x03\x04rest", "a zip archive or a spreadsheet"),
         ("t.csv", b"PAR1rest", "it is Parquet"),
         ("t.parquet", "version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
-        ("t.jsonl", "\n<!DOCTYPE html><html></html>", "a page of HTML"),
-        ("t.csv", 'url,"caption\nhttp://a,b\n', "a quotation mark of its first line never closes"),
-        ("t.csv", "\n\n", "holds no line"),
+        ("t.jsonl", "\n<!DOCTYPE html><html></html>", "an HTML page"),
+        (
+            "t.csv",
+            'url,"caption\nhttp://a,b\n',
+            "a quotation mark in its first line is never closed",
+        ),
+        ("t.csv", "\n\n", "has no lines"),
     ],
 )
 def test_a_file_that_is_no_table_is_called_what_it_is(
@@ -286,8 +294,8 @@ def read_alone(path: Path) -> tuple[int, str, int]:
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
     )
-    *said, memory = done.stdout.splitlines() or ["0"]
-    return done.returncode, "\n".join(said) + done.stderr, int(memory)
+    *output, memory = done.stdout.splitlines() or ["0"]
+    return done.returncode, "\n".join(output) + done.stderr, int(memory)
 
 
 def dictionary(*values: str, rows: int = BOMB_ROWS) -> pa.Array:
@@ -321,12 +329,12 @@ def test_a_parquet_file_that_unfolds_to_gigabytes_is_read_in_little_memory(
             table = pa.table({"url": urls, "caption": dictionary("x" * 3000)})
             options = {"use_dictionary": False}
     parquet.write_table(table, path, compression="zstd", **options)
-    code, said, memory = read_alone(path)
-    assert code == 0, said
-    assert memory < 250, said
+    code, output, memory = read_alone(path)
+    assert code == 0, output
+    assert memory < 250, output
     assert (
-        "text does not pack so well" if kind == "plain" else f"caption too long: {BOMB_ROWS}"
-    ) in said
+        "text does not compress that well" if kind == "plain" else f"caption too long: {BOMB_ROWS}"
+    ) in output
 
 
 @pytest.mark.parametrize(
@@ -334,9 +342,9 @@ def test_a_parquet_file_that_unfolds_to_gigabytes_is_read_in_little_memory(
 )
 def test_a_packed_table_that_cannot_be_parsed_ends_no_interpreter(tmp_path: Path, end: str) -> None:
     path = put(tmp_path / "t.csv.gz", gzip.compress(b"url,caption\nhttp://a/1," + end.encode()))
-    code, said, _memory = read_alone(path)
-    assert code == 0, said
-    assert "t.csv.gz cannot be parsed as csv: " in said
+    code, output, _memory = read_alone(path)
+    assert code == 0, output
+    assert "t.csv.gz cannot be parsed as csv: " in output
 
 
 def test_a_server_that_never_answers_is_given_up_with_a_cause(
@@ -372,7 +380,7 @@ def test_no_damage_ends_in_anything_but_a_message_or_an_account(tmp_path: Path, 
     rows = [
         {"url": f"http://a.test/{number}", "caption": f'c é "{number}"'} for number in range(30)
     ]
-    frame, path, chance = pa.Table.from_pylist(rows).to_pandas(), tmp_path / name, random.Random(0)
+    frame, path, rng = pa.Table.from_pylist(rows).to_pandas(), tmp_path / name, random.Random(0)
     match path.suffixes[0]:
         case ".parquet":
             frame.to_parquet(path)
@@ -383,13 +391,13 @@ def test_no_damage_ends_in_anything_but_a_message_or_an_account(tmp_path: Path, 
     whole = path.read_bytes()
     for _ in range(60):
         data = bytearray(whole)
-        for _ in range(chance.randrange(1, 5)):
-            place = chance.randrange(len(data))
-            added = chance.choice(
-                [b"", b'"', b"\n", b"\r", b"\0", b"\xff\xfe", b"[[", bytes([chance.randrange(256)])]
+        for _ in range(rng.randrange(1, 5)):
+            place = rng.randrange(len(data))
+            added = rng.choice(
+                [b"", b'"', b"\n", b"\r", b"\0", b"\xff\xfe", b"[[", bytes([rng.randrange(256)])]
             )
-            data[place : place + chance.randrange(3)] = added
-        path.write_bytes(data if chance.random() < 0.8 else data[: chance.randrange(1, len(data))])
+            data[place : place + rng.randrange(3)] = added
+        path.write_bytes(data if rng.random() < 0.8 else data[: rng.randrange(1, len(data))])
         account = RowCounts()
         try:
             table = open_url_table(str(path), TableColumns())

@@ -19,7 +19,7 @@ ROWS = [
     {"url": "http://x/2", "caption": "", "alt": "alt 2", "long": "long 2"},
     {"url": "http://x/3", "caption": "main 3", "alt": "x" * 31, "long": 'a "quoted", long one'},
 ]
-WANTED = [["alt 0", "é" * 30], [None, None], [None, 'a "quoted", long one']]
+EXPECTED = [["alt 0", "é" * 30], [None, None], [None, 'a "quoted", long one']]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "tsv"])
@@ -39,7 +39,7 @@ def test_further_captions_follow_the_rules_of_the_main_one_and_cost_no_row(
     (shard,) = open_url_table(str(path), COLUMNS, rules=rules).shards(10)
     assert shard.pairs.column_names == ["url", "caption", "split", "row", "more_captions"]
     assert shard.pairs["row"].to_pylist() == [0, 1, 3], "only a main caption costs a row"
-    assert [json.loads(told) for told in shard.pairs["more_captions"].to_pylist()] == WANTED
+    assert [json.loads(text) for text in shard.pairs["more_captions"].to_pylist()] == EXPECTED
     (alone,) = open_url_table(str(path), TableColumns(), rules=rules).shards(10)
     assert alone.pairs.equals(shard.pairs.drop_columns("more_captions"))
 

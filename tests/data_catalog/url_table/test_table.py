@@ -133,8 +133,8 @@ def test_captions_have_a_least_and_a_greatest_length(tmp_path: Path) -> None:
     path = write(
         tmp_path / "t.csv", [(f"http://a.test/{i}", caption) for i, caption in enumerate(captions)]
     )
-    kept, account = read(path, RowRules(min_caption_chars=2, max_caption_chars=4))
-    assert kept == [1, 2, 3, 5]
+    usable, account = read(path, RowRules(min_caption_chars=2, max_caption_chars=4))
+    assert usable == [1, 2, 3, 5]
     assert account.rejected == {"caption too short": 1, "caption too long": 1}
 
 
@@ -142,8 +142,8 @@ def test_a_limit_takes_the_first_rows_usable_or_not(tmp_path: Path) -> None:
     source = text_table(
         tmp_path / "t.csv", "url,caption\nhttp://a/1,x\nhttp://a/2\nhttp://a/3,\nhttp://a/4,y\n"
     )
-    kept, account = read(source, limit=3)
-    assert kept == [0]
+    usable, account = read(source, limit=3)
+    assert usable == [0]
     assert account.rows == 3
     assert (
         open_url_table("shapes", TableColumns(), limit=7).shards(5).__next__().pairs.num_rows == 5
@@ -194,8 +194,8 @@ def test_bytes_that_are_not_utf8_cost_one_row(tmp_path: Path) -> None:
             "latin-1"
         ),
     )
-    kept, account = read(source)
-    assert kept == [0, 3]
+    usable, account = read(source)
+    assert usable == [0, 3]
     assert account.rejected == {"text that is not UTF-8": 1, "row that cannot be parsed": 1}
     damaged = pa.array([b"ok", b"caf\xe9"]).view(pa.string())
     parquet.write_table(
@@ -210,8 +210,8 @@ def test_a_quotation_mark_in_a_tsv_swallows_no_rows(tmp_path: Path) -> None:
     table = open_url_table(
         text_table(tmp_path / "t.tsv", "\n".join(["url\tcaption", *rows])), TableColumns()
     )
-    kept = [caption for _, caption in pairs(table)]
-    assert kept == ['" so she said', "two", 'quoted, with "marks" inside', '5" pipe', "six"]
+    usable = [caption for _, caption in pairs(table)]
+    assert usable == ['" so she said', "two", 'quoted, with "marks" inside', '5" pipe', "six"]
     assert [(row.row, row.reason) for row in table.rejected_rows()] == [(4, "empty caption")]
 
 
@@ -246,7 +246,7 @@ def test_columns_of_any_type_become_text_and_others_are_not_looked_at(tmp_path: 
     parquet.write_table(
         pa.table({"url": ["http://a/1"], "caption": [{"en": "one"}]}), tmp_path / "s.parquet"
     )
-    with pytest.raises(UrlTableError, match=r"a column of struct<.*> holds no text"):
+    with pytest.raises(UrlTableError, match=r"a column of type struct<.*> holds no text"):
         open_url_table(str(tmp_path / "s.parquet"), TableColumns())
 
 
@@ -260,8 +260,8 @@ def test_damaged_lines_of_json_are_counted_and_numbers_taken_as_text(tmp_path: P
         '{"url": "http://a/4", "caption": 4}',
         '{"url": "http://a/6"}',
     )
-    kept, account = read(text_table(tmp_path / "t.jsonl", "\n\n".join(lines)))
-    assert kept == [0, 1, 3, 4, 5, 7, 8]
+    usable, account = read(text_table(tmp_path / "t.jsonl", "\n\n".join(lines)))
+    assert usable == [0, 1, 3, 4, 5, 7, 8]
     assert account.rejected == {"row that cannot be parsed": 1, "empty caption": 1}
 
 
@@ -292,29 +292,29 @@ def test_a_table_of_many_pieces_is_judged_as_row_by_row(
         rows[place] = (rows[place][0], "x" * 1001 if place % 2 else "")
     path = write(tmp_path / f"t.{kind}", rows)
 
-    kept, account = read(path)
-    wanted, rejected = judged_one_by_one(rows)
-    assert kept == wanted
+    usable, account = read(path)
+    expected, rejected = judged_one_by_one(rows)
+    assert usable == expected
     assert account.rejected == rejected
     assert account.rows == count
     sizes = [
         shard.pairs.num_rows for shard in open_url_table(str(path), TableColumns()).shards(999)
     ]
     assert set(sizes[:-1]) == {999}
-    assert sum(sizes) == len(kept)
+    assert sum(sizes) == len(usable)
 
 
 def judged_one_by_one(rows: list[tuple[str, str]]) -> tuple[list[int], Counter[str]]:
     """The rules again, in plain Python."""
-    kept: list[int] = []
+    usable: list[int] = []
     rejected, seen = Counter[str](), set[str]()
     for number, (url, caption) in enumerate(rows):
         if cause := plain_cause(url, caption, seen):
             rejected[cause] += 1
         else:
             seen.add(url.replace(" ", "%20"))
-            kept.append(number)
-    return kept, rejected
+            usable.append(number)
+    return usable, rejected
 
 
 def plain_cause(url: str, caption: str, seen: set[str]) -> str:
@@ -401,7 +401,7 @@ def test_a_table_without_a_usable_row_says_so_at_its_end(tmp_path: Path) -> None
     table = open_url_table(
         text_table(tmp_path / "t.csv", "url,caption\nfile:///etc/passwd,one\n"), TableColumns()
     )
-    with pytest.raises(UrlTableError, match="no row of"):
+    with pytest.raises(UrlTableError, match="has no usable row"):
         list(table.shards(10))
 
 

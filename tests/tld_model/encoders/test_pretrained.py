@@ -168,9 +168,9 @@ def test_the_width_of_a_projection_may_stand_at_the_top_of_a_config_alone(tmp_pa
     config = json.loads((tmp_path / "clip/config.json").read_text())
     del config["text_config"]["projection_dim"]
     (tmp_path / "clip/config.json").write_text(json.dumps(config))
-    usual = load_text_encoder("shapes-clip", "cpu")(["a red star"])
+    expected = load_text_encoder("shapes-clip", "cpu")(["a red star"])
     torch.testing.assert_close(
-        load_text_encoder(str(tmp_path / "clip"), "cpu")(["a red star"]), usual
+        load_text_encoder(str(tmp_path / "clip"), "cpu")(["a red star"]), expected
     )
 
 

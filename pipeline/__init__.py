@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 os.environ["PYTHONSAFEPATH"] = "1"
-_here, _standard_library = str(Path(__file__).parents[1]), str(Path(os.__file__).parent)
-_given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+_checkout, _standard_library = str(Path(__file__).parents[1]), str(Path(os.__file__).parent)
+_python_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 _first = [os.path.realpath(path) for path in sys.path[: sys.path.index(_standard_library)]]
-if os.path.realpath(_here) in _first and _here not in _given:
+if os.path.realpath(_checkout) in _first and _checkout not in _python_path:
     # A checkout that is not installed, as in `python -m flows.cli`: children find it as we did.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*_given, _here]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*_python_path, _checkout]))

@@ -86,10 +86,10 @@ def _split(config: RunConfig) -> Iterator[str]:
         )
 
 
-def _differs(config: RunConfig, name: str, made: int | None) -> Iterator[str]:
+def _differs(config: RunConfig, name: str, provided: int | None) -> Iterator[str]:
     have = getattr(config.model, name)
-    if made is not None and have != made:
-        yield f"model.{name}: is {have}, but the encoders will make {made}; set model.{name}={made}"
+    if provided is not None and have != provided:
+        yield f"model.{name}: is {have}, but the encoders will make {provided}; set model.{name}={provided}"
 
 
 def _shapes_size(config: RunConfig) -> Iterator[str]:
@@ -148,8 +148,8 @@ def _engine(config: RunConfig) -> Iterator[str]:
 
 def _devices(config: RunConfig) -> Iterator[str]:
     here = ("train", "evaluate") if config.engine.kind == "ray" else ("encode", "train", "evaluate")
-    wanted = {(name, getattr(config, name).device) for name in here}
-    unusual = sorted((name, device) for name, device in wanted if device not in ("auto", "cpu"))
+    devices = {(name, getattr(config, name).device) for name in here}
+    unusual = sorted((name, device) for name, device in devices if device not in ("auto", "cpu"))
     if unusual:
         from pipeline.compute.devices import DeviceError, choose_device
 
@@ -161,15 +161,15 @@ def _devices(config: RunConfig) -> Iterator[str]:
 
 
 def _a_gpu_a_process(config: RunConfig) -> Iterator[str]:
-    wanted = config.train.launch.processes
-    if wanted > 1 and config.train.device != "cpu":
+    requested = config.train.launch.processes
+    if requested > 1 and config.train.device != "cpu":
         import torch
 
-        have = torch.cuda.device_count()
-        if 0 < have < wanted:
+        available = torch.cuda.device_count()
+        if 0 < available < requested:
             yield (
-                f"train.launch.processes: {wanted}, but this machine has {have} CUDA devices; "
-                f"set train.launch.processes={have}"
+                f"train.launch.processes: {requested}, but this machine has {available} CUDA devices; "
+                f"set train.launch.processes={available}"
             )
 
 

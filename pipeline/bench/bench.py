@@ -60,7 +60,7 @@ class _Figures:
     """What a part was found to do: images a second, and what else was seen."""
 
     speeds: dict[str, Speed]
-    told: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def bench(
@@ -76,29 +76,29 @@ def bench(
         "decode": lambda _: _decode(config),
     }
     speeds: dict[str, Speed] = {}
-    told: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     for part in parts:
         report(f"measuring {part} …")
         with tempfile.TemporaryDirectory(prefix="tld-bench-") as scratch:
-            found = measures[part](Path(scratch))
-        speeds, told = speeds | found.speeds, told | found.told
+            measured = measures[part](Path(scratch))
+        speeds, details = speeds | measured.speeds, details | measured.details
     per_s = {name: speed.median for name, speed in speeds.items()}
     if "denoise" in per_s and "decode" in per_s:
         per_s["sample"] = 1 / (1 / per_s["denoise"] + 1 / per_s["decode"])
-        told["sample_images_per_s"] = round(per_s["sample"], 2)
+        details["sample_images_per_s"] = round(per_s["sample"], 2)
     if "load" in per_s and "train" in per_s:
-        told["load_over_train"] = round(per_s["load"] / per_s["train"], 1)
+        details["load_over_train"] = round(per_s["load"] / per_s["train"], 1)
     return {
         "machine": _machine(choose_device(config.train.device)),
         "images_per_s": {name: _figures(speed) for name, speed in speeds.items()},
-        **told,
+        **details,
         "projected_hours": _projected_hours(config, per_s),
     }
 
 
 def _projected_hours(config: RunConfig, per_s: dict[str, float]) -> dict[str, float]:
     """Of those stages whose speed is known."""
-    wanted: dict[str, Callable[[], int]] = {
+    counts: dict[str, Callable[[], int]] = {
         "encode": lambda: min(
             count_rows(config.download.urls, config.download.columns),
             config.download.limit or 2**63,
@@ -108,7 +108,7 @@ def _projected_hours(config: RunConfig, per_s: dict[str, float]) -> dict[str, fl
     }
     return {
         name: round(count() / per_s[name] / 3600, 3)
-        for name, count in wanted.items()
+        for name, count in counts.items()
         if name in per_s
     }
 
@@ -118,19 +118,19 @@ def _encode(config: RunConfig, scratch: Path) -> _Figures:
     turns."""
     encoder = ShardEncoder(scratch, config.encode, scratch)
     edge, batch_size = config.download.image_size, config.encode.batch_size
-    pictures = soft_images(batch_size, edge)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # laid out as the stage lays them out
+    images = soft_images(batch_size, edge)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # laid out as the stage lays them out
     captions = [f"picture number {number} of a made-up set" for number in range(batch_size)]
     tokens = encoder.clip.tokenize(captions)
 
     def bare(batches: int) -> int:
         for _ in range(batches):
-            made = (
+            outputs = (
                 encoder.codec.encode(pixels),
                 encoder.clip.encode_tokens(tokens),
                 encoder.clip.encode_images(pixels),
             )
-        for tensor in made:
+        for tensor in outputs:
             tensor.cpu()
         return batches * batch_size
 
@@ -140,7 +140,7 @@ def _encode(config: RunConfig, scratch: Path) -> _Figures:
     numbered = [
         f"picture number {number} of a made-up set" for number in range(batches * batch_size)
     ]
-    write_image_shard(scratch / "00000.tar", pictures, numbered, config.download.image_format)
+    write_image_shard(scratch / "00000.tar", images, numbered, config.download.image_format)
     speeds = measure_in_turns(
         {"bare_encoders": lambda: bare(batches), "encode": lambda: encoder("00000").rows}
     )

@@ -54,25 +54,25 @@ def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
                 done += work()
             speeds[name].append(done / elapsed)
     return {
-        name: Speed(statistics.median(found), min(found), max(found))
-        for name, found in speeds.items()
+        name: Speed(statistics.median(rates), min(rates), max(rates))
+        for name, rates in speeds.items()
     }
 
 
 def largest_batch(
-    work_on: Callable[[int], Callable[[], float]], wanted: int, least: int = 1
+    work_on: Callable[[int], Callable[[], float]], requested: int, least: int = 1
 ) -> int:
     """The batch size wanted, or the last of `least`, twice `least`, … that this machine does in a
     few seconds."""
-    size = min(least, wanted)
-    while size < wanted:
-        work = work_on(min(2 * size, wanted))
+    size = min(least, requested)
+    while size < requested:
+        work = work_on(min(2 * size, requested))
         work()
         started = time.perf_counter()
         work()
         if time.perf_counter() - started > _MOST_S:
             break
-        size = min(2 * size, wanted)
+        size = min(2 * size, requested)
     return size
 
 
@@ -128,8 +128,10 @@ def memory() -> Memory:
         line.split(":")
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     )
-    told = {name: value for name, value in lines if name in ("RssAnon", "RssFile", "VmHWM")}
-    return Memory(*(int(told[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "VmHWM")))
+    status = {name: value for name, value in lines if name in ("RssAnon", "RssFile", "VmHWM")}
+    return Memory(
+        *(int(status[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "VmHWM"))
+    )
 
 
 def forget_peak() -> None:

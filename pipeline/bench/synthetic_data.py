@@ -40,16 +40,16 @@ def soft_images(count: int, edge: int) -> np.ndarray[Any, Any]:
 
 
 def write_image_shard(
-    path: Path, pictures: np.ndarray[Any, Any], captions: list[str], image_format: str
+    path: Path, images: np.ndarray[Any, Any], captions: list[str], image_format: str
 ) -> None:
     """A tar as the download leaves it."""
     kind = "JPEG" if image_format == "jpg" else image_format.upper()
-    edge = pictures.shape[1]
+    edge = images.shape[1]
     with tarfile.open(path, "w") as tar:
         for number, caption in enumerate(captions):
-            picture = io.BytesIO()
-            Image.fromarray(pictures[number % len(pictures)]).save(picture, format=kind)
-            told = {
+            encoded = io.BytesIO()
+            Image.fromarray(images[number % len(images)]).save(encoded, format=kind)
+            metadata = {
                 "url": "",
                 "split": "",
                 "original_width": edge,
@@ -57,9 +57,9 @@ def write_image_shard(
                 "sha256": "",
             }
             members = {
-                image_format: picture.getvalue(),
+                image_format: encoded.getvalue(),
                 "txt": caption.encode(),
-                "json": json.dumps(told).encode(),
+                "json": json.dumps(metadata).encode(),
             }
             for suffix, content in members.items():
                 member = tarfile.TarInfo(f"{number:09d}.{suffix}")
@@ -107,7 +107,9 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
         if tokens is not None:
             arrays = replace(arrays, tokens=tokens[: starts[n]], token_start=starts[: n + 1])
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
-    told = {"token_dim": model.text_dim, "longest_caption": LONGEST_CAPTION} if by_token else {}
+    token_figures = (
+        {"token_dim": model.text_dim, "longest_caption": LONGEST_CAPTION} if by_token else {}
+    )
     shards = tuple(
         Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes)
     )
@@ -118,7 +120,7 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
         digest="",
         rows=pairs,
         shards=shards,
-        figures={"quantization": {"clip": 5.0}, **told},
+        figures={"quantization": {"clip": 5.0}, **token_figures},
         settings={},
         parents={},
         made_by="",

@@ -23,14 +23,14 @@ def batch_numbers(
     epoch, order = -1, train
     while True:
         chosen: list[NDArray[np.int64]] = []
-        wanted = batch_size
-        while wanted:
+        missing = batch_size
+        while missing:
             if position // len(train) != epoch:
                 epoch = position // len(train)
                 order = np.random.default_rng((seed, epoch)).permutation(train)
             start = position % len(train)
-            part = order[start : start + wanted]
+            part = order[start : start + missing]
             chosen.append(part)
             position += len(part)
-            wanted -= len(part)
+            missing -= len(part)
         yield np.concatenate(chosen)

@@ -41,7 +41,7 @@ class EncodedDataset:
         0  # tokens: all batches of token-level text have this length, as a compiler likes it
     )
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
-    draw: CaptionSampler | None = None  # where pairs have several captions, and epochs are told
+    sampler: CaptionSampler | None = None  # where pairs have several captions, and epochs are told
 
     def batch(
         self,
@@ -56,13 +56,15 @@ class EncodedDataset:
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
         text = np.empty((len(numbers), *self._text_shape(first)), np.float16)
-        chance = self.draw.uniform(numbers, epochs) if self.draw and epochs is not None else None
+        uniform = (
+            self.sampler.uniform(numbers, epochs) if self.sampler and epochs is not None else None
+        )
         for index in np.unique(shard_of):
             here = shard_of == index
             rows = numbers[here] - self.starts[index]
             shard = self.shards[index]
             latents[here] = shard.latents[rows]
-            captions = self._captions(shard, rows, chance[here] if chance is not None else None)
+            captions = self._captions(shard, rows, uniform[here] if uniform is not None else None)
             text[here] = (
                 shard.text[captions] if self.form == "pooled" else self._tokens(shard, captions)
             )
@@ -86,20 +88,20 @@ class EncodedDataset:
         return (self.longest_caption, shard.tokens.shape[1])
 
     def _captions(
-        self, shard: EncodedArrays, rows: NDArray[np.int64], chance: NDArray[np.float64] | None
+        self, shard: EncodedArrays, rows: NDArray[np.int64], uniform: NDArray[np.float64] | None
     ) -> NDArray[np.int64]:
         """Which rows of the text of a shard belong to some of its pairs [b]: the main ones, or
         drawn by chance."""
         if shard.text_start is None or shard.text_column is None:
             return rows
         first, end = shard.text_start[rows], shard.text_start[rows + 1]
-        if self.draw is None or chance is None:
+        if self.sampler is None or uniform is None:
             return first
         places = first[:, None] + np.arange(len(self.caption_columns))  # [b, c]
-        there = places < end[:, None]
+        present = places < end[:, None]
         columns = np.full(places.shape, -1)
-        columns[there] = shard.text_column[places[there]]
-        return first + self.draw.choose(columns, chance)
+        columns[present] = shard.text_column[places[present]]
+        return first + self.sampler.choose(columns, uniform)
 
     def _tokens(self, shard: EncodedArrays, captions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Token-level text of some captions of a shard, with zeros to the length of all: [b, l,
@@ -108,9 +110,9 @@ class EncodedDataset:
         assert shard.token_start is not None, "open_dataset looked"
         first, end = shard.token_start[captions], shard.token_start[captions + 1]
         places = first[:, None] + np.arange(self.longest_caption)  # [b, l]
-        there = places < end[:, None]
+        present = places < end[:, None]
         padded = np.zeros((*places.shape, shard.tokens.shape[1]), np.float16)
-        padded[there] = shard.tokens[places[there]]
+        padded[present] = shard.tokens[places[present]]
         return padded
 
 
@@ -123,21 +125,21 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
         )
     filled = [shard for shard in encodings.shards if shard.rows]
     arrays = tuple(read_arrays(encodings.file(f"{shard.name}.npz")) for shard in filled)
-    for shard, found in zip(filled, arrays, strict=True):
-        if len(found.key) != shard.rows or _layout(found) != _layout(arrays[0]):
+    for shard, content in zip(filled, arrays, strict=True):
+        if len(content.key) != shard.rows or _layout(content) != _layout(arrays[0]):
             raise EncodingsError(
                 f"{encodings.folder / shard.name}.npz does not fit the manifest or the other "
                 "shards: it has "
-                f"{len(found.key)} rows of {shard.rows}, and latents {found.latents.shape[1:]} of "
-                f"{found.latents.dtype}"
+                f"{len(content.key)} rows of {shard.rows}, and latents {content.latents.shape[1:]} of "
+                f"{content.latents.dtype}"
             )
-        if form == "tokens" and found.tokens is None:
+        if form == "tokens" and content.tokens is None:
             raise EncodingsError(f"{encodings.folder / shard.name}.npz holds no token-level text")
     starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
-    told = encodings.figures["quantization"]
-    clip = told["clip"]
+    figures = encodings.figures["quantization"]
+    clip = figures["clip"]
     quantization = Quantization(
-        tuple(clip) if isinstance(clip, list) else clip, told.get("dtype", "uint8")
+        tuple(clip) if isinstance(clip, list) else clip, figures.get("dtype", "uint8")
     )
     longest = encodings.figures.get("longest_caption", 0)
     columns = tuple(encodings.figures.get("caption_columns", ("caption",)))

@@ -51,23 +51,23 @@ class UnneededFile:
 def stored(root: Path) -> list[StoredOutput]:
     """Every output, in order of the stages and of time."""
     workspace = Workspace(root)
-    found = []
+    outputs = []
     for stage in STAGES:
         folders = [path for path in workspace.outputs(stage).glob("*") if path.is_dir()]
-        outputs = [_stored(stage, folder) for folder in folders]
-        found += sorted(
-            outputs, key=lambda output: output.manifest.made_at if output.manifest else "~"
+        in_stage = [_stored(stage, folder) for folder in folders]
+        outputs += sorted(
+            in_stage, key=lambda output: output.manifest.made_at if output.manifest else "~"
         )
-    return found
+    return outputs
 
 
 def parents_of(
     output: StoredOutput, among: Iterable[StoredOutput]
 ) -> dict[str, StoredOutput | None]:
     """Stage -> the output that it was made from; None where that is gone."""
-    told = output.manifest.parents if output.manifest else {}
+    parents = output.manifest.parents if output.manifest else {}
     by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
-    return {stage: by_digest.get((stage, digest)) for stage, digest in told.items()}
+    return {stage: by_digest.get((stage, digest)) for stage, digest in parents.items()}
 
 
 def find_unneeded(
@@ -80,12 +80,15 @@ def find_unneeded(
     sync_listing(configs[0])
     outputs = stored(configs[0].folder)
     unwanted = _of_other_settings(configs, outputs, champions) if others else []
-    going = {waste.path for waste in unwanted}
-    found = [*_leftovers([output for output in outputs if output.folder not in going]), *unwanted]
-    freed = freed_by([waste.path for waste in found])
+    going = {file.path for file in unwanted}
+    unneeded = [
+        *_leftovers([output for output in outputs if output.folder not in going]),
+        *unwanted,
+    ]
+    freed = freed_by([file.path for file in unneeded])
     return [
-        UnneededFile(waste.path, waste.why, size, waste.output, waste.manifest)
-        for waste, size in zip(found, freed, strict=True)
+        UnneededFile(file.path, file.why, size, file.output, file.manifest)
+        for file, size in zip(unneeded, freed, strict=True)
     ]
 
 
@@ -120,15 +123,15 @@ def _of_other_settings(
     """While a stage of these runs is not finished, nobody can say which outputs of the stages after
     it are theirs: all of these stay."""
     statuses = [status for config in configs for status in stage_statuses(config).values()]
-    kept = {
+    needed = {
         status.folder.resolve() for status in statuses if status.folder
     }  # each run spells its root in its own way
     unsure = {status.stage for status in statuses if status.folder is None}
-    kept |= {output.folder.resolve() for output in _protected(outputs, champions)}
+    needed |= {output.folder.resolve() for output in _protected(outputs, champions)}
     unwanted = [
         output
         for output in outputs
-        if output.folder.resolve() not in kept
+        if output.folder.resolve() not in needed
         and output.stage not in unsure
         and output.state != "unreadable"
     ]
@@ -156,25 +159,27 @@ def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator
     models = {
         o.manifest.digest for o in outputs if o.manifest and o.manifest.fingerprint in champions
     }
-    needed = {("train", digest) for digest in models}
+    protected = {("train", digest) for digest in models}
     for output in reversed(outputs):  # a stage's outputs come after those of its parents
         if not output.manifest:
             continue
         parents = output.manifest.parents
-        if (output.stage, output.manifest.digest) in needed:
-            needed |= set(parents.items())
+        if (output.stage, output.manifest.digest) in protected:
+            protected |= set(parents.items())
             yield output
         elif output.stage == "evaluate" and parents.get("train") in models:
             yield output
 
 
-def _difference(output: StoredOutput, mine: Mapping[str, Any]) -> str:
+def _difference(output: StoredOutput, settings: Mapping[str, Any]) -> str:
     """How the settings of an output differ from those of this run."""
     if not output.manifest:
         return f"{output.state}: of other settings, whose run would go on from it"
-    told, here = dict(_leaves(output.manifest.settings)), dict(_leaves(mine))
-    names = [name for name in sorted(told.keys() | here.keys()) if told.get(name) != here.get(name)]
-    shown = [f"{name}={_value(told, name)} (here {_value(here, name)})" for name in names]
+    theirs, ours = dict(_leaves(output.manifest.settings)), dict(_leaves(settings))
+    names = [
+        name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)
+    ]
+    shown = [f"{name}={_value(theirs, name)} (here {_value(ours, name)})" for name in names]
     return (
         ", ".join(shown)
         or f"made from another output of {' and '.join(output.manifest.parents) or 'the same'}"
@@ -193,19 +198,19 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield above + name, value
 
 
-def remove(waste: UnneededFile, config: RunConfig) -> bool:
+def remove(file: UnneededFile, config: RunConfig) -> bool:
     """Delete it, here and in object storage where it lies there, or return False where a process
     works in its output. An output loses its manifest first: a kill on the way leaves one that is
     interrupted, not a damaged one."""
     try:
         with (
-            file_lock(waste.output / LOCK_NAME, timeout_s=0),
-            alone_in_storage(config, waste.output),
+            file_lock(file.output / LOCK_NAME, timeout_s=0),
+            alone_in_storage(config, file.output),
         ):
-            if waste.path == waste.output:
-                discard([waste.path / MANIFEST_NAME])
-            discard(iter_cached(waste.path))
-            _delete(waste.path)
+            if file.path == file.output:
+                discard([file.path / MANIFEST_NAME])
+            discard(iter_cached(file.path))
+            _delete(file.path)
     except (LockTimeout, LeaseTaken):
         return False
     return True

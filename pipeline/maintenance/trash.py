@@ -28,21 +28,21 @@ class Undone:
     in_the_way: tuple[Path, ...]  # places that are taken again: what was there stays in the trash
 
 
-def move_to_trash(root: Path, waste: Sequence[UnneededFile]) -> tuple[Path, dict[Path, str]]:
+def move_to_trash(root: Path, files: Sequence[UnneededFile]) -> tuple[Path, dict[Path, str]]:
     """Move all to a new folder in the trash. Returns it, and what was not moved, with the
     reason."""
     folder = _new_folder(root)
-    names = [str(item.path.relative_to(root)) for item in waste]
+    names = [str(item.path.relative_to(root)) for item in files]
     write_atomically(
         folder / _LIST, json.dumps(names, indent=2) + "\n"
     )  # first: a kill leaves what undo finds
     reasons = {
-        item.path: _move(item, folder / name) for item, name in zip(waste, names, strict=True)
+        item.path: _move(item, folder / name) for item, name in zip(files, names, strict=True)
     }
-    kept = {path: reason for path, reason in reasons.items() if reason}
-    if len(kept) == len(waste):
+    not_moved = {path: reason for path, reason in reasons.items() if reason}
+    if len(not_moved) == len(files):
         shutil.rmtree(folder)
-    return folder, kept
+    return folder, not_moved
 
 
 def undo(root: Path) -> Undone | None:

@@ -94,7 +94,7 @@ def verify(config: RunConfig) -> Verified:
 def _damaged(manifest: Manifest) -> Iterator[Damage]:
     for shard in manifest.shards:
         receipt = receipt_path(manifest.folder, shard.name)
-        if receipt.exists() and not _says(receipt, shard):
+        if receipt.exists() and not _agrees(receipt, shard):
             yield Damage(
                 manifest.stage, receipt, "is not the receipt that the manifest holds", shard
             )
@@ -109,14 +109,14 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
                 yield Damage(manifest.stage, manifest.file(name), problem, shard)
 
 
-def _says(receipt: Path, shard: Shard) -> bool:
+def _agrees(receipt: Path, shard: Shard) -> bool:
     """Whether a receipt tells of a shard as the manifest does, which may know of more: of
     duplicates in it."""
     try:
-        told = Shard.model_validate_json(receipt.read_bytes())
+        stored = Shard.model_validate_json(receipt.read_bytes())
     except ValidationError:
         return False
-    return shard.digest.startswith(told.digest) and told.files.items() <= shard.files.items()
+    return shard.digest.startswith(stored.digest) and stored.files.items() <= shard.files.items()
 
 
 def forget_damaged(verified: Verified) -> None:
@@ -129,10 +129,10 @@ def forget_damaged(verified: Verified) -> None:
             continue
         invalidate_shard(damage.path.parent, damage.shard)
         if damage.stage == "encode":
-            _fetch_again(verified.outputs["download"], damage.shard.name)
+            _invalidate_if_evicted(verified.outputs["download"], damage.shard.name)
 
 
-def _fetch_again(images: Manifest, name: str) -> None:
+def _invalidate_if_evicted(images: Manifest, name: str) -> None:
     """Forget an image shard whose pictures were let go."""
     for shard in images.shards:
         if shard.name == name and any(is_evicted(images.folder, file) for file in shard.files):

@@ -20,7 +20,7 @@ _CAPTION_LINES = 3
 
 
 def image_grid(
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     captions: Sequence[str],
     columns: int | None = None,
     marks: Sequence[bool] | None = None,
@@ -28,17 +28,17 @@ def image_grid(
     """Pictures [h, w, 3] in rows, each over its caption; `marks` says which are right (green) or
     wrong (red). Without `columns` the grid is about twice as wide as high, its rows full where the
     count allows it."""
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     enlarge = max(1, -(-_SMALLEST_TILE // width))
     tile = (width * enlarge, height * enlarge)
-    columns = min(columns or _full_rows(len(pictures)), len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(columns or _full_rows(len(images)), len(images))
+    rows = -(-len(images) // columns)
     cell = (tile[0] + _GAP, tile[1] + _CAPTION_LINES * _LINE + _GAP)
     canvas = Image.new("RGB", (columns * cell[0] + _GAP, rows * cell[1] + _GAP), "white")
     pen = ImageDraw.Draw(canvas)
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = _GAP + index % columns * cell[0], _GAP + index // columns * cell[1]
-        canvas.paste(Image.fromarray(picture).resize(tile, Image.Resampling.NEAREST), (x, y))
+        canvas.paste(Image.fromarray(image).resize(tile, Image.Resampling.NEAREST), (x, y))
         if marks is not None:
             colour = (40, 160, 70) if marks[index] else (215, 40, 40)
             pen.rectangle((x - 2, y - 2, x + tile[0] + 1, y + tile[1] + 1), outline=colour, width=2)

@@ -40,19 +40,19 @@ def held_out_losses(
     """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every
     time: float64 [n], by the names of `held_out_loss`."""
     numbers = split.held_out[:_HELD_OUT_PAIRS]
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)
     for start in range(0, len(numbers), 128):
         batch = pairs.batch(numbers[start : start + 128], device)
         for index in range(NOISE_BINS):
-            sigma = (index + torch.rand(len(batch.text), generator=chance)) / NOISE_BINS
-            noise = torch.randn(batch.latents.shape, generator=chance)
+            sigma = (index + torch.rand(len(batch.text), generator=generator)) / NOISE_BINS
+            noise = torch.randn(batch.latents.shape, generator=generator)
             clean, noise, sigma, text = (
                 x.to(device) for x in (batch.latents, noise, sigma, batch.text)
             )
             predicted = denoiser(add_noise(clean, noise, sigma), sigma, text)
-            of_each = denoising_loss(predicted, clean, sigma, max_weight=1)
-            losses[index, start : start + len(of_each)] = of_each.double().cpu()
+            errors = denoising_loss(predicted, clean, sigma, max_weight=1)
+            losses[index, start : start + len(errors)] = errors.double().cpu()
     bins = {
         f"held_out_loss/{i / NOISE_BINS:.1f}-{(i + 1) / NOISE_BINS:.1f}": row
         for i, row in enumerate(losses)

@@ -51,32 +51,32 @@ class ImageScores:
 
 
 def score_images(
-    clip: Clip, pictures: Images, captions: Sequence[str], batch_size: int
+    clip: Clip, images: Images, captions: Sequence[str], batch_size: int
 ) -> ImageScores:
     """Look at each picture beside its caption."""
-    features = embed_images(clip, pictures, batch_size)
+    features = embed_images(clip, images, batch_size)
     starts = range(0, len(captions), batch_size)
     text = torch.cat(
         [clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts]
     )
-    return ImageScores(features, clip_scores(features, text), grade_attributes(pictures, captions))
+    return ImageScores(features, clip_scores(features, text), grade_attributes(images, captions))
 
 
-def embed_images(clip: Clip, pictures: Images, batch_size: int) -> Tensor:
+def embed_images(clip: Clip, images: Images, batch_size: int) -> Tensor:
     """uint8 [n, h, w, 3] -> CLIP image embeddings, float32 [n, d]"""
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     return torch.cat([clip.encode_images(part).cpu() for part in pixels.split(batch_size)])
 
 
-def grade_attributes(pictures: Images, captions: Sequence[str]) -> dict[str, Tensor]:
+def grade_attributes(images: Images, captions: Sequence[str]) -> dict[str, Tensor]:
     """Attribute -> whether it is in the picture as the caption says; {} where the captions are not
     those of the built-in data set."""
-    wanted = [shapes.parse_caption(caption) for caption in captions]
-    if not all(wanted) or pictures.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
+    requested = [shapes.parse_caption(caption) for caption in captions]
+    if not all(requested) or images.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
         return {}
     graded = [
-        grade(picture).agrees(attributes)
-        for picture, attributes in zip(pictures, wanted, strict=True)
+        grade(image).agrees(attributes)
+        for image, attributes in zip(images, requested, strict=True)
         if attributes
     ]
     return {
@@ -84,13 +84,13 @@ def grade_attributes(pictures: Images, captions: Sequence[str]) -> dict[str, Ten
     }
 
 
-def save_judged(judged: ImageScores, path: Path) -> None:
+def save_judged(scores: ImageScores, path: Path) -> None:
     """Write to a safetensors file."""
     make_folder(path.parent)
-    correct = {f"correct/{name}": verdicts for name, verdicts in judged.correct.items()}
+    correct = {f"correct/{name}": verdicts for name, verdicts in scores.correct.items()}
     with replacing(path) as unfinished:
         save_file(
-            {"features": judged.features, "clip_score": judged.clip_score, **correct}, unfinished
+            {"features": scores.features, "clip_score": scores.clip_score, **correct}, unfinished
         )
 
 
@@ -128,7 +128,7 @@ def estimate_differences(
     caption."""
     n = len(reference.features)
     of_first, of_second = (
-        _means(judged) | _distances(judged, reference) for judged in (first, second)
+        _means(scores) | _distances(scores, reference) for scores in (first, second)
     )
     return {
         k: bootstrap_difference(of_first[k], of_second[k], n, _REPLICATES.get(k, REPLICATES))
@@ -136,12 +136,12 @@ def estimate_differences(
     }
 
 
-def _means(judged: ImageScores) -> dict[str, Statistic]:
-    means = {"clip_score": _mean(judged.clip_score)}
-    if (all_correct := judged.all_correct) is not None:
+def _means(scores: ImageScores) -> dict[str, Statistic]:
+    means = {"clip_score": _mean(scores.clip_score)}
+    if (all_correct := scores.all_correct) is not None:
         means["prompt_accuracy"] = _mean(all_correct)
     return means | {
-        f"accuracy/{name}": _mean(verdicts) for name, verdicts in judged.correct.items()
+        f"accuracy/{name}": _mean(verdicts) for name, verdicts in scores.correct.items()
     }
 
 

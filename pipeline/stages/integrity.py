@@ -12,9 +12,9 @@ from pipeline.stages.contract import ShowsProgress
 def damage_of(path: Path, record: FileRecord) -> str | None:
     """What is wrong with a file that should be as its record says, or None. Reads all of it."""
     try:
-        found = path.stat().st_size
-        if found != record.bytes:
-            return f"has {found} bytes, not {record.bytes}"
+        size = path.stat().st_size
+        if size != record.bytes:
+            return f"has {size} bytes, not {record.bytes}"
         return (
             None
             if file_digest(path) == record.sha256

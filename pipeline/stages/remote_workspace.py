@@ -53,12 +53,12 @@ def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> Non
         objects: dict[Path, dict[Path, RemoteRecord]] = {
             folder: {} for folder in outputs.glob("*") if folder.is_dir()
         }
-        for path, mark in store.listed(outputs).items():
-            objects.setdefault(outputs / path.relative_to(outputs).parts[0], {})[path] = mark
-        for folder, found in objects.items():
+        for path, record in store.listed(outputs).items():
+            objects.setdefault(outputs / path.relative_to(outputs).parts[0], {})[path] = record
+        for folder, records in objects.items():
             folder.mkdir(parents=True, exist_ok=True)
             with suppress(LockTimeout), file_lock(folder / LOCK_NAME, _TIMEOUT_S):
-                store.refresh(folder, found, accounts)
+                store.refresh(folder, records, accounts)
 
 
 def is_stored(config: RunConfig, folder: Path) -> bool:
@@ -110,10 +110,12 @@ def fetch_output(manifest: Manifest, config: RunConfig, reporter: Reporter) -> M
             "disk with room"
         )
     paths = [manifest.folder / name for shard in manifest.shards for name in shard.files]
-    away = [
-        (path, mark) for path in paths if not path.exists() and (mark := read_remote_record(path))
+    remote = [
+        (path, record)
+        for path in paths
+        if not path.exists() and (record := read_remote_record(path))
     ]
-    for start in range(0, len(away), _FILES_AT_A_TIME):
-        reporter.progress(start, len(away), f"files fetched from {config.root}")
-        fetch(away[start : start + _FILES_AT_A_TIME])
+    for start in range(0, len(remote), _FILES_AT_A_TIME):
+        reporter.progress(start, len(remote), f"files fetched from {config.root}")
+        fetch(remote[start : start + _FILES_AT_A_TIME])
     return manifest

@@ -53,10 +53,10 @@ def run_stage(
     make_folder(folder)
     sync_listing(config, stage, accounts=True)
     again = force or reopen
-    with _alone_in(folder):
+    with _locked(folder):
         if not again and is_stored(config, folder) and (ready := _ready(folder)):
             return ready
-        with _kept(config, folder, track):
+        with _uploading(config, folder, track):
             if not again and (ready := _ready(folder)):
                 return ready
             return _make(spec, config, parents, identity, folder, force, track, work)
@@ -88,7 +88,7 @@ def _make(
         invalidate(folder)
 
     started = time.monotonic()
-    with _still_there(folder, spec.name):
+    with _watching_removal(folder, spec.name):
         output = work(folder)
     manifest = Manifest(
         stage=spec.name,
@@ -112,7 +112,7 @@ def _make(
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """One process at a time in an output folder. Raises StageFailed."""
     try:
         with file_lock(folder / LOCK_NAME, _TIMEOUT_S):
@@ -122,7 +122,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _still_there(folder: Path, stage: str) -> Iterator[None]:
+def _watching_removal(folder: Path, stage: str) -> Iterator[None]:
     """Raise StageFailed where the folder was removed meanwhile, whatever that led to: parts of the
     work may have made it anew, without what was in it."""
     before = folder.stat()
@@ -148,7 +148,7 @@ def _removed(folder: Path, stage: str) -> str:
 
 
 @contextmanager
-def _kept(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None]:
+def _uploading(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None]:
     """Keep what is made in object storage, where root lies there. Raises StageFailed."""
     try:
         with exclusive_output(config, folder, track):

@@ -21,7 +21,7 @@ from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.train.checkpoint_fit import LAYOUT, misfit
 from pipeline.train.loop import TrainState
 
-_KEPT = 2
+_KEEP = 2
 
 
 class CheckpointNotWritten(RuntimeError):
@@ -80,7 +80,7 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
             raise CheckpointNotWritten(_explain(cause, content, folder)) from error
         raise
     for old in [
-        *checkpoints(folder)[:-_KEPT],
+        *checkpoints(folder)[:-_KEEP],
         *folder.glob("*.damaged"),
         *unfinished_files(folder),
     ]:
@@ -206,13 +206,15 @@ def _disk_error(error: OSError | RuntimeError) -> OSError | None:
 def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
     """What a user can do about a checkpoint that was not written."""
     needed = sum(tensor.nbytes for tensor in _tensors(content))
-    kept = checkpoints(folder)
-    onward = f" {kept[-1].name} is whole: the same command goes on from it." if kept else ""
+    remaining = checkpoints(folder)
+    onward = (
+        f" {remaining[-1].name} is whole: the same command goes on from it." if remaining else ""
+    )
     return (
         f"the checkpoint of step {content['step']} was not written: {cause.strerror}. It needs "
         f"{_megabytes(needed)} in "
         f"{folder}, where {_megabytes(shutil.disk_usage(folder).free)} are free.\n"
-        f"Make room there for {_KEPT + 1} checkpoints.{onward}"
+        f"Make room there for {_KEEP + 1} checkpoints.{onward}"
     )
 
 

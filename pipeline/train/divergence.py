@@ -42,8 +42,8 @@ class DivergenceMonitor:
 
     ranks: Ranks = ALONE
     _unread: list[TrainStep] = field(default_factory=list)
-    _calm: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    _wild: list[int] = field(default_factory=list)  # steps in a row
+    _recent_losses: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    _outliers: list[int] = field(default_factory=list)  # steps in a row
     _newest: tuple[float, float] = (math.nan, math.nan)
 
     def add(self, step: TrainStep) -> None:
@@ -70,17 +70,21 @@ class DivergenceMonitor:
             raise Diverged(step, f"the loss is {loss}")
         if not math.isfinite(norm):
             raise Diverged(step, f"the norm of the gradient is {norm}, at a loss of {loss:.4g}")
-        usual = statistics.median(self._calm) if len(self._calm) >= _LEAST_REMEMBERED else math.inf
-        if loss <= _TIMES_THE_MEDIAN * usual:
-            self._calm.append(loss)
-            self._wild.clear()
+        median = (
+            statistics.median(self._recent_losses)
+            if len(self._recent_losses) >= _LEAST_REMEMBERED
+            else math.inf
+        )
+        if loss <= _TIMES_THE_MEDIAN * median:
+            self._recent_losses.append(loss)
+            self._outliers.clear()
             return
-        self._wild.append(step)
-        if len(self._wild) == _IN_A_ROW:
+        self._outliers.append(step)
+        if len(self._outliers) == _IN_A_ROW:
             raise Diverged(
-                self._wild[0],
+                self._outliers[0],
                 f"the loss explodes: for {_IN_A_ROW} steps over {_TIMES_THE_MEDIAN} times "
-                f"{usual:.4g}",
+                f"{median:.4g}",
             )
 
 
@@ -103,8 +107,8 @@ def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
     """The pairs of a batch that are to blame where any are, else some of its keys."""
     batch = pairs.batch(numbers)
     finite = batch.latents.isfinite().flatten(1).all(1) & batch.text.isfinite().flatten(1).all(1)
-    if guilty := pairs.keys(numbers[~finite.numpy()]):
-        return f"in its batch these pairs hold numbers that are not finite: {_shown(guilty)}"
+    if non_finite := pairs.keys(numbers[~finite.numpy()]):
+        return f"in its batch these pairs hold numbers that are not finite: {_shown(non_finite)}"
     return f"its batch: {_shown(pairs.keys(numbers))}"
 
 

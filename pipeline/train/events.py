@@ -18,13 +18,13 @@ _EARLIER_EVENTS_FILE = "events.before.jsonl"
 def set_events_aside(out: Path) -> None:
     """Keep what earlier processes told, the later of two that told the same, and begin a new
     file."""
-    told = {
+    events = {
         _about(event): event
         for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE)
         for event in read_events(out / name)
     }
     write_atomically(
-        out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in told.values())
+        out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in events.values())
     )
     (out / EVENTS_FILE).unlink(missing_ok=True)
 
@@ -42,7 +42,7 @@ class EventLog:
     out: Path
     total: int
     batch_size: int
-    tells: bool = True
+    enabled: bool = True
     _started: float = field(default_factory=time.monotonic)
     _first_step: int = 0
     _logged: set[tuple[int, str]] = field(default_factory=set)
@@ -63,7 +63,7 @@ class EventLog:
         return (step, what) in self._logged
 
     def write(self, **event: Any) -> None:
-        if self.tells:
+        if self.enabled:
             with (self.out / EVENTS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
 

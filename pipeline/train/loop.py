@@ -83,7 +83,7 @@ def train_steps(
     Raises CaptionColumnError.
     """
     pairs = replace(
-        pairs, draw=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
+        pairs, sampler=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
     )
     for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
         if state.step >= config.steps:

@@ -57,12 +57,12 @@ def step_randomness(
     config: TrainConfig, model: DenoiserConfig, count: int, step: int
 ) -> StepRandomness:
     """The choices of a step of `count` pairs; they follow from the seed and the step."""
-    chance = torch.Generator().manual_seed(_seed_of(config.seed, step))
+    generator = torch.Generator().manual_seed(_seed_of(config.seed, step))
     edge = model.latent_size
-    sigma = sample_noise_levels(count, noise_quantile(config), chance, config.noise_shift)
-    noise = torch.randn(count, model.latent_channels, edge, edge, generator=chance)
-    dropped = sample_dropped(count, config.condition_dropout, chance)
-    mask = sample_masks(count, edge, chance) if model.inpainting else None
+    sigma = sample_noise_levels(count, noise_quantile(config), generator, config.noise_shift)
+    noise = torch.randn(count, model.latent_channels, edge, edge, generator=generator)
+    dropped = sample_dropped(count, config.condition_dropout, generator)
+    mask = sample_masks(count, edge, generator) if model.inpainting else None
     return StepRandomness(sigma, noise, dropped, mask)
 
 

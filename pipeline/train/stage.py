@@ -71,7 +71,7 @@ def train(
         model=model,
         device=choose_device(config.device),
     )
-    told: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
 
     def on_event(event: Event) -> None:
         match event["kind"]:
@@ -84,7 +84,7 @@ def train(
             case "warning":
                 track.warning(event["text"])
             case "failed" | "result":
-                told[event["kind"]] = event["values"]
+                outcome[event["kind"]] = event["values"]
 
     try:
         with (
@@ -96,12 +96,12 @@ def train(
     except LockTimeout as error:
         raise StageFailed(f"train: {error}") from None
     except (ChildFailed, NodesApart) as error:
-        why = told.get("failed") or _how_to_go_on(error, out)
+        why = outcome.get("failed") or _how_to_go_on(error, out)
         raise StageFailed(f"train: the training process failed; {why}") from error
     paths = [out / average_file(number) for number in range(len(config.ema_decay))]
     digests = [file_digest(path) for path in paths]
     digest = digests[0] if len(digests) == 1 else digest_of(digests)
-    figures = told["result"]
+    figures = outcome["result"]
     shard = Shard(
         name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths)
     )
@@ -121,10 +121,10 @@ def _lead(
         )
 
     nodes.share(str(job_file), waiting)
-    with tail_events(job.out / EVENTS_FILE, on_event) as hand_on:
+    with tail_events(job.out / EVENTS_FILE, on_event) as forward:
 
         def on_poll() -> str:
-            hand_on()
+            forward()
             return nodes.lost()
 
         _run_ranks(job, nodes, on_poll, [lock])
@@ -226,14 +226,14 @@ def _appears(path: Path) -> bool:
 
 
 def _how_to_go_on(error: Exception, out: Path) -> str:
-    kept = checkpoints(out / "checkpoints")
+    saved = checkpoints(out / "checkpoints")
     full = shutil.disk_usage(out).free < _LEAST_FREE_BYTES
     return (
         f"{error}\n"
         + (f"The disk of {out} is full: make room there. " if full else "")
         + (
-            f"The checkpoint {kept[-1].name} is kept: the same command resumes from it."
-            if kept
+            f"The checkpoint {saved[-1].name} is kept: the same command resumes from it."
+            if saved
             else "No checkpoint was written yet: the same command starts again."
         )
     )
@@ -247,15 +247,15 @@ def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
         raise ModelMismatch(
             "model.text is tokens, and the encodings hold pooled text alone: set encode.text=tokens"
         )
-    wanted = {
+    expected = {
         "latent_channels": (model.latent_channels, channels),
         "latent_size": (model.latent_size, height),
         "text_dim": (model.text_dim, encodings.figures["token_dim" if by_token else "text_dim"]),
     }
     problems = [
-        f"  model.{name} is {have}, the encodings have {found}: set model.{name}={found}"
-        for name, (have, found) in wanted.items()
-        if have != found
+        f"  model.{name} is {have}, the encodings have {actual}: set model.{name}={actual}"
+        for name, (have, actual) in expected.items()
+        if have != actual
     ]
     if height != width:
         problems.append(f"  latents are {height}x{width}; the model takes square ones")

@@ -63,25 +63,25 @@ class _Interrupted(Exception):
 class Stop:
     """Set when this process is asked to end."""
 
-    asked: bool = False
+    requested: bool = False
 
     def listen(self, parent: int) -> None:
         """To SIGTERM, and to the parent's end."""
-        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGTERM, self._request)
         signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # a terminal's Ctrl-C reaches the parent, which decides
-        end_with_parent(parent, grace_s=15, then=self._ask)
+        end_with_parent(parent, grace_s=15, then=self._request)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def _request(self, *_: object) -> None:
+        self.requested = True
 
     def interrupts(self, denoiser: Denoise) -> Denoise:
         """The denoiser, which refuses once this process is asked to end: sampling may take
         minutes."""
 
         def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-            if self.asked:
+            if self.requested:
                 raise _Interrupted
             return denoiser(noisy, sigma, text)
 
@@ -106,23 +106,23 @@ class Training:
         """Train, and at set steps log, validate, sample and save."""
         config = self.job.config
         state = self._begin()
-        watch = DivergenceMonitor(self.ranks)
+        monitor = DivergenceMonitor(self.ranks)
         if state.step:
-            self.look(state)  # a stop may have cut it short
+            self.validate_and_sample(state)  # a stop may have cut it short
         for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
-            watch.add(step)
+            monitor.add(step)
             last = step.step == config.steps
             if last or step.step % config.log_every == 0:
-                self.log.write_step(step.step, *watch.read(), step.lr)
-            self.look(state)
-            stopping = self.ranks.any(self.stop.asked)
+                self.log.write_step(step.step, *monitor.read(), step.lr)
+            self.validate_and_sample(state)
+            stopping = self.ranks.any(self.stop.requested)
             if last or stopping or step.step % config.checkpoint_every == 0:
-                watch.read()
+                monitor.read()
                 check_weights(state, self.ranks)
                 save_checkpoint(state, self.checkpoints, self.ranks)
             if stopping:
                 raise SystemExit(STOPPED)
-        if self.ranks.any(self.stop.asked):
+        if self.ranks.any(self.stop.requested):
             raise SystemExit(STOPPED)
         self._finish(state)
 
@@ -145,7 +145,7 @@ class Training:
         distribute(state, config, self.ranks, self.device)
         return state
 
-    def look(self, state: TrainState) -> None:
+    def validate_and_sample(self, state: TrainState) -> None:
         """Where it is time for them: held-out loss and samples of the average. A stop cuts them
         short. The leading rank does it while the others wait, or all together where none has the
         whole model."""
@@ -180,10 +180,10 @@ class Training:
         )
         if self.codec is None:
             return
-        pictures = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
+        images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as unfinished:
-            image_grid(list(pictures), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
+            image_grid(list(images), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
 
     def _finish(self, state: TrainState) -> None:
         """The averages become the models."""

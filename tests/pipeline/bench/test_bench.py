@@ -33,21 +33,21 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) -> None:
     config = load_config(TINY, small(tmp_path / "data"))
-    told = bench(config, ("load", "train", "denoise", "decode"), 2000, lambda _: None)
-    assert set(told["images_per_s"]) == {"load", "train", "denoise", "decode"}
-    assert told["loader"]["pairs"] == 2000
-    assert told["train"]["batch_size"] == config.train.batch_size
-    assert told["load_over_train"] > 0
-    assert set(told["projected_hours"]) == {"train", "sample"}
-    assert told["sample_images_per_s"] < told["images_per_s"]["denoise"]["fastest"]
+    figures = bench(config, ("load", "train", "denoise", "decode"), 2000, lambda _: None)
+    assert set(figures["images_per_s"]) == {"load", "train", "denoise", "decode"}
+    assert figures["loader"]["pairs"] == 2000
+    assert figures["train"]["batch_size"] == config.train.batch_size
+    assert figures["load_over_train"] > 0
+    assert set(figures["projected_hours"]) == {"train", "sample"}
+    assert figures["sample_images_per_s"] < figures["images_per_s"]["denoise"]["fastest"]
     # By hand, for a forward pass of one image: patches, embedding, the block's linear layers, self-
     # and cross-attention, depthwise convolution, condition tokens, head.
     n, d, h, patch = 16, 64, 128, 16
     block = n * (3 * d * d + d * d + 2 * d * h + 9 * h + 2 * n * d + 2 * 2 * d) + 2 * 2 * d * d
     condition = 128 * d + d * d + 64 * d
     forward = 2 * (n * (patch * patch + 2 * patch * d) + block + condition)
-    assert told["train"]["gflop_per_image"] == pytest.approx(3 * forward / 1e9, abs=0.006)
-    json.dumps(told)
+    assert figures["train"]["gflop_per_image"] == pytest.approx(3 * forward / 1e9, abs=0.006)
+    json.dumps(figures)
 
 
 def test_the_command_measures_a_part_without_table_or_encoders(tmp_path: Path) -> None:

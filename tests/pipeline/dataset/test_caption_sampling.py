@@ -19,8 +19,8 @@ def drawn(
     draw: CaptionSampler, columns: list[int], numbers: np.ndarray, epoch: int = 0
 ) -> np.ndarray:
     """Places of the captions drawn for pairs that all have captions of these columns."""
-    there = np.tile(columns, (len(numbers), 1))
-    return draw.choose(there, draw.uniform(numbers, np.full(len(numbers), epoch)))
+    rows = np.tile(columns, (len(numbers), 1))
+    return draw.choose(rows, draw.uniform(numbers, np.full(len(numbers), epoch)))
 
 
 def test_captions_come_as_often_as_their_weights_say() -> None:

@@ -186,7 +186,7 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
         )
         numbers = np.arange(8)
         _same(batches.batch(numbers).text, encode_text(captions[:8]))
-        drawing = replace(batches, draw=draw)
+        drawing = replace(batches, sampler=draw)
         shown = [
             (alt or long or "", long or alt) for alt, long in wanted
         ]  # by the epoch: both are drawn in ten

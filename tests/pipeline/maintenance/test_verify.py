@@ -100,11 +100,11 @@ def delete(path: Path) -> None:
 
 
 def test_what_is_whole_has_no_damage(workspace: RunConfig) -> None:
-    found = verify(workspace)
-    assert found.damages == ()
-    assert set(found.outputs) == {"download", "encode"}
-    assert found.files == 8
-    assert found.bytes > 10_000
+    verified = verify(workspace)
+    assert verified.damages == ()
+    assert set(verified.outputs) == {"download", "encode"}
+    assert verified.files == 8
+    assert verified.bytes > 10_000
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_damage_is_found_and_just_its_shard_is_made_again(
         if p.name[:5] != path.name[:5]
     }
     harm(path)
-    found = verify(workspace)
-    (damage,) = found.damages
+    verified = verify(workspace)
+    (damage,) = verified.damages
     assert damage.path == path
     assert problem in damage.problem
 
-    forget_damaged(found)
+    forget_damaged(verified)
     run(workspace)
     after = verify(workspace)
     assert after.damages == ()
@@ -143,9 +143,9 @@ def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> N
     (path,) = workspace.folder.glob("02_encodings/*/00000.parquet")
     content = path.read_bytes()
     flip_a_byte(path)
-    found = verify(workspace)
-    assert found.last_damaged_stage == "encode"
-    forget_damaged(found)
+    verified = verify(workspace)
+    assert verified.last_damaged_stage == "encode"
+    forget_damaged(verified)
     run(workspace)
     assert path.read_bytes() == content
 
@@ -167,9 +167,9 @@ def test_a_damaged_manifest_or_receipt_is_made_again(workspace: RunConfig, file:
     before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
     (path,) = workspace.folder.glob(file)
     truncate(path)
-    found = verify(workspace)
-    assert [damage.path for damage in found.damages] == [path]
-    forget_damaged(found)
+    verified = verify(workspace)
+    assert [damage.path for damage in verified.damages] == [path]
+    forget_damaged(verified)
     run(workspace)
     assert {
         stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()
@@ -177,22 +177,22 @@ def test_a_damaged_manifest_or_receipt_is_made_again(workspace: RunConfig, file:
     assert verify(workspace).damages == ()
 
 
-def test_pictures_that_were_let_go_are_no_damage_and_come_back_where_they_are_needed(
+def test_evicted_images_are_no_damage_and_come_back_where_they_are_needed(
     tmp_path: Path,
 ) -> None:
     config = config_for(tmp_path / "data", keep_images=False)
-    made = run(config)
-    found = verify(config)
-    assert (found.damages, found.released) == ((), 2)
+    outputs = run(config)
+    verified = verify(config)
+    assert (verified.damages, verified.released) == ((), 2)
     assert stage_statuses(config)["encode"].state == "fresh"
 
-    flip_a_byte(made["encode"].file("00001.npz"))
-    found = verify(config)
-    forget_damaged(found)
+    flip_a_byte(outputs["encode"].file("00001.npz"))
+    verified = verify(config)
+    forget_damaged(verified)
     again = run(config)
-    assert again["encode"].digest == made["encode"].digest
+    assert again["encode"].digest == outputs["encode"].digest
     assert verify(config).damages == ()
-    assert is_evicted(made["download"].folder, "00001.tar"), "and it is let go again"
+    assert is_evicted(outputs["download"].folder, "00001.tar"), "and it is let go again"
 
 
 @pytest.mark.slow
@@ -205,14 +205,14 @@ def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None
     path = run(load_config(TINY, settings))["encode"].file("00000.npz")
     content = path.read_bytes()
     flip_a_byte(path)
-    told = tld("catalog", "verify", TINY, *settings)
-    assert told.returncode == 1
-    assert f"damaged: {path} has other content" in told.stdout
-    assert "--repair" in told.stderr
+    done = tld("catalog", "verify", TINY, *settings)
+    assert done.returncode == 1
+    assert f"damaged: {path} has other content" in done.stdout
+    assert "--repair" in done.stderr
 
-    mended = tld("catalog", "verify", TINY, *settings, "--repair")
-    assert mended.returncode == 0, mended.stderr
-    assert "repaired: every file is what its stage made" in mended.stdout
+    repaired = tld("catalog", "verify", TINY, *settings, "--repair")
+    assert repaired.returncode == 0, repaired.stderr
+    assert "repaired: every file is what its stage made" in repaired.stdout
     assert path.read_bytes() == content
 
 

@@ -18,7 +18,7 @@ def decoded(uri: str) -> tuple[str, bytes]:
     return kind, base64.b64decode(content)
 
 
-def test_small_pictures_are_kept_exactly_and_large_ones_small() -> None:
+def test_small_images_are_lossless_and_large_ones_small() -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     kind, content = decoded(image_uri(small))

@@ -102,12 +102,12 @@ def test_the_kernel_distance_of_equal_distributions_is_zero_on_average_although_
 ):
     torch.manual_seed(0)
     captions = [torch.randn(40, 8) for _ in range(200)]
-    found = [
+    distances = [
         kernel_distance(caption + torch.randn(40, 8), caption + torch.randn(40, 8))
         for caption in captions
     ]
-    assert min(found) < 0 < max(found)
-    assert abs(np.mean(found)) < 3 * np.std(found) / len(found) ** 0.5
+    assert min(distances) < 0 < max(distances)
+    assert abs(np.mean(distances)) < 3 * np.std(distances) / len(distances) ** 0.5
 
 
 @pytest.mark.parametrize(

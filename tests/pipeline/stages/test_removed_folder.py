@@ -49,10 +49,10 @@ def test_it_is_told_and_nothing_counts_as_made(
     tmp_path: Path, work: Callable[[Path], Output]
 ) -> None:
     config = load_config(TINY, small(tmp_path / "data"))
-    said = (
+    message = (
         r"^download: .* was removed while the stage worked in it; the same command begins it anew$"
     )
-    with pytest.raises(StageFailed, match=said):
+    with pytest.raises(StageFailed, match=message):
         download(config, work)
     for place in (tmp_path / "data").glob("*/*"):
         if place.is_file():

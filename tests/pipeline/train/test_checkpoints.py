@@ -66,21 +66,21 @@ def test_every_flipped_bit_is_found_or_harmless(
     older = checkpoints(tmp_path)[0].read_bytes()
     save_checkpoint(last, tmp_path)
     whole = checkpoints(tmp_path)[1].read_bytes()
-    chance = random.Random(5)
-    places = [chance.randrange(len(whole)) for _ in range(40)] + list(
+    rng = random.Random(5)
+    places = [rng.randrange(len(whole)) for _ in range(40)] + list(
         range(len(whole) - 40, len(whole))
     )
-    found = 0
+    detected = 0
     for place in places:
         (tmp_path / "step-00000002.pt").write_bytes(older)
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << chance.randrange(8)
+        flipped[place] ^= 1 << rng.randrange(8)
         (tmp_path / "step-00000003.pt").write_bytes(flipped)
-        state, told = fresh(), list[str]()
-        resume(state, tmp_path, "cpu", warn=told.append)
-        assert equal(state, before if told else last), f"byte {place} of {len(whole)}"
-        found += bool(told)
-    assert found >= 30, "most bytes matter"
+        state, warnings = fresh(), list[str]()
+        resume(state, tmp_path, "cpu", warn=warnings.append)
+        assert equal(state, before if warnings else last), f"byte {place} of {len(whole)}"
+        detected += bool(warnings)
+    assert detected >= 30, "most bytes matter"
 
 
 def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
@@ -90,9 +90,9 @@ def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
         save_checkpoint(trained(data, step), tmp_path)
     newest = tmp_path / "step-00000004.pt"
     newest.write_bytes(newest.read_bytes()[:-1000])
-    state, told = fresh(), list[str]()
-    resume(state, tmp_path, "cpu", warn=told.append)
-    assert told == [
+    state, warnings = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=warnings.append)
+    assert warnings == [
         "step-00000004.pt is damaged (File is not a zip file): going on from step 1; 3 steps are "
         "done again"
     ]
@@ -110,10 +110,10 @@ def test_without_a_whole_one_it_starts_again_and_says_so(
 ) -> None:
     save_checkpoint(trained(data, 2), tmp_path)
     checkpoints(tmp_path)[0].write_bytes(b"")
-    state, told = fresh(), list[str]()
-    resume(state, tmp_path, "cpu", warn=told.append)
+    state, warnings = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=warnings.append)
     assert state.step == 0
-    assert told[0].endswith("starting again; 2 steps are done again")
+    assert warnings[0].endswith("starting again; 2 steps are done again")
 
 
 class Intruder:
@@ -125,10 +125,10 @@ class Intruder:
 
 def test_code_in_a_checkpoint_is_never_run(tmp_path: Path) -> None:
     torch.save({"step": 3, "denoiser": Intruder()}, tmp_path / "step-00000003.pt")
-    state, told = fresh(), list[str]()
-    resume(state, tmp_path, "cpu", warn=told.append)
+    state, warnings = fresh(), list[str]()
+    resume(state, tmp_path, "cpu", warn=warnings.append)
     assert state.step == 0
-    assert len(told) == 1
+    assert len(warnings) == 1
 
 
 @pytest.fixture

@@ -17,38 +17,38 @@ def fed(
     losses: list[float], norms: list[float] | None = None, every: int = 20
 ) -> DivergenceMonitor:
     """A watch that was shown steps 1, 2, … and read now and then."""
-    watch = DivergenceMonitor()
+    monitor = DivergenceMonitor()
     for step, (loss, norm) in enumerate(zip(losses, norms or [1.0] * len(losses), strict=True), 1):
-        watch.add(TrainStep(step, torch.tensor(loss), torch.tensor(norm), lr=1e-3))
+        monitor.add(TrainStep(step, torch.tensor(loss), torch.tensor(norm), lr=1e-3))
         if step % every == 0:
-            watch.read()
-    watch.read()
-    return watch
+            monitor.read()
+    monitor.read()
+    return monitor
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_the_first_bad_step_is_named_although_losses_are_read_later(bad: float) -> None:
-    with pytest.raises(Diverged, match=f"the loss is {bad}") as told:
+    with pytest.raises(Diverged, match=f"the loss is {bad}") as raised:
         fed([0.5] * 6 + [bad] * 14)
-    assert told.value.step == 7
-    with pytest.raises(Diverged, match="the norm of the gradient") as told:
+    assert raised.value.step == 7
+    with pytest.raises(Diverged, match="the norm of the gradient") as raised:
         fed([0.5] * 10, [1.0] * 3 + [bad] * 7)
-    assert told.value.step == 4
+    assert raised.value.step == 4
 
 
 def test_a_loss_explodes_where_it_stays_far_over_its_median() -> None:
     calm = [1.0 / step for step in range(1, 41)]
-    with pytest.raises(Diverged, match="explodes") as told:
+    with pytest.raises(Diverged, match="explodes") as raised:
         fed(calm + [300.0] * 10)
-    assert told.value.step == 41
+    assert raised.value.step == 41
     fed(calm + [300.0] * 9 + calm)
     fed(calm + [3.0] * 100)
     fed([900.0, 300.0, 1.0, *calm])
 
 
 def test_the_newest_figures_are_told_once_read() -> None:
-    watch = fed([3.0, 2.0], [0.5, 0.25])
-    assert watch.read() == (2.0, 0.25)
+    monitor = fed([3.0, 2.0], [0.5, 0.25])
+    assert monitor.read() == (2.0, 0.25)
 
 
 def test_weights_that_are_not_finite_are_no_state_to_save() -> None:

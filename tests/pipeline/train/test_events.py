@@ -23,5 +23,5 @@ def test_damage_to_what_was_told_stops_no_training_and_no_report(tmp_path: Path)
     assert _history(tmp_path / EVENTS_FILE)["loss"] == [(2, 1.0)]
     set_events_aside(tmp_path)
     assert [
-        json.loads(told) for told in (tmp_path / "events.before.jsonl").read_text().splitlines()
+        json.loads(line) for line in (tmp_path / "events.before.jsonl").read_text().splitlines()
     ] == [whole]

@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told_steps(folder: Path) -> list[int]:
+def logged_steps(folder: Path) -> list[int]:
     path = folder / "model/events.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line)["step"] for line in lines if '"loss"' in line and line.endswith("}")]
@@ -84,7 +84,7 @@ def test_kill_9_at_random_steps_leaves_no_trace(
     seed = random.randrange(1000)
     for step in sorted(random.Random(seed).sample(range(1, 18), 3)):
         process = start_training(folder)
-        wait_until(lambda step=step: any(told >= step for told in told_steps(folder)), process)  # type: ignore[misc]
+        wait_until(lambda step=step: any(n >= step for n in logged_steps(folder)), process)  # type: ignore[misc]
         for pid in [process.pid, *descendants(process.pid)]:
             os.kill(pid, signal.SIGKILL)
         process.communicate()
@@ -102,12 +102,15 @@ def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     process = start_training(
         folder, checkpoint_every=1000, sample_every=2, launch={"processes": processes}
     )
-    wait_until(lambda: len(told_steps(folder)) >= 3, process)
+    wait_until(lambda: len(logged_steps(folder)) >= 3, process)
     os.kill(descendants(process.pid)[-1], signal.SIGTERM)  # one rank of two: they agree on the step
-    _, told = process.communicate(timeout=WAIT_S)
+    _, output_text = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
-    (kept,) = (folder / "model/checkpoints").glob("step-*.pt")
-    assert f"The checkpoint {kept.name} is kept: the same command resumes from it." in told
+    (checkpoint,) = (folder / "model/checkpoints").glob("step-*.pt")
+    assert (
+        f"The checkpoint {checkpoint.name} is kept: the same command resumes from it."
+        in output_text
+    )
     track = RememberingTracker()
     output = train_in(folder, track, sample_every=2, launch={"processes": processes})
     assert len(track.artifacts) == 10, "also the grid that was cut short"
@@ -137,11 +140,11 @@ def test_a_full_disk_is_an_error_that_says_what_is_needed_and_costs_nothing(
 ) -> None:
     with pytest.raises(StageFailed) as failed:
         train_in(folder, RememberingTracker())
-    told = str(failed.value)
-    assert "No space left on device" in told
-    assert f"MB in {small_disk / 'checkpoints'}" in told
-    assert "is whole" in told
-    assert "Traceback" not in told
+    message = str(failed.value)
+    assert "No space left on device" in message
+    assert f"MB in {small_disk / 'checkpoints'}" in message
+    assert "is whole" in message
+    assert "Traceback" not in message
     assert not list(small_disk.glob("checkpoints/*.partial"))
     assert list(small_disk.glob("checkpoints/step-*.pt"))
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
@@ -180,14 +183,14 @@ def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
     write_encodings(tmp_path / "encodings", poison=(bad,))
     with pytest.raises(StageFailed) as failed:
         train_in(tmp_path, RememberingTracker(), log_every=20, checkpoint_every=3)
-    told = str(failed.value)
+    message = str(failed.value)
     assert (
         "at step 4; in its batch these pairs hold numbers that are not finite: " + f"{bad:09d} ("
-        in told
+        in message
     )
-    assert f"The last good checkpoint: {tmp_path}/model/checkpoints/step-00000003.pt" in told
-    assert "lower train.lr" in told
-    assert "Traceback" not in told
+    assert f"The last good checkpoint: {tmp_path}/model/checkpoints/step-00000003.pt" in message
+    assert "lower train.lr" in message
+    assert "Traceback" not in message
     assert (tmp_path / "model/bad_batch.txt").read_text().split() == open_dataset(clean).keys(
         numbers
     )
@@ -211,7 +214,7 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     folder: Path, undisturbed: tuple[Output, RememberingTracker]
 ) -> None:
     process = start_training(folder, launch={"processes": 2}, sharding="fsdp")
-    wait_until(lambda: bool(told_steps(folder)), process)
+    wait_until(lambda: bool(logged_steps(folder)), process)
     ranks = descendants(process.pid)
     assert len(ranks) == 2
     process.kill()
@@ -244,9 +247,9 @@ def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) 
     wait_until(lambda: (folder / "model/checkpoints/step-00000004.pt").exists(), process)
     ranks = descendants(process.pid)
     os.kill(ranks[1], signal.SIGKILL)
-    _, told = process.communicate(timeout=WAIT_S)
-    assert "process 2 of 2 was killed" in told
-    assert "is kept: the same command resumes from it." in told
+    _, stderr = process.communicate(timeout=WAIT_S)
+    assert "process 2 of 2 was killed" in stderr
+    assert "is kept: the same command resumes from it." in stderr
     assert not any(is_running(pid) for pid in ranks)
     assert train_in(folder, RememberingTracker(), launch={"processes": 2}).figures["steps"] == 20
 
@@ -264,15 +267,15 @@ def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> 
                 2,
                 lambda: "",
             )
-    told = str(failed.value)
-    assert told.startswith("process 2 of 2 ended with exit code 1")
-    assert "ValueError: the second rank cannot go on" in told
-    assert f"Its log: {tmp_path / 'train.1.log'}" in told
+    message = str(failed.value)
+    assert message.startswith("process 2 of 2 ended with exit code 1")
+    assert "ValueError: the second rank cannot go on" in message
+    assert f"Its log: {tmp_path / 'train.1.log'}" in message
 
 
 def test_what_processes_cannot_share_is_told_all_at_once() -> None:
-    told = r"batch_size 9 does not divide into .* × 1 \(nodes\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
-    with pytest.raises(ValueError, match=told):
+    message = r"batch_size 9 does not divide into .* × 1 \(nodes\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
+    with pytest.raises(ValueError, match=message):
         TrainConfig(batch_size=9, launch={"processes": 2}, device="cuda:1")
     with pytest.raises(
         ValueError, match=r"sharding 'fsdp' needs launch\.processes or launch\.nodes of 2 or more"

@@ -50,11 +50,11 @@ def test_a_training_starts_with_the_weights_of_a_file_or_a_folder(
     torch.manual_seed(7)
     expected = Denoiser(config.model)
     for denoiser in (state.denoiser, state.ema):
-        for weight, wanted in zip(denoiser.parameters(), expected.parameters(), strict=True):
-            assert torch.equal(weight, wanted)
+        for weight, value in zip(denoiser.parameters(), expected.parameters(), strict=True):
+            assert torch.equal(weight, value)
 
 
-def test_a_run_on_larger_pictures_or_with_inpainting_starts_from_it(
+def test_a_run_on_larger_images_or_with_inpainting_starts_from_it(
     tmp_path: Path, base: Path
 ) -> None:
     overrides = ["download.image_size=128", "model.latent_size=16", "model.inpainting=true"]
@@ -70,7 +70,7 @@ def test_an_architecture_that_differs_is_refused_with_every_setting_named(
     tmp_path: Path, base: Path
 ) -> None:
     overrides = ["model.width=128", "model.layers=3", "model.predicts=v"]
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         check_run(config_of(tmp_path, f"train.init_from={base}", *overrides))
     for says in (
         f"train.init_from: model.width is 128, that of {base}/denoiser.safetensors is 64; set "
@@ -78,8 +78,8 @@ def test_an_architecture_that_differs_is_refused_with_every_setting_named(
         "model.layers is 3",
         "set model.predicts=x0",
     ):
-        assert says in str(told.value)
-    assert "latent_size" not in str(told.value)
+        assert says in str(raised.value)
+    assert "latent_size" not in str(raised.value)
 
 
 def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, base: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_content_of_the_start_counts_not_where_it_lies(tmp_path: Path, base:
 
 def test_how_a_batch_is_divided_is_no_change(tmp_path: Path) -> None:
     one, other = (
-        settings_of_output(STAGES["train"], config_of(tmp_path, *given))
-        for given in ([], ["train.accumulate=4"])
+        settings_of_output(STAGES["train"], config_of(tmp_path, *overrides))
+        for overrides in ([], ["train.accumulate=4"])
     )
     assert one == other

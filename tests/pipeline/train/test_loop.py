@@ -165,9 +165,9 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(
     state = initial_state(CONFIG, MODEL, "cpu")
     for _ in train_steps(state, pairs, split, CONFIG, "cpu"):
         save_checkpoint(state, tmp_path / "c")
-    kept = checkpoints(tmp_path / "c")
-    assert [path.name for path in kept] == ["step-00000007.pt", "step-00000008.pt"]
-    kept[-1].write_bytes(kept[-1].read_bytes()[:1000])
+    remaining = checkpoints(tmp_path / "c")
+    assert [path.name for path in remaining] == ["step-00000007.pt", "step-00000008.pt"]
+    remaining[-1].write_bytes(remaining[-1].read_bytes()[:1000])
     fresh = initial_state(CONFIG, MODEL, "cpu")
     resume(fresh, tmp_path / "c", "cpu")
     assert fresh.step == 7
@@ -305,10 +305,10 @@ def test_a_split_with_nothing_on_one_side_is_refused_before_the_training_starts(
 def test_the_split_of_many_shards_is_that_of_its_rows_one_by_one(tmp_path: Path) -> None:
     encodings = make_encodings(tmp_path, sizes=(300, 0, 2, 200))
     keys = [f"{shard:05d}{row:04d}" for shard, n in enumerate((300, 0, 2, 200)) for row in range(n)]
-    wanted = [is_held_out(key, "", 0.1) for key in keys]
+    expected = [is_held_out(key, "", 0.1) for key in keys]
     split = split_pairs(encodings, 0.1)
-    assert split.held_out.tolist() == [number for number, held in enumerate(wanted) if held]
-    assert split.train.tolist() == [number for number, held in enumerate(wanted) if not held]
+    assert split.held_out.tolist() == [number for number, is_out in enumerate(expected) if is_out]
+    assert split.train.tolist() == [number for number, is_out in enumerate(expected) if not is_out]
     assert split.held_out_captions == [f"caption {keys[number]}" for number in split.held_out]
     alone = split_pairs(encodings, 1e-9)
     assert len(alone.held_out) == 1, (
@@ -328,10 +328,10 @@ def test_the_learning_rate_rises_then_falls_or_stays() -> None:
 
 
 def test_encodings_that_do_not_fit_name_every_setting(tmp_path: Path) -> None:
-    with pytest.raises(ModelMismatch) as told:
+    with pytest.raises(ModelMismatch) as raised:
         check_fit(make_encodings(tmp_path), DenoiserConfig())
     for setting in ("model.latent_size=4", "model.text_dim=8"):
-        assert setting in str(told.value)
+        assert setting in str(raised.value)
 
 
 def test_a_model_that_takes_tokens_is_refused_encodings_without_or_of_another_width(

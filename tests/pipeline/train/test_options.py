@@ -48,9 +48,9 @@ def model_with(**changed: Any) -> DenoiserConfig:
 
 
 def batch_of(seed: int, count: int = 8) -> Batch:
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     return Batch(
-        torch.randn(count, 4, 4, 4, generator=chance), torch.randn(count, 8, generator=chance)
+        torch.randn(count, 4, 4, 4, generator=generator), torch.randn(count, 8, generator=generator)
     )
 
 
@@ -245,30 +245,32 @@ def test_muons_steps_are_orthogonal_and_as_large_as_adamws() -> None:
         torch.testing.assert_close(
             steps[name].abs(), torch.full_like(steps[name], config.lr), rtol=1e-3, atol=0
         )
-    held = [
+    numbers = [
         id(parameter) for group in state.optimizer.param_groups for parameter in group["params"]
     ]
-    assert sorted(held) == sorted(id(parameter) for parameter in state.denoiser.parameters())
+    assert sorted(numbers) == sorted(id(parameter) for parameter in state.denoiser.parameters())
 
 
 def test_the_state_of_two_optimizers_is_laid_out_as_that_of_one() -> None:
     config = config_with(optimizer="muon")
     state = trained(initial_state(config, MODEL, "cpu"), config, 1)
-    told = state.optimizer.state_dict()
-    held = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    assert sorted(told["state"]) == list(range(len(held)))
-    for number, memory in told["state"].items():
+    layout = state.optimizer.state_dict()
+    parameters = [
+        parameter for group in state.optimizer.param_groups for parameter in group["params"]
+    ]
+    assert sorted(layout["state"]) == list(range(len(parameters)))
+    for number, memory in layout["state"].items():
         kind = "momentum_buffer" if "momentum_buffer" in memory else "exp_avg"
-        assert memory[kind].shape == held[number].shape
-    assert {"momentum_buffer" in memory for memory in told["state"].values()} == {True, False}
+        assert memory[kind].shape == parameters[number].shape
+    assert {"momentum_buffer" in memory for memory in layout["state"].values()} == {True, False}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_both_optimizers_learn(optimizer: str) -> None:
     config = config_with(optimizer=optimizer, steps=40, lr=3e-3, condition_dropout=0)
     state, batch = initial_state(config, MODEL, "cpu"), batch_of(0)
-    found = [train_step(state, batch, config, "cpu").loss.item() for _ in range(40)]
-    assert sum(found[-5:]) < 0.5 * sum(found[:5])
+    losses = [train_step(state, batch, config, "cpu").loss.item() for _ in range(40)]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 
 def test_averages_of_two_lengths_follow_the_weights_at_their_own_pace() -> None:

@@ -35,7 +35,7 @@ def training(tmp_path: Path) -> Training:
     )
 
 
-def told(folder: Path) -> list[str]:
+def event_kinds(folder: Path) -> list[str]:
     path = folder / EVENTS_FILE
     return (
         [json.loads(line)["kind"] for line in path.read_text().splitlines()]
@@ -47,17 +47,17 @@ def told(folder: Path) -> list[str]:
 def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Training) -> None:
     state = initial_state(training.job.config, MODEL, "cpu")
     state.step = 10
-    training.stop.asked = True
-    training.look(state)
-    assert told(tmp_path) == []
-    training.stop.asked = False
-    training.look(state)
-    assert told(tmp_path) == ["metrics", "artifact"]
+    training.stop.requested = True
+    training.validate_and_sample(state)
+    assert event_kinds(tmp_path) == []
+    training.stop.requested = False
+    training.validate_and_sample(state)
+    assert event_kinds(tmp_path) == ["metrics", "artifact"]
 
     set_events_aside(tmp_path)
     training.log.resume_at(10)
-    training.look(state)
-    assert told(tmp_path) == ["metrics", "artifact"], "told again, not done again"
+    training.validate_and_sample(state)
+    assert event_kinds(tmp_path) == ["metrics", "artifact"], "told again, not done again"
 
 
 def test_a_story_survives_kills_torn_lines_and_steps_done_twice(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of the download: which URL table, how images are fetched, checked and resized."""
+"""Download settings: the URL table, and how images are fetched, filtered, resized and stored."""
 
 from __future__ import annotations
 
@@ -26,82 +26,84 @@ class DownloadConfig(Section):
     """urls -> images"""
 
     source: str | None = None
-    """A data set of `tld catalog list`: sets urls, columns and min_success_rate where you set
-    nothing else."""
+    """Name of a data set from `tld catalog list`. It supplies defaults for urls, the columns and
+    min_success_rate; settings that you give yourself take precedence."""
     urls: TextPath
-    """Table of URLs and captions: a file (csv, tsv, parquet, json lines, also packed), a folder of
-    such files or an fsspec URL like s3://…; or 'shapes' for the built-in data set. Of a URL's user,
-    password and query, records show '***'."""
+    """Table of image URLs and captions: a file (csv, tsv, parquet or JSON lines, optionally
+    compressed), a folder of such files, an fsspec URL like s3://…, or 'shapes' for the built-in
+    data set. Records show '***' in place of a URL's user, password and query."""
     url_column: str = "url"
-    """Column of the URLs."""
+    """Column that holds the image URLs."""
     caption_column: str = "caption"
-    """Column of the captions."""
+    """Column that holds the captions."""
     more_caption_columns: tuple[str, ...] = Field((), max_length=255)
-    """Columns with further captions of the same picture, which training draws from
-    (train.caption_weights). An empty one, or one of a length that is not wanted, is absent; its row
-    is kept. Of a column of lists, `caption[1]` is the second element."""
+    """Columns with alternative captions of the same image, among which training chooses
+    (train.caption_weights). A caption that is empty, too short or too long is ignored; its row is
+    kept. For a column of lists, `caption[1]` names the second element."""
     split_column: str | None = None
-    """Column that says 'train' or 'held_out'; without it a hash of the key decides
-    (train.held_out_fraction)."""
+    """Column that assigns each row to 'train' or 'held_out'. Without it, and for rows in which it
+    is empty, a hash of the key decides (train.held_out_fraction)."""
     limit: int | None = Field(None, ge=1)
-    """Use only the first rows of the table."""
+    """Use only this many rows from the start of the table; null uses all."""
     min_caption_chars: int = Field(1, ge=1)
-    """Rows with a shorter caption are left out."""
+    """Skip rows whose caption is shorter, in characters."""
     max_caption_chars: int = Field(1000, ge=1, le=16_384)
-    """Rows with a longer caption are left out; one of more than 16 KB always is."""
+    """Skip rows whose caption is longer, in characters. Captions over 16 KB are always skipped."""
     image_size: int = Field(256, ge=16, le=2048)
-    """Edge of the square pictures, pixels: the short side is resized to it, the center cropped."""
+    """Edge of the square training images, in pixels: the short side is resized to it, then the
+    center is cropped."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"
-    """How pictures are stored in the shards."""
+    """File format of the images in the shards."""
     jpeg_quality: int = Field(95, ge=1, le=100)
-    """Of stored jpg pictures, and of webp."""
+    """Compression quality of stored jpg and webp images."""
     min_image_size: int | None = Field(None, ge=1)
-    """Pictures with a shorter side are dropped; without it image_size, so that nothing is
+    """Drop images whose short side has fewer pixels. null means image_size, so that no image is
     enlarged."""
     max_aspect_ratio: float = Field(4.0, ge=1)
-    """Pictures with a long side of more than this many short ones are dropped."""
+    """Drop images whose long side is more than this many times the short side."""
     max_pixels_m: float = Field(64, gt=0, le=178)
-    """Pictures of more megapixels are not decoded."""
+    """Drop images of more megapixels, without decoding them."""
     drop_duplicates: bool = True
-    """Keep only the first of several URLs that brought the same file."""
+    """Keep only the first of several URLs that returned the same file."""
     near_duplicate_bits: int | None = Field(3, ge=0, le=MOST_BITS)
-    """Keep only the first of pictures that look the same: whose 64-bit perceptual hashes differ in
-    at most so many bits; null keeps all."""
+    """Keep only the first of several images that look the same: their 64-bit perceptual hashes
+    differ in at most this many bits. null keeps them all."""
     shard_size: int = Field(1000, ge=2, le=100_000)
-    """Rows of the table in one shard: the unit of work, retry and progress."""
+    """Table rows per shard. A shard is the unit of work, retry and progress."""
     shard_deadline_s: float = Field(3600, gt=0)
-    """A shard that takes longer is begun again by another process, at most twice. Changes speed
-    only."""
+    """Time limit for one shard, in seconds. When it is exceeded another process restarts the shard,
+    at most twice. Changes speed only."""
     min_success_rate: float = Field(0.5, ge=0, le=1)
-    """Fewer pictures than this share of the usable rows is an error."""
+    """Fail if fewer than this share of the usable rows become images."""
     timeout_s: float = Field(10, gt=0)
-    """How long a server may stay silent, seconds."""
+    """How long a server may send nothing before the request times out, in seconds."""
     url_deadline_s: float = Field(30, gt=0)
-    """How long a URL may take in all: connections, redirects, body, second tries and the waits
-    between them."""
+    """Total time limit for one URL, in seconds: connections, redirects, body, retries and the
+    waits between them."""
     retries: int = Field(1, ge=0, le=10)
-    """Second tries of a URL that failed for a cause that may pass: time-out, broken connection,
-    HTTP 5xx or 429."""
+    """Retries of a URL after a transient failure: a timeout, a broken connection, HTTP 5xx or
+    429."""
     allowed_networks: tuple[str, ...] = ()
-    """Networks in CIDR notation to fetch from although their addresses are not public, as
-    ['10.20.0.0/16']."""
+    """Private networks that images may be fetched from, in CIDR notation, for example
+    ['10.20.0.0/16']. Other addresses that are not public are refused."""
     max_body_mb: float = Field(32, gt=0, le=1024)
-    """Larger files are not fetched."""
+    """Largest file to fetch, in MB."""
     respect_opt_out: bool = True
-    """Drop files whose HTTP headers forbid training on them (X-Robots-Tag, TDM-Reservation)."""
+    """Drop images whose HTTP headers opt out of training (X-Robots-Tag, TDM-Reservation)."""
     requests_per_host: int = Field(8, ge=1)
-    """Connections to one host at a time, of all workers together. Changes speed only."""
-    host_requests_per_s: float | None = Field(20, gt=0)
-    """Requests a second to one host, of all workers together; null is no bound. Changes speed
+    """Largest number of simultaneous connections to one host, over all workers. Changes speed
     only."""
+    host_requests_per_s: float | None = Field(20, gt=0)
+    """Rate limit for one host, in requests per second over all workers; null means no limit.
+    Changes speed only."""
     workers: int = Field(2, ge=1, le=4096)
-    """Processes. Changes speed only."""
+    """Number of download processes. Changes speed only."""
     threads: int = Field(32, ge=1, le=4096)
-    """Connections of each process. Changes speed only."""
+    """Number of connections per process. Changes speed only."""
 
     @field_serializer("urls", when_used="json")
     def _urls_as_recorded(self, urls: str) -> str:
-        """What is recorded shows no secret; the run itself works with the whole URL."""
+        """Records hide credentials; the run itself uses the full URL."""
         return escape(redacted(urls))
 
     @field_validator("allowed_networks")
@@ -112,7 +114,7 @@ class DownloadConfig(Section):
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ValueError(
-                    f"{error}; a network looks like 10.20.0.0/16 or fd12:3456::/32"
+                    f"{error}; write a network as 10.20.0.0/16 or fd12:3456::/32"
                 ) from None
         return allowed_networks
 
@@ -126,9 +128,9 @@ class DownloadConfig(Section):
 
     @property
     def known_source(self) -> str | None:
-        """The data set of the catalog that this is, named or by where its table lies."""
-        there = source_at(self.urls)
-        return self.source or (there.name if there else None)
+        """The catalog data set that `source` names, or whose table is at `urls`."""
+        match = source_at(self.urls)
+        return self.source or (match.name if match else None)
 
     @property
     def columns(self) -> TableColumns:
@@ -138,7 +140,7 @@ class DownloadConfig(Section):
 
     @property
     def caption_columns(self) -> tuple[str, ...]:
-        """All of them, the main one first."""
+        """All caption columns, the main one first."""
         return (self.caption_column, *self.more_caption_columns)
 
     @property
@@ -147,13 +149,13 @@ class DownloadConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_from_source(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not isinstance(name := given.get("source"), str):
-            return given
+    def _take_from_source(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict) or not isinstance(name := settings.get("source"), str):
+            return settings
         known = known_sources().get(name)
         return (
             known.settings if known else {"urls": name}
-        ) | given  # an unknown one is the field's own problem
+        ) | settings  # the validator of `source` reports an unknown name
 
     @field_validator("source")
     @classmethod
@@ -170,7 +172,7 @@ class DownloadConfig(Section):
     def _captions_have_a_length(self) -> DownloadConfig:
         if self.min_caption_chars > self.max_caption_chars:
             raise ValueError(
-                f"min_caption_chars {self.min_caption_chars} is more than max_caption_chars "
+                f"min_caption_chars {self.min_caption_chars} is greater than max_caption_chars "
                 f"{self.max_caption_chars}"
             )
         return self

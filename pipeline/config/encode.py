@@ -1,4 +1,4 @@
-"""Settings of the encoding: which VAE and CLIP, and how latents are quantized."""
+"""Encoding settings: the VAE, the CLIP model, and how latents are quantized and stored."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ class EncodeConfig(Section):
     """images -> encodings"""
 
     vae: TextPath = "madebyollin/sdxl-vae-fp16-fix"
-    """Autoencoder: a folder, a Hugging Face name, or 'shapes-vae', which ships with the project."""
-    clip: TextPath = "openai/clip-vit-large-patch14"
-    """CLIP model and tokenizer: a folder, a Hugging Face name, or 'shapes-clip', which ships with
+    """Autoencoder (VAE): a folder, a Hugging Face model name, or 'shapes-vae', which ships with
     the project."""
+    clip: TextPath = "openai/clip-vit-large-patch14"
+    """CLIP model and tokenizer: a folder, a Hugging Face model name, or 'shapes-clip', which ships
+    with the project."""
     text: TextForm = "pooled"
-    """'tokens' stores beside the pooled embedding of a caption the states of its tokens, for
-    model.text=tokens: for CLIP ViT-L/14 1.5 kB a token."""
+    """Which text embeddings to store. 'pooled': one vector per caption. 'tokens': in addition one
+    vector per token, for model.text=tokens; CLIP ViT-L/14 needs 1.5 kB per token."""
     posterior: Literal["mean", "sample"] = "mean"
-    """Latents are the mean of the VAE's posterior, or a draw from it, seeded by the key."""
+    """'mean' stores the mean of the VAE's posterior as the latent; 'sample' stores a sample from
+    it, seeded by the pair's key."""
     latent_dtype: Literal["uint8", "float16"] = "uint8"
-    """How latents are stored; float16 takes twice the space."""
+    """Number format of stored latents; float16 takes twice the space of uint8."""
     latent_clip: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 5.0
-    """Largest latent value that uint8 holds: one for all channels, or a list with one for each
-    channel; the manifest's figures say how far each spreads. Scaled latents have a spread of about
-    1."""
+    """Largest latent value that uint8 can represent: one for all channels, or a list with one per
+    channel. Scaled latents have a standard deviation of about 1; the manifest's figures give that
+    of each channel."""
     min_clip_score: float | None = Field(None, ge=-100, le=100)
-    """Pairs whose picture and caption agree less (100 * cosine of CLIP) are left out, and listed
-    with the reason."""
+    """Leave out pairs with a lower CLIP score (100 * cosine similarity of image and caption), and
+    list them with the reason."""
     keep_images: bool = True
-    """'false' deletes an image shard once its encoded shard is finished. Does not change the
+    """'false' deletes each image shard once its encoded shard is finished. Does not change the
     encodings."""
     device: str = "auto"
-    """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+    """Device of the encoders: 'auto', 'cpu', 'cuda' or 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1, le=65_536)
-    """Pictures at once. Changes speed only, up to rounding: sums in another order may turn the last
-    bit of a few stored numbers, which no manifest calls stale."""
+    """Images per batch. Changes speed only, up to rounding: another order of summation may change
+    the last bit of a few stored numbers, which does not make an output stale."""
     workers: int = Field(1, ge=1, le=4096)
-    """Processes, each with models of its own. Changes speed only."""
+    """Number of encoding processes; each loads its own copy of the models. Changes speed only."""

@@ -1,4 +1,4 @@
-"""Settings of the evaluation: how held-out captions are sampled, and which scores a model must
+"""Evaluation settings: how held-out captions are sampled, and which scores a model must
 reach."""
 
 from __future__ import annotations
@@ -17,45 +17,47 @@ class EvaluateConfig(Section):
     """model -> report"""
 
     prompts: int = Field(256, ge=1, le=1_000_000)
-    """How many held-out captions to sample, fewer where there are fewer."""
+    """Number of held-out captions to sample; all of them if there are fewer."""
     steps: int = Field(20, ge=1, le=MOST_STEPS)
-    """Sampling steps."""
+    """Number of sampling steps."""
     solver: SolverName = "dpmpp_2m"
-    """'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun'
-    asks the model twice a step; 'euler' and 'ddim' are of first order, and on this path one and the
-    same."""
+    """ODE solver. 'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second
+    order; 'heun' evaluates the model twice per step. 'euler' and 'ddim' are of first order and, on
+    this path, identical."""
     guidance: float = Field(4.5, ge=1, le=MOST_GUIDANCE)
-    """Guidance scale; 1 is none, and costs half."""
+    """Guidance scale. 1 switches guidance off and halves the cost."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Noise levels, low and high of [0, 1], between which guidance applies (Kynkäänniemi et al.,
-    2024, who find that it harms at high ones); a step outside costs half."""
+    """Lowest and highest noise level, in [0, 1], at which guidance applies. Kynkäänniemi et al.
+    (2024) find that guidance harms at high noise levels. A step outside costs half."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
-    """Of the initial noise."""
+    """Seed of the initial noise."""
     ema: int = Field(0, ge=0)
-    """Which average of train.ema_decay to evaluate and sample from; 0 is the first."""
+    """Which moving average of train.ema_decay to evaluate and sample from; 0 is the first."""
     grid: int = Field(36, ge=1, le=400)
-    """Pictures in grid.png."""
+    """Number of samples in grid.png."""
     require: dict[str, float] = Field({})
-    """Scores that the run must reach, as {prompt_accuracy: 0.8}; for losses, distances and
-    latency_s (seconds of one picture), the most they may be."""
+    """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
+    and latency_s (seconds per image) the number is an upper limit."""
     price_per_hour: float | None = Field(None, ge=0)
-    """What an hour of this machine costs you; the report then tells the price of the run. Changes
+    """Price of this machine per hour, from which the report computes the price of the run. Changes
     nothing else."""
     device: str = "auto"
-    """'auto', 'cpu', 'cuda', 'cuda:1'. Changes speed only."""
+    """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'. Changes speed only."""
     batch_size: int = Field(64, ge=1, le=65_536)
-    """Samples at once. Changes speed only."""
+    """Samples per batch. Changes speed only."""
 
     @property
     def sampling(self) -> SamplingSettings:
-        """How this run draws, unless it is told otherwise."""
+        """The sampling settings of this run, used unless a command overrides them."""
         return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
 
     @field_validator("guidance_interval")
     @classmethod
     def _interval_has_a_length(cls, interval: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= interval[0] < interval[1] <= 1:
-            raise ValueError("give two noise levels, the lower first, from 0 to 1, as [0.2, 0.8]")
+            raise ValueError(
+                "give two noise levels between 0 and 1, the lower first, as [0.2, 0.8]"
+            )
         return interval
 
     @field_validator("require")

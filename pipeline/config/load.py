@@ -1,4 +1,4 @@
-"""Reads a run from a YAML file and section.key=value overrides."""
+"""Loading of a run config from a YAML file and section.key=value overrides."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _LARGEST_CONFIG = 1 << 20  # bytes
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run from YAML and `section.key=value` overrides. Raises ConfigError, all problems at
-    once."""
+    """Read a run from a YAML file and `section.key=value` overrides.
+
+    Raises:
+        ConfigError: the message lists all problems at once.
+    """
     if not path.exists() or path.is_dir():
-        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good one to copy")
+        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good example to copy")
     try:
         tree = read_tree(read_text(path, _LARGEST_CONFIG))
     except TextFileError as error:
@@ -34,7 +37,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(
-            f"{path} must hold sections (name, root, download, …), not {type(tree).__name__}"
+            f"{path} must contain sections (name, root, download, …), not {type(tree).__name__}"
         )
 
     problems = [problem for override in overrides if (problem := _apply_override(tree, override))]
@@ -45,15 +48,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         problems += [_describe(dict(problem)) for problem in error.errors()]
     if config is None or problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"{path} does not describe a valid run:\n{lines}")
+        raise ConfigError(f"invalid settings in {path}:\n{lines}")
     return config
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> str | None:
-    """Set `section.key=value` in the tree; what is wrong with it, or None."""
+    """Set `section.key=value` in the tree. Returns what is wrong with the override, or None."""
     dotted, equals, raw = override.partition("=")
     if not equals or not dotted:
-        return f"{override}: an override looks like section.key=value"
+        return f"{override}: is not an override; write section.key=value"
     *sections, key = dotted.split(".")
     node = tree
     for section in sections:
@@ -67,7 +70,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> str | None:
 
 
 def _describe(problem: dict[str, Any]) -> str:
-    """One validation error as a user reads it: where, what, and the value."""
+    """One validation error as a user reads it: setting, problem and value."""
     location = problem["loc"]
     where = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
@@ -80,18 +83,21 @@ def _describe(problem: dict[str, Any]) -> str:
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"{where}: no such setting; {hint}"
     if location == ("download", "urls") and problem["type"] == "missing":
-        return f"{where}: is missing; give the path of a table, or set download.source to one of `tld catalog list`"
+        return (
+            f"{where}: is missing; give the path of a table, or set download.source to a name from "
+            "`tld catalog list`"
+        )
     if problem["type"] == "missing":
         return f"{where}: is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if not location:
         return str(message)
-    given = problem["input"]
-    if problem["type"] == "string_type" and isinstance(given, bool | int | float):
-        return f"{where}: is text; put it in quotes where it looks like a number or like true, got {given!r}"
-    if isinstance(given, dict) or problem["type"] == UNSPEAKABLE:
+    value = problem["input"]
+    if problem["type"] == "string_type" and isinstance(value, bool | int | float):
+        return f"{where}: must be text, got {value!r}; put it in quotes"
+    if isinstance(value, dict) or problem["type"] == UNSPEAKABLE:
         return f"{where}: {message}"
-    return f"{where}: {message}, got {_shortened(repr(given))}"
+    return f"{where}: {message}, got {_shortened(repr(value))}"
 
 
 def _shortened(text: str) -> str:
@@ -99,10 +105,11 @@ def _shortened(text: str) -> str:
 
 
 def _settings_at(location: tuple[str | int, ...]) -> list[str]:
+    """The names of the settings in a section."""
     model: type[BaseModel] = RunConfig
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []  # a value
+            return []  # a value has no settings below it
         model = annotation
     return list(model.model_fields)

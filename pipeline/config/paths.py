@@ -1,5 +1,4 @@
-"""Paths in settings: `~` and `$NAME` are expanded as a shell does, and a path is written so that it
-reads the same."""
+"""Path settings: shell-style expansion of `~` and `$NAME`, and the escaping that reverses it."""
 
 from __future__ import annotations
 
@@ -15,35 +14,35 @@ from data_catalog.storage.object_store import is_url
 _VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 
 
-def expand(given: str) -> str:
-    """A path with the home folder for `~` and values for `$NAME` and `${NAME}`; `$$` is a dollar
-    sign. URLs stay as they are. Raises ValueError."""
-    if "\0" in given:
-        raise ValueError("holds a NUL character, which no path can")
-    if is_url(given):
-        return given
-    path = _VARIABLE.sub(_value, given)
-    if path.startswith("./~"):  # which pathlib would shorten
+def expand(text: str) -> str:
+    """Replace `~` by the home folder, `$NAME` and `${NAME}` by environment variables, and `$$` by
+    a dollar sign. URLs stay as they are. Raises ValueError if a name has no value."""
+    if "\0" in text:
+        raise ValueError("contains a NUL character, which no path can")
+    if is_url(text):
+        return text
+    path = _VARIABLE.sub(_value, text)
+    if path.startswith("./~"):  # pathlib would drop the "./"
         return str(Path(path).absolute())
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError:
         home = path.partition("/")[0]
         raise ValueError(
-            f"{home!r} is no home folder of a user; write ./{path} for a folder of that name"
+            f"{home!r} is not a user's home folder; write ./{path} for a folder of that name"
         ) from None
 
 
 def escape(path: str | Path) -> str:
-    """How a path is written in a config, so that `expand` gives it back."""
+    """Escape a path for a config, so that `expand` returns the original."""
     text = str(path)
-    return text if is_url(text) else _VARIABLE.sub(lambda found: f"${found[0]}", text)
+    return text if is_url(text) else _VARIABLE.sub(lambda match: f"${match[0]}", text)
 
 
-def _value(found: re.Match[str]) -> str:
-    if found[1]:
+def _value(match: re.Match[str]) -> str:
+    if match[1]:
         return "$"
-    name = found[2] or found[3]
+    name = match[2] or match[3]
     if value := os.environ.get(name):
         return value
     state = "empty" if name in os.environ else "not set"
@@ -52,12 +51,12 @@ def _value(found: re.Match[str]) -> str:
     )
 
 
-def _expand_any(given: Any) -> Any:
-    """What is no path is left to the field's own check."""
-    return expand(str(given)) if isinstance(given, str | Path) else given
+def _expand_any(value: Any) -> Any:
+    """Expand a path; any other value is left to the field's own validation."""
+    return expand(str(value)) if isinstance(value, str | Path) else value
 
 
 TextPath = Annotated[str, BeforeValidator(_expand_any), PlainSerializer(escape)]
-"""A path, URL or name, kept as text."""
+"""A path, URL or name, stored as text."""
 FilePath = Annotated[Path, BeforeValidator(_expand_any), PlainSerializer(escape)]
-"""A path of this machine."""
+"""A path on this machine."""

@@ -1,4 +1,5 @@
-"""The settings of a whole run, a section for each stage. The sentence under a field is its help."""
+"""The settings of a whole run, with one section per stage. The docstring of a field is its help
+text."""
 
 from __future__ import annotations
 
@@ -20,41 +21,41 @@ from tld_model.config import DenoiserConfig
 
 
 class EngineConfig(Section):
-    """Where downloads and encodings are worked on. Changes speed only."""
+    """Where downloading and encoding run. Changes speed only."""
 
     kind: Literal["local", "ray"] = "local"
-    """'local': processes of this machine. 'ray': actors of a Ray cluster, on whose nodes this
-    project is installed and the workspace lies under the same path; needs `pip install
-    '.[ray]'`."""
+    """'local' uses processes on this machine. 'ray' uses actors of a Ray cluster; every node needs
+    this project installed and the workspace under the same path. Requires
+    `pip install '.[ray]'`."""
     workers: int | None = Field(None, ge=1, le=4096)
-    """Workers of each stage that says no number of its own (download.workers, encode.workers)."""
+    """Number of workers for each stage that sets none itself (download.workers,
+    encode.workers)."""
     address: str | None = Field(None, pattern=r"^(auto|[^/\s]+:\d+)$")
-    """Of the Ray cluster: host:port, or 'auto' on one of its nodes; null starts Ray on this machine
-    for a stage's time."""
+    """Address of the Ray cluster: host:port, or 'auto' on one of its nodes. null starts Ray on this
+    machine for the duration of a stage."""
     gpus_per_worker: float = Field(0, ge=0)
-    """GPUs of the Ray cluster that each encoding worker has for itself; 0.5 lets two share one."""
+    """GPUs of the Ray cluster reserved for each encoding worker; with 0.5 two workers share one."""
 
 
 class CacheConfig(Section):
-    """Where root is in object storage: this machine's copies of what it uses. Changes speed
-    only."""
+    """Local copies of the files it uses, when root is in object storage. Changes speed only."""
 
     folder: FilePath = Path("~/.cache/tld")
-    """For copies, and for what one machine alone knows: the record of runs, without
-    MLFLOW_TRACKING_URI."""
+    """Folder for the copies, and for data that belongs to this machine only, such as the MLflow
+    database when MLFLOW_TRACKING_URI is not set."""
     max_gb: float = Field(100, gt=0)
-    """Copies go when they take more, those longest out of use first; but for those in use."""
+    """Size limit of the copies, in GB. Beyond it, the least recently used ones are evicted, except
+    those in use."""
 
 
 class RunConfig(Section):
-    """A whole run: from URLs to a report."""
+    """Settings of a whole run, from URLs to a report."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    """Name of the run, and of its experiment in MLflow."""
+    """Name of the run and of its MLflow experiment."""
     root: TextPath = "data"
-    """Workspace: all that the run makes lies here. A folder, or a place in object storage as
-    s3://bucket/laion. In this and every other path ~ and $NAME are expanded, and $$ is a dollar
-    sign."""
+    """Workspace, which holds all outputs of the run: a folder, or a place in object storage such as
+    s3://bucket/laion. In every path setting, ~ and $NAME are expanded and $$ is a dollar sign."""
     cache: CacheConfig = CacheConfig()
     engine: EngineConfig = EngineConfig()
     download: DownloadConfig
@@ -65,7 +66,7 @@ class RunConfig(Section):
 
     @property
     def folder(self) -> Path:
-        """The workspace on this machine: root itself, or the folder of its copies."""
+        """The workspace on this machine: root itself, or the folder with its copies."""
         if not is_url(self.root):
             return Path(self.root)
         name = re.sub(r"[^A-Za-z0-9]+", "-", self.root).strip("-")
@@ -79,7 +80,7 @@ class RunConfig(Section):
     def _root_is_a_place(cls, root: str) -> str:
         if not root:
             raise ValueError(
-                "is empty; give a folder, or a place in object storage as s3://bucket/laion"
+                "is empty; give a folder, or a place in object storage such as s3://bucket/laion"
             )
         return refuse_credentials(root).rstrip("/") if is_url(root) else root
 
@@ -88,7 +89,7 @@ class RunConfig(Section):
         for stage in ("download", "encode"):
             section = getattr(self, stage)
             if self.engine.workers and "workers" not in section.model_fields_set:
-                # While it is made, a frozen model may still be changed.
+                # A frozen model may still be changed while it is being validated.
                 object.__setattr__(
                     self, stage, section.model_copy(update={"workers": self.engine.workers})
                 )
@@ -96,10 +97,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _the_average_exists(self) -> RunConfig:
-        kept = self.train.ema_decay
-        if self.evaluate.ema >= len(kept):
+        decays = self.train.ema_decay
+        if self.evaluate.ema >= len(decays):
             raise ValueError(
                 f"evaluate.ema: there is no average {self.evaluate.ema}; train.ema_decay has "
-                f"{len(kept)}"
+                f"{len(decays)}"
             )
         return self

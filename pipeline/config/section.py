@@ -1,5 +1,4 @@
-"""What all sections of a run's settings share: how a value is checked, and the error for one that
-is wrong."""
+"""Base class of all config sections: common validation, and the error for invalid settings."""
 
 from __future__ import annotations
 
@@ -18,24 +17,23 @@ from pydantic_core import PydanticCustomError
 from data_catalog.redaction import holds_secret
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-UNSPEAKABLE = "unspeakable"  # type of a problem whose value no message repeats
+UNSPEAKABLE = "unspeakable"  # error type for values that no message may repeat
 
 
 def refuse_credentials(url: str) -> str:
-    """The URL, for a field validator. Raises PydanticCustomError where it holds a secret."""
+    """Return the URL, for a field validator. Raises PydanticCustomError if it contains a secret."""
     if holds_secret(url):
         raise PydanticCustomError(
             UNSPEAKABLE,
-            "the URL holds a user, a password or a query, and this place is shown to others; put "
-            "secrets where fsspec "
-            "looks for them (environment variables like AWS_SECRET_ACCESS_KEY, or files in "
-            "~/.config/fsspec)",
+            "the URL contains a user, a password or a query, and others can see this setting; "
+            "put secrets where fsspec looks for them (environment variables like "
+            "AWS_SECRET_ACCESS_KEY, or files in ~/.config/fsspec)",
         )
     return url
 
 
 def _parts(value: object) -> Iterator[object]:
-    """A value, or those that a list or a mapping holds."""
+    """The value itself, or the values inside a list or mapping."""
     if isinstance(value, tuple | list):
         for part in value:
             yield from _parts(part)
@@ -46,7 +44,7 @@ def _parts(value: object) -> Iterator[object]:
 
 
 class Section(BaseModel):
-    """Settings that belong together. They cannot be changed, and none that is unknown is taken."""
+    """A section of settings. It is immutable and rejects unknown settings."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -55,7 +53,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_no_truth(cls, value: object, field: ValidationInfo) -> object:
-        """Python takes true for 1; a setting does not."""
+        """Reject true and false for numbers; Python would accept them as 1 and 0."""
         annotation = cls.model_fields[str(field.field_name)].annotation
         kinds = set(get_args(annotation)) or {annotation}
         if isinstance(value, bool) and kinds & {int, float}:
@@ -65,18 +63,18 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def _can_be_used(cls, value: object) -> object:
-        """What no setting can mean, whichever it is."""
+        """Reject values that are invalid for every setting."""
         for part in _parts(value):
             if isinstance(part, int) and not -(2**63) <= part < 2**63:
-                raise ValueError("is beyond 64 bits")
+                raise ValueError("does not fit into 64 bits")
             if isinstance(part, str) and "\0" in part:
-                raise ValueError("holds a null character")
+                raise ValueError("contains a null character")
             if isinstance(part, str) and _SURROGATE.search(part):
                 raise ValueError("is not valid Unicode text")
         return value
 
 
 class ConfigError(ValueError):
-    """A run that is not described validly; the message lists every problem."""
+    """Invalid settings of a run; the message lists every problem."""
 
     exit_code = 2

@@ -1,8 +1,8 @@
-"""YAML as settings are written in it: YAML 1.2's core schema, each key once, without anchors,
-bounded in size and depth.
+"""A strict YAML reader for configs: the core schema of YAML 1.2, unique keys, no anchors, bounded
+depth.
 
-PyYAML reads YAML 1.1, in which `no` is false, `010` is 8, `12:30:00` is a number and `2024-01-01` a
-date; and it takes the last of several equal keys without a word.
+PyYAML reads YAML 1.1, in which `no` is false, `010` is 8, `12:30:00` is a number and `2024-01-01`
+is a date. It also silently takes the last of several equal keys.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ _NULL = re.compile(r"~|null|Null|NULL|")
 
 
 class YamlError(ValueError):
-    """Text that is no YAML, or that settings may not be written in; the message names the line."""
+    """Text that is not valid YAML, or uses a YAML feature that configs may not. The message names
+    the line."""
 
 
 def read_tree(text: str) -> Any:
-    """What a file says: dicts with text for keys, lists, text, numbers, true, false and None.
+    """The content of a file: dicts with text keys, lists, text, numbers, true, false and None.
 
     Raises:
-        YamlError: names the line.
+        YamlError: the message names the line.
     """
     try:
         return _Loader(text).get_single_data()
@@ -42,8 +43,8 @@ def read_tree(text: str) -> Any:
 
 
 def read_value(text: str) -> Any:
-    """What stands behind `section.key=` on a command line: a list, a mapping or quoted text where
-    it begins as one; else one number, true, false, null or text, with all its characters."""
+    """The value after `section.key=` on a command line: a list, a mapping or quoted text if it
+    starts like one, otherwise a number, true, false, null, or the text as it is."""
     if text[:1] in tuple("[{\"'"):
         try:
             return read_tree(text)
@@ -83,10 +84,10 @@ class _Loader(yaml.SafeLoader):
             name = self.construct_object(key, deep=True)
             if not isinstance(name, str):
                 shown = key.value if isinstance(key, yaml.ScalarNode) else "this key"
-                raise _refused(f"the name of a setting is text; put {shown} in quotes", key)
+                raise _refused(f"the name of a setting must be text; put {shown} in quotes", key)
             if name in lines:
                 raise _refused(
-                    f"{name} stands twice, in lines {lines[name]} and {line}; keep one", key
+                    f"{name} is set twice, in lines {lines[name]} and {line}; keep one", key
                 )
             lines[name] = line
         return super().construct_mapping(node, deep)

@@ -147,7 +147,7 @@ def test_a_node_that_was_told_something_else_ends_the_training(
 def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ConfigError, match="2 nodes need a rendezvous, host:port of one of them"):
+    with pytest.raises(ConfigError, match="2 nodes need a rendezvous: the host:port of one of them"):
         load_config(TINY, ["train.launch.nodes=2"])
     for wrong in ("host0", "host0:0", "host0:70000", "http://host0:1", "29400"):
         with pytest.raises(ConfigError, match=r"train\.launch\.rendezvous: "):

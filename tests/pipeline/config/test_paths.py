@@ -19,10 +19,10 @@ PATHS = ("root", "cache.folder", "download.urls", "encode.vae", "encode.clip", "
 
 
 def value(config: RunConfig, setting: str) -> str:
-    told: object = config
+    node: object = config
     for name in setting.split("."):
-        told = getattr(told, name)
-    return str(told)
+        node = getattr(node, name)
+    return str(node)
 
 
 @pytest.mark.parametrize("setting", PATHS)
@@ -31,7 +31,7 @@ def test_home_and_variables_are_expanded_in_every_path(
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("DISK", "/disk")
-    for given, expected in {
+    for path, expected in {
         "~/a": "/home/me/a",
         "$DISK/a": "/disk/a",
         "${DISK}b": "/diskb",
@@ -39,7 +39,7 @@ def test_home_and_variables_are_expanded_in_every_path(
         "/a$5 $": "/a$5 $",
         "./~a": str(Path("~a").absolute()),
     }.items():
-        config = load_config(TINY, [f"{setting}={given}"])
+        config = load_config(TINY, [f"{setting}={path}"])
         assert Path(value(config, setting)) == Path(expected)
         again = RunConfig.model_validate(config.model_dump(mode="json"))
         assert value(again, setting) == value(config, setting), "a written config reads the same"
@@ -50,14 +50,14 @@ def test_what_stands_for_nothing_is_refused_by_name(
     setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMPTY", "")
-    for given, told in {
+    for path, message in {
         "$NOWHERE/a": "the environment variable NOWHERE is not set",
         "$EMPTY/a": "the environment variable EMPTY is empty",
-        "~nobody-here/a": "'~nobody-here' is no home folder",
+        "~nobody-here/a": "'~nobody-here' is not a user's home folder",
         '"a\\0b"': "NUL",
     }.items():
-        with pytest.raises(ConfigError, match=told):
-            load_config(TINY, [f"{setting}={given}"])
+        with pytest.raises(ConfigError, match=message):
+            load_config(TINY, [f"{setting}={path}"])
 
 
 def test_urls_stay_as_they_are() -> None:
@@ -68,10 +68,10 @@ def test_urls_stay_as_they_are() -> None:
     assert config.download.urls == "https://host.example/$a.csv"
 
 
-def test_pictures_are_downloaded_into_any_folder(tmp_path: Path) -> None:
+def test_images_are_downloaded_into_any_folder(tmp_path: Path) -> None:
     """fsspec, below img2dataset, takes :: for a chain of URLs."""
     config = load_config(TINY, ["download.limit=4", "download.shard_size=4"])
     out = tmp_path / "a::b [c] {d,e}*?#%20"
-    made = download(config.download, out, RememberingTracker(), map_here)
-    assert sum(shard.rows for shard in made.shards) == 4
+    output = download(config.download, out, RememberingTracker(), map_here)
+    assert sum(shard.rows for shard in output.shards) == 4
     assert [path.name for path in tmp_path.iterdir()] == [out.name]

@@ -41,16 +41,16 @@ def test_all_problems_are_told_at_once_with_suggestions_and_values() -> None:
         "nonsense",
         "name.first=x",
     ]
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         load_config(CONF / "tiny.yaml", overrides)
-    message = str(told.value)
+    message = str(raised.value)
     for expected in (
         "download.urlz: no such setting; did you mean 'urls'?",
         "train.batch_size: Input should be greater than or equal to 1, got 0",
         "train.lr: Input should be a valid number, unable to parse string as a number, got 'fast'",
         "evaluate.require: Input should be a valid dictionary, got [1]",
         "model: patch_size 3 does not divide latent_size 8",
-        "nonsense: an override looks like section.key=value",
+        "nonsense: is not an override; write section.key=value",
         "name.first: 'name' is a value, not a section",
     ):
         assert expected in message
@@ -84,9 +84,9 @@ def test_the_default_recipe_is_that_of_the_published_model() -> None:
 def test_options_that_make_no_sense_together_are_told() -> None:
     wrong = {
         "train.accumulate=3": "train: batch_size 64 does not divide into 3 (accumulate) × 1 (nodes) × 1 (processes)",
-        "train.noise_scale=2": "train: noise_location and noise_scale belong to noise_levels=logit_normal",
+        "train.noise_scale=2": "train: noise_location and noise_scale apply only to noise_levels=logit_normal",
         "train.loss_weight=snr": None,  # conf/tiny.yaml has a bound
-        "train.ema_decay=[0.9, 0.9]": "train.ema_decay: give one decay, or several that differ",
+        "train.ema_decay=[0.9, 0.9]": "train.ema_decay: give one decay, or several different ones",
         "train.ema_decay=[0.9, 2]": "train.ema_decay.1: Input should be less than 1, got 2",
         "evaluate.ema=1": "evaluate.ema: there is no average 1; train.ema_decay has 1",
         "train.clip_norm=.inf": "train.clip_norm: Input should be a finite number, got inf",
@@ -103,13 +103,13 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         "train.contrastive=0.05",
         "train.batch_size=63",
     ]
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         load_config(CONF / "tiny.yaml", both)
     for says in (
         "an even number of pairs, which contrastive needs",
         "loss_weight=snr needs max_loss_weight",
     ):
-        assert says in str(told.value)
+        assert says in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_options_that_make_no_sense_together_are_told() -> None:
     [
         (None, "no config file at"),
         ("a: [", "is not valid YAML"),
-        ("- a", "must hold sections"),
+        ("- a", "must contain sections"),
         ("name: x", "download: is missing"),
         (
             "train:\n  steps: 5\nname: x\ntrain:\n  lr: 1",
-            "line 4: train stands twice, in lines 1 and 4; keep one",
+            "line 4: train is set twice, in lines 1 and 4; keep one",
         ),
-        ("train: {lr: 1, steps: 2, lr: 3}", "lr stands twice, in lines 1 and 1"),
-        ("1: x", "line 1: the name of a setting is text; put 1 in quotes"),
+        ("train: {lr: 1, steps: 2, lr: 3}", "lr is set twice, in lines 1 and 1"),
+        ("1: x", "line 1: the name of a setting must be text; put 1 in quotes"),
         ("a: &b [1]\nc: *b", "line 2: anchors and aliases are not supported"),
         ("a: !!python/name:os.system", "line 1: tags, as in !!int, are not supported"),
         ("[" * 100_000, "line 1: nested more than 20 levels deep"),
@@ -168,7 +168,7 @@ def test_text_is_text_and_numbers_are_numbers(tmp_path: Path) -> None:
             assert config.root == f"{name}/a #1: b"
     for name in ("7", "1e3", "true", ".inf"):
         path.write_text(f"name: {name}\ndownload: {{urls: x}}", encoding="utf-8")
-        with pytest.raises(ConfigError, match="name: is text; put it in quotes"):
+        with pytest.raises(ConfigError, match="name: must be text, got .*; put it in quotes"):
             load_config(path)
     path.write_text("name: ~\ndownload: {urls: x}", encoding="utf-8")
     with pytest.raises(ConfigError, match="name: Input should be a valid string, got None"):

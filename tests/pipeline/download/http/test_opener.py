@@ -561,7 +561,7 @@ def test_transient_causes_are_told_from_permanent_ones(cause: str, transient: bo
 
 
 def test_a_network_that_is_none_is_refused_with_an_example() -> None:
-    with pytest.raises(ValueError, match=r"a network looks like 10\.20\.0\.0/16"):
+    with pytest.raises(ValueError, match=r"write a network as 10\.20\.0\.0/16"):
         config(allowed_networks=["127.0.0.1/8"])
 
 

@@ -1,4 +1,4 @@
-"""The former name of pipeline.train.worker, for `torchrun -m pipeline.train_rank`. Removed in
+"""Former name of pipeline.train.worker, for `torchrun -m pipeline.train_rank`; to be removed in
 0.3."""
 
 from pipeline.train.worker import run_from_arguments

@@ -20,7 +20,7 @@ def lead_or_join(config: RunConfig, lead: Callable[[], None]) -> bool:
         lead()
         return True
     from pipeline.compute.rendezvous import NodesApart, rendezvous_of
-    from pipeline.train.stage import join_training
+    from pipeline.train.join import join_training
 
     try:
         with rendezvous_of(config.train.launch) as meeting:

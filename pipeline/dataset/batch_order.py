@@ -1,5 +1,7 @@
-"""The order of training batches: shuffled in each epoch, and the same from any step on for one
-seed."""
+"""Shuffled batch order for training, reproducible from any step.
+
+Each epoch has its own permutation, which follows from (seed, epoch).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,14 @@ from numpy.typing import NDArray
 
 
 def batch_epochs(train_pairs: int, batch_size: int, step: int) -> NDArray[np.int64]:
-    """The epoch in which each pair of a step's batch is [b]"""
+    """The epoch of each pair in the batch of a step [b]"""
     return (step * batch_size + np.arange(batch_size)) // train_pairs
 
 
 def batch_numbers(
     train: NDArray[np.int64], batch_size: int, seed: int, first_step: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Endless batches of pair numbers from a step on: epoch after epoch, each in an order of its
-    own."""
+    """Endless batches of pair numbers, starting at a step. Each epoch has its own order."""
     position = first_step * batch_size
     epoch, order = -1, train
     while True:

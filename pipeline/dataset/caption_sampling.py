@@ -1,8 +1,7 @@
-"""Which of its captions a pair shows in an epoch. Knows numbers and weights; no text and no
-tensors.
+"""Caption sampling: the choice of one caption per pair and epoch, by the weights of the columns.
 
-The draw follows from (seed, epoch, pair) alone, so that neither a resume nor another number of
-processes changes it.
+The choice is a function of (seed, epoch, pair), so neither a resume nor another number of processes
+changes it.
 """
 
 from __future__ import annotations
@@ -13,35 +12,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# SplitMix64 (Steele et al., 2014, fig. 17): a step of the counter and the two multipliers of its
-# mixer.
+# SplitMix64 (Steele et al., 2014, fig. 17): the increment of the counter and the two multipliers of
+# its mixing function.
 _STEP, _MIX_1, _MIX_2 = (
     np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 
 
 class CaptionColumnError(ValueError):
-    """Weights of caption columns that the table does not have."""
+    """Invalid weights of caption columns: an unknown column, or only weights of 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionSampler:
-    """How training draws one of the captions of a pair."""
+    """Chooses one of the captions of each pair."""
 
     weights: NDArray[np.float64]  # of each caption column, the main one first
     seed: int
 
     def uniform(self, numbers: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.float64]:
-        """A number in [0, 1) for each pair in its epoch [b]"""
+        """A uniform random number in [0, 1) for each pair in its epoch [b]"""
         mixed = np.full(len(numbers), self.seed % 2**64, np.uint64)
         for part in (epochs, numbers):
             mixed = _mix(mixed ^ part.astype(np.uint64))
         return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def choose(self, columns: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The place of the drawn caption among those of each pair [b], whose columns are [b, c], -1
-        where there is none. A pair none of whose captions has a weight shows its first, the main
-        one."""
+        """The position of the chosen caption among the captions of each pair [b]. `columns` [b, c]
+        are the columns of these captions, -1 where there is none. A pair without any weighted
+        caption uses its first, the main one."""
         weights = np.where(columns >= 0, self.weights[columns], 0)
         reached = weights.cumsum(axis=1)
         total = reached[:, -1:]
@@ -52,9 +51,9 @@ class CaptionSampler:
 def caption_sampler(
     columns: Sequence[str], weights: Mapping[str, float], seed: int
 ) -> CaptionSampler | None:
-    """From weights by name, 1 where a column has none; None where there is nothing to draw.
+    """A sampler for weights by column name, 1 by default; None if there is only one column.
 
-    Raises CaptionColumnError.
+    Raises CaptionColumnError if the weights are invalid.
     """
     if problem := wrong_weights(columns, weights):
         raise CaptionColumnError(f"train.caption_weights: {problem}")
@@ -64,16 +63,19 @@ def caption_sampler(
 
 
 def wrong_weights(columns: Sequence[str], weights: Mapping[str, float]) -> str | None:
-    """What is wrong with weights of these columns, or None."""
+    """What is wrong with weights for these columns, or None."""
     if unknown := [name for name in weights if name not in columns]:
-        return f"no such caption column: {', '.join(unknown)}; the captions come from {', '.join(columns)}"
+        return (
+            f"no such caption column: {', '.join(unknown)}; the captions come from "
+            f"{', '.join(columns)}"
+        )
     if not any(weights.get(name, 1.0) for name in columns):
-        return "all captions have the weight 0"
+        return "all captions have weight 0"
     return None
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's next number of each state: wraps around, as it should."""
+    """The next SplitMix64 number of each state, modulo 2^64."""
     z = state + _STEP
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2

@@ -1,9 +1,4 @@
-"""Encodings -> tensors: which pairs are held out, in what order the others come, and their
-dequantization.
-
-The order follows from the seed and the step alone, so that a resumed training sees what an
-uninterrupted one would. Knows nothing of noise or models.
-"""
+"""The data set of encoded image-caption pairs: memory-mapped shards -> dequantized batches."""
 
 from __future__ import annotations
 
@@ -23,25 +18,25 @@ from tld_model.quantize import Quantization, dequantize
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pairs as the model sees them."""
+    """A batch of pairs as the model takes them."""
 
     latents: Tensor  # scaled latents, float32 [b, c, z, z]
-    text: Tensor  # pooled text embeddings, float32 [b, d]; or token-level ones [b, l, t], zero where there is no token
+    # Pooled text embeddings, float32 [b, d]; or token-level ones [b, l, t], padded with zeros.
+    text: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedDataset:
-    """All pairs of some encodings, memory-mapped, addressed by their number."""
+    """All pairs of an encodings output, memory-mapped and addressed by number."""
 
     shards: tuple[EncodedArrays, ...]
     starts: NDArray[np.int64]  # number of the first pair of each shard
     quantization: Quantization
     form: TextForm = "pooled"
-    longest_caption: int = (
-        0  # tokens: all batches of token-level text have this length, as a compiler likes it
-    )
+    # In tokens. All batches of token-level text have this length: a compiled model sees one shape.
+    longest_caption: int = 0
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
-    sampler: CaptionSampler | None = None  # where pairs have several captions, and epochs are told
+    sampler: CaptionSampler | None = None  # for pairs with several captions, if epochs are given
 
     def batch(
         self,
@@ -49,9 +44,9 @@ class EncodedDataset:
         device: str = "cpu",
         epochs: NDArray[np.int64] | None = None,
     ) -> Batch:
-        """The pairs of these numbers, in this order, with their main captions; or with those drawn
-        for the epoch in which each is [b]. They travel to the device as they are stored, a quarter
-        or half of their size as numbers, and are dequantized there."""
+        """The pairs with these numbers, in this order. Each has its main caption or, if `epochs`
+        [b] are given, the one sampled for its epoch. Latents are copied to the device as they are
+        stored, a quarter or half of their float32 size, and are dequantized there."""
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
@@ -76,7 +71,7 @@ class EncodedDataset:
         )
 
     def keys(self, numbers: NDArray[np.int64]) -> list[str]:
-        """The keys of the pairs of these numbers."""
+        """The keys of the pairs with these numbers."""
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         rows = zip(shard_of, numbers - self.starts[shard_of], strict=True)
         return [self.shards[shard].key[row].decode() for shard, row in rows]
@@ -84,14 +79,13 @@ class EncodedDataset:
     def _text_shape(self, shard: EncodedArrays) -> tuple[int, ...]:
         if self.form == "pooled":
             return shard.text.shape[1:]
-        assert shard.tokens is not None, "open_dataset looked"
+        assert shard.tokens is not None, "open_dataset checked this"
         return (self.longest_caption, shard.tokens.shape[1])
 
     def _captions(
         self, shard: EncodedArrays, rows: NDArray[np.int64], uniform: NDArray[np.float64] | None
     ) -> NDArray[np.int64]:
-        """Which rows of the text of a shard belong to some of its pairs [b]: the main ones, or
-        drawn by chance."""
+        """The text rows of some pairs of a shard [b]: the main captions or the sampled ones."""
         if shard.text_start is None or shard.text_column is None:
             return rows
         first, end = shard.text_start[rows], shard.text_start[rows + 1]
@@ -104,10 +98,9 @@ class EncodedDataset:
         return first + self.sampler.choose(columns, uniform)
 
     def _tokens(self, shard: EncodedArrays, captions: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Token-level text of some captions of a shard, with zeros to the length of all: [b, l,
-        t]"""
-        assert shard.tokens is not None, "open_dataset looked"
-        assert shard.token_start is not None, "open_dataset looked"
+        """Token-level text of some captions of a shard, padded with zeros: [b, l, t]"""
+        assert shard.tokens is not None, "open_dataset checked this"
+        assert shard.token_start is not None, "open_dataset checked this"
         first, end = shard.token_start[captions], shard.token_start[captions + 1]
         places = first[:, None] + np.arange(self.longest_caption)  # [b, l]
         present = places < end[:, None]
@@ -117,11 +110,11 @@ class EncodedDataset:
 
 
 def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDataset:
-    """Map the encodings of a manifest into memory; their text comes in this form. Raises
-    EncodingsError."""
+    """Memory-map the encodings of a manifest, with text in this form. Raises EncodingsError if a
+    shard lacks it or does not fit the others."""
     if form == "tokens" and "token_dim" not in encodings.figures:
         raise EncodingsError(
-            f"{encodings.folder} holds no token-level text: set encode.text=tokens"
+            f"{encodings.folder} contains no token-level text: set encode.text=tokens"
         )
     filled = [shard for shard in encodings.shards if shard.rows]
     arrays = tuple(read_arrays(encodings.file(f"{shard.name}.npz")) for shard in filled)
@@ -129,12 +122,13 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
         if len(content.key) != shard.rows or _layout(content) != _layout(arrays[0]):
             raise EncodingsError(
                 f"{encodings.folder / shard.name}.npz does not fit the manifest or the other "
-                "shards: it has "
-                f"{len(content.key)} rows of {shard.rows}, and latents {content.latents.shape[1:]} of "
-                f"{content.latents.dtype}"
+                f"shards: it has {len(content.key)} rows of {shard.rows}, and latents "
+                f"{content.latents.shape[1:]} of {content.latents.dtype}"
             )
         if form == "tokens" and content.tokens is None:
-            raise EncodingsError(f"{encodings.folder / shard.name}.npz holds no token-level text")
+            raise EncodingsError(
+                f"{encodings.folder / shard.name}.npz contains no token-level text"
+            )
     starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
     figures = encodings.figures["quantization"]
     clip = figures["clip"]
@@ -147,6 +141,6 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
 
 
 def _layout(arrays: EncodedArrays) -> tuple[object, ...]:
-    """What all shards have in common."""
+    """The properties that all shards must share."""
     tokens = None if arrays.tokens is None else arrays.tokens.shape[1]
     return arrays.latents.shape[1:], arrays.latents.dtype, arrays.text.shape[1], tokens

@@ -1,5 +1,4 @@
-"""The split into training and held-out pairs: by the table's split column, else by a hash of each
-pair's key."""
+"""The split into training and held-out pairs, by the table's split column or a hash of the key."""
 
 from __future__ import annotations
 
@@ -14,18 +13,18 @@ from data_catalog.encodings import read_rows
 from data_catalog.storage.manifest import Manifest
 
 HELD_OUT = "held_out"  # in the table's split column
-_DECIDED = 2.0  # above every hash: the split column has decided
+_DECIDED = 2.0  # above every hash: marks rows that the split column decides
 
 
 class SplitError(ValueError):
-    """Encodings that leave nothing to train on, or nothing held out."""
+    """A split without any training pair or without any held-out pair."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which pairs train, which are held out, and what the held-out ones say."""
+    """The numbers of training and held-out pairs, and the captions of the held-out ones."""
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
@@ -33,14 +32,14 @@ class Split:
 
 
 def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
-    """Divide pairs by the table's split column, or else by a hash of the key. Raises SplitError.
+    """Split pairs by the table's split column or, where it is empty, by a hash of the key.
 
-    Keys and captions are read a shard at a time: a million pairs leave nine bytes each in memory,
-    and the held-out captions.
+    Keys and captions are read shard by shard, so only nine bytes per pair and the held-out captions
+    stay in memory. Raises SplitError if all pairs would be on one side.
     """
     names = [shard.name for shard in encodings.shards if shard.rows]
     if not names:
-        raise SplitError(f"{encodings.folder} holds no pair, so there is nothing to train on")
+        raise SplitError(f"{encodings.folder} contains no pairs, so there is nothing to train on")
     parts = [
         _hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names
     ]
@@ -60,10 +59,10 @@ def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
 def _one_sided(
     held_out: NDArray[np.bool_], undecided: NDArray[np.bool_], held_out_fraction: float
 ) -> str:
-    """Why all pairs are held out of training, or none is, and what to change."""
+    """Why all pairs are held out of training, or none, and what to change."""
     pairs = f"all {len(held_out):,} pairs"
     if len(held_out) == 1:
-        return "there is a single pair, and training takes one to train on and one to hold out"
+        return "there is only one pair; training needs one to train on and one to hold out"
     if held_out.all():
         if undecided.any():
             return f"{pairs} are held out of training; lower train.held_out_fraction"
@@ -72,20 +71,18 @@ def _one_sided(
         )
     if undecided.any() and held_out_fraction == 0:
         return (
-            "no pair is held out of training, since train.held_out_fraction is 0; raise it, to "
-            "0.02 perhaps: "
-            "held-out pairs are what the model is judged on"
+            "no pair is held out of training because train.held_out_fraction is 0; raise it, for "
+            "example to 0.02: the model is evaluated on held-out pairs"
         )
     return (
         f"the split column of the table keeps {pairs} for training; mark some rows 'held_out', or "
-        "remove "
-        "download.split_column and let train.held_out_fraction choose"
+        "remove download.split_column and let train.held_out_fraction choose"
     )
 
 
 def _hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of each row the hash of its key, _DECIDED where the split column decides; and whether that
-    holds it out."""
+    """The hash of each row's key (_DECIDED if the split column decides), and whether the column
+    holds the row out."""
     split = np.array(rows["split"].fill_null("").to_pylist())
     hashes = np.array([key_hash(key) for key in rows["key"].to_pylist()])
     return np.where(split == "", hashes, _DECIDED), split == HELD_OUT
@@ -104,5 +101,5 @@ def _captions(encodings: Manifest, names: list[str], chosen: list[NDArray[np.boo
 
 
 def key_hash(key: str) -> float:
-    """A number in [0, 1) that follows from the key."""
+    """A hash of the key as a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64

@@ -1,5 +1,4 @@
-"""Curves for pages, as SVG: sharp at every width, text of the reader's own size. Knows numbers, not
-their meaning."""
+"""Line charts for HTML pages, as SVG: sharp at every width, with text as large as the page's."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
-_SMOOTHED_FROM = 100  # points: a noisy curve of so many is drawn faint, its running mean over it
+_SMOOTHED_FROM = 100  # points: longer curves are drawn faint, with their running mean on top
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tld",
@@ -23,7 +22,7 @@ _WITHOUT_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None
 
 
 def curves(lines: Mapping[str, Points], ylabel: str) -> str:
-    """Named curves over training steps, on a logarithmic scale, as a data URI; equal numbers give
+    """Named curves over training steps, on a logarithmic scale, as a data URI. Equal values give
     equal bytes."""
     with drawn(figsize=(5.4, 3.3)) as figure:
         axes = figure.subplots()
@@ -48,7 +47,7 @@ def curves(lines: Mapping[str, Points], ylabel: str) -> str:
 
 @contextlib.contextmanager
 def drawn(figsize: tuple[float, float]) -> Iterator[Figure]:
-    """An empty figure, inches, to draw in within the block."""
+    """A context with an empty figure to draw in; figsize is in inches."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=figsize, layout="constrained")
 
@@ -62,6 +61,6 @@ def svg_uri(figure: Figure) -> str:
 
 
 def _running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Each value's mean with those before it, at most `width` of them."""
+    """The mean of each value and those before it, over at most `width` values."""
     spans = (values[max(0, end - width) : end] for end in range(1, len(values) + 1))
     return [sum(span) / len(span) for span in spans]

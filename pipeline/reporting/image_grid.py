@@ -1,4 +1,4 @@
-"""Grids of captioned pictures, for people to look at."""
+"""Grids of captioned images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 _FONT_SIZE = 11
 _LINE = 13
 _GAP = 8
-_SMALLEST_TILE = 128  # pixels: smaller pictures are shown enlarged
+_SMALLEST_TILE = 128  # pixels: smaller images are enlarged
 _CAPTION_LINES = 3
 
 
@@ -25,9 +25,9 @@ def image_grid(
     columns: int | None = None,
     marks: Sequence[bool] | None = None,
 ) -> Image.Image:
-    """Pictures [h, w, 3] in rows, each over its caption; `marks` says which are right (green) or
-    wrong (red). Without `columns` the grid is about twice as wide as high, its rows full where the
-    count allows it."""
+    """Images [h, w, 3] in rows, each above its caption. `marks` frames correct images in green and
+    wrong ones in red. Without `columns` the grid is about twice as wide as high, with full rows if
+    the count allows it."""
     height, width = images[0].shape[:2]
     enlarge = max(1, -(-_SMALLEST_TILE // width))
     tile = (width * enlarge, height * enlarge)
@@ -48,8 +48,7 @@ def image_grid(
 
 
 def _full_rows(count: int) -> int:
-    """Columns of a grid about twice as wide as high: of those near, the one that leaves the fewest
-    gaps."""
+    """The number of columns, near that of a grid twice as wide as high, with the fewest gaps."""
     ideal = math.sqrt(2 * count)
     near = range(max(1, round(ideal * 0.7)), round(ideal * 1.4) + 1)
     return min(near, key=lambda columns: (-count % columns, abs(columns - ideal)))
@@ -57,14 +56,14 @@ def _full_rows(count: int) -> int:
 
 @functools.cache
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more."""
+    """DejaVu Sans, which comes with matplotlib and covers Latin, Greek, Cyrillic and more."""
     return ImageFont.truetype(
         Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _FONT_SIZE
     )
 
 
 def _wrapped(caption: str, width: int) -> list[str]:
-    """At most three lines of this width; what does not fit ends in an ellipsis."""
+    """Break a caption into at most three lines of this width; an ellipsis marks what is cut off."""
     lines = [""]
     for word in caption.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -79,6 +78,7 @@ def _wrapped(caption: str, width: int) -> list[str]:
 
 
 def _cut(line: str, width: int) -> str:
+    """Shorten a line to this width, with an ellipsis."""
     if _font().getlength(line) <= width:
         return line
     while line and _font().getlength(line + "…") > width:

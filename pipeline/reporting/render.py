@@ -1,4 +1,4 @@
-"""Pages for people: HTML from templates, self-contained, opens without network."""
+"""HTML pages rendered from templates, self-contained so that they open without a network."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ _ENVIRONMENT = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,
 )
-_SMALL = 128  # pixels
+_SMALL = 128  # pixels: smaller images are stored without loss
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A template of this folder as HTML."""
+    """Render a template of this folder as HTML."""
     return _ENVIRONMENT.get_template(template).render(**values)
 
 
 def image_uri(pixels: NDArray[np.uint8]) -> str:
-    """A picture [h, w, 3] inside the page: small ones without loss, photographs in a tenth of their
-    size."""
+    """An image [h, w, 3] as a data URI: small images as lossless PNG, larger ones as JPEG, which
+    takes a tenth of the size for photographs."""
     buffer = io.BytesIO()
     small = max(pixels.shape[:2]) < _SMALL
     Image.fromarray(pixels).save(buffer, format="PNG" if small else "JPEG", quality=88)
-    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture inside the page itself."""
+    """An image as a data URI in PNG format."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,4 @@
+"""Scores of models and samples: metrics.py defines the metrics, bootstrap.py their confidence
+intervals, image_scores.py applies both to sets of images, and held_out_loss.py is the loss on
+held-out pairs.
+"""

@@ -1,5 +1,4 @@
-"""How sure a score is: 95 % intervals by resampling the prompts. Knows scores only as functions of
-which rows count.
+"""Bootstrap confidence intervals (95 %) of scores, by resampling the prompts.
 
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13.
 """
@@ -19,8 +18,8 @@ _COVERED = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A score, its 95 % interval, and how many prompts it was computed from. From a single prompt
-    nothing can be said of its spread: the interval is then without bounds."""
+    """A score, its 95 % interval, and the number of prompts behind it. A single prompt says nothing
+    about the spread, so its interval is infinite."""
 
     value: float
     low: float
@@ -29,7 +28,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends, or None where a single prompt gives none."""
+        """Both ends of the interval, or None for a single prompt."""
         return (self.low, self.high) if self.n > 1 else None
 
     def __str__(self) -> str:
@@ -37,12 +36,11 @@ class Estimate:
 
 
 def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Estimate:
-    """The statistic of n rows, and the percentiles of its replicates on n rows drawn with
-    replacement.
+    """The statistic of n rows, with percentiles of its replicates on n rows drawn with replacement.
 
-    The replicates are moved so that their mean is the value: repeated rows look to a distance like
-    structure, which shifts all of its replicates, while a mean's stay where they are. The draws are
-    the same every time.
+    The replicates are shifted so that their mean is the value: to a distance, repeated rows look
+    like structure, which shifts all of its replicates; those of a mean are not shifted. The random
+    draws are the same in every call.
     """
     value = float(statistic(np.ones((1, n), np.int64))[0])
     if n < 2:
@@ -56,10 +54,10 @@ def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Est
 def bootstrap_difference(
     first: Statistic, second: Statistic, n: int, replicates: int = REPLICATES
 ) -> Estimate:
-    """second - first, on the same drawn rows: what both find hard cancels out."""
+    """second - first on the same resampled rows, so that the difficulty of prompts cancels out."""
     return bootstrap(lambda counts: second(counts) - first(counts), n, replicates)
 
 
 def _resamplings(n: int, replicates: int) -> Counts:
-    """How often each row is drawn, [replicates, n]"""
+    """The number of times each row is drawn [replicates, n]"""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=replicates)

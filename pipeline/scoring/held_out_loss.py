@@ -1,5 +1,4 @@
-"""The mean squared error of the clean latent on held-out pairs, over all noise levels and in equal
-bins of them."""
+"""The held-out loss: mean squared error of the clean latent, over all noise levels and in bins."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.dataset.split import Split
 from tld_model.diffusion import add_noise, denoising_loss
 
-NOISE_BINS = 5  # of the held-out loss
-_HELD_OUT_PAIRS = 512  # at most, for the held-out loss
+NOISE_BINS = 5
+_HELD_OUT_PAIRS = 512  # at most
 
 
 def held_out_loss(
@@ -22,7 +21,7 @@ def held_out_loss(
     split: Split,
     device: str,
 ) -> dict[str, float]:
-    """`held_out_losses`, the mean of all pairs: over all noise levels ("held_out_loss") and in
+    """The means of `held_out_losses` over all pairs: for all noise levels ("held_out_loss") and for
     equal bins of them ("held_out_loss/0.0-0.2", …)."""
     return {
         name: losses.mean().item()
@@ -37,8 +36,8 @@ def held_out_losses(
     split: Split,
     device: str,
 ) -> dict[str, Tensor]:
-    """Mean squared error of x0 for each of the first held-out pairs, plain, at the same noise every
-    time: float64 [n], by the names of `held_out_loss`."""
+    """The unweighted squared error of x0 for each of the first held-out pairs, with the same noise
+    in every call: float64 [n], under the names of `held_out_loss`."""
     numbers = split.held_out[:_HELD_OUT_PAIRS]
     generator = torch.Generator().manual_seed(0)
     losses = torch.zeros(NOISE_BINS, len(numbers), dtype=torch.float64)

@@ -1,7 +1,6 @@
-"""What CLIP and the grader say of pictures, a row for each, and the scores that follow. Knows no
-denoiser.
+"""Image scores from CLIP and the attribute grader: per image, and as estimates over a set.
 
-n pictures   d embedding width
+n images   d embedding width
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ from pipeline.scoring.metrics import (
 )
 from tld_model.encoders.clip import Clip
 
-_REPLICATES = {"frechet_distance": 100}  # each decomposes two covariances
+_REPLICATES = {"frechet_distance": 100}  # each replicate decomposes two covariances
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Pictures of captions, as they were judged."""
+    """The scores of each image of a set, given its caption."""
 
     features: Tensor  # CLIP image embeddings, float32 [n, d]
-    clip_score: Tensor  # of picture and caption, float64 [n]
-    correct: dict[
-        str, Tensor
-    ]  # attribute -> read back from the picture, bool [n]; {} for captions of other data sets
+    clip_score: Tensor  # of image and caption, float64 [n]
+    # Attribute -> whether the image shows it as the caption says, bool [n]; {} for captions that
+    # are not of the built-in data set.
+    correct: dict[str, Tensor]
 
     @property
     def all_correct(self) -> Tensor | None:
-        """Whether a picture shows all that its caption says, bool [n]; None where that cannot be
+        """Whether an image shows all attributes of its caption, bool [n]; None if they cannot be
         graded."""
         return torch.stack(list(self.correct.values())).all(0) if self.correct else None
 
@@ -53,7 +52,7 @@ class ImageScores:
 def score_images(
     clip: Clip, images: Images, captions: Sequence[str], batch_size: int
 ) -> ImageScores:
-    """Look at each picture beside its caption."""
+    """Score each image with its caption."""
     features = embed_images(clip, images, batch_size)
     starts = range(0, len(captions), batch_size)
     text = torch.cat(
@@ -69,8 +68,8 @@ def embed_images(clip: Clip, images: Images, batch_size: int) -> Tensor:
 
 
 def grade_attributes(images: Images, captions: Sequence[str]) -> dict[str, Tensor]:
-    """Attribute -> whether it is in the picture as the caption says; {} where the captions are not
-    those of the built-in data set."""
+    """Attribute -> whether the image shows it as the caption says, bool [n]; {} if the captions are
+    not those of the built-in data set."""
     requested = [shapes.parse_caption(caption) for caption in captions]
     if not all(requested) or images.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
         return {}
@@ -95,7 +94,7 @@ def save_judged(scores: ImageScores, path: Path) -> None:
 
 
 def load_judged(path: Path) -> ImageScores | None:
-    """What `save_judged` wrote, or None where there is no such file or a damaged one."""
+    """Read what `save_judged` wrote, or return None if the file is missing or damaged."""
     try:
         tensors = load_file(path)
         correct = {
@@ -109,7 +108,7 @@ def load_judged(path: Path) -> ImageScores | None:
 
 
 def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, Estimate]:
-    """Every score of samples whose row i has the caption of row i of the reference."""
+    """Every score of the samples; row i of samples and reference has the same caption."""
     n = len(samples.features)
     estimates = {name: bootstrap(statistic, n) for name, statistic in _means(samples).items()}
     estimates["clip_score_reference"] = bootstrap(_mean(reference.clip_score), n)
@@ -124,7 +123,7 @@ def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, E
 def estimate_differences(
     first: ImageScores, second: ImageScores, reference: ImageScores
 ) -> dict[str, Estimate]:
-    """second - first of every score that depends on the samples; row i of all three has the same
+    """second - first for every score that depends on the samples; row i of all three has the same
     caption."""
     n = len(reference.features)
     of_first, of_second = (
@@ -148,7 +147,7 @@ def _means(scores: ImageScores) -> dict[str, Statistic]:
 def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:
     a, b = samples.features, reference.features
     if len(a) < 2:
-        return {}  # a distance of sets needs sets
+        return {}  # a distance between sets needs at least two samples
     return {
         "cmmd": cmmd_statistic(a, b),
         "kernel_distance": kernel_distance_statistic(a, b),

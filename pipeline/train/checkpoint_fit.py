@@ -1,8 +1,8 @@
-"""Whether a checkpoint fits the training that reads it: compared before anything is loaded, so that
-a training never goes on from half a state.
+"""Compatibility check of a checkpoint with the training that resumes from it.
 
-A checkpoint of another version of the project, or of a training with other averages or another
-optimizer, is whole and still does not fit.
+The check runs before anything is loaded, so a training never continues from half a state. A
+checkpoint of another version of the project, or of a training with other averages or another
+optimizer, is undamaged and still does not fit.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ LAYOUT = 1  # raised by hand when what a checkpoint holds changes its meaning
 
 
 def misfit(state: TrainState, content: Any) -> str:
-    """What keeps a state from being loaded, in words; "" where nothing does."""
+    """Why a checkpoint cannot be loaded into a state, or "" if it can."""
     return next(_misfits(state, content), "")
 
 
 def _misfits(state: TrainState, content: Any) -> Iterator[str]:
     if not isinstance(content, dict) or not isinstance(content.get("step"), int):
-        yield "it holds no state of a training"
+        yield "it does not contain a training state"
         return
-    layout = content.get("layout", LAYOUT)  # the first ones did not say
+    layout = content.get("layout", LAYOUT)  # the first checkpoints did not record it
     if layout != LAYOUT:
         newer = isinstance(layout, int) and layout > LAYOUT
-        yield f"its layout is {layout}, of {'a newer' if newer else 'another'} version of tld"
+        yield f"it has layout {layout}, of {'a newer' if newer else 'another'} version of tld"
         return
     yield from _weights("the weights", state.denoiser.state_dict(), content.get("denoiser"))
     averages = content.get("averages")
@@ -46,19 +46,19 @@ def _misfits(state: TrainState, content: Any) -> Iterator[str]:
 
 def _weights(what: str, ours: Mapping[str, Tensor], theirs: Any) -> Iterator[str]:
     if not isinstance(theirs, dict):
-        yield f"{what} are not there"
+        yield f"{what} are missing"
         return
     for name in (*ours, *theirs):
         if name not in theirs:
             yield f"{what} lack {name}"
         elif name not in ours:
-            yield f"{what} have {name}, which the model does not"
+            yield f"{what} have {name}, which the model lacks"
         elif not isinstance(theirs[name], Tensor) or theirs[name].shape != ours[name].shape:
             yield f"{what} have another shape of {name}"
 
 
 def _optimizer(state: TrainState, theirs: Any) -> Iterator[str]:
-    """Its groups, and what it remembers of each weight, must be as this optimizer lays them out."""
+    """The groups and the state of each weight must have the layout of this optimizer."""
     ours = state.optimizer.state_dict()["param_groups"]
     weights = [weight for group in state.optimizer.param_groups for weight in group["params"]]
     try:
@@ -75,5 +75,5 @@ def _optimizer(state: TrainState, theirs: Any) -> Iterator[str]:
 
 
 def _is_of(value: Any, weight: Tensor) -> bool:
-    """A number for the whole weight, or one for each of its elements."""
+    """Whether this is one number for the whole weight, or one for each of its elements."""
     return isinstance(value, Tensor) and value.shape in ((), weight.shape)

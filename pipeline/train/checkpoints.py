@@ -1,7 +1,7 @@
-"""A training's state on disk: written by rename, checked when read, the newest few kept.
+"""Training checkpoints: atomic writes, verification when read, and removal of old ones.
 
-A checkpoint is that of the plain denoiser, whatever wraps it and on however many ranks it is
-spread. Knows nothing of what a step does.
+A checkpoint always contains the state of the plain denoiser, regardless of wrappers and of the
+number of ranks that share it.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.train.checkpoint_fit import LAYOUT, misfit
 from pipeline.train.loop import TrainState
 
-_KEEP = 2
+_KEEP = 2  # newest checkpoints
 
 
 class CheckpointNotWritten(RuntimeError):
-    """The disk did not take a checkpoint; the one before is whole."""
+    """Writing a checkpoint failed; the previous one is intact."""
 
 
 class CheckpointNotRead(RuntimeError):
-    """A checkpoint that this user may not read: nothing is wrong with it."""
+    """A checkpoint that this user has no permission to read; it is not damaged."""
 
 
 class _Unusable(ValueError):
-    """A checkpoint that a training cannot resume from; the message says why."""
+    """A checkpoint from which a training cannot resume; the message says why."""
 
     suffix: ClassVar[str]
     is_what: ClassVar[str]
 
 
 class _Damaged(_Unusable):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose content is not what was written."""
 
     suffix = ".damaged"
     is_what = "is damaged"
 
 
 class _OfAnotherLayout(_Unusable):
-    """A whole checkpoint that does not fit this training: of another version, or of changed
-    settings."""
+    """An undamaged checkpoint that does not fit this training: it is of another version, or of
+    other settings."""
 
     suffix = ".unfit"
     is_what = "does not fit this training"
 
 
 def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> None:
-    """Write the state by rename, then drop all but the newest checkpoints. Every rank must call it;
-    one writes. Raises CheckpointNotWritten."""
+    """Write the state atomically, then delete all but the newest checkpoints. Every rank must call
+    this; one writes. Raises CheckpointNotWritten if the disk refuses."""
     content = {
         "layout": LAYOUT,
         "step": state.step,
@@ -69,9 +69,8 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
     if not ranks.leads:
         return
     try:
-        folder.mkdir(
-            exist_ok=True
-        )  # not its parents: an output that was removed must not begin anew here
+        # Without parents: an output folder that was removed must not be created again here.
+        folder.mkdir(exist_ok=True)
         flush_folder(folder.parent)
         with replacing(_path(folder, state.step)) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
@@ -89,7 +88,7 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a folder, oldest first."""
+    """The checkpoints in a folder, oldest first."""
     return sorted(folder.glob("step-*.pt"))
 
 
@@ -98,7 +97,7 @@ def _path(folder: Path, step: int) -> Path:
 
 
 def step_of(checkpoint: Path) -> int:
-    """How many steps were done when it was written."""
+    """The number of steps done when the checkpoint was written."""
     return int(checkpoint.stem.removeprefix("step-"))
 
 
@@ -109,17 +108,17 @@ def resume(
     ranks: Ranks = ALONE,
     warn: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Put the state where the newest usable checkpoint left it; without one it stays at step 0.
+    """Load the newest usable checkpoint into the state; without one the state stays at step 0.
 
-    Those that cannot be used are set aside, with a warning that says why and what was lost: damaged
-    ones until the next checkpoint, whole ones that do not fit for good. The same device and rank
-    count are not needed.
+    Unusable checkpoints are renamed, with a warning that gives the reason and the number of steps
+    lost. Damaged ones are deleted with the next checkpoint; undamaged ones that do not fit stay.
+    The device and the number of ranks may differ from those that wrote the checkpoint.
 
-    The leading rank chooses: on a disk that several machines share, their lists of its files may
-    differ for a while.
+    The leading rank chooses, because machines that share a disk may see different lists of its
+    files for a while.
 
     Raises:
-        CheckpointNotRead: this user may not read one of them.
+        CheckpointNotRead: this user has no permission to read one of them.
     """
     unusable: dict[Path, _Unusable] = {}
     for path in reversed(checkpoints(folder)) if ranks.leads else ():
@@ -133,18 +132,17 @@ def resume(
         _load(state, _read(_path(folder, chosen), device))
     for path, problem in unusable.items():
         lost = step_of(path) - state.step
-        onward = f"going on from step {state.step}" if state.step else "starting again"
+        onward = f"resuming from step {state.step}" if state.step else "starting from step 0"
         aside = path.with_suffix(problem.suffix)
         os.replace(path, aside)
-        where = f", kept as {aside.name}" if isinstance(problem, _OfAnotherLayout) else ""
+        where = f", renamed to {aside.name}" if isinstance(problem, _OfAnotherLayout) else ""
         warn(
-            f"{path.name} {problem.is_what} ({problem}){where}: {onward}; {lost} steps are done "
-            "again"
+            f"{path.name} {problem.is_what} ({problem}){where}: {onward}; {lost} steps are repeated"
         )
 
 
 def _load(state: TrainState, content: dict[str, Any]) -> None:
-    """All of it or nothing. Raises _OfAnotherLayout."""
+    """Load a checkpoint completely, or raise _OfAnotherLayout and load nothing."""
     if problem := misfit(state, content):
         raise _OfAnotherLayout(problem)
     state.denoiser.load_state_dict(content["denoiser"])
@@ -155,8 +153,8 @@ def _load(state: TrainState, content: dict[str, Any]) -> None:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a model, gathered on the CPU where it is spread over ranks; then every rank
-    must ask."""
+    """The full state dict of a model. If the model is sharded it is gathered on the CPU, and every
+    rank must call this."""
     return {name: _gathered(weight) for name, weight in model.state_dict().items()}
 
 
@@ -177,20 +175,19 @@ def _gathered(tensor: Tensor) -> Tensor:
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:
-    """The content of a checkpoint, every byte of it checked. Raises _Damaged.
+    """The content of a checkpoint after verifying every byte. Raises _Damaged if one is wrong.
 
-    torch.save writes a zip file with a CRC-32 of each tensor, at which torch.load does not look.
+    torch.save writes a zip file with a CRC-32 of each tensor, which torch.load does not verify.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             if (broken := archive.testzip()) is not None:
-                raise _Damaged(f"its part {broken} is not what was written")
+                raise _Damaged(f"its part {broken} has the wrong checksum")
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except PermissionError as error:
-        raise CheckpointNotRead(f"{path} may not be read by this user: {error.strerror}") from error
-    except (
-        Exception
-    ) as error:  # flipped bits surface as nearly anything: BadZipFile, KeyError, UnpicklingError, …
+        raise CheckpointNotRead(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:
+        # Flipped bits surface as nearly any error: BadZipFile, KeyError, UnpicklingError, …
         raise (
             error if isinstance(error, _Damaged) else _Damaged(str(error).partition("\n")[0])
         ) from error
@@ -198,23 +195,23 @@ def _read(path: Path, device: str) -> dict[str, Any]:
 
 
 def _disk_error(error: OSError | RuntimeError) -> OSError | None:
-    """What the disk said; torch.save hides it behind an error of its own."""
+    """The error of the disk, which torch.save hides behind an error of its own."""
     hidden = error if isinstance(error, OSError) else error.__context__
     return hidden if isinstance(hidden, OSError) else None
 
 
 def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
-    """What a user can do about a checkpoint that was not written."""
+    """Tell the user what a failed checkpoint needs and how to resume."""
     needed = sum(tensor.nbytes for tensor in _tensors(content))
     remaining = checkpoints(folder)
     onward = (
-        f" {remaining[-1].name} is whole: the same command goes on from it." if remaining else ""
+        f" {remaining[-1].name} is intact: run the same command to resume." if remaining else ""
     )
     return (
-        f"the checkpoint of step {content['step']} was not written: {cause.strerror}. It needs "
-        f"{_megabytes(needed)} in "
-        f"{folder}, where {_megabytes(shutil.disk_usage(folder).free)} are free.\n"
-        f"Make room there for {_KEEP + 1} checkpoints.{onward}"
+        f"could not write the checkpoint of step {content['step']}: {cause.strerror}. It needs "
+        f"{_megabytes(needed)} in {folder}, where "
+        f"{_megabytes(shutil.disk_usage(folder).free)} are free.\n"
+        f"Free enough space there for {_KEEP + 1} checkpoints.{onward}"
     )
 
 

@@ -1,5 +1,6 @@
-"""Whether a training still makes sense: its losses, gradients and weights, read together now and
-then, so that no step waits for the device.
+"""Detection of diverged training from losses, gradient norms and weights.
+
+Values are read from the device in groups, so that no step waits for the device.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pipeline.compute.ranks import ALONE, Ranks, local_shard
 from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.train.loop import TrainState, TrainStep
 
-# A loss explodes that is 100 times the median of the last 200, ten steps in a row. One such step
-# alone passes: clipping bounds what an odd batch can do, and a training must not end for one.
+# A loss has exploded when it exceeds 100 times the median of the last 200 losses for ten steps in a
+# row. A single such step is tolerated: gradient clipping bounds the effect of an odd batch, which
+# must not end a training.
 _REMEMBERED = 200
 _LEAST_REMEMBERED = 20
 _TIMES_THE_MEDIAN = 100
@@ -29,30 +31,30 @@ _SHOWN_KEYS = 8
 
 
 class Diverged(ArithmeticError):
-    """A loss, gradient or weights that no more steps can mend."""
+    """A loss, gradient or weight from which the training cannot recover."""
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(what)
-        self.step = step  # whose batch was the first to show it
+        self.step = step  # the first step that shows it
 
 
 @dataclass(slots=True)
 class DivergenceMonitor:
-    """Judges every step of a training, and reads the device only when asked."""
+    """Checks every step of a training; reads the device only in `read`."""
 
     ranks: Ranks = ALONE
     _unread: list[TrainStep] = field(default_factory=list)
     _recent_losses: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    _outliers: list[int] = field(default_factory=list)  # steps in a row
+    _outliers: list[int] = field(default_factory=list)  # steps in a row with an exploded loss
     _newest: tuple[float, float] = (math.nan, math.nan)
 
     def add(self, step: TrainStep) -> None:
-        """Remember a step's figures where they are."""
+        """Record a step, leaving its values on the device."""
         self._unread.append(step)
 
     def read(self) -> tuple[float, float]:
-        """Judge the steps since the last reading; loss and gradient norm of the newest. Raises
-        Diverged. Every rank must read."""
+        """Check the steps since the last call. Returns loss and gradient norm of the newest step.
+        Every rank must call this. Raises Diverged at the first bad step."""
         steps, self._unread = self._unread, []
         if not steps:
             return self._newest
@@ -69,7 +71,7 @@ class DivergenceMonitor:
         if not math.isfinite(loss):
             raise Diverged(step, f"the loss is {loss}")
         if not math.isfinite(norm):
-            raise Diverged(step, f"the norm of the gradient is {norm}, at a loss of {loss:.4g}")
+            raise Diverged(step, f"the gradient norm is {norm}, at a loss of {loss:.4g}")
         median = (
             statistics.median(self._recent_losses)
             if len(self._recent_losses) >= _LEAST_REMEMBERED
@@ -83,14 +85,14 @@ class DivergenceMonitor:
         if len(self._outliers) == _IN_A_ROW:
             raise Diverged(
                 self._outliers[0],
-                f"the loss explodes: for {_IN_A_ROW} steps over {_TIMES_THE_MEDIAN} times "
-                f"{median:.4g}",
+                f"the loss explodes: for {_IN_A_ROW} steps it exceeds {_TIMES_THE_MEDIAN} times "
+                f"its median of {median:.4g}",
             )
 
 
 def check_weights(state: TrainState, ranks: Ranks = ALONE) -> None:
-    """Raise Diverged where a weight, an average or a moment is not finite: such a state is never
-    saved."""
+    """Raise Diverged if a weight, an average or a moment is not finite, so that such a state is
+    never saved."""
     finite = torch.stack([local_shard(tensor).isfinite().all() for tensor in _numbers(state)]).all()
     if ranks.any(not finite.item()):
         raise Diverged(state.step, "the weights are no longer finite")
@@ -104,11 +106,11 @@ def _numbers(state: TrainState) -> Iterator[Tensor]:
 
 
 def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
-    """The pairs of a batch that are to blame where any are, else some of its keys."""
+    """Name the pairs of a batch with values that are not finite, otherwise some of its keys."""
     batch = pairs.batch(numbers)
     finite = batch.latents.isfinite().flatten(1).all(1) & batch.text.isfinite().flatten(1).all(1)
     if non_finite := pairs.keys(numbers[~finite.numpy()]):
-        return f"in its batch these pairs hold numbers that are not finite: {_shown(non_finite)}"
+        return f"in its batch these pairs contain values that are not finite: {_shown(non_finite)}"
     return f"its batch: {_shown(pairs.keys(numbers))}"
 
 

@@ -1,5 +1,4 @@
-"""What training tells while it works: a JSON object a line, and the names of its files. Imports no
-torch."""
+"""The event log of a training: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ _EARLIER_EVENTS_FILE = "events.before.jsonl"
 
 
 def set_events_aside(out: Path) -> None:
-    """Keep what earlier processes told, the later of two that told the same, and begin a new
-    file."""
+    """Move the events of earlier processes to another file, of repeated events the latest, and
+    start a new log."""
     events = {
         _about(event): event
         for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE)
@@ -30,14 +29,14 @@ def set_events_aside(out: Path) -> None:
 
 
 def _about(event: dict[str, Any]) -> tuple[Any, ...]:
-    """What an event tells of: two about the same are one."""
+    """The identity of an event: of two events with the same one, the later counts."""
     return (event["kind"], event["step"], event.get("path"), *event.get("values", ()))
 
 
 @dataclass(slots=True)
 class EventLog:
-    """The events of a training process, and the clock of its progress. Only the leading rank
-    tells."""
+    """Writes the events of a training process and measures its speed. It is enabled only on the
+    leading rank."""
 
     out: Path
     total: int
@@ -48,7 +47,7 @@ class EventLog:
     _logged: set[tuple[int, str]] = field(default_factory=set)
 
     def resume_at(self, step: int) -> None:
-        """Tell again what earlier processes told of the steps that need not be done again."""
+        """Copy the events of earlier processes up to this step into the new log."""
         self._first_step = step
         for event in read_events(self.out / _EARLIER_EVENTS_FILE):
             if event["step"] <= step:
@@ -59,19 +58,21 @@ class EventLog:
                 }
 
     def already_logged(self, step: int, what: str) -> bool:
-        """Whether an earlier process told a figure, or made a file, of a step."""
+        """Whether an earlier process logged this metric or file for a step."""
         return (step, what) in self._logged
 
     def write(self, **event: Any) -> None:
+        """Append an event."""
         if self.enabled:
             with (self.out / EVENTS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
 
     def warn(self, text: str) -> None:
+        """Append a warning."""
         self.write(kind="warning", text=text)
 
     def write_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
-        """The figures of a step, and how long the rest will take."""
+        """Append the metrics of a step, and the progress with the remaining time."""
         elapsed = time.monotonic() - self._started
         speed = (step - self._first_step) * self.batch_size / elapsed
         eta = (self.total - step) * self.batch_size / speed

@@ -1,4 +1,4 @@
-"""What a training process is told to do, as JSON in the output folder."""
+"""The job file of a training: settings for its processes, as JSON in the output folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JOB_FILE = "job.json"
 
 
 class TrainJob(BaseModel):
-    """What the processes are asked to do."""
+    """Everything that the processes of a training need to know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,4 +22,4 @@ class TrainJob(BaseModel):
     config: TrainConfig
     model: DenoiserConfig
     device: str
-    """'cuda' or 'cpu', not 'auto': the processes of all machines must choose the same."""
+    """'cuda' or 'cpu', not 'auto', because the processes of all machines must use the same."""

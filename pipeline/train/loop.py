@@ -1,7 +1,7 @@
-"""Stage 3, encodings -> model. The loop yields; worker.py logs, saves and stops.
+"""The training loop: a generator of optimizer steps. worker.py logs, saves and stops around it.
 
-Every random choice of a step follows from (seed, step), so a training that resumes at a step goes
-on exactly as one that was never stopped.
+Every random choice of a step is a function of (seed, step), so a training that resumes at a step
+continues exactly like one that was never stopped.
 """
 
 from __future__ import annotations
@@ -31,35 +31,34 @@ from tld_model.weight_transfer import transfer_weights
 
 @dataclass(slots=True)
 class TrainState:
-    """All that a training carries from step to step."""
+    """Everything that a training carries from step to step."""
 
     denoiser: Denoiser
     averages: tuple[Ema, ...]
     optimizer: Optimizers
     step: int
     network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
-    no_sync: Callable[[], AbstractContextManager[None]] = (
-        nullcontext  # in it gradients of ranks are not yet averaged
-    )
+    # A context in which gradients are not yet averaged over the ranks.
+    no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def ema(self) -> Denoiser:
-        """The first of the averages: the model, where no other is asked for."""
+        """The first moving average, which is the model unless another one is chosen."""
         return self.averages[0].denoiser
 
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """What one step did; tensors, so that only who reads them waits for the device."""
+    """The result of one step; tensors, so that only a reader of them waits for the device."""
 
-    step: int  # steps done
+    step: int  # number of steps done
     loss: Tensor  # of this rank's rows
     gradient_norm: Tensor
     lr: float
 
 
 def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> TrainState:
-    """A fresh denoiser, seeded, or one with the weights of another; its averages start as
+    """A seeded initial denoiser, or one with the weights of train.init_from; its averages start as
     copies."""
     torch.manual_seed(config.seed)
     denoiser = Denoiser(model)
@@ -78,9 +77,9 @@ def train_steps(
     device: str,
     ranks: Ranks = ALONE,
 ) -> Iterator[TrainStep]:
-    """Train from the state's step to the last; the state is at rest whenever a step is yielded.
+    """Train from the state's step to the last; the state is consistent whenever a step is yielded.
 
-    Raises CaptionColumnError.
+    Raises CaptionColumnError if train.caption_weights does not fit the encodings.
     """
     pairs = replace(
         pairs, sampler=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
@@ -95,8 +94,8 @@ def train_steps(
 def train_step(
     state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE
 ) -> TrainStep:
-    """One step: the loss of the batch, part after part, then new weights and averages. All chance
-    is drawn for the global batch, of which each rank computes its rows."""
+    """One step: the loss of the batch, part after part, then new weights and averages. Random
+    choices are made for the global batch, of which each rank computes its rows."""
     model, rows = state.denoiser.config, ranks.rows(len(batch.latents))
     choices = step_randomness(config, model, len(batch.latents), state.step)
     state.optimizer.zero_grad(set_to_none=True)
@@ -116,13 +115,13 @@ def train_step(
 
 
 def _parts(rows: range, number: int) -> list[slice]:
-    """Rows in equal parts."""
+    """Divide rows into equal parts."""
     size = len(rows) // number
     return [slice(start, start + size) for start in rows[::size]]
 
 
 def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:
-    """One step of the optimizer and of the averages; the gradient's norm before clipping."""
+    """Update weights and averages. Returns the gradient norm before clipping."""
     norm = full_tensor(nn.utils.clip_grad_norm_(state.denoiser.parameters(), config.clip_norm))
     for group in state.optimizer.param_groups:
         group["lr"] = lr

@@ -1,8 +1,8 @@
-"""The loss of one step: its random choices, drawn for the whole batch, and the loss of any part of
-it.
+"""The training loss of one step: its random choices for the whole batch, and the loss of any part.
 
-Draw first, then slice, then compute: choices follow from (seed, step) on the CPU, so parts computed one after the
-other, or by different processes, add up to the step that one process would do. Knows nothing of weights' updates.
+Choose first, then slice, then compute: the choices follow from (seed, step) on the CPU, so parts
+computed one after the other, or by different processes, add up to the step that one process would
+do.
 b batch   c channels   z latent size   t text width
 """
 
@@ -36,15 +36,15 @@ from tld_model.inpainting import known_part, sample_masks
 
 @dataclass(frozen=True, slots=True)
 class StepRandomness:
-    """The random choices of one step, a row for each pair of its batch; on the CPU."""
+    """The random choices of one step, one row per pair of its batch, on the CPU."""
 
     sigma: Tensor  # noise levels [b]
     noise: Tensor  # [b, c, z, z]
     dropped: Tensor  # captions that become 'no condition', bool [b]
-    mask: Tensor | None  # of an inpainting model: 1 where the latent is given [b, 1, z, z]
+    mask: Tensor | None  # for inpainting models: 1 where the latent is known [b, 1, z, z]
 
     def rows(self, part: slice) -> StepRandomness:
-        """The choices of a part of the batch."""
+        """The choices for a part of the batch."""
         return StepRandomness(
             self.sigma[part],
             self.noise[part],
@@ -56,7 +56,7 @@ class StepRandomness:
 def step_randomness(
     config: TrainConfig, model: DenoiserConfig, count: int, step: int
 ) -> StepRandomness:
-    """The choices of a step of `count` pairs; they follow from the seed and the step."""
+    """The choices of a step of `count` pairs, which follow from the seed and the step."""
     generator = torch.Generator().manual_seed(_seed_of(config.seed, step))
     edge = model.latent_size
     sigma = sample_noise_levels(count, noise_quantile(config), generator, config.noise_shift)
@@ -67,7 +67,7 @@ def step_randomness(
 
 
 def noise_quantile(config: TrainConfig) -> Quantile:
-    """The distribution of noise levels."""
+    """The distribution of noise levels, as its quantile function."""
     if config.noise_levels == "beta":
         return beta_quantile(config.noise_alpha, config.noise_beta)
     return logit_normal_quantile(config.noise_location, config.noise_scale)
@@ -81,8 +81,8 @@ def per_pair_loss(
     config: TrainConfig,
     device: str,
 ) -> Tensor:
-    """Noise the pairs, predict their clean latents with the denoiser or what wraps it, weigh the
-    errors: [b]"""
+    """Add noise to the pairs, predict their clean latents with the denoiser or its wrapper, and
+    weight the errors: [b]"""
     text = drop_condition(batch.text, choices.dropped.to(batch.text.device))
     clean, text, sigma, noise = (
         x.to(device, non_blocking=True) for x in (batch.latents, text, choices.sigma, choices.noise)
@@ -109,20 +109,20 @@ def per_pair_loss(
 
 
 def largest_weight(config: TrainConfig, model: DenoiserConfig) -> float:
-    """The bound of the loss weight; unset, that which makes it the squared error of what the model
-    predicts."""
+    """The upper limit of the loss weight; unset, the limit that gives the squared error of what the
+    model predicts."""
     if config.max_loss_weight is not None:
         return config.max_loss_weight
     return 1.0 if model.predicts == "x0" else math.inf
 
 
 def caption_differs(text: Tensor) -> Tensor:
-    """1 where a row of text has a condition, and one unlike its neighbour's, else 0: [b]"""
+    """1 where a row of text has a condition that differs from its neighbour's, else 0: [b]"""
     rows = text.flatten(1)
     differs = (rows != swap_neighbours(rows)).any(dim=1) & rows.any(dim=1)
     return differs.to(rows)
 
 
 def _seed_of(seed: int, step: int) -> int:
-    """A seed for one step's random choices, unlike any other step's."""
+    """The seed of one step's random choices, different for every step."""
     return (seed * 1_000_003 + step) % 2**63

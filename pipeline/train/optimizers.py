@@ -1,4 +1,4 @@
-"""Gradients -> weights: the optimizer and its learning rate. Knows nothing of the loss."""
+"""Optimizers (AdamW, Muon) and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _REMEMBERED: dict[type[Optimizer], set[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Optimizers:
-    """Optimizers of different weights, used as one; its state is laid out as that of one."""
+    """Several optimizers, each of its own weights, used as one; the state has the layout of one."""
 
     parts: tuple[Optimizer, ...]
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all parts."""
+        """The parameter groups of all parts."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -39,7 +39,7 @@ class Optimizers:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """What each weight's part remembers of it, under the weight's number among all."""
+        """The state of all parts, in which each weight has its number among all weights."""
         state: dict[int, Any] = {}
         groups: list[dict[str, Any]] = []
         for part in self.parts:
@@ -53,8 +53,7 @@ class Optimizers:
         return {"state": state, "param_groups": groups}
 
     def remembers(self, number: int) -> set[str]:
-        """Names of what is remembered of a weight between steps, by the weight's number among
-        all."""
+        """Names of the state tensors of a weight, given its number among all weights."""
         for part in self.parts:
             count = sum(len(group["params"]) for group in part.param_groups)
             if number < count:
@@ -63,8 +62,8 @@ class Optimizers:
         raise IndexError(number)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Settings of a group that the state does not have, as that of an older torch, stay as they
-        are."""
+        """Load the state of `state_dict`. Group settings that it lacks, for example because an
+        older torch wrote it, keep their values."""
         first, groups = 0, list(state["param_groups"])
         for part in self.parts:
             own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
@@ -84,10 +83,10 @@ class Optimizers:
 
 
 def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:
-    """AdamW (Loshchilov and Hutter, 2019) over all weights, or over those that Muon leaves.
+    """AdamW (Loshchilov and Hutter, 2019) for all weights, or for those that Muon does not update.
 
-    Muon's updates are orthogonal matrices; scaled by 0.2 sqrt(longer side) they are as large as
-    AdamW's, so that one learning rate and one weight decay serve both (Liu et al., 2025, eq. 4).
+    Muon's updates are orthogonal matrices. Scaled by 0.2 sqrt(longer side) they are as large as
+    AdamW's, so that both can use one learning rate and one weight decay (Liu et al., 2025, eq. 4).
     """
     matrices = hidden_matrices(denoiser) if config.optimizer == "muon" else []
     theirs = {id(matrix) for matrix in matrices}
@@ -104,14 +103,14 @@ def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:
 
 
 def hidden_matrices(denoiser: Denoiser) -> Sequence[nn.Parameter]:
-    """Weights that map tokens to tokens inside the blocks, which are Muon's: 1x1 convolutions are
-    among them, since they are written as linear layers. Depthwise kernels, a filter for each
-    channel alone, are no matrices."""
+    """The weight matrices inside the blocks, which Muon updates. They include 1x1 convolutions,
+    which are written as linear layers. Depthwise kernels, one filter per channel, are not
+    matrices."""
     return [parameter for parameter in denoiser.blocks.parameters() if parameter.ndim == 2]
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter, 2017) or no change."""
+    """Linear warm-up, then a cosine decay to zero (Loshchilov and Hutter, 2017) or constant."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.lr_schedule == "constant":

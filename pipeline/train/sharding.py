@@ -1,7 +1,4 @@
-"""A training's state spread over ranks: copies that average their gradients, or shares of one.
-
-Knows nothing of losses or files.
-"""
+"""Data-parallel (DDP) and sharded (FSDP) training: the training state distributed over ranks."""
 
 from __future__ import annotations
 
@@ -22,20 +19,21 @@ from tld_model.denoiser import Denoiser
 
 
 def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) -> None:
-    """Make the state one of several ranks' that step together: each with the whole model, gradients
-    averaged (Li et al., 2020, PyTorch Distributed), or each with a share of weights, averages and
-    moments (FSDP: Zhao et al., 2023). The state dict is that of the plain denoiser in both.
+    """Prepare the state for several ranks that step together. Each rank holds the whole model and
+    gradients are averaged (Li et al., 2020, PyTorch Distributed), or each holds a shard of weights,
+    averages and moments (FSDP: Zhao et al., 2023). In both cases the state dict is that of the
+    plain denoiser.
 
-    Of the parts of a step (train.accumulate) copies average their gradients once, after the last.
-    Shares do after each: whole gradients kept meanwhile would take the memory that sharding
-    saves."""
+    With gradient accumulation (train.accumulate) whole models average their gradients once, after
+    the last part. Shards do so after every part, because unreduced gradients would take the memory
+    that sharding saves."""
     if ranks.count == 1:
         return
     if config.sharding == "fsdp":
         shard(state, config, init_device_mesh(torch.device(device).type, (ranks.count,)))
     else:
-        # The depthwise kernel [hidden, 1, 3, 3] has a dimension of one, whose stride is a matter of
-        # taste.
+        # The depthwise kernel [hidden, 1, 3, 3] has a dimension of size one, whose stride is
+        # arbitrary.
         warnings.filterwarnings("ignore", message="Grad strides do not match")
         own = [device] if device.startswith("cuda") else None
         network = DistributedDataParallel(
@@ -45,7 +43,7 @@ def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str
 
 
 def shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:
-    """Shard a state that is still on the CPU; what a rank keeps moves to its device."""
+    """Shard a state that is still on the CPU; the shard of a rank moves to its device."""
     moments = state.optimizer.state_dict()
     for denoiser in (state.denoiser, *(average.denoiser for average in state.averages)):
         _shard_denoiser(denoiser, mesh)
@@ -59,14 +57,14 @@ def shard(state: TrainState, config: TrainConfig, mesh: DeviceMesh) -> None:
 
 
 def _shard_denoiser(denoiser: Denoiser, mesh: DeviceMesh) -> None:
-    """A group of weights a block, gathered when the block is used; the rest is a group of its
-    own."""
+    """Shard each block as one group of weights, gathered when the block is used; the remaining
+    weights are another group."""
     for part in (*denoiser.blocks, denoiser):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def _like(value: Tensor, weight: DTensor) -> Tensor:
-    """An optimizer's number for each element of a weight, spread as the weight is; others stay
+    """Distribute an optimizer state tensor of a weight's shape like the weight; others stay
     whole."""
     if value.shape != weight.shape:
         return value

@@ -1,21 +1,17 @@
-"""One process of a training: around loop.py it logs, validates, samples, saves and stops.
+"""A training process: runs the loop, and logs, validates, samples, saves checkpoints and stops.
 
-There may be several that step together (ranks.py); the first of them tells, draws and writes. Knows
-nothing of MLflow: it tells events.
+Several such processes, the ranks, may step together; only the first writes events and files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from data_catalog.model_files import average_file
 from data_catalog.storage.files import replacing
@@ -23,7 +19,6 @@ from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.devices import choose_device, use_deterministic_algorithms
 from pipeline.compute.ranks import Ranks, joined_ranks
-from pipeline.compute.worker_pool import end_with_parent
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
@@ -43,6 +38,7 @@ from pipeline.train.events import EventLog
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import distribute
+from pipeline.train.stop import Denoise, Interrupted, Stop
 from tld_model.checkpoint import save_denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
@@ -52,45 +48,10 @@ _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 3.0
 _BATCH_FILE = "bad_batch.txt"
 
-Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class _Interrupted(Exception):
-    """Asked to stop while nothing is being trained."""
-
-
-@dataclass(slots=True)
-class Stop:
-    """Set when this process is asked to end."""
-
-    requested: bool = False
-
-    def listen(self, parent: int) -> None:
-        """To SIGTERM, and to the parent's end."""
-        signal.signal(signal.SIGTERM, self._request)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # a terminal's Ctrl-C reaches the parent, which decides
-        end_with_parent(parent, grace_s=15, then=self._request)
-
-    def _request(self, *_: object) -> None:
-        self.requested = True
-
-    def interrupts(self, denoiser: Denoise) -> Denoise:
-        """The denoiser, which refuses once this process is asked to end: sampling may take
-        minutes."""
-
-        def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-            if self.requested:
-                raise _Interrupted
-            return denoiser(noisy, sigma, text)
-
-        return denoise
-
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What one process of a training works with."""
+    """Everything that one training process works with."""
 
     job: TrainJob
     ranks: Ranks
@@ -100,15 +61,15 @@ class Training:
     encoders: dict[str, str]
     pairs: EncodedDataset
     split: Split
-    codec: ImageCodec | None  # of the leading rank
+    codec: ImageCodec | None  # only on the leading rank
 
     def run(self) -> None:
-        """Train, and at set steps log, validate, sample and save."""
+        """Train, and log, validate, sample and save at the configured steps."""
         config = self.job.config
         state = self._begin()
         monitor = DivergenceMonitor(self.ranks)
         if state.step:
-            self.validate_and_sample(state)  # a stop may have cut it short
+            self.validate_and_sample(state)  # a stop may have interrupted it
         for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
             monitor.add(step)
             last = step.step == config.steps
@@ -128,6 +89,7 @@ class Training:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.job.out / "checkpoints"
 
     @property
@@ -135,7 +97,7 @@ class Training:
         return self.ranks.count > 1 and self.job.config.sharding == "fsdp"
 
     def _begin(self) -> TrainState:
-        """The state where the last process left it, or a fresh one; it is sharded from the CPU."""
+        """The resumed state, or an initial one. For sharding it is created on the CPU."""
         config, start = self.job.config, "cpu" if self._is_sharded else self.device
         state = initial_state(config, self.job.model, start)
         resume(state, self.checkpoints, start, self.ranks, self.log.warn)
@@ -146,9 +108,9 @@ class Training:
         return state
 
     def validate_and_sample(self, state: TrainState) -> None:
-        """Where it is time for them: held-out loss and samples of the average. A stop cuts them
-        short. The leading rank does it while the others wait, or all together where none has the
-        whole model."""
+        """Compute the held-out loss and a grid of samples of the averaged model, at the steps where
+        they are due. A stop interrupts them. The leading rank does this while the others wait; if
+        the model is sharded, all ranks take part."""
         if not self.ranks.leads and not self._is_sharded:
             return
         config, step = self.job.config, state.step
@@ -160,7 +122,7 @@ class Training:
                 step, what
             )
 
-        with contextlib.suppress(_Interrupted):
+        with contextlib.suppress(Interrupted):
             if is_due(config.validate_every, "held_out_loss"):
                 losses = held_out_loss(ema, self.pairs, self.split, self.device)
                 self.log.write(kind="metrics", step=step, values=losses)
@@ -169,8 +131,7 @@ class Training:
                 self.log.write(kind="artifact", step=step, path=grid, folder="samples")
 
     def _sample_grid(self, ema: Denoise, path: Path) -> None:
-        """Samples of the same held-out captions from the same noise: comparable from step to
-        step."""
+        """Sample the same held-out captions from the same noise, so that steps can be compared."""
         text = self.pairs.batch(self.split.held_out[:_SAMPLES]).text
         shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
@@ -186,7 +147,7 @@ class Training:
             image_grid(list(images), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
 
     def _finish(self, state: TrainState) -> None:
-        """The averages become the models."""
+        """Write the averages as the models, and the result event."""
         models = [whole_weights(average.denoiser) for average in state.averages]
         losses = held_out_loss(state.ema, self.pairs, self.split, self.device)
         if not self.ranks.leads:
@@ -204,8 +165,8 @@ class Training:
         self.log.write(kind="result", values=result)
 
     def explain(self, error: Diverged) -> str:
-        """Where the training went wrong, on what, and what can be done; the batch's keys go to a
-        file."""
+        """Explain at which step and on which pairs the training diverged, and what the user can do.
+        The keys of the batch are written to a file."""
         config, out = self.job.config, self.job.out
         numbers = next(
             batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)
@@ -218,15 +179,15 @@ class Training:
             f"{error} at step {error.step}; {describe_batch(self.pairs, numbers)} (all keys: "
             f"{out / _BATCH_FILE}).\n"
             "The last good checkpoint: "
-            f"{good[-1] if good else 'none, it went wrong before the first one'}.\n"
-            "The same settings would fail there again: lower train.lr or train.clip_norm, or leave "
-            "bad pairs out"
+            f"{good[-1] if good else 'none, it diverged before the first one'}.\n"
+            "The same settings would fail there again: lower train.lr or train.clip_norm, or "
+            "remove bad pairs from the table"
         )
 
 
 def main(job_file: Path, parent: int) -> None:
-    """A child: one rank of a training, which ends with its parent. The environment says which, as
-    torchrun's does."""
+    """Run one rank of a training, which ends with its parent. The environment variables are those
+    of torchrun."""
     job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     stop = Stop()
     stop.listen(parent)
@@ -256,7 +217,7 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
 
 
 def run_from_arguments() -> None:
-    """`python -m pipeline.train.worker JOB_FILE [PARENT]`, as the stage and torchrun start it."""
+    """The command `python -m pipeline.train.worker JOB_FILE [PARENT]` of the stage and torchrun."""
     main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid())
 
 

@@ -179,5 +179,5 @@ def test_damaged_checkpoint(
     seen = victim.run()
     tell(f"newest checkpoint: {how.__name__}", seen, "the steps since the one before")
     seen.ended_with(0, f"{newest.name} is damaged")
-    assert "going on from step" in seen.told
+    assert "resuming from step" in seen.told
     assert victim.digests() == undisturbed.digests()

@@ -136,7 +136,7 @@ def test_training_process(victim: Victim, undisturbed: Victim, tell: Tell) -> No
     seen.ended_with(
         1, "train: the training process failed; it was killed: most likely out of memory"
     )
-    assert "is kept: the same command resumes from it" in seen.told
+    assert "is kept: run the same command to resume" in seen.told
     victim.run().ended_with(0)
     assert first_step(victim) > 2
     assert victim.digests() == undisturbed.digests()

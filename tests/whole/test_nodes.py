@@ -109,7 +109,7 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     assert leader.returncode == 1
     assert "node 2 of 2 (" in told
     assert ") is gone: its command was killed, or its machine or network is down" in told
-    assert "is kept: the same command resumes from it." in told
+    assert "is kept: run the same command to resume." in told
     assert not (out / "manifest.json").exists()
     assert not any(is_running(rank) for rank in ranks)
 

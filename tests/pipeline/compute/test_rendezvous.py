@@ -16,7 +16,7 @@ from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig
 from pipeline.preflight import check_run
 from pipeline.train.job import TrainJob
-from pipeline.train.stage import join_training
+from pipeline.train.join import join_training
 from tests.support.small import TINY, small
 
 WAIT_S = 20
@@ -132,22 +132,23 @@ def test_a_node_that_was_told_something_else_ends_the_training(
 
     def train_with_another_rate() -> None:
         with pytest.raises(
-            ConfigError, match=r"other settings:\n  train.lr is 0.001 here, 0.5 there$"
+            ConfigError,
+            match=r"other settings:\n  train.lr is 0.001 here, 0.5 on the leading node$",
         ):
             join_training(config, meeting, told.append)
 
     with node_group(launch, meeting, leads=True) as leader:
         training = aside(train_with_another_rate)
-        with pytest.raises(NodesApart, match="failed: the leading node was given other settings"):
+        with pytest.raises(NodesApart, match="failed: the leading node has other settings"):
             leader.share(str(tmp_path / "job.json"), lambda _: None)
     training.join(WAIT_S)
-    assert told == [f"node 2 of 2; the one at {meeting} leads and reports"]
+    assert told == [f"node 2 of 2; the node at {meeting} leads and reports"]
 
 
 def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ConfigError, match="2 nodes need a rendezvous: the host:port of one of them"):
+    with pytest.raises(ConfigError, match="2 nodes need a rendezvous: the host:port of one"):
         load_config(TINY, ["train.launch.nodes=2"])
     for wrong in ("host0", "host0:0", "host0:70000", "http://host0:1", "29400"):
         with pytest.raises(ConfigError, match=r"train\.launch\.rendezvous: "):

@@ -65,5 +65,5 @@ def test_nothing_is_drawn_where_there_is_one_caption_and_wrong_weights_are_told(
         CaptionColumnError, match=r"no such caption column: al; the captions come from caption, alt"
     ):
         caption_sampler(COLUMNS, {"al": 2}, seed=0)
-    with pytest.raises(CaptionColumnError, match="all captions have the weight 0"):
+    with pytest.raises(CaptionColumnError, match="all captions have weight 0"):
         caption_sampler(COLUMNS, dict.fromkeys(COLUMNS, 0), seed=0)

@@ -93,8 +93,8 @@ def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
     state, warnings = fresh(), list[str]()
     resume(state, tmp_path, "cpu", warn=warnings.append)
     assert warnings == [
-        "step-00000004.pt is damaged (File is not a zip file): going on from step 1; 3 steps are "
-        "done again"
+        "step-00000004.pt is damaged (File is not a zip file): resuming from step 1; 3 steps are "
+        "repeated"
     ]
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001.pt"]
     assert newest.with_suffix(".damaged").exists()
@@ -113,7 +113,7 @@ def test_without_a_whole_one_it_starts_again_and_says_so(
     state, warnings = fresh(), list[str]()
     resume(state, tmp_path, "cpu", warn=warnings.append)
     assert state.step == 0
-    assert warnings[0].endswith("starting again; 2 steps are done again")
+    assert warnings[0].endswith("starting from step 0; 2 steps are repeated")
 
 
 class Intruder:
@@ -242,8 +242,8 @@ def _of_a_newer_version(content: dict[str, Any]) -> None:
         (_with_moments_of_another_shape, "it is the state of another optimizer"),
         (_with_fewer_weights_to_optimize, "it is the state of another optimizer"),
         (_without_optimizer, "it is the state of another optimizer"),
-        (_of_a_newer_version, "its layout is 99, of a newer version of tld"),
-        (dict.clear, "it holds no state of a training"),
+        (_of_a_newer_version, "it has layout 99, of a newer version of tld"),
+        (dict.clear, "it does not contain a training state"),
     ],
 )
 def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
@@ -265,7 +265,7 @@ def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
     assert equal(state, before)
     assert f"step-00000003.pt does not fit this training ({why}" in warnings[0]
     assert (
-        "kept as step-00000003.unfit: going on from step 1; 2 steps are done again" in warnings[0]
+        "renamed to step-00000003.unfit: resuming from step 1; 2 steps are repeated" in warnings[0]
     )
     save_checkpoint(trained(data, 3, state), tmp_path)
     assert (tmp_path / "step-00000003.unfit").exists()
@@ -299,7 +299,7 @@ def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
     monkeypatch.setattr("pipeline.train.checkpoints.zipfile.ZipFile", refuse)
     with pytest.raises(
         CheckpointNotRead,
-        match=r"step-00000001\.pt may not be read by this user: Permission denied",
+        match=r"cannot read .*step-00000001\.pt: Permission denied",
     ):
         resume(fresh(), tmp_path, "cpu")
     assert len(checkpoints(tmp_path)) == 1

@@ -108,8 +108,7 @@ def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     assert process.returncode == 1
     (checkpoint,) = (folder / "model/checkpoints").glob("step-*.pt")
     assert (
-        f"The checkpoint {checkpoint.name} is kept: the same command resumes from it."
-        in output_text
+        f"The checkpoint {checkpoint.name} is kept: run the same command to resume." in output_text
     )
     track = RememberingTracker()
     output = train_in(folder, track, sample_every=2, launch={"processes": processes})
@@ -143,7 +142,7 @@ def test_a_full_disk_is_an_error_that_says_what_is_needed_and_costs_nothing(
     message = str(failed.value)
     assert "No space left on device" in message
     assert f"MB in {small_disk / 'checkpoints'}" in message
-    assert "is whole" in message
+    assert "is intact: run the same command to resume" in message
     assert "Traceback" not in message
     assert not list(small_disk.glob("checkpoints/*.partial"))
     assert list(small_disk.glob("checkpoints/step-*.pt"))
@@ -172,7 +171,7 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
     assert train_in(folder, track).shards[0].digest == undisturbed[0].shards[0].digest
     (warning,) = track.warnings
     assert warning.startswith(f"{newest.name} is damaged (its part ")
-    assert "steps are done again" in warning
+    assert "steps are repeated" in warning
 
 
 def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
@@ -185,7 +184,7 @@ def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
         train_in(tmp_path, RememberingTracker(), log_every=20, checkpoint_every=3)
     message = str(failed.value)
     assert (
-        "at step 4; in its batch these pairs hold numbers that are not finite: " + f"{bad:09d} ("
+        "at step 4; in its batch these pairs contain values that are not finite: " + f"{bad:09d} ("
         in message
     )
     assert f"The last good checkpoint: {tmp_path}/model/checkpoints/step-00000003.pt" in message
@@ -249,7 +248,7 @@ def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) 
     os.kill(ranks[1], signal.SIGKILL)
     _, stderr = process.communicate(timeout=WAIT_S)
     assert "process 2 of 2 was killed" in stderr
-    assert "is kept: the same command resumes from it." in stderr
+    assert "is kept: run the same command to resume." in stderr
     assert not any(is_running(pid) for pid in ranks)
     assert train_in(folder, RememberingTracker(), launch={"processes": 2}).figures["steps"] == 20
 
@@ -274,7 +273,10 @@ def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> 
 
 
 def test_what_processes_cannot_share_is_told_all_at_once() -> None:
-    message = r"batch_size 9 does not divide into .* × 1 \(nodes\) × 2 \(processes\) equal parts; device 'cuda:1' is one"
+    message = (
+        r"batch_size 9 does not divide into .* × 1 \(nodes\) × 2 \(processes\) equal parts; "
+        "device 'cuda:1' is one"
+    )
     with pytest.raises(ValueError, match=message):
         TrainConfig(batch_size=9, launch={"processes": 2}, device="cuda:1")
     with pytest.raises(

@@ -23,8 +23,9 @@ from pipeline.dataset.split import HELD_OUT, Split, SplitError, key_hash, split_
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.checkpoints import checkpoints, resume, save_checkpoint
 from pipeline.train.loop import initial_state, train_steps
+from pipeline.train.model_fit import ModelMismatch, check_fit
 from pipeline.train.optimizers import learning_rate
-from pipeline.train.stage import ModelMismatch, check_fit, train
+from pipeline.train.stage import train
 from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
 from tld_model.config import DenoiserConfig, TextForm
@@ -271,16 +272,16 @@ def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
             (13, 7),
             "",
             0.0,
-            "no pair is held out of training, since train.held_out_fraction is 0; raise it",
+            "no pair is held out of training because train.held_out_fraction is 0; raise it",
         ),
         (
             (1,),
             "",
             0.1,
-            "there is a single pair, and training takes one to train on and one to hold out",
+            "there is only one pair; training needs one to train on and one to hold out",
         ),
         ((1,), "train", 0.1, "there is a single pair"),
-        ((), "", 0.1, "holds no pair, so there is nothing to train on"),
+        ((), "", 0.1, "contains no pairs, so there is nothing to train on"),
     ],
 )
 def test_a_split_with_nothing_on_one_side_is_refused_before_the_training_starts(
@@ -338,7 +339,7 @@ def test_a_model_that_takes_tokens_is_refused_encodings_without_or_of_another_wi
     tmp_path: Path,
 ) -> None:
     by_token = MODEL.model_copy(update={"text": "tokens"})
-    with pytest.raises(ModelMismatch, match=r"hold pooled text alone: set encode\.text=tokens"):
+    with pytest.raises(ModelMismatch, match=r"contain only pooled text: set encode\.text=tokens"):
         check_fit(make_encodings(tmp_path), by_token)
     check_fit(make_encodings(tmp_path, by_token=True), by_token)
     with pytest.raises(ModelMismatch, match=r"model\.text_dim is 9, the encodings have 8"):

@@ -16,7 +16,8 @@ from pipeline.dataset.split import split_pairs
 from pipeline.train.events import EventLog, set_events_aside
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
-from pipeline.train.worker import Stop, Training
+from pipeline.train.stop import Stop
+from pipeline.train.worker import Training
 from tests.support.training import MODEL, SETTINGS, write_encodings
 from tld_model.encoders.vae import load_image_codec
 

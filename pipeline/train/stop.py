@@ -1,0 +1,45 @@
+"""Stop requests for a training process: SIGTERM, or the end of its parent."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pipeline.compute.worker_pool import end_with_parent
+
+Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Interrupted(Exception):
+    """Raised during validation or sampling when this process has been asked to stop."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """The stop request of this process."""
+
+    requested: bool = False
+
+    def listen(self, parent: int) -> None:
+        """Stop on SIGTERM, and when the parent ends."""
+        signal.signal(signal.SIGTERM, self._request)
+        # A terminal's Ctrl-C also reaches the parent, which decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent(parent, grace_s=15, then=self._request)
+
+    def _request(self, *_: object) -> None:
+        self.requested = True
+
+    def interrupts(self, denoiser: Denoise) -> Denoise:
+        """Wrap a denoiser so that it raises Interrupted after a stop request, because sampling may
+        take minutes."""
+
+        def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+            if self.requested:
+                raise Interrupted
+            return denoiser(noisy, sigma, text)
+
+        return denoise

@@ -80,7 +80,7 @@ def download_task(
             "download",
             config,
             {},
-            "download" in force,
+            "reopen" if retry_failed and "download" not in force else "download" in force,
             track,
             lambda out: download(
                 config.download,
@@ -90,7 +90,6 @@ def download_task(
                 retry_failed,
                 _adopt("download", force),
             ),
-            reopen=retry_failed,
         )
         run.finished(track, manifest)
     return manifest

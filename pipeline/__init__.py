@@ -1,8 +1,14 @@
-"""The stages: download, encode, train, evaluate.
+"""The training pipeline: download, encode, train and evaluate, and what uses their outputs.
 
-Child processes of this one must not import what lies in the folder where a user happens to start
-them: a `logging.py` or a `pipeline/` of theirs. Their environment says so here, once for all kinds
-of them: `-m`, `-c`, multiprocessing, and those that a library starts.
+In reading order: stages holds the rules that all stages share, config the settings of a run, and
+preflight.py the checks before it starts. download, encode, train and evaluate are the four stages;
+dataset and scoring serve training and evaluation, compute runs work in processes and on clusters,
+reporting builds pages. generate, serving and export use a trained model; bench and maintenance
+measure and clean up.
+
+Child processes must not import modules from the folder in which a user happens to start the
+program, such as a `logging.py` or a `pipeline/` of their own. The environment variables set here
+ensure this for all kinds of child: `-m`, `-c`, multiprocessing, and those that a library starts.
 """
 
 import os
@@ -14,5 +20,6 @@ _checkout, _standard_library = str(Path(__file__).parents[1]), str(Path(os.__fil
 _python_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 _first = [os.path.realpath(path) for path in sys.path[: sys.path.index(_standard_library)]]
 if os.path.realpath(_checkout) in _first and _checkout not in _python_path:
-    # A checkout that is not installed, as in `python -m flows.cli`: children find it as we did.
+    # In a checkout that is not installed, as with `python -m flows.cli`, children find it like this
+    # process did.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*_python_path, _checkout]))

@@ -63,7 +63,7 @@ def status(
 
 def _every(root: Path, of_this_run: dict[str, str]) -> list[_Row]:
     """All outputs; those of this run are marked."""
-    from pipeline.maintenance.cleanup import parents_of, stored
+    from pipeline.maintenance.inventory import parents_of, stored
 
     outputs = stored(root)
     return [

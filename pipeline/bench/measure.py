@@ -1,22 +1,19 @@
-"""How fast something is, how much memory it takes, and how fast the device multiplies matrices at
-its best.
-
-Knows nothing of stages or models.
-"""
+"""Measurement of speed and memory, and of the peak matrix-product rate of a device."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 _ROUNDS = 3
-_LEAST_S = 2.0  # of one round
-_MOST_S = 5.0  # of one call, where its size can be chosen
+_LEAST_S = 2.0  # least duration of one round
+_MOST_S = 5.0  # longest duration of one call, if its size can be chosen
 _PRODUCTS = (
     (1024, 1024, 1024),
     (2048, 2048, 2048),
@@ -24,26 +21,34 @@ _PRODUCTS = (
     (2048, 768, 3072),
     (8192, 8192, 8192),
 )
-_PRODUCT_S = 1.0  # a product that would take longer is left out
+_PRODUCT_S = 1.0  # products that would take longer are skipped
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Images (or whatever is counted) a second over some rounds."""
+    """Units of work (usually images) per second, over several rounds."""
 
     median: float
     slowest: float
     fastest: float
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The speeds measured for a part, and further figures."""
+
+    speeds: dict[str, Speed]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
 def measure(work: Callable[[], float]) -> Speed:
-    """Call `work`, which returns how much it did, in rounds; one call beforehand warms up."""
+    """Call `work`, which returns the amount of work done, in rounds, after one warm-up call."""
     return measure_in_turns({"work": work})["work"]
 
 
 def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
-    """As `measure`, several in turns, so that what else the machine does slows all of them
-    alike."""
+    """Like `measure`, for several works in turns, so that other load on the machine slows all of
+    them equally."""
     for work in works.values():
         work()
     speeds: dict[str, list[float]] = {name: [] for name in works}
@@ -62,8 +67,8 @@ def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
 def largest_batch(
     work_on: Callable[[int], Callable[[], float]], requested: int, least: int = 1
 ) -> int:
-    """The batch size wanted, or the last of `least`, twice `least`, … that this machine does in a
-    few seconds."""
+    """The requested batch size, or the last of `least`, twice `least`, … that this machine
+    processes within a few seconds."""
     size = min(least, requested)
     while size < requested:
         work = work_on(min(2 * size, requested))
@@ -77,8 +82,8 @@ def largest_batch(
 
 
 def matrix_product(device: str, dtype: torch.dtype) -> Callable[[], float]:
-    """The matrix product that this device does fastest, of several shapes: work that returns its
-    floating-point operations, two for each multiply-add."""
+    """The matrix product with the highest rate on this device, among several shapes. The work
+    returns its number of floating-point operations, two per multiply-add."""
     products: list[tuple[float, Callable[[], float]]] = []
     for m, k, n in _PRODUCTS:
         work = _product(device, dtype, m, k, n)
@@ -108,22 +113,22 @@ def _seconds(work: Callable[[], float]) -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait until a GPU has done all it was asked."""
+    """Wait until a GPU has finished its queued work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What this process holds in the machine's memory, bytes."""
+    """The memory of this process, in bytes."""
 
-    own: int  # its own pages
-    mapped: int  # pages of mapped files, which the system may drop at any time
-    peak: int  # the most of both together since `forget_peak`
+    own: int  # anonymous pages
+    mapped: int  # pages of mapped files, which the system may evict at any time
+    peak: int  # highest sum of both since `forget_peak`
 
 
 def memory() -> Memory:
-    """Of this process, as Linux counts it (proc(5), /proc/pid/status)."""
+    """The memory of this process, as Linux counts it (proc(5), /proc/pid/status)."""
     lines = (
         line.split(":")
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -135,5 +140,10 @@ def memory() -> Memory:
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew at what is held now (proc(5), /proc/pid/clear_refs)."""
+    """Reset the peak to the current memory use (proc(5), /proc/pid/clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def mib(count: int) -> int:
+    """Bytes in MiB, rounded."""
+    return round(count / 2**20)

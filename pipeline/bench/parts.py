@@ -1,4 +1,4 @@
-"""What `tld bench` can measure: names of the parts, without torch."""
+"""Names of the parts that `tld bench` measures."""
 
 from __future__ import annotations
 

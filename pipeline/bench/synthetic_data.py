@@ -1,5 +1,4 @@
-"""Made-up data to measure with: image shards and encodings that look like real ones and mean
-nothing."""
+"""Synthetic image shards and encodings for benchmarks, in the formats of real ones."""
 
 from __future__ import annotations
 
@@ -19,19 +18,19 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from tld_model.config import DenoiserConfig
 
-LONGEST_CAPTION = 77  # tokens that CLIP takes
+LONGEST_CAPTION = 77  # longest caption of CLIP, in tokens
 _SHORTEST_CAPTION = 8
 _SHARD_ROWS = 10_000
 
 
 class NoRoom(ValueError):
-    """A disk too full for what is to be measured."""
+    """A disk without enough free space for the synthetic data."""
 
     exit_code = 2
 
 
 def soft_images(count: int, edge: int) -> np.ndarray[Any, Any]:
-    """Colour gradients, which cost a decoder about what photographs do: uint8 [n, edge, edge, 3]"""
+    """Colour gradients, about as costly to decode as photographs: uint8 [n, edge, edge, 3]"""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
     size = (edge, edge)
     return np.stack(
@@ -42,7 +41,7 @@ def soft_images(count: int, edge: int) -> np.ndarray[Any, Any]:
 def write_image_shard(
     path: Path, images: np.ndarray[Any, Any], captions: list[str], image_format: str
 ) -> None:
-    """A tar as the download leaves it."""
+    """Write a tar file like those of the download stage."""
     kind = "JPEG" if image_format == "jpg" else image_format.upper()
     edge = images.shape[1]
     with tarfile.open(path, "w") as tar:
@@ -68,22 +67,17 @@ def write_image_shard(
 
 
 def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest:
-    """Encodings of random bytes in the model's shapes; of token-level text, captions of every
-    length. Raises NoRoom."""
-    latent, by_token = (
-        (model.latent_channels, model.latent_size, model.latent_size),
-        model.text == "tokens",
-    )
-    states = (
-        (LONGEST_CAPTION + _SHORTEST_CAPTION) // 2 if by_token else 0
-    )  # of a caption, in the mean
-    needed = pairs * (int(np.prod(latent)) + 2 * (1 + states) * model.text_dim + 100)
+    """Write random encodings in the model's shapes; token-level captions have various lengths.
+    Raises NoRoom if they do not fit on the disk."""
+    latent = (model.latent_channels, model.latent_size, model.latent_size)
+    by_token = model.text == "tokens"
+    mean_tokens = (LONGEST_CAPTION + _SHORTEST_CAPTION) // 2 if by_token else 0  # of a caption
+    needed = pairs * (int(np.prod(latent)) + 2 * (1 + mean_tokens) * model.text_dim + 100)
     free = shutil.disk_usage(folder).free
     if needed > 0.9 * free:
         raise NoRoom(
-            f"{pairs:,} pairs need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB "
-            "free; "
-            "ask for fewer with --pairs, or set TMPDIR to a folder on a larger disk"
+            f"{pairs:,} pairs need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
+            "free; use fewer with --pairs, or set TMPDIR to a folder on a larger disk"
         )
     rng = np.random.default_rng(0)
     sizes = [min(_SHARD_ROWS, pairs - start) for start in range(0, pairs, _SHARD_ROWS)]

@@ -1,24 +1,22 @@
-"""All that lies in a workspace: every output of every stage, what it was made from, what it weighs;
-and what of it can go. Knows nothing of what a stage does."""
+"""Cleanup of a workspace: finding files that no run needs, and deleting them."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from data_catalog.storage.cached_files import RECORDS_FOLDER, away_bytes, discard, iter_cached
+from data_catalog.storage.cached_files import RECORDS_FOLDER, discard, iter_cached
 from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import delete_folder, unfinished_files
 from data_catalog.storage.lease import LeaseTaken
-from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
+from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import settings_of_output, stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
@@ -27,62 +25,31 @@ CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredOutput:
-    """One output folder."""
-
-    stage: str
-    folder: Path
-    state: Literal["finished", "interrupted", "damaged", "unreadable"]
-    manifest: Manifest | None  # where it is finished
-    bytes: int  # of all its files; some may be linked from other outputs too
-
-
-@dataclass(frozen=True, slots=True)
 class UnneededFile:
-    """What can go."""
+    """A file or folder that can be deleted."""
 
     path: Path
     why: str
-    bytes: int  # that become free, where all waste is deleted
-    output: Path  # the output folder that it is, or lies in: whose lock guards it
-    manifest: Manifest | None = None  # of a finished output that would go whole
-
-
-def stored(root: Path) -> list[StoredOutput]:
-    """Every output, in order of the stages and of time."""
-    workspace = Workspace(root)
-    outputs = []
-    for stage in STAGES:
-        folders = [path for path in workspace.outputs(stage).glob("*") if path.is_dir()]
-        in_stage = [_stored(stage, folder) for folder in folders]
-        outputs += sorted(
-            in_stage, key=lambda output: output.manifest.made_at if output.manifest else "~"
-        )
-    return outputs
-
-
-def parents_of(
-    output: StoredOutput, among: Iterable[StoredOutput]
-) -> dict[str, StoredOutput | None]:
-    """Stage -> the output that it was made from; None where that is gone."""
-    parents = output.manifest.parents if output.manifest else {}
-    by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
-    return {stage: by_digest.get((stage, digest)) for stage, digest in parents.items()}
+    bytes: int  # freed if everything that was found is deleted
+    output: Path  # the output folder that it is or is in, whose lock guards it
+    manifest: Manifest | None = None  # of a finished output that would be deleted as a whole
 
 
 def find_unneeded(
     configs: Sequence[RunConfig], others: bool = False, champions: Set[str] = frozenset()
 ) -> list[UnneededFile]:
-    """What no resumed run uses, of whatever settings: checkpoints of finished trainings, and files
-    whose writer was killed. With `others` also outputs of other settings than those of these runs,
-    which share a workspace; but not the models of the fingerprints `champions`, what they were made
-    from, and their reports."""
+    """Find files that no run needs: checkpoints of finished trainings, and files of killed
+    processes.
+
+    With `others`, also outputs whose settings differ from those of these runs, which share a
+    workspace; models with a fingerprint in `champions`, their parents and their reports are kept.
+    """
     sync_listing(configs[0])
     outputs = stored(configs[0].folder)
     unwanted = _of_other_settings(configs, outputs, champions) if others else []
-    going = {file.path for file in unwanted}
+    deleted = {file.path for file in unwanted}
     unneeded = [
-        *_leftovers([output for output in outputs if output.folder not in going]),
+        *_leftovers([output for output in outputs if output.folder not in deleted]),
         *unwanted,
     ]
     freed = freed_by([file.path for file in unneeded])
@@ -93,7 +60,7 @@ def find_unneeded(
 
 
 def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
-    """What can be deleted at the cost of minutes at most."""
+    """Files whose deletion costs at most minutes of work."""
     for output in outputs:
         checkpoints = output.folder / CHECKPOINTS
         if (
@@ -102,16 +69,14 @@ def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
             and checkpoints.is_dir()
             and any(checkpoints.iterdir())
         ):
-            yield UnneededFile(
-                checkpoints, "checkpoints of a training that is finished", 0, output.folder
-            )
+            yield UnneededFile(checkpoints, "checkpoints of a finished training", 0, output.folder)
         elif output.state != "unreadable":
             for path in _abandoned(output.folder):
-                yield UnneededFile(path, "left by a process that was killed", 0, output.folder)
+                yield UnneededFile(path, "left by a killed process", 0, output.folder)
 
 
 def _abandoned(folder: Path) -> Iterator[Path]:
-    """Files and folders that a killed process left half written, where none works there now."""
+    """Unfinished files and folders of a killed process."""
     yield from unfinished_files(folder)
     yield from unfinished_files(folder / CHECKPOINTS)
     yield from (path for path in folder.glob(".*") if path.is_dir() and path.name != RECORDS_FOLDER)
@@ -120,22 +85,21 @@ def _abandoned(folder: Path) -> Iterator[Path]:
 def _of_other_settings(
     configs: Sequence[RunConfig], outputs: Sequence[StoredOutput], champions: Set[str]
 ) -> list[UnneededFile]:
-    """While a stage of these runs is not finished, nobody can say which outputs of the stages after
-    it are theirs: all of these stay."""
+    """Outputs of other settings, and sweeps of their models. While a stage of these runs is not
+    finished, the outputs of later stages cannot be attributed to a run, so all of them stay."""
     statuses = [status for config in configs for status in stage_statuses(config).values()]
-    needed = {
-        status.folder.resolve() for status in statuses if status.folder
-    }  # each run spells its root in its own way
-    unsure = {status.stage for status in statuses if status.folder is None}
+    # Resolved, because each run may spell its root differently.
+    needed = {status.folder.resolve() for status in statuses if status.folder}
+    undetermined = {status.stage for status in statuses if status.folder is None}
     needed |= {output.folder.resolve() for output in _protected(outputs, champions)}
     unwanted = [
         output
         for output in outputs
         if output.folder.resolve() not in needed
-        and output.stage not in unsure
+        and output.stage not in undetermined
         and output.state != "unreadable"
     ]
-    mine = {
+    settings = {
         stage: settings_of_output(STAGES[stage], configs[0])
         for stage in {output.stage for output in unwanted}
     }
@@ -143,11 +107,11 @@ def _of_other_settings(
     sweeps = [Workspace(configs[0].folder).sweep(model.fingerprint) for model in models]
     return [
         *(
-            UnneededFile(o.folder, _difference(o, mine[o.stage]), 0, o.folder, o.manifest)
+            UnneededFile(o.folder, _difference(o, settings[o.stage]), 0, o.folder, o.manifest)
             for o in unwanted
         ),
         *(
-            UnneededFile(path, "sweep of a model that goes", 0, path)
+            UnneededFile(path, "sweep of a deleted model", 0, path)
             for path in sweeps
             if path.is_dir()
         ),
@@ -155,7 +119,7 @@ def _of_other_settings(
 
 
 def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator[StoredOutput]:
-    """The models of these fingerprints, their reports, and all that they were made from."""
+    """The models with these fingerprints, their reports, and everything they were made from."""
     models = {
         o.manifest.digest for o in outputs if o.manifest and o.manifest.fingerprint in champions
     }
@@ -174,7 +138,7 @@ def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator
 def _difference(output: StoredOutput, settings: Mapping[str, Any]) -> str:
     """How the settings of an output differ from those of this run."""
     if not output.manifest:
-        return f"{output.state}: of other settings, whose run would go on from it"
+        return f"{output.state}, of a run with other settings, which could resume from it"
     theirs, ours = dict(_leaves(output.manifest.settings)), dict(_leaves(settings))
     names = [
         name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)
@@ -187,10 +151,12 @@ def _difference(output: StoredOutput, settings: Mapping[str, Any]) -> str:
 
 
 def _value(settings: Mapping[str, Any], name: str) -> str:
+    """A setting as it is shown, shortened."""
     return str(settings[name])[:40] if name in settings else "its default"
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{above}{name}.")
@@ -199,9 +165,9 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def remove(file: UnneededFile, config: RunConfig) -> bool:
-    """Delete it, here and in object storage where it lies there, or return False where a process
-    works in its output. An output loses its manifest first: a kill on the way leaves one that is
-    interrupted, not a damaged one."""
+    """Delete a file locally and in object storage, or return False if a process works in its
+    output. The manifest of an output is deleted first, so that a kill leaves the output interrupted
+    and not damaged."""
     try:
         with (
             file_lock(file.output / LOCK_NAME, timeout_s=0),
@@ -217,7 +183,7 @@ def remove(file: UnneededFile, config: RunConfig) -> bool:
 
 
 def _delete(folder: Path) -> None:
-    """The lock last, so that who comes meanwhile waits, and finds nothing of what goes."""
+    """Delete a folder, its lock last, so that another process waits until everything is deleted."""
     if not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
@@ -227,37 +193,5 @@ def _delete(folder: Path) -> None:
         elif path.name != LOCK_NAME:
             path.unlink()
     (folder / LOCK_NAME).unlink(missing_ok=True)
-    with suppress(OSError):  # a link, or who waited has begun there anew
+    with suppress(OSError):  # it is a link, or a waiting process already uses it again
         folder.rmdir()
-
-
-def _stored(stage: str, folder: Path) -> StoredOutput:
-    size = sum(status.st_size for status in _files(folder)) + away_bytes(folder)
-    try:
-        manifest = read_manifest(folder)
-    except ManifestError:
-        return StoredOutput(stage, folder, "damaged", None, size)
-    except PermissionError:  # of one of many; it is another user's
-        return StoredOutput(stage, folder, "unreadable", None, size)
-    return StoredOutput(stage, folder, "finished" if manifest else "interrupted", manifest, size)
-
-
-def freed_by(paths: Sequence[Path]) -> list[int]:
-    """Bytes that each gives back where all are deleted: of a file that several link to, at the last
-    of them, where no other path links to it."""
-    links = Counter[tuple[int, int]]()
-    freed = []
-    for path in paths:
-        size = away_bytes(path)
-        for status in _files(path):
-            inode = (status.st_dev, status.st_ino)
-            links[inode] += 1
-            size += status.st_size if links[inode] == status.st_nlink else 0
-        freed.append(size)
-    return freed
-
-
-def _files(path: Path) -> Iterator[os.stat_result]:
-    """Every file below a folder, or the file itself."""
-    below = path.rglob("*") if path.is_dir() else [path]
-    return (file.lstat() for file in below if file.is_file() and not file.is_symlink())

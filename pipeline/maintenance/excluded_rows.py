@@ -1,5 +1,4 @@
-"""Every row of the URL table that is not among the encodings, with its reason: read from table,
-images, encodings."""
+"""Excluded rows: every row of the URL table that has no encoding, with the reason."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ Row = dict[str, Any]
 
 
 def dropped_rows(config: DownloadConfig, statuses: Mapping[str, StageStatus]) -> Iterator[Row]:
-    """Rows that cannot be used, then failures and duplicates, then what the encoding left out; as
-    far as the stages are finished. Raises UrlTableError."""
+    """Unusable rows of the table, failed downloads and duplicates, and pairs that the encoding left
+    out, as far as the stages are finished. Raises UrlTableError if the table cannot be read."""
     for rejected in open_url_table(
         config.urls, config.columns, config.limit, config.rules
     ).rejected_rows():

@@ -1,5 +1,4 @@
-"""The trash of a workspace: what goes is moved to a folder of its own in it, comes back from there,
-or is deleted for good. Knows nothing of why."""
+"""The trash of a workspace: move files into it, restore them, and delete them for good."""
 
 from __future__ import annotations
 
@@ -15,27 +14,27 @@ from pathlib import Path
 from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import make_folder, write_atomically
 from data_catalog.storage.workspace import Workspace
-from pipeline.maintenance.cleanup import UnneededFile, freed_by
+from pipeline.maintenance.cleanup import UnneededFile
+from pipeline.maintenance.inventory import freed_by
 
 _LIST = "moved.json"  # paths in the workspace, in the order in which they were moved
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What came back from the trash."""
+    """What `undo` restored from the trash."""
 
     restored: tuple[Path, ...]
-    in_the_way: tuple[Path, ...]  # places that are taken again: what was there stays in the trash
+    in_the_way: tuple[Path, ...]  # existing files, whose former versions stay in the trash
 
 
 def move_to_trash(root: Path, files: Sequence[UnneededFile]) -> tuple[Path, dict[Path, str]]:
-    """Move all to a new folder in the trash. Returns it, and what was not moved, with the
-    reason."""
+    """Move files to a new folder in the trash. Returns that folder, and the files that were not
+    moved with the reason."""
     folder = _new_folder(root)
     names = [str(item.path.relative_to(root)) for item in files]
-    write_atomically(
-        folder / _LIST, json.dumps(names, indent=2) + "\n"
-    )  # first: a kill leaves what undo finds
+    # Written first, so that `undo` works after a kill.
+    write_atomically(folder / _LIST, json.dumps(names, indent=2) + "\n")
     reasons = {
         item.path: _move(item, folder / name) for item, name in zip(files, names, strict=True)
     }
@@ -46,8 +45,8 @@ def move_to_trash(root: Path, files: Sequence[UnneededFile]) -> tuple[Path, dict
 
 
 def undo(root: Path) -> Undone | None:
-    """Put back what was moved last, except where something is in its place; None where the trash is
-    empty."""
+    """Restore the files that were moved last, unless something is in their place. Returns None if
+    the trash is empty."""
     if not (folders := _folders(root)):
         return None
     restored, in_the_way = [], []
@@ -67,13 +66,13 @@ def undo(root: Path) -> Undone | None:
 
 
 def bytes_in_trash(root: Path) -> int:
-    """Bytes that become free where the trash is emptied."""
+    """Bytes that emptying the trash would free."""
     items = [folder / name for folder in _folders(root) for name in _listed(folder)]
     return sum(freed_by([path for path in items if path.exists()]))
 
 
 def empty_trash(root: Path) -> None:
-    """Delete for good all that is in the trash; of a link to a folder what the folder holds."""
+    """Delete everything in the trash for good; for a link to a folder, the folder itself."""
     for folder in _folders(root):
         for path in (folder / name for name in _listed(folder)):
             if path.is_symlink() and path.is_dir():
@@ -96,7 +95,7 @@ def _new_folder(root: Path) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Of each time that something was moved, the latest last."""
+    """The folders of the trash, one per move, the latest last."""
     folders = [path.parent for path in Workspace(root).trash.glob(f"*/{_LIST}")]
     return sorted(
         folders,
@@ -110,13 +109,13 @@ def _listed(folder: Path) -> list[str]:
 
 
 def _move(item: UnneededFile, target: Path) -> str | None:
-    """Why it was not moved, or None."""
+    """Move a file. Returns why it was not moved, or None."""
     if not item.output.is_dir():
-        return "it is gone already"
+        return "it no longer exists"
     try:
         with file_lock(item.output / LOCK_NAME, timeout_s=0):
             make_folder(target.parent)
-            if item.path.is_symlink():  # a relative one would point elsewhere
+            if item.path.is_symlink():  # resolved, since a relative link would break
                 target.symlink_to(item.path.resolve())
                 item.path.unlink()
             else:
@@ -124,7 +123,7 @@ def _move(item: UnneededFile, target: Path) -> str | None:
     except LockTimeout:
         return "a process works in it"
     except FileNotFoundError:
-        return "it is gone already"
+        return "it no longer exists"
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

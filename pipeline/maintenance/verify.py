@@ -1,5 +1,6 @@
-"""Every file of a run's outputs read again and compared with its digest; and what is damaged,
-forgotten, so that its stage makes just that again. Starts no stage itself.
+"""Verification of a run's outputs: compare files with their digests, invalidate damaged shards.
+
+The stages, when they run again, repeat only the invalidated shards.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from pipeline.stages.remote_workspace import sync_listing
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One file that is not what it was when it was finished."""
+    """One file that has changed since it was finished."""
 
     stage: str
     path: Path
     problem: str
-    shard: Shard | None  # None where the manifest itself is damaged
+    shard: Shard | None  # None if the manifest itself is damaged
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found in the outputs of a run."""
+    """The result of verifying the outputs of a run."""
 
     files: int
     bytes: int
@@ -54,14 +55,13 @@ class Verified:
 
     @property
     def last_damaged_stage(self) -> StageName | None:
-        """The stage up to which the run must be made again."""
+        """The last stage that must run again for the repair."""
         damaged = {damage.stage for damage in self.damages}
         return next((spec.name for spec in reversed(STAGES.values()) if spec.name in damaged), None)
 
 
 def verify(config: RunConfig) -> Verified:
-    """Read all that this run's finished stages made. A stage that is not finished has nothing to
-    verify."""
+    """Read all files of this run's finished stages. Unfinished stages have nothing to verify."""
     sync_listing(config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
@@ -72,7 +72,7 @@ def verify(config: RunConfig) -> Verified:
         try:
             manifest = read_manifest_alone(folder)
             if manifest and content_digest(manifest.shards) != manifest.digest:
-                raise ManifestError("its digest is not that of its shards")
+                raise ManifestError("its digest does not match its shards")
         except ManifestError as error:
             damages.append(Damage(spec.name, folder / MANIFEST_NAME, str(error), None))
             continue
@@ -95,9 +95,7 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
     for shard in manifest.shards:
         receipt = receipt_path(manifest.folder, shard.name)
         if receipt.exists() and not _agrees(receipt, shard):
-            yield Damage(
-                manifest.stage, receipt, "is not the receipt that the manifest holds", shard
-            )
+            yield Damage(manifest.stage, receipt, "does not match the manifest", shard)
         for name, record in shard.files.items():
             if is_evicted(manifest.folder, name) or not (
                 problem := damage_of(manifest.file(name), record)
@@ -110,8 +108,8 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
 
 
 def _agrees(receipt: Path, shard: Shard) -> bool:
-    """Whether a receipt tells of a shard as the manifest does, which may know of more: of
-    duplicates in it."""
+    """Whether a receipt agrees with the manifest's entry of the shard, which may contain more:
+    duplicates that were found later."""
     try:
         stored = Shard.model_validate_json(receipt.read_bytes())
     except ValidationError:
@@ -120,8 +118,8 @@ def _agrees(receipt: Path, shard: Shard) -> bool:
 
 
 def forget_damaged(verified: Verified) -> None:
-    """Forget the damaged shards and no others: the stages, run again, make just those. Pictures
-    that were let go once they were encoded are forgotten too where their encodings need them
+    """Invalidate the damaged shards and no others, so that the stages repeat only those. Image
+    shards that were evicted after encoding are invalidated too if their encodings need them
     again."""
     for damage in verified.damages:
         if damage.shard is None:
@@ -133,14 +131,14 @@ def forget_damaged(verified: Verified) -> None:
 
 
 def _invalidate_if_evicted(images: Manifest, name: str) -> None:
-    """Forget an image shard whose pictures were let go."""
+    """Invalidate an image shard whose files were evicted."""
     for shard in images.shards:
         if shard.name == name and any(is_evicted(images.folder, file) for file in shard.files):
             invalidate_shard(images.folder, shard)
 
 
 def changed_stages(before: Verified, after: Verified) -> Iterable[str]:
-    """Stages whose content was repaired into another than it was: the web may have changed."""
+    """Stages whose content differs after the repair, for example because the web has changed."""
     return [
         name
         for name, old in before.outputs.items()

@@ -1,4 +1,4 @@
-"""What a stage is handed and what it returns: a tracker, a mapper of shards, an output."""
+"""Interfaces of a stage: the tracker and shard mapper that it receives, and its output."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ Result = TypeVar("Result")
 
 
 class ShowsProgress(Protocol):
-    """The part of a Tracker that shows how far work is."""
+    """The part of a Tracker that shows progress."""
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """How far it is."""
+        """Show that `done` of `total` units are done, with a note."""
 
 
 class Tracker(ShowsProgress, Protocol):
-    """Where a stage reports to while it works."""
+    """Receives the reports of a stage while it works."""
 
     @property
     def run_id(self) -> str:
-        """Id of the run that is told of this stage, or ""."""
+        """Id of the tracking run of this stage, or ""."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers that belong to a step."""
+        """Log metrics of a step."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """A file worth keeping with the run."""
+        """Store a file with the run."""
 
     def warning(self, text: str) -> None:
-        """Something a person should know, although the stage goes on."""
+        """Warn of a problem that does not stop the stage."""
 
 
 class MapShards(Protocol):
-    """Apply a worker to shards, yield results as they finish; wherever the workers live."""
+    """Applies a worker to shards, wherever the workers run, and yields results as they finish."""
 
     def __call__(
         self,
@@ -51,13 +51,13 @@ class MapShards(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a stage function returns: it becomes a manifest."""
+    """The result of a stage function, which becomes a manifest."""
 
     shards: tuple[Shard, ...]
     figures: dict[str, Any]
 
 
 class StageFailed(RuntimeError):
-    """A stage that could not finish; the message says what was kept and how to go on."""
+    """A stage that could not finish; the message says what was kept and how to resume."""
 
     exit_code = 1

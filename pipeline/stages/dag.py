@@ -1,4 +1,4 @@
-"""The four stages, what each needs, and which of its settings cannot change its output."""
+"""The stage graph (DAG): the four stages, their parents, and settings that only change speed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from data_catalog.storage.workspace import StageName
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """One row of the DAG."""
+    """One stage of the DAG."""
 
     name: StageName
-    version: int  # raised by hand when the code changes what the output means
+    version: int  # raised by hand when a change of the code changes the meaning of the output
     parents: tuple[str, ...]
-    speed_only: frozenset[str]  # settings of its section that cannot change the output
+    speed_only: frozenset[str]  # settings of its section that cannot change its output
     makes: str
 
 

@@ -1,5 +1,4 @@
-"""Fingerprints, and where each stage of a run stands: fresh, stale, missing, interrupted or
-damaged."""
+"""Stage fingerprints and the state of each stage: fresh, stale, missing, interrupted or damaged."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """Where a stage of a run stands."""
+    """The state of one stage of a run."""
 
     stage: str
     state: State
@@ -35,7 +34,7 @@ class StageStatus:
 
 
 def settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
-    """What can change a stage's output, parents aside: as it stands in the manifest."""
+    """The settings that can change a stage's output, as its manifest records them."""
     section = output_settings(spec.name, getattr(config, spec.name), spec.speed_only)
     match spec.name:
         case "download":
@@ -54,7 +53,7 @@ def settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
 
 
 def _denoiser_digest(path: Path) -> str:
-    """Digest of the denoiser that a training starts from, wherever it lies. Raises ConfigError."""
+    """Digest of the denoiser that a training starts from. Raises ConfigError if unreadable."""
     try:
         return file_digest(model_file(path))
     except OSError as error:
@@ -64,7 +63,7 @@ def _denoiser_digest(path: Path) -> str:
 
 
 def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manifest]) -> str:
-    """SHA-256 of all that can change the stage's output. It names the folder."""
+    """SHA-256 of everything that can change the stage's output. It names the output folder."""
     identity = {
         "stage": spec.name,
         "version": spec.version,
@@ -75,7 +74,7 @@ def fingerprint(spec: StageSpec, config: RunConfig, parents: Mapping[str, Manife
 
 
 def stage_statuses(config: RunConfig) -> dict[str, StageStatus]:
-    """The state of each stage, without changing anything."""
+    """The state of each stage. Changes nothing."""
     sync_listing(config)
     workspace = Workspace(config.folder)
     statuses: dict[str, StageStatus] = {}
@@ -88,10 +87,9 @@ def stage_statuses(config: RunConfig) -> dict[str, StageStatus]:
 def _status(
     spec: StageSpec, config: RunConfig, workspace: Workspace, parents: Mapping[str, Manifest | None]
 ) -> StageStatus:
-    others = workspace.outputs(spec.name)
-    otherwise: State = (
-        "stale" if others.is_dir() and any(others.glob("*/manifest.json")) else "missing"
-    )
+    outputs = workspace.outputs(spec.name)
+    has_others = outputs.is_dir() and any(outputs.glob("*/manifest.json"))
+    otherwise: State = "stale" if has_others else "missing"
     ready = {name: manifest for name, manifest in parents.items() if manifest}
     if len(ready) < len(parents):
         return StageStatus(spec.name, otherwise)

@@ -1,4 +1,4 @@
-"""Files compared with their digests before a stage reads them."""
+"""Integrity checks: files are compared with their recorded digests before a stage reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.stages.contract import ShowsProgress
 
 
 def damage_of(path: Path, record: FileRecord) -> str | None:
-    """What is wrong with a file that should be as its record says, or None. Reads all of it."""
+    """How a file differs from its record, or None. Reads the whole file."""
     try:
         size = path.stat().st_size
         if size != record.bytes:
@@ -23,24 +23,21 @@ def damage_of(path: Path, record: FileRecord) -> str | None:
     except FileNotFoundError:
         return "is missing"
     except PermissionError:
-        raise  # nobody knows whether it is damaged
+        raise  # whether it is damaged is unknown
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
 def refuse_damaged(path: Path, record: FileRecord) -> None:
-    """Raise ManifestError where a file is not what it was when it was finished, to the last bit:
-    what is made of it would be wrong, and would count as whole."""
+    """Raise ManifestError if any bit of a file has changed since it was finished, because outputs
+    made from it would be wrong and yet count as valid."""
     if problem := damage_of(path, record):
-        raise ManifestError(f"{path} {problem}; mend it with `tld catalog verify … --repair`")
+        raise ManifestError(f"{path} {problem}; repair it with `tld catalog verify … --repair`")
 
 
 def refuse_damaged_shards(output: Manifest, show: ShowsProgress) -> None:
-    """Read all files of an output: a flipped bit would go unseen into what is made of it.
-
-    Raises:
-        ManifestError: names the first file that is not what it was.
-    """
+    """Check all files of an output, because a flipped bit would silently spread into the outputs
+    made from it. Raises ManifestError, which names the first damaged file."""
     records = {name: record for shard in output.shards for name, record in shard.files.items()}
     for done, (name, record) in enumerate(records.items()):
         show.progress(done, len(records), f"checking {output.stage} files")

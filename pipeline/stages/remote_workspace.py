@@ -1,7 +1,6 @@
-"""A run whose workspace lies in object storage: its folder on this machine holds copies, and says
-what is there.
+"""Workspaces in object storage: the local folder mirrors the listing and holds copies of files.
 
-Where root is a folder of this machine, nothing here does anything.
+If root is a folder of this machine, the functions here do nothing.
 """
 
 from __future__ import annotations
@@ -22,16 +21,14 @@ from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 
-_TIMEOUT_S = 2.0  # with another command that looks; a stage at work knows its own folder best
-_WHOLE = {
-    OUTPUT_FOLDERS["train"],
-    OUTPUT_FOLDERS["evaluate"],
-}  # unfinished ones need all that was there
+_TIMEOUT_S = 2.0  # for another command that lists; a working stage knows its folder best
+# Stages that need all files of an unfinished output to resume it.
+_WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}
 _FILES_AT_A_TIME = 32
 
 
 class Reporter(Protocol):
-    """What hears of copies and of trouble."""
+    """Receives the progress of copies, and warnings."""
 
     def progress(self, done: int, total: int, note: str = "") -> None: ...
 
@@ -39,13 +36,14 @@ class Reporter(Protocol):
 
 
 def store_of(config: RunConfig) -> ObjectStore | None:
-    """Where the workspace lies in object storage, or None."""
+    """The object storage of the workspace, or None if it is a local folder."""
     return ObjectStore(config.root, config.folder) if is_url(config.root) else None
 
 
 def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> None:
-    """Make this machine's folder tell what the storage holds of some stages, or of all; with
-    `accounts`, of each shard. Raises ObjectStorageError."""
+    """Update this machine's folder to the storage's listing of these stages, or of all. With
+    `accounts` the bookkeeping of each shard is fetched too. Raises ObjectStorageError if the
+    storage cannot be reached."""
     if not (store := store_of(config)):
         return
     for stage in stages or OUTPUT_FOLDERS:
@@ -62,13 +60,18 @@ def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> Non
 
 
 def is_stored(config: RunConfig, folder: Path) -> bool:
-    """Whether a finished output is where it belongs: it may not have been pushed yet."""
+    """Whether a finished output has been uploaded, if the workspace is in object storage."""
     return not is_url(config.root) or is_copy(folder / MANIFEST_NAME)
 
 
 @contextmanager
 def alone_in_storage(config: RunConfig, folder: Path) -> Iterator[None]:
-    """Keep other machines away from an output. Raises LeaseTaken, or ObjectStorageError."""
+    """Hold the lease of an output, so that no other machine works on it.
+
+    Raises:
+        LeaseTaken: another machine holds it.
+        ObjectStorageError: the storage cannot be reached.
+    """
     if not (store := store_of(config)):
         yield
         return
@@ -78,8 +81,12 @@ def alone_in_storage(config: RunConfig, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_output(config: RunConfig, folder: Path, reporter: Reporter) -> Iterator[None]:
-    """While an output is written in its folder, keep what is finished of it in the storage, and
-    others away from it. Raises LeaseTaken, or ObjectStorageError."""
+    """Hold the lease of an output while it is written, and upload its finished files.
+
+    Raises:
+        LeaseTaken: another machine holds it.
+        ObjectStorageError: the storage cannot be reached.
+    """
     store = store_of(config)
     if not store:
         yield
@@ -93,21 +100,24 @@ def exclusive_output(config: RunConfig, folder: Path, reporter: Reporter) -> Ite
 
 
 class NoRoomForCopies(ConfigError):
-    """An output that does not fit into the cache."""
+    """An output larger than the cache."""
 
 
 def fetch_output(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manifest:
-    """An output with all its files here, since they are read again and again. Raises
-    NoRoomForCopies, or ObjectStorageError."""
+    """Fetch all files of an output, because they are read again in every epoch.
+
+    Raises:
+        NoRoomForCopies: the output is larger than the cache.
+        ObjectStorageError: the storage cannot be reached.
+    """
     if not is_url(config.root):
         return manifest
     needed = sum(record.bytes for shard in manifest.shards for record in shard.files.values()) / 1e9
     if needed > config.cache.max_gb:
         raise NoRoomForCopies(
-            f"the {manifest.stage} output takes {needed:.1f} GB, and all of it is read in every "
-            "epoch: "
-            f"cache.max_gb={config.cache.max_gb:g} is too little; raise it, with cache.folder on a "
-            "disk with room"
+            f"the {manifest.stage} output takes {needed:.1f} GB, and every epoch reads all of it: "
+            f"cache.max_gb={config.cache.max_gb:g} is too small; raise it, with cache.folder on a "
+            "disk with enough space"
         )
     paths = [manifest.folder / name for shard in manifest.shards for name in shard.files]
     remote = [
@@ -116,6 +126,6 @@ def fetch_output(manifest: Manifest, config: RunConfig, reporter: Reporter) -> M
         if not path.exists() and (record := read_remote_record(path))
     ]
     for start in range(0, len(remote), _FILES_AT_A_TIME):
-        reporter.progress(start, len(remote), f"files fetched from {config.root}")
+        reporter.progress(start, len(remote), f"fetching files from {config.root}")
         fetch(remote[start : start + _FILES_AT_A_TIME])
     return manifest

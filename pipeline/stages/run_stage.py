@@ -1,7 +1,4 @@
-"""The four stages as a table, what a stage is handed, and when its output is fresh.
-
-Knows folders and fingerprints; knows nothing of what a stage does.
-"""
+"""Running one stage: lock its output folder, skip it if it is up to date, write its manifest."""
 
 from __future__ import annotations
 
@@ -9,8 +6,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from data_catalog.storage.cached_files import discard
 from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
@@ -33,58 +32,67 @@ from pipeline.stages.dag import STAGES, StageSpec
 from pipeline.stages.freshness import fingerprint, settings_of_output
 from pipeline.stages.remote_workspace import exclusive_output, is_stored, sync_listing
 
-_TIMEOUT_S = 30.0  # with a process that is ending
+_TIMEOUT_S = 30.0  # for a process that is ending
+
+
+@dataclass(frozen=True, slots=True)
+class _StageRun:
+    """A stage with the settings and inputs that identify its output."""
+
+    spec: StageSpec
+    config: RunConfig
+    parents: Mapping[str, Manifest]
+    fingerprint: str
+    folder: Path
 
 
 def run_stage(
     stage: str,
     config: RunConfig,
     parents: Mapping[str, Manifest],
-    force: bool,
+    force: bool | Literal["reopen"],
     track: Tracker,
     work: Callable[[Path], Output],
-    reopen: bool = False,
 ) -> Manifest:
-    """Do a stage's work in its folder, or resume it there, and write the manifest. Returns at once
-    where the output is fresh, unless it is to be made again (`force`) or added to (`reopen`)."""
+    """Run or resume a stage in its output folder, and write the manifest.
+
+    If the output is up to date, its manifest is returned at once. `force` runs the stage anyway:
+    True repeats all shards, "reopen" keeps the finished ones. Raises StageFailed if another process
+    works in the folder, or if the folder is removed meanwhile.
+    """
     spec = STAGES[stage]
     identity = fingerprint(spec, config, parents)
     folder = Workspace(config.folder).output(stage, identity)
+    run = _StageRun(spec, config, parents, identity, folder)
     make_folder(folder)
     sync_listing(config, stage, accounts=True)
-    again = force or reopen
     with _locked(folder):
-        if not again and is_stored(config, folder) and (ready := _ready(folder)):
+        if not force and is_stored(config, folder) and (ready := _ready(folder)):
             return ready
         with _uploading(config, folder, track):
-            if not again and (ready := _ready(folder)):
+            if not force and (ready := _ready(folder)):
                 return ready
-            return _make(spec, config, parents, identity, folder, force, track, work)
+            return _produce(run, force is True, track, work)
 
 
 def _ready(folder: Path) -> Manifest | None:
-    """The manifest of a whole output. Of a damaged one, shards whose files are as their receipts
-    say are not made again."""
+    """The manifest of a complete output. A damaged output has none; its shards whose files match
+    their receipts are kept."""
     try:
         return read_manifest(folder)
     except ManifestError:
         return None
 
 
-def _make(
-    spec: StageSpec,
-    config: RunConfig,
-    parents: Mapping[str, Manifest],
-    identity: str,
-    folder: Path,
-    force: bool,
-    track: Tracker,
-    work: Callable[[Path], Output],
+def _produce(
+    run: _StageRun, from_scratch: bool, track: Tracker, work: Callable[[Path], Output]
 ) -> Manifest:
+    """Do the work of a stage, and write its manifest."""
+    spec, folder = run.spec, run.folder
     discard([folder / MANIFEST_NAME])
     for leftover in unfinished_files(folder):
         leftover.unlink(missing_ok=True)
-    if force:
+    if from_scratch:
         invalidate(folder)
 
     started = time.monotonic()
@@ -93,18 +101,18 @@ def _make(
     manifest = Manifest(
         stage=spec.name,
         version=spec.version,
-        fingerprint=identity,
+        fingerprint=run.fingerprint,
         digest=content_digest(output.shards),
         rows=sum(shard.rows for shard in output.shards),
         shards=output.shards,
         figures=output.figures,
-        settings=settings_of_output(spec, config),
-        parents={name: parents[name].digest for name in spec.parents},
+        settings=settings_of_output(spec, run.config),
+        parents={name: run.parents[name].digest for name in spec.parents},
         made_by=track.run_id,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started, 1),
         hardware=hardware(),
-        name=config.name,
+        name=run.config.name,
         folder=folder,
     )
     write_manifest(manifest)
@@ -113,7 +121,7 @@ def _make(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time in an output folder. Raises StageFailed."""
+    """Lock an output folder. Raises StageFailed if another process works in it."""
     try:
         with file_lock(folder / LOCK_NAME, _TIMEOUT_S):
             yield
@@ -123,8 +131,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _watching_removal(folder: Path, stage: str) -> Iterator[None]:
-    """Raise StageFailed where the folder was removed meanwhile, whatever that led to: parts of the
-    work may have made it anew, without what was in it."""
+    """Raise StageFailed if the folder was removed meanwhile, regardless of the error that followed:
+    the work may have created it again, without its former content."""
     before = folder.stat()
     try:
         yield
@@ -144,12 +152,15 @@ def _is_same(folder: Path, before: os.stat_result) -> bool:
 
 
 def _removed(folder: Path, stage: str) -> str:
-    return f"{stage}: {folder} was removed while the stage worked in it; the same command begins it anew"
+    return (
+        f"{stage}: {folder} was removed while the stage worked in it; run the same command to "
+        "start the stage again"
+    )
 
 
 @contextmanager
 def _uploading(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None]:
-    """Keep what is made in object storage, where root lies there. Raises StageFailed."""
+    """Upload finished files if root is in object storage. Raises StageFailed if that fails."""
     try:
         with exclusive_output(config, folder, track):
             yield
@@ -157,5 +168,5 @@ def _uploading(config: RunConfig, folder: Path, track: Tracker) -> Iterator[None
         raise StageFailed(str(error)) from None
     except ObjectStorageError as error:
         raise StageFailed(
-            f"{error}\nWhat was made is kept in {folder}: the same command goes on from it"
+            f"{error}\nFinished files are kept in {folder}: run the same command to resume"
         ) from error

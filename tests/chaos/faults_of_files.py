@@ -127,7 +127,7 @@ def test_flipped_bit_before_the_next_stage(
     tell(f"{what}: a flipped bit, before {stage}", seen, costs)
     seen.ended_with(
         2,
-        "has other content than when it was finished; mend it with `tld catalog verify … --repair`",
+        "has other content than when it was finished; repair it with `tld catalog verify … --repair`",
     )
     victim.run("catalog verify", "--repair").ended_with(0, "damaged: ")
     victim.run().ended_with(0)
@@ -147,7 +147,7 @@ def test_flipped_bit_in_the_digest_of_a_manifest(
     assert told
     if told.digest != undisturbed.digests()["encode"]:
         seen = victim.run("catalog verify")
-        seen.ended_with(1, "its digest is not that of its shards")
+        seen.ended_with(1, "its digest does not match its shards")
         victim.run("catalog verify", "--repair").ended_with(0, "damaged: ")
     tell("manifest: a flipped bit in its digest", seen, "all stages after it, under another name")
     victim.run().ended_with(0)

@@ -253,7 +253,7 @@ def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(
     manifest = stage_statuses(config)["encode"].manifest
     assert isinstance(manifest, Manifest)
     tight = config.model_copy(update={"cache": config.cache.model_copy(update={"max_gb": 1e-6})})
-    with pytest.raises(NoRoomForCopies, match=r"cache\.max_gb=1e-06 is too little"):
+    with pytest.raises(NoRoomForCopies, match=r"cache\.max_gb=1e-06 is too small"):
         fetch_output(manifest, tight, RememberingTracker())
     assert fetch_output(manifest, config, RememberingTracker()) is manifest
 
@@ -294,7 +294,7 @@ def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path)
     )
     apart = tld("run", TINY, *on(tmp_path, f"{bucket}/x"), *several)
     assert apart.returncode == 2
-    assert "train.launch.nodes: 2 machines would train, but root is s3://tld/x" in apart.stderr
+    assert "train.launch.nodes: 2 machines cannot train with root s3://tld/x" in apart.stderr
     assert "engine.address: nodes of a cluster" in apart.stderr
     unknown = tld("run", TINY, *on(tmp_path, "s4://bucket/x"))
     assert unknown.returncode == 2

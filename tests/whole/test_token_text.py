@@ -83,13 +83,13 @@ def test_what_does_not_fit_is_told_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as told:
         check_run(load_config(TINY, overrides))
     for part in (
-        "model.text: is tokens, but the encodings will hold pooled text alone; set "
+        "model.text: is tokens, but the encodings will contain only pooled text; set "
         "encode.text=tokens",
-        "model.text_dim: is 64, but the encoders will make 128",
+        "model.text_dim: is 64, but the encoders produce 128",
         "train.caption_weights: no such caption column: alt; the captions come from caption",
     ):
         assert part in str(told.value)
-    with pytest.raises(ConfigError, match="the built-in data set has one caption a picture"):
+    with pytest.raises(ConfigError, match="the built-in data set has one caption per image"):
         check_run(load_config(TINY, [f"root={tmp_path}", "download.more_caption_columns=[alt]"]))
     with pytest.raises(ConfigError, match="name a column twice: alt"):
         load_config(TINY, ["download.more_caption_columns=[alt, alt]"])

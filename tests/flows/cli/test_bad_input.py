@@ -31,7 +31,7 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
         ("train.steps=many", "got 'many'"),
         ("train.lr=-1", "train.lr: Input should be greater than 0, got -1"),
         ("model.patch_size=3", "patch_size 3 does not divide latent_size 8"),
-        ("model.latent_size=16", "model.latent_size: is 16, but the encoders will make 8"),
+        ("model.latent_size=16", "model.latent_size: is 16, but the encoders produce 8"),
         ("model.text_dim=768", "set model.text_dim=64"),
         ("download.urls=/no/such/table.csv", "no URL table at /no/such/table.csv"),
         (

@@ -155,7 +155,7 @@ def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(
             load_config(TINY, ["train.launch.nodes=2", f"train.launch.rendezvous={wrong}"])
     config = load_config(TINY, ["train.launch.nodes=2", "train.launch.rendezvous=host0:29400"])
     monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")
-    with pytest.raises(ConfigError, match=r"'host0' is 127\.0\.1\.1, which no other reaches"):
+    with pytest.raises(ConfigError, match=r"'host0' is 127\.0\.1\.1, which other machines cannot"):
         check_run(config)
 
 

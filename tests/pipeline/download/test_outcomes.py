@@ -120,10 +120,9 @@ def run(config: RunConfig, retry_failed: bool = False) -> Manifest:
         "download",
         config,
         {},
-        False,
+        "reopen" if retry_failed else False,
         track,
         lambda out: download(config.download, out, track, map_here, retry_failed),
-        reopen=retry_failed,
     )
 
 

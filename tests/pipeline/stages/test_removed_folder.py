@@ -50,7 +50,8 @@ def test_it_is_told_and_nothing_counts_as_made(
 ) -> None:
     config = load_config(TINY, small(tmp_path / "data"))
     message = (
-        r"^download: .* was removed while the stage worked in it; the same command begins it anew$"
+        r"^download: .* was removed while the stage worked in it; run the same command to "
+        r"start the stage again$"
     )
     with pytest.raises(StageFailed, match=message):
         download(config, work)

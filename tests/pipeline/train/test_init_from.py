@@ -73,7 +73,7 @@ def test_an_architecture_that_differs_is_refused_with_every_setting_named(
     with pytest.raises(ConfigError) as raised:
         check_run(config_of(tmp_path, f"train.init_from={base}", *overrides))
     for says in (
-        f"train.init_from: model.width is 128, that of {base}/denoiser.safetensors is 64; set "
+        f"train.init_from: model.width is 128, but {base}/denoiser.safetensors has 64; set "
         "model.width=64",
         "model.layers is 3",
         "set model.predicts=x0",

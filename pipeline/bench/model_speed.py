@@ -1,0 +1,132 @@
+"""Speed of training and sampling with the run's own model, on random inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.bench.measure import (
+    Measurement,
+    forget_peak,
+    largest_batch,
+    matrix_product,
+    measure,
+    measure_in_turns,
+    memory,
+    mib,
+)
+from pipeline.bench.synthetic_data import LONGEST_CAPTION
+from pipeline.compute.devices import choose_device, has_bf16
+from pipeline.config.run import RunConfig
+from pipeline.dataset.encoded_dataset import Batch
+from pipeline.train.loop import initial_state, train_step
+from tld_model.denoiser import Denoiser
+from tld_model.encoders.vae import ImageCodec, load_image_codec
+from tld_model.sampler import guided, noise_levels, sample
+
+_LEAST_BATCH = 8  # for training on a CPU, where a step with a large batch takes minutes
+
+
+def measure_training(config: RunConfig) -> Measurement:
+    """Training steps and, in turns with them, the fastest matrix products of this device."""
+    device = choose_device(config.train.device)
+    before = memory()
+    forget_peak()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    state = initial_state(config.train, config.model, device)
+    if config.train.compile:
+        state.denoiser.compile_blocks()
+
+    def steps_of(count: int) -> Callable[[], int]:
+        batch = _random_batch(config, count)
+
+        def step() -> int:
+            train_step(state, batch, config.train, device).loss.item()
+            return count
+
+        return step
+
+    size = config.train.batch_size
+    if not device.startswith("cuda"):
+        size = largest_batch(steps_of, size, _LEAST_BATCH)
+    peaks = {name: matrix_product(device, dtype) for name, dtype in _arithmetic(device).items()}
+    speeds = measure_in_turns({"train": steps_of(size), **peaks})
+    used = "bf16" if "bf16" in peaks and config.train.precision != "fp32" else "fp32"
+    operations = 3 * _forward_operations(config)  # the backward pass takes twice as many
+    figures = {
+        "batch_size": size,
+        "configured_batch_size": config.train.batch_size,
+        "gflop_per_image": round(operations / 1e9, 2),
+        "peak_gflop_per_s": {name: round(speeds[name].fastest / 1e9) for name in peaks},
+        "arithmetic": used,
+        "flop_utilisation": round(speeds["train"].median * operations / speeds[used].median, 3),
+        "memory_mib": mib(memory().peak - before.own - before.mapped),
+    }
+    if device.startswith("cuda"):
+        figures["device_memory_mib"] = mib(torch.cuda.max_memory_allocated(device))
+    return Measurement({"train": speeds["train"]}, {"train": figures})
+
+
+def _forward_operations(config: RunConfig) -> int:
+    """Floating-point operations of the forward pass for one image, as torch counts them: all matrix
+    products, including attention, and convolutions, two per multiply-add. Element-wise operations
+    are not counted."""
+    batch = _random_batch(config, 1)
+    # With the plain attention kernel, because fused ones are not counted.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        Denoiser(config.model)(batch.latents, torch.full((1,), 0.5), batch.text)
+    return int(counter.get_total_flops())
+
+
+def _arithmetic(device: str) -> dict[str, torch.dtype]:
+    """The floating-point formats that the device computes with."""
+    return {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if has_bf16(device) else {})
+
+
+def measure_denoising(config: RunConfig) -> Measurement:
+    """The denoiser's part of sampling: all steps, with guidance."""
+    device = choose_device(config.evaluate.device)
+    denoiser = Denoiser(config.model).to(device).eval()
+    denoise = guided(denoiser, config.evaluate.guidance, config.evaluate.guidance_interval)
+    levels = noise_levels(config.evaluate.steps)
+
+    def sampling_of(count: int) -> Callable[[], int]:
+        batch = _random_batch(config, count)
+        noise, text = batch.latents.to(device), batch.text.to(device)
+        return lambda: len(sample(config.evaluate.solver, denoise, noise, text, levels).cpu())
+
+    size = largest_batch(sampling_of, config.evaluate.batch_size)
+    return Measurement({"denoise": measure(sampling_of(size))}, {"denoise": {"batch_size": size}})
+
+
+def measure_decoding(config: RunConfig) -> Measurement:
+    """The decoder's part of sampling."""
+    codec = load_image_codec(config.encode.vae, choose_device(config.evaluate.device))
+    size = largest_batch(lambda count: _decoding(config, codec, count), config.evaluate.batch_size)
+    return Measurement(
+        {"decode": measure(_decoding(config, codec, size))},
+        {"decode": {"batch_size": size}},
+    )
+
+
+def _decoding(config: RunConfig, codec: ImageCodec, count: int) -> Callable[[], int]:
+    """Work that decodes this many random latents."""
+    latents = _random_batch(config, count).latents
+    return lambda: len(codec.decode(latents).cpu())
+
+
+def _random_batch(config: RunConfig, count: int) -> Batch:
+    """Random pairs in the shapes of the model. Token-level text has the length of the longest
+    caption, to which training pads it too."""
+    model = config.model
+    latents = torch.randn(count, model.latent_channels, model.latent_size, model.latent_size)
+    text_shape = (
+        (count, model.text_dim)
+        if model.text == "pooled"
+        else (count, LONGEST_CAPTION, model.text_dim)
+    )
+    return Batch(latents, torch.randn(text_shape))

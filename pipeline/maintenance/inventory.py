@@ -1,0 +1,80 @@
+"""Inventory of a workspace: every output of every stage, its state, its parents and its size."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data_catalog.storage.cached_files import away_bytes
+from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
+from data_catalog.storage.workspace import Workspace
+from pipeline.stages.dag import STAGES
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """One output folder."""
+
+    stage: str
+    folder: Path
+    state: Literal["finished", "interrupted", "damaged", "unreadable"]
+    manifest: Manifest | None  # of a finished output
+    bytes: int  # of all its files, including files shared with other outputs by hard links
+
+
+def stored(root: Path) -> list[StoredOutput]:
+    """Every output, in the order of the stages and then of time."""
+    workspace = Workspace(root)
+    outputs = []
+    for stage in STAGES:
+        folders = [path for path in workspace.outputs(stage).glob("*") if path.is_dir()]
+        in_stage = [_stored(stage, folder) for folder in folders]
+        outputs += sorted(
+            in_stage, key=lambda output: output.manifest.made_at if output.manifest else "~"
+        )
+    return outputs
+
+
+def parents_of(
+    output: StoredOutput, among: Iterable[StoredOutput]
+) -> dict[str, StoredOutput | None]:
+    """Stage -> the parent output, or None if that no longer exists."""
+    parents = output.manifest.parents if output.manifest else {}
+    by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
+    return {stage: by_digest.get((stage, digest)) for stage, digest in parents.items()}
+
+
+def freed_by(paths: Sequence[Path]) -> list[int]:
+    """Bytes that each path frees if all are deleted. A file with several hard links counts at the
+    last of them, and only if no other path links to it."""
+    links = Counter[tuple[int, int]]()
+    freed = []
+    for path in paths:
+        size = away_bytes(path)
+        for status in _files(path):
+            inode = (status.st_dev, status.st_ino)
+            links[inode] += 1
+            size += status.st_size if links[inode] == status.st_nlink else 0
+        freed.append(size)
+    return freed
+
+
+def _stored(stage: str, folder: Path) -> StoredOutput:
+    size = sum(status.st_size for status in _files(folder)) + away_bytes(folder)
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError:
+        return StoredOutput(stage, folder, "damaged", None, size)
+    except PermissionError:  # this output belongs to another user
+        return StoredOutput(stage, folder, "unreadable", None, size)
+    return StoredOutput(stage, folder, "finished" if manifest else "interrupted", manifest, size)
+
+
+def _files(path: Path) -> Iterator[os.stat_result]:
+    """Every file below a folder, or the file itself."""
+    below = path.rglob("*") if path.is_dir() else [path]
+    return (file.lstat() for file in below if file.is_file() and not file.is_symlink())

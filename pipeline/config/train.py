@@ -101,7 +101,7 @@ class TrainConfig(Section):
     length is known only after training (Karras et al., 2024)."""
     ema_warmup: bool = True
     """Raise the decay slowly: min(ema_decay, (1 + step) / (10 + step)). Without this warm-up the
-    average contains the initial weights for long, as in the original recipe."""
+    average retains the initial weights for a long time, as in the original recipe."""
     condition_dropout: float = Field(0.15, ge=0, lt=1)
     """Share of captions that are replaced by 'no condition'; classifier-free guidance needs
     this."""

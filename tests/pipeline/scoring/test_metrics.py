@@ -139,5 +139,5 @@ def test_diversity_is_the_mean_distance_of_pairs_and_zero_for_equal_samples() ->
     right, up, left = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
     of_three = diversity(torch.stack([torch.stack([right, up, left]), torch.stack([up, up, up])]))
     assert of_three.tolist() == pytest.approx([100 * (1 + 1 + 2) / 3, 0])
-    with pytest.raises(ValueError, match="at least 2 samples of a prompt, got 1"):
+    with pytest.raises(ValueError, match="at least 2 samples per prompt, got 1"):
         diversity(right[None, None])

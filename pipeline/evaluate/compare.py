@@ -44,7 +44,15 @@ from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
 
-_NOT_OF_SAMPLING = {"prompts", "seed", "grid", "require", "price_per_hour", "device", "batch_size"}
+_UNRELATED_TO_SAMPLING = {
+    "prompts",
+    "seed",
+    "grid",
+    "require",
+    "price_per_hour",
+    "device",
+    "batch_size",
+}
 
 
 class ComparisonError(ValueError):
@@ -88,7 +96,7 @@ class Drawn:
     samples: Images
     judged: ImageScores
     spreads: NDArray[np.float64]  # of the samples of one prompt
-    seconds_a_picture: float
+    seconds_per_image: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +113,28 @@ class Comparison:
 def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comparison:
     """Sample and judge both on the same prompts. Raises ComparisonError."""
     check_comparable(first, second)
-    held_first, held_second = _common_prompts(first, second, prompts)
+    first_set, second_set = _common_prompts(first, second, prompts)
     for encodings in {run.encodings.folder: run.encodings for run in (first, second)}.values():
         refuse_damaged_shards(encodings, track)
     models = load_models(first.encodings, first.model, first.config.evaluate)
-    drawn = _draw(models, held_first, first.config.evaluate, track)
+    first_samples = _sample_run(models, first_set, first.config.evaluate, track)
     batch_size = first.config.evaluate.batch_size
     reference = reference_scores(
-        models, held_first, first.encodings, batch_size, Workspace(first.config.folder)
+        models, first_set, first.encodings, batch_size, Workspace(first.config.folder)
     )
-    real = decode_held_out(models, held_first, list(range(len(held_first.captions))), batch_size)
+    real = decode_held_out(models, first_set, list(range(len(first_set.captions))), batch_size)
 
     del models  # two large models need not fit the device at once
     settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
-    other = _draw(
-        load_models(second.encodings, second.model, settings), held_second, settings, track
+    second_samples = _sample_run(
+        load_models(second.encodings, second.model, settings), second_set, settings, track
     )
     return Comparison(
-        (first, second), held_first.captions, (drawn, other), real, _rows(drawn, other, reference)
+        (first, second),
+        first_set.captions,
+        (first_samples, second_samples),
+        real,
+        _score_rows(first_samples, second_samples, reference),
     )
 
 
@@ -144,7 +156,9 @@ def check_comparable(first: Run, second: Run) -> None:
             "those of B by "
             f"{encoders[1]['clip']!r}"
         )
-    sampling = [run.config.evaluate.model_dump(exclude=_NOT_OF_SAMPLING) for run in (first, second)]
+    sampling = [
+        run.config.evaluate.model_dump(exclude=_UNRELATED_TO_SAMPLING) for run in (first, second)
+    ]
     if first.model.digest == second.model.digest and sampling[0] == sampling[1]:
         raise ComparisonError(
             "both are the same model, sampled alike; change a setting of one of them"
@@ -153,14 +167,14 @@ def check_comparable(first: Run, second: Run) -> None:
 
 def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, HeldOutSet]:
     """The first pairs that both held out: the same key, the same caption."""
-    told = []
+    datasets = []
     for run in (first, second):
         pairs = open_dataset(run.encodings, run.config.model.text)
         split = split_pairs(run.encodings, run.model.settings["held_out_fraction"])
         keys = np.concatenate([shard.key for shard in pairs.shards])[split.held_out].tolist()
         named = zip(keys, split.held_out_captions, strict=True)
-        told.append((pairs, dict(zip(named, split.held_out, strict=True))))
-    (pairs_first, numbers_first), (pairs_second, numbers_second) = told
+        datasets.append((pairs, dict(zip(named, split.held_out, strict=True))))
+    (pairs_first, numbers_first), (pairs_second, numbers_second) = datasets
     common = [pair for pair in numbers_first if pair in numbers_second][:prompts]
     if len(common) < 2:
         raise ComparisonError(
@@ -177,21 +191,24 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, 
     )
 
 
-def _draw(
-    models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
+def _sample_run(
+    models: Models, held_out: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
 ) -> Drawn:
     started = time.monotonic()
-    samples = sample_held_out(models, held, settings, track)
+    samples = sample_held_out(models, held_out, settings, track)
     seconds = (time.monotonic() - started) / len(samples)
-    judged = score_images(models.clip, samples, held.captions, settings.batch_size)
-    spreads = diversity_of_prompts(models, held, settings, track)
+    judged = score_images(models.clip, samples, held_out.captions, settings.batch_size)
+    spreads = diversity_of_prompts(models, held_out, settings, track)
     return Drawn(samples, judged, spreads, seconds)
 
 
-def _rows(first: Drawn, second: Drawn, reference: ImageScores) -> list[Row]:
+def _score_rows(first: Drawn, second: Drawn, reference: ImageScores) -> list[Row]:
     scores = [estimate_scores(drawn.judged, reference) for drawn in (first, second)]
     differences = estimate_differences(first.judged, second.judged, reference)
-    rows = [Row(name, scores[0][name], scores[1][name], told) for name, told in differences.items()]
+    rows = [
+        Row(name, scores[0][name], scores[1][name], difference)
+        for name, difference in differences.items()
+    ]
     spreads = mean_statistic(first.spreads), mean_statistic(second.spreads)
     n = len(first.spreads)
     first_spread, second_spread = (bootstrap(spread, n) for spread in spreads)

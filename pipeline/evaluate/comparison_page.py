@@ -27,7 +27,7 @@ class _Prompt:
     """One prompt of the page."""
 
     caption: str
-    pictures: list[str]  # of A, of B, held out; data URIs
+    images: list[str]  # of A, of B, held out; data URIs
     note: str
 
 
@@ -45,13 +45,13 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     gains = second.judged.clip_score - first.judged.clip_score
     order = gains.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(order) // 2)
-    shown = _spread_evenly(len(order), _SHOWN)
+    shown = _evenly_spaced(len(order), _SHOWN)
 
     def prompt(i: int) -> _Prompt:
-        pictures = [image_uri(pictures[i]) for pictures in (first.samples, second.samples, real)]
+        images = [image_uri(source[i]) for source in (first.samples, second.samples, real)]
         return _Prompt(
             captions[i],
-            pictures,
+            images,
             f"CLIP score {first.judged.clip_score[i]:.1f} → {second.judged.clip_score[i]:.1f}",
         )
 
@@ -61,31 +61,31 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         rows=rows,
         explained=EXPLAINED,
         differences=config_differences(runs[0].config, runs[1].config),
-        seconds=[told.seconds_a_picture for told in comparison.drawn],
+        seconds=[samples.seconds_per_image for samples in comparison.drawn],
         prompts=len(captions),
         spread=[prompt(i) for i in shown],
         gains=[prompt(i) for i in order[:extremes]],
         losses=[prompt(i) for i in order[::-1][:extremes]],
     )
     write_atomically(folder / "comparison.html", page)
-    triples = [picture for i in shown for picture in (first.samples[i], second.samples[i], real[i])]
+    triples = [image for i in shown for image in (first.samples[i], second.samples[i], real[i])]
     labels = [label for i in shown for label in (f"A: {captions[i]}", "B", "held out")]
     with replacing(folder / "comparison.png") as unfinished:
         image_grid(triples, labels, columns=6).save(unfinished)
-    told = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
+    scores = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
     names = {"A": runs[0].name, "B": runs[1].name}
     write_atomically(
-        folder / "comparison.json", json.dumps({"runs": names, "scores": told}, indent=2) + "\n"
+        folder / "comparison.json", json.dumps({"runs": names, "scores": scores}, indent=2) + "\n"
     )
 
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
     """Settings that differ: section.key, and the value of each."""
-    told = [dict(_leaves(config.model_dump(mode="json"))) for config in (first, second)]
+    settings = [dict(_leaves(config.model_dump(mode="json"))) for config in (first, second)]
     return [
-        (name, told[0][name], told[1][name])
-        for name in told[0]
-        if told[0][name] != told[1].get(name)
+        (name, settings[0][name], settings[1][name])
+        for name in settings[0]
+        if settings[0][name] != settings[1].get(name)
     ]
 
 
@@ -97,6 +97,6 @@ def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
             yield above + name, value
 
 
-def _spread_evenly(count: int, wanted: int) -> list[int]:
+def _evenly_spaced(count: int, limit: int) -> list[int]:
     """At most `wanted` numbers, spread evenly over `count`."""
-    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, wanted))]
+    return [round(float(number)) for number in np.linspace(0, count - 1, min(count, limit))]

@@ -88,25 +88,25 @@ def select_held_out(
 
 
 def sample_held_out(
-    models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> Images:
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn(held.batch.latents.shape, generator=generator)
+    noise = torch.randn(held_out.batch.latents.shape, generator=generator)
     denoise = guided(models.denoiser, config.guidance, config.guidance_interval)
     levels = noise_levels(config.steps)
-    pictures: list[Images] = []
+    batches: list[Images] = []
     for start in range(0, len(noise), config.batch_size):
         part = slice(start, start + config.batch_size)
-        there = noise[part].to(models.device), held.batch.text[part].to(models.device)
-        latents = sample(config.solver, denoise, *there, levels)
-        pictures.append(_decode(models, latents, config.batch_size))
+        inputs = noise[part].to(models.device), held_out.batch.text[part].to(models.device)
+        latents = sample(config.solver, denoise, *inputs, levels)
+        batches.append(_decode(models, latents, config.batch_size))
         track.progress(
             min(start + config.batch_size, len(noise)),
             len(noise),
             f"sampled in {config.steps} steps each",
         )
-    return np.concatenate(pictures)
+    return np.concatenate(batches)
 
 
 def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
@@ -115,60 +115,62 @@ def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
         models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy()
         for part in latents.split(batch_size)
     ]
-    pictures: Images = np.concatenate(parts)
-    return pictures
+    images: Images = np.concatenate(parts)
+    return images
 
 
 def decode_held_out(
-    models: Models, held: HeldOutSet, positions: list[int], batch_size: int
+    models: Models, held_out: HeldOutSet, positions: list[int], batch_size: int
 ) -> Images:
     """The held-out pictures themselves, through the VAE."""
-    return _decode(models, held.batch.latents[positions], batch_size)
+    return _decode(models, held_out.batch.latents[positions], batch_size)
 
 
 def reference_scores(
-    models: Models, held: HeldOutSet, encodings: Manifest, batch_size: int, workspace: Workspace
+    models: Models, held_out: HeldOutSet, encodings: Manifest, batch_size: int, workspace: Workspace
 ) -> ImageScores:
     """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same
     encodings."""
-    identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held.numbers.tolist()]
+    identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held_out.numbers.tolist()]
     path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
     if (known := load_judged(path)) is not None:
         return known
-    pictures = decode_held_out(models, held, list(range(len(held.captions))), batch_size)
-    judged = score_images(models.clip, pictures, held.captions, batch_size)
+    images = decode_held_out(models, held_out, list(range(len(held_out.captions))), batch_size)
+    judged = score_images(models.clip, images, held_out.captions, batch_size)
     save_judged(judged, path)
     return judged
 
 
 def diversity_of_prompts(
-    models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> NDArray[np.float64]:
     """How far samples of one prompt differ, for each of the first prompts; from noise that no other
     score saw."""
-    prompts = min(len(held.captions), _DIVERSITY_PROMPTS)
-    captions = [caption for caption in held.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)]
+    prompts = min(len(held_out.captions), _DIVERSITY_PROMPTS)
+    captions = [
+        caption for caption in held_out.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)
+    ]
     several = select_held_out(
-        held.pairs, held.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions
+        held_out.pairs, held_out.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions
     )
     samples = sample_held_out(
         models, several, config.model_copy(update={"seed": config.seed + 1}), track
     )
     features = embed_images(models.clip, samples, config.batch_size)
-    of_each: NDArray[np.float64] = diversity(
+    spreads: NDArray[np.float64] = diversity(
         features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))
     ).numpy()
-    return of_each
+    return spreads
 
 
 def latency_s(
-    models: Models, held: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> float:
     """How long a person waits for one picture, seconds: the median of a few."""
-    one = select_held_out(held.pairs, held.numbers[:1], held.captions[:1])
-    took = []
+    one = select_held_out(held_out.pairs, held_out.numbers[:1], held_out.captions[:1])
+    seconds = []
     for _ in range(_LATENCY_RUNS):
         started = time.monotonic()
         sample_held_out(models, one, config, track)
-        took.append(time.monotonic() - started)
-    return statistics.median(took)
+        seconds.append(time.monotonic() - started)
+    return statistics.median(seconds)

@@ -51,7 +51,7 @@ class Report:
 class Tile:
     """A picture of the page."""
 
-    picture: str  # data URI
+    image: str  # data URI
     caption: str
     note: str
     right: bool | None  # whether all that the caption says is in it, where that is known
@@ -64,11 +64,11 @@ def render_report(report: Report) -> str:
     by_score = report.judged.clip_score.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(by_score) // 2)
     bins = {
-        name.rpartition("/")[2]: told
-        for name, told in report.estimates.items()
+        name.rpartition("/")[2]: estimate
+        for name, estimate in report.estimates.items()
         if name.startswith("held_out_loss/")
     }
-    made = [*(manifest.seconds for manifest in lineage), report.seconds]
+    durations = [*(manifest.seconds for manifest in lineage), report.seconds]
     sweep = (
         Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
     )
@@ -105,7 +105,7 @@ def render_report(report: Report) -> str:
         ancestors=lineage,
         machine=hardware(),
         sweep=data_uri(open_image(sweep)) if sweep.exists() else "",
-        hours=sum(made) / 3600,
+        hours=sum(durations) / 3600,
         settings={
             **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},
             "evaluate": _as_yaml(report.config.model_dump(mode="json")),
@@ -130,12 +130,12 @@ def _beside(report: Report) -> list[tuple[Tile, str]]:
 
 def _history(events: Path) -> dict[str, Points]:
     """The metrics that training told: name -> (step, value), in order."""
-    told: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    metrics: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for event in read_events(events):
         if event["kind"] == "metrics":
             for name, value in event["values"].items():
-                told[name].append((event["step"], value))
-    return dict(told)
+                metrics[name].append((event["step"], value))
+    return dict(metrics)
 
 
 def _loss_curve(history: dict[str, Points]) -> str:

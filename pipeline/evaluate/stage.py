@@ -53,31 +53,31 @@ def evaluate(
     models = load_models(encodings, model, config)
     pairs = open_dataset(encodings, models.denoiser.config.text)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
-    held = select_held_out(
+    held_out = select_held_out(
         pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts]
     )
     sampling = time.monotonic()
-    samples = sample_held_out(models, held, config, track)
+    samples = sample_held_out(models, held_out, config, track)
     timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
 
-    judged = score_images(models.clip, samples, held.captions, config.batch_size)
+    judged = score_images(models.clip, samples, held_out.captions, config.batch_size)
     reference = reference_scores(
-        models, held, encodings, config.batch_size, Workspace(out.parents[1])
+        models, held_out, encodings, config.batch_size, Workspace(out.parents[1])
     )
     estimates = estimate_scores(judged, reference)
-    spreads = diversity_of_prompts(models, held, config, track)
+    spreads = diversity_of_prompts(models, held_out, config, track)
     estimates["diversity"] = bootstrap(mean_statistic(spreads), len(spreads))
     for name, losses in held_out_losses(models.denoiser, pairs, split, models.device).items():
         estimates[name] = bootstrap(mean_statistic(losses.numpy()), len(losses))
-    timing["latency_s"] = latency_s(models, held, config, track)
+    timing["latency_s"] = latency_s(models, held_out, config, track)
 
     shown = np.random.default_rng(config.seed).permutation(len(samples))[: config.grid].tolist()
-    real = decode_held_out(models, held, shown[:_BESIDE], config.batch_size)
+    real = decode_held_out(models, held_out, shown[:_BESIDE], config.batch_size)
     report = Report(
         encodings=encodings,
         model=model,
         config=config,
-        captions=held.captions,
+        captions=held_out.captions,
         samples=samples,
         judged=judged,
         shown=shown,
@@ -108,7 +108,9 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     digest = file_digest(out / "metrics.json")
     shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
     intervals = {
-        name: list(ends) for name, told in report.estimates.items() if (ends := told.interval)
+        name: list(interval)
+        for name, estimate in report.estimates.items()
+        if (interval := estimate.interval)
     }
     return Output((shard,), {"scores": scores, "intervals": intervals, "timing": report.timing})
 

@@ -53,10 +53,10 @@ class SamplingVariant:
     def overrides(self) -> str:
         """What to type to draw so."""
         s = self.sampling
-        told = (
+        overrides = (
             f"evaluate.guidance={s.guidance:g} evaluate.steps={s.steps} evaluate.solver={s.solver}"
         )
-        return f"{told} evaluate.ema={self.ema}" if self.ema else told
+        return f"{overrides} evaluate.ema={self.ema}" if self.ema else overrides
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +89,27 @@ class Sweep:
 
 
 def variants(
-    usual: EvaluateConfig,
+    own_config: EvaluateConfig,
     guidance: Sequence[float],
     steps: Sequence[int],
     solvers: Sequence[SolverName],
     averages: Sequence[int],
 ) -> list[SamplingVariant]:
     """Every combination, and the run's own."""
-    own = SamplingVariant(usual.sampling, usual.ema)
+    own = SamplingVariant(own_config.sampling, own_config.ema)
     grid = itertools.product(guidance, steps, solvers, averages)
-    made = [
+    swept = [
         SamplingVariant(replace(own.sampling, guidance=g, steps=n, solver=s), ema)
         for g, n, s, ema in grid
     ]
-    return list(dict.fromkeys([own, *made]))
+    return list(dict.fromkeys([own, *swept]))
 
 
 def problems(
     config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]
 ) -> list[str]:
     """What is wrong with the values to sweep over, all of it."""
-    kept = len(config.train.ema_decay)
+    averages_kept = len(config.train.ema_decay)
     return [
         *(
             f"--guidance must be from 1 to {MOST_GUIDANCE:g}, got {value:g}"
@@ -122,9 +122,9 @@ def problems(
             if not 1 <= value <= MOST_STEPS
         ),
         *(
-            f"--ema: there is no average {value}; train.ema_decay has {kept}, numbered from 0"
+            f"--ema: there is no average {value}; train.ema_decay has {averages_kept}, numbered from 0"
             for value in averages
-            if not 0 <= value < kept
+            if not 0 <= value < averages_kept
         ),
     ]
 
@@ -133,16 +133,16 @@ def sweep(
     config: RunConfig,
     encodings: Manifest,
     model: Manifest,
-    wanted: Sequence[SamplingVariant],
+    requested: Sequence[SamplingVariant],
     prompts: int,
     track: ShowsProgress,
 ) -> Sweep:
     """Draw and judge each way that is not known yet."""
-    held = _held(config, encodings, model, prompts, track)
+    held_out = _held_out_set(config, encodings, model, prompts, track)
     folder = sweep_folder(config, model)
     judged, latencies = [], []
     loaded: dict[int, Models] = {}  # the average that is in memory: one at a time
-    for number, way in enumerate(wanted):
+    for number, way in enumerate(requested):
         settings = config.evaluate.model_copy(update={**_sampling(way.sampling), "ema": way.ema})
         name = digest_of(
             [
@@ -150,26 +150,26 @@ def sweep(
                 encodings.digest,
                 model.digest,
                 choose_device(settings.device),
-                held.numbers.tolist(),
+                held_out.numbers.tolist(),
                 settings.seed,
                 repr(way),
             ]
         )[:12]
-        note = _Counted(track, number, len(wanted))
-        known = _known(folder / name)
-        if known is None:
+        note = _Counted(track, number, len(requested))
+        measured = _load(folder / name)
+        if measured is None:
             if way.ema not in loaded:
                 loaded = {way.ema: load_models(encodings, model, settings)}
-            known = _draw(loaded[way.ema], held, settings, note)
-            _keep(folder / name, *known)
-        judged.append(known[0])
-        latencies.append(known[1])
-        track.progress(number + 1, len(wanted), "ways to sample")
+            measured = _measure(loaded[way.ema], held_out, settings, note)
+            _store(folder / name, *measured)
+        judged.append(measured[0])
+        latencies.append(measured[1])
+        track.progress(number + 1, len(requested), "ways to sample")
     measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
-    rows = [_quality(told) for told in judged]
+    rows = [_quality(scores) for scores in judged]
     points = [
         Point(way, latency, of_way, bootstrap(mean_statistic(of_way), len(of_way)))
-        for way, latency, of_way in zip(wanted, latencies, rows, strict=True)
+        for way, latency, of_way in zip(requested, latencies, rows, strict=True)
     ]
     return Sweep(
         measure,
@@ -196,7 +196,7 @@ class _Counted:
         self.track.progress(self.number, self.of, f"ways to sample; {done} of {total} {note}")
 
 
-def _held(
+def _held_out_set(
     config: RunConfig, encodings: Manifest, model: Manifest, prompts: int, track: ShowsProgress
 ) -> HeldOutSet:
     refuse_damaged_shards(encodings, track)
@@ -210,16 +210,16 @@ def _sampling(sampling: SamplingSettings) -> dict[str, object]:
     return {name: getattr(sampling, name) for name in fields}
 
 
-def _draw(
-    models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
+def _measure(
+    models: Models, held_out: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
 ) -> tuple[ImageScores, float]:
-    samples = sample_held_out(models, held, settings, track)
-    return score_images(models.clip, samples, held.captions, settings.batch_size), latency_s(
-        models, held, settings, track
+    samples = sample_held_out(models, held_out, settings, track)
+    return score_images(models.clip, samples, held_out.captions, settings.batch_size), latency_s(
+        models, held_out, settings, track
     )
 
 
-def _keep(path: Path, judged: ImageScores, latency: float) -> None:
+def _store(path: Path, judged: ImageScores, latency: float) -> None:
     """The time comes last: with it the point is whole. It is that of this machine."""
     save_judged(judged, path.with_suffix(".safetensors"))
     write_atomically(
@@ -227,14 +227,14 @@ def _keep(path: Path, judged: ImageScores, latency: float) -> None:
     )
 
 
-def _known(path: Path) -> tuple[ImageScores, float] | None:
+def _load(path: Path) -> tuple[ImageScores, float] | None:
     """A point as it was drawn on this machine."""
     try:
-        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     judged = load_judged(path.with_suffix(".safetensors"))
-    return (judged, told["latency_s"]) if judged and told.get("machine") == hardware() else None
+    return (judged, record["latency_s"]) if judged and record.get("machine") == hardware() else None
 
 
 def _quality(judged: ImageScores) -> NDArray[np.float64]:

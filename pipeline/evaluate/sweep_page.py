@@ -38,16 +38,16 @@ def write_sweep(folder: Path, name: str, model: Manifest, swept: Sweep) -> None:
     )
     with replacing(folder / "sweep.png") as unfinished:
         figure.savefig(unfinished, dpi=110)
-    told = {
+    results = {
         "measure": swept.measure,
         "machine": hardware(),
-        "points": [_told(point, swept) for point in swept.points],
+        "points": [_as_json(point, swept) for point in swept.points],
     }
-    write_atomically(folder / "sweep.json", json.dumps(told, indent=2) + "\n")
+    write_atomically(folder / "sweep.json", json.dumps(results, indent=2) + "\n")
     write_atomically(folder / PAGE, page)
 
 
-def _told(point: Point, swept: Sweep) -> dict[str, object]:
+def _as_json(point: Point, swept: Sweep) -> dict[str, object]:
     return {
         **asdict(point.way.sampling),
         "ema": point.way.ema,

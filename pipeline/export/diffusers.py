@@ -44,7 +44,7 @@ def check_target(out: Path) -> None:
 
 def export_diffusers(
     generate: ImageGenerator,
-    usual: EvaluateConfig,
+    defaults: EvaluateConfig,
     card: Callable[[Usage], str],
     prompt: str,
     out: Path,
@@ -54,11 +54,11 @@ def export_diffusers(
     check_target(out)
     out = out.absolute()
     with replacing_folder(out) as unfinished:
-        _write(generate, usual, unfinished)
-        (unfinished / CARD_FILE).write_text(card(_usage(usual, prompt)), encoding="utf-8")
+        _write(generate, defaults, unfinished)
+        (unfinished / CARD_FILE).write_text(card(_usage(defaults, prompt)), encoding="utf-8")
 
 
-def _write(generate: ImageGenerator, usual: EvaluateConfig, out: Path) -> None:
+def _write(generate: ImageGenerator, defaults: EvaluateConfig, out: Path) -> None:
     transformer = TldTransformer(generate.denoiser.config.model_dump(mode="json"))
     transformer.denoiser.load_state_dict(generate.denoiser.state_dict())
     transformer.save_pretrained(out / "transformer")
@@ -72,11 +72,11 @@ def _write(generate: ImageGenerator, usual: EvaluateConfig, out: Path) -> None:
         bundle_source("pipeline.export.diffusers_transformer"), encoding="utf-8"
     )
     (out / _INDEX).write_text(
-        json.dumps(_index(generate, usual), indent=2) + "\n", encoding="utf-8"
+        json.dumps(_index(generate, defaults), indent=2) + "\n", encoding="utf-8"
     )
 
 
-def _index(generate: ImageGenerator, usual: EvaluateConfig) -> dict[str, Any]:
+def _index(generate: ImageGenerator, defaults: EvaluateConfig) -> dict[str, Any]:
     """Which class each component is of, and in which library; and what the pipeline is told."""
     return {
         "_class_name": _CLASS,
@@ -86,16 +86,16 @@ def _index(generate: ImageGenerator, usual: EvaluateConfig) -> dict[str, Any]:
         "text_encoder": ["transformers", type(generate.text_encoder.model).__name__],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "sampling": {
-            "steps": usual.steps,
-            "guidance": usual.guidance,
-            "solver": usual.solver,
-            "guidance_interval": usual.guidance_interval,
+            "steps": defaults.steps,
+            "guidance": defaults.guidance,
+            "solver": defaults.solver,
+            "guidance_interval": defaults.guidance_interval,
         },
         "latents": {"scale": generate.codec.scaling_factor, "shift": generate.codec.shift},
     }
 
 
-def _usage(usual: EvaluateConfig, prompt: str) -> Usage:
+def _usage(defaults: EvaluateConfig, prompt: str) -> Usage:
     """How a reader of the card draws, in the folder itself."""
     code = f"""import torch
 from diffusers import DiffusionPipeline
@@ -104,8 +104,8 @@ from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained(".", trust_remote_code=True)
 images = pipe(
     {json.dumps(prompt)},
-    num_inference_steps={usual.steps},
-    guidance_scale={usual.guidance:g},
+    num_inference_steps={defaults.steps},
+    guidance_scale={defaults.guidance:g},
     num_images_per_prompt=4,
     generator=[torch.Generator().manual_seed(seed) for seed in range(4)],  # one a picture, or one for all
 ).images

@@ -76,14 +76,16 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         prompts = [each for each in prompts for _ in range(num_images_per_prompt)]
-        told = {
+        options = {
             "steps": num_inference_steps,
             "guidance": guidance_scale,
             "solver": solver,
             "guidance_interval": guidance_interval,
         }
-        given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
-        sampling = replace(SamplingSettings(**self.config.sampling), **given)
+        overrides: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
+        sampling = replace(SamplingSettings(**self.config.sampling), **overrides)
         self._check(
             sampling, len(prompts), {"height": height, "width": width}, generator, output_type
         )
@@ -142,8 +144,8 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
             prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
         )
         tokens = tokens.to(self._execution_device)
-        made = self.text_encoder(**tokens)
-        pooled, states = made.text_embeds.float(), made.last_hidden_state.float()
+        encoded = self.text_encoder(**tokens)
+        pooled, states = encoded.text_embeds.float(), encoded.last_hidden_state.float()
         text: Tensor = pooled
         if self.transformer.denoiser.config.text == "tokens":
             text = states * tokens["attention_mask"][:, :, None]
@@ -175,13 +177,11 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Pictures of latents [b, c, z, z]."""
         if self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
             self.vae.to(torch.float32)  # it overflows in half precision
-        told = self.config.latents
-        raw = latents / told["scale"] + told["shift"]
+        scaling = self.config.latents
+        raw = latents / scaling["scale"] + scaling["shift"]
         signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
         pixels = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # [b, 3, h, w]
-        pictures = pixels.permute(0, 2, 3, 1).cpu().numpy()  # [b, h, w, 3]
+        images = pixels.permute(0, 2, 3, 1).cpu().numpy()  # [b, h, w, 3]
         return (
-            [Image.fromarray(picture) for picture in pictures]
-            if output_type == "pil"
-            else pictures / 255
+            [Image.fromarray(image) for image in images] if output_type == "pil" else images / 255
         )

@@ -37,6 +37,6 @@ class TldTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Moves and casts, the angular speeds aside, which stay float32."""
         exact = self.denoiser.noise_embedding.angular_speeds
         super()._apply(fn, recurse)
-        there = self.denoiser.noise_embedding.angular_speeds.device
-        self.denoiser.noise_embedding.angular_speeds = exact.to(there)
+        device = self.denoiser.noise_embedding.angular_speeds.device
+        self.denoiser.noise_embedding.angular_speeds = exact.to(device)
         return self

@@ -27,7 +27,7 @@ CARD_FILE = "README.md"
 _TAGS = ["text-to-image", "latent-diffusion", "diffusion-transformer", "rectified-flow"]
 _HUB_DATASETS = "https://huggingface.co/datasets/"
 # Settings of a training that a reader asks for first.
-_TOLD = (
+_SHOWN_SETTINGS = (
     *(
         "steps",
         "batch_size",
@@ -109,13 +109,17 @@ def model_card(
         encoders={
             kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
         },
-        picture_size=images.settings["image_size"] if images else None,
+        image_size=images.settings["image_size"] if images else None,
         split_column=images.settings.get("split_column") if images else None,
         account=account_rows(encodings.figures["account"])
         if "account" in encodings.figures
         else [],
         epochs=training["steps"] * training["batch_size"] / max(1, model.figures["train_pairs"]),
-        settings=[(key, _as_told(training[key])) for key in _TOLD if training.get(key) is not None],
+        settings=[
+            (key, _as_text(training[key]))
+            for key in _SHOWN_SETTINGS
+            if training.get(key) is not None
+        ],
         lineage=lineage,
     )
 
@@ -134,15 +138,15 @@ def card_of_weights(
         parameters=parameters,
         shape=shape.model_dump(mode="json"),
         encoders={kind: public_name(encoder) for kind, encoder in encoders.items()},
-        picture_size=None,
+        image_size=None,
     )
 
 
-def public_name(given: str) -> str:
+def public_name(name: str) -> str:
     """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's
     business."""
-    is_elsewhere = "://" in given or Path(given).expanduser().exists() or given.count("/") > 1
-    return given.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else given
+    is_elsewhere = "://" in name or Path(name).expanduser().exists() or name.count("/") > 1
+    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name
 
 
 def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage) -> dict[str, Any]:
@@ -155,15 +159,19 @@ def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage)
     }
     if source and source.homepage.startswith(_HUB_DATASETS):
         front["datasets"] = [source.homepage.removeprefix(_HUB_DATASETS)]
-    of_the_model = [score for score in scores if not score.name.endswith("_reference")]
+    model_scores = [score for score in scores if not score.name.endswith("_reference")]
     metrics = [
-        {"type": score.name, "value": score.value, "name": score.meaning} for score in of_the_model
+        {"type": score.name, "value": score.value, "name": score.meaning} for score in model_scores
     ]
     if metrics:
-        known = source.name if source else "own-table"
+        dataset = source.name if source else "own-table"
         result = {
             "task": {"type": "text-to-image"},
-            "dataset": {"type": known, "name": f"held-out pairs of {known}", "split": "held_out"},
+            "dataset": {
+                "type": dataset,
+                "name": f"held-out pairs of {dataset}",
+                "split": "held_out",
+            },
             "metrics": metrics,
         }
         front["model-index"] = [{"name": name, "results": [result]}]
@@ -176,16 +184,16 @@ def _as_yaml(front: dict[str, Any]) -> str:
 
 def _scores(report: Manifest | None) -> Iterator[_Score]:
     """What the report's page explains, in its order; a score that is no number is left out."""
-    told = report.figures if report else {"scores": {}}
+    figures = report.figures if report else {"scores": {}}
     for name, meaning in EXPLAINED.items():
-        value, interval = told["scores"].get(name), told.get("intervals", {}).get(name)
+        value, interval = figures["scores"].get(name), figures.get("intervals", {}).get(name)
         if value is not None and math.isfinite(value):
             yield _Score(
                 name, float(value), (interval[0], interval[1]) if interval else None, meaning
             )
 
 
-def _as_told(setting: Any) -> str:
+def _as_text(setting: Any) -> str:
     if isinstance(setting, list):
         return ", ".join(map(str, setting))
     return public_name(setting) if isinstance(setting, str) else str(setting)

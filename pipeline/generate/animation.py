@@ -23,10 +23,10 @@ def strip(frames: Images) -> NDArray[np.uint8]:
 def write_animation(frames: Images, path: Path) -> None:
     """There and back, again and again as a GIF, once as an MP4; the file's ending says which.
     Raises OSError."""
-    there_and_back = np.concatenate([frames, frames[-2:0:-1]])
+    forth_and_back = np.concatenate([frames, frames[-2:0:-1]])
     write = {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
     with replacing(path) as unfinished:
-        write(there_and_back, unfinished)
+        write(forth_and_back, unfinished)
 
 
 def _write_gif(frames: Images, path: Path) -> None:

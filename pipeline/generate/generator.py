@@ -83,13 +83,13 @@ class ImageGenerator:
             noise_levels(sampling.steps),
         )
         for start in range(0, len(captions), self.batch_size):
-            wanted = range(start, min(start + self.batch_size, len(captions)))
-            rows = [wanted[i % len(wanted)] for i in range(self.batch_size)]
+            indices = range(start, min(start + self.batch_size, len(captions)))
+            rows = [indices[i % len(indices)] for i in range(self.batch_size)]
             noise = self.noise([seeds[i] for i in rows], size)
             latents = sample(
                 sampling.solver, denoise, noise, self.text([captions[i] for i in rows]), levels
             )
-            yield self.decode(latents)[: len(wanted)]
+            yield self.decode(latents)[: len(indices)]
 
     @property
     def batch_size(self) -> int:
@@ -110,14 +110,14 @@ class ImageGenerator:
     def text(self, captions: Sequence[str]) -> Tensor:
         """Text [n, t] or [n, l, t], each caption encoded by itself and padded to one length, so
         that it does not depend on the others."""
-        made = {caption: self.text_encoder([caption]) for caption in dict.fromkeys(captions)}
+        encoded = {caption: self.text_encoder([caption]) for caption in dict.fromkeys(captions)}
         if self.text_encoder.form == "tokens":
             longest = self.text_encoder.longest
-            made = {
+            encoded = {
                 caption: F.pad(text, (0, 0, 0, longest - text.shape[1]))
-                for caption, text in made.items()
+                for caption, text in encoded.items()
             }
-        return torch.cat([made[caption] for caption in captions])
+        return torch.cat([encoded[caption] for caption in captions])
 
     def guided(
         self, sampling: SamplingSettings, negative: str = "", denoise: DenoiseFn | None = None
@@ -130,12 +130,12 @@ class ImageGenerator:
 
     def decode(self, latents: Tensor) -> Images:
         """Scaled latents [n, c, y, x] -> uint8 [n, h, w, 3]"""
-        pictures: Images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
-        return pictures
+        images: Images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
+        return images
 
-    def encode(self, pictures: Images) -> Tensor:
+    def encode(self, images: Images) -> Tensor:
         """uint8 [n, h, w, 3] -> scaled latents [n, c, y, x]"""
-        return self.codec.encode(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        return self.codec.encode(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
 def size_problem(size: Size, multiple: int) -> str | None:
@@ -195,12 +195,12 @@ def _check_shapes(
     """Raise CheckpointError where a denoiser, whose file need not say its encoders, cannot work
     with these."""
     problems = [
-        f"  it takes {what} of {takes} {unit}, and these make {made}"
-        for what, takes, made, unit in (
+        f"  it takes {what} of {takes} {unit}, and these make {produced}"
+        for what, takes, produced, unit in (
             ("latents", config.latent_channels, codec.latent_channels, "channels"),
             ("text embeddings", config.text_dim, text_encoder.dim, "numbers"),
         )
-        if takes != made
+        if takes != produced
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit these encoders:\n" + "\n".join(problems))

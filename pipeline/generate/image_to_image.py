@@ -30,7 +30,7 @@ class InputImageError(ValueError):
 def image_to_image(
     generate: ImageGenerator,
     captions: Sequence[str],
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     strength: float = USUAL_STRENGTH,
     seeds: Sequence[int] | None = None,
     sampling: SamplingSettings = DEFAULT_SAMPLING,
@@ -39,9 +39,9 @@ def image_to_image(
     """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h,
     w, 3]. At strength 1 it is what the generator draws without a picture. Raises
     InputImageError."""
-    check_image(generate, picture)
+    check_image(generate, image)
     noise = generate.noise(range(len(captions)) if seeds is None else seeds)
-    start = (1 - strength) * generate.encode(picture[None]) + strength * noise
+    start = (1 - strength) * generate.encode(image[None]) + strength * noise
     levels = levels_from(strength, sampling.steps)
     text, denoise = generate.text(captions), generate.guided(sampling, negative)
     return generate.decode(sample(sampling.solver, denoise, start, text, levels))
@@ -63,14 +63,14 @@ def edge_of(generate: ImageGenerator) -> int:
 
 
 def check_image(
-    generate: ImageGenerator, picture: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None
+    generate: ImageGenerator, image: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None
 ) -> None:
     """Raise InputImageError where the model does not draw pictures of this shape, or the mask is of
     another."""
     edge = edge_of(generate)
-    if picture.shape != (edge, edge, 3):
+    if image.shape != (edge, edge, 3):
         raise InputImageError(
-            f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(picture.shape)}"
+            f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(image.shape)}"
         )
     if paint is not None and paint.shape != (edge, edge):
         raise InputImageError(

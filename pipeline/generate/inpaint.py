@@ -26,7 +26,7 @@ _OTHER_NOISE = 1 << 32  # from a seed to one that no picture beside it has
 def inpaint(
     generate: ImageGenerator,
     captions: Sequence[str],
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     paint: NDArray[np.bool_],
     seeds: Sequence[int] | None = None,
     sampling: SamplingSettings = DEFAULT_SAMPLING,
@@ -41,7 +41,7 @@ def inpaint(
     the strength is below 1: then painting starts from it, as in image_to_image. Raises
     InputImageError.
     """
-    check_image(generate, picture, paint)
+    check_image(generate, image, paint)
     seeds = range(len(captions)) if seeds is None else seeds
     text, guided = generate.text(captions), partial(generate.guided, sampling, negative)
     mask = latent_mask(torch.from_numpy(paint), generate.denoiser.config.latent_size).to(
@@ -61,11 +61,9 @@ def inpaint(
         )  # strength 1 starts from noise alone, at a level below 1
         noisy = (1 - amount) * clean + amount * generate.noise(seeds)
         latents = sample(sampling.solver, denoise, noisy, text, levels)
-        return np.where(paint[None, :, :, None], generate.decode(latents), picture[None])
+        return np.where(paint[None, :, :, None], generate.decode(latents), image[None])
 
-    painted = solve(
-        (_continued(picture, paint) if strength == 1 else picture)[None], strength, seeds
-    )
+    painted = solve((_continued(image, paint) if strength == 1 else image)[None], strength, seeds)
     if not generate.denoiser.config.inpainting:
         # Latents do not show what the mask's edge cuts off, the picture put together does: encode
         # it, and solve again.
@@ -75,16 +73,16 @@ def inpaint(
     return painted
 
 
-def _continued(picture: NDArray[np.uint8], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _continued(image: NDArray[np.uint8], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The picture with the nearest known pixel in place of each to be painted: the encoder looks
     further than one latent, and is to see nothing there."""
     if paint.all():
-        return picture
+        return image
     source = paint.astype(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(
         source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     pixel_of = np.zeros((nearest.max() + 1, 3), np.uint8)
-    pixel_of[nearest[~paint]] = picture[~paint]
+    pixel_of[nearest[~paint]] = image[~paint]
     continued: NDArray[np.uint8] = pixel_of[nearest]
     return continued

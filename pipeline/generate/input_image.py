@@ -28,11 +28,11 @@ class InputImage:
     fitting: str = ""  # what was done to make it fit, for people to read
 
 
-def read_image(picture: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) -> InputImage:
+def read_image(image: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) -> InputImage:
     """A picture cropped to the square in its middle and resized to this edge. What is to be painted
     is white in the mask, which has the picture's size; without a mask, what is transparent. Raises
     InputImageError."""
-    opened = _open(picture, "picture")
+    opened = _open(image, "picture")
     paint = (
         opened.getchannel("A").point(lambda alpha: 255 * (alpha < 128))
         if "A" in opened.getbands()

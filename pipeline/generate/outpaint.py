@@ -23,7 +23,7 @@ from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 def outpaint(
     generate: ImageGenerator,
     caption: str,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     border: Border,
     overlap: int,
     seed: int = 0,
@@ -33,11 +33,11 @@ def outpaint(
     """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h +
     bottom, left + w + right, 3] after each window. The picture itself stays as it is. Raises
     InputImageError or WindowError."""
-    check_image(generate, picture)
+    check_image(generate, image)
     edge = edge_of(generate)
     windows = windows_around(edge, border, overlap)
     inside = ((border.top, border.bottom), (border.left, border.right))
-    canvas = np.pad(picture, (*inside, (0, 0)))
+    canvas = np.pad(image, (*inside, (0, 0)))
     known = np.pad(np.ones((edge, edge), np.bool_), inside)
     yield from paint_windows(
         generate, [caption] * len(windows), canvas, known, windows, seed, sampling, negative
@@ -48,7 +48,7 @@ def panorama(
     generate: ImageGenerator,
     captions: Sequence[str],
     overlap: int,
-    picture: NDArray[np.uint8] | None = None,
+    image: NDArray[np.uint8] | None = None,
     seed: int = 0,
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
@@ -58,13 +58,13 @@ def panorama(
     there is one. Raises InputImageError or WindowError."""
     edge = edge_of(generate)
     check_overlap(overlap, edge)
-    first = 0 if picture is None else 1
+    first = 0 if image is None else 1
     windows = [Window(0, (first + number) * (edge - overlap)) for number in range(len(captions))]
     canvas = np.zeros((edge, windows[-1].left + edge, 3), np.uint8)
     known = np.zeros(canvas.shape[:2], np.bool_)
-    if picture is not None:
-        check_image(generate, picture)
-        canvas[:, :edge], known[:, :edge] = picture, True
+    if image is not None:
+        check_image(generate, image)
+        canvas[:, :edge], known[:, :edge] = image, True
     painted = paint_windows(generate, captions, canvas, known, windows, seed, sampling, negative)
     for window, whole in zip(windows, painted, strict=True):
         yield whole[:, : window.left + edge]

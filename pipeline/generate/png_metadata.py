@@ -32,13 +32,13 @@ class ImageFileError(ValueError):
 def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
     """Write a PNG with settings that JSON can say. Equal pictures with equal settings are equal
     files. Raises ImageFileError."""
-    told = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
-    if len(told) > _MOST_CHARS:
+    metadata = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    if len(metadata) > _MOST_CHARS:
         raise ImageFileError(
-            f"{path}: the settings are {len(told)} characters, and {_MOST_CHARS} are the most"
+            f"{path}: the settings are {len(metadata)} characters, and {_MOST_CHARS} are the most"
         )
     entries, png = PngImagePlugin.PngInfo(), io.BytesIO()
-    entries.add_itxt(ENTRY, told)
+    entries.add_itxt(ENTRY, metadata)
     image.save(png, format="PNG", pnginfo=entries)
 
     try:
@@ -51,13 +51,13 @@ def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> 
 def read_settings(path: Path) -> dict[str, Any]:
     """What a PNG tells of how it was made; a stranger may have written it. Raises
     ImageFileError."""
-    told = _entry(path)
-    if len(told) > _MOST_CHARS:
+    metadata = _entry(path)
+    if len(metadata) > _MOST_CHARS:
         raise ImageFileError(
-            f"{path} tells its settings in {len(told)} characters; {_MOST_CHARS} are the most"
+            f"{path} tells its settings in {len(metadata)} characters; {_MOST_CHARS} are the most"
         )
     try:
-        settings = json.loads(told)
+        settings = json.loads(metadata)
     except (ValueError, RecursionError) as error:
         raise ImageFileError(f"{path}: its text entry {ENTRY!r} is not JSON: {error}") from error
     if not isinstance(settings, dict):
@@ -74,15 +74,15 @@ def _entry(path: Path) -> str:
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             open_image(path, formats=("PNG",), text=True) as image,
         ):
-            told = image.info.get(ENTRY)
+            metadata = image.info.get(ENTRY)
     except FileNotFoundError:
         raise ImageFileError(f"there is no file {path}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageFileError(f"{path} is not a readable PNG: {error}") from error
-    if not isinstance(told, str):
+    if not isinstance(metadata, str):
         raise ImageFileError(
             f"{path} does not tell how it was made: it has no text entry {ENTRY!r}; `tld sample` "
             "writes one, and "
             "programs that save a picture anew drop it"
         )
-    return told
+    return metadata

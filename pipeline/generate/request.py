@@ -37,11 +37,11 @@ _Side = Annotated[int, Field(ge=1, le=16_384)]
 _Level = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Told(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class SampleRequest(_Told):
+class SampleRequest(_FrozenModel):
     """Pictures of some prompts. Picture i of each has the noise of seed + i."""
 
     prompts: _Prompts
@@ -73,9 +73,9 @@ class SampleRequest(_Told):
 
     @model_validator(mode="after")
     def _images_fit(self) -> SampleRequest:
-        if (pictures := len(self.prompts) * self.count) > MOST_IMAGES:
+        if (images := len(self.prompts) * self.count) > MOST_IMAGES:
             raise ValueError(
-                f"{len(self.prompts)} prompts × {self.count} are {pictures} pictures; at most "
+                f"{len(self.prompts)} prompts × {self.count} are {images} pictures; at most "
                 f"{MOST_IMAGES}"
             )
         return self
@@ -89,14 +89,14 @@ class SampleRequest(_Told):
         return self
 
 
-class Encoder(_Told):
+class Encoder(_FrozenModel):
     """A VAE or CLIP."""
 
     name: _Name
     identity: _Digest
 
 
-class ModelIdentity(_Told):
+class ModelIdentity(_FrozenModel):
     """The model of a picture. `source` is for people."""
 
     source: _Name
@@ -106,7 +106,7 @@ class ModelIdentity(_Told):
 
     def differences(self, other: ModelIdentity) -> list[str]:
         """What is not the same here and there, for people."""
-        told = [
+        parts = [
             ("model", self.source, self.digest, other.source, other.digest),
             *(
                 (what, mine.name, mine.identity, theirs.name, theirs.identity)
@@ -118,12 +118,12 @@ class ModelIdentity(_Told):
         ]
         return [
             f"{what} {mine!r} ({identity[:12]}), and here it is {theirs!r} ({other_identity[:12]})"
-            for what, mine, identity, theirs, other_identity in told
+            for what, mine, identity, theirs, other_identity in parts
             if identity != other_identity
         ]
 
 
-class SampleMetadata(_Told):
+class SampleMetadata(_FrozenModel):
     """All that a PNG of `tld sample` tells."""
 
     drawing: SampleRequest
@@ -138,12 +138,14 @@ class SampleMetadata(_Told):
 
 def problems_of(error: ValidationError) -> list[tuple[str, str]]:
     """Each wrong field, dotted, and what is wrong with it."""
-    return [(".".join(map(str, told["loc"])), _message(dict(told))) for told in error.errors()]
+    return [
+        (".".join(map(str, details["loc"])), _message(dict(details))) for details in error.errors()
+    ]
 
 
-def _message(told: dict[str, Any]) -> str:
-    message = str(told["msg"]).removeprefix("Value error, ")
-    if told["type"] == "missing" or isinstance(told["input"], dict):
+def _message(details: dict[str, Any]) -> str:
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if details["type"] == "missing" or isinstance(details["input"], dict):
         return message
-    given = repr(told["input"])
-    return f"{message}, got {given if len(given) <= 60 else given[:60] + ' …'}"
+    value = repr(details["input"])
+    return f"{message}, got {value if len(value) <= 60 else value[:60] + ' …'}"

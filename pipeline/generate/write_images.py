@@ -32,57 +32,55 @@ class ImageWriter:
         """What it draws on, as far as it decides how sums are rounded."""
         return "cpu" if self.generate.device == "cpu" else "gpu"
 
-    def to_folder(self, drawing: SampleRequest, folder: Path, tell: Tell) -> None:
+    def to_folder(self, request: SampleRequest, folder: Path, tell: Tell) -> None:
         """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the
         third prompt. Raises SizeError or ImageFileError."""
         folder.mkdir(exist_ok=True)
-        seeds, captions = drawing.seeds, drawing.captions
-        for number, picture in enumerate(self._pictures(drawing, tell)):
-            one = drawing.model_copy(
+        seeds, captions = request.seeds, request.captions
+        for number, pixels in enumerate(self._images(request, tell)):
+            one = request.model_copy(
                 update={"prompts": (captions[number],), "seed": seeds[number], "count": 1}
             )
-            path = folder / f"{number // drawing.count:04}-seed{one.seed}.png"
-            self._write(Image.fromarray(picture), one, picture.shape, "picture", path)
+            path = folder / f"{number // request.count:04}-seed{one.seed}.png"
+            self._write(Image.fromarray(pixels), one, pixels.shape, "picture", path)
 
-    def to_file(self, drawing: SampleRequest, path: Path, layout: Layout, tell: Tell) -> None:
+    def to_file(self, request: SampleRequest, path: Path, layout: Layout, tell: Tell) -> None:
         """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises
         SizeError or ImageFileError."""
-        pictures = list(self._pictures(drawing, tell))
+        images = list(self._images(request, tell))
         image = (
-            image_grid(pictures, drawing.captions)
-            if layout == "grid"
-            else Image.fromarray(pictures[0])
+            image_grid(images, request.captions) if layout == "grid" else Image.fromarray(images[0])
         )
-        self._write(image, drawing, pictures[0].shape, layout, path)
+        self._write(image, request, images[0].shape, layout, path)
 
-    def _pictures(self, drawing: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:
+    def _images(self, request: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:
         """Each [h, w, 3], in the order of the captions."""
-        captions, calls, drawn = drawing.captions, 0, 0
-        total = -(-len(captions) // self.generate.batch_size) * drawing.sampling.model_calls
+        captions, calls, done = request.captions, 0, 0
+        total = -(-len(captions) // self.generate.batch_size) * request.sampling.model_calls
 
         def after_call() -> None:
             nonlocal calls
             calls += 1
-            tell(calls, total, drawn)
+            tell(calls, total, done)
 
-        how = drawing.sampling, drawing.negative, drawing.size, after_call
-        for part in self.generate.draw(captions, drawing.seeds, *how):
-            drawn += len(part)
+        how = request.sampling, request.negative, request.size, after_call
+        for part in self.generate.draw(captions, request.seeds, *how):
+            done += len(part)
             yield from part
 
     def _write(
         self,
         image: Image.Image,
-        drawing: SampleRequest,
+        request: SampleRequest,
         shape: tuple[int, ...],
         layout: Layout,
         path: Path,
     ) -> None:
-        told = SampleMetadata(
-            drawing=drawing.model_copy(update={"size": (shape[1], shape[0])}),
+        metadata = SampleMetadata(
+            drawing=request.model_copy(update={"size": (shape[1], shape[0])}),
             layout=layout,
             model=self.by,
             device=self.device,
             tld=importlib.metadata.version("tld"),
         )
-        write_image(image, told.model_dump(mode="json"), path)
+        write_image(image, metadata.model_dump(mode="json"), path)

@@ -95,50 +95,50 @@ def _add_drawing(
         "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
     }
     streams: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
-    drawn, told = partial(_drawn, batches, metrics), partial(_told, batches, metrics)
+    respond, stream = partial(_respond, batches, metrics), partial(_stream, batches, metrics)
 
     @app.post("/pictures", **answers)
-    async def generate_images(wanted: ImagesRequested, request: Request) -> Response:
+    async def generate_images(body: ImagesRequested, request: Request) -> Response:
         """Draw pictures, and answer when all are there. A client that leaves is not drawn for."""
-        return await drawn(image_request(wanted, own), request)
+        return await respond(image_request(body, own), request)
 
     @app.post("/pictures/stream", **streams)
-    async def draw_images_and_tell(wanted: ImagesRequested) -> Response:
+    async def draw_images_and_tell(body: ImagesRequested) -> Response:
         """Draw pictures, and tell how far they are meanwhile, as lines of JSON."""
-        return told(image_request(wanted, own))
+        return stream(image_request(body, own))
 
     @app.post("/interpolations", **answers)
-    async def interpolate(wanted: InterpolationWanted, request: Request) -> Response:
+    async def interpolate(body: InterpolationWanted, request: Request) -> Response:
         """Draw frames from one prompt and seed to others."""
-        return await drawn(interpolation_request(wanted, own), request)
+        return await respond(interpolation_request(body, own), request)
 
     @app.post("/interpolations/stream", **streams)
-    async def interpolate_and_tell(wanted: InterpolationWanted) -> Response:
+    async def interpolate_and_tell(body: InterpolationWanted) -> Response:
         """Draw frames, and tell how far they are meanwhile, as lines of JSON."""
-        return told(interpolation_request(wanted, own))
+        return stream(interpolation_request(body, own))
 
     @app.post("/outpaintings", **answers)
-    async def outpaint(wanted: OutpaintingWanted, request: Request) -> Response:
+    async def outpaint(body: OutpaintingWanted, request: Request) -> Response:
         """Paint a picture on at its sides, window by window. The picture itself stays as it is."""
-        return await drawn(await asyncio.to_thread(outpainting_request, wanted, own, edge), request)
+        return await respond(await asyncio.to_thread(outpainting_request, body, own, edge), request)
 
     @app.post("/outpaintings/stream", **streams)
-    async def outpaint_and_tell(wanted: OutpaintingWanted) -> Response:
+    async def outpaint_and_tell(body: OutpaintingWanted) -> Response:
         """Paint a picture on, and tell how far it is meanwhile, as lines of JSON: a step is a
         window."""
-        return told(await asyncio.to_thread(outpainting_request, wanted, own, edge))
+        return stream(await asyncio.to_thread(outpainting_request, body, own, edge))
 
 
-async def _drawn(
-    batches: BatchQueue, metrics: ServiceMetrics, wanted: DrawingRequest, request: Request
+async def _respond(
+    batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest, request: Request
 ) -> Response:
     """The answer to a request, once all is there."""
-    asked = _Asked(batches, wanted)
-    async with contextlib.aclosing(asked.follow(request.receive)) as events:
-        last = [told async for told in events][-1]
+    queued = _QueuedRequest(batches, requested)
+    async with contextlib.aclosing(queued.follow(request.receive)) as events:
+        last = [event async for event in events][-1]
     if isinstance(last, Finished):
         return Response(
-            await asyncio.to_thread(answer, asked.request, last), media_type="application/json"
+            await asyncio.to_thread(answer, queued.request, last), media_type="application/json"
         )
     if isinstance(last, Failed):
         raise last.error
@@ -146,8 +146,8 @@ async def _drawn(
     return Response(status_code=CLIENT_LEFT)
 
 
-def _told(batches: BatchQueue, metrics: ServiceMetrics, wanted: DrawingRequest) -> Response:
-    return _Lines(_Asked(batches, wanted), metrics)
+def _stream(batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest) -> Response:
+    return _EventStream(_QueuedRequest(batches, requested), metrics)
 
 
 def _add_looking(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:
@@ -193,17 +193,17 @@ def _add_problems(app: FastAPI) -> None:
         return problem(503, str(error), {"Retry-After": "10"})
 
 
-class _Asked:
+class _QueuedRequest:
     """A client's request in the queue. What the device's thread tells arrives on the event loop."""
 
     def __init__(self, batches: BatchQueue, request: DrawingRequest) -> None:
         loop = asyncio.get_running_loop()
 
-        def listen(told: QueueEvent) -> None:
+        def listen(event: QueueEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
-                loop.call_soon_threadsafe(self._told.put_nowait, told)
+                loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-        self._told: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
+        self._events: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
         self.request, self._batches = request, batches
         self.ticket = batches.submit(request, listen)
 
@@ -213,8 +213,8 @@ class _Asked:
         leaving = asyncio.create_task(self._watch(receive))
         try:
             while True:
-                yield (told := await self._told.get())
-                if not isinstance(told, Step):
+                yield (event := await self._events.get())
+                if not isinstance(event, Step):
                     return
         finally:
             leaving.cancel()
@@ -223,45 +223,45 @@ class _Asked:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._told.put_nowait(None)
+        self._events.put_nowait(None)
 
 
-class _Lines(Response):
+class _EventStream(Response):
     """What happens to a request, as lines of JSON while it happens."""
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, asked: _Asked, metrics: ServiceMetrics) -> None:
+    def __init__(self, queued: _QueuedRequest, metrics: ServiceMetrics) -> None:
         super().__init__()
         del self.headers["content-length"]
-        self.asked, self.metrics = asked, metrics
+        self.queued, self.metrics = queued, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        request = self.asked.request
+        request = self.queued.request
 
-        async def tell(event: str, **more: object) -> None:
+        async def send_line(event: str, **more: object) -> None:
             line = json.dumps({"event": event, **more}) + "\n"
             await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
 
-        async with contextlib.aclosing(self.asked.follow(receive)) as events:
+        async with contextlib.aclosing(self.queued.follow(receive)) as events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await tell("waiting", ahead=self.asked.ticket.ahead)
-            async for told in events:
-                match told:
+            await send_line("waiting", ahead=self.queued.ticket.ahead)
+            async for event in events:
+                match event:
                     case Step(done):
-                        await tell("step", done=done, steps=request.steps)
+                        await send_line("step", done=done, steps=request.steps)
                     case Finished():
-                        for picture in await asyncio.to_thread(generated_images, request, told):
-                            await tell("picture", **picture.model_dump())
-                        await tell("finished")
+                        for image in await asyncio.to_thread(generated_images, request, event):
+                            await send_line("picture", **image.model_dump())
+                        await send_line("finished")
                     case Failed(error):
-                        await tell("failed", **_explained(error))
+                        await send_line("failed", **_failure_details(error))
                     case None:
                         self.metrics.left()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _explained(error: Exception) -> dict[str, str]:
+def _failure_details(error: Exception) -> dict[str, str]:
     if isinstance(error, ShuttingDown):
         return {"detail": str(error)}
     try:
@@ -279,9 +279,9 @@ def _content_policy(page: str) -> str:
         tag: re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style")
     }
     hashes = {
-        tag: base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
-        for tag, found in parts.items()
-        if found
+        tag: base64.b64encode(hashlib.sha256(match.group(1).encode()).digest()).decode()
+        for tag, match in parts.items()
+        if match
     }
     return (
         f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src "

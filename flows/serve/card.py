@@ -39,7 +39,10 @@ def run_card(
         known_sources().get(config.download.source or ""),
     )
     built_in = config.download.urls == "shapes"
-    data: dict[str, int | str] = {"table": _name(config.download.urls), "pairs": encodings.rows}
+    data: dict[str, int | str] = {
+        "table": _public_name(config.download.urls),
+        "pairs": encodings.rows,
+    }
     if source:
         data |= {"source": source.name, "licence": source.licence}
     return Card(
@@ -55,7 +58,9 @@ def run_card(
             "fingerprint": model.fingerprint[:12],
         },
         data=data,
-        encoders={kind: _name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")},
+        encoders={
+            kind: _public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
+        },
         sampling={
             "solver": config.evaluate.solver,
             "steps": config.evaluate.steps,
@@ -72,8 +77,8 @@ def _scores(scores: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if "/" not in name}
 
 
-def _name(given: str) -> str:
+def _public_name(name: str) -> str:
     """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's
     business."""
-    is_elsewhere = "://" in given or Path(given).expanduser().exists()
-    return given.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else given
+    is_elsewhere = "://" in name or Path(name).expanduser().exists()
+    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name

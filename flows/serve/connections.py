@@ -33,9 +33,9 @@ def connection_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sum(1 for _ in _OPEN.iterdir()) if _OPEN.is_dir() else 64
     needed = used + BACKLOG + _RESERVE
-    wanted = needed + MOST_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    target = needed + MOST_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < target:
+        soft = target if hard == resource.RLIM_INFINITY else min(target, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     limit = (
         MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - needed)
@@ -44,7 +44,7 @@ def connection_limit() -> int:
         raise UserError(
             f"this system lets a process open {soft} files; the service needs "
             f"{needed + _FEWEST_CONNECTIONS}: "
-            f"raise the limit with `ulimit -n {wanted}`"
+            f"raise the limit with `ulimit -n {target}`"
         )
     return limit
 

@@ -56,10 +56,10 @@ class Access:
     def knows(self, authorization: str) -> bool:
         """Whether this is `Bearer` and one of the tokens; the time it takes does not tell how much
         of it is right."""
-        scheme, _, given = authorization.partition(" ")
-        digest = hashlib.sha256(given.strip().encode()).digest()
-        found = [hmac.compare_digest(digest, token) for token in self.tokens]
-        return any(found) and scheme.lower() == "bearer"
+        scheme, _, token = authorization.partition(" ")
+        digest = hashlib.sha256(token.strip().encode()).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self.tokens]
+        return any(matches) and scheme.lower() == "bearer"
 
 
 def read_access(host: str, token_file: Path | None) -> Access:
@@ -70,7 +70,7 @@ def read_access(host: str, token_file: Path | None) -> Access:
             tuple(hashlib.sha256(token.encode()).digest() for token in _read_tokens(token_file))
         )
     try:
-        addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError as error:
         raise UserError(f"--host {host}: no such address ({error})") from None
     if not all(
@@ -151,10 +151,10 @@ class Guard:
         try:
             self._admit(scope)
             body = await _read_body(receive, _largest_body(scope))
-            asked = (
+            app_scope = (
                 {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
             )  # the server leaves the body out
-            await self.app(asked, _replayed(body, receive), guarded_send)
+            await self.app(app_scope, _replayed(body, receive), guarded_send)
         except _Refused as refused:
             await refused.answer(scope, receive, guarded_send)
         except Exception:
@@ -182,8 +182,8 @@ class Guard:
             raise _Refused(421, "this service does not answer to that host name")
         is_guarded = self.access.tokens and scope["path"] not in _OPEN_PATHS
         if is_guarded and not self.access.knows(headers.get(b"authorization", "")):
-            said = "a valid token is needed: Authorization: Bearer TOKEN"
-            raise _Refused(401, said, **{"WWW-Authenticate": "Bearer"})
+            detail = "a valid token is needed: Authorization: Bearer TOKEN"
+            raise _Refused(401, detail, **{"WWW-Authenticate": "Bearer"})
         if int(headers.get(b"content-length", 0)) > _largest_body(scope):
             raise _Refused(413, f"the body is larger than {_largest_body(scope)} bytes")
 
@@ -229,13 +229,13 @@ async def _read_body(receive: Receive, most: int) -> bytes:
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
     """The body as one message, then what the server tells: that the client left."""
-    told = False
+    is_replayed = False
 
     async def replay() -> Message:
-        nonlocal told
-        if told:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        told = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay

@@ -42,9 +42,9 @@ class ServiceMetrics:
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def drawn(self, pictures: int, seconds: float) -> None:
+    def drawn(self, images: int, seconds: float) -> None:
         """One batch was drawn."""
-        self._batches.observe(pictures)
+        self._batches.observe(images)
         self._busy.inc(seconds)
 
     def left(self) -> None:

@@ -39,7 +39,7 @@ _Prompt = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
 _Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
-class _Wanted(BaseModel):
+class _Request(BaseModel):
     model_config = _STRICT
 
     prompt: _Prompt
@@ -52,7 +52,7 @@ class _Wanted(BaseModel):
     """Guidance scale, 1 is none; the run's own where it is not given."""
 
 
-class ImagesRequested(_Wanted):
+class ImagesRequested(_Request):
     """Pictures of a prompt."""
 
     model_config = _STRICT | ConfigDict(
@@ -74,7 +74,7 @@ class ImagesRequested(_Wanted):
     """How many pictures."""
 
 
-class InterpolationWanted(_Wanted):
+class InterpolationWanted(_Request):
     """Frames from one prompt and seed to others."""
 
     model_config = _STRICT | ConfigDict(
@@ -91,7 +91,7 @@ class InterpolationWanted(_Wanted):
     """How many, both ends among them."""
 
 
-class OutpaintingWanted(_Wanted):
+class OutpaintingWanted(_Request):
     """A picture that is painted on at its sides."""
 
     model_config = _STRICT | ConfigDict(
@@ -155,36 +155,34 @@ STREAM: dict[str, Any] = {
 }
 
 
-def image_request(wanted: ImagesRequested, own: SamplingSettings) -> ImageRequest:
+def image_request(body: ImagesRequested, own: SamplingSettings) -> ImageRequest:
     """What is drawn: `own` settings of sampling where the client gave none."""
-    return ImageRequest(wanted.prompt, wanted.seed, wanted.count, _sampling(wanted, own))
+    return ImageRequest(body.prompt, body.seed, body.count, _sampling(body, own))
 
 
-def interpolation_request(
-    wanted: InterpolationWanted, own: SamplingSettings
-) -> InterpolationRequest:
+def interpolation_request(body: InterpolationWanted, own: SamplingSettings) -> InterpolationRequest:
     """The frames that are drawn."""
-    prompts = wanted.prompt, wanted.prompt if wanted.to_prompt is None else wanted.to_prompt
-    seeds = wanted.seed, wanted.seed if wanted.to_seed is None else wanted.to_seed
-    return InterpolationRequest(*prompts, *seeds, wanted.frames, _sampling(wanted, own))
+    prompts = body.prompt, body.prompt if body.to_prompt is None else body.to_prompt
+    seeds = body.seed, body.seed if body.to_seed is None else body.to_seed
+    return InterpolationRequest(*prompts, *seeds, body.frames, _sampling(body, own))
 
 
 def outpainting_request(
-    wanted: OutpaintingWanted, own: SamplingSettings, edge: int
+    body: OutpaintingWanted, own: SamplingSettings, edge: int
 ) -> OutpaintingRequest:
     """The picture that is painted on. Raises RequestValidationError where it is none that the model
     takes, or grows by nothing or by too much."""
-    picture = _read_png(wanted.picture, edge)
-    border = Border(wanted.left, wanted.right, wanted.top, wanted.bottom)
-    asked = OutpaintingRequest(wanted.prompt, picture, border, wanted.seed, _sampling(wanted, own))
-    if asked.count == 0:
+    image = _read_png(body.picture, edge)
+    border = Border(body.left, body.right, body.top, body.bottom)
+    request = OutpaintingRequest(body.prompt, image, border, body.seed, _sampling(body, own))
+    if request.count == 0:
         raise wrong("right", "say by how many pixels at one side at least")
-    if asked.count > MAX_COUNT:
+    if request.count > MAX_COUNT:
         raise wrong(
             "right",
-            f"these borders take {asked.count} windows of {edge} pixels; {MAX_COUNT} are the most",
+            f"these borders take {request.count} windows of {edge} pixels; {MAX_COUNT} are the most",
         )
-    return asked
+    return request
 
 
 def wrong(field: str, message: str) -> RequestValidationError:
@@ -192,10 +190,10 @@ def wrong(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
 
 
-def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
+def _read_png(encoded: str, edge: int) -> NDArray[np.uint8]:
     """Pixels [edge, edge, 3]. Of a file of another kind or size no more than the header is read."""
     try:
-        with open_image(base64.b64decode(given, validate=True), formats=("PNG",)) as image:
+        with open_image(base64.b64decode(encoded, validate=True), formats=("PNG",)) as image:
             if image.size != (edge, edge):
                 raise wrong(
                     "picture",
@@ -208,30 +206,30 @@ def _read_png(given: str, edge: int) -> NDArray[np.uint8]:
         raise wrong("picture", "is no PNG file in base64") from error
 
 
-def _sampling(wanted: _Wanted, own: SamplingSettings) -> SamplingSettings:
+def _sampling(body: _Request, own: SamplingSettings) -> SamplingSettings:
     return replace(
         own,
-        steps=own.steps if wanted.steps is None else wanted.steps,
-        guidance=own.guidance if wanted.guidance is None else float(wanted.guidance),
+        steps=own.steps if body.steps is None else body.steps,
+        guidance=own.guidance if body.guidance is None else float(body.guidance),
     )
 
 
 def answer(request: DrawingRequest, finished: Finished) -> bytes:
     """GeneratedImages as JSON."""
-    drawn = GeneratedImages(
+    images = GeneratedImages(
         prompt=request.prompt,
         steps=request.sampling.steps,
         guidance=request.sampling.guidance,
         pictures=generated_images(request, finished),
     )
-    return drawn.model_dump_json().encode()
+    return images.model_dump_json().encode()
 
 
 def generated_images(request: DrawingRequest, finished: Finished) -> list[GeneratedImage]:
     """Pictures as PNG files that say how they were made."""
-    drawn: list[GeneratedImage] = []
-    for number, picture in enumerate(finished.pictures):
-        seed, told = request.seed, PngImagePlugin.PngInfo()
+    images: list[GeneratedImage] = []
+    for number, pixels in enumerate(finished.images):
+        seed, entries = request.seed, PngImagePlugin.PngInfo()
         settings: dict[str, Any] = {"prompt": request.prompt, "steps": request.sampling.steps}
         if isinstance(request, ImageRequest):
             seed += number
@@ -242,8 +240,8 @@ def generated_images(request: DrawingRequest, finished: Finished) -> list[Genera
                 "frame": number,
             }
         settings["seed"] = seed
-        told.add_text("tld", json.dumps(settings | {"guidance": request.sampling.guidance}))
+        entries.add_text("tld", json.dumps(settings | {"guidance": request.sampling.guidance}))
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, format="PNG", pnginfo=told)
-        drawn.append(GeneratedImage(seed=seed, png=base64.b64encode(file.getvalue()).decode()))
-    return drawn
+        Image.fromarray(pixels).save(file, format="PNG", pnginfo=entries)
+        images.append(GeneratedImage(seed=seed, png=base64.b64encode(file.getvalue()).decode()))
+    return images

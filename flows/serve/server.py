@@ -71,12 +71,12 @@ def serve(
 def _service(
     config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None, access: Access
 ) -> Service:
-    encoders, usual = encodings.figures["encoders"], config.evaluate
-    denoiser = model.file(average_file(usual.ema))
+    encoders, evaluation = encodings.figures["encoders"], config.evaluate
+    denoiser = model.file(average_file(evaluation.ema))
     generator = load_generator(
-        denoiser, encoders["vae"], encoders["clip"], usual.device, safetensors_only=True
+        denoiser, encoders["vae"], encoders["clip"], evaluation.device, safetensors_only=True
     )
-    draw, own = draw_with(generator), usual.sampling
+    draw, own = draw_with(generator), evaluation.sampling
     # The first drawing takes longest; and what cannot draw at all shows it now.
     draw([ImageRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
     return image_service(

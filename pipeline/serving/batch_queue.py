@@ -35,7 +35,7 @@ class Step:
 class Finished:
     """All pictures of the request, uint8 [count, h, w, 3]."""
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Ticket:
     listen: Callable[[QueueEvent], None]
     ahead: int
     """Pictures that were to be drawn before these when the request came."""
-    wanted: bool = True
+    active: bool = True
 
 
 class BatchQueue:
@@ -97,9 +97,9 @@ class BatchQueue:
         self._most_at_once, self._most_waiting = most_at_once, most_waiting
         self._changed = threading.Condition()  # guards all below
         self._queue: list[Ticket] = []
-        self._drawing: list[Ticket] = []
+        self._running: list[Ticket] = []
         self._open = True
-        self._seconds_a_picture = 0.0
+        self._seconds_per_image = 0.0
         self._failed_in_a_row = 0
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -119,7 +119,7 @@ class BatchQueue:
     def waiting(self) -> int:
         """Pictures in the queue."""
         with self._changed:
-            return _pictures(self._queue)
+            return _image_count(self._queue)
 
     def submit(self, request: DrawingRequest, listen: Callable[[QueueEvent], None]) -> Ticket:
         """Put a request into the queue. Raises QueueFull or ShuttingDown."""
@@ -130,10 +130,10 @@ class BatchQueue:
         with self._changed:
             if not self.is_ready:
                 raise ShuttingDown("the service is shutting down")
-            waiting, ahead = _pictures(self._queue), _pictures(self._queue + self._drawing)
+            waiting, ahead = _image_count(self._queue), _image_count(self._queue + self._running)
             if waiting + request.count > self._most_waiting:
                 raise QueueFull(
-                    min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_a_picture)))
+                    min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_per_image)))
                 )
             ticket = Ticket(request, listen, ahead)
             self._queue.append(ticket)
@@ -144,7 +144,7 @@ class BatchQueue:
         """Wait no longer: the request is taken out of the queue, or out of its batch before the
         next step."""
         with self._changed:
-            ticket.wanted = False
+            ticket.active = False
             if ticket in self._queue:
                 self._queue.remove(ticket)
 
@@ -161,9 +161,9 @@ class BatchQueue:
         """After `close`: tell those whose batch is still being drawn; its next step is not
         taken."""
         with self._changed:
-            refused = [ticket for ticket in self._drawing if ticket.wanted]
+            refused = [ticket for ticket in self._running if ticket.active]
             for ticket in refused:
-                ticket.wanted = False
+                ticket.active = False
         _refuse(refused)
 
     def join(self, timeout_s: float) -> bool:
@@ -174,18 +174,18 @@ class BatchQueue:
     def _work(self) -> None:
         while batch := self._next_batch():
             started = time.monotonic()
-            told = self._draw_batch(batch)
+            results = self._run_batch(batch)
             seconds = time.monotonic() - started
             with self._changed:
-                self._drawing = []
-                self._failed_in_a_row = self._failed_in_a_row + 1 if _broke(told) else 0
-                latest = seconds / _pictures(batch)
-                before = self._seconds_a_picture or latest
-                self._seconds_a_picture = _MEMORY * before + (1 - _MEMORY) * latest
-            for ticket, last in zip(batch, told, strict=True):
-                if ticket.wanted:
+                self._running = []
+                self._failed_in_a_row = self._failed_in_a_row + 1 if _has_failed(results) else 0
+                latest = seconds / _image_count(batch)
+                before = self._seconds_per_image or latest
+                self._seconds_per_image = _MEMORY * before + (1 - _MEMORY) * latest
+            for ticket, last in zip(batch, results, strict=True):
+                if ticket.active:
                     ticket.listen(last)
-            self._after_batch(_pictures(batch), seconds)
+            self._after_batch(_image_count(batch), seconds)
 
     def _next_batch(self) -> list[Ticket]:
         """The oldest request and all that can share its batch; none once the service is closed."""
@@ -193,47 +193,49 @@ class BatchQueue:
             while True:
                 self._changed.wait_for(lambda: self._queue or not self._open)
                 self._changed.wait_for(self._is_full_or_closed, _GATHER_S)
-                if batch := self._of_the_oldest_kind():
+                if batch := self._oldest_batch():
                     self._queue = [ticket for ticket in self._queue if ticket not in batch]
-                    self._drawing = batch
+                    self._running = batch
                     return batch
                 if not self._open:  # and so the queue stays empty
                     return []
 
     def _is_full_or_closed(self) -> bool:
-        return _pictures(self._queue) >= self._most_at_once or not self._open
+        return _image_count(self._queue) >= self._most_at_once or not self._open
 
-    def _of_the_oldest_kind(self) -> list[Ticket]:
+    def _oldest_batch(self) -> list[Ticket]:
         batch: list[Ticket] = []
         for ticket in self._queue:
-            fits = _pictures(batch) + ticket.request.count <= self._most_at_once
+            fits = _image_count(batch) + ticket.request.count <= self._most_at_once
             if fits and share_a_batch(ticket.request, self._queue[0].request):
                 batch.append(ticket)
         return batch
 
-    def _draw_batch(self, batch: list[Ticket]) -> Sequence[Finished | Failed]:
+    def _run_batch(self, batch: list[Ticket]) -> Sequence[Finished | Failed]:
         """What each request of the batch is told last."""
 
         def before_step(done: int) -> list[bool]:
-            wanted = [ticket.wanted for ticket in batch]
-            if not any(wanted):
+            active = [ticket.active for ticket in batch]
+            if not any(active):
                 raise _Abandoned
             for ticket in batch:
                 ticket.listen(Step(done))
-            return wanted
+            return active
 
         try:
             return [
-                Finished(pictures)
-                for pictures in self._draw([ticket.request for ticket in batch], before_step)
+                Finished(images)
+                for images in self._draw([ticket.request for ticket in batch], before_step)
             ]
         except Exception as error:  # of whatever kind: the next batch is drawn all the same
             return [Failed(error)] * len(batch)
 
 
-def _broke(told: Sequence[Finished | Failed]) -> bool:
+def _has_failed(results: Sequence[Finished | Failed]) -> bool:
     """Whether a batch failed, and not because nobody waited for it any more."""
-    return any(isinstance(last, Failed) and not isinstance(last.error, _Abandoned) for last in told)
+    return any(
+        isinstance(last, Failed) and not isinstance(last.error, _Abandoned) for last in results
+    )
 
 
 def _refuse(tickets: Sequence[Ticket]) -> None:
@@ -241,5 +243,5 @@ def _refuse(tickets: Sequence[Ticket]) -> None:
         ticket.listen(Failed(ShuttingDown("the service is shutting down")))
 
 
-def _pictures(tickets: Sequence[Ticket]) -> int:
+def _image_count(tickets: Sequence[Ticket]) -> int:
     return sum(ticket.request.count for ticket in tickets)

@@ -51,18 +51,18 @@ def draw_with(generator: ImageGenerator) -> DrawFn:
 
 
 def _interpolated(
-    generator: ImageGenerator, asked: InterpolationRequest, before_step: BeforeStep
+    generator: ImageGenerator, request: InterpolationRequest, before_step: BeforeStep
 ) -> NDArray[np.uint8]:
     """The frames, uint8 [count, h, w, 3]."""
     calls = itertools.count()
 
     def before_call(*_: object) -> None:
-        before_step(min(next(calls), asked.steps))
+        before_step(min(next(calls), request.steps))
 
     with _before_calls(generator.denoiser, before_call):
-        prompts, seeds = (asked.prompt, asked.to_prompt), (asked.seed, asked.to_seed)
-        frames = interpolate(generator, prompts, seeds, asked.count, asked.sampling)
-    before_step(asked.steps)
+        prompts, seeds = (request.prompt, request.to_prompt), (request.seed, request.to_seed)
+        frames = interpolate(generator, prompts, seeds, request.count, request.sampling)
+    before_step(request.steps)
     return frames
 
 
@@ -77,13 +77,19 @@ def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[Non
 
 
 def _outpainted(
-    generator: ImageGenerator, asked: OutpaintingRequest, before_step: BeforeStep
+    generator: ImageGenerator, request: OutpaintingRequest, before_step: BeforeStep
 ) -> NDArray[np.uint8]:
     """The one picture, uint8 [1, h, w, 3]. Who leaves is noticed between windows."""
-    canvas = asked.picture
+    canvas = request.image
     before_step(0)
     grown = outpaint(
-        generator, asked.prompt, canvas, asked.border, asked.overlap, asked.seed, asked.sampling
+        generator,
+        request.prompt,
+        canvas,
+        request.border,
+        request.overlap,
+        request.seed,
+        request.sampling,
     )
     for done, larger in enumerate(grown, 1):
         canvas = larger
@@ -106,14 +112,14 @@ def _images_with(
             owners.to(generator.device)
         ]  # [b, t]
 
-        def wanted_at(level: float) -> Tensor:
+        def active_at(level: float) -> Tensor:
             """Which pictures are still waited for [b], when so much noise is left."""
             done = int(
                 (1 - level) * sampling.steps + 1e-3
             )  # level i is 1 - i/steps, the first a little less
             return torch.tensor(before_step(done))[owners].to(generator.device)
 
-        denoise = _of_those_wanted(generator.guided(sampling), wanted_at)
+        denoise = _on_active_rows(generator.guided(sampling), active_at)
         latents = sample(sampling.solver, denoise, noise, text, noise_levels(sampling.steps))
         before_step(sampling.steps)
         return np.split(generator.decode(latents), counts.cumsum(0)[:-1].tolist())
@@ -121,17 +127,17 @@ def _images_with(
     return draw
 
 
-def _of_those_wanted(denoise: DenoiseFn, wanted_at: Callable[[float], Tensor]) -> DenoiseFn:
+def _on_active_rows(denoise: DenoiseFn, active_at: Callable[[float], Tensor]) -> DenoiseFn:
     """The model on those pictures only that are still waited for; zeros stand for the others.
     Looking at the noise level waits for a GPU: else all steps would be in its queue before anybody
     could leave."""
 
-    def denoise_wanted(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        wanted = wanted_at(float(sigma[0]))
-        if wanted.all():
+    def denoise_active(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        active = active_at(float(sigma[0]))
+        if active.all():
             return denoise(noisy, sigma, text)
         clean = torch.zeros_like(noisy)
-        clean[wanted] = denoise(noisy[wanted], sigma[wanted], text[wanted])
+        clean[active] = denoise(noisy[active], sigma[active], text[active])
         return clean
 
-    return denoise_wanted
+    return denoise_active

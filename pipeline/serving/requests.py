@@ -47,19 +47,19 @@ class OutpaintingRequest:
     """A picture [edge, edge, 3], painted on at its sides."""
 
     prompt: str
-    picture: NDArray[np.uint8] = field(compare=False)
+    image: NDArray[np.uint8] = field(compare=False)
     border: Border
     seed: int
     sampling: SamplingSettings
 
     @property
     def overlap(self) -> int:
-        return usual_overlap(len(self.picture))
+        return usual_overlap(len(self.image))
 
     @property
     def count(self) -> int:
         """Pictures that it costs: a window each."""
-        return len(windows_around(len(self.picture), self.border, self.overlap))
+        return len(windows_around(len(self.image), self.border, self.overlap))
 
     @property
     def steps(self) -> int:

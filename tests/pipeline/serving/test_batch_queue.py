@@ -112,8 +112,8 @@ def test_a_batch_is_full_at_its_bound_and_pictures_come_back_to_whom_they_belong
     for seed, (one, count) in enumerate(zip(asked, (5, 4, 1), strict=True)):
         told = one.last()
         assert isinstance(told, Finished)
-        assert told.pictures.shape[0] == count
-        assert (told.pictures == seed).all()
+        assert told.images.shape[0] == count
+        assert (told.images == seed).all()
     assert studio.batches_drawn == [["first"], ["a", "c"], ["b"]]
     assert studio.told_sizes[:2] == [1, 6]
 

@@ -1,8 +1,8 @@
-"""Two runs side by side: the same prompts, the same noise, and how sure the differences of their
-scores are.
+"""Comparison of two trained models on the same prompts and noise, with confidence intervals.
 
-Samples both anew, so any two trained models can be compared whose encodings are by the same CLIP.
-Each is sampled as its own run says (steps, guidance); prompts and seed are those of the first.
+Both models are sampled again, so any two can be compared whose captions were encoded by the same
+CLIP. Each is sampled with the settings of its own run (steps, guidance); the prompts and the seed
+are those of the first run.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _UNRELATED_TO_SAMPLING = {
 
 
 class ComparisonError(ValueError):
-    """Two runs that cannot be compared; the message says why."""
+    """Two runs cannot be compared; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One of the two."""
+    """One of the two runs."""
 
-    name: str  # as it was typed
+    name: str  # as the user typed it
     config: RunConfig
     encodings: Manifest
     model: Manifest
@@ -80,22 +80,22 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Which is better, where the interval of the difference does not hold 0."""
+        """Which run is better, if the interval of the difference excludes 0."""
         if self.difference.low <= 0 <= self.difference.high:
             return "not shown"
         larger = self.difference.value > 0
-        if self.name == "diversity":  # wrong pictures are diverse too
+        if self.name == "diversity":  # wrong images are diverse too
             return f"{'B' if larger else 'A'} is more varied"
         return "B" if larger == self.name.startswith(HIGHER_IS_BETTER) else "A"
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What one run drew."""
+    """Samples of one run, with their scores."""
 
     samples: Images
     judged: ImageScores
-    spreads: NDArray[np.float64]  # of the samples of one prompt
+    spreads: NDArray[np.float64]  # diversity of the samples of each prompt
     seconds_per_image: float
 
 
@@ -106,12 +106,15 @@ class Comparison:
     runs: tuple[Run, Run]
     captions: list[str]  # the prompts
     drawn: tuple[Drawn, Drawn]
-    real: Images  # the held-out pictures of the prompts
+    real: Images  # the held-out images of the prompts
     rows: list[Row]
 
 
 def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comparison:
-    """Sample and judge both on the same prompts. Raises ComparisonError."""
+    """Sample and score both runs on the same prompts.
+
+    Raises ComparisonError if the runs cannot be compared.
+    """
     check_comparable(first, second)
     first_set, second_set = _common_prompts(first, second, prompts)
     for encodings in {run.encodings.folder: run.encodings for run in (first, second)}.values():
@@ -139,8 +142,7 @@ def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comp
 
 
 def comparison_folder(first: Run, second: Run, prompts: int) -> Path:
-    """Where a comparison is written in the workspace of the first run: the same one lies in the
-    same place."""
+    """Folder of a comparison in the workspace of the first run; equal comparisons share it."""
     identity = [
         [run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)
     ]
@@ -148,25 +150,24 @@ def comparison_folder(first: Run, second: Run, prompts: int) -> Path:
 
 
 def check_comparable(first: Run, second: Run) -> None:
-    """Raise ComparisonError where there is nothing to compare, or no judge for both."""
+    """Raise ComparisonError if nothing differs or if no single CLIP can score both runs."""
     encoders = [run.encodings.figures["encoders"] for run in (first, second)]
     if encoders[0]["clip_identity"] != encoders[1]["clip_identity"]:
         raise ComparisonError(
-            f"no CLIP judges both alike: the captions of A are encoded by {encoders[0]['clip']!r}, "
-            "those of B by "
-            f"{encoders[1]['clip']!r}"
+            "A and B have no CLIP in common to score them with: the captions of A are encoded by "
+            f"{encoders[0]['clip']!r}, those of B by {encoders[1]['clip']!r} (encode.clip)"
         )
     sampling = [
         run.config.evaluate.model_dump(exclude=_UNRELATED_TO_SAMPLING) for run in (first, second)
     ]
     if first.model.digest == second.model.digest and sampling[0] == sampling[1]:
         raise ComparisonError(
-            "both are the same model, sampled alike; change a setting of one of them"
+            "both runs have the same model and the same sampling settings; change one of them"
         )
 
 
 def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, HeldOutSet]:
-    """The first pairs that both held out: the same key, the same caption."""
+    """The first pairs, by key and caption, that are held out of both runs."""
     datasets = []
     for run in (first, second):
         pairs = open_dataset(run.encodings, run.config.model.text)
@@ -178,9 +179,9 @@ def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, 
     common = [pair for pair in numbers_first if pair in numbers_second][:prompts]
     if len(common) < 2:
         raise ComparisonError(
-            f"{len(common)} pairs are held out of both runs, a comparison takes at least 2: both "
-            "need the same rows of "
-            "the same table, and a train.held_out_fraction that leaves some out"
+            f"{len(common)} pairs are held out of both runs, but a comparison needs at least 2: "
+            "train both on the same rows of the same table, with a train.held_out_fraction that "
+            "holds some of them out"
         )
     captions = [caption for _, caption in common]
     return (

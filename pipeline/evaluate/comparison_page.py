@@ -1,5 +1,4 @@
-"""comparison.html, .png and .json: two runs on the same prompts, for people and for programs. Knows
-no models."""
+"""Output files of a comparison: comparison.html and .png for people, .json for programs."""
 
 from __future__ import annotations
 
@@ -18,13 +17,13 @@ from pipeline.evaluate.compare import Comparison
 from pipeline.reporting.image_grid import image_grid
 from pipeline.reporting.render import image_uri, render_page
 
-_EXTREMES = 6  # prompts shown where the second run gains most, and where it loses most
+_EXTREMES = 6  # prompts shown with the largest gain and the largest loss of the second run
 _SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """One prompt of the page."""
+    """A prompt on the page."""
 
     caption: str
     images: list[str]  # of A, of B, held out; data URIs
@@ -32,8 +31,7 @@ class _Prompt:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write all three files into the folder: for every prompt what both drew, and the held-out
-    picture."""
+    """Write all three files, which show both samples and the held-out image of each prompt."""
     runs, captions, real, rows = (
         comparison.runs,
         comparison.captions,
@@ -80,7 +78,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
-    """Settings that differ: section.key, and the value of each."""
+    """Settings that differ, as (section.key, first value, second value)."""
     settings = [dict(_leaves(config.model_dump(mode="json"))) for config in (first, second)]
     return [
         (name, settings[0][name], settings[1][name])
@@ -98,5 +96,5 @@ def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _evenly_spaced(count: int, limit: int) -> list[int]:
-    """At most `wanted` numbers, spread evenly over `count`."""
+    """At most `limit` indices, evenly spaced over `count`."""
     return [round(float(number)) for number in np.linspace(0, count - 1, min(count, limit))]

@@ -1,4 +1,4 @@
-"""Samples of held-out captions, the held-out images themselves, and what both are scored with."""
+"""Samples of held-out captions, the held-out images, and the models that both need."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 _DIVERSITY_PROMPTS = 16
-_DIVERSITY_SAMPLES = 8  # of each
+_DIVERSITY_SAMPLES = 8  # per prompt
 _LATENCY_RUNS = 5
-_JUDGED = 1  # raised by hand when reference pictures are judged otherwise
+_JUDGED = 1  # increase by hand when the scoring of reference images changes
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What it takes to sample and judge."""
+    """The models needed to sample and to score."""
 
     denoiser: Denoiser
     codec: ImageCodec
@@ -53,17 +53,22 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSet:
-    """Held-out pairs that are sampled."""
+    """Held-out pairs to sample."""
 
     pairs: EncodedDataset
-    numbers: NDArray[np.int64]  # among all pairs
+    numbers: NDArray[np.int64]  # indices among all pairs
     captions: list[str]
     batch: Batch
 
 
 def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) -> Models:
-    """The denoiser with the encoders that it was trained on. Raises CheckpointError, EncoderError
-    or ManifestError."""
+    """Load the denoiser and the encoders that it was trained with.
+
+    Raises:
+        CheckpointError: the denoiser cannot be read or does not fit the encoders.
+        EncoderError: an encoder cannot be loaded.
+        ManifestError: the denoiser's file is damaged.
+    """
     device = choose_device(config.device)
     encoders = encodings.figures["encoders"]
     denoiser = model.file(average_file(config.ema))
@@ -83,7 +88,7 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
 def select_held_out(
     pairs: EncodedDataset, numbers: NDArray[np.int64], captions: list[str]
 ) -> HeldOutSet:
-    """The pairs of these numbers, which have these captions."""
+    """Select the pairs with these indices, whose captions are `captions`."""
     return HeldOutSet(pairs, numbers, captions, pairs.batch(numbers))
 
 
@@ -110,7 +115,7 @@ def sample_held_out(
 
 
 def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
-    """scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]"""
+    """Scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]."""
     parts = [
         models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy()
         for part in latents.split(batch_size)
@@ -122,15 +127,17 @@ def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
 def decode_held_out(
     models: Models, held_out: HeldOutSet, positions: list[int], batch_size: int
 ) -> Images:
-    """The held-out pictures themselves, through the VAE."""
+    """Held-out images after the VAE's round trip."""
     return _decode(models, held_out.batch.latents[positions], batch_size)
 
 
 def reference_scores(
     models: Models, held_out: HeldOutSet, encodings: Manifest, batch_size: int, workspace: Workspace
 ) -> ImageScores:
-    """The held-out pictures as CLIP and the grader see them: decoded and embedded once for the same
-    encodings."""
+    """CLIP embeddings and grades of the held-out images.
+
+    They are cached in the workspace, because the same encodings always give the same ones.
+    """
     identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held_out.numbers.tolist()]
     path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
     if (known := load_judged(path)) is not None:
@@ -144,8 +151,10 @@ def reference_scores(
 def diversity_of_prompts(
     models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> NDArray[np.float64]:
-    """How far samples of one prompt differ, for each of the first prompts; from noise that no other
-    score saw."""
+    """How much the samples of one prompt differ, for each of the first prompts.
+
+    The noise has a seed of its own, so that no other score uses it.
+    """
     prompts = min(len(held_out.captions), _DIVERSITY_PROMPTS)
     captions = [
         caption for caption in held_out.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)
@@ -166,7 +175,7 @@ def diversity_of_prompts(
 def latency_s(
     models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> float:
-    """How long a person waits for one picture, seconds: the median of a few."""
+    """Seconds that one image takes alone: the median of a few runs."""
     one = select_held_out(held_out.pairs, held_out.numbers[:1], held_out.captions[:1])
     seconds = []
     for _ in range(_LATENCY_RUNS):

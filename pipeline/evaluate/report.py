@@ -1,5 +1,4 @@
-"""report.html: one page, opens without network, tells a person how the run went. Knows no
-models."""
+"""Evaluation report: report.html, one page that opens without network access."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from pipeline.reporting.render import data_uri, image_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
 from pipeline.scoring.image_scores import ImageScores
 
-_EXTREMES = 12  # best and worst pictures shown
+_EXTREMES = 12  # best and worst samples shown
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the page tells."""
+    """Contents of the page."""
 
     encodings: Manifest
     model: Manifest
@@ -39,22 +38,22 @@ class Report:
     captions: list[str]
     samples: Images  # one for each caption
     judged: ImageScores  # the samples
-    shown: list[int]  # samples of the grid, at random
-    real: Images  # the held-out pictures of the first of `shown`
+    shown: list[int]  # indices of random samples, as in the grid
+    real: Images  # the held-out images of the first of `shown`
     estimates: dict[str, Estimate]
     timing: dict[str, float]
     made_by: str
-    seconds: float  # so far
+    seconds: float  # of the evaluation so far
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A picture of the page."""
+    """An image on the page."""
 
     image: str  # data URI
     caption: str
     note: str
-    right: bool | None  # whether all that the caption says is in it, where that is known
+    right: bool | None  # whether it shows everything in the caption; None if unknown
 
 
 def render_report(report: Report) -> str:
@@ -121,7 +120,7 @@ def _tile(report: Report, number: int) -> Tile:
 
 
 def _beside(report: Report) -> list[tuple[Tile, str]]:
-    """Samples, each with the held-out picture of its caption."""
+    """Samples, each with the held-out image of its caption."""
     return [
         (_tile(report, i), image_uri(real))
         for i, real in zip(report.shown, report.real, strict=False)
@@ -129,7 +128,7 @@ def _beside(report: Report) -> list[tuple[Tile, str]]:
 
 
 def _history(events: Path) -> dict[str, Points]:
-    """The metrics that training told: name -> (step, value), in order."""
+    """Metrics that training logged: name -> (step, value), in order."""
     metrics: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for event in read_events(events):
         if event["kind"] == "metrics":

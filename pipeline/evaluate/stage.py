@@ -1,7 +1,7 @@
-"""Stage 4, model -> report: samples held-out captions and scores the samples.
+"""Evaluation, stage 4 (model -> report): samples held-out captions and scores the samples.
 
-The reference of all distances is the held-out pictures after the VAE's round trip, so that the
-scores judge the denoiser, not the VAE. Knows nothing of training.
+The reference of all distances is the held-out images after the VAE's round trip, so that the
+scores measure the denoiser, not the VAE.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
 
-_BESIDE = 12  # samples shown beside the held-out picture
+_BESIDE = 12  # samples shown beside the held-out image
 _FILES = ("grid.png", "metrics.json", "report.html")
 
 
 def evaluate(
     encodings: Manifest, model: Manifest, config: EvaluateConfig, out: Path, track: Tracker
 ) -> Output:
-    """Sample held-out captions, score the samples, write grid, metrics and report."""
+    """Sample held-out captions, score the samples, and write the grid, metrics and report."""
     started = time.monotonic()
     refuse_damaged_shards(encodings, track)
     models = load_models(encodings, model, config)
@@ -91,8 +91,10 @@ def evaluate(
 
 
 def _finish(report: Report, out: Path, track: Tracker) -> Output:
-    """Write the files, tell the scores, demand what the run demands. The digest covers what follows
-    from the settings, which the time it took does not."""
+    """Write the files, log the scores, and check them against evaluate.require.
+
+    The digest covers only what follows from the settings, so it leaves the timing out.
+    """
     scores = {name: estimate.value for name, estimate in report.estimates.items()}
     metrics = {name: _in_json(estimate) for name, estimate in report.estimates.items()}
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -116,7 +118,7 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
 
 
 def _in_json(estimate: Estimate) -> dict[str, float | None]:
-    """An estimate as JSON can say it, which knows no infinity."""
+    """An estimate for JSON, which has no infinity: an unknown interval is null."""
     low, high = estimate.interval or (None, None)
     return {"value": estimate.value, "low": low, "high": high, "n": estimate.n}
 
@@ -132,20 +134,20 @@ def _grid(report: Report) -> Image.Image:
 
 
 def _require(scores: dict[str, float], required: dict[str, float], out: Path) -> None:
-    """Raise StageFailed where a score misses what the run demands."""
+    """Raise StageFailed if a score does not reach evaluate.require."""
     missed = []
     for name, bound in required.items():
         if name not in scores:
             missed.append(
-                f"  {name} is demanded, but this run has no such score; it has {', '.join(scores)}"
+                f"  {name} is required, but this run has no such score; it has {', '.join(scores)}"
             )
         elif name.startswith(HIGHER_IS_BETTER) and not scores[name] >= bound:
-            missed.append(f"  {name} is {scores[name]:.4g}, at least {bound:g} is demanded")
+            missed.append(f"  {name} is {scores[name]:.4g}, at least {bound:g} is required")
         elif not name.startswith(HIGHER_IS_BETTER) and not scores[name] <= bound:
-            missed.append(f"  {name} is {scores[name]:.4g}, at most {bound:g} is demanded")
+            missed.append(f"  {name} is {scores[name]:.4g}, at most {bound:g} is required")
     if missed:
         raise StageFailed(
-            "evaluate: the model misses what evaluate.require demands:\n"
+            "evaluate: the model does not reach evaluate.require:\n"
             + "\n".join(missed)
-            + f"\nLook at {out}/report.html"
+            + f"\nSee {out}/report.html"
         )

@@ -1,7 +1,7 @@
-"""One trained model sampled in many ways: what each way costs and how good its pictures are.
+"""Sampling sweep: the quality and latency of one trained model under many sampling settings.
 
-Every point draws the same held-out captions from the same noise. A point that was drawn is kept, so
-that a sweep that was stopped goes on, and one that grew draws only what is new. Knows no pages.
+Every point samples the same held-out captions from the same noise. Measured points are stored, so
+a stopped sweep can be resumed and an extended one measures only its new points.
 """
 
 from __future__ import annotations
@@ -33,59 +33,15 @@ from pipeline.evaluate.held_out_samples import (
     sample_held_out,
     select_held_out,
 )
-from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
+from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
+from pipeline.scoring.bootstrap import bootstrap
 from pipeline.scoring.image_scores import ImageScores, load_judged, save_judged, score_images
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
 from tld_model.config import MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
-_VERSION = 1  # raised by hand when points are drawn or judged otherwise
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingVariant:
-    """How pictures are drawn: a point of the sweep before it is measured."""
-
-    sampling: SamplingSettings
-    ema: int
-
-    def overrides(self) -> str:
-        """What to type to draw so."""
-        s = self.sampling
-        overrides = (
-            f"evaluate.guidance={s.guidance:g} evaluate.steps={s.steps} evaluate.solver={s.solver}"
-        )
-        return f"{overrides} evaluate.ema={self.ema}" if self.ema else overrides
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A way of drawing, measured."""
-
-    way: SamplingVariant
-    latency_s: float  # of one picture, drawn alone: the median of a few
-    rows: NDArray[np.float64]  # quality of each prompt's picture [n]
-    quality: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Points of one model."""
-
-    measure: str  # what quality is: prompt_accuracy, or clip_score where captions cannot be graded
-    points: Sequence[Point]
-    chosen: SamplingVariant  # the run's own
-    best: Point  # the fastest of those that none beats beyond the interval of their difference
-
-    @property
-    def front(self) -> list[Point]:
-        """Points that none beats in both, fastest first: the Pareto front."""
-        front: list[Point] = []
-        for point in sorted(self.points, key=lambda p: (p.latency_s, -p.quality.value)):
-            if not front or point.quality.value > front[-1].quality.value:
-                front.append(point)
-        return front
+_VERSION = 1  # increase by hand when the sampling or scoring of points changes
 
 
 def variants(
@@ -95,7 +51,7 @@ def variants(
     solvers: Sequence[SolverName],
     averages: Sequence[int],
 ) -> list[SamplingVariant]:
-    """Every combination, and the run's own."""
+    """The variant of the run's own settings, then every other combination."""
     own = SamplingVariant(own_config.sampling, own_config.ema)
     grid = itertools.product(guidance, steps, solvers, averages)
     swept = [
@@ -108,8 +64,8 @@ def variants(
 def problems(
     config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]
 ) -> list[str]:
-    """What is wrong with the values to sweep over, all of it."""
-    averages_kept = len(config.train.ema_decay)
+    """Everything that is wrong with the values to sweep over."""
+    count = len(config.train.ema_decay)
     return [
         *(
             f"--guidance must be from 1 to {MOST_GUIDANCE:g}, got {value:g}"
@@ -122,9 +78,9 @@ def problems(
             if not 1 <= value <= MOST_STEPS
         ),
         *(
-            f"--ema: there is no average {value}; train.ema_decay has {averages_kept}, numbered from 0"
+            f"--ema: there is no average {value}; train.ema_decay has {count}, numbered from 0"
             for value in averages
-            if not 0 <= value < averages_kept
+            if not 0 <= value < count
         ),
     ]
 
@@ -137,11 +93,11 @@ def sweep(
     prompts: int,
     track: ShowsProgress,
 ) -> Sweep:
-    """Draw and judge each way that is not known yet."""
+    """Sample and score each variant that was not measured before."""
     held_out = _held_out_set(config, encodings, model, prompts, track)
     folder = sweep_folder(config, model)
     judged, latencies = [], []
-    loaded: dict[int, Models] = {}  # the average that is in memory: one at a time
+    loaded: dict[int, Models] = {}  # only one average is in memory at a time
     for number, way in enumerate(requested):
         settings = config.evaluate.model_copy(update={**_sampling(way.sampling), "ema": way.ema})
         name = digest_of(
@@ -164,7 +120,7 @@ def sweep(
             _store(folder / name, *measured)
         judged.append(measured[0])
         latencies.append(measured[1])
-        track.progress(number + 1, len(requested), "ways to sample")
+        track.progress(number + 1, len(requested), "sampling variants")
     measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
     rows = [_quality(scores) for scores in judged]
     points = [
@@ -180,20 +136,20 @@ def sweep(
 
 
 def sweep_folder(config: RunConfig, model: Manifest) -> Path:
-    """Where all sweeps of a model lie."""
+    """Folder of all sweeps of a model."""
     return Workspace(config.folder).sweep(model.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """The progress of one way among several."""
+    """Progress of one variant among several."""
 
     track: ShowsProgress
     number: int
     of: int
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        self.track.progress(self.number, self.of, f"ways to sample; {done} of {total} {note}")
+        self.track.progress(self.number, self.of, f"sampling variants; {done} of {total} {note}")
 
 
 def _held_out_set(
@@ -220,7 +176,7 @@ def _measure(
 
 
 def _store(path: Path, judged: ImageScores, latency: float) -> None:
-    """The time comes last: with it the point is whole. It is that of this machine."""
+    """Store a point. Its time is written last, which completes it, and holds for this machine."""
     save_judged(judged, path.with_suffix(".safetensors"))
     write_atomically(
         path.with_suffix(".json"), json.dumps({"latency_s": latency, "machine": hardware()}) + "\n"
@@ -228,7 +184,7 @@ def _store(path: Path, judged: ImageScores, latency: float) -> None:
 
 
 def _load(path: Path) -> tuple[ImageScores, float] | None:
-    """A point as it was drawn on this machine."""
+    """A point as it was measured on this machine, or None."""
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -241,19 +197,3 @@ def _quality(judged: ImageScores) -> NDArray[np.float64]:
     right = judged.all_correct
     rows: NDArray[np.float64] = (judged.clip_score if right is None else right).double().numpy()
     return rows
-
-
-def fastest_on_par(points: Sequence[Point]) -> Point:
-    """Of those that the point of highest quality does not beat beyond the interval of their
-    difference, on the same prompts."""
-    top = max(points, key=lambda point: point.quality.value)
-    return min(
-        (point for point in points if _as_good(point, top)), key=lambda point: point.latency_s
-    )
-
-
-def _as_good(point: Point, top: Point) -> bool:
-    difference = bootstrap_difference(
-        mean_statistic(point.rows), mean_statistic(top.rows), len(top.rows)
-    )
-    return difference.low <= 0

@@ -1,5 +1,4 @@
-"""sweep.html, .png and .json: quality against time, for people and for programs. Knows no
-models."""
+"""Output files of a sampling sweep: sweep.html and .png for people, .json for programs."""
 
 from __future__ import annotations
 
@@ -7,14 +6,16 @@ import json
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_catalog.scores import EXPLAINED
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
 from pipeline.compute.hardware import hardware
-from pipeline.evaluate.sweep import Point, SamplingVariant, Sweep
+from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep
 from pipeline.reporting.charts import drawn, svg_uri
 from pipeline.reporting.render import render_page
 
@@ -60,46 +61,29 @@ def _as_json(point: Point, swept: Sweep) -> dict[str, object]:
 
 
 def trade_off(swept: Sweep) -> Figure:
-    """A line for each guidance scale, solver and average, along which steps grow."""
-    lines: dict[str, list[Point]] = defaultdict(list)
-    for point in sorted(
-        swept.points, key=lambda point: (point.way.sampling.guidance, point.way.sampling.steps)
-    ):
-        lines[_label(point.way, swept)].append(point)
+    """Plot of quality against latency: a line for each guidance scale, solver and average."""
     with drawn(figsize=(7.2, 4.4)) as figure:
         axes = figure.subplots()
-        for label, points in lines.items():
-            x, y = [p.latency_s for p in points], [p.quality.value for p in points]
-            ends = [
-                [p.quality.value - p.quality.low for p in points],
-                [p.quality.high - p.quality.value for p in points],
-            ]
-            axes.errorbar(
-                x,
-                y,
-                ends,
-                label=label,
-                marker="o",
-                markersize=4,
-                linewidth=1.2,
-                elinewidth=0.7,
-                capsize=2,
-            )
-            for point in points:
-                axes.annotate(str(point.way.sampling.steps), (point.latency_s, point.quality.value), (4, 4),
-                              textcoords="offset points", fontsize=8, color="0.35")  # fmt: skip
+        for label, points in _lines(swept).items():
+            _draw_line(axes, label, points)
         front = swept.front
-        axes.plot([p.latency_s for p in front], [p.quality.value for p in front], color="0.3", linestyle=":",
-                  linewidth=2.5, zorder=0, label="none better in both")  # fmt: skip
+        x, y = [p.latency_s for p in front], [p.quality.value for p in front]
+        dotted: dict[str, Any] = {"color": "0.3", "linestyle": ":", "linewidth": 2.5}
+        axes.plot(x, y, **dotted, zorder=0, label="Pareto-optimal")
         own = next(point for point in swept.points if point.way == swept.chosen)
-        for point, marker, label in (
-            (own, "s", "of the config"),
-            (swept.best, "*", "fastest of the best"),
-        ):
-            axes.plot(point.latency_s, point.quality.value, marker=marker, markersize=17, markerfacecolor="none",
-                      markeredgecolor="k", linestyle="none", label=label)  # fmt: skip
+        hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "k"}
+        for point, marker, label in ((own, "s", "config"), (swept.best, "*", "recommended")):
+            axes.plot(
+                point.latency_s,
+                point.quality.value,
+                marker=marker,
+                markersize=17,
+                **hollow,
+                linestyle="none",
+                label=label,
+            )
         axes.set(
-            xlabel="seconds a picture, drawn alone; at each point its steps",
+            xlabel="seconds per image, sampled alone; the labels are steps",
             ylabel=swept.measure.replace("_", " "),
             xscale="log",
         )
@@ -108,9 +92,33 @@ def trade_off(swept: Sweep) -> Figure:
     return figure
 
 
+def _lines(swept: Sweep) -> dict[str, list[Point]]:
+    """The points of each line, by its label, with growing steps."""
+    lines: dict[str, list[Point]] = defaultdict(list)
+    for point in sorted(
+        swept.points, key=lambda point: (point.way.sampling.guidance, point.way.sampling.steps)
+    ):
+        lines[_label(point.way, swept)].append(point)
+    return lines
+
+
+def _draw_line(axes: Axes, label: str, points: list[Point]) -> None:
+    """Draw a line with the intervals of its points and, beside each, its number of steps."""
+    x, y = [p.latency_s for p in points], [p.quality.value for p in points]
+    ends = [
+        [p.quality.value - p.quality.low for p in points],
+        [p.quality.high - p.quality.value for p in points],
+    ]
+    thin: dict[str, Any] = {"linewidth": 1.2, "elinewidth": 0.7, "capsize": 2}
+    axes.errorbar(x, y, ends, label=label, marker="o", markersize=4, **thin)
+    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": "0.35"}
+    for point in points:
+        place = (point.latency_s, point.quality.value)
+        axes.annotate(str(point.way.sampling.steps), place, (4, 4), **text)
+
+
 def _label(way: SamplingVariant, swept: Sweep) -> str:
-    """What tells a line from others: the guidance scale, and what else is not the same
-    everywhere."""
+    """Label of a line: the guidance scale, and whatever else varies in the sweep."""
     parts = [f"guidance {way.sampling.guidance:g}"]
     if len({point.way.sampling.solver for point in swept.points}) > 1:
         parts.append(way.sampling.solver)

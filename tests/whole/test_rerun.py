@@ -201,7 +201,7 @@ def test_a_demand_that_is_missed_fails_the_stage_with_the_figures(finished: Path
     done = tld("evaluate", TINY, *small(finished), "evaluate.require={prompt_accuracy: 0.99}")
     assert done.returncode == 1
     assert "prompt_accuracy is 0" in done.stderr
-    assert "at least 0.99 is demanded" in done.stderr
+    assert "at least 0.99 is required" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -49,7 +49,7 @@ def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((TINY, TINY), "both are the same model, sampled alike"),
+        ((TINY, TINY), "both runs have the same model and the same sampling settings"),
         ((TINY, f"{TINY} 'train.seed=1"), "run B: No closing quotation"),
         ((TINY, f"{TINY} train.seed=1", "--prompts", "1"), "--prompts must be at least 2, got 1"),
         ((TINY, f"{TINY} train.seed=1", "--out", TINY), "is a file, not a folder"),

@@ -107,7 +107,9 @@ def test_the_settings_that_differ_are_told(root: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
     track = RememberingTracker()
-    with pytest.raises(ComparisonError, match="both are the same model, sampled alike"):
+    with pytest.raises(
+        ComparisonError, match="both runs have the same model and the same sampling settings"
+    ):
         compare(first, other_evaluation(first, batch_size=5, prompts=3), 4, track)
 
     encoders = {
@@ -139,7 +141,7 @@ def test_a_browser_without_network_shows_the_whole_page(
 
     with opened(page, width, tmp_path) as shown:
         for text in (
-            "Two runs compared",
+            "Comparison of two runs",
             "encode.latent_clip",
             "train.seed",
             "prompt_accuracy",

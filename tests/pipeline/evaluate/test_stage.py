@@ -107,11 +107,11 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(
     demanding = config.model_copy(update={"evaluate": changed})
     before = set((config.folder / "references").iterdir())
     assert report.rows != 2
-    with pytest.raises(StageFailed, match="at least 300 is demanded") as failed:
+    with pytest.raises(StageFailed, match="at least 300 is required") as failed:
         report_of(demanding)
     assert "latency_s is " in str(failed.value)
-    assert "at most 0 is demanded" in str(failed.value)
-    assert "at most -1e+09 is demanded" in str(failed.value)
+    assert "at most 0 is required" in str(failed.value)
+    assert "at most -1e+09 is required" in str(failed.value)
     assert "clip_score_reference" not in str(failed.value)
 
     (kept,) = (
@@ -122,7 +122,7 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(
     save_judged(
         dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), kept
     )
-    with pytest.raises(StageFailed, match="clip_score_reference is 7, at least 9 is demanded"):
+    with pytest.raises(StageFailed, match="clip_score_reference is 7, at least 9 is required"):
         report_of(demanding)
 
 
@@ -156,9 +156,9 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
     config: RunConfig, report: Manifest
 ) -> None:
     page = report.file("report.html").read_text()
-    assert "In all " in page
-    assert "an\nhour" not in page
-    assert "Ways to sample" not in page
+    assert "Total time: " in page
+    assert "per\nhour" not in page
+    assert "Sampling sweep" not in page
     model = stage_statuses(config)["train"].manifest
     assert model
     folder = Workspace(config.folder).sweep(model.fingerprint)
@@ -171,8 +171,8 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
     again = report_of(priced, force=True)
     assert again.digest == report.digest
     page = again.file("report.html").read_text()
-    assert "at 3600.0 an\nhour " in page
-    assert "Ways to sample this model" in page
+    assert "at 3600.0 per\nhour, " in page
+    assert "Sampling sweep" in page
 
 
 @pytest.mark.parametrize("name", ["00000.npz", "00001.parquet"])

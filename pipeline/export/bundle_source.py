@@ -1,8 +1,7 @@
-"""A module of ours, with all of ours that it imports, as one Python file that needs none of our
-packages.
+"""Bundling of a module and its imports from this project into one self-contained Python file.
 
-For code that travels with a model: diffusers copies such files into one folder that all models
-share, where a second file of ours could be another model's.
+The bundle is the code that an exported model carries. It is a single file because diffusers copies
+such files into one folder that all models share, where a second file could belong to another model.
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ import ast
 import importlib.util
 from pathlib import Path
 
-_ROOMS = ("tld_model", "data_catalog", "pipeline", "flows")
+_PACKAGES = ("tld_model", "data_catalog", "pipeline", "flows")
 _FUTURE = "from __future__ import annotations"
 
 
 def bundle_source(module: str) -> str:
-    """The source: what is imported comes first, so that every name is defined once, before it is
-    used. Only `from room.module import name` at a module's top is understood."""
+    """Source of the bundle, in which imported modules come before the modules that use them.
+
+    Every name may be defined only once. Of imports from this project, only
+    `from package.module import name` at the top level of a module is supported.
+    """
     parts: dict[str, str] = {}
     names: dict[str, str] = {}
     _collect(module, parts, names)
@@ -26,8 +28,7 @@ def bundle_source(module: str) -> str:
 
 
 def _collect(module: str, parts: dict[str, str], names: dict[str, str]) -> None:
-    """Add a module's own text to the parts, after those of what it imports; its names to the
-    names."""
+    """Add a module's source to `parts`, after that of its imports, and its names to `names`."""
     if module in parts:
         return
     spec = importlib.util.find_spec(module)
@@ -37,26 +38,26 @@ def _collect(module: str, parts: dict[str, str], names: dict[str, str]) -> None:
     tree, lines = ast.parse(source), source.splitlines()
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (
-            *_ROOMS,
+            *_PACKAGES,
             "__future__",
         ):
             assert not any(alias.asname for alias in node.names), (
-                f"{module} renames what it imports"
+                f"{module} imports a name under an alias"
             )
             lines[node.lineno - 1 : node.end_lineno] = [""] * len(
                 lines[node.lineno - 1 : node.end_lineno]
             )
             if node.module != "__future__":
                 _collect(str(node.module), parts, names)
-        for name in _defined(node):
+        for name in _defined_names(node):
             assert names.setdefault(name, module) == module, (
-                f"{name} is in both {names[name]} and {module}"
+                f"{name} is defined in both {names[name]} and {module}"
             )
     parts[module] = "\n".join(lines).strip() + "\n"
 
 
-def _defined(node: ast.stmt) -> list[str]:
-    """Names that a statement gives to a module."""
+def _defined_names(node: ast.stmt) -> list[str]:
+    """Names that a top-level statement defines."""
     match node:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return [name]

@@ -1,4 +1,4 @@
-"""A trained model as a folder that diffusers loads, without this project. Knows nothing of runs."""
+"""Export of a trained model as a folder that diffusers loads without this project."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pipeline.export.model_card import CARD_FILE, Usage
 from pipeline.generate.generator import ImageGenerator
 
 _INDEX = "model_index.json"
-_CLASS = ["pipeline", "TldPipeline"]  # of pipeline.py
+_CLASS = ["pipeline", "TldPipeline"]  # module and class, in pipeline.py
 _COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer")
 _WRITTEN = {_INDEX, "pipeline.py", CARD_FILE, *_COMPONENTS}
 
 
 class ExportError(ValueError):
-    """A folder that an export must not replace."""
+    """An export must not be written to this folder; the message says why."""
 
 
 def check_target(out: Path) -> None:
-    """Raise ExportError where a folder is neither empty nor an earlier export."""
+    """Raise ExportError unless the folder is missing, empty or an earlier export."""
     if not out.parent.is_dir():
         raise ExportError(f"there is no folder {out.parent} to write {out.name} into")
     if not out.exists():
@@ -36,10 +36,11 @@ def check_target(out: Path) -> None:
     others = sorted({path.name for path in out.iterdir()} - _WRITTEN)
     if others:
         raise ExportError(
-            f"{out} holds {', '.join(others[:3])}, which no export wrote; choose another folder"
+            f"{out} contains {', '.join(others[:3])}, which an export does not write; "
+            "choose another folder"
         )
     if any(out.iterdir()) and _class_of(out) != _CLASS:
-        raise ExportError(f"{out} holds something else than an export; choose another folder")
+        raise ExportError(f"{out} is not an earlier export; choose another folder")
 
 
 def export_diffusers(
@@ -49,8 +50,11 @@ def export_diffusers(
     prompt: str,
     out: Path,
 ) -> None:
-    """Write the folder in place of an earlier export. `usual` is how it samples where a call does
-    not say; the prompt is that of the card's example. Raises ExportError."""
+    """Write the folder, in place of an earlier export if there is one.
+
+    `defaults` are the pipeline's sampling settings where a call passes none; `prompt` is that of
+    the example in the card. Raises ExportError if the folder must not be replaced.
+    """
     check_target(out)
     out = out.absolute()
     with replacing_folder(out) as unfinished:
@@ -77,7 +81,7 @@ def _write(generate: ImageGenerator, defaults: EvaluateConfig, out: Path) -> Non
 
 
 def _index(generate: ImageGenerator, defaults: EvaluateConfig) -> dict[str, Any]:
-    """Which class each component is of, and in which library; and what the pipeline is told."""
+    """Contents of model_index.json: library and class of each component, pipeline arguments."""
     return {
         "_class_name": _CLASS,
         "_diffusers_version": version("diffusers"),
@@ -96,18 +100,20 @@ def _index(generate: ImageGenerator, defaults: EvaluateConfig) -> dict[str, Any]
 
 
 def _usage(defaults: EvaluateConfig, prompt: str) -> Usage:
-    """How a reader of the card draws, in the folder itself."""
+    """Example for the card, to be run inside the exported folder."""
     code = f"""import torch
 from diffusers import DiffusionPipeline
 
-# "." is this folder; give its path, or its name on the hub. Its code: pipeline.py and transformer/tld_transformer.py.
+# "." is this folder; pass its path, or its name on the hub.
+# It runs the code in pipeline.py and transformer/tld_transformer.py.
 pipe = DiffusionPipeline.from_pretrained(".", trust_remote_code=True)
 images = pipe(
     {json.dumps(prompt)},
     num_inference_steps={defaults.steps},
     guidance_scale={defaults.guidance:g},
     num_images_per_prompt=4,
-    generator=[torch.Generator().manual_seed(seed) for seed in range(4)],  # one a picture, or one for all
+    # one generator per image, or a single one for all
+    generator=[torch.Generator().manual_seed(seed) for seed in range(4)],
 ).images
 images[0].save("picture.png")"""
     return Usage("diffusers", "With `pip install diffusers transformers torch pydantic`:", code)

@@ -1,5 +1,4 @@
-"""Captions -> pictures as a diffusers pipeline. Exports carry this file with all of ours that it
-imports.
+"""Diffusers pipeline from captions to images, whose source is part of every export.
 
 b batch   c latent channels   z latent size   t text width   l text tokens
 """
@@ -24,10 +23,10 @@ _OUTPUT_TYPES = ("pil", "np", "latent")
 
 
 class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Draws with a latent diffusion transformer.
+    """Text-to-image pipeline with a latent diffusion transformer.
 
-    `sampling` is what a call does not say: fields of Sampling. `latents` tells how the
-    transformer's latents follow from the VAE's: (raw - shift) * scale.
+    `sampling` holds the defaults of a call, as fields of SamplingSettings. `latents` holds the
+    scale and shift of the transformer's latents, which are (raw - shift) * scale of the VAE's.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -65,14 +64,15 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         solver: SolverName | None = None,
         guidance_interval: tuple[float, float] | None = None,
     ) -> Any:
-        """Pictures of prompts, each num_images_per_prompt times, in one batch. What is not given is
-        as the model was evaluated.
+        """Generate num_images_per_prompt images of each prompt, in one batch.
 
-        `generator`: a list with one for each picture, which then depends on its own seed alone; or
-        one for all, which draws the noise of the first, then of the second, … `solver` is dpmpp_2m,
-        heun, euler or ddim. Guidance applies between the two noise levels of `guidance_interval`,
-        and leads away from the negative prompt. `output_type` is pil, np (float [b, h, w, 3] from 0
-        to 1) or latent ([b, c, z, z]). Raises ValueError.
+        Settings that are not passed are those of the model's evaluation. `generator` is a list with
+        one generator per image, so that each image depends on its own seed alone, or a single one,
+        which yields the noise of the first image, then of the second, and so on. `solver` is
+        dpmpp_2m, heun, euler or ddim. Guidance applies between the two noise levels of
+        `guidance_interval` and points away from the negative prompt. `output_type` is pil, np
+        (float [b, h, w, 3] from 0 to 1) or latent ([b, c, z, z]). Raises ValueError if an argument
+        is invalid.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         prompts = [each for each in prompts for _ in range(num_images_per_prompt)]
@@ -112,19 +112,19 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
         edge = self.transformer.denoiser.config.latent_size * 2 ** (len(levels) - 1)
         problems = [
-            f"{name} {side}: this model draws {edge}x{edge}"
+            f"{name} {side}: this model generates {edge}x{edge}"
             for name, side in sides.items()
             if side not in (None, edge)
         ]
         if isinstance(generator, list) and len(generator) != count:
             problems.append(
-                f"{len(generator)} generators for {count} pictures; give one for each, or one for "
-                "all"
+                f"{len(generator)} generators for {count} images; pass one per image, or a "
+                "single one for all"
             )
         if output_type not in _OUTPUT_TYPES:
-            problems.append(f"output_type {output_type!r}; known are {', '.join(_OUTPUT_TYPES)}")
+            problems.append(f"output_type {output_type!r} is not one of {', '.join(_OUTPUT_TYPES)}")
         if sampling.solver not in SOLVERS:
-            problems.append(f"solver {sampling.solver!r}; known are {', '.join(SOLVERS)}")
+            problems.append(f"solver {sampling.solver!r} is not one of {', '.join(SOLVERS)}")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -137,8 +137,8 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         return noise
 
     def _encode(self, prompts: list[str]) -> Tensor:
-        """Pooled, projected embeddings [b, t]; or the states of tokens [b, l, t], zero behind a
-        caption's end."""
+        """Pooled, projected embeddings [b, t]; or states of tokens [b, l, t], which are zero after
+        the end of a caption."""
         limit = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(
             prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
@@ -174,7 +174,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
-        """Pictures of latents [b, c, z, z]."""
+        """Images of latents [b, c, z, z]."""
         if self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
             self.vae.to(torch.float32)  # it overflows in half precision
         scaling = self.config.latents

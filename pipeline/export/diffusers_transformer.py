@@ -1,5 +1,4 @@
-"""The denoiser as a component of a diffusers pipeline. Exports carry this file with all of ours
-that it imports."""
+"""The denoiser as a diffusers model, whose source is part of every export."""
 
 from __future__ import annotations
 
@@ -16,10 +15,10 @@ from tld_model.denoiser import Denoiser
 
 
 class TldTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Calculates in the precision of its weights; takes and gives float32."""
+    """Computes in the precision of its weights; inputs and outputs are float32."""
 
-    # Half precision cannot hold the fast angular speeds. Where accelerate is not, diffusers takes
-    # no such list.
+    # Half precision cannot represent the fast angular speeds. Without accelerate, diffusers does
+    # not accept such a list.
     _keep_in_fp32_modules = ["angular_speeds"] if is_accelerate_available() else None
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -28,13 +27,15 @@ class TldTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.denoiser = Denoiser(DenoiserConfig(**architecture))
 
     def forward(self, noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        """Clean latents [b, c, z, z] from noisy ones, noise levels [b] and text [b, t] or [b, l,
-        t]; see Denoiser."""
+        """Predict clean latents [b, c, z, z] from noisy ones, noise levels [b] and text.
+
+        The text is [b, t] or [b, l, t]; see Denoiser.
+        """
         clean: Tensor = self.denoiser(noisy.to(self.dtype), sigma, text.to(self.dtype))
         return clean.float()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TldTransformer:
-        """Moves and casts, the angular speeds aside, which stay float32."""
+        """Move and cast everything except the angular speeds, which stay float32."""
         exact = self.denoiser.noise_embedding.angular_speeds
         super()._apply(fn, recurse)
         device = self.denoiser.noise_embedding.angular_speeds.device

@@ -1,8 +1,7 @@
-"""The model card: what a model is, what it was made from, how good it is; in the format of the
-Hugging Face hub.
+"""Model card of a trained model, in the format of the Hugging Face hub.
 
-Markdown after YAML, which huggingface_hub's ModelCard reads. Knows manifests, no model. It is
-written to be published: of paths and URLs it tells the last part.
+The card is YAML metadata followed by Markdown, as huggingface_hub's ModelCard reads it. It may be
+published, so it shows only the last part of a path or URL.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tld_model.config import DenoiserConfig
 CARD_FILE = "README.md"
 _TAGS = ["text-to-image", "latent-diffusion", "diffusion-transformer", "rectified-flow"]
 _HUB_DATASETS = "https://huggingface.co/datasets/"
-# Settings of a training that a reader asks for first.
+# Training settings that matter most to a reader.
 _SHOWN_SETTINGS = (
     *(
         "steps",
@@ -53,8 +52,7 @@ _SHOWN_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How a reader draws with the model: the hub's name of the library, what it takes, and
-    Python."""
+    """How to use the model: the library's name on the hub, its requirements, and Python code."""
 
     library: str
     needs: str
@@ -63,15 +61,17 @@ class Usage:
 
 OWN_USAGE = Usage(
     "tld",
-    "With the project that made it, and its MLflow:",
-    'import mlflow\nimport pandas as pd\n\nmodel = mlflow.pyfunc.load_model("models:/…")  # as it is registered\n'
-    'pictures = model.predict(pd.DataFrame({"prompt": ["what the picture shows"]}))  # uint8 [n, h, w, 3]',
+    "With the project that trained it, and its MLflow:",
+    "import mlflow\nimport pandas as pd\n\n"
+    'model = mlflow.pyfunc.load_model("models:/…")  # the registered name\n'
+    'prompts = pd.DataFrame({"prompt": ["what the image shows"]})\n'
+    "images = model.predict(prompts)  # uint8 [n, h, w, 3]",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """A row of the evaluation."""
+    """A row of the evaluation table."""
 
     name: str
     value: float
@@ -88,8 +88,10 @@ def model_card(
     source: str | None = None,
     usage: Usage = OWN_USAGE,
 ) -> str:
-    """The card of a trained model of this name, with the scores of its report where there is one.
-    `source` is the data set of the catalog that it was trained on, where it is one of those."""
+    """Card of a trained model, with the scores of its report if there is one.
+
+    `source` is the catalog's name of the data set that the model was trained on, if it is listed.
+    """
     lineage = [*ancestors(encodings, model), *([report] if report else [])]
     images = next((manifest for manifest in lineage if manifest.stage == "download"), None)
     data, scores = known_sources().get(source or ""), list(_scores(report))
@@ -127,8 +129,10 @@ def model_card(
 def card_of_weights(
     shape: DenoiserConfig, parameters: int, encoders: Mapping[str, str], name: str, usage: Usage
 ) -> str:
-    """The card of a denoiser that came without its history, as an imported one; its encoders are
-    vae and clip."""
+    """Card of a denoiser without history, such as an imported one.
+
+    `encoders` has the keys vae and clip.
+    """
     return render_page(
         "model_card.md.j2",
         front=_as_yaml(_front(name, None, [], usage)),
@@ -143,14 +147,14 @@ def card_of_weights(
 
 
 def public_name(name: str) -> str:
-    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's
-    business."""
+    """A name for publication: a name on a hub is unchanged, a path or URL is cut to its last part,
+    because the rest is private."""
     is_elsewhere = "://" in name or Path(name).expanduser().exists() or name.count("/") > 1
     return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name
 
 
 def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage) -> dict[str, Any]:
-    """The card's metadata. The weights' licence is their owner's to choose."""
+    """The card's metadata. The owner of the weights chooses their licence, so it is unknown."""
     front: dict[str, Any] = {
         "license": "unknown",
         "library_name": usage.library,
@@ -183,7 +187,7 @@ def _as_yaml(front: dict[str, Any]) -> str:
 
 
 def _scores(report: Manifest | None) -> Iterator[_Score]:
-    """What the report's page explains, in its order; a score that is no number is left out."""
+    """Scores in the order of the report's page, without those that are not finite."""
     figures = report.figures if report else {"scores": {}}
     for name, meaning in EXPLAINED.items():
         value, interval = figures["scores"].get(name), figures.get("intervals", {}).get(name)

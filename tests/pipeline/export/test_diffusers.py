@@ -194,9 +194,9 @@ def test_half_precision_draws_nearly_the_same(exported: Exported) -> None:
 
 def test_what_cannot_be_drawn_is_told_at_once(exported: Exported) -> None:
     told = str(exported.made["wrong"])
-    assert "width 512: this model draws 64x64" in told
-    assert "1 generators for 2 pictures" in told
-    assert "'magic'; known are dpmpp_2m" in told
+    assert "width 512: this model generates 64x64" in told
+    assert "1 generators for 2 images" in told
+    assert "'magic' is not one of dpmpp_2m" in told
 
 
 def test_the_example_of_the_card_runs(exported: Exported) -> None:
@@ -222,11 +222,11 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     export_diffusers(generate, USUAL, card_of(generate), "second", out)
     assert '"second"' in (out / "README.md").read_text()
     (out / ".git").mkdir()
-    with pytest.raises(ExportError, match=r"holds \.git, which no export wrote"):
+    with pytest.raises(ExportError, match=r"contains \.git, which an export does not write"):
         check_target(out)
     other = tmp_path / "other"
     (other / "vae").mkdir(parents=True)
-    with pytest.raises(ExportError, match="something else than an export"):
+    with pytest.raises(ExportError, match="is not an earlier export"):
         check_target(other)
     with pytest.raises(ExportError, match="is a file"):
         check_target(out / "README.md")

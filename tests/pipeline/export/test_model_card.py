@@ -70,8 +70,8 @@ def test_it_says_what_was_made_from_what(
 ) -> None:
     encodings, model = trained
     text = model_card(encodings, model, report, "my-model")
-    assert f"{model.figures['train_pairs']} pairs of picture and caption" in text
-    assert "pictures of 64×64 pixels" in text
+    assert f"{model.figures['train_pairs']} pairs of image and caption" in text
+    assert "images of 64×64 pixels" in text
     for stage in ("download", "encode", "train", "evaluate"):
         assert f"`run-of-{stage}`" in text
     assert encodings.parents["download"] in text

@@ -1,4 +1,4 @@
-"""Pictures one after the other: side by side, or moving. Knows nothing of what they show."""
+"""Strips and animations (GIF, MP4) of frames."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _FRAMES_PER_SECOND = 12
 
 
 def strip(frames: Images) -> NDArray[np.uint8]:
-    """[n, h, w, 3] -> [h, n * w, 3]"""
+    """Place frames side by side: [n, h, w, 3] -> [h, n * w, 3]."""
     return np.concatenate(list(frames), axis=1)
 
 
 def write_animation(frames: Images, path: Path) -> None:
-    """There and back, again and again as a GIF, once as an MP4; the file's ending says which.
-    Raises OSError."""
+    """Write the frames forwards and backwards: a .gif repeats, an .mp4 plays once.
+
+    Raises OSError if the file cannot be written.
+    """
     forth_and_back = np.concatenate([frames, frames[-2:0:-1]])
     write = {".gif": _write_gif, ".mp4": _write_mp4}[path.suffix.lower()]
     with replacing(path) as unfinished:

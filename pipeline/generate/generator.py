@@ -1,6 +1,6 @@
-"""Captions -> pictures with a trained denoiser. Knows nothing of stages or scores.
+"""Text-to-image generation with a trained denoiser.
 
-b pictures of a batch   c latent channels   y, x latent height and width   t text width   l text tokens
+b batch   c latent channels   y, x latent height and width   t text width   l text tokens
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
 
 Size = tuple[int, int]  # width and height, pixels
 
-# On a CPU a picture of the large model takes as long alone as it does among eight; a GPU hardly
-# notices empty places.
+# On a CPU, an image of the large model takes as long alone as in a batch of eight. On a GPU, the
+# padding of a batch costs almost nothing.
 _BATCH_ON_CPU = 1
 _TOGETHER_ON_GPU = 8
-_MOST_TOKENS = 128**2  # attention compares each with each
+_MOST_TOKENS = 128**2  # the cost of attention is quadratic in the number of tokens
 
 
 class SizeError(ValueError):
-    """A size that a model cannot draw."""
+    """The model cannot generate images of this size; the message names sizes that it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerator:
-    """A denoiser with the encoders that it was trained on. Calling it draws; its parts are for what
-    draws otherwise."""
+    """A denoiser with the encoders that it was trained with.
+
+    Call it to generate images from captions. Its parts serve other ways of generating, such as
+    inpainting.
+    """
 
     denoiser: Denoiser
     text_encoder: TextEncoder
@@ -54,11 +57,15 @@ class ImageGenerator:
         negative: str = "",
         size: Size | None = None,
     ) -> Images:
-        """A picture for each caption: uint8 [n, h, w, 3]. Picture i depends on caption i, seed i
-        (without seeds: i), the sampling, the negative caption, which guidance leads away from, and
-        the size, to the bit: how many are drawn and beside which others changes nothing. Another
-        kind of processor, or number of threads, rounds otherwise. Without a size it is that of the
-        training. Raises SizeError."""
+        """Generate an image for each caption: uint8 [n, h, w, 3].
+
+        Image i is determined, to the bit, by caption i, seed i (i if there are no seeds), the
+        sampling settings, the negative caption, which guidance points away from, and the size,
+        which defaults to that of the training. The other images of the call do not change it.
+        Another kind of processor or number of threads may round differently.
+
+        Raises SizeError if the model cannot generate this size.
+        """
         return np.concatenate(list(self.draw(captions, seeds, sampling, negative, size)))
 
     def draw(
@@ -70,14 +77,17 @@ class ImageGenerator:
         size: Size | None = None,
         after_call: Callable[[], None] = lambda: None,
     ) -> Iterator[Images]:
-        """The same pictures, a few at a time; `after_call` follows each call of the denoiser, of
-        which there are `sampling.model_calls` for every `together` pictures.
+        """Generate the same images batch by batch.
 
-        Sums are rounded otherwise in a batch of another size, so all have one size, the last filled
-        up."""
+        `after_call` is called after each call of the denoiser; there are `sampling.model_calls` of
+        them per batch. The last batch is padded, because sums in a batch of another size may round
+        differently.
+        """
         seeds = range(len(captions)) if seeds is None else seeds
         if len(seeds) != len(captions):
-            raise ValueError(f"{len(captions)} captions need as many seeds, got {len(seeds)}")
+            raise ValueError(
+                f"{len(captions)} captions need {len(captions)} seeds, got {len(seeds)}"
+            )
         denoise, levels = (
             _counted(self.guided(sampling, negative), after_call),
             noise_levels(sampling.steps),
@@ -93,12 +103,15 @@ class ImageGenerator:
 
     @property
     def batch_size(self) -> int:
-        """Pictures in a batch."""
+        """Number of images in a batch."""
         return _BATCH_ON_CPU if self.device == "cpu" else _TOGETHER_ON_GPU
 
     def noise(self, seeds: Sequence[int], size: Size | None = None) -> Tensor:
-        """Unit noise [n, c, y, x], each row from a seed of its own, the same on every device; for
-        pictures of another size than those of the training where one is given. Raises SizeError."""
+        """Unit noise [n, c, y, x], each row from its own seed and equal on every device.
+
+        The size is that of the training unless one is passed. Raises SizeError if the model cannot
+        generate it.
+        """
         config, downscale = self.denoiser.config, self.codec.downscale
         if size and (problem := size_problem(size, downscale * config.patch_size)):
             raise SizeError(problem)
@@ -108,8 +121,11 @@ class ImageGenerator:
         return torch.stack(rows).to(self.device)
 
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Text [n, t] or [n, l, t], each caption encoded by itself and padded to one length, so
-        that it does not depend on the others."""
+        """Text [n, t] or [n, l, t].
+
+        Each caption is encoded alone and padded to a fixed length, so that it does not depend on
+        the others.
+        """
         encoded = {caption: self.text_encoder([caption]) for caption in dict.fromkeys(captions)}
         if self.text_encoder.form == "tokens":
             longest = self.text_encoder.longest
@@ -122,25 +138,27 @@ class ImageGenerator:
     def guided(
         self, sampling: SamplingSettings, negative: str = "", denoise: DenoiseFn | None = None
     ) -> DenoiseFn:
-        """The denoiser, or what stands for it, with guidance."""
+        """The denoiser, or `denoise` in its place, with guidance."""
         away_from = self.text([negative]) if negative else None
         return guided(
             denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from
         )
 
     def decode(self, latents: Tensor) -> Images:
-        """Scaled latents [n, c, y, x] -> uint8 [n, h, w, 3]"""
+        """Scaled latents [n, c, y, x] -> uint8 [n, h, w, 3]."""
         images: Images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         return images
 
     def encode(self, images: Images) -> Tensor:
-        """uint8 [n, h, w, 3] -> scaled latents [n, c, y, x]"""
+        """Images, uint8 [n, h, w, 3] -> scaled latents [n, c, y, x]."""
         return self.codec.encode(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
 def size_problem(size: Size, multiple: int) -> str | None:
-    """Why pictures of this size cannot be drawn by a model whose tokens are of so many pixels each
-    way."""
+    """Why a model cannot generate images of this size, or None if it can.
+
+    `multiple` is the width and height of a token in pixels.
+    """
     width, height = size
     if width % multiple or height % multiple or min(size) < multiple:
         below, above = (
@@ -150,10 +168,16 @@ def size_problem(size: Size, multiple: int) -> str | None:
             )
             for up in (False, True)
         )
-        return f"{width}x{height}: this model draws in steps of {multiple} pixels; nearest are {below} and {above}"
+        return (
+            f"{width}x{height}: this model needs multiples of {multiple} pixels; "
+            f"nearest are {below} and {above}"
+        )
     if (tokens := width * height // multiple**2) > _MOST_TOKENS:
         side = int(_MOST_TOKENS**0.5) * multiple
-        return f"{width}x{height}: is {tokens} tokens of this model; {_MOST_TOKENS} are the most, as {side}x{side}"
+        return (
+            f"{width}x{height}: is {tokens} tokens of this model; the maximum is {_MOST_TOKENS}, "
+            f"for example {side}x{side}"
+        )
     return None
 
 
@@ -169,12 +193,17 @@ def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
 def load_generator(
     denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False
 ) -> ImageGenerator:
-    """Load all three models to a device. Raises CheckpointError or EncoderError, also where
-    `safetensors_only` and weights are in another format.
+    """Load all three models to a device.
 
-    A denoiser that was trained on latents of another scale, as an imported one, draws in that
-    scale, and the codec decodes from it. The weights cannot be changed to ours instead: noise has a
-    spread of 1 at any scale of latents, so that the scale is part of what a noise level means.
+    A denoiser that was trained on latents of another scale, such as an imported one, generates
+    latents of that scale, and the codec decodes them. The weights cannot be converted to our scale
+    instead: noise has a spread of 1 at any scale of latents, so the scale is part of what a noise
+    level means.
+
+    Raises:
+        CheckpointError: the denoiser cannot be read or does not fit the encoders.
+        EncoderError: an encoder cannot be loaded, or `safetensors_only` is true and its weights
+            are in another format.
     """
     device = choose_device(device)
     model = load_denoiser(denoiser, device)
@@ -192,10 +221,12 @@ def load_generator(
 def _check_shapes(
     path: Path, config: DenoiserConfig, text_encoder: TextEncoder, codec: ImageCodec
 ) -> None:
-    """Raise CheckpointError where a denoiser, whose file need not say its encoders, cannot work
-    with these."""
+    """Raise CheckpointError if the shapes of denoiser and encoders differ.
+
+    The file of a denoiser may not name its encoders, so the names alone are not enough.
+    """
     problems = [
-        f"  it takes {what} of {takes} {unit}, and these make {produced}"
+        f"  it takes {what} of {takes} {unit}, but these produce {produced}"
         for what, takes, produced, unit in (
             ("latents", config.latent_channels, codec.latent_channels, "channels"),
             ("text embeddings", config.text_dim, text_encoder.dim, "numbers"),

@@ -1,7 +1,7 @@
-"""A picture and captions -> pictures like it: SDEdit (Meng et al., 2022). Knows nothing of files.
+"""Image-to-image generation by SDEdit (Meng et al., 2022).
 
-The picture is encoded, mixed with noise up to a level, the strength, and solved from there: a low
-one keeps its details, a middle one its layout and colours, 1 nothing.
+The image is encoded, mixed with noise up to a noise level, the strength, and denoised from there. A
+low strength keeps the image's details, a middle one its layout and colours, and 1 nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ USUAL_STRENGTH = 0.7
 
 
 class InputImageError(ValueError):
-    """A picture, mask or strength that a model cannot work with; the message says what it takes."""
+    """The model cannot use this image, mask or strength; the message says what it accepts."""
 
     exit_code = 2
 
@@ -36,9 +36,11 @@ def image_to_image(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Images:
-    """A picture [h, w, 3] drawn anew from a noise level in (0, 1], for each caption: uint8 [n, h,
-    w, 3]. At strength 1 it is what the generator draws without a picture. Raises
-    InputImageError."""
+    """Generate a variation of an image [h, w, 3] for each caption: uint8 [n, h, w, 3].
+
+    `strength` is the noise level to start from, in (0, 1]; at 1 the result is what the generator
+    returns without an image. Raises InputImageError if the image or the strength is not usable.
+    """
     check_image(generate, image)
     noise = generate.noise(range(len(captions)) if seeds is None else seeds)
     start = (1 - strength) * generate.encode(image[None]) + strength * noise
@@ -48,8 +50,10 @@ def image_to_image(
 
 
 def levels_from(strength: float, steps: int) -> list[float]:
-    """The strength as a noise level, and those of so many steps that are below it. Raises
-    InputImageError."""
+    """Noise levels that start at the strength and continue with those of `steps` steps below it.
+
+    Raises InputImageError if the strength is not in (0, 1].
+    """
     if not 0 < strength <= 1:
         raise InputImageError(f"the strength must be above 0 and at most 1, got {strength:g}")
     levels = noise_levels(steps)
@@ -58,21 +62,20 @@ def levels_from(strength: float, steps: int) -> list[float]:
 
 
 def edge_of(generate: ImageGenerator) -> int:
-    """Height and width in pixels of what a model draws."""
+    """Height and width of the model's images, in pixels."""
     return generate.denoiser.config.latent_size * generate.codec.downscale
 
 
 def check_image(
     generate: ImageGenerator, image: NDArray[np.uint8], paint: NDArray[np.bool_] | None = None
 ) -> None:
-    """Raise InputImageError where the model does not draw pictures of this shape, or the mask is of
-    another."""
+    """Raise InputImageError if the image or the mask does not have the size of the model."""
     edge = edge_of(generate)
     if image.shape != (edge, edge, 3):
         raise InputImageError(
-            f"this model takes RGB pictures [{edge}, {edge}, 3], got {list(image.shape)}"
+            f"this model takes RGB images [{edge}, {edge}, 3], got {list(image.shape)}"
         )
     if paint is not None and paint.shape != (edge, edge):
         raise InputImageError(
-            f"the mask must be of the picture's size [{edge}, {edge}], got {list(paint.shape)}"
+            f"the mask must have the image's size [{edge}, {edge}], got {list(paint.shape)}"
         )

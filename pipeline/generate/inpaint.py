@@ -1,5 +1,4 @@
-"""A picture, what of it is to be painted, and captions -> pictures. Knows nothing of stages or
-scores."""
+"""Inpainting: repaints a masked part of an image by captions."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.inpainting import keep_known_region, known_part, latent_mask, with_known
 from tld_model.sampler import sample
 
-_AGAIN_FROM = 0.7  # noise level
-_OTHER_NOISE = 1 << 32  # from a seed to one that no picture beside it has
+_SECOND_PASS_LEVEL = 0.7  # noise level
+_SECOND_PASS_SEED = 1 << 32  # added to a seed, so that it differs from the seeds of all images
 
 
 @torch.no_grad()
@@ -33,13 +32,14 @@ def inpaint(
     negative: str = "",
     strength: float = 1,
 ) -> Images:
-    """A picture [h, w, 3] whose pixels are painted where `paint` [h, w] is true, for each caption:
-    uint8 [n, h, w, 3].
+    """Repaint an image [h, w, 3] where `paint` [h, w] is true, for each caption.
 
-    Every other pixel stays as it is. An inpainting model (model.inpainting) is told of the known
-    part; any other is held to it, and paints twice. What is under the paint plays no part, unless
-    the strength is below 1: then painting starts from it, as in image_to_image. Raises
-    InputImageError.
+    Returns images uint8 [n, h, w, 3].
+
+    Every other pixel is unchanged. An inpainting model (model.inpainting) takes the known part as
+    input. Any other model is constrained to it at every step, and samples twice. The pixels under
+    the mask do not matter unless the strength is below 1: then sampling starts from them, as in
+    image_to_image. Raises InputImageError if the image, mask or strength is not usable.
     """
     check_image(generate, image, paint)
     seeds = range(len(captions)) if seeds is None else seeds
@@ -58,24 +58,26 @@ def inpaint(
         levels = levels_from(strength, sampling.steps)
         amount = torch.where(
             mask.bool(), levels[0], strength
-        )  # strength 1 starts from noise alone, at a level below 1
+        )  # strength 1 starts from pure noise, at a level below 1
         noisy = (1 - amount) * clean + amount * generate.noise(seeds)
         latents = sample(sampling.solver, denoise, noisy, text, levels)
         return np.where(paint[None, :, :, None], generate.decode(latents), image[None])
 
-    painted = solve((_continued(image, paint) if strength == 1 else image)[None], strength, seeds)
+    painted = solve((_fill_masked(image, paint) if strength == 1 else image)[None], strength, seeds)
     if not generate.denoiser.config.inpainting:
-        # Latents do not show what the mask's edge cuts off, the picture put together does: encode
-        # it, and solve again.
+        # Latents do not show what the edge of the mask cuts off, but the composed image does: so
+        # encode it and solve again.
         painted = solve(
-            painted, min(strength, _AGAIN_FROM), [seed + _OTHER_NOISE for seed in seeds]
+            painted, min(strength, _SECOND_PASS_LEVEL), [seed + _SECOND_PASS_SEED for seed in seeds]
         )
     return painted
 
 
-def _continued(image: NDArray[np.uint8], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The picture with the nearest known pixel in place of each to be painted: the encoder looks
-    further than one latent, and is to see nothing there."""
+def _fill_masked(image: NDArray[np.uint8], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image with each masked pixel replaced by the nearest known one.
+
+    The receptive field of the encoder is wider than one latent, so it must not see the old pixels.
+    """
     if paint.all():
         return image
     source = paint.astype(np.uint8)

@@ -1,5 +1,4 @@
-"""A picture that somebody gives, and what of it is to be painted, in the size that a model takes.
-Knows no model."""
+"""Input images and masks, read from files and fitted to the size of a model."""
 
 from __future__ import annotations
 
@@ -20,19 +19,20 @@ _KINDS = ", ".join(FORMATS)
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """Pixels uint8 [h, w, 3], and where they are to be painted: bool [h, w]; None where nothing
-    says so."""
+    """Pixels uint8 [h, w, 3] and the mask to paint, bool [h, w], or None if there is none."""
 
     pixels: NDArray[np.uint8]
     paint: NDArray[np.bool_] | None
-    fitting: str = ""  # what was done to make it fit, for people to read
+    fitting: str = ""  # how the image was fitted, as a sentence for the user
 
 
 def read_image(image: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) -> InputImage:
-    """A picture cropped to the square in its middle and resized to this edge. What is to be painted
-    is white in the mask, which has the picture's size; without a mask, what is transparent. Raises
-    InputImageError."""
-    opened = _open(image, "picture")
+    """Read an image, crop it to its central square and resize it to `edge`.
+
+    White pixels of the mask, which must have the image's size, are to be painted; without a mask,
+    transparent pixels are. Raises InputImageError if the image or the mask is not usable.
+    """
+    opened = _open(image, "image")
     paint = (
         opened.getchannel("A").point(lambda alpha: 255 * (alpha < 128))
         if "A" in opened.getbands()
@@ -41,29 +41,29 @@ def read_image(image: Path | BinaryIO, mask: Path | BinaryIO | None, edge: int) 
     if mask is not None:
         paint = _open(mask, "mask").convert("L").point(lambda white: 255 * (white > 127))
         if paint.size != opened.size:
-            sizes = "the mask has {} x {} pixels and the picture {} x {}".format(
+            sizes = "the mask has {} x {} pixels and the image {} x {}".format(
                 *paint.size, *opened.size
             )
-            raise InputImageError(f"{sizes}; make them one size")
+            raise InputImageError(f"{sizes}; make them the same size")
         if not paint.getbbox():
-            raise InputImageError("the mask paints nothing: white is painted, black stays")
+            raise InputImageError("the mask selects nothing: white is painted, black is kept")
 
-    middle = _middle(opened.size)
-    pixels = opened.convert("RGB").resize((edge, edge), Image.Resampling.LANCZOS, middle)
+    square = _central_square(opened.size)
+    pixels = opened.convert("RGB").resize((edge, edge), Image.Resampling.LANCZOS, square)
     painted = None
     if paint is not None and paint.getbbox():
-        # A pixel of which any part is to be painted is painted.
-        painted = np.asarray(paint.resize((edge, edge), Image.Resampling.BOX, middle)) > 0
+        # A pixel is painted if any part of it is to be painted.
+        painted = np.asarray(paint.resize((edge, edge), Image.Resampling.BOX, square)) > 0
         if not painted.any():
             raise InputImageError(
-                "all that is to be painted is outside the square in the picture's middle; crop it "
+                "everything to be painted lies outside the central square of the image; crop it "
                 "first"
             )
-    return InputImage(np.array(pixels), painted, _fitting(opened.size, edge))
+    return InputImage(np.array(pixels), painted, _describe_fitting(opened.size, edge))
 
 
 def _open(source: Path | BinaryIO, what: str) -> Image.Image:
-    """Upright; RGBA where anything may be transparent."""
+    """Open an image upright, as RGBA if it may have transparent pixels, else as RGB."""
     name = f"{what} {source}" if isinstance(source, Path) else f"the {what}"
     try:
         with (
@@ -76,7 +76,7 @@ def _open(source: Path | BinaryIO, what: str) -> Image.Image:
         raise InputImageError(f"there is no {name}") from None
     except UnidentifiedImageError:
         raise InputImageError(
-            f"{name} is of no kind of picture that can be read: {_KINDS}"
+            f"{name} is not in an image format that can be read: {_KINDS}"
         ) from None
     except (
         OSError,
@@ -89,16 +89,19 @@ def _open(source: Path | BinaryIO, what: str) -> Image.Image:
         raise InputImageError(f"{name} cannot be read: {error}") from error
 
 
-def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The largest square in the middle: left, top, right, bottom"""
+def _central_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest central square: left, top, right, bottom."""
     edge = min(size)
     left, top = ((side - edge) // 2 for side in size)
     return left, top, left + edge, top + edge
 
 
-def _fitting(size: tuple[int, int], edge: int) -> str:
+def _describe_fitting(size: tuple[int, int], edge: int) -> str:
     width, height = size
     if width == height == edge:
         return ""
-    cropped = "cropped to the square in its middle and " if width != height else ""
-    return f"the picture of {width} x {height} pixels was {cropped}resized to {edge} x {edge}, which the model draws"
+    cropped = "cropped to its central square and " if width != height else ""
+    return (
+        f"the image of {width} x {height} pixels was {cropped}resized to {edge} x {edge}, "
+        "the size of the model's images"
+    )

@@ -1,5 +1,4 @@
-"""From one picture to another in small steps: between two captions, two seeds or both. Knows
-nothing of files."""
+"""Interpolation between two captions, two seeds or both."""
 
 from __future__ import annotations
 
@@ -21,13 +20,12 @@ def interpolate(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Images:
-    """Pictures uint8 [n, h, w, 3] from the first caption and seed to the second, both ends among
-    them.
+    """Frames uint8 [n, h, w, 3] from the first caption and seed to the second, both included.
 
-    Noise turns from one end to the other (`slerp`): a mean of two unit noises would have less
-    spread than the model expects. Between pooled texts goes a straight line. Token-level ones have
-    none, since no token of one belongs to a certain one of the other: of these the guided
-    predictions are mixed, at twice the cost.
+    Noise is interpolated on a great circle (`slerp`), because the mean of two unit noises would
+    have less spread than the model expects. Pooled texts are interpolated linearly. Token-level
+    texts cannot be, since no token of one corresponds to a particular token of the other: their
+    guided predictions are mixed instead, at twice the cost.
     """
     if frames < 2:
         raise ValueError(f"an interpolation has at least 2 frames, got {frames}")
@@ -46,14 +44,14 @@ def interpolate(
 
 
 def slerp(start: Tensor, end: Tensor, places: Tensor) -> Tensor:
-    """Points [n, …] on the great circle from start [1, …] to end [1, …], at places [n] from 0 to 1
-    (Shoemake, 1985)."""
+    """Points [n, …] on the great circle from start [1, …] to end [1, …] (Shoemake, 1985).
+
+    `places` [n] run from 0 to 1.
+    """
     cosine = (start * end).sum() / (start.norm() * end.norm())
     angle = cosine.clamp(-1, 1).acos()
     t = places.view(-1, *[1] * (start.dim() - 1))
-    if (
-        angle.sin() < 1e-4
-    ):  # one direction, or opposite ones, between which no circle is the shortest
+    if angle.sin() < 1e-4:  # equal or opposite directions, which no unique great circle joins
         return torch.lerp(start, end, t)
 
     between: Tensor = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
@@ -61,8 +59,10 @@ def slerp(start: Tensor, end: Tensor, places: Tensor) -> Tensor:
 
 
 def mixed(denoise: DenoiseFn, text: Tensor, places: Tensor) -> DenoiseFn:
-    """The predictions for a row's own text, mixed with those for another text [1, t] or [1, l, t]
-    by the places [n]."""
+    """A denoiser that mixes the predictions for a row's own text with those for another text.
+
+    The other text is [1, t] or [1, l, t]; `places` [n] are its weights, from 0 to 1.
+    """
     share = places.view(-1, 1, 1, 1)
 
     def denoise_mixed(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:

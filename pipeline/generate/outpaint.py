@@ -1,5 +1,6 @@
-"""Pictures larger than what the model draws, window by window: each holds what the ones before have
-painted, and paints the rest. Knows nothing of files.
+"""Outpainting and panoramas: images larger than the model's own, painted window by window.
+
+Each window keeps what earlier windows have painted and paints the rest.
 
     first window   second         third
     [    known    |  painted  ]
@@ -30,9 +31,14 @@ def outpaint(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
-    """A picture [h, w, 3] of the model's size, painted on at its sides: the canvas uint8 [top + h +
-    bottom, left + w + right, 3] after each window. The picture itself stays as it is. Raises
-    InputImageError or WindowError."""
+    """Extend an image [h, w, 3] of the model's size at its sides; the image itself is unchanged.
+
+    Yields the canvas, uint8 [top + h + bottom, left + w + right, 3], after each window.
+
+    Raises:
+        InputImageError: the image does not have the model's size.
+        WindowError: the border or the overlap is not possible.
+    """
     check_image(generate, image)
     edge = edge_of(generate)
     windows = windows_around(edge, border, overlap)
@@ -53,9 +59,15 @@ def panorama(
     sampling: SamplingSettings = DEFAULT_SAMPLING,
     negative: str = "",
 ) -> Iterator[NDArray[np.uint8]]:
-    """A wide picture, painted on to the right, a window for each caption: what there is of it,
-    uint8 [h, w, 3], after each. It goes on from a picture [h, w, 3] of the model's size, where
-    there is one. Raises InputImageError or WindowError."""
+    """Generate a wide image from left to right, with one window for each caption.
+
+    Yields the part painted so far, uint8 [h, w, 3], after each window. If an image [h, w, 3] of the
+    model's size is passed, the panorama continues it to the right.
+
+    Raises:
+        InputImageError: the image does not have the model's size.
+        WindowError: the overlap is not possible.
+    """
     edge = edge_of(generate)
     check_overlap(overlap, edge)
     first = 0 if image is None else 1
@@ -80,8 +92,11 @@ def paint_windows(
     sampling: SamplingSettings,
     negative: str,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The canvas [h, w, 3] after each window, in which what is not known [h, w] is painted by its
-    caption; window i has the noise of seed + i."""
+    """Yield the canvas [h, w, 3] after each window.
+
+    A window paints the pixels that are not yet known [h, w], by its caption and with the noise of
+    seed + i for window i.
+    """
     edge, canvas, known = edge_of(generate), canvas.copy(), known.copy()
     for number, (window, caption) in enumerate(zip(windows, captions, strict=True)):
         place = slice(window.top, window.top + edge), slice(window.left, window.left + edge)

@@ -1,8 +1,7 @@
-"""PNG files that tell how they were made: JSON in the text entry `tld`. Knows nothing of what the
-settings mean.
+"""PNG metadata: the settings that generated an image, as JSON in the text entry `tld`.
 
-A picture may come from a stranger, so reading decodes no pixels, and what it gives is to be checked
-by who knows it.
+A file may come from an untrusted source, so reading decodes no pixels, and the caller must validate
+the settings that it returns.
 """
 
 from __future__ import annotations
@@ -24,18 +23,20 @@ _MOST_CHARS = 1_000_000
 
 
 class ImageFileError(ValueError):
-    """A picture that cannot be written, or that does not tell how it was made."""
+    """An image cannot be written, or has no readable metadata."""
 
     exit_code = 2
 
 
 def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG with settings that JSON can say. Equal pictures with equal settings are equal
-    files. Raises ImageFileError."""
+    """Write a PNG with JSON settings; equal images with equal settings give equal files.
+
+    Raises ImageFileError if the file cannot be written or the settings are too long.
+    """
     metadata = json.dumps(settings, ensure_ascii=False, sort_keys=True, allow_nan=False)
     if len(metadata) > _MOST_CHARS:
         raise ImageFileError(
-            f"{path}: the settings are {len(metadata)} characters, and {_MOST_CHARS} are the most"
+            f"{path}: the settings have {len(metadata)} characters; the maximum is {_MOST_CHARS}"
         )
     entries, png = PngImagePlugin.PngInfo(), io.BytesIO()
     entries.add_itxt(ENTRY, metadata)
@@ -49,12 +50,14 @@ def write_image(image: Image.Image, settings: Mapping[str, Any], path: Path) -> 
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What a PNG tells of how it was made; a stranger may have written it. Raises
-    ImageFileError."""
+    """Settings that a PNG was generated with, unvalidated: the file may be from anybody.
+
+    Raises ImageFileError if the file is no PNG with such settings.
+    """
     metadata = _entry(path)
     if len(metadata) > _MOST_CHARS:
         raise ImageFileError(
-            f"{path} tells its settings in {len(metadata)} characters; {_MOST_CHARS} are the most"
+            f"{path}: its settings have {len(metadata)} characters; the maximum is {_MOST_CHARS}"
         )
     try:
         settings = json.loads(metadata)
@@ -62,13 +65,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ImageFileError(f"{path}: its text entry {ENTRY!r} is not JSON: {error}") from error
     if not isinstance(settings, dict):
         raise ImageFileError(
-            f"{path}: its text entry {ENTRY!r} holds no settings, but {type(settings).__name__}"
+            f"{path}: its text entry {ENTRY!r} holds a {type(settings).__name__}, not settings"
         )
     return settings
 
 
 def _entry(path: Path) -> str:
-    """The text entry of a PNG, from before its pixels, which are not decoded."""
+    """The text entry of a PNG. It precedes the pixels, which are not decoded."""
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
@@ -81,8 +84,7 @@ def _entry(path: Path) -> str:
         raise ImageFileError(f"{path} is not a readable PNG: {error}") from error
     if not isinstance(metadata, str):
         raise ImageFileError(
-            f"{path} does not tell how it was made: it has no text entry {ENTRY!r}; `tld sample` "
-            "writes one, and "
-            "programs that save a picture anew drop it"
+            f"{path} has no tld metadata (PNG text entry {ENTRY!r}): `tld sample` writes it, and "
+            "other programs drop it when they save the image again"
         )
     return metadata

@@ -1,6 +1,6 @@
-"""What a picture follows from: as a user asks for it, and as a PNG tells it. Imports no torch.
+"""Sample requests and their PNG metadata.
 
-A PNG may be a stranger's, so every field has bounds, and none of them names a file.
+A PNG may come from an untrusted source, so every field is bounded and none names a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_IMAGES = 4096
 
 def _shows_something(prompt: str) -> str:
     if not prompt.strip():
-        raise ValueError("the prompt is empty; say what the picture should show")
+        raise ValueError("the prompt is empty; describe what the image should show")
     return prompt
 
 
@@ -42,20 +42,20 @@ class _FrozenModel(BaseModel):
 
 
 class SampleRequest(_FrozenModel):
-    """Pictures of some prompts. Picture i of each has the noise of seed + i."""
+    """Images of some prompts. Image i of each prompt has the noise of seed + i."""
 
     prompts: _Prompts
     negative: _Text = ""
-    """What guidance leads away from."""
+    """Negative prompt, which guidance points away from."""
     count: int = Field(ge=1, le=MOST_IMAGES)
-    """Pictures of each prompt."""
+    """Images per prompt."""
     seed: int = Field(ge=0, le=LARGEST_SEED)
     steps: int = Field(ge=1, le=MOST_STEPS)
     guidance: float = Field(ge=1, le=MOST_GUIDANCE, allow_inf_nan=False)
     solver: SolverName
     guidance_interval: tuple[_Level, _Level]
     size: tuple[_Side, _Side] | None = None
-    """Width and height, pixels; without it those of the model's training."""
+    """Width and height in pixels; by default those of the model's training."""
 
     @property
     def sampling(self) -> SamplingSettings:
@@ -63,19 +63,19 @@ class SampleRequest(_FrozenModel):
 
     @property
     def captions(self) -> list[str]:
-        """The prompt of each picture."""
+        """The prompt of each image."""
         return [prompt for prompt in self.prompts for _ in range(self.count)]
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of each picture."""
+        """The seed of each image."""
         return [self.seed + i for _ in self.prompts for i in range(self.count)]
 
     @model_validator(mode="after")
     def _images_fit(self) -> SampleRequest:
         if (images := len(self.prompts) * self.count) > MOST_IMAGES:
             raise ValueError(
-                f"{len(self.prompts)} prompts × {self.count} are {images} pictures; at most "
+                f"{len(self.prompts)} prompts × {self.count} are {images} images; at most "
                 f"{MOST_IMAGES}"
             )
         return self
@@ -84,7 +84,7 @@ class SampleRequest(_FrozenModel):
     def _negative_leads(self) -> SampleRequest:
         if self.negative and self.guidance == 1:
             raise ValueError(
-                "a negative prompt does nothing at guidance 1, which is none; raise the guidance"
+                "a negative prompt does nothing at guidance 1 (no guidance); raise the guidance"
             )
         return self
 
@@ -97,7 +97,7 @@ class Encoder(_FrozenModel):
 
 
 class ModelIdentity(_FrozenModel):
-    """The model of a picture. `source` is for people."""
+    """The model that generated an image. `source` is a name for people."""
 
     source: _Name
     digest: _Digest
@@ -105,7 +105,7 @@ class ModelIdentity(_FrozenModel):
     clip: Encoder
 
     def differences(self, other: ModelIdentity) -> list[str]:
-        """What is not the same here and there, for people."""
+        """Sentences on what differs between this model and `other`."""
         parts = [
             ("model", self.source, self.digest, other.source, other.digest),
             *(
@@ -117,27 +117,27 @@ class ModelIdentity(_FrozenModel):
             ),
         ]
         return [
-            f"{what} {mine!r} ({identity[:12]}), and here it is {theirs!r} ({other_identity[:12]})"
+            f"{what} {mine!r} ({identity[:12]}), but here {theirs!r} ({other_identity[:12]})"
             for what, mine, identity, theirs, other_identity in parts
             if identity != other_identity
         ]
 
 
 class SampleMetadata(_FrozenModel):
-    """All that a PNG of `tld sample` tells."""
+    """All metadata in a PNG of `tld sample`."""
 
     drawing: SampleRequest
     layout: Layout
-    """One picture as it is, or several over their captions."""
+    """A single image, or a grid of images over their captions."""
     model: ModelIdentity
     device: Device
-    """Another kind rounds otherwise."""
+    """Kind of device; another kind may round differently."""
     tld: Annotated[str, Field(max_length=50)]
-    """Version of this project."""
+    """Version of tld."""
 
 
 def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Each wrong field, dotted, and what is wrong with it."""
+    """Each invalid field, as a dotted name, and what is wrong with it."""
     return [
         (".".join(map(str, details["loc"])), _message(dict(details))) for details in error.errors()
     ]

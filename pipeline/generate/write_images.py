@@ -1,4 +1,4 @@
-"""A drawing -> PNG files that tell how they were made. Knows nothing of runs or commands."""
+"""PNG files of sample requests, with the metadata to repeat them."""
 
 from __future__ import annotations
 
@@ -16,52 +16,66 @@ from pipeline.generate.png_metadata import write_image
 from pipeline.generate.request import Device, Layout, ModelIdentity, SampleMetadata, SampleRequest
 from pipeline.reporting.image_grid import image_grid
 
-# (calls of the denoiser done, of how many, pictures done)
-Tell = Callable[[int, int, int], None]
+# Progress callback: calls of the denoiser done, calls in total, images done.
+ProgressFn = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageWriter:
-    """A loaded model, and what tells it apart from others."""
+    """A loaded model with its identity."""
 
     generate: ImageGenerator
     by: ModelIdentity
 
     @property
     def device(self) -> Device:
-        """What it draws on, as far as it decides how sums are rounded."""
+        """Kind of device, as far as it decides how sums are rounded."""
         return "cpu" if self.generate.device == "cpu" else "gpu"
 
-    def to_folder(self, request: SampleRequest, folder: Path, tell: Tell) -> None:
-        """A PNG for each picture, written as soon as it is drawn: 0002-seed7.png is one of the
-        third prompt. Raises SizeError or ImageFileError."""
+    def to_folder(self, request: SampleRequest, folder: Path, on_progress: ProgressFn) -> None:
+        """Write a PNG for each image as soon as it is generated.
+
+        For example, 0002-seed7.png is an image of the third prompt.
+
+        Raises:
+            SizeError: the model cannot generate this size.
+            ImageFileError: a file cannot be written.
+        """
         folder.mkdir(exist_ok=True)
         seeds, captions = request.seeds, request.captions
-        for number, pixels in enumerate(self._images(request, tell)):
+        for number, pixels in enumerate(self._images(request, on_progress)):
             one = request.model_copy(
                 update={"prompts": (captions[number],), "seed": seeds[number], "count": 1}
             )
             path = folder / f"{number // request.count:04}-seed{one.seed}.png"
             self._write(Image.fromarray(pixels), one, pixels.shape, "picture", path)
 
-    def to_file(self, request: SampleRequest, path: Path, layout: Layout, tell: Tell) -> None:
-        """One PNG: a grid of all pictures over their prompts, or a single picture as it is. Raises
-        SizeError or ImageFileError."""
-        images = list(self._images(request, tell))
+    def to_file(
+        self, request: SampleRequest, path: Path, layout: Layout, on_progress: ProgressFn
+    ) -> None:
+        """Write one PNG: a grid of all images over their prompts, or a single image.
+
+        Raises:
+            SizeError: the model cannot generate this size.
+            ImageFileError: the file cannot be written.
+        """
+        images = list(self._images(request, on_progress))
         image = (
             image_grid(images, request.captions) if layout == "grid" else Image.fromarray(images[0])
         )
         self._write(image, request, images[0].shape, layout, path)
 
-    def _images(self, request: SampleRequest, tell: Tell) -> Iterator[NDArray[np.uint8]]:
-        """Each [h, w, 3], in the order of the captions."""
+    def _images(
+        self, request: SampleRequest, on_progress: ProgressFn
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield each image [h, w, 3], in the order of the captions."""
         captions, calls, done = request.captions, 0, 0
         total = -(-len(captions) // self.generate.batch_size) * request.sampling.model_calls
 
         def after_call() -> None:
             nonlocal calls
             calls += 1
-            tell(calls, total, done)
+            on_progress(calls, total, done)
 
         how = request.sampling, request.negative, request.size, after_call
         for part in self.generate.draw(captions, request.seeds, *how):

@@ -138,7 +138,7 @@ def test_a_picture_that_does_not_fit_is_the_users_mistake(folder: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert (
         done.stderr
-        == "tld: the mask has 64 x 32 pixels and the picture 64 x 64; make them one size\n"
+        == "tld: the mask has 64 x 32 pixels and the image 64 x 64; make them the same size\n"
     )
 
 

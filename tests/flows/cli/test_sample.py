@@ -202,7 +202,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
         ),
         (
             {"prompts": ["a"] * 900, "count": 900},
-            "900 prompts × 900 are 810000 pictures; at most 4096",
+            "900 prompts × 900 are 810000 images; at most 4096",
         ),
         ({"guidance": "NaN"}, "drawing.guidance"),
         ({"prompts": []}, "drawing.prompts: there is no prompt"),
@@ -272,7 +272,7 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(
     with pytest.raises(UserError, match="no prompt: say what the pictures show"):
         sample(TINY, model=model)
     with pytest.raises(
-        UserError, match="--size: 100x64: this model draws in steps of 16 pixels; nearest are 96x64"
+        UserError, match="--size: 100x64: this model needs multiples of 16 pixels; nearest are 96x64"
     ):
         sample(TINY, STAR, model=model, size="100x64")
     with pytest.raises(UserError, match="does nothing at guidance 1"):

@@ -78,10 +78,16 @@ def test_pictures_wider_higher_and_larger_than_the_training() -> None:
 @pytest.mark.parametrize(
     ("size", "says"),
     [
-        ((100, 64), "100x64: this model draws in steps of 16 pixels; nearest are 96x64 and 112x64"),
+        (
+            (100, 64),
+            "100x64: this model needs multiples of 16 pixels; nearest are 96x64 and 112x64",
+        ),
         ((8, 8), "nearest are 16x16 and 16x16"),
         ((0, 64), "nearest are 16x64 and 16x64"),
-        ((2048, 2064), "is 16512 tokens of this model; 16384 are the most, as 2048x2048"),
+        (
+            (2048, 2064),
+            "is 16512 tokens of this model; the maximum is 16384, for example 2048x2048",
+        ),
     ],
 )
 def test_sizes_that_cannot_be_drawn(size: tuple[int, int], says: str) -> None:
@@ -98,7 +104,7 @@ def test_guidance_leads_away_from_a_negative_prompt() -> None:
 
 
 def test_seeds_are_as_many_as_captions() -> None:
-    with pytest.raises(ValueError, match="3 captions need as many seeds, got 2"):
+    with pytest.raises(ValueError, match="3 captions need 3 seeds, got 2"):
         untrained_generator()(PROMPTS, [1, 2])
 
 

@@ -102,11 +102,9 @@ def test_a_perfect_denoiser_paints_what_was_there() -> None:
 
 def test_a_picture_or_a_mask_or_a_strength_that_does_not_fit_is_refused() -> None:
     generate, paint = untrained_generator(), square()
-    with pytest.raises(
-        InputImageError, match=r"takes RGB pictures \[64, 64, 3\], got \[64, 32, 3\]"
-    ):
+    with pytest.raises(InputImageError, match=r"takes RGB images \[64, 64, 3\], got \[64, 32, 3\]"):
         inpaint(generate, ["a star"], picture()[:, :32], paint)
-    with pytest.raises(InputImageError, match=r"the picture's size \[64, 64\], got \[32, 64\]"):
+    with pytest.raises(InputImageError, match=r"the image's size \[64, 64\], got \[32, 64\]"):
         inpaint(generate, ["a star"], picture(), paint[:32])
     with pytest.raises(InputImageError, match=r"above 0 and at most 1, got 1\.5"):
         inpaint(generate, ["a star"], picture(), paint, strength=1.5)

@@ -43,8 +43,7 @@ def test_another_is_cropped_to_its_middle_and_resized_with_its_mask() -> None:
     assert given.paint[:5, :32].all()
     assert given.paint.sum() == 5 * 32
     assert (
-        "256 x 128 pixels was cropped to the square in its middle and resized to 64 x 64"
-        in given.fitting
+        "256 x 128 pixels was cropped to its central square and resized to 64 x 64" in given.fitting
     )
 
 
@@ -76,23 +75,23 @@ def test_a_photo_that_was_taken_sideways_stands_up() -> None:
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     picture, nothing = png(gradient(64, 64)), np.zeros((64, 64), np.uint8)
-    with pytest.raises(InputImageError, match="mask has 32 x 64 pixels and the picture 64 x 64"):
+    with pytest.raises(InputImageError, match="mask has 32 x 64 pixels and the image 64 x 64"):
         read_image(picture, png(nothing[:, :32]), 64)
-    with pytest.raises(InputImageError, match="the mask paints nothing"):
+    with pytest.raises(InputImageError, match="the mask selects nothing"):
         read_image(picture, png(nothing), 64)
-    with pytest.raises(InputImageError, match=r"there is no picture .*gone\.png"):
+    with pytest.raises(InputImageError, match=r"there is no image .*gone\.png"):
         read_image(tmp_path / "gone.png", None, 64)
-    with pytest.raises(InputImageError, match="the picture is of no kind"):
+    with pytest.raises(InputImageError, match="the image is not in an image format"):
         read_image(io.BytesIO(b"hello"), None, 64)
-    with pytest.raises(InputImageError, match="the picture cannot be read"):
+    with pytest.raises(InputImageError, match="the image cannot be read"):
         read_image(io.BytesIO(png(noise).getvalue()[:2000]), None, 64)
     aside = np.zeros((64, 192), np.uint8)
     aside[:, :8] = 255
-    with pytest.raises(InputImageError, match="outside the square in the picture's middle"):
+    with pytest.raises(InputImageError, match="outside the central square of the image"):
         read_image(png(gradient(64, 192)), png(aside), 64)
 
 
-@pytest.mark.parametrize("what", ["picture", "mask"])
+@pytest.mark.parametrize("what", ["image", "mask"])
 def test_a_file_that_another_program_would_read_is_not_handed_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -104,7 +103,9 @@ def test_a_file_that_another_program_would_read_is_not_handed_to_it(
     Image.new("RGB", (64, 64)).save(good)
     bad = tmp_path / "bad.png"
     bad.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
-    picture, mask = (bad, None) if what == "picture" else (good, bad)
-    with pytest.raises(InputImageError, match=rf"{what} .*bad\.png is of no kind .*: JPEG, PNG"):
+    picture, mask = (bad, None) if what == "image" else (good, bad)
+    with pytest.raises(
+        InputImageError, match=rf"{what} .*bad\.png is not in an image format .*: JPEG, PNG"
+    ):
         read_image(picture, mask, 64)
     assert not asked.exists()

@@ -37,4 +37,4 @@ def serve(
 
     from flows.serve.server import serve as serve_model
 
-    serve_model(settings, encodings, model, report, access, host, port)
+    serve_model(settings, encodings, model, report, access, (host, port))

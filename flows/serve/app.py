@@ -1,15 +1,11 @@
-"""The service as a web application: what can be asked, what is answered. Knows the queue, no model
-and no server."""
+"""The web application: routes, their requests and answers, and the page."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
-import json
 import re
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +15,10 @@ from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
-from starlette.types import Receive, Scope, Send
 
+from flows.serve.answers import respond, stream
 from flows.serve.card import Card
-from flows.serve.guard import CLIENT_LEFT, Access, Guard, log_failure, problem
+from flows.serve.guard import Access, Guard, problem
 from flows.serve.metrics import ServiceMetrics
 from flows.serve.schemas import (
     MAX_COUNT,
@@ -32,36 +28,23 @@ from flows.serve.schemas import (
     ImagesRequested,
     InterpolationWanted,
     OutpaintingWanted,
-    answer,
-    generated_images,
     image_request,
     interpolation_request,
     outpainting_request,
 )
-from pipeline.serving.batch_queue import (
-    BatchQueue,
-    DrawFn,
-    Failed,
-    Finished,
-    QueueEvent,
-    QueueFull,
-    ShuttingDown,
-    Step,
-)
-from pipeline.serving.requests import DrawingRequest
+from pipeline.serving.batch_queue import BatchQueue, DrawFn
+from pipeline.serving.queue_events import QueueFull, ShuttingDown
 from tld_model.config import SamplingSettings
 
-_BATCHES_WAITING = 4  # as long a queue as that many full batches
-# For the OpenAPI page alone: the guard has asked before.
-_TOKEN = [
-    Security(HTTPBearer(auto_error=False, description="Needed where the service was given tokens."))
-]
+_BATCHES_WAITING = 4  # length of the queue in full batches
+# Only for the OpenAPI page: the guard has already checked the token.
+_TOKEN = [Security(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
 _PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The application, and the queue behind it, which is closed before the server stops."""
+    """The application and its queue, which must be closed before the server stops."""
 
     app: FastAPI
     batches: BatchQueue
@@ -70,24 +53,28 @@ class Service:
 def image_service(
     draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int
 ) -> Service:
-    """A service that draws with `draw`, in batches of at most `most_at_once` pictures, sampling as
-    the run's `own` settings say where a request does not."""
+    """A service that generates with `draw`, in batches of at most `most_at_once` images.
+
+    `own` are the run's sampling settings, which apply where a request sets none.
+    """
     metrics = ServiceMetrics()
     most_at_once = max(most_at_once, MAX_COUNT)
-    batches = BatchQueue(draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.drawn)
+    batches = BatchQueue(
+        draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.batch_finished
+    )
     metrics.watch(lambda: batches.waiting)
     app = FastAPI(
-        title=f"tld: {card.name}", summary="Pictures from text.", docs_url=None, redoc_url=None
+        title=f"tld: {card.name}", summary="Text to image.", docs_url=None, redoc_url=None
     )
-    _add_drawing(app, batches, own, card.edge, metrics)
-    _add_looking(app, batches, card, metrics)
+    _add_generation(app, batches, own, card.edge, metrics)
+    _add_status(app, batches, card, metrics)
     _add_problems(app)
     paths = [str(path) for route in app.routes if (path := getattr(route, "path", None))]
     app.add_middleware(Guard, access=access, paths=paths, answered=metrics.answered)
     return Service(app, batches)
 
 
-def _add_drawing(
+def _add_generation(
     app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge: int, metrics: ServiceMetrics
 ) -> None:
     answers: dict[str, Any] = {
@@ -95,69 +82,61 @@ def _add_drawing(
         "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
     }
     streams: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
-    respond, stream = partial(_respond, batches, metrics), partial(_stream, batches, metrics)
+    answered, streamed = partial(respond, batches, metrics), partial(stream, batches, metrics)
+
+    # The operation IDs are part of the API: generated clients name their functions after them.
 
     @app.post("/pictures", **answers)
     async def generate_images(body: ImagesRequested, request: Request) -> Response:
-        """Draw pictures, and answer when all are there. A client that leaves is not drawn for."""
-        return await respond(image_request(body, own), request)
+        """Generate images, and answer when all are finished. If the client disconnects, its request
+        is cancelled."""
+        return await answered(image_request(body, own), request)
 
-    @app.post("/pictures/stream", **streams)
-    async def draw_images_and_tell(body: ImagesRequested) -> Response:
-        """Draw pictures, and tell how far they are meanwhile, as lines of JSON."""
-        return stream(image_request(body, own))
+    @app.post(
+        "/pictures/stream", operation_id="draw_images_and_tell_pictures_stream_post", **streams
+    )
+    async def stream_images(body: ImagesRequested) -> Response:
+        """Generate images, and report progress as lines of JSON."""
+        return streamed(image_request(body, own))
 
     @app.post("/interpolations", **answers)
     async def interpolate(body: InterpolationWanted, request: Request) -> Response:
-        """Draw frames from one prompt and seed to others."""
-        return await respond(interpolation_request(body, own), request)
+        """Generate frames from one prompt and seed to others."""
+        return await answered(interpolation_request(body, own), request)
 
-    @app.post("/interpolations/stream", **streams)
-    async def interpolate_and_tell(body: InterpolationWanted) -> Response:
-        """Draw frames, and tell how far they are meanwhile, as lines of JSON."""
-        return stream(interpolation_request(body, own))
+    @app.post(
+        "/interpolations/stream",
+        operation_id="interpolate_and_tell_interpolations_stream_post",
+        **streams,
+    )
+    async def stream_interpolation(body: InterpolationWanted) -> Response:
+        """Generate frames, and report progress as lines of JSON."""
+        return streamed(interpolation_request(body, own))
 
     @app.post("/outpaintings", **answers)
     async def outpaint(body: OutpaintingWanted, request: Request) -> Response:
-        """Paint a picture on at its sides, window by window. The picture itself stays as it is."""
-        return await respond(await asyncio.to_thread(outpainting_request, body, own, edge), request)
+        """Extend an image at its sides, window by window. The image itself is unchanged."""
+        requested = await asyncio.to_thread(outpainting_request, body, own, edge)
+        return await answered(requested, request)
 
-    @app.post("/outpaintings/stream", **streams)
-    async def outpaint_and_tell(body: OutpaintingWanted) -> Response:
-        """Paint a picture on, and tell how far it is meanwhile, as lines of JSON: a step is a
-        window."""
-        return stream(await asyncio.to_thread(outpainting_request, body, own, edge))
-
-
-async def _respond(
-    batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest, request: Request
-) -> Response:
-    """The answer to a request, once all is there."""
-    queued = _QueuedRequest(batches, requested)
-    async with contextlib.aclosing(queued.follow(request.receive)) as events:
-        last = [event async for event in events][-1]
-    if isinstance(last, Finished):
-        return Response(
-            await asyncio.to_thread(answer, queued.request, last), media_type="application/json"
-        )
-    if isinstance(last, Failed):
-        raise last.error
-    metrics.left()
-    return Response(status_code=CLIENT_LEFT)
+    @app.post(
+        "/outpaintings/stream",
+        operation_id="outpaint_and_tell_outpaintings_stream_post",
+        **streams,
+    )
+    async def stream_outpainting(body: OutpaintingWanted) -> Response:
+        """Extend an image, and report progress as lines of JSON, in which a step is a window."""
+        return streamed(await asyncio.to_thread(outpainting_request, body, own, edge))
 
 
-def _stream(batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest) -> Response:
-    return _EventStream(_QueuedRequest(batches, requested), metrics)
-
-
-def _add_looking(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:
+def _add_status(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _content_policy(_PAGE)})
 
     @app.get("/card", dependencies=_TOKEN, responses={401: PROBLEMS[401]})
     async def the_card() -> Card:
-        """What the model is, what it was made from, how good it is."""
+        """What the model is, what it was trained on, and its scores."""
         return card
 
     @app.get("/healthz")
@@ -167,8 +146,8 @@ def _add_looking(app: FastAPI, batches: BatchQueue, card: Card, metrics: Service
 
     @app.get("/readyz", responses={503: PROBLEMS[503]})
     async def is_ready() -> Response:
-        """Whether a request would be drawn: 200, or 503 while it shuts down, or after several
-        failures."""
+        """Whether requests are likely to succeed: 200, or 503 during shutdown or after several
+        failed batches."""
         return problem(200, "ready") if batches.is_healthy else problem(503, "not ready")
 
     @app.get("/metrics", dependencies=_TOKEN, include_in_schema=False)
@@ -179,7 +158,7 @@ def _add_looking(app: FastAPI, batches: BatchQueue, card: Card, metrics: Service
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong_field(_: Request, error: RequestValidationError) -> Response:
-        # Not the value itself: it may be what JSON cannot say, as NaN, or half a surrogate pair.
+        # Without the value, which JSON may be unable to represent (NaN, half a surrogate pair).
         return problem(
             422, [{key: part[key] for key in ("loc", "msg", "type")} for part in error.errors()]
         )
@@ -193,88 +172,8 @@ def _add_problems(app: FastAPI) -> None:
         return problem(503, str(error), {"Retry-After": "10"})
 
 
-class _QueuedRequest:
-    """A client's request in the queue. What the device's thread tells arrives on the event loop."""
-
-    def __init__(self, batches: BatchQueue, request: DrawingRequest) -> None:
-        loop = asyncio.get_running_loop()
-
-        def listen(event: QueueEvent) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
-                loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-        self._events: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
-        self.request, self._batches = request, batches
-        self.ticket = batches.submit(request, listen)
-
-    async def follow(self, receive: Receive) -> AsyncGenerator[QueueEvent | None, None]:
-        """What is told, to the last; None where the client left. In any case the request ends with
-        this."""
-        leaving = asyncio.create_task(self._watch(receive))
-        try:
-            while True:
-                yield (event := await self._events.get())
-                if not isinstance(event, Step):
-                    return
-        finally:
-            leaving.cancel()
-            self._batches.cancel(self.ticket)
-
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._events.put_nowait(None)
-
-
-class _EventStream(Response):
-    """What happens to a request, as lines of JSON while it happens."""
-
-    media_type = "application/x-ndjson"
-
-    def __init__(self, queued: _QueuedRequest, metrics: ServiceMetrics) -> None:
-        super().__init__()
-        del self.headers["content-length"]
-        self.queued, self.metrics = queued, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        request = self.queued.request
-
-        async def send_line(event: str, **more: object) -> None:
-            line = json.dumps({"event": event, **more}) + "\n"
-            await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
-
-        async with contextlib.aclosing(self.queued.follow(receive)) as events:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send_line("waiting", ahead=self.queued.ticket.ahead)
-            async for event in events:
-                match event:
-                    case Step(done):
-                        await send_line("step", done=done, steps=request.steps)
-                    case Finished():
-                        for image in await asyncio.to_thread(generated_images, request, event):
-                            await send_line("picture", **image.model_dump())
-                        await send_line("finished")
-                    case Failed(error):
-                        await send_line("failed", **_failure_details(error))
-                    case None:
-                        self.metrics.left()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _failure_details(error: Exception) -> dict[str, str]:
-    if isinstance(error, ShuttingDown):
-        return {"detail": str(error)}
-    try:
-        raise error
-    except Exception:
-        return {
-            "detail": "internal error; the log has it under this id",
-            "id": log_failure("drawing"),
-        }
-
-
 def _content_policy(page: str) -> str:
-    """Only the page's own script and style run, and it talks to this service alone."""
+    """Allow only the page's own script and style, and connections to this service alone."""
     parts = {
         tag: re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style")
     }

@@ -1,5 +1,4 @@
-"""The run's card: what a service's model is, what it was made from, how good it is. Knows
-manifests, no model."""
+"""Model card of the service: what the model is, what it was trained on, and its scores."""
 
 from __future__ import annotations
 
@@ -14,20 +13,20 @@ from pipeline.config.run import RunConfig
 
 
 class Card(BaseModel):
-    """What a person wants to know of the model."""
+    """Facts about the model, for the page and for programs."""
 
     name: str
     model: dict[str, int | str]
     data: dict[str, int | str]
     encoders: dict[str, str]
     sampling: dict[str, int | float | str]
-    """What is used where a request does not say."""
+    """Sampling settings that apply where a request sets none."""
     scores: dict[str, float]
-    """Of the run's evaluation with these settings; empty where it was not evaluated."""
+    """Scores of the run's evaluation; empty if it has not been evaluated."""
     edge: int
-    """Height and width of its pictures, pixels."""
+    """Height and width of its images, in pixels."""
     example: str
-    """A prompt to begin with."""
+    """Example prompt."""
 
 
 def run_card(
@@ -73,12 +72,12 @@ def run_card(
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, float]:
-    """The few that sum the others up."""
+    """The aggregate scores, without those of single attributes or noise levels."""
     return {name: value for name, value in scores.items() if "/" not in name}
 
 
 def _public_name(name: str) -> str:
-    """A name on a hub as it is; of a path or URL the last part, since the rest is nobody else's
-    business."""
+    """A name for publication: a name on a hub is unchanged, a path or URL is cut to its last part,
+    because the rest is private."""
     is_elsewhere = "://" in name or Path(name).expanduser().exists()
     return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name

@@ -1,8 +1,7 @@
-"""The service's connections: how long each may take, how many there may be, and who makes room when
-they are full.
+"""Connection limits of the server: timeouts, a maximum number, and eviction when it is reached.
 
-uvicorn has a time limit for connections that are kept alive after an answer, and none for those
-that never send a whole request or never read their answer. Knows no pictures and no paths.
+uvicorn has a timeout for connections that are kept alive after an answer, but none for clients that
+never send a complete request or never read their answer.
 """
 
 from __future__ import annotations
@@ -17,19 +16,24 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from flows.terminal.errors import UserError
 
 MOST_CONNECTIONS = 1024
-BACKLOG = 64  # connections that asyncio accepts at once, before any limit can look at them
+BACKLOG = 64  # connections that asyncio accepts at once, before any limit can apply
 _REQUEST_HEAD_S = 10.0
 _SEND_S = 30.0
-_RESERVE = 64  # descriptors for files, threads' wake-up pipes and libraries
+_RESERVE = 64  # file descriptors for files, threads' wake-up pipes and libraries
 _FEWEST_CONNECTIONS = 16
 _OPEN = Path("/proc/self/fd")
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 def connection_limit() -> int:
-    """How many connections there may be at once, MOST_CONNECTIONS at most, so that descriptors stay
-    free. Raises the soft limit of descriptors where the system lets it. Raises UserError where
-    there are too few."""
+    """Maximum number of simultaneous connections that leaves enough file descriptors free.
+
+    It is at most MOST_CONNECTIONS. The soft limit of descriptors is increased if the system allows
+    it. Raises UserError if there are still too few.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sum(1 for _ in _OPEN.iterdir()) if _OPEN.is_dir() else 64
     needed = used + BACKLOG + _RESERVE
@@ -50,9 +54,11 @@ def connection_limit() -> int:
 
 
 class LimitedProtocol(H11Protocol):
-    """A connection with time limits for the head of each request and for reading the answer. The
-    body's is that of the guard. Where `most` connections are open, a new one takes the place of one
-    that waits for its client."""
+    """HTTP protocol with timeouts for the head of each request and for reading the answer.
+
+    The guard has the timeout for the body. If `most` connections are open, a new one evicts one
+    that waits for its client.
+    """
 
     most = MOST_CONNECTIONS
     request_head_s = _REQUEST_HEAD_S
@@ -105,37 +111,36 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether it holds no request that is complete and not yet answered."""
+        """Whether it has no complete request that is still to be answered."""
         return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def _make_room(self) -> bool:
-        """Close the oldest waiting connection of the client that has the most of them."""
-        mine = (
+        """Evict the oldest waiting connection of the client that has the most of them."""
+        siblings = (
             one for one in self.connections if isinstance(one, LimitedProtocol) and one is not self
         )
-        others = [one for one in mine if one.waits_for_client]
+        others = [one for one in siblings if one.waits_for_client]
         if not others:
             return False
         per_client = Counter(_address(one) for one in others)
         busiest = max(per_client.values())
-        victim = min(
+        evicted = min(
             (one for one in others if per_client[_address(one)] == busiest),
             key=lambda one: one.opened,
         )
-        self.connections.discard(victim)
-        victim.transport.abort()
+        self.connections.discard(evicted)
+        evicted.transport.abort()
         return True
 
     def _watch_head(self) -> None:
-        """A head that has begun to come has so long to be whole; further bytes give it no more
-        time."""
+        """Start the timeout for a request head; further bytes do not extend it."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._cancel_head_timer()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.request_head_s, self._close)
 
     def _close(self) -> None:
-        """Close, and do not wait for ever until the client has read the rest."""
+        """Close, and abort if the client does not read the rest in time."""
         if not self.transport.is_closing():
             self.transport.close()
         self._cancel_send_timer()
@@ -153,7 +158,7 @@ class LimitedProtocol(H11Protocol):
 
 
 def limited_to(most: int) -> type[LimitedProtocol]:
-    """The protocol for a server with so many connections at most."""
+    """A protocol class for a server with at most this many connections."""
     return type("LimitedProtocol", (LimitedProtocol,), {"most": most})
 
 

@@ -1,5 +1,4 @@
-"""What stands before the service: who may ask, how large a body, what is told of an error. Knows no
-pictures."""
+"""Access control and request limits of the service, as ASGI middleware."""
 
 from __future__ import annotations
 
@@ -27,10 +26,8 @@ from flows.terminal.errors import UserError
 
 log = logging.getLogger("tld.serve")
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
-_PROBES = (
-    "/healthz",
-    "/readyz",
-)  # load balancers ask by address, or name no host at all; the answer tells nothing
+# Load balancers use an address as the host name, or none at all; these answers reveal nothing.
+_PROBES = ("/healthz", "/readyz")
 _SHORTEST_TOKEN = 16
 _LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
 _LARGEST_WITH_IMAGE = LARGEST_IMAGE + _LARGEST_BODY
@@ -40,22 +37,25 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
-CLIENT_LEFT = 499  # nginx's number for it
+CLIENT_LEFT = 499  # nginx's status for a client that disconnected
+INTERNAL_ERROR = "internal error; the service's log has the details under this id"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask: who has a token; without tokens, who addresses the service by a name of this
-    machine. The name is looked at because a web page of a stranger may point a name of its own at
-    loopback (DNS rebinding)."""
+    """Who may send requests: clients with a token or, without tokens, clients that address the
+    service by a name of this machine.
+
+    The name is checked because a malicious web page may point its own name at loopback (DNS
+    rebinding).
+    """
 
     tokens: tuple[bytes, ...] = ()
-    """SHA-256 of each, so that all are equally long and none is kept."""
+    """SHA-256 of each token, so that all have the same length and none is stored."""
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
 
     def knows(self, authorization: str) -> bool:
-        """Whether this is `Bearer` and one of the tokens; the time it takes does not tell how much
-        of it is right."""
+        """Whether this is `Bearer` and one of the tokens, compared in constant time."""
         scheme, _, token = authorization.partition(" ")
         digest = hashlib.sha256(token.strip().encode()).digest()
         matches = [hmac.compare_digest(digest, known) for known in self.tokens]
@@ -63,8 +63,10 @@ class Access:
 
 
 def read_access(host: str, token_file: Path | None) -> Access:
-    """Who may ask a service that is bound to `host`. Raises UserError: a host that is not loopback
-    needs tokens."""
+    """Access to a service that is bound to `host`.
+
+    Raises UserError if the tokens cannot be read, or if another machine could connect without one.
+    """
     if token_file:
         return Access(
             tuple(hashlib.sha256(token.encode()).digest() for token in _read_tokens(token_file))
@@ -78,8 +80,8 @@ def read_access(host: str, token_file: Path | None) -> Access:
     ):
         raise UserError(
             f"--host {host} can be reached from other machines, so the service needs --token-file: "
-            "a file with one "
-            "token a line, which clients send as `Authorization: Bearer TOKEN`; make one with\n"
+            "a file with one token per line, which clients send as `Authorization: Bearer TOKEN`; "
+            "create one with\n"
             "  (umask 077; openssl rand -hex 32 > tokens.txt)"
         )
     return Access(hosts=Access().hosts | {host.lower()})
@@ -91,15 +93,17 @@ def _read_tokens(path: Path) -> list[str]:
     except TextFileError as error:
         raise UserError(f"--token-file: {error}") from None
     if path.stat().st_mode & 0o077:
-        say(f"warning: other users of this machine can read --token-file {path}; `chmod 600` it")
+        say(
+            f"warning: other users of this machine can read --token-file {path}; "
+            "protect it with `chmod 600`"
+        )
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens:
-        raise UserError(f"--token-file {path} holds no token; it has one a line")
+        raise UserError(f"--token-file {path} contains no token; write one per line")
     if short := [number for number, token in enumerate(tokens, 1) if len(token) < _SHORTEST_TOKEN]:
         raise UserError(
             f"--token-file {path}: token {short[0]} is shorter than {_SHORTEST_TOKEN} characters "
-            "and could be guessed; "
-            "make one with `openssl rand -hex 32`"
+            "and could be guessed; create one with `openssl rand -hex 32`"
         )
     return tokens
 
@@ -107,10 +111,9 @@ def _read_tokens(path: Path) -> list[str]:
 def problem(
     status: int, detail: object, headers: Mapping[str, str] | None = None, **more: str
 ) -> Response:
-    """An answer that says what was wrong, as all of them do: {"detail": …}."""
-    body = json.dumps(
-        {"detail": detail, **more}
-    )  # ASCII: a client's own text, told back, may not be valid Unicode
+    """An answer in the format of all errors: {"detail": …}."""
+    # As ASCII, because text that came from the client may not be valid Unicode.
+    body = json.dumps({"detail": detail, **more})
     return Response(body, status, dict(headers or {}), "application/json")
 
 
@@ -121,9 +124,11 @@ class _Refused(Exception):
 
 
 class Guard:
-    """ASGI middleware: refuses strangers before it reads their bodies, and large or slow bodies
-    before they are understood; an exception is logged under an id, and the client is told the id
-    alone."""
+    """ASGI middleware that checks each request before the application sees it.
+
+    Clients without access are refused before their bodies are read, and large or slow bodies before
+    they are parsed. An exception is logged under an id, and the client receives only the id.
+    """
 
     def __init__(
         self,
@@ -132,7 +137,8 @@ class Guard:
         paths: Iterable[str],
         answered: Callable[[str, int, float], None],
     ) -> None:
-        """`answered` is told path (of `paths`, or "other"), status and seconds of each request."""
+        """`answered` is called with the path (of `paths`, or "other"), status and seconds of each
+        request."""
         self.app, self.access, self.paths, self.answered = app, access, frozenset(paths), answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,30 +157,27 @@ class Guard:
         try:
             self._admit(scope)
             body = await _read_body(receive, _largest_body(scope))
-            app_scope = (
-                {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
-            )  # the server leaves the body out
+            # The server omits the body of the answer to HEAD.
+            app_scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
             await self.app(app_scope, _replayed(body, receive), guarded_send)
         except _Refused as refused:
             await refused.answer(scope, receive, guarded_send)
         except Exception:
             reference = log_failure(f"{scope['method']} {scope['path']}")
-            if status == CLIENT_LEFT:  # nothing was sent yet
-                await problem(500, "internal error; the log has it under this id", id=reference)(
-                    scope, receive, guarded_send
-                )
+            if status == CLIENT_LEFT:  # nothing has been sent yet
+                failure = problem(500, INTERNAL_ERROR, id=reference)
+                await failure(scope, receive, guarded_send)
         finally:
             path = scope["path"] if scope["path"] in self.paths else "other"
             self.answered(path, status, time.monotonic() - started)
 
     def _admit(self, scope: Scope) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if (
-            b"transfer-encoding" in headers and b"content-length" in headers
-        ):  # RFC 9112, 6.1: may be request smuggling
+        # RFC 9112, 6.1: this may be request smuggling.
+        if b"transfer-encoding" in headers and b"content-length" in headers:
             raise _Refused(
                 400,
-                "a request has Content-Length or Transfer-Encoding, not both",
+                "a request must not have both Content-Length and Transfer-Encoding",
                 Connection="close",
             )
         is_strange = _host_name(headers.get(b"host", "")) not in self.access.hosts
@@ -182,14 +185,14 @@ class Guard:
             raise _Refused(421, "this service does not answer to that host name")
         is_guarded = self.access.tokens and scope["path"] not in _OPEN_PATHS
         if is_guarded and not self.access.knows(headers.get(b"authorization", "")):
-            detail = "a valid token is needed: Authorization: Bearer TOKEN"
+            detail = "a valid token is required: Authorization: Bearer TOKEN"
             raise _Refused(401, detail, **{"WWW-Authenticate": "Bearer"})
         if int(headers.get(b"content-length", 0)) > _largest_body(scope):
             raise _Refused(413, f"the body is larger than {_largest_body(scope)} bytes")
 
 
 def log_failure(what: str) -> str:
-    """Log the exception that is being handled; the id under which it is found."""
+    """Log the exception that is being handled; return the id of the log entry."""
     reference = uuid.uuid4().hex[:12]
     log.exception("%s failed, id %s", what, reference)
     return reference
@@ -208,7 +211,7 @@ def _largest_body(scope: Scope) -> int:
 
 
 async def _read_body(receive: Receive, most: int) -> bytes:
-    """The whole body, of at most so many bytes, which must come soon."""
+    """The whole body, which must have at most `most` bytes and arrive in time."""
     body, more = bytearray(), True
     try:
         async with asyncio.timeout(_BODY_DEADLINE_S):
@@ -222,13 +225,13 @@ async def _read_body(receive: Receive, most: int) -> bytes:
                     raise _Refused(413, f"the body is larger than {most} bytes")
     except TimeoutError:
         raise _Refused(
-            408, f"the body did not come within {_BODY_DEADLINE_S} s", Connection="close"
+            408, f"the body did not arrive within {_BODY_DEADLINE_S} s", Connection="close"
         ) from None
     return bytes(body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body as one message, then what the server tells: that the client left."""
+    """The body as one message, then the messages of the server: that the client disconnected."""
     is_replayed = False
 
     async def replay() -> Message:

@@ -1,5 +1,4 @@
-"""What Prometheus reads of a service. Knows the names of figures, nothing of how they come
-about."""
+"""Prometheus metrics of the service."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class ServiceMetrics:
-    """Counters of one service."""
+    """Metrics of one service."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -20,37 +19,39 @@ class ServiceMetrics:
             "tld_requests", "Requests, by path and status.", labels, registry=registry
         )
         self._seconds = Histogram(
-            "tld_request_seconds", "From request to answer.", ("path",), registry=registry
+            "tld_request_seconds", "Seconds from request to answer.", ("path",), registry=registry
         )
         self._batches = Histogram(
-            "tld_batch_pictures", "Pictures a batch.", buckets=_IMAGES, registry=registry
+            "tld_batch_pictures", "Images per batch.", buckets=_IMAGES, registry=registry
         )
         self._busy = Counter(
-            "tld_device_seconds", "Time the device spent on batches.", registry=registry
+            "tld_device_seconds", "Seconds that the device spent on batches.", registry=registry
         )
-        self._waiting = Gauge("tld_waiting_pictures", "Pictures in the queue.", registry=registry)
+        self._waiting = Gauge("tld_waiting_pictures", "Images in the queue.", registry=registry)
         self._dropped = Counter(
-            "tld_clients_left", "Clients who left before their pictures came.", registry=registry
+            "tld_clients_left",
+            "Clients that disconnected before their images were finished.",
+            registry=registry,
         )
 
     def watch(self, waiting: Callable[[], int]) -> None:
-        """Read the length of the queue from here."""
+        """Read the length of the queue with this function."""
         self._waiting.set_function(waiting)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """One request was answered."""
+        """Count an answered request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def drawn(self, images: int, seconds: float) -> None:
-        """One batch was drawn."""
+    def batch_finished(self, images: int, seconds: float) -> None:
+        """Count a finished batch."""
         self._batches.observe(images)
         self._busy.inc(seconds)
 
     def left(self) -> None:
-        """A client left before its pictures came."""
+        """Count a client that disconnected before its images were finished."""
         self._dropped.inc()
 
     def text(self) -> bytes:
-        """All of it in Prometheus' format."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,7 +1,6 @@
-"""What the service and its clients say to each other: requests with their limits, answers, pictures
-as PNG.
+"""Request and response schemas of the service, and conversion to and from them.
 
-Knows no HTTP; the sentences here are those of its OpenAPI page.
+The docstrings of the models appear on the OpenAPI page.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_catalog.image_formats import open_image
 from pipeline.generate.tiling import Border
-from pipeline.serving.batch_queue import Finished
+from pipeline.serving.queue_events import Finished
 from pipeline.serving.requests import (
     DrawingRequest,
     ImageRequest,
@@ -32,7 +31,6 @@ from tld_model.config import SamplingSettings
 MAX_COUNT = 16
 LARGEST_IMAGE = 6_000_000  # characters
 
-
 _STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 _STAR = "a small red star in the top left on a blue background"
 _Prompt = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
@@ -43,17 +41,17 @@ class _Request(BaseModel):
     model_config = _STRICT
 
     prompt: _Prompt
-    """What is shown."""
+    """What the image shows."""
     seed: _Seed = 0
-    """Of the noise: picture i has that of seed + i. The same seed gives the same picture."""
+    """Random seed; image i uses seed + i. The same seed gives the same image."""
     steps: int | None = Field(None, ge=1, le=200)
-    """Sampling steps; the run's own where it is not given."""
+    """Number of sampling steps; by default that of the run."""
     guidance: float | None = Field(None, ge=1, le=30)
-    """Guidance scale, 1 is none; the run's own where it is not given."""
+    """Guidance scale, where 1 is no guidance; by default that of the run."""
 
 
 class ImagesRequested(_Request):
-    """Pictures of a prompt."""
+    """Images of a prompt."""
 
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
@@ -71,7 +69,7 @@ class ImagesRequested(_Request):
     )
 
     count: int = Field(1, ge=1, le=MAX_COUNT)
-    """How many pictures."""
+    """Number of images."""
 
 
 class InterpolationWanted(_Request):
@@ -84,22 +82,22 @@ class InterpolationWanted(_Request):
     )
 
     to_prompt: _Prompt | None = None
-    """What the last frame shows; the same where it is not given."""
+    """What the last frame shows; by default the same as the first."""
     to_seed: _Seed | None = None
-    """Of the last frame's noise; the same where it is not given."""
+    """Random seed of the last frame; by default the same as the first."""
     frames: int = Field(8, ge=2, le=MAX_COUNT)
-    """How many, both ends among them."""
+    """Number of frames, both ends included."""
 
 
 class OutpaintingWanted(_Request):
-    """A picture that is painted on at its sides."""
+    """An image to extend at its sides."""
 
     model_config = _STRICT | ConfigDict(
         json_schema_extra={"examples": [{"prompt": _STAR, "picture": "…", "right": 64}]}
     )
 
     picture: str = Field(max_length=LARGEST_IMAGE)
-    """Base64 of a PNG file, RGB, of the size that the model draws (`/card` tells `edge`)."""
+    """Base64 of an RGB PNG file of the model's size (`edge` in `/card`)."""
     left: int = Field(0, ge=0, le=4096)
     """Pixels to add at this side."""
     right: int = Field(0, ge=0, le=4096)
@@ -111,15 +109,15 @@ class OutpaintingWanted(_Request):
 
 
 class GeneratedImage(BaseModel):
-    """One picture."""
+    """One image."""
 
     seed: int
     png: str
-    """Base64; the file tells prompt, seed, steps and guidance in its text entry `tld`."""
+    """Base64 of a PNG file, whose text entry `tld` has the prompt, seed, steps and guidance."""
 
 
 class GeneratedImages(BaseModel):
-    """What was asked for, with all settings, and the pictures."""
+    """The request with all its settings, and the images."""
 
     prompt: str
     steps: int
@@ -128,40 +126,41 @@ class GeneratedImages(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there are no pictures."""
+    """Why there are no images."""
 
     detail: Any
-    """A sentence; for 422 a list of {loc, msg, type}, where loc names the field."""
+    """A sentence; for 422 a list of {loc, msg, type}, in which loc names the field."""
     id: str | None = None
-    """Where something broke: the id under which the service's log tells what."""
+    """For an internal error, the id of its entry in the service's log."""
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No valid token"},
     413: {"model": Problem, "description": "The body is too large"},
-    422: {"model": Problem, "description": "A field is wrong; `loc` names it"},
+    422: {"model": Problem, "description": "A field is invalid; `loc` names it"},
     429: {
         "model": Problem,
-        "description": "The queue is full; Retry-After says in how many seconds to try again",
+        "description": "The queue is full; try again after the seconds in Retry-After",
     },
-    500: {"model": Problem, "description": "Something broke; `id` is in the log"},
+    500: {"model": Problem, "description": "Internal error; `id` is in the service's log"},
     503: {"model": Problem, "description": "The service is shutting down"},
 }
 STREAM: dict[str, Any] = {
     "description": 'Lines of JSON, each with `event`: `{"event": "waiting", "ahead": 3}`, '
-    '`{"event": "step", "done": 5, "steps": 20}`, `{"event": "picture", "seed": 7, "png": "…"}` for each picture, '
-    'and last `{"event": "finished"}` or `{"event": "failed", "detail": "…", "id": "…"}`.',
+    '`{"event": "step", "done": 5, "steps": 20}`, `{"event": "picture", "seed": 7, "png": "…"}` '
+    'for each image, and last `{"event": "finished"}` or '
+    '`{"event": "failed", "detail": "…", "id": "…"}`.',
     "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
 }
 
 
 def image_request(body: ImagesRequested, own: SamplingSettings) -> ImageRequest:
-    """What is drawn: `own` settings of sampling where the client gave none."""
+    """The request for the queue; `own` settings apply where the client set none."""
     return ImageRequest(body.prompt, body.seed, body.count, _sampling(body, own))
 
 
 def interpolation_request(body: InterpolationWanted, own: SamplingSettings) -> InterpolationRequest:
-    """The frames that are drawn."""
+    """The request for the queue, for frames."""
     prompts = body.prompt, body.prompt if body.to_prompt is None else body.to_prompt
     seeds = body.seed, body.seed if body.to_seed is None else body.to_seed
     return InterpolationRequest(*prompts, *seeds, body.frames, _sampling(body, own))
@@ -170,40 +169,44 @@ def interpolation_request(body: InterpolationWanted, own: SamplingSettings) -> I
 def outpainting_request(
     body: OutpaintingWanted, own: SamplingSettings, edge: int
 ) -> OutpaintingRequest:
-    """The picture that is painted on. Raises RequestValidationError where it is none that the model
-    takes, or grows by nothing or by too much."""
+    """The request for the queue, for an image to extend.
+
+    Raises RequestValidationError if the image is not a PNG of the model's size, or if the borders
+    are all 0 or too large.
+    """
     image = _read_png(body.picture, edge)
     border = Border(body.left, body.right, body.top, body.bottom)
     request = OutpaintingRequest(body.prompt, image, border, body.seed, _sampling(body, own))
     if request.count == 0:
-        raise wrong("right", "say by how many pixels at one side at least")
+        raise wrong("right", "give the number of pixels to add on at least one side")
     if request.count > MAX_COUNT:
         raise wrong(
             "right",
-            f"these borders take {request.count} windows of {edge} pixels; {MAX_COUNT} are the most",
+            f"these borders need {request.count} windows of {edge} pixels; the maximum is "
+            f"{MAX_COUNT}",
         )
     return request
 
 
 def wrong(field: str, message: str) -> RequestValidationError:
-    """A field that cannot be as it is."""
+    """Validation error of a field."""
     return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
 
 
 def _read_png(encoded: str, edge: int) -> NDArray[np.uint8]:
-    """Pixels [edge, edge, 3]. Of a file of another kind or size no more than the header is read."""
+    """Pixels [edge, edge, 3]. If the format or the size is wrong, only the header is read."""
     try:
         with open_image(base64.b64decode(encoded, validate=True), formats=("PNG",)) as image:
             if image.size != (edge, edge):
                 raise wrong(
                     "picture",
-                    f"must be of {edge} x {edge} pixels, is of {image.width} x {image.height}",
+                    f"must have {edge} x {edge} pixels, but has {image.width} x {image.height}",
                 )
             return np.asarray(image.convert("RGB"))
     except RequestValidationError:
         raise
-    except Exception as error:  # Pillow has many ways to say so
-        raise wrong("picture", "is no PNG file in base64") from error
+    except Exception as error:  # Pillow raises many kinds of errors
+        raise wrong("picture", "is not a PNG file in base64") from error
 
 
 def _sampling(body: _Request, own: SamplingSettings) -> SamplingSettings:
@@ -215,7 +218,7 @@ def _sampling(body: _Request, own: SamplingSettings) -> SamplingSettings:
 
 
 def answer(request: DrawingRequest, finished: Finished) -> bytes:
-    """GeneratedImages as JSON."""
+    """The answer to a request: GeneratedImages as JSON."""
     images = GeneratedImages(
         prompt=request.prompt,
         steps=request.sampling.steps,
@@ -226,7 +229,7 @@ def answer(request: DrawingRequest, finished: Finished) -> bytes:
 
 
 def generated_images(request: DrawingRequest, finished: Finished) -> list[GeneratedImage]:
-    """Pictures as PNG files that say how they were made."""
+    """Images as PNG files with their settings as metadata."""
     images: list[GeneratedImage] = []
     for number, pixels in enumerate(finished.images):
         seed, entries = request.seed, PngImagePlugin.PngInfo()

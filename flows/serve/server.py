@@ -1,4 +1,4 @@
-"""`tld serve`: the finished model of a run behind HTTP, from loading to the last answer. Wiring."""
+"""HTTP server of `tld serve`: loads the model of a run, serves it and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from pipeline.generate.generator import load_generator
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import ImageRequest
 
-_TIMEOUT_S = 10  # for what is being drawn when the service is told to stop
-_LAST_WORDS_S = 5  # for telling who had to wait longer
+_TIMEOUT_S = 10  # for the running batch at shutdown
+_REFUSAL_S = 5  # after it, to answer the requests of a batch that takes longer
 
 
 def serve(
@@ -35,12 +35,13 @@ def serve(
     model: Manifest,
     report: Manifest | None,
     access: Access,
-    host: str,
-    port: int,
+    address: tuple[str, int],
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM; then finish what is being drawn. Raises UserError where the
-    port is taken."""
-    with listen(host, port) as listening:
+    """Serve at a host and port until Ctrl-C or SIGTERM, then finish the running batch.
+
+    Raises UserError if the port is taken.
+    """
+    with listen(*address) as listening:
         connection_limit()  # before the model is loaded
         with errors.status("loading the model …"):
             service = _service(config, encodings, model, report, access)
@@ -56,15 +57,13 @@ def serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=_TIMEOUT_S + _LAST_WORDS_S,
+            timeout_graceful_shutdown=_TIMEOUT_S + _REFUSAL_S,
         )
-        with contextlib.suppress(
-            KeyboardInterrupt
-        ):  # uvicorn raises the signal again when all is done
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again at the end
             _Server(settings, service, config.name).run([listening])
-    ended = service.batches.join(_LAST_WORDS_S)
+    ended = service.batches.join(_REFUSAL_S)
     say("stopped")
-    if not ended:  # a step that takes longer: it would crash in the midst of Python's own end
+    if not ended:  # a step still runs, and would crash while Python itself shuts down
         os._exit(0)
 
 
@@ -77,15 +76,15 @@ def _service(
         denoiser, encoders["vae"], encoders["clip"], evaluation.device, safetensors_only=True
     )
     draw, own = draw_with(generator), evaluation.sampling
-    # The first drawing takes longest; and what cannot draw at all shows it now.
-    draw([ImageRequest("a picture", 0, 1, replace(own, steps=1))], lambda _: [True])
+    # The first batch is the slowest, and if the model cannot generate at all, it fails here.
+    draw([ImageRequest("an image", 0, 1, replace(own, steps=1))], lambda _: [True])
     return image_service(
         draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound there. Raises UserError where the port is taken."""
+    """A socket that is bound to this address. Raises UserError if that is not possible."""
     if not 0 <= port <= 65535:
         raise UserError(f"--port must be between 0 and 65535, got {port}")
     try:
@@ -105,7 +104,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says where it is once it answers; told to stop, takes no more requests while it finishes."""
+    """Server that prints its address once it answers, and drains its queue at shutdown."""
 
     def __init__(self, settings: uvicorn.Config, service: Service, name: str) -> None:
         super().__init__(settings)
@@ -116,8 +115,11 @@ class _Server(uvicorn.Server):
         for listening in sockets or []:
             host, port = listening.getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"{self.name}  {address}/\nmetrics at {address}/metrics, OpenAPI at {address}/openapi.json; "
-                  "Ctrl-C ends it", flush=True)  # fmt: skip
+            print(
+                f"{self.name}  {address}/\nmetrics at {address}/metrics, "
+                f"OpenAPI at {address}/openapi.json; press Ctrl-C to stop",
+                flush=True,
+            )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.batches.close()

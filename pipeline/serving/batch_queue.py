@@ -1,8 +1,7 @@
-"""Requests for pictures, drawn together: a bounded queue, and one thread that owns the device.
+"""Dynamic batching: a bounded queue of requests, and one thread that owns the device.
 
-Requests that can share a batch do, oldest first, up to a number of pictures. Who stops waiting
-drops out: of the queue at once, of a batch before its next step. Knows the model as a callable, and
-no web.
+Requests that can share a batch do, oldest first, up to a maximum number of images. A cancelled
+request leaves the queue at once, and a running batch before its next step.
 """
 
 from __future__ import annotations
@@ -16,73 +15,53 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.serving.queue_events import (
+    Failed,
+    Finished,
+    QueueEvent,
+    QueueFull,
+    ShuttingDown,
+    Step,
+)
 from pipeline.serving.requests import DrawingRequest, share_a_batch
 
-_GATHER_S = 0.01  # how long the first request of a batch waits for others: clients answered together come back together
-_MEMORY = 0.8  # of the running mean of seconds a picture
+# How long the first request of a batch waits for others: clients that are answered together send
+# their next requests together.
+_GATHER_S = 0.01
+_DECAY = 0.8  # of the running mean of seconds per image
 _LONGEST_RETRY_S = 60
-_UNHEALTHY_AFTER = 3  # failed batches in a row, after which the device is thought broken
+_UNHEALTHY_AFTER = 3  # consecutive failed batches after which the device counts as broken
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """So many steps are done."""
-
-    done: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """All pictures of the request, uint8 [count, h, w, 3]."""
-
-    images: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """There will be no pictures."""
-
-    error: Exception
-
-
-QueueEvent = Step | Finished | Failed
-# Called before each step with the number of steps done: for each request, whether somebody still
-# waits for it.
+# Called before each step with the number of steps done; returns for each request whether a client
+# still waits for it.
 BeforeStep = Callable[[int], Sequence[bool]]
-# The requests of one batch -> the pictures of each, uint8 [count, h, w, 3].
+# Generates the images of each request of a batch, uint8 [count, h, w, 3].
 DrawFn = Callable[[Sequence[DrawingRequest], BeforeStep], Sequence[NDArray[np.uint8]]]
 
 
-class QueueFull(RuntimeError):
-    """No room for a request now; there may be in `retry_after_s` seconds."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"the queue is full; try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-
-
-class ShuttingDown(RuntimeError):
-    """No request is begun any more."""
-
-
 class _Abandoned(Exception):
-    """Nobody waits for any picture of the batch."""
+    """No client waits for an image of the batch any more."""
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A request in the queue or in a batch. `listen` is called on the device's thread: it must
-    neither block nor raise. The last thing it hears is Finished or Failed."""
+    """A request in the queue or in a batch.
+
+    `listen` is called on the device's thread, so it must neither block nor raise. Its last event is
+    Finished or Failed.
+    """
 
     request: DrawingRequest
     listen: Callable[[QueueEvent], None]
     ahead: int
-    """Pictures that were to be drawn before these when the request came."""
+    """Images that were to be generated before these when the request was submitted."""
     active: bool = True
+    """Whether a client still waits for it."""
 
 
 class BatchQueue:
-    """The queue and the thread that draws, from construction to `close`."""
+    """The queue and its device thread, from construction to `close`."""
 
     def __init__(
         self,
@@ -91,8 +70,10 @@ class BatchQueue:
         most_waiting: int,
         after_batch: Callable[[int, float], None],
     ) -> None:
-        """Batches of at most `most_at_once` pictures, at most `most_waiting` pictures in the queue.
-        `after_batch` is told the pictures and the seconds of each batch, on the device's thread."""
+        """Start with at most `most_at_once` images in a batch and `most_waiting` in the queue.
+
+        `after_batch` is called on the device's thread with the images and seconds of each batch.
+        """
         self._draw, self._after_batch = draw, after_batch
         self._most_at_once, self._most_waiting = most_at_once, most_waiting
         self._changed = threading.Condition()  # guards all below
@@ -106,26 +87,33 @@ class BatchQueue:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a request would be taken and drawn."""
+        """Whether requests are accepted."""
         return self._open and self._thread.is_alive()
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a request would likely be drawn: the last batches did not all fail. One that
-        succeeds mends it."""
+        """Whether requests are accepted and likely to succeed: the last batches did not all fail.
+
+        A batch that succeeds makes the queue healthy again.
+        """
         return self.is_ready and self._failed_in_a_row < _UNHEALTHY_AFTER
 
     @property
     def waiting(self) -> int:
-        """Pictures in the queue."""
+        """Number of images in the queue."""
         with self._changed:
             return _image_count(self._queue)
 
     def submit(self, request: DrawingRequest, listen: Callable[[QueueEvent], None]) -> Ticket:
-        """Put a request into the queue. Raises QueueFull or ShuttingDown."""
+        """Put a request into the queue.
+
+        Raises:
+            QueueFull: the queue has no room for the images of the request.
+            ShuttingDown: the queue is closed.
+        """
         if request.count > self._most_at_once:
             raise ValueError(
-                f"{request.count} pictures are more than a batch, {self._most_at_once}"
+                f"{request.count} images do not fit into a batch of {self._most_at_once}"
             )
         with self._changed:
             if not self.is_ready:
@@ -141,16 +129,14 @@ class BatchQueue:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Wait no longer: the request is taken out of the queue, or out of its batch before the
-        next step."""
+        """Remove a request from the queue, or from its batch before the next step."""
         with self._changed:
             ticket.active = False
             if ticket in self._queue:
                 self._queue.remove(ticket)
 
     def close(self) -> None:
-        """Take no more requests, and tell those not begun; the batch that is being drawn is
-        finished."""
+        """Accept no more requests and fail those in the queue; the running batch is finished."""
         with self._changed:
             self._open = False
             refused, self._queue = self._queue, []
@@ -158,8 +144,7 @@ class BatchQueue:
         _refuse(refused)
 
     def abort(self) -> None:
-        """After `close`: tell those whose batch is still being drawn; its next step is not
-        taken."""
+        """After `close`, fail the requests of the running batch; it stops before its next step."""
         with self._changed:
             refused = [ticket for ticket in self._running if ticket.active]
             for ticket in refused:
@@ -167,7 +152,7 @@ class BatchQueue:
         _refuse(refused)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait, after `close`, for the last batch; whether it ended in time."""
+        """After `close`, wait for the last batch; return whether it ended in time."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -181,14 +166,14 @@ class BatchQueue:
                 self._failed_in_a_row = self._failed_in_a_row + 1 if _has_failed(results) else 0
                 latest = seconds / _image_count(batch)
                 before = self._seconds_per_image or latest
-                self._seconds_per_image = _MEMORY * before + (1 - _MEMORY) * latest
+                self._seconds_per_image = _DECAY * before + (1 - _DECAY) * latest
             for ticket, last in zip(batch, results, strict=True):
                 if ticket.active:
                     ticket.listen(last)
             self._after_batch(_image_count(batch), seconds)
 
     def _next_batch(self) -> list[Ticket]:
-        """The oldest request and all that can share its batch; none once the service is closed."""
+        """Wait for the next batch; it is empty once the queue is closed."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._queue or not self._open)
@@ -204,6 +189,7 @@ class BatchQueue:
         return _image_count(self._queue) >= self._most_at_once or not self._open
 
     def _oldest_batch(self) -> list[Ticket]:
+        """The oldest request and all that can share its batch."""
         batch: list[Ticket] = []
         for ticket in self._queue:
             fits = _image_count(batch) + ticket.request.count <= self._most_at_once
@@ -212,7 +198,7 @@ class BatchQueue:
         return batch
 
     def _run_batch(self, batch: list[Ticket]) -> Sequence[Finished | Failed]:
-        """What each request of the batch is told last."""
+        """Run a batch; return the last event of each request."""
 
         def before_step(done: int) -> list[bool]:
             active = [ticket.active for ticket in batch]
@@ -227,12 +213,12 @@ class BatchQueue:
                 Finished(images)
                 for images in self._draw([ticket.request for ticket in batch], before_step)
             ]
-        except Exception as error:  # of whatever kind: the next batch is drawn all the same
+        except Exception as error:  # of any kind, because the next batch must still run
             return [Failed(error)] * len(batch)
 
 
 def _has_failed(results: Sequence[Finished | Failed]) -> bool:
-    """Whether a batch failed, and not because nobody waited for it any more."""
+    """Whether a batch failed for another reason than that no client waited for it."""
     return any(
         isinstance(last, Failed) and not isinstance(last.error, _Abandoned) for last in results
     )

@@ -1,6 +1,6 @@
-"""A batch of requests -> their pictures, by a trained model. Knows nothing of queues.
+"""Generation of the images of a batch of requests.
 
-b pictures of the batch   c latent channels   z latent size   t text width
+b images of the batch   c latent channels   z latent size   t text width
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from tld_model.sampler import DenoiseFn, noise_levels, sample
 
 
 def draw_with(generator: ImageGenerator) -> DrawFn:
-    """Draws batches of requests. A picture depends on its prompt, its seed and the sampling alone:
-    what shares its batch, and who leaves it, changes no more than rounding."""
+    """A function that generates the images of a batch.
+
+    An image depends only on its prompt, its seed and the sampling settings: other requests in the
+    batch, and cancelled ones, change no more than rounding.
+    """
     generate_images = _images_with(generator)
 
     def draw(
@@ -67,9 +70,9 @@ def _interpolated(
 
 
 @contextlib.contextmanager
-def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[None]:
-    """`tell` before each call of the denoiser in the block."""
-    hook = denoiser.register_forward_pre_hook(tell)
+def _before_calls(denoiser: Denoiser, callback: Callable[..., None]) -> Iterator[None]:
+    """Call `callback` before each call of the denoiser in the block."""
+    hook = denoiser.register_forward_pre_hook(callback)
     try:
         yield
     finally:
@@ -79,7 +82,7 @@ def _before_calls(denoiser: Denoiser, tell: Callable[..., None]) -> Iterator[Non
 def _outpainted(
     generator: ImageGenerator, request: OutpaintingRequest, before_step: BeforeStep
 ) -> NDArray[np.uint8]:
-    """The one picture, uint8 [1, h, w, 3]. Who leaves is noticed between windows."""
+    """The image, uint8 [1, h, w, 3]. Cancellation takes effect between windows."""
     canvas = request.image
     before_step(0)
     grown = outpaint(
@@ -105,7 +108,7 @@ def _images_with(
         counts = torch.tensor([request.count for request in requests])
         owners = torch.arange(len(requests)).repeat_interleave(
             counts
-        )  # [b], the request of each picture
+        )  # [b], the request of each image
         seeds = [request.seed + i for request in requests for i in range(request.count)]
         noise = generator.noise(seeds)  # [b, c, z, z]
         text = generator.text_encoder([request.prompt for request in requests])[
@@ -113,7 +116,7 @@ def _images_with(
         ]  # [b, t]
 
         def active_at(level: float) -> Tensor:
-            """Which pictures are still waited for [b], when so much noise is left."""
+            """Which images are still requested at this noise level [b]."""
             done = int(
                 (1 - level) * sampling.steps + 1e-3
             )  # level i is 1 - i/steps, the first a little less
@@ -128,9 +131,11 @@ def _images_with(
 
 
 def _on_active_rows(denoise: DenoiseFn, active_at: Callable[[float], Tensor]) -> DenoiseFn:
-    """The model on those pictures only that are still waited for; zeros stand for the others.
-    Looking at the noise level waits for a GPU: else all steps would be in its queue before anybody
-    could leave."""
+    """Denoise only the images that are still requested; the others become zeros.
+
+    Reading the noise level waits for the GPU. Otherwise all steps would be in its queue before a
+    request could be cancelled.
+    """
 
     def denoise_active(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         active = active_at(float(sigma[0]))

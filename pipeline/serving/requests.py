@@ -1,4 +1,4 @@
-"""What a service can be asked to draw. Imports no torch."""
+"""Requests that the service accepts: images, interpolations and outpaintings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tld_model.config import SamplingSettings
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Some pictures of one prompt. Picture i has noise of its own, that of seed + i."""
+    """Images of one prompt. Image i has the noise of seed + i."""
 
     prompt: str
     seed: int
@@ -22,13 +22,13 @@ class ImageRequest:
 
     @property
     def steps(self) -> int:
-        """How far it is, at its end."""
+        """Number of steps, for progress."""
         return self.sampling.steps
 
 
 @dataclass(frozen=True, slots=True)
 class InterpolationRequest:
-    """Frames from one prompt and seed to others, both ends among them."""
+    """Frames from one prompt and seed to others, both ends included."""
 
     prompt: str
     to_prompt: str
@@ -44,7 +44,7 @@ class InterpolationRequest:
 
 @dataclass(frozen=True, slots=True)
 class OutpaintingRequest:
-    """A picture [edge, edge, 3], painted on at its sides."""
+    """Extension of an image [edge, edge, 3] at its sides."""
 
     prompt: str
     image: NDArray[np.uint8] = field(compare=False)
@@ -58,7 +58,7 @@ class OutpaintingRequest:
 
     @property
     def count(self) -> int:
-        """Pictures that it costs: a window each."""
+        """Number of windows, each of which costs as much as an image."""
         return len(windows_around(len(self.image), self.border, self.overlap))
 
     @property
@@ -70,7 +70,9 @@ DrawingRequest = ImageRequest | InterpolationRequest | OutpaintingRequest
 
 
 def share_a_batch(first: DrawingRequest, second: DrawingRequest) -> bool:
-    """Whether both can be drawn at once: pictures of prompts, sampled alike. All else is drawn
-    alone."""
+    """Whether two requests can share a batch.
+
+    Images of prompts can if their sampling settings are equal; other requests run alone.
+    """
     of_prompts = isinstance(first, ImageRequest) and isinstance(second, ImageRequest)
     return first is second or (of_prompts and first.sampling == second.sampling)

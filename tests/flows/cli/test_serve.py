@@ -120,8 +120,8 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         expect(page.get_by_label("Steps")).to_have_value("4")
 
         page.get_by_label("Prompt").fill("a large <b>green</b> ring")
-        page.get_by_label("Pictures", exact=True).fill("3")
-        page.get_by_role("button", name="Draw").click()
+        page.get_by_label("Images", exact=True).fill("3")
+        page.get_by_role("button", name="Generate").click()
         expect(page.locator("article img")).to_have_count(3)
         expect(page.get_by_role("heading", name="a large <b>green</b> ring")).to_be_visible()
         assert page.locator("article img").first.evaluate("img => img.naturalWidth") == 64
@@ -144,20 +144,20 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         page.locator("article .tile").first.click()
         expect(page.get_by_role("link", name="Download")).to_be_visible()
         page.screenshot(path=screenshots / "serve-large.png")
-        page.get_by_role("button", name="Paint on").click()
+        page.get_by_role("button", name="Outpaint").click()
         expect(page.get_by_label("Right, pixels")).to_have_value("40")
-        page.get_by_role("button", name="Draw").click()
+        page.get_by_role("button", name="Generate").click()
         expect(page.locator("article").first.locator("img")).to_have_count(1)
         assert page.locator("article img").first.evaluate(
             "img => [img.naturalWidth, img.naturalHeight]"
         ) == [104, 64]
 
-        page.get_by_role("tab", name="Between two").click()
+        page.get_by_role("tab", name="Interpolate").click()
         page.get_by_label("To", exact=True).fill(
             "a large blue circle in the center on a white background"
         )
         page.get_by_label("Frames").fill("5")
-        page.get_by_role("button", name="Draw").click()
+        page.get_by_role("button", name="Generate").click()
         expect(page.locator("article").first.locator("img")).to_have_count(5)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, (
             "nothing to scroll sideways"

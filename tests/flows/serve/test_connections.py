@@ -157,7 +157,10 @@ def test_a_load_balancer_may_name_no_host_or_an_address(small: int) -> None:
 
 
 def test_two_lengths_of_one_body_end_the_connection(small: int) -> None:
-    head = b"POST /pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /pictures HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     answer = all_of(connect(small, head + b"0\r\n\r\n" + WHOLE))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1

@@ -313,20 +313,22 @@ def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> 
     with live(studio.service) as port, browser_page(900, 700) as (page, _):
         page.goto(f"http://127.0.0.1:{port}/")
         for token, says in (
-            ("wrong", "The service does not know this token."),
+            ("wrong", "The service does not accept this token."),
             (TOKEN, "7 parameters"),
         ):
-            page.get_by_label("This service asks for a token").fill(token)
+            page.get_by_label("This service requires a token").fill(token)
             page.get_by_role("button", name="Enter").click()
             expect(page.get_by_text(says)).to_be_visible()
-        page.get_by_role("button", name="Draw").click()
+        page.get_by_role("button", name="Generate").click()
         expect(page.get_by_role("button", name="Stop")).to_be_visible()
         page.get_by_role("button", name="Stop").click()
         expect(page.locator("article")).to_have_count(0)
         page.get_by_label("Prompt").fill("broken")
         studio.go_on()
-        page.get_by_role("button", name="Draw").click()
-        expect(page.get_by_text("internal error; the log has it under this id")).to_be_visible()
+        page.get_by_role("button", name="Generate").click()
+        expect(
+            page.get_by_text("internal error; the service's log has the details under this id")
+        ).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -335,8 +337,8 @@ def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> 
         ("0.0.0.0", None, "can be reached from other machines, so the service needs --token-file"),
         ("::", None, "so the service needs --token-file"),
         ("no-such-host.invalid", None, "no such address"),
-        ("127.0.0.1", "", "holds no token"),
-        ("127.0.0.1", "# none\n", "holds no token"),
+        ("127.0.0.1", "", "contains no token"),
+        ("127.0.0.1", "# none\n", "contains no token"),
         ("127.0.0.1", "short", "shorter than 16 characters"),
     ],
 )
@@ -388,13 +390,13 @@ def png(width: int, height: int) -> str:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({"picture": "cGljdHVyZQ==", "right": 8}, "is no PNG file in base64"),
-        ({"picture": "§", "right": 8}, "is no PNG file in base64"),
-        ({"picture": png(8, 9), "right": 8}, "must be of 8 x 8 pixels, is of 8 x 9"),
-        ({"picture": png(8, 8)}, "say by how many pixels at one side at least"),
+        ({"picture": "cGljdHVyZQ==", "right": 8}, "is not a PNG file in base64"),
+        ({"picture": "§", "right": 8}, "is not a PNG file in base64"),
+        ({"picture": png(8, 9), "right": 8}, "must have 8 x 8 pixels, but has 8 x 9"),
+        ({"picture": png(8, 8)}, "give the number of pixels to add on at least one side"),
         (
             {"picture": png(8, 8), "right": 100, "bottom": 100},
-            "windows of 8 pixels; 16 are the most",
+            "windows of 8 pixels; the maximum is 16",
         ),
         ({"picture": "A" * 6_000_001, "right": 8}, "at most 6000000 characters"),
     ],

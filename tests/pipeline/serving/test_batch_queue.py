@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.serving.batch_queue import (
-    BatchQueue,
-    BeforeStep,
+from pipeline.serving.batch_queue import BatchQueue, BeforeStep
+from pipeline.serving.queue_events import (
     Failed,
     Finished,
     QueueEvent,

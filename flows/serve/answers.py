@@ -1,0 +1,119 @@
+"""Answers to generation requests: one JSON document, or a stream of events as lines of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+
+from fastapi import Request, Response
+from starlette.types import Receive, Scope, Send
+
+from flows.serve.guard import CLIENT_LEFT, INTERNAL_ERROR, log_failure
+from flows.serve.metrics import ServiceMetrics
+from flows.serve.schemas import answer, generated_images
+from pipeline.serving.batch_queue import BatchQueue
+from pipeline.serving.queue_events import Failed, Finished, QueueEvent, ShuttingDown, Step
+from pipeline.serving.requests import DrawingRequest
+
+
+async def respond(
+    batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest, request: Request
+) -> Response:
+    """Answer a request once all its images are finished."""
+    queued = _QueuedRequest(batches, requested)
+    async with contextlib.aclosing(queued.follow(request.receive)) as events:
+        last = [event async for event in events][-1]
+    if isinstance(last, Finished):
+        return Response(
+            await asyncio.to_thread(answer, queued.request, last), media_type="application/json"
+        )
+    if isinstance(last, Failed):
+        raise last.error
+    metrics.left()
+    return Response(status_code=CLIENT_LEFT)
+
+
+def stream(batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest) -> Response:
+    """Answer a request with its events while they happen."""
+    return _EventStream(_QueuedRequest(batches, requested), metrics)
+
+
+class _QueuedRequest:
+    """A client's request in the queue; events of the device's thread arrive on the event loop."""
+
+    def __init__(self, batches: BatchQueue, request: DrawingRequest) -> None:
+        loop = asyncio.get_running_loop()
+
+        def listen(event: QueueEvent) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody listens
+                loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        self._events: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
+        self.request, self._batches = request, batches
+        self.ticket = batches.submit(request, listen)
+
+    async def follow(self, receive: Receive) -> AsyncGenerator[QueueEvent | None, None]:
+        """Yield the events of the request up to the last, or None if the client disconnects.
+
+        The request is cancelled when the generator is closed, whatever the reason.
+        """
+        disconnection = asyncio.create_task(self._watch(receive))
+        try:
+            while True:
+                yield (event := await self._events.get())
+                if not isinstance(event, Step):
+                    return
+        finally:
+            disconnection.cancel()
+            self._batches.cancel(self.ticket)
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._events.put_nowait(None)
+
+
+class _EventStream(Response):
+    """The events of a request, as lines of JSON while they happen."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, queued: _QueuedRequest, metrics: ServiceMetrics) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self.queued, self.metrics = queued, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        request = self.queued.request
+
+        async def send_line(event: str, **more: object) -> None:
+            line = json.dumps({"event": event, **more}) + "\n"
+            await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+
+        async with contextlib.aclosing(self.queued.follow(receive)) as events:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send_line("waiting", ahead=self.queued.ticket.ahead)
+            async for event in events:
+                match event:
+                    case Step(done):
+                        await send_line("step", done=done, steps=request.steps)
+                    case Finished():
+                        for image in await asyncio.to_thread(generated_images, request, event):
+                            await send_line("picture", **image.model_dump())
+                        await send_line("finished")
+                    case Failed(error):
+                        await send_line("failed", **_failure_details(error))
+                    case None:
+                        self.metrics.left()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _failure_details(error: Exception) -> dict[str, str]:
+    if isinstance(error, ShuttingDown):
+        return {"detail": str(error)}
+    try:
+        raise error
+    except Exception:
+        return {"detail": INTERNAL_ERROR, "id": log_failure("generation")}

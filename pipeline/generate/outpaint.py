@@ -10,6 +10,7 @@ Each window keeps what earlier windows have painted and paints the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,8 @@ def outpaint(
     inside = ((border.top, border.bottom), (border.left, border.right))
     canvas = np.pad(image, (*inside, (0, 0)))
     known = np.pad(np.ones((edge, edge), np.bool_), inside)
-    yield from paint_windows(
-        generate, [caption] * len(windows), canvas, known, windows, seed, sampling, negative
-    )
+    painter = _WindowPainter(generate, seed, sampling, negative)
+    yield from painter.paint([caption] * len(windows), canvas, known, windows)
 
 
 def panorama(
@@ -77,35 +77,43 @@ def panorama(
     if image is not None:
         check_image(generate, image)
         canvas[:, :edge], known[:, :edge] = image, True
-    painted = paint_windows(generate, captions, canvas, known, windows, seed, sampling, negative)
+    painter = _WindowPainter(generate, seed, sampling, negative)
+    painted = painter.paint(captions, canvas, known, windows)
     for window, whole in zip(windows, painted, strict=True):
         yield whole[:, : window.left + edge]
 
 
-def paint_windows(
-    generate: ImageGenerator,
-    captions: Sequence[str],
-    canvas: NDArray[np.uint8],
-    known: NDArray[np.bool_],
-    windows: Sequence[Window],
-    seed: int,
-    sampling: SamplingSettings,
-    negative: str,
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the canvas [h, w, 3] after each window.
+@dataclass(frozen=True, slots=True)
+class _WindowPainter:
+    """The model and the settings that all windows of a canvas share."""
 
-    A window paints the pixels that are not yet known [h, w], by its caption and with the noise of
-    seed + i for window i.
-    """
-    edge, canvas, known = edge_of(generate), canvas.copy(), known.copy()
-    for number, (window, caption) in enumerate(zip(windows, captions, strict=True)):
-        place = slice(window.top, window.top + edge), slice(window.left, window.left + edge)
-        paint = ~known[place]
-        if paint.all():
-            canvas[place] = generate([caption], [seed + number], sampling, negative)[0]
-        elif paint.any():
-            canvas[place] = inpaint(
-                generate, [caption], canvas[place], paint, [seed + number], sampling, negative
-            )[0]
-        known[place] = True
-        yield canvas.copy()
+    generate: ImageGenerator
+    seed: int
+    sampling: SamplingSettings
+    negative: str
+
+    def paint(
+        self,
+        captions: Sequence[str],
+        canvas: NDArray[np.uint8],
+        known: NDArray[np.bool_],
+        windows: Sequence[Window],
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the canvas [h, w, 3] after each window.
+
+        A window paints the pixels that are not yet known [h, w], by its caption and with the noise
+        of seed + i for window i.
+        """
+        edge, canvas, known = edge_of(self.generate), canvas.copy(), known.copy()
+        how = self.sampling, self.negative
+        for number, (window, caption) in enumerate(zip(windows, captions, strict=True)):
+            place = slice(window.top, window.top + edge), slice(window.left, window.left + edge)
+            paint, seeds = ~known[place], [self.seed + number]
+            if paint.all():
+                canvas[place] = self.generate([caption], seeds, *how)[0]
+            elif paint.any():
+                canvas[place] = inpaint(
+                    self.generate, [caption], canvas[place], paint, seeds, *how
+                )[0]
+            known[place] = True
+            yield canvas.copy()

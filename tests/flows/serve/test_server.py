@@ -115,13 +115,11 @@ def begin(studio: Studio, threads: ThreadPoolExecutor) -> Future[Answer]:
 def test_an_answer_says_all_that_made_the_pictures(open_port: int) -> None:
     answer = draw(open_port, count=2, seed=7)
     assert answer.status == 200
-    told = answer.json
-    pictures = [
-        Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in told.pop("pictures")
-    ]
-    assert told == {"prompt": "a star", "steps": STEPS, "guidance": 2.0}
-    assert [np.asarray(picture).shape for picture in pictures] == [(8, 8, 3)] * 2
-    settings = [json.loads(picture.info["tld"]) for picture in pictures]
+    body = answer.json
+    images = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in body.pop("pictures")]
+    assert body == {"prompt": "a star", "steps": STEPS, "guidance": 2.0}
+    assert [np.asarray(image).shape for image in images] == [(8, 8, 3)] * 2
+    settings = [json.loads(image.info["tld"]) for image in images]
     assert settings == [
         {"prompt": "a star", "seed": seed, "steps": STEPS, "guidance": 2.0} for seed in (7, 8)
     ]
@@ -138,9 +136,9 @@ def test_those_who_come_together_are_drawn_together(
     assert first.result().status == 200
     assert [len(future.result().json["pictures"]) for future in futures] == [1] * 16
     assert studio.batches == [[1], [1] * 16]
-    told = ask(studio.port, "GET", "/metrics").body.decode()
-    assert 'tld_batch_pictures_bucket{le="16.0"} 2.0' in told
-    assert 'tld_requests_total{path="/pictures",status="200"} 17.0' in told
+    metrics = ask(studio.port, "GET", "/metrics").body.decode()
+    assert 'tld_batch_pictures_bucket{le="16.0"} 2.0' in metrics
+    assert 'tld_requests_total{path="/pictures",status="200"} 17.0' in metrics
 
 
 def test_a_full_queue_answers_429_and_none_in_it_is_lost(
@@ -209,9 +207,9 @@ def test_a_failure_is_told_by_its_id_alone(
     studio.go_on()
     with caplog.at_level(logging.ERROR):
         answer = ask(studio.port, "POST", path, {"prompt": "broken"})
-    told = json.loads(answer.body.splitlines()[-1])
+    problem = json.loads(answer.body.splitlines()[-1])
     assert answer.status == (500 if path == "/pictures" else 200)
-    assert told["id"] in caplog.text
+    assert problem["id"] in caplog.text
     assert "the secret of the house" in caplog.text
     assert b"secret" not in answer.body
     assert b"ZeroDivision" not in answer.body
@@ -287,8 +285,8 @@ def test_tokens_are_asked_for_before_a_body_is_read(tmp_path: Path) -> None:
     with live(studio.service) as port:
         for path in ("/", "/healthz", "/readyz", "/openapi.json"):
             assert ask(port, "GET", path).status == 200
-        for given in ("", TOKEN, f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer ü"):
-            headers = {"Authorization": given.encode("latin-1").decode("latin-1")}
+        for credentials in ("", TOKEN, f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer ü"):
+            headers = {"Authorization": credentials.encode("latin-1").decode("latin-1")}
             for method, path in (
                 ("GET", "/card"),
                 ("GET", "/metrics"),
@@ -372,12 +370,12 @@ def test_a_closing_service_finishes_what_is_begun_and_says_503(
 
 
 def test_openapi_teaches_by_examples(open_port: int) -> None:
-    told = ask(open_port, "GET", "/openapi.json").json
-    wanted = told["components"]["schemas"]["ImagesRequested"]
-    assert wanted["examples"][1]["count"] == 4
-    assert all("description" in field for field in wanted["properties"].values())
+    openapi = ask(open_port, "GET", "/openapi.json").json
+    schema = openapi["components"]["schemas"]["ImagesRequested"]
+    assert schema["examples"][1]["count"] == 4
+    assert all("description" in field for field in schema["properties"].values())
     assert {"200", "401", "413", "422", "429", "500", "503"} <= set(
-        told["paths"]["/pictures"]["post"]["responses"]
+        openapi["paths"]["/pictures"]["post"]["responses"]
     )
 
 
@@ -433,11 +431,11 @@ def test_an_interpolation_answers_with_its_frames(open_port: int) -> None:
         {"prompt": "a star", "to_prompt": "a ring", "frames": 3, "seed": 5},
     )
     assert answer.status == 200
-    pictures = [
-        Image.open(io.BytesIO(base64.b64decode(told["png"]))) for told in answer.json["pictures"]
+    frames = [
+        Image.open(io.BytesIO(base64.b64decode(entry["png"]))) for entry in answer.json["pictures"]
     ]
-    assert [json.loads(picture.info["tld"])["frame"] for picture in pictures] == [0, 1, 2]
-    assert json.loads(pictures[2].info["tld"])["to_prompt"] == "a ring"
+    assert [json.loads(frame.info["tld"])["frame"] for frame in frames] == [0, 1, 2]
+    assert json.loads(frames[2].info["tld"])["to_prompt"] == "a ring"
 
 
 def test_painting_on_answers_with_one_picture(open_port: int) -> None:

@@ -59,19 +59,19 @@ def other_evaluation(run: Run, **changed: object) -> Run:
 
 @pytest.mark.slow
 def test_every_score_has_both_values_their_difference_and_its_interval(page: Path) -> None:
-    told = json.loads(page.with_suffix(".json").read_text())
-    assert told["runs"] == {"A": "first", "B": "second"}
+    results = json.loads(page.with_suffix(".json").read_text())
+    assert results["runs"] == {"A": "first", "B": "second"}
     assert {"clip_score", "prompt_accuracy", "cmmd", "frechet_distance", "diversity"} <= set(
-        told["scores"]
+        results["scores"]
     )
-    for name, row in told["scores"].items():
+    for name, row in results["scores"].items():
         difference = row["second"]["value"] - row["first"]["value"]
         assert row["difference"]["value"] == pytest.approx(difference, abs=1e-9), name
         assert (
             row["difference"]["low"] <= row["difference"]["value"] <= row["difference"]["high"]
         ), name
         assert row["difference"]["n"] == 8
-    assert told["scores"]["clip_score"]["difference"]["value"] != 0
+    assert results["scores"]["clip_score"]["difference"]["value"] != 0
     assert page.with_suffix(".png").stat().st_size > 0
 
 
@@ -81,8 +81,10 @@ def test_both_start_from_the_same_noise(first: Run) -> None:
     same = other_evaluation(
         first, seed=first.config.evaluate.seed + 3, guidance=first.config.evaluate.guidance + 1e-9
     )
-    found = compare(first, same, 4, RememberingTracker())
-    assert [abs(row.difference.value) < 1e-6 for row in found.rows] == [True] * len(found.rows)
+    comparison = compare(first, same, 4, RememberingTracker())
+    assert [abs(row.difference.value) < 1e-6 for row in comparison.rows] == [True] * len(
+        comparison.rows
+    )
 
 
 def test_a_verdict_needs_an_interval_without_zero() -> None:

@@ -51,19 +51,23 @@ def report(config: RunConfig) -> Manifest:
 
 
 def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: Manifest) -> None:
-    told = json.loads(report.file("metrics.json").read_text())
+    metrics = json.loads(report.file("metrics.json").read_text())
     for name in set(SCORES) - {"held_out_loss", "latency_s"}:
-        assert told[name]["low"] <= told[name]["value"] <= told[name]["high"], name
-        assert told[name]["n"] == 12
-    bins = [name for name in told if name.startswith("held_out_loss/")]
+        assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"], name
+        assert metrics[name]["n"] == 12
+    bins = [name for name in metrics if name.startswith("held_out_loss/")]
     assert len(bins) == 5
     for name in ("held_out_loss", *bins):
-        assert 0 < told[name]["low"] < told[name]["value"] < told[name]["high"], name
-        assert told[name]["n"] == 24, "all held-out pairs"
-    assert told["clip_score"]["low"] < told["clip_score"]["value"] < told["clip_score"]["high"]
-    assert told["reference/prompt_accuracy"]["value"] > 0.9
-    assert report.figures["scores"] == {name: value["value"] for name, value in told.items()}
-    assert report.figures["intervals"]["cmmd"] == [told["cmmd"]["low"], told["cmmd"]["high"]]
+        assert 0 < metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"], name
+        assert metrics[name]["n"] == 24, "all held-out pairs"
+    assert (
+        metrics["clip_score"]["low"]
+        < metrics["clip_score"]["value"]
+        < metrics["clip_score"]["high"]
+    )
+    assert metrics["reference/prompt_accuracy"]["value"] > 0.9
+    assert report.figures["scores"] == {name: value["value"] for name, value in metrics.items()}
+    assert report.figures["intervals"]["cmmd"] == [metrics["cmmd"]["low"], metrics["cmmd"]["high"]]
 
 
 def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:
@@ -89,8 +93,8 @@ def test_time_is_told_but_a_rerun_makes_the_same_output(
     assert report.figures["timing"]["latency_s"] > 0
     assert "latency_s" not in report.file("metrics.json").read_text()
     assert report.hardware == hardware()
-    (kept,) = (config.folder / "references").glob("*.safetensors")
-    kept.write_bytes(kept.read_bytes()[:100])  # damaged, it is judged anew
+    (reference,) = (config.folder / "references").glob("*.safetensors")
+    reference.write_bytes(reference.read_bytes()[:100])  # damaged, it is judged anew
     assert report_of(config, force=True).digest == report.digest
 
 
@@ -114,13 +118,13 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(
     assert "at most -1e+09 is required" in str(failed.value)
     assert "clip_score_reference" not in str(failed.value)
 
-    (kept,) = (
+    (reference,) = (
         set((config.folder / "references").iterdir()) - before
     )  # another choice of pairs is another file
-    judged = load_judged(kept)
+    judged = load_judged(reference)
     assert judged
     save_judged(
-        dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), kept
+        dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), reference
     )
     with pytest.raises(StageFailed, match="clip_score_reference is 7, at least 9 is required"):
         report_of(demanding)
@@ -145,10 +149,10 @@ def test_a_browser_without_network_shows_the_whole_page(
         assert page.locator("figure").count() == 6 + 6 + 6 + 6, (
             "the grid, beside the real ones, best and worst"
         )
-        told = page.locator(
+        notes = page.locator(
             "h2:text('Best by CLIP score') + .tiles figcaption .note"
         ).all_inner_texts()
-        scores = [float(text.split()[-1]) for text in told]
+        scores = [float(text.split()[-1]) for text in notes]
         assert scores == sorted(scores, reverse=True)
 
 

@@ -51,9 +51,9 @@ def test_the_fastest_that_chance_cannot_tell_from_the_best_is_recommended() -> N
 
 
 def test_every_combination_is_a_way_and_the_runs_own_is_among_them(workspace: RunConfig) -> None:
-    made = variants(workspace.evaluate, (1, 2), (4, 5), ("heun", "dpmpp_2m"), (0,))
-    assert len(made) == 8
-    assert made[0].sampling == workspace.evaluate.sampling == SamplingSettings(4, 2.0)
+    ways = variants(workspace.evaluate, (1, 2), (4, 5), ("heun", "dpmpp_2m"), (0,))
+    assert len(ways) == 8
+    assert ways[0].sampling == workspace.evaluate.sampling == SamplingSettings(4, 2.0)
     assert len(variants(workspace.evaluate, (1,), (5,), ("heun",), (0,))) == 2
 
 
@@ -73,15 +73,15 @@ def outputs(config: RunConfig) -> tuple[Manifest, Manifest]:
 @pytest.fixture(scope="module")
 def swept(workspace: RunConfig) -> Sweep:
     encodings, model = outputs(workspace)
-    wanted = variants(workspace.evaluate, (1, 2), (2, 4), ("dpmpp_2m",), (0,))
-    return sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
+    requested = variants(workspace.evaluate, (1, 2), (2, 4), ("dpmpp_2m",), (0,))
+    return sweep(workspace, encodings, model, requested, 6, RememberingTracker())
 
 
 def test_what_was_drawn_once_is_not_drawn_again(
     workspace: RunConfig, swept: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encodings, model = outputs(workspace)
-    wanted = [point.way for point in swept.points]
+    requested = [point.way for point in swept.points]
     drawn: list[int] = []
 
     def never(*_: object) -> None:
@@ -89,13 +89,13 @@ def test_what_was_drawn_once_is_not_drawn_again(
         raise AssertionError
 
     monkeypatch.setattr("pipeline.evaluate.sweep.sample_held_out", never)
-    again = sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
+    again = sweep(workspace, encodings, model, requested, 6, RememberingTracker())
     assert [(p.way, p.latency_s, p.quality) for p in again.points] == [
         (p.way, p.latency_s, p.quality) for p in swept.points
     ]
-    new = replace(wanted[0], sampling=replace(wanted[0].sampling, steps=9))
+    new = replace(requested[0], sampling=replace(requested[0].sampling, steps=9))
     with pytest.raises(AssertionError):
-        sweep(workspace, encodings, model, [*wanted, new], 6, RememberingTracker())
+        sweep(workspace, encodings, model, [*requested, new], 6, RememberingTracker())
     assert drawn == [1]
 
 
@@ -112,18 +112,18 @@ def test_each_point_is_drawn_with_its_own_average_though_others_are_known(
         return load_models(encodings, model, settings.model_copy(update={"ema": 0}))
 
     def draw(
-        models: Models, held: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
+        models: Models, held_out: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
     ) -> Images:
         drawn.append((settings.ema, loaded[-1]))
-        return sample_held_out(models, held, settings, track)
+        return sample_held_out(models, held_out, settings, track)
 
     monkeypatch.setattr("pipeline.evaluate.sweep.load_models", load)
     monkeypatch.setattr("pipeline.evaluate.sweep.sample_held_out", draw)
     for guidance in ((7.0,), (7.0, 8.0)):
-        wanted = [
+        requested = [
             SamplingVariant(SamplingSettings(2, scale), ema) for scale in guidance for ema in (0, 1)
         ]
-        sweep(workspace, encodings, model, wanted, 6, RememberingTracker())
+        sweep(workspace, encodings, model, requested, 6, RememberingTracker())
     assert len(drawn) == 4
     assert all(asked == had for asked, had in drawn)
 
@@ -139,8 +139,8 @@ def test_a_model_of_other_bytes_is_measured_anew(workspace: RunConfig, swept: Sw
 
 def test_guidance_and_steps_reach_the_pictures(workspace: RunConfig, swept: Sweep) -> None:
     _, model = outputs(workspace)
-    kept = {path.read_bytes() for path in sweep_folder(workspace, model).glob("*.safetensors")}
-    assert len(kept) >= len(swept.points) == 4
+    stored = {path.read_bytes() for path in sweep_folder(workspace, model).glob("*.safetensors")}
+    assert len(stored) >= len(swept.points) == 4
     assert all(point.quality.n == 6 and point.latency_s > 0 for point in swept.points)
 
 
@@ -152,9 +152,9 @@ def test_the_page_shows_the_plot_and_marks_the_chosen(
     _, model = outputs(workspace)
     folder = sweep_folder(workspace, model)
     write_sweep(folder, "tiny", model, swept)
-    told = json.loads((folder / "sweep.json").read_text())
-    assert [p["chosen"] for p in told["points"]] == [True, False, False, False]
-    assert sum(p["best"] for p in told["points"]) == 1
+    results = json.loads((folder / "sweep.json").read_text())
+    assert [p["chosen"] for p in results["points"]] == [True, False, False, False]
+    assert sum(p["best"] for p in results["points"]) == 1
     with opened(folder / "sweep.html", width, tmp_path) as page:
         assert page.get_by_role("row").count() == 1 + len(swept.points)
         assert page.get_by_role("cell", name="config").count() == 1
@@ -164,11 +164,11 @@ def test_the_page_shows_the_plot_and_marks_the_chosen(
 def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(
     workspace: RunConfig,
 ) -> None:
-    given = overrides(workspace.folder)
+    settings = overrides(workspace.folder)
     done = tld(
         "sweep",
         TINY,
-        *given,
+        *settings,
         "--guidance",
         "0.5",
         "inf",
@@ -189,8 +189,10 @@ def test_mistakes_are_told_at_once_and_the_command_ends_with_what_to_type(
         "--prompts must be at least 2, got 1",
     ):
         assert says in done.stderr
-    assert tld("sweep", TINY, *given, "train.seed=9").returncode == 2, "no such model"
-    done = tld("sweep", TINY, *given, "--guidance", "1", "2", "--steps", "2", "4", "--prompts", "6")
+    assert tld("sweep", TINY, *settings, "train.seed=9").returncode == 2, "no such model"
+    done = tld(
+        "sweep", TINY, *settings, "--guidance", "1", "2", "--steps", "2", "4", "--prompts", "6"
+    )
     assert done.returncode == 0, done.stderr
     assert "evaluate.guidance=" in done.stdout
     assert "sweep.html" in done.stdout

@@ -67,7 +67,7 @@ class Exported:
     pooled: ImageGenerator
     tokens: ImageGenerator
     folder: Path
-    made: dict[str, NDArray[Any]]
+    results: dict[str, NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -158,52 +158,56 @@ def drawn_here(
     denoise = guided(generate.denoiser, sampling.guidance, sampling.guidance_interval, away_from)
     text = generate.text_encoder(prompts)
     latents = sample(sampling.solver, denoise, noise, text, noise_levels(sampling.steps))
-    pictures: NDArray[Any] = generate.codec.decode(latents).permute(0, 2, 3, 1).numpy()
-    return pictures
+    images: NDArray[Any] = generate.codec.decode(latents).permute(0, 2, 3, 1).numpy()
+    return images
 
 
-def here(usual: EvaluateConfig = USUAL) -> SamplingSettings:
-    return SamplingSettings(usual.steps, usual.guidance, usual.solver, usual.guidance_interval)
+def here(config: EvaluateConfig = USUAL) -> SamplingSettings:
+    return SamplingSettings(config.steps, config.guidance, config.solver, config.guidance_interval)
 
 
 def test_the_same_seed_gives_the_same_picture(exported: Exported) -> None:
     expected = drawn_here(exported.pooled, here(), PROMPTS)
     assert expected.std() > 10
-    assert np.array_equal(exported.made["usual"], expected)
+    assert np.array_equal(exported.results["usual"], expected)
 
 
 def test_so_do_models_of_another_kind(exported: Exported) -> None:
     """Text by token, v, another scale of latents: both exports are loaded by one process, one after
     the other."""
-    assert np.array_equal(exported.made["by token"], drawn_here(exported.tokens, here(), PROMPTS))
+    assert np.array_equal(
+        exported.results["by token"], drawn_here(exported.tokens, here(), PROMPTS)
+    )
     negative = drawn_here(exported.tokens, here(), PROMPTS, "a large green square, and more")
-    assert np.array_equal(exported.made["negative"], negative)
-    assert not np.array_equal(exported.made["negative"], exported.made["by token"])
+    assert np.array_equal(exported.results["negative"], negative)
+    assert not np.array_equal(exported.results["negative"], exported.results["by token"])
 
 
 def test_a_call_says_how_to_sample(exported: Exported) -> None:
     expected = drawn_here(exported.pooled, SamplingSettings(4, 1.5, "heun"), PROMPTS[:1] * 2)
-    assert np.array_equal(exported.made["asked"], expected)
+    assert np.array_equal(exported.results["asked"], expected)
 
 
 def test_half_precision_draws_nearly_the_same(exported: Exported) -> None:
-    difference = np.abs(exported.made["half"].astype(int) - exported.made["usual"].astype(int))
+    difference = np.abs(
+        exported.results["half"].astype(int) - exported.results["usual"].astype(int)
+    )
     assert difference.mean() < 12  # of 255, of weights at random that amplify everything
     assert difference.max() > 0
 
 
 def test_what_cannot_be_drawn_is_told_at_once(exported: Exported) -> None:
-    told = str(exported.made["wrong"])
-    assert "width 512: this model generates 64x64" in told
-    assert "1 generators for 2 images" in told
-    assert "'magic' is not one of dpmpp_2m" in told
+    message = str(exported.results["wrong"])
+    assert "width 512: this model generates 64x64" in message
+    assert "1 generators for 2 images" in message
+    assert "'magic' is not one of dpmpp_2m" in message
 
 
 def test_the_example_of_the_card_runs(exported: Exported) -> None:
     """It ran in the folder of the last job: four pictures, of which it saves that of seed 0."""
     expected = drawn_here(exported.pooled, here(), PROMPTS[:1] * 4, seeds=range(4))
-    with Image.open(exported.folder / "pooled" / "picture.png") as picture:
-        assert np.array_equal(np.asarray(picture), expected[0])
+    with Image.open(exported.folder / "pooled" / "picture.png") as image:
+        assert np.array_equal(np.asarray(image), expected[0])
 
 
 def test_the_code_is_ours_and_needs_none_of_ours() -> None:

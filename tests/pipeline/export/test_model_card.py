@@ -50,10 +50,10 @@ def test_the_hub_reads_it(trained: tuple[Manifest, Manifest], report: Manifest) 
     text = model_card(*trained, report, "my-model", source="laion-art")
     assert text.startswith("---\n")
     card = ModelCard(text)
-    told = card.data.to_dict()
-    assert told["license"] == "unknown"
-    assert told["pipeline_tag"] == "text-to-image"
-    assert told["datasets"] == ["laion/laion-art"]
+    metadata = card.data.to_dict()
+    assert metadata["license"] == "unknown"
+    assert metadata["pipeline_tag"] == "text-to-image"
+    assert metadata["datasets"] == ["laion/laion-art"]
     assert card.data["model_name"] == "my-model"
     results: list[EvalResult] = card.data["eval_results"]
     values = {result.metric_type: result.metric_value for result in results}
@@ -89,9 +89,9 @@ def test_what_is_not_known_is_not_told(trained: tuple[Manifest, Manifest]) -> No
     text = model_card(alone, model, None, "my-model")
     assert "This model was not evaluated." in text
     assert "pixels" not in text.partition("## ")[0]
-    told = ModelCard(text).data.to_dict()
-    assert "model-index" not in told
-    assert "datasets" not in told
+    metadata = ModelCard(text).data.to_dict()
+    assert "model-index" not in metadata
+    assert "datasets" not in metadata
 
 
 def test_it_can_be_published(trained: tuple[Manifest, Manifest], tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ SAMPLING = SamplingSettings(steps=4)
 CAPTIONS = ["a small red star", "a large blue circle"]
 
 
-def picture() -> NDArray[np.uint8]:
+def image() -> NDArray[np.uint8]:
     return np.linspace(0, 255, 64 * 64 * 3).astype(np.uint8).reshape(64, 64, 3)
 
 
 def test_at_strength_1_nothing_stays_and_below_it_the_picture_matters() -> None:
-    generate, other = untrained_generator(), 255 - picture()
-    whole = image_to_image(generate, CAPTIONS, picture(), 1, [3, 4], SAMPLING)
+    generate, other = untrained_generator(), 255 - image()
+    whole = image_to_image(generate, CAPTIONS, image(), 1, [3, 4], SAMPLING)
     assert np.abs(whole.astype(int) - generate(CAPTIONS, [3, 4], SAMPLING)).max() <= 1
     drawn, drawn_of_other = (
-        image_to_image(generate, CAPTIONS, one, 0.5, [3, 4], SAMPLING) for one in (picture(), other)
+        image_to_image(generate, CAPTIONS, one, 0.5, [3, 4], SAMPLING) for one in (image(), other)
     )
     assert (drawn != whole).any()
     assert (drawn != drawn_of_other).any()
@@ -30,11 +30,11 @@ def test_at_strength_1_nothing_stays_and_below_it_the_picture_matters() -> None:
 
 def test_a_picture_depends_on_its_caption_and_seed_alone() -> None:
     generate = untrained_generator()
-    both = image_to_image(generate, CAPTIONS, picture(), 0.5, [3, 4], SAMPLING).astype(int)
-    alone = image_to_image(generate, CAPTIONS[1:], picture(), 0.5, [4], SAMPLING).astype(int)
+    both = image_to_image(generate, CAPTIONS, image(), 0.5, [3, 4], SAMPLING).astype(int)
+    alone = image_to_image(generate, CAPTIONS[1:], image(), 0.5, [4], SAMPLING).astype(int)
     assert np.abs(both[1] - alone[0]).max() <= 1
-    assert (image_to_image(generate, CAPTIONS[1:], picture(), 0.5, [5], SAMPLING) != alone).any()
-    away = image_to_image(generate, CAPTIONS[1:], picture(), 0.5, [4], SAMPLING, negative="a star")
+    assert (image_to_image(generate, CAPTIONS[1:], image(), 0.5, [5], SAMPLING) != alone).any()
+    away = image_to_image(generate, CAPTIONS[1:], image(), 0.5, [4], SAMPLING, negative="a star")
     assert (away != alone).any()
 
 

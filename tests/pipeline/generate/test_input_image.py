@@ -26,24 +26,25 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
 
 def test_a_picture_of_the_models_size_comes_as_it_is() -> None:
     pixels = gradient(64, 64)
-    given = read_image(png(pixels), None, 64)
-    np.testing.assert_array_equal(given.pixels, pixels)
-    assert given.pixels.flags.writeable
-    assert given.paint is None
-    assert given.fitting == ""
+    fitted = read_image(png(pixels), None, 64)
+    np.testing.assert_array_equal(fitted.pixels, pixels)
+    assert fitted.pixels.flags.writeable
+    assert fitted.paint is None
+    assert fitted.fitting == ""
 
 
 def test_another_is_cropped_to_its_middle_and_resized_with_its_mask() -> None:
     mask = np.zeros((128, 256), np.uint8)
     mask[:10, :128] = 255  # its left half lies outside the middle
-    given = read_image(png(gradient(128, 256)), png(mask), 64)
-    assert given.pixels.shape == (64, 64, 3)
-    assert given.pixels[:, 0].mean() == pytest.approx(64, abs=4)
-    assert given.paint is not None
-    assert given.paint[:5, :32].all()
-    assert given.paint.sum() == 5 * 32
+    fitted = read_image(png(gradient(128, 256)), png(mask), 64)
+    assert fitted.pixels.shape == (64, 64, 3)
+    assert fitted.pixels[:, 0].mean() == pytest.approx(64, abs=4)
+    assert fitted.paint is not None
+    assert fitted.paint[:5, :32].all()
+    assert fitted.paint.sum() == 5 * 32
     assert (
-        "256 x 128 pixels was cropped to its central square and resized to 64 x 64" in given.fitting
+        "256 x 128 pixels was cropped to its central square and resized to 64 x 64"
+        in fitted.fitting
     )
 
 
@@ -74,11 +75,11 @@ def test_a_photo_that_was_taken_sideways_stands_up() -> None:
 
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    picture, nothing = png(gradient(64, 64)), np.zeros((64, 64), np.uint8)
+    image, nothing = png(gradient(64, 64)), np.zeros((64, 64), np.uint8)
     with pytest.raises(InputImageError, match="mask has 32 x 64 pixels and the image 64 x 64"):
-        read_image(picture, png(nothing[:, :32]), 64)
+        read_image(image, png(nothing[:, :32]), 64)
     with pytest.raises(InputImageError, match="the mask selects nothing"):
-        read_image(picture, png(nothing), 64)
+        read_image(image, png(nothing), 64)
     with pytest.raises(InputImageError, match=r"there is no image .*gone\.png"):
         read_image(tmp_path / "gone.png", None, 64)
     with pytest.raises(InputImageError, match="the image is not in an image format"):
@@ -103,9 +104,9 @@ def test_a_file_that_another_program_would_read_is_not_handed_to_it(
     Image.new("RGB", (64, 64)).save(good)
     bad = tmp_path / "bad.png"
     bad.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
-    picture, mask = (bad, None) if what == "image" else (good, bad)
+    image, mask = (bad, None) if what == "image" else (good, bad)
     with pytest.raises(
         InputImageError, match=rf"{what} .*bad\.png is not in an image format .*: JPEG, PNG"
     ):
-        read_image(picture, mask, 64)
+        read_image(image, mask, 64)
     assert not asked.exists()

@@ -33,7 +33,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("entry", "says"),
     [
         (None, "has no tld metadata"),
         ("{", "is not JSON"),
@@ -44,14 +44,14 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_strangers_picture(tmp_path: Path, told: str | None, says: str, packed: bool) -> None:
+def test_a_strangers_picture(tmp_path: Path, entry: str | None, says: str, packed: bool) -> None:
     entries, path = PngImagePlugin.PngInfo(), tmp_path / "a.png"
-    if told is not None:
-        entries.add_itxt(ENTRY, told, zip=packed)
+    if entry is not None:
+        entries.add_itxt(ENTRY, entry, zip=packed)
     IMAGE.save(path, pnginfo=entries)
     with pytest.raises(
         ImageFileError,
-        match=says if len(told or "") < 1_000_000 or not packed else "too large|maximum",
+        match=says if len(entry or "") < 1_000_000 or not packed else "too large|maximum",
     ):
         read_settings(path)
 

@@ -30,13 +30,11 @@ class Studio:
 
     def __init__(self) -> None:
         self.batches_drawn: list[list[str]] = []
-        self.wanted: list[list[bool]] = []
+        self.active: list[list[bool]] = []
         self.begun: queue.Queue[list[str]] = queue.Queue()
         self.permits = threading.Semaphore(0)
-        self.told_sizes: list[int] = []
-        self.queue = BatchQueue(
-            self.draw, 8, 10, lambda pictures, _: self.told_sizes.append(pictures)
-        )
+        self.batch_sizes: list[int] = []
+        self.queue = BatchQueue(self.draw, 8, 10, lambda images, _: self.batch_sizes.append(images))
 
     def draw(
         self, requests: Sequence[DrawingRequest], before_step: BeforeStep
@@ -45,7 +43,7 @@ class Studio:
         self.begun.put(prompts)
         for done in range(STEPS):
             assert self.permits.acquire(timeout=20)
-            self.wanted.append(list(before_step(done)))
+            self.active.append(list(before_step(done)))
         self.batches_drawn.append(prompts)
         if "broken" in prompts:
             raise ZeroDivisionError("of the model")
@@ -70,9 +68,9 @@ class Asked:
         self.ticket = batches.submit(request, self.heard.put)
 
     def last(self) -> Finished | Failed:
-        while isinstance(told := self.heard.get(timeout=20), Step):
+        while isinstance(event := self.heard.get(timeout=20), Step):
             pass
-        return told
+        return event
 
 
 @pytest.fixture
@@ -109,12 +107,12 @@ def test_a_batch_is_full_at_its_bound_and_pictures_come_back_to_whom_they_belong
     ]
     studio.go_on()
     for seed, (one, count) in enumerate(zip(asked, (5, 4, 1), strict=True)):
-        told = one.last()
-        assert isinstance(told, Finished)
-        assert told.images.shape[0] == count
-        assert (told.images == seed).all()
+        event = one.last()
+        assert isinstance(event, Finished)
+        assert event.images.shape[0] == count
+        assert (event.images == seed).all()
     assert studio.batches_drawn == [["first"], ["a", "c"], ["b"]]
-    assert studio.told_sizes[:2] == [1, 6]
+    assert studio.batch_sizes[:2] == [1, 6]
 
 
 def test_a_full_queue_refuses_and_has_room_again_when_someone_leaves(studio: Studio) -> None:
@@ -141,7 +139,7 @@ def test_who_leaves_a_batch_is_dropped_before_the_next_step(studio: Studio) -> N
     studio.queue.cancel(leaving.ticket)
     studio.go_on()
     assert isinstance(staying.last(), Finished)
-    assert studio.wanted[STEPS:] == [[True, True], [False, True], [False, True]]
+    assert studio.active[STEPS:] == [[True, True], [False, True], [False, True]]
 
 
 def test_a_batch_that_nobody_waits_for_is_given_up_and_the_next_is_drawn(studio: Studio) -> None:
@@ -165,9 +163,9 @@ def test_a_failure_is_told_to_the_batch_and_the_next_is_drawn(studio: Studio) ->
     broken, beside, following = studio.ask("broken"), studio.ask("a"), studio.ask("b", steps=9)
     studio.go_on()
     for one in (broken, beside):
-        told = one.last()
-        assert isinstance(told, Failed)
-        assert isinstance(told.error, ZeroDivisionError)
+        event = one.last()
+        assert isinstance(event, Failed)
+        assert isinstance(event.error, ZeroDivisionError)
     assert isinstance(following.last(), Finished)
     assert studio.queue.is_ready
 
@@ -176,9 +174,9 @@ def test_closing_finishes_what_is_begun_and_refuses_the_rest(studio: Studio) -> 
     first = studio.begin_one()
     waiting = studio.ask("a")
     studio.queue.close()
-    told = waiting.last()
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, ShuttingDown)
+    event = waiting.last()
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, ShuttingDown)
     with pytest.raises(ShuttingDown):
         studio.ask("b")
     assert not studio.queue.is_ready
@@ -193,9 +191,9 @@ def test_a_closed_queue_that_gives_up_tells_those_whose_batch_is_not_finished(
     first = studio.begin_one()
     studio.queue.close()
     studio.queue.abort()
-    told = first.last()
-    assert isinstance(told, Failed)
-    assert isinstance(told.error, ShuttingDown)
+    event = first.last()
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, ShuttingDown)
     studio.go_on()
     assert studio.queue.join(20)
     assert not studio.batches_drawn, "the next step was not taken"

@@ -99,8 +99,8 @@ def left(_: int) -> list[bool]:
 
 
 def test_a_picture_is_painted_on_window_by_window(generator: ImageGenerator) -> None:
-    (given,) = draw(generator, dataclasses.replace(STAR, count=1))
-    asked = OutpaintingRequest("a large blue ring", given[0], Border(right=64), 3, SAMPLING)
+    (original,) = draw(generator, dataclasses.replace(STAR, count=1))
+    asked = OutpaintingRequest("a large blue ring", original[0], Border(right=64), 3, SAMPLING)
     assert asked.count == asked.steps == 2
     steps: list[int] = []
 
@@ -110,5 +110,5 @@ def test_a_picture_is_painted_on_window_by_window(generator: ImageGenerator) -> 
 
     (painted,) = draw_with(generator)([asked], before_step)
     assert painted.shape == (1, 64, 128, 3)
-    np.testing.assert_array_equal(painted[0, :, :64], given[0])
+    np.testing.assert_array_equal(painted[0, :, :64], original[0])
     assert steps == [0, 1, 2]

@@ -29,37 +29,41 @@ def drop_duplicates(
     out."""
     dropped: Counter[str] = Counter()
     if not same_file and near_bits is None:
-        return [_undropped(out, receipt) for receipt in receipts], dropped
+        return [_keep_all(out, receipt) for receipt in receipts], dropped
     files, looks = list[Hashes](), list[Hashes]()
     for receipt in receipts:
-        rows = _pictures(out, receipt, ["sha256", "look"])
+        rows = _image_rows(out, receipt, ["sha256", "look"])
         files.append(_first_64_bits(rows["sha256"]))
         if near_bits is not None:
             looks.append(_first_64_bits(rows["look"]))
     every_file = (
         np.concatenate(files) if same_file else np.arange(sum(map(len, files)), dtype=np.uint64)
     )
-    found = find_duplicates(every_file, np.concatenate(looks) if looks else None, near_bits or 0)
+    duplicates = find_duplicates(
+        every_file, np.concatenate(looks) if looks else None, near_bits or 0
+    )
 
     shards, start = [], 0
-    for receipt, pictures in zip(receipts, map(len, files), strict=True):
-        part = slice(start, start + pictures)
-        start += pictures
+    for receipt, count in zip(receipts, map(len, files), strict=True):
+        part = slice(start, start + count)
+        start += count
         reasons = [
             SAME_FILE if same >= 0 else LOOKS_THE_SAME if like >= 0 else None
-            for same, like in zip(found.same_file[part], found.looks_the_same[part], strict=True)
+            for same, like in zip(
+                duplicates.same_file[part], duplicates.looks_the_same[part], strict=True
+            )
         ]
-        gone: list[dict[str, str]] = []
+        excluded: list[dict[str, str]] = []
         if any(reasons):
-            told = _pictures(out, receipt, ["key", "url", "caption"])
-            told = told.append_column("reason", pa.array(reasons, pa.string()))
-            gone = told.filter(pc.is_valid(told["reason"])).to_pylist()
-        dropped.update(row["reason"] for row in gone)
-        shards.append(_without(out, receipt, gone))
+            repeats = _image_rows(out, receipt, ["key", "url", "caption"])
+            repeats = repeats.append_column("reason", pa.array(reasons, pa.string()))
+            excluded = repeats.filter(pc.is_valid(repeats["reason"])).to_pylist()
+        dropped.update(row["reason"] for row in excluded)
+        shards.append(_exclude(out, receipt, excluded))
     return shards, dropped
 
 
-def _pictures(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
+def _image_rows(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
     """Some columns of the rows of a shard that became pictures."""
     rows = parquet.read_table(
         ensure_local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"]
@@ -71,19 +75,19 @@ def _first_64_bits(digests: pa.ChunkedArray) -> Hashes:
     return np.array([int(digest[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
 
 
-def _undropped(out: Path, receipt: Shard) -> Shard:
+def _keep_all(out: Path, receipt: Shard) -> Shard:
     discard([dropped_file(out, receipt.name)])
     return receipt
 
 
-def _without(out: Path, receipt: Shard, gone: list[dict[str, str]]) -> Shard:
+def _exclude(out: Path, receipt: Shard, excluded: list[dict[str, str]]) -> Shard:
     """A shard less its dropped rows; they enter its digest, since they change what it means."""
-    if not gone:
-        return _undropped(out, receipt)
-    path = write_dropped(out, receipt.name, gone)
+    if not excluded:
+        return _keep_all(out, receipt)
+    path = write_dropped(out, receipt.name, excluded)
     return receipt.model_copy(
         update={
-            "rows": receipt.rows - len(gone),
+            "rows": receipt.rows - len(excluded),
             "digest": f"{receipt.digest} less {file_digest(path)}",
             "files": {**receipt.files, **file_records([path])},
         }

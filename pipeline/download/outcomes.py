@@ -34,7 +34,7 @@ SIDES = (
     2048,
     4096,
 )  # bounds of the size histogram, pixels of the short side
-_HOSTS_KEPT = 100_000
+_MAX_HOSTS = 100_000
 _PAIR = ["url", "caption", "split", "row"]
 
 
@@ -44,8 +44,8 @@ class DownloadCounts:
 
     downloaded: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    asked_of: Counter[str] = field(default_factory=Counter)  # host -> URLs
-    failed_at: Counter[str] = field(default_factory=Counter)  # host -> URLs
+    requests_by_host: Counter[str] = field(default_factory=Counter)  # host -> URLs
+    failures_by_host: Counter[str] = field(default_factory=Counter)  # host -> URLs
     short_sides: Counter[int] = field(
         default_factory=Counter
     )  # number of the range of pixels -> pictures
@@ -53,7 +53,7 @@ class DownloadCounts:
 
 def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
     """Count the rows of all shards; of a row that was asked again, only the last try."""
-    told, last_try = DownloadCounts(), last_tries(out, receipts)
+    counts, last_try = DownloadCounts(), last_tries(out, receipts)
     for receipt in receipts:
         rows = parquet.read_table(
             ensure_local(out / f"{receipt.name}.parquet"),
@@ -63,31 +63,31 @@ def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
             rows = rows.filter(
                 [last_try.get(row, receipt.name) == receipt.name for row in rows["row"].to_pylist()]
             )
-        good = pc.equal(rows["status"], "success")
-        told.downloaded += pc.sum(good).as_py() or 0
-        told.failed.update(rows.filter(pc.invert(good))["error_message"].to_pylist())
-        told.failed[LOST] += receipt.figures["failed"].get(LOST, 0)
-        _count_hosts(told, rows, good)
-        pictures = rows.filter(good)
+        succeeded = pc.equal(rows["status"], "success")
+        counts.downloaded += pc.sum(succeeded).as_py() or 0
+        counts.failed.update(rows.filter(pc.invert(succeeded))["error_message"].to_pylist())
+        counts.failed[LOST] += receipt.figures["failed"].get(LOST, 0)
+        _count_hosts(counts, rows, succeeded)
+        images = rows.filter(succeeded)
         shorter = pc.min_element_wise(
-            pictures["original_width"], pictures["original_height"]
+            images["original_width"], images["original_height"]
         ).to_numpy()
-        told.short_sides.update(np.digitize(shorter, SIDES).tolist())
-    told.failed = +told.failed
-    return told
+        counts.short_sides.update(np.digitize(shorter, SIDES).tolist())
+    counts.failed = +counts.failed
+    return counts
 
 
-def _count_hosts(told: DownloadCounts, rows: pa.Table, good: pa.ChunkedArray) -> None:
+def _count_hosts(counts: DownloadCounts, rows: pa.Table, succeeded: pa.ChunkedArray) -> None:
     hosts = [urlsplit(url).hostname or "" for url in rows["url"].to_pylist()]
-    told.asked_of.update(hosts)
-    told.failed_at.update(
-        host for host, fine in zip(hosts, good.to_pylist(), strict=True) if not fine
+    counts.requests_by_host.update(hosts)
+    counts.failures_by_host.update(
+        host for host, success in zip(hosts, succeeded.to_pylist(), strict=True) if not success
     )
-    for counts in (told.asked_of, told.failed_at):
-        if len(counts) > _HOSTS_KEPT:  # the lightest are forgotten: a report shows the heaviest
-            kept = dict(counts.most_common(_HOSTS_KEPT // 2))
-            counts.clear()
-            counts.update(kept)
+    for by_host in (counts.requests_by_host, counts.failures_by_host):
+        if len(by_host) > _MAX_HOSTS:  # the lightest are forgotten: a report shows the heaviest
+            heaviest = dict(by_host.most_common(_MAX_HOSTS // 2))
+            by_host.clear()
+            by_host.update(heaviest)
 
 
 def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
@@ -99,22 +99,23 @@ def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
 def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
     """Rows that failed, at their last try, for a cause that may pass: as new shards behind all
     others."""
-    told = parquet.read_schema(ensure_local(out / f"{names[0]}.parquet")).names
-    pair = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in told else _PAIR
-    waiting: dict[int, dict[str, Any]] = {}
+    columns = parquet.read_schema(ensure_local(out / f"{names[0]}.parquet")).names
+    pair_columns = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in columns else _PAIR
+    retryable: dict[int, dict[str, Any]] = {}
     for name in names:
         rows = parquet.read_table(
-            ensure_local(out / f"{name}.parquet"), columns=[*pair, "status", "error_message"]
+            ensure_local(out / f"{name}.parquet"),
+            columns=[*pair_columns, "status", "error_message"],
         )
         for row in rows.to_pylist():
             if row["status"] != "success" and is_transient(row["error_message"]):
-                waiting[row["row"]] = {column: row[column] for column in pair}
+                retryable[row["row"]] = {column: row[column] for column in pair_columns}
             else:
-                waiting.pop(row["row"], None)
-    pairs = [waiting[row] for row in sorted(waiting)]
+                retryable.pop(row["row"], None)
+    pairs = [retryable[row] for row in sorted(retryable)]
     first = int(names[-1]) + 1
     schema = pa.schema(
-        [(column, pa.int64() if column == "row" else pa.string()) for column in pair]
+        [(column, pa.int64() if column == "row" else pa.string()) for column in pair_columns]
     )
     for number, start in enumerate(range(0, len(pairs), shard_size), first):
         yield UrlShard(number, pa.Table.from_pylist(pairs[start : start + shard_size], schema))
@@ -122,13 +123,13 @@ def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator
 
 def last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
     """Row -> the last shard that asked for it, for the rows that were asked for again."""
-    seen_to, last = -1, dict[int, str]()
+    last_row, retried = -1, dict[int, str]()
     for receipt in receipts:
         rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=["row"])[
             "row"
         ].to_numpy()
-        if len(rows) and rows.min() <= seen_to:  # the table's own shards only ever go on
-            last |= dict.fromkeys(rows.tolist(), receipt.name)
+        if len(rows) and rows.min() <= last_row:  # the table's own shards only ever go on
+            retried |= dict.fromkeys(rows.tolist(), receipt.name)
         elif len(rows):
-            seen_to = int(rows.max())
-    return last
+            last_row = int(rows.max())
+    return retried

@@ -35,7 +35,7 @@ ROW_BYTES = 400  # URL, caption and figures of one pair in tar headers, Parquet 
 IMAGES_PER_S_AND_WORKER = 60.0
 SECONDS_PER_IMAGE = 0.5
 _TOP_HOSTS = 10
-_HOSTS_KEPT = 200_000
+_MAX_HOSTS = 200_000
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class HeavyHosts:
     A host that was forgotten and came back is counted short, by `missed` at most.
     """
 
-    kept: int = _HOSTS_KEPT
+    limit: int = _MAX_HOSTS
     missed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -56,10 +56,10 @@ class HeavyHosts:
         for entry in pc.value_counts(netloc).to_pylist():
             host = re.split("[?#]", entry["values"])[0].rpartition("@")[2]
             self.counts[host.lower()] += entry["counts"]
-        if len(self.counts) > self.kept:
+        if len(self.counts) > self.limit:
             ranked = self.counts.most_common()
-            self.missed += ranked[self.kept // 2][1]
-            self.counts = Counter(dict(ranked[: self.kept // 2]))
+            self.missed += ranked[self.limit // 2][1]
+            self.counts = Counter(dict(ranked[: self.limit // 2]))
 
     def top(self) -> tuple[tuple[str, int], ...]:
         return tuple(self.counts.most_common(_TOP_HOSTS))
@@ -87,45 +87,45 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
 
     Raises UrlTableError.
     """
-    wanted = config.download
-    table = open_url_table(wanted.urls, wanted.columns, wanted.limit, wanted.rules)
-    total = rows_known(wanted.urls)
-    if total and wanted.limit:
-        total = min(total, wanted.limit)
+    settings = config.download
+    table = open_url_table(settings.urls, settings.columns, settings.limit, settings.rules)
+    total = rows_known(settings.urls)
+    if total and settings.limit:
+        total = min(total, settings.limit)
     sync_listing(config, "download", accounts=True)
     folder = Workspace(config.folder).output(
         "download", fingerprint(STAGES["download"], config, {})
     )
-    account, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0
-    for shard in table.shards(wanted.shard_size, account):
+    counts, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0
+    for shard in table.shards(settings.shard_size, counts):
         hosts.add(shard.pairs["url"])
         shards += 1
         finished += read_receipt(folder, shard.name) is not None
-        report(account.rows, total)
+        report(counts.rows, total)
 
     existing = next(
         path for path in (config.folder, *config.folder.absolute().parents) if path.exists()
     )
-    success = known_sources()[wanted.source].success if wanted.source else 1.0
-    pictures = account.usable * success
-    picture_bytes = wanted.image_size**2 * BYTES_PER_PIXEL[wanted.image_format] + ROW_BYTES
+    success = known_sources()[settings.source].success if settings.source else 1.0
+    images = counts.usable * success
+    bytes_per_image = settings.image_size**2 * BYTES_PER_PIXEL[settings.image_format] + ROW_BYTES
     latent = config.model.latent_channels * config.model.latent_size**2  # uint8
     by_token = config.encode.text == "tokens"
-    vectors = len(wanted.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
+    vectors = len(settings.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
     text = 2 * config.model.text_dim * vectors  # float16
     # A core resizes so many, and few connections bring fewer.
-    per_worker = min(IMAGES_PER_S_AND_WORKER, wanted.threads / SECONDS_PER_IMAGE)
-    urls_per_s = wanted.workers * per_worker
+    per_worker = min(IMAGES_PER_S_AND_WORKER, settings.threads / SECONDS_PER_IMAGE)
+    urls_per_s = settings.workers * per_worker
     return DownloadPlan(
-        account=account,
+        account=counts,
         shards=shards,
         finished=finished,
         hosts=hosts,
         success=success,
-        image_bytes=round(pictures * picture_bytes),
-        encoding_bytes=round(pictures * (latent + text + ROW_BYTES)),
+        image_bytes=round(images * bytes_per_image),
+        encoding_bytes=round(images * (latent + text + ROW_BYTES)),
         urls_per_s=urls_per_s,
-        hours=account.usable * (1 - finished / shards) / urls_per_s / 3600,
+        hours=counts.usable * (1 - finished / shards) / urls_per_s / 3600,
         disk_free=shutil.disk_usage(existing).free,
         folder=folder,
     )

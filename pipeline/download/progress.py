@@ -25,26 +25,26 @@ class DownloadProgress:
     track: Tracker
     rows: int  # of the table
     _fetched: int = 0  # pictures of this run
-    _asked: int = 0  # URLs of this run
+    _requested: int = 0  # URLs of this run
     _started: float = field(default_factory=time.monotonic)
 
     def finished(self, receipt: Shard, done: dict[str, Shard]) -> None:
         """A shard was fetched; tell of all so far."""
         done[receipt.name] = receipt
         self._fetched += receipt.rows
-        pictures = sum(shard.rows for shard in done.values())
+        images = sum(shard.rows for shard in done.values())
         failed = sum(sum(shard.figures["failed"].values()) for shard in done.values())
-        asked = pictures + failed
-        self._asked += receipt.rows + sum(receipt.figures["failed"].values())
+        requested = images + failed
+        self._requested += receipt.rows + sum(receipt.figures["failed"].values())
         left_s = (
-            (self.rows - asked) * (time.monotonic() - self._started) / self._asked
-            if self._asked
+            (self.rows - requested) * (time.monotonic() - self._started) / self._requested
+            if self._requested
             else 0
         )
-        note = f"{self.images_per_s:.0f} images/s  {pictures / max(asked, 1):.1%} successful  ETA {_clock(left_s)}"
-        self.track.progress(asked, max(self.rows, asked), note)
+        note = f"{self.images_per_s:.0f} images/s  {images / max(requested, 1):.1%} successful  ETA {_clock(left_s)}"
+        self.track.progress(requested, max(self.rows, requested), note)
         self.track.metrics(
-            {"pictures": pictures, "failed": failed, "images_per_s": self.images_per_s},
+            {"pictures": images, "failed": failed, "images_per_s": self.images_per_s},
             step=len(done),
         )
 

@@ -22,34 +22,36 @@ from pipeline.reporting.render import data_uri, render_page
 REPORT_FILE = "report.html"
 _THUMBNAILS = 64
 _HOSTS = 20
-_SHARDS_LOOKED_INTO = 8
+_MAX_SHARDS = 8
 
 
 def write_download_report(
     out: Path,
     config: DownloadConfig,
     figures: dict[str, Any],
-    told: DownloadCounts,
+    counts: DownloadCounts,
     shards: Sequence[Shard],
 ) -> None:
     """Write the page into the folder of the images."""
     account = figures["account"]
     hosts = [
-        (host, count, 1 - told.failed_at[host] / count)
-        for host, count in told.asked_of.most_common(_HOSTS)
+        (host, count, 1 - counts.failures_by_host[host] / count)
+        for host, count in counts.requests_by_host.most_common(_HOSTS)
     ]
-    asked = told.downloaded + told.failed.total()
+    requested = counts.downloaded + counts.failed.total()
     page = render_page(
         "download_report.html.j2",
         config=config,
         table=redacted(config.urls),
         figures=figures,
-        asked=asked,
-        success=told.downloaded / asked if asked else 0.0,
+        asked=requested,
+        success=counts.downloaded / requested if requested else 0.0,
         kept=sum(shard.rows for shard in shards),
         causes=account_rows(account),
         hosts=hosts,
-        sides=[(_range(number), told.short_sides[number]) for number in sorted(told.short_sides)],
+        sides=[
+            (_range(number), counts.short_sides[number]) for number in sorted(counts.short_sides)
+        ],
         pictures=_thumbnails(out, shards),
     )
     write_atomically(out / REPORT_FILE, page)
@@ -67,15 +69,15 @@ def _range(number: int) -> str:
 
 def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
     """Random pictures with their captions, from a few random shards, as a data URI."""
-    chance = random.Random(0)
+    rng = random.Random(0)
     tars = [
         tar for shard in shards if shard.rows and exists_anywhere(tar := out / f"{shard.name}.tar")
     ]
-    chosen = chance.sample(tars, min(_SHARDS_LOOKED_INTO, len(tars)))
+    chosen = rng.sample(tars, min(_MAX_SHARDS, len(tars)))
     pairs = [
         pair
         for tar in chosen
-        for pair in sample_image_pairs(ensure_local(tar), -(-_THUMBNAILS // len(chosen)), chance)
+        for pair in sample_image_pairs(ensure_local(tar), -(-_THUMBNAILS // len(chosen)), rng)
     ]
     if not pairs:
         return ""  # all were let go once they were encoded

@@ -58,7 +58,7 @@ class SquareResizer:
     min_side: int  # a shorter side is refused; below `edge` this allows enlarging
     max_pixels: float  # by the header, before anything is decoded
     max_aspect_ratio: float
-    looks: dict[str, str] | None = (
+    hashes: dict[str, str] | None = (
         None  # if there: is given the perceptual hash of each picture, by its file's SHA-256
     )
 
@@ -72,31 +72,31 @@ class SquareResizer:
                 warnings.simplefilter("ignore")
                 with open_image(stream) as image:
                     square, width, height = self._square(image)
-                if self.looks is not None:
-                    self.looks[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(
+                if self.hashes is not None:
+                    self.hashes[hashlib.sha256(stream.getbuffer()).hexdigest()] = str(
                         imagehash.phash(square)
                     )
                 return self._encode(square), self.edge, self.edge, width, height, None
-        except Unusable as cause:
-            why = str(cause)
+        except Unusable as refusal:
+            cause = str(refusal)
         except UnidentifiedImageError:
-            why = "not an image"
+            cause = "not an image"
         except Image.DecompressionBombError:
-            why = "image area too large"
+            cause = "image area too large"
         except TooManyScans:
-            why = TOO_SLOW
+            cause = TOO_SLOW
         except MemoryError:
             raise
         except Exception:  # decoders of damaged files raise nearly anything
-            why = "truncated or damaged image"
-        return None, None, None, None, None, why
+            cause = "truncated or damaged image"
+        return None, None, None, None, None, cause
 
     def of_body(self, body: bytes) -> tuple[Resized, dict[str, str]]:
-        """The answer for a file, and its perceptual hash as in `looks`. Raises MemoryError."""
-        if self.looks is None:
+        """The answer for a file, and its perceptual hash as in `hashes`. Raises MemoryError."""
+        if self.hashes is None:
             return self(io.BytesIO(body)), {}
-        self.looks.clear()
-        return self(io.BytesIO(body)), dict(self.looks)
+        self.hashes.clear()
+        return self(io.BytesIO(body)), dict(self.hashes)
 
     def _square(self, image: Image.Image) -> tuple[Image.Image, int, int]:
         """The square picture, and the upright original's width and height. Raises Unusable."""
@@ -113,11 +113,11 @@ class SquareResizer:
         image.draft("RGB", (-(-self.edge * width // short), -(-self.edge * height // short)))
         _scale_transparency(image)
         image.load()
-        turned, profile = _orientation(image), image.info.get("icc_profile")
+        orientation, profile = _orientation(image), image.info.get("icc_profile")
         small = _to_8_bits(_crop_and_resize(_resizable(image), self.edge))
-        if turned in _UPRIGHT:
-            small = small.transpose(_UPRIGHT[turned])
-        if turned >= _FIRST_SIDEWAYS:
+        if orientation in _UPRIGHT:
+            small = small.transpose(_UPRIGHT[orientation])
+        if orientation >= _FIRST_SIDEWAYS:
             width, height = height, width
         return _to_srgb(_on_white(small), profile), width, height
 
@@ -136,11 +136,11 @@ class SquareResizer:
 def _scale_transparency(image: Image.Image) -> None:
     """The transparent colour of a PNG, which Pillow tells as it is in the file, in the range of its
     pixels, which Pillow scales to 8 bits. To be called before they are loaded."""
-    clear, raw = image.info.get("transparency"), _raw_mode(image)
-    if isinstance(clear, int) and raw in ("L;2", "L;4"):
-        image.info["transparency"] = clear * (85 if raw == "L;2" else 17)
-    if isinstance(clear, tuple) and raw == "RGB;16B":
-        image.info["transparency"] = tuple(level >> 8 for level in clear)
+    transparent, raw = image.info.get("transparency"), _raw_mode(image)
+    if isinstance(transparent, int) and raw in ("L;2", "L;4"):
+        image.info["transparency"] = transparent * (85 if raw == "L;2" else 17)
+    if isinstance(transparent, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(level >> 8 for level in transparent)
 
 
 def _raw_mode(image: Image.Image) -> str | None:
@@ -162,8 +162,12 @@ def _resizable(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
         grey = Image.fromarray((values >> 8).astype(np.uint8))
-        clear = image.info.get("transparency")  # of 16 bits, as the pixels
-        return _with_clear(grey, values == clear) if isinstance(clear, int) else grey
+        transparent = image.info.get("transparency")  # of 16 bits, as the pixels
+        return (
+            _with_transparency(grey, values == transparent)
+            if isinstance(transparent, int)
+            else grey
+        )
     if image.mode == "RGBA":
         return image
     if "transparency" in image.info or image.mode in ("LA", "PA", "RGBa"):
@@ -173,11 +177,11 @@ def _resizable(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _with_clear(grey: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
+def _with_transparency(grey: Image.Image, transparent: NDArray[np.bool_]) -> Image.Image:
     """RGBA of which these pixels are transparent."""
-    picture = grey.convert("RGBA")
-    picture.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
-    return picture
+    rgba = grey.convert("RGBA")
+    rgba.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
+    return rgba
 
 
 def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:

@@ -43,14 +43,14 @@ from pipeline.stages.dag import STAGES
 from pipeline.stages.output_settings import output_settings
 
 _DIGITS = 5  # of a shard's number
-_DECODE_WITHIN = 0.75  # of a shard's deadline; then what is still to be decoded is given up, and the shard is kept
-_LEAST_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # slow machines, and formats that take the most
-_LEAST_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
+_DECODE_SHARE = 0.75  # of a shard's deadline; then what is still to be decoded is given up, and the shard is kept
+_MIN_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # slow machines, and formats that take the most
+_MIN_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
 _THREADS_PER_CONNECTION = (
     4  # most of them wait for their host's turn, while others use the connections
 )
 # How the rows of a shard were chosen does not matter to it, nor what is left out of it later.
-_NOT_OF_A_SHARD = {
+_IRRELEVANT_SETTINGS = {
     *(
         "limit",
         "url_column",
@@ -67,7 +67,7 @@ def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
     """Digest of all that a shard's pictures follow from: its rows and the settings, but for the
     web."""
     spec = STAGES["download"]
-    settings = output_settings("download", config, spec.speed_only | _NOT_OF_A_SHARD)
+    settings = output_settings("download", config, spec.speed_only | _IRRELEVANT_SETTINGS)
     return digest_of([spec.version, settings, shard.pairs.to_pydict()])
 
 
@@ -84,7 +84,7 @@ class ShardDownloader:
     proxy: str
     _opener: GuardedOpener = field(init=False)
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
-    _looks: dict[str, str] = field(
+    _hashes: dict[str, str] = field(
         init=False, default_factory=dict
     )  # as in SquareResizer, of a shard
     _decode_until: float = field(init=False, default=math.inf)
@@ -101,14 +101,14 @@ class ShardDownloader:
             min_side=config.image_size if config.min_image_size is None else config.min_image_size,
             max_pixels=config.max_pixels_m * 1e6,
             max_aspect_ratio=config.max_aspect_ratio,
-            looks=None if config.near_duplicate_bits is None else {},
+            hashes=None if config.near_duplicate_bits is None else {},
         )
         self._decode = Isolated(resizer.of_body, _budget_of(config))
 
     def __call__(self, shard: UrlShard) -> Shard:
         """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose
         files do not agree is fetched again, once."""
-        self._decode_until = time.monotonic() + _DECODE_WITHIN * self.config.shard_deadline_s
+        self._decode_until = time.monotonic() + _DECODE_SHARE * self.config.shard_deadline_s
         try:
             return self._fetch(shard)
         except BrokenShard:
@@ -120,26 +120,26 @@ class ShardDownloader:
         scratch.mkdir(parents=True)
         self._run_img2dataset(shard, scratch)
         try:
-            told = self._with_looks(
+            rows = self._with_hashes(
                 parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key")
             )
             packed = repack_sorted(scratch / f"{shard.name}.tar", scratch / "sorted.tar")
-            counted = json.loads(
+            reported = json.loads(
                 (scratch / f"{shard.name}_stats.json").read_text(encoding="utf-8")
             )["successes"]
         except (tarfile.TarError, pa.ArrowException, ValueError) as error:
             raise self._broken(shard, str(error)) from error
         failed = Counter(
-            row["error_message"] for row in told.to_pylist() if row["status"] != "success"
+            row["error_message"] for row in rows.to_pylist() if row["status"] != "success"
         )
-        succeeded = told.num_rows - failed.total()
-        if not packed == succeeded == counted:
+        succeeded = rows.num_rows - failed.total()
+        if not packed == succeeded == reported:
             raise self._broken(
-                shard, f"{packed} pictures in its tar, {succeeded} in its table, {counted} told"
+                shard, f"{packed} pictures in its tar, {succeeded} in its table, {reported} told"
             )
-        if unaccounted := shard.pairs.num_rows - told.num_rows:
+        if unaccounted := shard.pairs.num_rows - rows.num_rows:
             failed[LOST] += unaccounted
-        return self._finish(shard, scratch, told, succeeded, failed)
+        return self._finish(shard, scratch, rows, succeeded, failed)
 
     def _broken(self, shard: UrlShard, how: str) -> BrokenShard:
         return BrokenShard(
@@ -148,18 +148,18 @@ class ShardDownloader:
             f"{self.out}. Finished shards are kept: the same command goes on from them"
         )
 
-    def _with_looks(self, told: pa.Table) -> pa.Table:
+    def _with_hashes(self, rows: pa.Table) -> pa.Table:
         """img2dataset's table with the perceptual hash of each picture, "" where there is none."""
-        hashes = pa.array(
-            [self._looks.get(digest, "") for digest in told["sha256"].to_pylist()], pa.string()
+        column = pa.array(
+            [self._hashes.get(digest, "") for digest in rows["sha256"].to_pylist()], pa.string()
         )
-        self._looks.clear()
-        return told.append_column("look", hashes)
+        self._hashes.clear()
+        return rows.append_column("look", column)
 
     def _finish(
-        self, shard: UrlShard, scratch: Path, told: pa.Table, succeeded: int, failed: Counter[str]
+        self, shard: UrlShard, scratch: Path, rows: pa.Table, succeeded: int, failed: Counter[str]
     ) -> Shard:
-        parquet.write_table(told, scratch / "sorted.parquet", compression="zstd")
+        parquet.write_table(rows, scratch / "sorted.parquet", compression="zstd")
         tar, table = self.out / f"{shard.name}.tar", self.out / f"{shard.name}.parquet"
         put_in_place(scratch / "sorted.tar", tar)
         put_in_place(scratch / "sorted.parquet", table)
@@ -194,12 +194,12 @@ class ShardDownloader:
         try:
             self._decode.start()  # before connections take the last descriptors
         except Shortage as shortage:
-            raise _failed_for(shortage) from shortage
+            raise _shortage_failure(shortage) from shortage
         self._opener.start_shard()
         feather = scratch / "pairs.feather"
         with ipc.new_file(feather, shard.pairs.schema) as writer:
             writer.write_table(shard.pairs)
-        work = Downloader(
+        downloader = Downloader(
             sample_writer_class=WebDatasetSampleWriter,
             resizer=self._resize,
             thread_count=_THREADS_PER_CONNECTION * self.config.threads,
@@ -220,15 +220,15 @@ class ShardDownloader:
         # It prints a traceback for each picture that a full disk does not take; counting finds that
         # some are lost.
         with (
-            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-            redirect_stdout(nowhere),
-            redirect_stderr(nowhere),
+            Path(os.devnull).open("w", encoding="utf-8") as null,
+            redirect_stdout(null),
+            redirect_stderr(null),
         ):
-            work.download_shard((shard.number, str(feather)))
+            downloader.download_shard((shard.number, str(feather)))
         if (
-            lack := self._shortage or self._opener.shortage
+            lacking := self._shortage or self._opener.shortage
         ):  # which img2dataset would count as failed rows
-            raise _failed_for(lack)
+            raise _shortage_failure(lacking)
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
         """img2dataset is done with a body once it has its picture; but for a hash, which needs no
@@ -236,8 +236,8 @@ class ShardDownloader:
         try:
             if self._shortage or time.monotonic() > self._decode_until:
                 return _refused(NO_TIME_LEFT)
-            resized, looks = self._decode(stream.getbuffer())
-            self._looks |= looks
+            resized, hashes = self._decode(stream.getbuffer())
+            self._hashes |= hashes
             return resized
         except Refused as cause:
             return _refused(str(cause))
@@ -256,9 +256,9 @@ def _budget_of(config: DownloadConfig) -> Budget:
     """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside
     the shard's time."""
     cpu_s = min(
-        _LEAST_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10
+        _MIN_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10
     )
-    return Budget(cpu_s, _LEAST_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
+    return Budget(cpu_s, _MIN_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
 
 
 @contextmanager
@@ -274,8 +274,8 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         yield link
 
 
-def _failed_for(lack: Shortage | str) -> StageFailed:
+def _shortage_failure(shortage: Shortage | str) -> StageFailed:
     """The end of a shard for which the machine lacks something."""
     return StageFailed(
-        f"download: {lack}. Finished shards are kept: the same command goes on from them"
+        f"download: {shortage}. Finished shards are kept: the same command goes on from them"
     )

@@ -42,7 +42,7 @@ def download(
     With `retry_failed`, also ask again for the rows that failed for a cause that may have passed,
     in new shards.
     """
-    table, account = (
+    table, row_counts = (
         open_url_table(config.urls, config.columns, config.limit, config.rules),
         RowCounts(),
     )
@@ -52,22 +52,22 @@ def download(
     server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
     with server as proxy:
         fetch = partial(map_shards, partial(ShardDownloader, config, out, proxy))
-        missing = _missing(table.shards(config.shard_size, account), config, out, done, adopt)
+        missing = _missing(table.shards(config.shard_size, row_counts), config, out, done, adopt)
         for receipt in fetch(missing, config.workers, config.shard_deadline_s):
             progress.finished(receipt, done)
         done |= later_shards(out, done)
         if retry_failed:
-            again = retryable_rows(out, sorted(done), config.shard_size)
-            for receipt in fetch(again, config.workers, config.shard_deadline_s):
+            retries = retryable_rows(out, sorted(done), config.shard_size)
+            for receipt in fetch(retries, config.workers, config.shard_deadline_s):
                 progress.finished(receipt, done)
 
     receipts = [done[name] for name in sorted(done)]
-    told = tally(out, receipts)
-    usable, downloaded = account.usable, told.downloaded
+    counts = tally(out, receipts)
+    usable, downloaded = row_counts.usable, counts.downloaded
     if downloaded < config.min_success_rate * usable or downloaded == 0:
         causes = "\n".join(
             f"  {count} × {cause}{_REMEDIES.get(cause, '')}"
-            for cause, count in told.failed.most_common()
+            for cause, count in counts.failed.most_common()
         )
         raise StageFailed(
             f"download: {downloaded} of {usable} usable rows became pictures "
@@ -82,17 +82,17 @@ def download(
     )
     figures = {
         "account": {
-            "rows": account.rows,
-            "rejected": dict(account.rejected),
-            "failed": dict(told.failed.most_common()),
+            "rows": row_counts.rows,
+            "rejected": dict(row_counts.rejected),
+            "failed": dict(counts.failed.most_common()),
             "downloaded": downloaded,
             "dropped": dict(dropped),
         },
-        "may_pass": sum(count for cause, count in told.failed.items() if is_transient(cause)),
+        "may_pass": sum(count for cause, count in counts.failed.items() if is_transient(cause)),
         "bytes": sum(file.bytes for shard in shards for file in shard.files.values()),
         "images_per_s": progress.images_per_s,
     }
-    write_download_report(out, config, figures, told, shards)
+    write_download_report(out, config, figures, counts, shards)
     track.artifact(out / REPORT_FILE)
     return Output(tuple(shards), figures)
 

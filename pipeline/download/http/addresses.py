@@ -38,8 +38,8 @@ _EMBEDDING_AT_THE_END = (
     ipaddress.IPv6Network("::/96"),
 )  # NAT64; IPv4-compatible
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # what the last 64 bits of such an address begin with
-_REMEMBERED_S = 60.0
-_REMEMBERED_NAMES = 10_000
+_CACHE_S = 60.0
+_MAX_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Endpoint:
 def is_allowed(address: str, allowed: Sequence[Network] = ()) -> bool:
     """Whether an IP address is public or in an allowed network; an IPv6 address that embeds an IPv4
     address (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is as good as that one."""
-    whole = ipaddress.ip_address(address)
-    meant = [_innermost(whole)]
-    if isinstance(whole, ipaddress.IPv6Address) and int(whole) >> 32 & 0xFFFF_FFFF in _ISATAP:
-        meant.append(ipaddress.IPv4Address(int(whole) & 0xFFFF_FFFF))
-    return all(_is_public(one) or any(one in network for network in allowed) for one in meant)
+    outer = ipaddress.ip_address(address)
+    addresses = [_innermost(outer)]
+    if isinstance(outer, ipaddress.IPv6Address) and int(outer) >> 32 & 0xFFFF_FFFF in _ISATAP:
+        addresses.append(ipaddress.IPv4Address(int(outer) & 0xFFFF_FFFF))
+    return all(_is_public(one) or any(one in network for network in allowed) for one in addresses)
 
 
 def shared_by(address: str) -> str:
@@ -98,43 +98,43 @@ class DnsCache:
     time-out."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[str, int], tuple[float, Future[list[Endpoint]]]] = {}
+        self._lookups: dict[tuple[str, int], tuple[float, Future[list[Endpoint]]]] = {}
         self._lock = threading.Lock()
 
     def look_up(self, host: str, port: int, timeout_s: float) -> list[Endpoint]:
         """Raises socket.gaierror, TimeoutError, Shortage."""
         now = time.monotonic()
         with self._lock:
-            asked_at, future = self._asked.get((host, port), (-_REMEMBERED_S, None))
-            if future is None or now - asked_at >= _REMEMBERED_S:
-                if len(self._asked) >= _REMEMBERED_NAMES:
-                    self._asked.clear()
+            started_at, future = self._lookups.get((host, port), (-_CACHE_S, None))
+            if future is None or now - started_at >= _CACHE_S:
+                if len(self._lookups) >= _MAX_NAMES:
+                    self._lookups.clear()
                 future = Future()
                 with own_shortage_raised():
                     threading.Thread(
                         target=_look_up, args=(host, port, future), daemon=True
                     ).start()
-                self._asked[host, port] = (now, future)
+                self._lookups[host, port] = (now, future)
         try:
             return future.result(timeout_s)
         except socket.gaierror as error:
             raise socket.gaierror(*error.args) from None  # several threads may raise it
         except Shortage as shortage:
             with self._lock:
-                self._asked.pop((host, port), None)
+                self._lookups.pop((host, port), None)
             raise Shortage(str(shortage)) from None
 
 
-def _look_up(host: str, port: int, answer: Future[list[Endpoint]]) -> None:
+def _look_up(host: str, port: int, future: Future[list[Endpoint]]) -> None:
     try:
         with own_shortage_raised():
             try:
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except socket.gaierror:
                 check_descriptors()  # the C library calls a lack of them whatever comes to its mind
                 raise
-        answer.set_result([Endpoint(family, address) for family, _, _, _, address in found])
+        future.set_result([Endpoint(family, address) for family, _, _, _, address in answers])
     except (socket.gaierror, Shortage) as error:
-        answer.set_exception(error)
+        future.set_exception(error)
     except Exception:  # of names that can't be encoded
-        answer.set_exception(socket.gaierror(socket.EAI_NONAME, "not a name"))
+        future.set_exception(socket.gaierror(socket.EAI_NONAME, "not a name"))

@@ -20,9 +20,9 @@ from pipeline.download.http.limits import UrlDeadline
 from pipeline.download.http.messages import FetchFailed, Target
 from pipeline.download.http.rate_limiter import HostRateLimiter, Route
 
-_ADDRESSES_TRIED = 4
-_DESCRIPTORS_EACH = 3  # of a connection: its socket, and what looking up its name opens
-_DESCRIPTORS_KEPT = 16  # for the files of the shard
+_MAX_ADDRESSES = 4
+_DESCRIPTORS_PER_CONNECTION = 3  # of a connection: its socket, and what looking up its name opens
+_RESERVED_DESCRIPTORS = 16  # for the files of the shard
 _SHORTAGE_S = 30.0  # how long a shortage may last before it ends the shard
 _PAUSE_S = 0.5
 
@@ -32,7 +32,8 @@ class Slots:
 
     def __init__(self, size: int) -> None:
         self._size = max(
-            1, min(size, (free_descriptors() - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH)
+            1,
+            min(size, (free_descriptors() - _RESERVED_DESCRIPTORS) // _DESCRIPTORS_PER_CONNECTION),
         )
         self._free, self._changed = self._size, threading.Condition()
 
@@ -66,14 +67,14 @@ class Connector:
         self._config, self._proxy = config, _endpoint_of(proxy) if proxy else None
         self._allowed = tuple(ipaddress.ip_network(network) for network in config.allowed_networks)
         self._tls = ssl.create_default_context()
-        self._names = DnsCache()
+        self._dns = DnsCache()
         self.shortage: Shortage | None = None
         self.start_shard()
 
     def start_shard(self) -> None:
         """Forget who was asked how often."""
         self._slots, self.shortage = Slots(self._config.threads), None
-        self._looking_up = threading.BoundedSemaphore(self._config.threads)
+        self._lookups = threading.BoundedSemaphore(self._config.threads)
         self._by_address = host_rate_limiter(self._config, wait_budget_s=math.inf)
 
     def wait_out(self, shortage: Shortage, since: float) -> None:
@@ -86,50 +87,52 @@ class Connector:
         time.sleep(_PAUSE_S)
 
     @contextmanager
-    def connect(self, target: Target, clock: UrlDeadline) -> Iterator[socket.socket]:
+    def connect(self, target: Target, deadline: UrlDeadline) -> Iterator[socket.socket]:
         """A connection, while the block lasts. Waiting for a free one is not the URL's fault."""
-        with ExitStack() as turn:
-            yield self._connect(target, clock, turn)
+        with ExitStack() as stack:
+            yield self._connect(target, deadline, stack)
 
-    def _connect(self, target: Target, clock: UrlDeadline, turn: ExitStack) -> socket.socket:
+    def _connect(self, target: Target, deadline: UrlDeadline, stack: ExitStack) -> socket.socket:
         problem: OSError = TimeoutError()
-        for endpoint in self._endpoints(target, clock)[:_ADDRESSES_TRIED]:
+        for endpoint in self._endpoints(target, deadline)[:_MAX_ADDRESSES]:
             try:
                 with ExitStack() as this_try:
-                    with clock.stopped():
+                    with deadline.paused():
                         if endpoint != self._proxy:
                             this_try.enter_context(
                                 self._by_address.slot(Route(shared_by(endpoint.address)))
                             )
                         this_try.enter_context(self._slots.one())
-                    connection = this_try.enter_context(self._open(endpoint, target, clock))
-                    turn.push(this_try.pop_all())
+                    connection = this_try.enter_context(self._open(endpoint, target, deadline))
+                    stack.push(this_try.pop_all())
                     return connection
             except OSError as error:
                 problem = error
         raise problem
 
-    def _endpoints(self, target: Target, clock: UrlDeadline) -> list[Endpoint]:
+    def _endpoints(self, target: Target, deadline: UrlDeadline) -> list[Endpoint]:
         if target.host == self.proxied_host:
             assert self._proxy
             return [self._proxy]
-        with ExitStack() as turn:
-            with clock.stopped():
-                turn.enter_context(self._looking_up)
-            found = self._names.look_up(target.host, target.port, clock.patience())
-        allowed = [endpoint for endpoint in found if is_allowed(endpoint.address, self._allowed)]
+        with ExitStack() as stack:
+            with deadline.paused():
+                stack.enter_context(self._lookups)
+            endpoints = self._dns.look_up(target.host, target.port, deadline.step_timeout())
+        allowed = [
+            endpoint for endpoint in endpoints if is_allowed(endpoint.address, self._allowed)
+        ]
         if not allowed:
             raise FetchFailed("address is not public")
         return allowed
 
-    def _open(self, endpoint: Endpoint, target: Target, clock: UrlDeadline) -> socket.socket:
+    def _open(self, endpoint: Endpoint, target: Target, deadline: UrlDeadline) -> socket.socket:
         with own_shortage_raised():
             connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
             try:
-                connection.settimeout(clock.patience())
+                connection.settimeout(deadline.step_timeout())
                 connection.connect(endpoint.socket_address)
                 if target.scheme == "https":
-                    connection.settimeout(clock.patience())
+                    connection.settimeout(deadline.step_timeout())
                     return self._tls.wrap_socket(connection, server_hostname=target.host)
                 return connection
             except BaseException:

@@ -40,18 +40,18 @@ class UrlDeadline:
     def left(self) -> float:
         return self._deadline_s - self.used()
 
-    def patience(self) -> float:
+    def step_timeout(self) -> float:
         """How long the next step may take. Raises TimeoutError."""
         if (left := self.left()) <= 0:
             raise TimeoutError
         return min(left, self._silence_s)
 
-    def take_back(self, seconds: float) -> None:
+    def refund(self, seconds: float) -> None:
         """So many of the seconds that were used don't count after all."""
         self._idle_s += seconds
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         since = time.monotonic()
         try:
             yield
@@ -60,24 +60,24 @@ class UrlDeadline:
 
 
 class BoundedStream(io.RawIOBase):
-    """What a connection sends, within the clock's time and the bytes that it is allowed, headers
+    """What a connection sends, within the deadline's time and the bytes that it is allowed, headers
     and framing included: http.client would let either run on."""
 
-    def __init__(self, connection: socket.socket, clock: UrlDeadline) -> None:
-        self._connection, self._clock, self._left = connection, clock, _HEADERS
+    def __init__(self, connection: socket.socket, deadline: UrlDeadline) -> None:
+        self._connection, self._deadline, self._remaining = connection, deadline, _HEADERS
 
     def allow(self, size: int) -> None:
         """So many more bytes of content, and a quarter for its framing."""
-        self._left += size + size // 4
+        self._remaining += size + size // 4
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        self._connection.settimeout(self._clock.patience())
+        self._connection.settimeout(self._deadline.step_timeout())
         received = self._connection.recv_into(buffer)
-        self._left -= received
-        if self._left < 0:
+        self._remaining -= received
+        if self._remaining < 0:
             raise TooManyBytes
         return received
 
@@ -93,20 +93,20 @@ class MemoryBudget:
         self._free, self._changed = size, threading.Condition()
 
     @contextmanager
-    def reserve(self, clock: UrlDeadline, source: BoundedStream) -> Iterator[_Reserved]:
+    def reserve(self, deadline: UrlDeadline, stream: BoundedStream) -> Iterator[_Reserved]:
         """What a failed fetch had set aside comes back."""
-        reserved = _Reserved(self, clock, source)
+        reserved = _Reserved(self, deadline, stream)
         try:
             yield reserved
         finally:
-            self.give(reserved.size - reserved.kept)
+            self.release(reserved.size - reserved.kept_size)
 
     def take(self, size: int) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
             self._free -= size
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         with self._changed:
             self._free += size
             self._changed.notify_all()
@@ -115,17 +115,17 @@ class MemoryBudget:
 @dataclass(slots=True)
 class _Reserved:
     memory: MemoryBudget
-    clock: UrlDeadline
-    source: BoundedStream
+    deadline: UrlDeadline
+    stream: BoundedStream
     size: int = 0
-    kept: int = 0
+    kept_size: int = 0
 
     def take(self, size: int) -> None:
-        with self.clock.stopped():
+        with self.deadline.paused():
             self.memory.take(size)
-        self.source.allow(size)
+        self.stream.allow(size)
         self.size += size
 
     def keep(self, body: bytes) -> bytes:
-        self.kept = len(body)
+        self.kept_size = len(body)
         return body

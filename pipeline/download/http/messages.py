@@ -12,7 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 USER_AGENT_TOKEN = "tld"
 _OPT_OUTS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
-_NO_AGENTS = {
+_COLON_DIRECTIVES = {
     "unavailable_after",
     "max-snippet",
     "max-image-preview",
@@ -114,7 +114,7 @@ _BLOCKED_PORTS = {  # https://fetch.spec.whatwg.org/#port-blocking: where a GET 
 _PADDING = "".join(
     map(chr, range(0x21))
 )  # white space and control characters, as browsers trim them
-_KEPT_IN_URLS = "%/:=&?~#+!$,;'@()*[]|."
+_SAFE_IN_URLS = "%/:=&?~#+!$,;'@()*[]|."
 
 
 class FetchFailed(Exception):
@@ -152,14 +152,14 @@ def parse_url(url: str) -> Target:
     if port in _BLOCKED_PORTS:
         raise FetchFailed("port of another protocol")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, host, port, quote(path, safe=_KEPT_IN_URLS))
+    return Target(parts.scheme, host, port, quote(path, safe=_SAFE_IN_URLS))
 
 
 def redirected(url: str, location: str) -> str:
     """Where a redirect leads, told in bytes that http.client took for Latin-1. Raises
     FetchFailed."""
     try:
-        return urljoin(url, quote(location, safe=_KEPT_IN_URLS, encoding="latin-1"))
+        return urljoin(url, quote(location, safe=_SAFE_IN_URLS, encoding="latin-1"))
     except ValueError:
         raise FetchFailed("not a valid URL") from None
 
@@ -167,11 +167,11 @@ def redirected(url: str, location: str) -> str:
 def request_message(target: Target, agent: str, through_proxy: bool) -> bytes:
     """A GET. Nothing in it can hold a line end: host and path are checked and quoted."""
     name = f"[{target.host}]" if ":" in target.host else target.host
-    customary = target.port == {"http": 80, "https": 443}[target.scheme]
-    place = name if customary else f"{name}:{target.port}"
+    default_port = target.port == {"http": 80, "https": 443}[target.scheme]
+    authority = name if default_port else f"{name}:{target.port}"
     lines = (
-        f"GET {f'{target.scheme}://{place}' if through_proxy else ''}{target.path} HTTP/1.1",
-        *(f"Host: {place}", f"User-Agent: {agent}", "Accept: image/*,*/*;q=0.8"),
+        f"GET {f'{target.scheme}://{authority}' if through_proxy else ''}{target.path} HTTP/1.1",
+        *(f"Host: {authority}", f"User-Agent: {agent}", "Accept: image/*,*/*;q=0.8"),
         *("Accept-Encoding: identity", "Connection: close", "", ""),
     )
     return "\r\n".join(lines).encode("ascii", "replace")
@@ -184,14 +184,14 @@ def opted_out(headers: Message) -> bool:
     if (headers.get("TDM-Reservation") or "").strip() == "1":
         return True
     for value in headers.get_all("X-Robots-Tag", []):
-        addressed = "*"
+        agent = "*"
         for part in str(value).lower().split(","):
             name, colon, rest = part.partition(":")
             if (
-                colon and name.strip() not in _NO_AGENTS
+                colon and name.strip() not in _COLON_DIRECTIVES
             ):  # an agent's name holds for what follows it
-                addressed, part = name.strip(), rest
-            if addressed in ("*", USER_AGENT_TOKEN) and part.strip() in _OPT_OUTS:
+                agent, part = name.strip(), rest
+            if agent in ("*", USER_AGENT_TOKEN) and part.strip() in _OPT_OUTS:
                 return True
     return False
 
@@ -199,8 +199,8 @@ def opted_out(headers: Message) -> bool:
 def is_compressed(headers: Message) -> bool:
     """Whether a body comes in a content coding. Names that are none ('utf-8', 'none', 'aws-chunked'
     of object stores) stand before plain bytes."""
-    said = ",".join(map(str, headers.get_all("Content-Encoding", [])))
-    return not _CODINGS.isdisjoint(re.findall(r"[a-z0-9-]+", said.lower()))
+    codings = ",".join(map(str, headers.get_all("Content-Encoding", [])))
+    return not _CODINGS.isdisjoint(re.findall(r"[a-z0-9-]+", codings.lower()))
 
 
 def retry_after_s(headers: Message) -> float | None:

@@ -53,8 +53,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _ASKS_TO_WAIT = {429, 503}
 _FIRST_PAUSE_S = 0.5  # before a second try; doubled before each further one
 _MEGABYTE = 1 << 20
-_PIECE = 64 << 10
-_UNTOLD_BODY = 2 * _MEGABYTE  # set aside for a body whose length the server doesn't tell
+_CHUNK = 64 << 10
+_UNKNOWN_LENGTH = 2 * _MEGABYTE  # set aside for a body whose length the server doesn't tell
 
 
 def is_transient(cause: str) -> bool:
@@ -80,7 +80,7 @@ class GuardedOpener:
         """Forget which hosts were slow, and what was set aside."""
         config = self._config
         self._connector.start_shard()
-        self._memory = MemoryBudget(config.threads * _UNTOLD_BODY + 4 * self._max_body)
+        self._memory = MemoryBudget(config.threads * _UNKNOWN_LENGTH + 4 * self._max_body)
         self._limiter = host_rate_limiter(config, wait_budget_s=2 * config.url_deadline_s)
 
     @property
@@ -91,7 +91,7 @@ class GuardedOpener:
     def forget_body(self, size: int) -> None:
         """A fetched body of so many bytes is not held any more. Until then it counts as memory in
         use."""
-        self._memory.give(size)
+        self._memory.release(size)
 
     def open(
         self, request: urllib.request.Request, data: None = None, timeout: object = None
@@ -99,63 +99,63 @@ class GuardedOpener:
         """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's.
         Raises FetchFailed, Shortage."""
         del data, timeout
-        clock = UrlDeadline(self._config.url_deadline_s, self._config.timeout_s)
+        deadline = UrlDeadline(self._config.url_deadline_s, self._config.timeout_s)
         agent = request.get_header("User-agent", "")
-        for earlier in range(self._config.retries + 1):
+        for attempt in range(self._config.retries + 1):
             try:
-                return io.BytesIO(self._follow(request.full_url, agent, clock))
+                return io.BytesIO(self._follow(request.full_url, agent, deadline))
             except FetchFailed as failure:
                 pause = failure.retry_after_s
                 if pause is None:
-                    pause = _FIRST_PAUSE_S * 2**earlier
-                hopeless = not is_transient(str(failure)) or str(failure) == "host does not answer"
-                if hopeless or earlier == self._config.retries or pause >= clock.left():
+                    pause = _FIRST_PAUSE_S * 2**attempt
+                permanent = not is_transient(str(failure)) or str(failure) == "host does not answer"
+                if permanent or attempt == self._config.retries or pause >= deadline.left():
                     raise
             time.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _follow(self, url: str, agent: str, clock: UrlDeadline) -> bytes:
+    def _follow(self, url: str, agent: str, deadline: UrlDeadline) -> bytes:
         target = first = parse_url(url)
         for _ in range(MAX_REDIRECTS + 1):
             route = Route(target.host, target.port, "" if target.host == first.host else first.host)
-            answer = self._with_patience(target, route, agent, clock)
+            answer = self._request_until_resources(target, route, agent, deadline)
             if isinstance(answer, bytes):
                 return answer
             url = redirected(url, answer.location)
             target = parse_url(url)
         raise FetchFailed("too many redirects")
 
-    def _with_patience(
-        self, target: Target, route: Route, agent: str, clock: UrlDeadline
+    def _request_until_resources(
+        self, target: Target, route: Route, agent: str, deadline: UrlDeadline
     ) -> bytes | _Redirect:
         """One request, again where this machine lacked something for it."""
         since = time.monotonic()
         while True:
-            used = clock.used()
+            used = deadline.used()
             try:
-                return self._in_turn(target, route, agent, clock)
+                return self._rate_limited(target, route, agent, deadline)
             except Shortage as shortage:
-                clock.take_back(clock.used() - used)
-                with clock.stopped():
+                deadline.refund(deadline.used() - used)
+                with deadline.paused():
                     self._connector.wait_out(shortage, since)
 
-    def _in_turn(
-        self, target: Target, route: Route, agent: str, clock: UrlDeadline
+    def _rate_limited(
+        self, target: Target, route: Route, agent: str, deadline: UrlDeadline
     ) -> bytes | _Redirect:
         """One request, when its host has room for it; waiting for that is not the URL's fault."""
         if target.host == self._connector.proxied_host:
-            return self._exchange(target, agent, clock)
-        with ExitStack() as turn:
+            return self._exchange(target, agent, deadline)
+        with ExitStack() as stack:
             try:
-                with clock.stopped():
-                    turn.enter_context(self._limiter.slot(route))
+                with deadline.paused():
+                    stack.enter_context(self._limiter.slot(route))
             except HostUnavailable:
                 raise FetchFailed("host does not answer") from None
-            began = clock.used()
+            began = deadline.used()
             try:
-                answer = self._exchange(target, agent, clock)
+                answer = self._exchange(target, agent, deadline)
             except FetchFailed as failure:
-                cause, took = str(failure), clock.used() - began
+                cause, took = str(failure), deadline.used() - began
                 if cause.startswith("HTTP "):
                     self._limiter.answered(route, took)
                 else:
@@ -163,19 +163,19 @@ class GuardedOpener:
                 if failure.retry_after_s:
                     self._limiter.pause(route, failure.retry_after_s)
                 raise
-            self._limiter.answered(route, clock.used() - began)
+            self._limiter.answered(route, deadline.used() - began)
             return answer
 
-    def _exchange(self, target: Target, agent: str, clock: UrlDeadline) -> bytes | _Redirect:
+    def _exchange(self, target: Target, agent: str, deadline: UrlDeadline) -> bytes | _Redirect:
         through_proxy = target.host == self._connector.proxied_host
         try:
-            with own_shortage_raised(), self._connector.connect(target, clock) as connection:
-                connection.settimeout(clock.patience())
+            with own_shortage_raised(), self._connector.connect(target, deadline) as connection:
+                connection.settimeout(deadline.step_timeout())
                 connection.sendall(request_message(target, agent, through_proxy))
-                source = BoundedStream(connection, clock)
-                response = _FinalResponse(cast(socket.socket, source), method="GET")
+                stream = BoundedStream(connection, deadline)
+                response = _FinalResponse(cast(socket.socket, stream), method="GET")
                 response.begin()
-                return self._redirect(response) or self._body(response, clock, source)
+                return self._redirect(response) or self._body(response, deadline, stream)
         except (FetchFailed, Shortage):
             raise
         except Exception as error:  # whatever a stranger's server provokes
@@ -199,32 +199,32 @@ class GuardedOpener:
         return None
 
     def _body(
-        self, response: http.client.HTTPResponse, clock: UrlDeadline, source: BoundedStream
+        self, response: http.client.HTTPResponse, deadline: UrlDeadline, stream: BoundedStream
     ) -> bytes:
         """Memory is set aside before it is used: the told length, or a little and then the most
         there may be. So who waits holds little, and those who hold much never wait."""
-        told, most = response.length, self._max_body
-        if told is not None and told > most:
+        length, limit = response.length, self._max_body
+        if length is not None and length > limit:
             raise TooManyBytes
-        with self._memory.reserve(clock, source) as reserved:
-            if told is not None:
-                reserved.take(told)
+        with self._memory.reserve(deadline, stream) as reserved:
+            if length is not None:
+                reserved.take(length)
                 return reserved.keep(response.read())
-            reserved.take(min(_UNTOLD_BODY, most))
-            pieces, size = list[bytes](), 0
-            while piece := response.read(_PIECE):
-                size += len(piece)
-                if size > most:
+            reserved.take(min(_UNKNOWN_LENGTH, limit))
+            chunks, size = list[bytes](), 0
+            while chunk := response.read(_CHUNK):
+                size += len(chunk)
+                if size > limit:
                     raise TooManyBytes
                 if size > reserved.size:
-                    reserved.take(most - reserved.size)
-                pieces.append(piece)
-            return reserved.keep(b"".join(pieces))
+                    reserved.take(limit - reserved.size)
+                chunks.append(chunk)
+            return reserved.keep(b"".join(chunks))
 
 
 class _FinalResponse(http.client.HTTPResponse):
     """Passes over the interim answers (1xx) that may come before the final one, within the bounds
-    of its source."""
+    of its stream."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-_REWARD_S = 0.25  # patience that an answer earns: in the long run a host has to be brisk, or give 4 a second
+_CREDIT_S = 0.25  # patience that an answer earns: in the long run a host has to be brisk, or give 4 a second
 
 
 class HostUnavailable(Exception):
@@ -64,7 +64,7 @@ class _Breaker:
 
     wait_budget_s: float
     resumes_at: float = 0.0  # by the host's own wish
-    silent_in_a_row: int = 0
+    timeouts_in_a_row: int = 0
     opened: threading.Event = field(default_factory=threading.Event)
 
 
@@ -81,7 +81,7 @@ class HostRateLimiter:
     def __init__(
         self, at_once: int, per_s: float | None, wait_budget_s: float, brisk_s: float
     ) -> None:
-        self._at_once, self._interval, self._patience_s = (
+        self._at_once, self._interval, self._wait_budget_s = (
             at_once,
             1 / per_s if per_s else 0.0,
             wait_budget_s,
@@ -97,7 +97,7 @@ class HostRateLimiter:
         """Wait for a turn and have it. Raises HostUnavailable."""
         limit, breaker = self._limit(route.host), self._breaker(route)
         redirected = bool(route.redirected_by)
-        self._wait_for_turn(limit, breaker, redirected)
+        self._wait_for_slot(limit, breaker, redirected)
         try:
             yield
         finally:
@@ -106,14 +106,14 @@ class HostRateLimiter:
                 limit.redirected -= redirected
                 limit.wake_one()
 
-    def _wait_for_turn(self, limit: _Limit, breaker: _Breaker, redirected: bool) -> None:
+    def _wait_for_slot(self, limit: _Limit, breaker: _Breaker, redirected: bool) -> None:
         with limit.lock:
-            mine = max(limit.next_at, time.monotonic())
-            limit.next_at = mine + self._interval
+            starts_at = max(limit.next_at, time.monotonic())
+            limit.next_at = starts_at + self._interval
             limit.named |= not redirected
         free = limit.free_for_redirected if redirected else limit.free
         while True:
-            while (wait := max(mine, breaker.resumes_at) - time.monotonic()) > 0:
+            while (wait := max(starts_at, breaker.resumes_at) - time.monotonic()) > 0:
                 if breaker.opened.wait(wait):
                     break
             with limit.lock:
@@ -129,18 +129,20 @@ class HostRateLimiter:
                 limit.wake_one()
 
     def _has_room(self, limit: _Limit, redirected: bool) -> bool:
-        share = self._redirected_at_once if redirected and limit.named else self._at_once
-        return limit.active < self._at_once and (not redirected or limit.redirected < share)
+        redirected_limit = self._redirected_at_once if redirected and limit.named else self._at_once
+        return limit.active < self._at_once and (
+            not redirected or limit.redirected < redirected_limit
+        )
 
     def answered(self, route: Route, seconds: float) -> None:
         """The host gave an answer after so many seconds."""
-        self._breaker(route).silent_in_a_row = 0
-        self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once - _REWARD_S)
+        self._breaker(route).timeouts_in_a_row = 0
+        self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once - _CREDIT_S)
 
     def failed(self, route: Route, seconds: float, silent: bool) -> None:
         """The host gave none; `silent` where it let the time run out."""
         if silent:
-            self._breaker(route).silent_in_a_row += 1
+            self._breaker(route).timeouts_in_a_row += 1
         self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once)
 
     def pause(self, route: Route, seconds: float) -> None:
@@ -155,7 +157,7 @@ class HostRateLimiter:
         limit, breaker = self._limit(route.host), self._breaker(route)
         with limit.lock:
             breaker.wait_budget_s -= seconds
-            if breaker.wait_budget_s < 0 or breaker.silent_in_a_row >= 2 * self._at_once:
+            if breaker.wait_budget_s < 0 or breaker.timeouts_in_a_row >= 2 * self._at_once:
                 breaker.opened.set()
                 limit.wake_all()
 
@@ -165,4 +167,4 @@ class HostRateLimiter:
 
     def _breaker(self, route: Route) -> _Breaker:
         with self._lock:
-            return self._breakers.setdefault(route, _Breaker(self._patience_s))
+            return self._breakers.setdefault(route, _Breaker(self._wait_budget_s))

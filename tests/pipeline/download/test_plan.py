@@ -73,7 +73,7 @@ def test_a_plan_says_which_shards_are_there(tmp_path: Path, table: Path) -> None
 
 
 def test_the_heaviest_hosts_are_found_in_bounded_memory() -> None:
-    hosts = HeavyHosts(kept=100)
+    hosts = HeavyHosts(limit=100)
     for part in range(50):
         light = [f"http://light{part}-{number}.test/x" for number in range(90)]
         heavy = [
@@ -95,7 +95,7 @@ def test_the_heaviest_hosts_are_found_in_bounded_memory() -> None:
 def test_the_command_prints_a_plan_and_makes_no_folder(tmp_path: Path, table: Path) -> None:
     done = tld("download", TINY, *settings(tmp_path, table), "--plan")
     assert done.returncode == 0, done.stderr
-    for told in (
+    for pattern in (
         r"rows +200,000",
         r"4,000 × empty caption",
         r"finished +none yet",
@@ -103,5 +103,5 @@ def test_the_command_prints_a_plan_and_makes_no_folder(tmp_path: Path, table: Pa
         r"free at",
         r"hours",
     ):
-        assert re.search(told, done.stdout), told
+        assert re.search(pattern, done.stdout), pattern
     assert not (tmp_path / "data").exists()

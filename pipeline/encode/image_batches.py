@@ -59,21 +59,21 @@ class ImageBatch:
 
 
 def packed_batches(
-    tar: Path, size: int, wanted: Callable[[PackedPair], bool]
+    tar: Path, size: int, predicate: Callable[[PackedPair], bool]
 ) -> Iterator[PackedBatch]:
     """The wanted pairs of a shard, in the order of the tar. Raises ManifestError where it is
     damaged."""
-    chosen = filter(wanted, read_packed_pairs(tar))
+    chosen = filter(predicate, read_packed_pairs(tar))
     seen: dict[str, int] = {}
     while pairs := list(islice(chosen, size)):
-        said = [pair.captions for pair in pairs]
+        captions = [pair.captions for pair in pairs]
         new = [
             text
-            for text in dict.fromkeys(text for texts in said for text in texts.values())
+            for text in dict.fromkeys(text for texts in captions for text in texts.values())
             if text not in seen
         ]
         seen |= {text: len(seen) + number for number, text in enumerate(new)}
-        numbers = [{column: seen[text] for column, text in texts.items()} for texts in said]
+        numbers = [{column: seen[text] for column, text in texts.items()} for texts in captions]
         yield PackedBatch(pairs, numbers, new)
 
 
@@ -93,15 +93,17 @@ def unpack(
     return ImageBatch(pixels.permute(0, 3, 1, 2), rows, packed.captions, tokens)
 
 
-def in_lanes(work: Callable[[Item], Result], items: Iterable[Item], lanes: int) -> Iterator[Result]:
-    """`work` on each item, in as many threads as there are lanes; results in the order of the
-    items, of which no more than lanes + 1 are under way. What goes wrong in `work` is raised
+def in_lanes(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """`work` on each item, in as many threads as there are threads; results in the order of the
+    items, of which no more than threads + 1 are under way. What goes wrong in `work` is raised
     here."""
-    with ThreadPoolExecutor(lanes, "lane") as pool:
-        under_way: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, "lane") as pool:
+        running: deque[Future[Result]] = deque()
         for item in items:
-            under_way.append(pool.submit(work, item))
-            if len(under_way) > lanes:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            running.append(pool.submit(work, item))
+            if len(running) > threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()

@@ -50,7 +50,7 @@ from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]
 _ENOUGH_TO_BLAME_ENCODERS = 8  # pictures of a shard of which none has finite numbers
-_MOST_LANES = 8  # batches at once: each takes memory
+_MAX_THREADS = 8  # batches at once: each takes memory
 
 
 def quantization_of(config: EncodeConfig) -> Quantization:
@@ -94,48 +94,48 @@ class ShardEncoder:
         """Encode a shard. Pictures that cannot be decoded are left out where its tar is as it was
         finished, also those that ended a worker: its mark tells the next that there may be some."""
         tar, mark = ensure_local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
-        refused = unreadable(tar, self.edge) if mark.exists() else []
+        unreadable_rows = unreadable(tar, self.edge) if mark.exists() else []
         mark.touch()
         try:
             try:
-                encoded = self._shard(name, tar, refused)
+                encoded = self._shard(name, tar, unreadable_rows)
             except UnreadableImage:
                 if name not in self.tars:
                     raise
-                refused = unreadable(tar, self.edge)
-                encoded = self._shard(name, tar, refused)
-            encoded, overflown = self._without_overflow(encoded)
-            encoded, poor = self._without_poor_matches(encoded)
-            return self._write(name, encoded, refused + overflown + poor)
+                unreadable_rows = unreadable(tar, self.edge)
+                encoded = self._shard(name, tar, unreadable_rows)
+            encoded, overflowing = self._without_overflow(encoded)
+            encoded, mismatched = self._without_poor_matches(encoded)
+            return self._write(name, encoded, unreadable_rows + overflowing + mismatched)
         finally:
             mark.unlink(missing_ok=True)
 
-    def _shard(self, name: str, tar: Path, refused: Sequence[Row]) -> _Encoded:
+    def _shard(self, name: str, tar: Path, unreadable_rows: Sequence[Row]) -> _Encoded:
         """Its pairs, but for duplicates and these. Raises ManifestError where the tar is
         damaged."""
-        dropped = dropped_keys(self.images, name) | {row["key"] for row in refused}
+        dropped = dropped_keys(self.images, name) | {row["key"] for row in unreadable_rows}
         packed = packed_batches(tar, self.config.batch_size, lambda pair: pair.key not in dropped)
         with ThreadPoolExecutor(
             1
-        ) as beside:  # decoders pass over many a flipped bit, and a hash takes no time here
-            whole = (
-                beside.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
+        ) as hashing:  # decoders pass over many a flipped bit, and a hash takes no time here
+            check = (
+                hashing.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
             )
             try:
-                return self._joined(list(self._encoded(packed)))
+                return self._join(list(self._encoded(packed)))
             finally:  # whatever a damaged file led to, its damage is what is told
-                if whole:
-                    whole.result()
+                if check:
+                    check.result()
 
     def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
         """Batches of a shard through the encoders, in order."""
         cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
-        lanes = min(cores, _MOST_LANES)
+        threads = min(cores, _MAX_THREADS)
         if self.codec.vae.device.type == "cuda":
-            yield from map(self._encode, in_lanes(self._unpack_pinned, packed, lanes))
+            yield from map(self._encode, in_lanes(self._unpack_pinned, packed, threads))
         else:
-            with torch_threads(cores // lanes):
-                yield from in_lanes(self._unpack_and_encode, packed, lanes)
+            with torch_threads(cores // threads):
+                yield from in_lanes(self._unpack_and_encode, packed, threads)
 
     def _unpack_pinned(self, batch: PackedBatch) -> ImageBatch:
         return unpack(batch, self.clip.tokenize, True, self.edge)
@@ -154,7 +154,7 @@ class ShardEncoder:
             captions=batch.captions,
             stored=stored,
             new_text=self._encode_text(batch.new_tokens) if batch.new_tokens is not None else None,
-            seen_by_clip=self.clip.encode_images(pixels),
+            image_embeddings=self.clip.encode_images(pixels),
             measured=measure(latents, stored, quantization),
         )
 
@@ -163,7 +163,7 @@ class ShardEncoder:
             return EncodedText(self.clip.encode_tokens(tokens))
         return self.clip.encode_both(tokens)
 
-    def _joined(self, batches: list[_EncodedBatch]) -> _Encoded:
+    def _join(self, batches: list[_EncodedBatch]) -> _Encoded:
         """A whole shard, on the CPU."""
         rows = {
             name: [value for batch in batches for value in batch.rows[name]]
@@ -181,9 +181,9 @@ class ShardEncoder:
             name: torch.cat([batch.measured[name] for batch in batches]).cpu()
             for name in batches[0].measured
         }
-        seen_by_clip = torch.cat([batch.seen_by_clip for batch in batches]).cpu()
+        image_embeddings = torch.cat([batch.image_embeddings for batch in batches]).cpu()
         figures["clip_score"] = 100 * F.cosine_similarity(
-            seen_by_clip, text[[numbers[0] for numbers in captions]]
+            image_embeddings, text[[numbers[0] for numbers in captions]]
         )
         stored = torch.cat([batch.stored for batch in batches]).cpu()
         return _Encoded(rows, captions, stored, text, states, figures)
@@ -219,14 +219,14 @@ class ShardEncoder:
 
     def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
         """Only pairs whose caption fits their picture, and the others."""
-        least = self.config.min_clip_score
-        if least is None or not encoded.captions:
+        threshold = self.config.min_clip_score
+        if threshold is None or not encoded.captions:
             return encoded, []
         return encoded.without(
-            encoded.measured["clip_score"] < least, f"clip score below {least:g}"
+            encoded.measured["clip_score"] < threshold, f"clip score below {threshold:g}"
         )
 
-    def _write(self, name: str, encoded: _Encoded, left_out: list[Row]) -> Shard:
+    def _write(self, name: str, encoded: _Encoded, excluded: list[Row]) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
         filled = len(encoded.captions) > 0
         rows["clip_score"] = measured["clip_score"].tolist() if filled else []
@@ -237,18 +237,18 @@ class ShardEncoder:
         arrays = self._arrays(encoded)
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
-        beside = [write_dropped(self.out, name, left_out)] if left_out else []
+        excluded_files = [write_dropped(self.out, name, excluded)] if excluded else []
         sums = sums_of(measured) if filled else {"rows": 0}
         receipt = Shard(
             name=name,
             rows=len(arrays.key),
             digest=" ".join(file_digest(path) for path in content),
-            files=file_records([*content, *beside]),
+            files=file_records([*content, *excluded_files]),
             recipe=self.recipes.get(name, ""),
             figures={
                 **(figures_from(sums) if filled else {}),
                 "sums": sums,
-                "dropped": dict(Counter(row["reason"] for row in left_out)),
+                "dropped": dict(Counter(row["reason"] for row in excluded)),
                 "latent_shape": list(arrays.latents.shape[1:]),
                 "text_dim": self.clip.dim,
                 **self._text_figures(arrays),
@@ -264,14 +264,16 @@ class ShardEncoder:
 
     def _arrays(self, encoded: _Encoded) -> EncodedArrays:
         """What is stored of a shard. Captions are repeated where pairs share one."""
-        said = [number for numbers in encoded.captions for number in numbers.values()]  # m numbers
+        caption_numbers = [
+            number for numbers in encoded.captions for number in numbers.values()
+        ]  # m numbers
         columns = [column for numbers in encoded.captions for column in numbers]
         counts = [len(numbers) for numbers in encoded.captions]
         by_token = self.config.text == "tokens"
-        states = [encoded.states[number].numpy() for number in said] if by_token else []
+        states = [encoded.states[number].numpy() for number in caption_numbers] if by_token else []
         return EncodedArrays(
             latents=encoded.stored.numpy(),
-            text=encoded.text[said].half().numpy(),
+            text=encoded.text[caption_numbers].half().numpy(),
             key=np.array(encoded.rows["key"], dtype=np.bytes_),
             text_start=_starts(counts) if self._more_captions else None,
             text_column=np.array(columns, np.uint8) if self._more_captions else None,
@@ -302,7 +304,7 @@ class _EncodedBatch:
     captions: list[dict[int, int]]  # as in PackedBatch
     stored: Tensor  # uint8 or float16 [b, c, z, z]
     new_text: EncodedText | None  # of captions that no batch before had
-    seen_by_clip: Tensor  # float32 [b, d]
+    image_embeddings: Tensor  # float32 [b, d]
     measured: dict[str, Tensor]  # name -> [b, ...]
 
 
@@ -337,15 +339,15 @@ class _Encoded:
     def without(self, unwanted: Tensor, reason: str) -> tuple[_Encoded, list[Row]]:
         """The other rows than those at which `unwanted`, bool [n], is true; and these, with the
         reason."""
-        told = [
+        excluded = [
             {name: self.rows[name][i] for name in ("key", "url", "caption")}
             for i in unwanted.nonzero().flatten()
         ]
-        return self._where(~unwanted), [{**row, "reason": reason} for row in told]
+        return self._select(~unwanted), [{**row, "reason": reason} for row in excluded]
 
-    def _where(self, kept: Tensor) -> _Encoded:
+    def _select(self, mask: Tensor) -> _Encoded:
         """Only the rows at which `kept`, bool [n], is true."""
-        numbers = kept.nonzero().flatten()
+        numbers = mask.nonzero().flatten()
         return _Encoded(
             {name: [values[i] for i in numbers] for name, values in self.rows.items()},
             [self.captions[i] for i in numbers],

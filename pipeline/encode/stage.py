@@ -43,15 +43,15 @@ def encode(
         if (receipt := read_receipt(out, name) or adopt(out, name, recipe))
     }
     missing = [shard.name for shard in images.shards if shard.name not in done]
-    _check_that_none_was_let_go(images, missing)
+    _check_no_images_evicted(images, missing)
     tars = {shard.name: shard.files[_tar(shard.name)] for shard in images.shards}
     columns, edge = _caption_columns(images), images.settings.get("image_size")
     make_worker = partial(ShardEncoder, images.folder, config, out, recipes, columns, tars, edge)
     _report(track, done, len(images.shards))
-    _let_go(images, done, config)
+    _evict_images(images, done, config)
     for receipt in map_shards(make_worker, missing, config.workers):
         done[receipt.name] = receipt
-        _let_go(images, [receipt.name], config)
+        _evict_images(images, [receipt.name], config)
         _report(track, done, len(images.shards))
 
     receipts = tuple(done[name] for name in sorted(done))
@@ -59,7 +59,7 @@ def encode(
     if not filled:
         raise StageFailed(
             "encode: no picture is left to encode; look at the account of the download"
-            + _why(receipts)
+            + _exclusion_reasons(receipts)
         )
     quantization = quantization_of(config)
     figures = {
@@ -124,10 +124,10 @@ def _text_figures(
     if len(columns) > 1:
         figures |= {
             "caption_columns": columns,
-            "captions": sum(told["captions"] for told in filled),
+            "captions": sum(shard_figures["captions"] for shard_figures in filled),
         }
     if config.text == "tokens":
-        longest = max(told["longest_caption"] for told in filled)
+        longest = max(shard_figures["longest_caption"] for shard_figures in filled)
         figures |= {"token_dim": filled[0]["token_dim"], "longest_caption": longest}
     return figures
 
@@ -136,19 +136,19 @@ def _tar(shard: str) -> str:
     return f"{shard}.tar"
 
 
-def _let_go(images: Manifest, encoded: Iterable[str], config: EncodeConfig) -> None:
+def _evict_images(images: Manifest, encoded: Iterable[str], config: EncodeConfig) -> None:
     """Delete the pictures of encoded shards, unless they are to be kept."""
     if not config.keep_images:
         for name in encoded:
             evict(images.folder, _tar(name))
 
 
-def _check_that_none_was_let_go(images: Manifest, missing: list[str]) -> None:
+def _check_no_images_evicted(images: Manifest, missing: list[str]) -> None:
     """Raise StageFailed where a shard is to be encoded whose pictures were deleted on purpose."""
-    gone = [name for name in missing if is_evicted(images.folder, _tar(name))]
-    if gone:
+    evicted = [name for name in missing if is_evicted(images.folder, _tar(name))]
+    if evicted:
         raise StageFailed(
-            f"encode: {len(gone)} of {len(images.shards)} image shards ({_tar(gone[0])} …) were "
+            f"encode: {len(evicted)} of {len(images.shards)} image shards ({_tar(evicted[0])} …) were "
             "let go when their "
             "encodings were finished (encode.keep_images=false), and these settings need them "
             "again; fetch them "
@@ -164,7 +164,7 @@ def _dropped(receipts: Iterable[Shard]) -> dict[str, int]:
     return dict(dropped.most_common())
 
 
-def _why(receipts: Iterable[Shard]) -> str:
+def _exclusion_reasons(receipts: Iterable[Shard]) -> str:
     return "".join(f"\n  {count} × {reason}" for reason, count in _dropped(receipts).items())
 
 

@@ -16,14 +16,14 @@ _BUDGET = Budget(cpu_s=10, memory=1 << 30)
 
 def unreadable(tar: Path, edge: int | None) -> list[dict[str, str]]:
     """Key, URL, caption and reason of each. Raises ManifestError where the tar is damaged."""
-    with closing(Isolated(partial(_problem, edge), _BUDGET)) as problem:
-        return list(_refused(tar, problem))
+    with closing(Isolated(partial(_decode_problem, edge), _BUDGET)) as isolated_decoder:
+        return list(_unreadable_rows(tar, isolated_decoder))
 
 
-def _refused(tar: Path, problem: Isolated[str]) -> Iterator[dict[str, str]]:
+def _unreadable_rows(tar: Path, isolated_decoder: Isolated[str]) -> Iterator[dict[str, str]]:
     for pair in read_packed_pairs(tar):
         try:
-            reason = problem(pair.image_file)
+            reason = isolated_decoder(pair.image_file)
         except Refused as cause:
             reason = str(cause)
         if reason:
@@ -34,6 +34,6 @@ def _row(pair: PackedPair, reason: str) -> dict[str, str]:
     return {"key": pair.key, "url": pair.facts.url, "caption": pair.caption, "reason": reason}
 
 
-def _problem(edge: int | None, image_file: bytes) -> str:
-    image = decode(image_file, edge)
+def _decode_problem(edge: int | None, data: bytes) -> str:
+    image = decode(data, edge)
     return image if isinstance(image, str) else ""

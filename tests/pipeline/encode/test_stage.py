@@ -177,12 +177,12 @@ def test_lanes_keep_the_order_take_few_items_ahead_and_leave_no_thread() -> None
         return number * number
 
     before = threading.active_count()
-    squares = in_lanes(slow_at_first, numbers(), lanes=3)
+    squares = in_lanes(slow_at_first, numbers(), threads=3)
     assert next(squares) == 0
     assert len(taken) == 4
     squares.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
-    assert list(in_lanes(slow_at_first, range(20), lanes=3)) == [
+    assert list(in_lanes(slow_at_first, range(20), threads=3)) == [
         number * number for number in range(20)
     ]
 
@@ -193,9 +193,9 @@ def test_what_goes_wrong_in_a_lane_or_in_the_reader_is_raised_to_the_encoder() -
         raise ManifestError("damaged")
 
     with pytest.raises(ManifestError, match="damaged"):
-        list(in_lanes(str, breaks(), lanes=2))
+        list(in_lanes(str, breaks(), threads=2))
     with pytest.raises(ValueError, match="invalid literal"):
-        list(in_lanes(int, ["1", "two", "3"], lanes=2))
+        list(in_lanes(int, ["1", "two", "3"], threads=2))
 
 
 def test_the_numbers_do_not_depend_on_how_many_cores_there_are(

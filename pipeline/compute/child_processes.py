@@ -23,7 +23,7 @@ from pipeline.compute.resource_limits import shortage_in_text
 
 Event = dict[str, Any]
 _GRACE_S = 20.0  # from the polite signal to the other one
-_GRACE_OF_THE_REST_S = 5.0  # to end by themselves, once one of several has failed
+_PEERS_GRACE_S = 5.0  # to end by themselves, once one of several has failed
 _TAIL_LINES = 15
 STOPPED = 128 + signal.SIGTERM  # exit code of a child that ended because it was asked to
 
@@ -36,7 +36,7 @@ class ChildFailed(RuntimeError):
 class _Child:
     process: subprocess.Popen[bytes]
     log: Path
-    begins_at: int  # of its log
+    log_start: int  # of its log
     name: str
 
     @property
@@ -62,28 +62,28 @@ def run_processes(
     """
     command = [sys.executable, "-m", module, *arguments]
     children: list[_Child] = []
-    in_vain = ""
+    stall_reason = ""
     try:
         for number, environment in environments.items():
             children.append(_start(command, environment, log, number, count, locks))
         while (
-            _some_run(children)
+            _any_running(children)
             and not any(child.failed for child in children)
-            and not (in_vain := on_poll())
+            and not (stall_reason := on_poll())
         ):
             time.sleep(0.1)
         codes = {child.process.returncode for child in children if child.failed}
-        _wait(children, _GRACE_OF_THE_REST_S if codes - {STOPPED} else _GRACE_S)
-        culprits = sorted((child for child in children if child.failed), key=_failure_priority)
-        unfinished = _some_run(children)
+        _wait(children, _PEERS_GRACE_S if codes - {STOPPED} else _GRACE_S)
+        failures = sorted((child for child in children if child.failed), key=_failure_priority)
+        unfinished = _any_running(children)
     except BaseException:
         _end(children, (signal.SIGTERM, signal.SIGKILL))  # we are being cancelled
         raise
     _end(children, (signal.SIGKILL,))  # they wait for one that is gone
-    if culprits:
-        raise ChildFailed(_describe(culprits[0]))
+    if failures:
+        raise ChildFailed(_describe(failures[0]))
     if unfinished:
-        raise ChildFailed(in_vain)
+        raise ChildFailed(stall_reason)
 
 
 @contextmanager
@@ -93,17 +93,17 @@ def tail_events(events: Path, on_event: Callable[[Event], None]) -> Iterator[Cal
     Events that were in the file before are handed on first: a resumed step tells its whole story.
     """
     events.touch()
-    with events.open(encoding="utf-8") as told:
+    with events.open(encoding="utf-8") as file:
 
-        def hand_on() -> None:
-            _hand_on(told, on_event)
+        def pass_on() -> None:
+            _pass_on(file, on_event)
 
         try:
-            yield hand_on
+            yield pass_on
         except ChildFailed:
-            hand_on()
+            pass_on()
             raise
-        hand_on()
+        pass_on()
 
 
 def _start(
@@ -117,7 +117,7 @@ def _start(
     log = log.with_suffix(f".{number}{log.suffix}") if number else log
     name = f"process {number + 1} of {count}" if count > 1 else "it"
     with log.open("ab") as output:
-        begins_at = output.tell()
+        log_start = output.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -127,17 +127,17 @@ def _start(
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             pass_fds=locks,
         )
-    return _Child(process, log, begins_at, name)
+    return _Child(process, log, log_start, name)
 
 
-def _hand_on(told: TextIO, on_event: Callable[[Event], None]) -> None:
+def _pass_on(file: TextIO, on_event: Callable[[Event], None]) -> None:
     """Events of whole lines; half a line waits for its other half. One that a full disk cut short
     is left out."""
     while True:
-        position = told.tell()
-        line = told.readline()
+        position = file.tell()
+        line = file.readline()
         if not line.endswith("\n"):
-            told.seek(position)
+            file.seek(position)
             return
         try:
             event = json.loads(line)
@@ -146,22 +146,22 @@ def _hand_on(told: TextIO, on_event: Callable[[Event], None]) -> None:
         on_event(event)
 
 
-def _end(children: Sequence[_Child], hows: Sequence[signal.Signals]) -> None:
+def _end(children: Sequence[_Child], signals: Sequence[signal.Signals]) -> None:
     """End the whole group of each child that still runs, by one signal after the other."""
-    for how in hows:
+    for number in signals:
         for child in children:
             if child.process.poll() is None:
-                os.killpg(child.process.pid, how)
+                os.killpg(child.process.pid, number)
         _wait(children, _GRACE_S)
 
 
 def _wait(children: Sequence[_Child], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while _some_run(children) and time.monotonic() < deadline:
+    while _any_running(children) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def _some_run(children: Sequence[_Child]) -> bool:
+def _any_running(children: Sequence[_Child]) -> bool:
     return any(child.process.poll() is None for child in children)
 
 
@@ -169,19 +169,19 @@ def _failure_priority(child: _Child) -> tuple[bool, bool, int]:
     """Order of those that failed: a killed one first, then who wrote why, and wrote first; the
     others tell only that they lost it."""
     written = child.log.stat()
-    return (child.process.returncode > 0, written.st_size == child.begins_at, written.st_mtime_ns)
+    return (child.process.returncode > 0, written.st_size == child.log_start, written.st_mtime_ns)
 
 
 def _describe(child: _Child) -> str:
     with child.log.open("rb") as file:
-        file.seek(child.begins_at)
+        file.seek(child.log_start)
         lines = file.read().decode(errors="replace").splitlines()
     tail = "".join(f"\n  | {line}" for line in lines[-_TAIL_LINES:])
-    lack = "".join(f"\n{lack}" for lack in (shortage_in_text(tail),) if lack)
-    return f"{child.name} {_why(child.process.returncode)}{tail}{lack}\nIts log: {child.log}"
+    shortage = "".join(f"\n{reason}" for reason in (shortage_in_text(tail),) if reason)
+    return f"{child.name} {_describe_exit(child.process.returncode)}{tail}{shortage}\nIts log: {child.log}"
 
 
-def _why(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed: most likely out of memory"
     if code == STOPPED:

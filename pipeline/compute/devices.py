@@ -18,17 +18,17 @@ class DeviceError(ValueError):
     exit_code = 2
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(device: str) -> str:
     """'auto' is the GPU where there is one. Raises DeviceError."""
-    if wanted == "auto":
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = wanted.partition(":")
+    kind, _, index = device.partition(":")
     if kind == "cpu" and not index:
-        return wanted
+        return device
     if kind == "cuda" and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
-        return wanted
+        return device
     raise DeviceError(
-        f"no device {wanted!r} on this machine; it has cpu and {torch.cuda.device_count()} CUDA "
+        f"no device {device!r} on this machine; it has cpu and {torch.cuda.device_count()} CUDA "
         "devices"
     )
 

@@ -17,19 +17,19 @@ def hardware() -> str:
     cores, 8 GB'."""
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    processor = _named("model name", Path("/proc/cpuinfo")) or platform.machine()
-    gpus = [_named("Model", path) or "GPU" for path in sorted(_GPUS.glob("*/information"))]
+    processor = _value_of("model name", Path("/proc/cpuinfo")) or platform.machine()
+    gpus = [_value_of("Model", path) or "GPU" for path in sorted(_GPUS.glob("*/information"))]
     counted = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)]
     return ", ".join(
         [processor, f"{cores} cores" if cores > 1 else "1 core", f"{memory:.0f} GB", *counted]
     )
 
 
-def _named(key: str, path: Path) -> str:
+def _value_of(key: str, path: Path) -> str:
     """The value after the first `key:` of a file, or ''."""
-    found = (
+    match = (
         re.search(rf"^{key}\s*:\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         if path.exists()
         else None
     )
-    return found[1].strip() if found else ""
+    return match[1].strip() if match else ""

@@ -33,7 +33,7 @@ CRASHED = "ends the process that decodes it"
 _START_S = 120.0  # a machine under load takes seconds
 _PAUSES_S = (0.0, 0.5, 2.0, 5.0)  # before each try to start
 _WALL_FACTOR, _WALL_S = 6, 30.0  # a call may wait for a core so much longer than it computes
-_TRIAL = 64 << 20  # bytes that every machine which works on pictures must have
+_PROBE_BYTES = 64 << 20  # bytes that every machine which works on pictures must have
 _COMMAND = "from pipeline.compute.isolated_process import main; main()"
 
 
@@ -76,7 +76,7 @@ class Isolated(Generic[Answer]):
             if cause == TOO_SLOW:
                 break
         if cause == TOO_LARGE:
-            self._check_that_the_machine_has_memory()
+            self._check_machine_memory()
         if cause:
             raise Refused(cause)
         result: Answer = answer
@@ -99,7 +99,7 @@ class Isolated(Generic[Answer]):
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             try:
-                process, ours = self._started()
+                process, ours = self._launch()
                 break
             except OSError as error:
                 problem = str(error)
@@ -116,19 +116,19 @@ class Isolated(Generic[Answer]):
             self.close()
             raise Shortage(_could_not_start(f"exit code {process.returncode}"))
 
-    def _started(self) -> tuple[subprocess.Popen[bytes], Connection]:
+    def _launch(self) -> tuple[subprocess.Popen[bytes], Connection]:
         """A process, and our end of its pipe. Raises OSError."""
         ours, theirs = Pipe()
         # The folder of the command is left out of the path: no file there stands in for a module.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        said = None if os.environ.get("TLD_TRACEBACK") else subprocess.DEVNULL
+        output = None if os.environ.get("TLD_TRACEBACK") else subprocess.DEVNULL
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,  # C libraries write to it
+                stdout=output,
+                stderr=output,  # C libraries write to it
                 env=environment,
                 pass_fds=[theirs.fileno()],
             )
@@ -143,10 +143,10 @@ class Isolated(Generic[Answer]):
         """A cause of refusal, or "" and the answer."""
         assert self._pipe
         assert self._process
-        patience = _WALL_FACTOR * self.budget.cpu_s + _WALL_S
+        timeout_s = _WALL_FACTOR * self.budget.cpu_s + _WALL_S
         try:
             self._pipe.send_bytes(body)
-            if not self._pipe.poll(patience):
+            if not self._pipe.poll(timeout_s):
                 return TOO_SLOW, None
             error, answer = self._pipe.recv()
         except (EOFError, OSError):
@@ -158,14 +158,14 @@ class Isolated(Generic[Answer]):
             raise error
         return "", answer
 
-    def _check_that_the_machine_has_memory(self) -> None:
+    def _check_machine_memory(self) -> None:
         """Raises Shortage where a fresh process cannot even have a little."""
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
-            trial = Isolated(_take_memory, Budget(self.budget.cpu_s, self.budget.memory))
-            trial.start()
-            cause, _ = trial._ask(b"")
-            trial.close()
+            probe = Isolated(_take_memory, Budget(self.budget.cpu_s, self.budget.memory))
+            probe.start()
+            cause, _ = probe._ask(b"")
+            probe.close()
             if not cause:
                 return
         raise Shortage(
@@ -215,7 +215,7 @@ def _answer(
 
 
 def _take_memory(_body: bytes) -> int:
-    return len(b"1" * _TRIAL)
+    return len(b"1" * _PROBE_BYTES)
 
 
 def _limit(budget: Budget) -> None:
@@ -229,7 +229,7 @@ def _limit(budget: Budget) -> None:
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         if line.startswith("VmData")
     )
-    most = int(used.split()[1]) * 1024 + budget.memory
+    limit = int(used.split()[1]) * 1024 + budget.memory
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (math.ceil(most), hard))
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (math.ceil(limit), hard))

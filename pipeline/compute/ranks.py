@@ -29,7 +29,7 @@ from pipeline.config.train import LaunchConfig
 _SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
 # A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only
 # how long the others wait while the first one writes a checkpoint or decodes samples.
-_PATIENCE = timedelta(hours=2)
+_TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Ranks:
         each = count // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
-    def any(self, mine: bool) -> bool:
+    def any(self, vote: bool) -> bool:
         """Whether any rank says yes; the same answer in all of them. Every rank must ask."""
         if self.count == 1:
-            return mine
-        votes = torch.tensor(int(mine))
+            return vote
+        votes = torch.tensor(int(vote))
         dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.agreements)
         return bool(votes)
 
@@ -70,16 +70,16 @@ class Ranks:
         """The leading rank's number, in all of them. Every rank must ask."""
         if self.count == 1:
             return number
-        told = torch.tensor(number)
-        dist.broadcast(told, src=0, group=self.agreements)
-        return int(told)
+        result = torch.tensor(number)
+        dist.broadcast(result, src=0, group=self.agreements)
+        return int(result)
 
 
 ALONE = Ranks()
 
 
 def rank_environments(
-    launch: LaunchConfig, node: int, meeting: Rendezvous
+    launch: LaunchConfig, node: int, rendezvous: Rendezvous
 ) -> dict[int, dict[str, str]]:
     """What the processes of a node must find in their environments to be ranks of a training:
     torchrun's names."""
@@ -88,7 +88,7 @@ def rank_environments(
         if launch.processes > 1
         else {}
     )
-    if launch.ranks > 1 and (interface := _interface_towards(meeting.host)):
+    if launch.ranks > 1 and (interface := _interface_towards(rendezvous.host)):
         shared["GLOO_SOCKET_IFNAME"] = interface
     return {
         node * launch.processes + local: {
@@ -96,8 +96,8 @@ def rank_environments(
             "RANK": str(node * launch.processes + local),
             "LOCAL_RANK": str(local),
             "WORLD_SIZE": str(launch.ranks),
-            "MASTER_ADDR": meeting.host,
-            "MASTER_PORT": str(meeting.port),
+            "MASTER_ADDR": rendezvous.host,
+            "MASTER_PORT": str(rendezvous.port),
             "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is hosted already
         }
         for local in range(launch.processes)
@@ -112,8 +112,8 @@ def _interface_towards(host: str) -> str | None:
         own = probe.getsockname()[0]
         for _, name in socket.if_nameindex():
             with contextlib.suppress(OSError):  # an interface without an address
-                told = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
-                if socket.inet_ntoa(told[20:24]) == own:
+                request = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(request[20:24]) == own:
                     return name
     return None
 
@@ -130,9 +130,9 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, init_method="env://", timeout=_PATIENCE)
+    dist.init_process_group(backend, init_method="env://", timeout=_TIMEOUT)
     try:
-        yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE)), device
+        yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_TIMEOUT)), device
     except SystemExit as end:
         if (
             end.code != STOPPED

@@ -27,7 +27,7 @@ from pipeline.compute.worker_pool import Answering, Item, PoolClosed, Result, Wo
 from pipeline.config.run import EngineConfig
 from pipeline.config.section import ConfigError
 
-_STARTS_IN_A_ROW = 10  # that may fail, as on a node that is gone before the cluster knows
+_MAX_FAILED_STARTS = 10  # that may fail, as on a node that is gone before the cluster knows
 _CONNECT_S = 5.0
 _PROBE_S = 60.0
 _QUIET = {
@@ -73,11 +73,11 @@ class RayPool(Generic[Item, Result]):
     def run(self, item: Item) -> Result:
         """Work on one item in whichever actor is free. Raises what the worker raised, WorkerDied or
         ConfigError."""
-        actor = self._an_actor()
+        actor = self._ready_actor()
         try:
             error, result = self._ask(actor, item)
         except WorkerDied:
-            self._forget(actor)
+            self._discard(actor)
             raise
         self._ready.put((actor, None))
         if error is not None:
@@ -85,7 +85,7 @@ class RayPool(Generic[Item, Result]):
         answer: Result = result
         return answer
 
-    def _an_actor(self) -> Any:
+    def _ready_actor(self) -> Any:
         """The next that is ready. Where a node went away before an actor was, another starts in its
         place."""
         from ray.exceptions import RayActorError, RayTaskError
@@ -99,16 +99,16 @@ class RayPool(Generic[Item, Result]):
             if error is None:
                 self._failed_starts = 0
                 return actor
-            self._forget(actor)
+            self._discard(actor)
             self._failed_starts += 1
             if not isinstance(error, RayActorError) or error.actor_init_failed:
                 why = error.cause if isinstance(error, RayTaskError) else error
                 raise ConfigError(
                     f"engine: a node of the Ray cluster cannot work on this run: {why}"
                 )
-            if self._failed_starts >= _STARTS_IN_A_ROW:
+            if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise WorkerDied(
-                    f"{_STARTS_IN_A_ROW} actors in a row could not start: {_first_line(error)}"
+                    f"{_MAX_FAILED_STARTS} actors in a row could not start: {_first_line(error)}"
                 )
 
     def _ask(self, actor: Any, item: Item) -> tuple[Exception | None, Any]:
@@ -140,7 +140,7 @@ class RayPool(Generic[Item, Result]):
             lambda begun: self._ready.put((actor, begun.exception()))
         )
 
-    def _forget(self, actor: Any) -> None:
+    def _discard(self, actor: Any) -> None:
         """Leave its place to another, and make sure that it is not there any more."""
         import ray
 
@@ -213,7 +213,7 @@ def connect(address: str | None, workers: int) -> bool:
     return True
 
 
-def ray_problems(engine: EngineConfig, encode_device: str, nodes_of_training: int) -> Iterator[str]:
+def ray_problems(engine: EngineConfig, encode_device: str, training_nodes: int) -> Iterator[str]:
     """Why a run could not work on this engine, where that can be known before."""
     if not importlib.util.find_spec("ray"):
         yield "engine.kind: ray is not installed; install it with: pip install '.[ray]', or set engine.kind=local"
@@ -221,20 +221,20 @@ def ray_problems(engine: EngineConfig, encode_device: str, nodes_of_training: in
     if encode_device.startswith("cuda") and not engine.gpus_per_worker:
         yield f"encode.device: {encode_device}, but engine.gpus_per_worker is 0; set engine.gpus_per_worker=1"
     if engine.address is None:
-        if nodes_of_training > 1:
-            yield f"train.launch.nodes: {nodes_of_training}, and without engine.address Ray is on this machine alone"
+        if training_nodes > 1:
+            yield f"train.launch.nodes: {training_nodes}, and without engine.address Ray is on this machine alone"
         return
     try:
         nodes = _nodes(engine.address)
     except ConfigError as error:
         yield str(error)
         return
-    if len(nodes) < nodes_of_training:
-        yield f"train.launch.nodes: {nodes_of_training}, but the Ray cluster has {len(nodes)}"
-    most = max(node.get("GPU", 0) for node in nodes)
-    if most < engine.gpus_per_worker:
-        yield f"engine.gpus_per_worker: {engine.gpus_per_worker:g}, but no node of the cluster has more than {most:g}"
-    if most and not engine.gpus_per_worker and encode_device == "auto":
+    if len(nodes) < training_nodes:
+        yield f"train.launch.nodes: {training_nodes}, but the Ray cluster has {len(nodes)}"
+    most_gpus = max(node.get("GPU", 0) for node in nodes)
+    if most_gpus < engine.gpus_per_worker:
+        yield f"engine.gpus_per_worker: {engine.gpus_per_worker:g}, but no node of the cluster has more than {most_gpus:g}"
+    if most_gpus and not engine.gpus_per_worker and encode_device == "auto":
         yield "engine.gpus_per_worker: 0, but the cluster has GPUs; set engine.gpus_per_worker=1, or encode.device=cpu"
 
 
@@ -249,7 +249,7 @@ def _nodes(address: str) -> list[dict[str, float]]:
             raise ConfigError(_unreachable(address, str(error))) from error
     command = [sys.executable, "-c", _PROBE, address]
     try:
-        asked = subprocess.run(
+        probe = subprocess.run(
             command,
             env=os.environ | _QUIET,
             capture_output=True,
@@ -262,18 +262,18 @@ def _nodes(address: str) -> list[dict[str, float]]:
         raise ConfigError(
             _unreachable(address, f"no answer of a Ray cluster within {_PROBE_S:g} s")
         ) from None
-    if asked.returncode:
-        raise ConfigError(_unreachable(address, _why(asked.stderr)))
-    nodes: list[dict[str, float]] = json.loads(asked.stdout.splitlines()[-1])
+    if probe.returncode:
+        raise ConfigError(_unreachable(address, _why(probe.stderr)))
+    nodes: list[dict[str, float]] = json.loads(probe.stdout.splitlines()[-1])
     return nodes
 
 
-def _why(said: str) -> str:
+def _why(stderr: str) -> str:
     """What Ray said of a cluster that it could not join, in a line. Of a missing token it speaks
     only on the way."""
-    if "InvalidAuthToken" in said:
+    if "InvalidAuthToken" in stderr:
         return "it wants a token; set RAY_AUTH_MODE=token here, and have the head's ~/.ray/auth_token here too"
-    return (said.strip() or "no reason given").splitlines()[-1]
+    return (stderr.strip() or "no reason given").splitlines()[-1]
 
 
 def _unreachable(address: str | None, why: str) -> str:

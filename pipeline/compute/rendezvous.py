@@ -2,7 +2,7 @@
 of another's end.
 
 The machine that the rendezvous names hosts a store there (torch's TCPStore, as torchrun does), is
-node 0 and leads; the others number themselves as they come. Each keeps a note of itself in the
+node 0 and leads; the others number themselves as they come. Each keeps a record of itself in the
 store, and reads those of the others.
 
 This is not torchrun's own agent (elastic_launch). child_processes.py already keeps locks, logs and
@@ -34,10 +34,10 @@ os.environ.setdefault(
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch forgot it in __all__
 
 _TIMEOUT_S = 600.0  # with nodes that are still to come
-_BEAT_S = 0.5
+_HEARTBEAT_S = 0.5
 _SILENCE_S = 30.0  # after which a node counts as lost. One that was killed is noticed earlier, by its closed connections
-_PARTING_SILENCE_S = 3.0  # the same where something has gone wrong already
-_FAREWELL_S = 10.0
+_ENDING_SILENCE_S = 3.0  # the same where something has gone wrong already
+_END_WAIT_S = 10.0
 
 
 class NodesApart(RuntimeError):
@@ -97,8 +97,8 @@ class _NodeRecord(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    note: _NodeRecord
+class _OtherNode:
+    record: _NodeRecord
     at: float
 
 
@@ -109,32 +109,32 @@ class Nodes:
 
     number: int
     launch: LaunchConfig
-    meeting: Rendezvous
+    rendezvous: Rendezvous
     store: TCPStore | None = None
-    _mine: _NodeRecord = field(default_factory=lambda: _NodeRecord(name=socket.gethostname()))
-    _others: dict[int, _Heard] = field(
+    _own: _NodeRecord = field(default_factory=lambda: _NodeRecord(name=socket.gethostname()))
+    _others: dict[int, _OtherNode] = field(
         default_factory=dict
     )  # never changed, but replaced: a thread does it
     _answered_at: float = field(default_factory=time.monotonic)  # by the store
-    _cut_off: bool = False
+    _store_lost: bool = False
     _leaving: threading.Event = field(default_factory=threading.Event)
 
     def share(self, job: str, waiting: Callable[[int], None]) -> None:
         """As the leading node: tell the others what to do, and wait until all are ready; `waiting`
         is told for how many. Raises NodesApart."""
-        self._mine.job, self._mine.is_ready = job, True
+        self._own.job, self._own.is_ready = job, True
         deadline = time.monotonic() + _TIMEOUT_S
         while (
             missing := self.launch.nodes
             - 1
-            - sum(other.note.is_ready for other in self._others.values())
+            - sum(other.record.is_ready for other in self._others.values())
         ):
             waiting(missing)
             if why := self.lost():
                 raise NodesApart(why)
             if time.monotonic() > deadline:
                 raise NodesApart(
-                    f"{missing} of {self.launch.nodes} nodes did not come to {self.meeting} within "
+                    f"{missing} of {self.launch.nodes} nodes did not come to {self.rendezvous} within "
                     f"{_TIMEOUT_S / 60:.0f} minutes; type the same command on each of them"
                 )
             time.sleep(0.1)
@@ -142,51 +142,51 @@ class Nodes:
     def job(self) -> str:
         """As another: what the leading node wants done, once it says so. It may be downloading
         before, for days."""
-        while not (leader := self._others.get(0)) or not leader.note.job:
+        while not (leader := self._others.get(0)) or not leader.record.job:
             if why := self.lost():
                 raise NodesApart(why)
             time.sleep(0.1)
-        return leader.note.job
+        return leader.record.job
 
     def ready(self) -> None:
         """Tell the leading node that this one begins."""
-        self._mine.is_ready = True
+        self._own.is_ready = True
 
     def lost(self, silence_s: float = _SILENCE_S) -> str:
         """Which others have failed or fallen silent, as far as is known here, a line each; or
         nothing."""
         lines = []
         for number, other in sorted(self._others.items()):
-            name = f"node {number + 1} of {self.launch.nodes} ({other.note.name})"
-            if other.note.end:
-                lines.append(f"{name} {other.note.end}")
-            elif other.note.end is None and self._is_gone(number, other, silence_s):
+            name = f"node {number + 1} of {self.launch.nodes} ({other.record.name})"
+            if other.record.end:
+                lines.append(f"{name} {other.record.end}")
+            elif other.record.end is None and self._is_gone(number, other, silence_s):
                 lines.append(
                     f"{name} is gone: its command was killed, or its machine or network is down"
                 )
         silent = self.number > 0 and time.monotonic() - self._answered_at > silence_s
-        if 0 not in self._others and (self._cut_off or silent):
+        if 0 not in self._others and (self._store_lost or silent):
             lines.append(
-                f"the command that leads at {self.meeting} ended, or its machine or network is down"
+                f"the command that leads at {self.rendezvous} ended, or its machine or network is down"
             )
         return "\n".join(lines)
 
-    def _is_gone(self, number: int, other: _Heard, silence_s: float) -> bool:
-        return time.monotonic() - other.at > silence_s or (number == 0 and self._cut_off)
+    def _is_gone(self, number: int, other: _OtherNode, silence_s: float) -> bool:
+        return time.monotonic() - other.at > silence_s or (number == 0 and self._store_lost)
 
-    def end(self, how: str) -> str:
+    def end(self, outcome: str) -> str:
         """Tell the others how this node's part ended, and hear what became of theirs: as `lost`."""
-        if self._mine.end is None:
-            self._mine.end = how
-            deadline = time.monotonic() + _FAREWELL_S
-            while self._are_working() and time.monotonic() < deadline:
+        if self._own.end is None:
+            self._own.end = outcome
+            deadline = time.monotonic() + _END_WAIT_S
+            while self._others_running() and time.monotonic() < deadline:
                 time.sleep(0.1)
-        return self.lost(_PARTING_SILENCE_S)
+        return self.lost(_ENDING_SILENCE_S)
 
-    def _are_working(self) -> bool:
+    def _others_running(self) -> bool:
         """Whether others are there whose end is not known."""
-        return not self._cut_off and any(
-            other.note.end is None and not self._is_gone(number, other, _PARTING_SILENCE_S)
+        return not self._store_lost and any(
+            other.record.end is None and not self._is_gone(number, other, _ENDING_SILENCE_S)
             for number, other in self._others.items()
         )
 
@@ -196,50 +196,53 @@ class Nodes:
 
     def keep_in_touch(self) -> None:
         """Beat until this node leaves."""
-        while not self._cut_off:
-            is_last = self._leaving.wait(_BEAT_S)
-            self._talk()
+        while not self._store_lost:
+            is_last = self._leaving.wait(_HEARTBEAT_S)
+            self._exchange()
             if is_last:
                 return
 
-    def _talk(self) -> None:
+    def _exchange(self) -> None:
         assert self.store
-        self._mine.beat += 1
+        self._own.beat += 1
         try:
-            self.store.set(f"node/{self.number}", self._mine.model_dump_json())
+            self.store.set(f"node/{self.number}", self._own.model_dump_json())
             for number in set(range(self.launch.nodes)) - {self.number}:
                 if self.store.check([f"node/{number}"]):
-                    note = _NodeRecord.model_validate_json(self.store.get(f"node/{number}"))
-                    if number not in self._others or note != self._others[number].note:
-                        self._others = {**self._others, number: _Heard(note, time.monotonic())}
+                    record = _NodeRecord.model_validate_json(self.store.get(f"node/{number}"))
+                    if number not in self._others or record != self._others[number].record:
+                        self._others = {
+                            **self._others,
+                            number: _OtherNode(record, time.monotonic()),
+                        }
             self._answered_at = time.monotonic()
         except RuntimeError:  # of many kinds: the store is where the leading node's command was
-            self._cut_off = True
+            self._store_lost = True
 
 
 @contextmanager
-def node_group(launch: LaunchConfig, meeting: Rendezvous, leads: bool) -> Iterator[Nodes]:
+def node_group(launch: LaunchConfig, rendezvous: Rendezvous, leads: bool) -> Iterator[Nodes]:
     """Come to the meeting, and stay in touch until the end. Raises NodesApart."""
     if launch.nodes == 1:
-        yield Nodes(0, launch, meeting)
+        yield Nodes(0, launch, rendezvous)
         return
-    store = _reach(meeting)
+    store = _connect(rendezvous)
     me = f"{socket.gethostname()}/{os.getpid()}"
     if leads and store.compare_set("leader", "", me).decode() != me:
         raise NodesApart(
-            f"another training is led at {meeting}; wait for it, or choose another "
+            f"another training is led at {rendezvous}; wait for it, or choose another "
             "train.launch.rendezvous"
         )
     number = 0 if leads else store.add("nodes", 1)
     if number >= launch.nodes:
         raise NodesApart(
-            f"{launch.nodes} nodes are at {meeting} already; end one of them, or "
+            f"{launch.nodes} nodes are at {rendezvous} already; end one of them, or "
             "where one was killed, stop the command that leads and type all of them again: what is "
             "finished is kept"
         )
-    nodes = Nodes(number, launch, meeting, store)
-    talk = threading.Thread(target=nodes.keep_in_touch, daemon=True)
-    talk.start()
+    nodes = Nodes(number, launch, rendezvous, store)
+    thread = threading.Thread(target=nodes.keep_in_touch, daemon=True)
+    thread.start()
     try:
         yield nodes
         nodes.end("")
@@ -251,7 +254,7 @@ def node_group(launch: LaunchConfig, meeting: Rendezvous, leads: bool) -> Iterat
         raise
     finally:
         nodes.leave()
-        talk.join(_PARTING_SILENCE_S)
+        thread.join(_ENDING_SILENCE_S)
 
 
 def how_it_failed(error: Exception) -> str:
@@ -259,16 +262,16 @@ def how_it_failed(error: Exception) -> str:
     return f"failed: {str(error).partition(chr(10))[0]}"
 
 
-def _reach(meeting: Rendezvous) -> TCPStore:
+def _connect(rendezvous: Rendezvous) -> TCPStore:
     """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each
     refused one."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
-            socket.create_connection((meeting.host, meeting.port), timeout=5).close()
+            socket.create_connection((rendezvous.host, rendezvous.port), timeout=5).close()
             return TCPStore(
-                meeting.host,
-                meeting.port,
+                rendezvous.host,
+                rendezvous.port,
                 is_master=False,
                 wait_for_workers=False,
                 timeout=timedelta(seconds=30),
@@ -276,11 +279,11 @@ def _reach(meeting: Rendezvous) -> TCPStore:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise NodesApart(
-                    f"nobody leads at {meeting} ({error.strerror or error}); type the same command "
+                    f"nobody leads at {rendezvous} ({error.strerror or error}); type the same command "
                     "on that machine"
                 ) from None
-            time.sleep(_BEAT_S)
+            time.sleep(_HEARTBEAT_S)
         except RuntimeError as error:
             raise NodesApart(
-                f"what listens at {meeting} is no training; choose another port"
+                f"what listens at {rendezvous} is no training; choose another port"
             ) from error

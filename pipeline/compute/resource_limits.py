@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_WANTED_DESCRIPTORS = 65_536  # more than any part of a run needs
+_ENOUGH_DESCRIPTORS = 65_536  # more than any part of a run needs
 _FEWER = "lower download.workers, download.threads, encode.workers or a batch_size"
 _NO_THREAD = "can't start new thread"
 # How libraries say that memory ran out; oneDNN, which computes for torch on a CPU, names only what
@@ -88,8 +88,8 @@ def own_shortage_raised() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if lack := shortage_of(error):
-            raise Shortage(lack) from error
+        if shortage := shortage_of(error):
+            raise Shortage(shortage) from error
         raise
 
 
@@ -101,18 +101,18 @@ def descriptor_limit() -> int:
 def raise_descriptor_limit() -> None:
     """As far as the system lets this process; those that it starts inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = (
-        _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
+    target = (
+        _ENOUGH_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_DESCRIPTORS)
     )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
 def free_descriptors() -> int:
     """How many more files this process may open."""
     limit = descriptor_limit()
     if limit == resource.RLIM_INFINITY:
-        return _WANTED_DESCRIPTORS
+        return _ENOUGH_DESCRIPTORS
     try:
         return max(0, limit - sum(1 for _ in Path("/dev/fd").iterdir()))
     except OSError:

@@ -52,11 +52,11 @@ def as_finished(
 def run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
     """Work on an item; a worker that dies of it costs another try. Raises what `Pool.run` does, and
     ShardFailed in place of the last WorkerDied."""
-    for left in reversed(range(TRIES)):
+    for tries_left in reversed(range(TRIES)):
         try:
             return pool.run(item)
         except WorkerDied as died:
-            if not left:
+            if not tries_left:
                 raise given_up(item, died) from died
     raise AssertionError("unreachable: the last try returns or raises")
 

@@ -9,7 +9,9 @@ import time
 
 import psutil
 
-_LEAST = 0.01  # of the time since the last look; the watch for a parent's end takes a tenth of that
+_MIN_USE = (
+    0.01  # of the time since the last look; the watch for a parent's end takes a tenth of that
+)
 
 
 class Standstill:
@@ -17,16 +19,16 @@ class Standstill:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._looked_at = self._moved_at = time.monotonic()
+        self._checked_at = self._active_at = time.monotonic()
         self._used = _processor_seconds(pid)
 
     def seconds(self) -> float:
         """Since the last look before which it did something."""
         now, used = time.monotonic(), _processor_seconds(self._pid)
-        if used - self._used > _LEAST * (now - self._looked_at):
-            self._moved_at = now
-        self._looked_at, self._used = now, used
-        return now - self._moved_at
+        if used - self._used > _MIN_USE * (now - self._checked_at):
+            self._active_at = now
+        self._checked_at, self._used = now, used
+        return now - self._active_at
 
 
 def _processor_seconds(pid: int) -> float:

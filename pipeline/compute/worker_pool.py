@@ -27,7 +27,7 @@ from pipeline.compute.stalled_process import Standstill
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_LOOK_EVERY_S = 5.0
+_CHECK_EVERY_S = 5.0
 _STANDSTILL_S = 120.0
 
 
@@ -144,7 +144,7 @@ class ShardPool(Generic[Item, Result]):
         """Send an item, wait for the answer: an error or a result."""
         try:
             worker.pipe.send(item)
-            if not (why := self._outlasted(worker)):
+            if not (why := self._wait_for_answer(worker)):
                 error, result = worker.pipe.recv()
                 return error, result
             worker.process.kill()
@@ -152,12 +152,12 @@ class ShardPool(Generic[Item, Result]):
         except (EOFError, OSError):
             worker.process.join(5)
             code = worker.process.exitcode
-            why = f"ended with exit code {code}{_why(code)}"
+            why = f"ended with exit code {code}{_exit_reason(code)}"
         with self._lock:
             self._alive.discard(worker)
         raise WorkerDied(f"a worker process {why}")
 
-    def _outlasted(self, worker: _Worker) -> str | None:
+    def _wait_for_answer(self, worker: _Worker) -> str | None:
         """Wait until a worker answers, or ends; or why it is waited for no longer. One with a
         deadline may stand still: it may wait for others."""
         if self._deadline_s is not None:
@@ -167,7 +167,7 @@ class ShardPool(Generic[Item, Result]):
                 else f"did not finish within {self._deadline_s:g} s"
             )
         standstill = Standstill(worker.process.pid or 0)
-        while not worker.pipe.poll(_LOOK_EVERY_S):
+        while not worker.pipe.poll(_CHECK_EVERY_S):
             if standstill.seconds() > _STANDSTILL_S:
                 return f"did nothing for {_STANDSTILL_S:g} s; most likely it could get no memory or start no thread"
         return None
@@ -225,7 +225,7 @@ def _could_not_start(error: OSError) -> str:
     )
 
 
-def _why(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     return " (killed: most likely out of memory)" if code == -signal.SIGKILL else ""
 
 

@@ -25,7 +25,7 @@ def run_ranks(
     common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
     environments = {
         rank: {**common, **names}
-        for rank, names in rank_environments(job.config.launch, nodes.number, nodes.meeting).items()
+        for rank, names in rank_environments(job.config.launch, nodes.number, nodes.rendezvous).items()
     }
     arguments, log = [str(job.out / JOB_FILE), str(os.getpid())], job.out / "train.log"
     try:

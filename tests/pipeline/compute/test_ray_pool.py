@@ -107,7 +107,7 @@ class NothingStarts(RayPool[int, int]):
         assert self.started < 100, "for ever"
         self._ready.put((object(), ActorDiedError()))
 
-    def _forget(self, actor: object) -> None:
+    def _discard(self, actor: object) -> None:
         """It is gone."""
 
 

@@ -91,7 +91,7 @@ def test_a_shard_that_outlasts_its_deadline_is_redone_by_another_worker(tmp_path
 def test_a_worker_that_stands_still_is_told_from_one_that_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_LOOK_EVERY_S", 0.5)
+    monkeypatch.setattr(pool, "_CHECK_EVERY_S", 0.5)
     monkeypatch.setattr(pool, "_STANDSTILL_S", 4.0)
     with ShardPool[int, int](partial(hangs_once, tmp_path / "mark"), 1) as hanging:
         with pytest.raises(

@@ -1,0 +1,8 @@
+"""Stage 1: every usable row of a URL table becomes an image in a tar shard.
+
+`stage.py` runs the stage, `shard_downloader.py` downloads one shard with img2dataset, `http/`
+fetches one URL safely, `resize.py` turns its bytes into a square image, `outcomes.py` counts what
+became of each row and finds the rows to retry, `deduplicate.py` excludes repeated images,
+`progress.py` shows how far the download is, `report.py` writes report.html, and `plan.py` estimates
+a download before it starts.
+"""

@@ -1,4 +1,4 @@
-"""Leaves out images that repeat an earlier one: the same file, or one that looks the same."""
+"""Deduplication of downloaded images, by the hash of the file and by perceptual hash."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ LOOKS_THE_SAME = "looks the same as another picture"
 def drop_duplicates(
     out: Path, receipts: Sequence[Shard], same_file: bool, near_bits: int | None
 ) -> tuple[list[Shard], Counter[str]]:
-    """The shards without pictures that repeat an earlier one, and how many went by reason. The
-    pictures stay in their tars: NNNNN.dropped.parquet names those that the next stage leaves
-    out."""
+    """Exclude images that repeat an earlier one.
+
+    Returns the receipts without the excluded rows, and the number of excluded images by reason. The
+    images stay in their tars: NNNNN.dropped.parquet lists those that the next stage skips.
+    """
     dropped: Counter[str] = Counter()
     if not same_file and near_bits is None:
         return [_keep_all(out, receipt) for receipt in receipts], dropped
@@ -64,7 +66,7 @@ def drop_duplicates(
 
 
 def _image_rows(out: Path, receipt: Shard, columns: list[str]) -> pa.Table:
-    """Some columns of the rows of a shard that became pictures."""
+    """Some columns of the rows of a shard that became images."""
     rows = parquet.read_table(
         ensure_local(out / f"{receipt.name}.parquet"), columns=[*columns, "status"]
     )
@@ -81,7 +83,8 @@ def _keep_all(out: Path, receipt: Shard) -> Shard:
 
 
 def _exclude(out: Path, receipt: Shard, excluded: list[dict[str, str]]) -> Shard:
-    """A shard less its dropped rows; they enter its digest, since they change what it means."""
+    """The receipt without the excluded rows, whose list becomes part of the digest because it
+    changes what the shard contains."""
     if not excluded:
         return _keep_all(out, receipt)
     path = write_dropped(out, receipt.name, excluded)

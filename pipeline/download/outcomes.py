@@ -1,7 +1,6 @@
-"""What became of every row of a download: counted by cause and host, asked again, dropped as a
-duplicate.
+"""Outcomes of a download: what became of each row, by cause and host, and which rows to retry.
 
-Reads the tables that the shards left; fetches nothing.
+The counts come from the tables that the finished shards contain; nothing is fetched.
 """
 
 from __future__ import annotations
@@ -33,26 +32,24 @@ SIDES = (
     1024,
     2048,
     4096,
-)  # bounds of the size histogram, pixels of the short side
+)  # bin edges of the size histogram: short side in pixels
 _MAX_HOSTS = 100_000
 _PAIR = ["url", "caption", "split", "row"]
 
 
 @dataclass(slots=True)
 class DownloadCounts:
-    """Rows by what became of them at the last try."""
+    """The rows of a download, counted by the outcome of their last try."""
 
     downloaded: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     requests_by_host: Counter[str] = field(default_factory=Counter)  # host -> URLs
     failures_by_host: Counter[str] = field(default_factory=Counter)  # host -> URLs
-    short_sides: Counter[int] = field(
-        default_factory=Counter
-    )  # number of the range of pixels -> pictures
+    short_sides: Counter[int] = field(default_factory=Counter)  # histogram bin -> number of images
 
 
 def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
-    """Count the rows of all shards; of a row that was asked again, only the last try."""
+    """Count the rows of all shards. Only the last try of a retried row counts."""
     counts, last_try = DownloadCounts(), last_tries(out, receipts)
     for receipt in receipts:
         rows = parquet.read_table(
@@ -84,20 +81,20 @@ def _count_hosts(counts: DownloadCounts, rows: pa.Table, succeeded: pa.ChunkedAr
         host for host, success in zip(hosts, succeeded.to_pylist(), strict=True) if not success
     )
     for by_host in (counts.requests_by_host, counts.failures_by_host):
-        if len(by_host) > _MAX_HOSTS:  # the lightest are forgotten: a report shows the heaviest
+        if len(by_host) > _MAX_HOSTS:  # keep the largest: the report shows no others
             heaviest = dict(by_host.most_common(_MAX_HOSTS // 2))
             by_host.clear()
             by_host.update(heaviest)
 
 
 def later_shards(out: Path, done: dict[str, Shard]) -> dict[str, Shard]:
-    """Finished shards beyond the table's: rows that were asked again."""
+    """Finished shards after the last one of the table. They contain retried rows."""
     last = max(done, default="")
     return {shard.name: shard for shard in finished_shards(out) if shard.name > last}
 
 
 def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator[UrlShard]:
-    """Rows that failed, at their last try, for a cause that may pass: as new shards behind all
+    """The rows whose last try failed for a transient reason, as new shards numbered after all
     others."""
     columns = parquet.read_schema(ensure_local(out / f"{names[0]}.parquet")).names
     pair_columns = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in columns else _PAIR
@@ -122,13 +119,15 @@ def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator
 
 
 def last_tries(out: Path, receipts: Iterable[Shard]) -> dict[int, str]:
-    """Row -> the last shard that asked for it, for the rows that were asked for again."""
+    """Row -> the last shard that contains it, for the rows that were retried."""
     last_row, retried = -1, dict[int, str]()
     for receipt in receipts:
         rows = parquet.read_table(ensure_local(out / f"{receipt.name}.parquet"), columns=["row"])[
             "row"
         ].to_numpy()
-        if len(rows) and rows.min() <= last_row:  # the table's own shards only ever go on
+        if (
+            len(rows) and rows.min() <= last_row
+        ):  # row numbers only increase within the table's own shards
             retried |= dict.fromkeys(rows.tolist(), receipt.name)
         elif len(rows):
             last_row = int(rows.max())

@@ -1,7 +1,6 @@
-"""What a download would do, before it does it: rows and their fate, hosts, bytes, hours, and what
-is there already.
+"""The plan of a download: rows, hosts, bytes and hours, estimated before anything is fetched.
 
-Reads the table once, in pieces; fetches and writes nothing.
+The table is read once, in pieces. Nothing is written.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import fingerprint
 from pipeline.stages.remote_workspace import sync_listing
 
-# Of one stored picture, by format: jpg as published for CC12M (331 GB) and LAION-400M (10 TB) at
-# 256 px and quality 95, 25 to 30 kB; the others in proportion, as photographs compress.
+# Size of a stored image by format. For jpg: 25 to 30 kB at 256 px and quality 95, as published for
+# CC12M (331 GB) and LAION-400M (10 TB). The others in proportion, as photographs compress.
 BYTES_PER_PIXEL = {"jpg": 0.43, "webp": 0.35, "png": 1.7}
-TOKENS_PER_CAPTION = 25  # captions of the web have about 10 to 20 words
+TOKENS_PER_CAPTION = 25  # captions on the web have about 10 to 20 words
 ROW_BYTES = 400  # URL, caption and figures of one pair in tar headers, Parquet and JSON
-# img2dataset reports 630 to 1300 pictures/s on 16 cores; a connection needs about half a second a
-# picture.
+# img2dataset reports 630 to 1300 images/s on 16 cores; one image occupies a connection for about
+# half a second.
 IMAGES_PER_S_AND_WORKER = 60.0
 SECONDS_PER_IMAGE = 0.5
 _TOP_HOSTS = 10
@@ -40,10 +39,10 @@ _MAX_HOSTS = 200_000
 
 @dataclass(slots=True)
 class HeavyHosts:
-    """The hosts with most URLs, in bounded memory: the lightest are forgotten when there are too
-    many.
+    """The hosts with the most URLs, counted in bounded memory.
 
-    A host that was forgotten and came back is counted short, by `missed` at most.
+    Above `limit` hosts, those with the fewest URLs are discarded. A discarded host that appears
+    again is undercounted by at most `missed`.
     """
 
     limit: int = _MAX_HOSTS
@@ -67,25 +66,26 @@ class HeavyHosts:
 
 @dataclass(frozen=True, slots=True)
 class DownloadPlan:
-    """What there is to do, and what it would cost."""
+    """What a download would fetch, and what it would cost."""
 
     account: RowCounts
     shards: int
-    finished: int  # shards that are there already, and whole
+    finished: int  # shards that exist already and are complete
     hosts: HeavyHosts
-    success: float  # share of the usable rows that is reckoned with
+    success: float  # expected share of the usable rows that become images
     image_bytes: int
     encoding_bytes: int
     urls_per_s: float  # assumed
-    hours: float  # for the shards that are missing
+    hours: float  # for the missing shards
     disk_free: int
     folder: Path
 
 
 def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) -> DownloadPlan:
-    """Read the table and reckon. `report` hears of rows read and, where that is known, rows in all.
+    """Read the table and estimate the download.
 
-    Raises UrlTableError.
+    `report` is called with the number of rows read so far and, if known, the total. Raises
+    UrlTableError if the table cannot be read.
     """
     settings = config.download
     table = open_url_table(settings.urls, settings.columns, settings.limit, settings.rules)
@@ -113,7 +113,7 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     by_token = config.encode.text == "tokens"
     vectors = len(settings.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
     text = 2 * config.model.text_dim * vectors  # float16
-    # A core resizes so many, and few connections bring fewer.
+    # The cores bound the speed of resizing, the connections that of fetching.
     per_worker = min(IMAGES_PER_S_AND_WORKER, settings.threads / SECONDS_PER_IMAGE)
     urls_per_s = settings.workers * per_worker
     return DownloadPlan(

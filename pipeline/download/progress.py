@@ -1,4 +1,4 @@
-"""Progress of a download: images per second, share of successes, time left."""
+"""Progress of a download: images per second, success rate and time left."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def _clock(seconds: float) -> str:
 
 @dataclass(slots=True)
 class DownloadProgress:
-    """What a person sees while it downloads."""
+    """The progress line and the metrics of a running download."""
 
     track: Tracker
-    rows: int  # of the table
-    _fetched: int = 0  # pictures of this run
-    _requested: int = 0  # URLs of this run
+    rows: int  # rows of the table to fetch
+    _fetched: int = 0  # images that this run fetched
+    _requested: int = 0  # URLs that this run requested
     _started: float = field(default_factory=time.monotonic)
 
     def finished(self, receipt: Shard, done: dict[str, Shard]) -> None:
-        """A shard was fetched; tell of all so far."""
+        """Add a fetched shard to `done` and report the totals."""
         done[receipt.name] = receipt
         self._fetched += receipt.rows
         images = sum(shard.rows for shard in done.values())
@@ -41,7 +41,8 @@ class DownloadProgress:
             if self._requested
             else 0
         )
-        note = f"{self.images_per_s:.0f} images/s  {images / max(requested, 1):.1%} successful  ETA {_clock(left_s)}"
+        success = f"{images / max(requested, 1):.1%} successful"
+        note = f"{self.images_per_s:.0f} images/s  {success}  ETA {_clock(left_s)}"
         self.track.progress(requested, max(self.rows, requested), note)
         self.track.metrics(
             {"pictures": images, "failed": failed, "images_per_s": self.images_per_s},
@@ -50,5 +51,5 @@ class DownloadProgress:
 
     @property
     def images_per_s(self) -> float:
-        """Pictures that this run fetched, a second."""
+        """Images per second in this run."""
         return round(self._fetched / max(time.monotonic() - self._started, 1e-9), 1)

@@ -1,5 +1,4 @@
-"""report.html of the download: one page, opens without network, says what came of the table. Knows
-no models."""
+"""The download report: report.html, a self-contained page about what became of the table."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def write_download_report(
     counts: DownloadCounts,
     shards: Sequence[Shard],
 ) -> None:
-    """Write the page into the folder of the images."""
+    """Write report.html into the folder of the images."""
     account = figures["account"]
     hosts = [
         (host, count, 1 - counts.failures_by_host[host] / count)
@@ -68,7 +67,7 @@ def _range(number: int) -> str:
 
 
 def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
-    """Random pictures with their captions, from a few random shards, as a data URI."""
+    """A grid of random images with their captions, from a few random shards, as a data URI."""
     rng = random.Random(0)
     tars = [
         tar for shard in shards if shard.rows and exists_anywhere(tar := out / f"{shard.name}.tar")
@@ -80,6 +79,6 @@ def _thumbnails(out: Path, shards: Sequence[Shard]) -> str:
         for pair in sample_image_pairs(ensure_local(tar), -(-_THUMBNAILS // len(chosen)), rng)
     ]
     if not pairs:
-        return ""  # all were let go once they were encoded
+        return ""  # encode.keep_images=false: all images were evicted
     pairs = pairs[:_THUMBNAILS]
     return data_uri(image_grid([pair.image for pair in pairs], [pair.caption for pair in pairs]))

@@ -1,7 +1,7 @@
-"""Bytes from the web -> an upright, opaque, 8-bit RGB square, or the named cause why not. One
-decoding.
+"""Resizing: bytes from the web become an upright, opaque, 8-bit RGB square.
 
-Stands where img2dataset's resizer would. Knows nothing of where the bytes came from.
+An image that cannot be used is refused with a cause that can be counted. Each image is decoded
+once. SquareResizer replaces img2dataset's resizer.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from data_catalog.image_formats import LARGEST_PROFILE, TooManyScans, open_image
 from pipeline.compute.isolated_process import TOO_SLOW
 
-# Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth where that is
-# still large enough: 49 dB from the full Lanczos at twice its speed, and 1.5 times as fast as
-# OpenCV's area filter on the full picture.
+# Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth of its size if
+# that is still large enough: 49 dB from the full Lanczos at twice its speed, and 1.5 times as fast
+# as OpenCV's area filter on the full image.
 _FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
 _PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _PNG_EFFORT = 6
-_OFF_SRGB = 16  # levels of 255 by which a profile may differ from sRGB and be taken for it
+_OFF_SRGB = 16  # a profile that differs from sRGB by at most this many levels of 255 counts as sRGB
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,39 +36,39 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF orientation -> what undoes it; from 5 on, width and height change places
+}  # EXIF orientation -> the transpose that undoes it; from 5 on, width and height are swapped
 _FIRST_SIDEWAYS = 5
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
-"""img2dataset's answer: picture, width, height, original width, original height, cause of
-refusal"""
+"""What img2dataset expects of a resizer: image, width, height, original width, original height,
+cause of refusal."""
 
 
 class Unusable(ValueError):
-    """A picture that can't be used; the message is a cause that can be counted."""
+    """An image that cannot be used; the message is a cause that can be counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SquareResizer:
-    """The largest centered square of a picture, `edge` pixels wide, encoded again."""
+    """Crops the largest centered square of an image, resizes it to `edge` pixels and encodes it."""
 
     edge: int
     encode_format: str  # "jpg", "png", "webp"
     quality: int  # of jpg and webp
-    min_side: int  # a shorter side is refused; below `edge` this allows enlarging
-    max_pixels: float  # by the header, before anything is decoded
+    min_side: int  # a shorter side is refused; a value below `edge` allows enlarging
+    max_pixels: float  # checked by the header, before decoding
     max_aspect_ratio: float
     hashes: dict[str, str] | None = (
-        None  # if there: is given the perceptual hash of each picture, by its file's SHA-256
+        None  # if not None, receives the perceptual hash of each image: SHA-256 of its file -> hash
     )
 
     def __call__(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """Called from one thread of a process (the warnings' filter belongs to the process). Raises
-        MemoryError."""
+        """Resize one file. Only one thread of a process may call this, because the filter of
+        warnings belongs to the process. Raises MemoryError."""
         try:
             with (
                 warnings.catch_warnings()
-            ):  # Pillow warns of sizes and of bad metadata: settled here
+            ):  # Pillow warns of sizes and bad metadata; both are handled here
                 warnings.simplefilter("ignore")
                 with open_image(stream) as image:
                     square, width, height = self._square(image)
@@ -92,14 +92,15 @@ class SquareResizer:
         return None, None, None, None, None, cause
 
     def of_body(self, body: bytes) -> tuple[Resized, dict[str, str]]:
-        """The answer for a file, and its perceptual hash as in `hashes`. Raises MemoryError."""
+        """Resize one file and return its perceptual hash, as in `hashes`, beside the result. Raises
+        MemoryError."""
         if self.hashes is None:
             return self(io.BytesIO(body)), {}
         self.hashes.clear()
         return self(io.BytesIO(body)), dict(self.hashes)
 
     def _square(self, image: Image.Image) -> tuple[Image.Image, int, int]:
-        """The square picture, and the upright original's width and height. Raises Unusable."""
+        """The square, and the width and height of the upright original. Raises Unusable."""
         width, height = image.size
         short, long = sorted(image.size)
         if width * height > self.max_pixels:
@@ -109,7 +110,7 @@ class SquareResizer:
         if long > self.max_aspect_ratio * short:
             raise Unusable("aspect ratio too large")
 
-        # A JPEG is read whole and decoded small; other formats have no such mode.
+        # A JPEG is read whole and decoded at a smaller size; other formats have no such mode.
         image.draft("RGB", (-(-self.edge * width // short), -(-self.edge * height // short)))
         _scale_transparency(image)
         image.load()
@@ -128,14 +129,14 @@ class SquareResizer:
             if self.encode_format == "png"
             else {"quality": self.quality}
         )
-        image.info = {}  # the original's metadata would be stored too
+        image.info = {}  # otherwise the metadata of the original would be stored too
         image.save(buffer, _PILLOW_FORMATS[self.encode_format], **options)
         return buffer.getvalue()
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """The transparent colour of a PNG, which Pillow tells as it is in the file, in the range of its
-    pixels, which Pillow scales to 8 bits. To be called before they are loaded."""
+    """Scale the transparent colour of a PNG to 8 bits, as Pillow scales the pixels; Pillow itself
+    returns that colour as it is in the file. Must be called before the pixels are loaded."""
     transparent, raw = image.info.get("transparency"), _raw_mode(image)
     if isinstance(transparent, int) and raw in ("L;2", "L;4"):
         image.info["transparency"] = transparent * (85 if raw == "L;2" else 17)
@@ -151,18 +152,16 @@ def _raw_mode(image: Image.Image) -> str | None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (
-        Exception
-    ):  # metadata written by anyone: a picture with broken metadata is still a picture
+    except Exception:  # anyone may have written the metadata; without it the image is still usable
         return 1
 
 
 def _resizable(image: Image.Image) -> Image.Image:
-    """Any mode -> L, RGB, RGBA, CMYK, I or F, the modes that are resized without loss"""
+    """Convert any mode to L, RGB, RGBA, CMYK, I or F: the modes that are resized without loss."""
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
         grey = Image.fromarray((values >> 8).astype(np.uint8))
-        transparent = image.info.get("transparency")  # of 16 bits, as the pixels
+        transparent = image.info.get("transparency")  # 16 bits, as the pixels have
         return (
             _with_transparency(grey, values == transparent)
             if isinstance(transparent, int)
@@ -178,15 +177,15 @@ def _resizable(image: Image.Image) -> Image.Image:
 
 
 def _with_transparency(grey: Image.Image, transparent: NDArray[np.bool_]) -> Image.Image:
-    """RGBA of which these pixels are transparent."""
+    """The image as RGBA with these pixels transparent."""
     rgba = grey.convert("RGBA")
     rgba.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
     return rgba
 
 
 def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
-    """Whole pixels at the border of the crop, so that a picture of the right height isn't
-    resampled"""
+    """Crop at whole pixels, so that an image that has the right height already is not
+    resampled."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -194,8 +193,8 @@ def _crop_and_resize(image: Image.Image, edge: int) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """32-bit integers and floats from the first customary range that holds them, give or take the
-    filter's overshoot"""
+    """Scale 32-bit integers and floats from the first customary range that contains them; 10 %
+    above it is taken for the overshoot of the filter."""
     if image.mode not in ("I", "F"):
         return image
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -212,22 +211,20 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB through the picture's colour profile where it has a usable one; on the small picture, so
-    cheap"""
+    """Convert to sRGB with the colour profile of the image, if it has a usable one. This runs on
+    the resized image because that is cheap."""
     if profile and len(profile) <= LARGEST_PROFILE:
         try:
             if transform := _transform_to_srgb(profile, image.mode):
                 return ImageCms.applyTransform(image, transform) or image
-        except (
-            Exception
-        ):  # written by anyone, or for another mode: the plain conversion is near enough
+        except Exception:  # a broken profile, or for another mode: the plain conversion will do
             pass
     return image.convert("RGB")
 
 
 @lru_cache(maxsize=16)
 def _transform_to_srgb(profile: bytes, mode: str) -> Any:
-    """None where the profile is sRGB already: then the pixels stay as they are"""
+    """The transform, or None if the profile is sRGB already, so that the pixels stay unchanged."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     if (
@@ -240,7 +237,7 @@ def _transform_to_srgb(profile: bytes, mode: str) -> Any:
 
 
 def _changes_little(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether greys and primaries stay what they are: a name may say sRGB of a linear profile."""
+    """Whether greys and primaries stay the same: a linear profile may have sRGB in its name."""
     levels = np.arange(0, 256, 15).astype(np.uint8)
     zeros = np.zeros_like(levels)
     probes = [

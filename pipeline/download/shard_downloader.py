@@ -1,7 +1,6 @@
-"""Downloads one shard of the URL table with img2dataset's own parts: fetch, decode, resize, pack.
+"""The shard downloader: fetches, resizes and packs one shard of the URL table with img2dataset.
 
-The only file that names img2dataset. The same images give the same bytes: members of a tar are
-sorted, without times.
+The same images give the same bytes, because the members of a tar are sorted and have no times.
 """
 
 from __future__ import annotations
@@ -42,14 +41,16 @@ from pipeline.stages.contract import StageFailed
 from pipeline.stages.dag import STAGES
 from pipeline.stages.output_settings import output_settings
 
-_DIGITS = 5  # of a shard's number
-_DECODE_SHARE = 0.75  # of a shard's deadline; then what is still to be decoded is given up, and the shard is kept
-_MIN_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # slow machines, and formats that take the most
+_DIGITS = 5  # of a shard's number in file names
+# Share of a shard's deadline after which the remaining images are no longer decoded. The rows
+# fetched until then are kept, because the shard still finishes in time.
+_DECODE_SHARE = 0.75
+_MIN_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # enough for slow machines and the slowest formats
 _MIN_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
 _THREADS_PER_CONNECTION = (
-    4  # most of them wait for their host's turn, while others use the connections
+    4  # most of them wait for a slot of their host while others use the connections
 )
-# How the rows of a shard were chosen does not matter to it, nor what is left out of it later.
+# Settings that choose the rows of a shard, or exclude some of them later, do not change its images.
 _IRRELEVANT_SETTINGS = {
     *(
         "limit",
@@ -64,20 +65,20 @@ _IRRELEVANT_SETTINGS = {
 
 
 def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
-    """Digest of all that a shard's pictures follow from: its rows and the settings, but for the
-    web."""
+    """Digest of everything that determines the images of a shard, except the web: its rows and
+    settings."""
     spec = STAGES["download"]
     settings = output_settings("download", config, spec.speed_only | _IRRELEVANT_SETTINGS)
     return digest_of([spec.version, settings, shard.pairs.to_pydict()])
 
 
 class BrokenShard(StageFailed):
-    """A shard whose files are damaged or do not agree."""
+    """A shard whose files are damaged or contradict each other."""
 
 
 @dataclass(slots=True)
 class ShardDownloader:
-    """Downloads one shard at a time with img2dataset's own parts; loads it once a process."""
+    """Downloads one shard at a time. Each process loads img2dataset once."""
 
     config: DownloadConfig
     out: Path
@@ -86,12 +87,12 @@ class ShardDownloader:
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
     _hashes: dict[str, str] = field(
         init=False, default_factory=dict
-    )  # as in SquareResizer, of a shard
+    )  # as in SquareResizer, of the current shard
     _decode_until: float = field(init=False, default=math.inf)
     _shortage: Shortage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        raise_descriptor_limit()  # a worker of a cluster or a server is not of our command line
+        raise_descriptor_limit()  # a worker of a cluster or server did not inherit it
         config = self.config
         self._opener = GuardedOpener(config, self.proxy, shapes.HOST)
         resizer = SquareResizer(
@@ -106,8 +107,8 @@ class ShardDownloader:
         self._decode = Isolated(resizer.of_body, _budget_of(config))
 
     def __call__(self, shard: UrlShard) -> Shard:
-        """Fetch a shard and put its files in place: tar, parquet, and the receipt last. One whose
-        files do not agree is fetched again, once."""
+        """Fetch a shard and put its files in place: tar, parquet and, last, the receipt. A shard
+        whose files contradict each other is fetched a second time."""
         self._decode_until = time.monotonic() + _DECODE_SHARE * self.config.shard_deadline_s
         try:
             return self._fetch(shard)
@@ -135,7 +136,8 @@ class ShardDownloader:
         succeeded = rows.num_rows - failed.total()
         if not packed == succeeded == reported:
             raise self._broken(
-                shard, f"{packed} pictures in its tar, {succeeded} in its table, {reported} told"
+                shard,
+                f"{packed} images in its tar, {succeeded} in its table, {reported} in its stats",
             )
         if unaccounted := shard.pairs.num_rows - rows.num_rows:
             failed[LOST] += unaccounted
@@ -143,13 +145,13 @@ class ShardDownloader:
 
     def _broken(self, shard: UrlShard, how: str) -> BrokenShard:
         return BrokenShard(
-            f"download: shard {shard.name} came out broken, twice: {how}; look for a full or "
-            "failing disk below "
-            f"{self.out}. Finished shards are kept: the same command goes on from them"
+            f"download: the files of shard {shard.name} were damaged in two tries: {how}; check "
+            f"whether the disk of {self.out} is full or failing. Finished shards are kept: run the "
+            "same command to resume"
         )
 
     def _with_hashes(self, rows: pa.Table) -> pa.Table:
-        """img2dataset's table with the perceptual hash of each picture, "" where there is none."""
+        """img2dataset's table with the perceptual hash of each image, or "" if it has none."""
         column = pa.array(
             [self._hashes.get(digest, "") for digest in rows["sha256"].to_pylist()], pa.string()
         )
@@ -180,19 +182,22 @@ class ShardDownloader:
             self._run_img2dataset_in(shard, folder)
 
     def _run_img2dataset_in(self, shard: UrlShard, scratch: Path) -> None:
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import calls out to a package index
-        tempfile.tempdir = str(scratch)  # its import makes folders that would outlive a worker
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
+            "1"  # otherwise its import contacts a package index
+        )
+        tempfile.tempdir = str(scratch)  # its import creates folders that would outlive a worker
         try:
             from img2dataset.downloader import Downloader
             from img2dataset.writer import WebDatasetSampleWriter
         finally:
             tempfile.tempdir = None
 
-        # For good: a thread of img2dataset that outlives its shard must not find urllib's own
-        # opener.
-        urllib.request.install_opener(self._opener)  # type: ignore[arg-type]  # only its `open` is called
+        # This is never undone, because a thread of img2dataset that outlives its shard must not get
+        # urllib's own opener.
+        # Only its `open` is called.
+        urllib.request.install_opener(self._opener)  # type: ignore[arg-type]
         try:
-            self._decode.start()  # before connections take the last descriptors
+            self._decode.start()  # before connections use up the descriptors
         except Shortage as shortage:
             raise _shortage_failure(shortage) from shortage
         self._opener.start_shard()
@@ -216,9 +221,9 @@ class ShardDownloader:
             retries=0,
             user_agent_token=USER_AGENT_TOKEN,
             disallowed_header_directives=None,
-        )  # time-outs, second tries and opt-outs are the opener's
-        # It prints a traceback for each picture that a full disk does not take; counting finds that
-        # some are lost.
+        )  # the opener handles timeouts, retries and opt-outs
+        # It prints a traceback for each image that does not fit on a full disk. That some are lost
+        # is noticed when the counts are compared.
         with (
             Path(os.devnull).open("w", encoding="utf-8") as null,
             redirect_stdout(null),
@@ -227,12 +232,12 @@ class ShardDownloader:
             downloader.download_shard((shard.number, str(feather)))
         if (
             lacking := self._shortage or self._opener.shortage
-        ):  # which img2dataset would count as failed rows
+        ):  # img2dataset would count these as failed rows
             raise _shortage_failure(lacking)
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """img2dataset is done with a body once it has its picture; but for a hash, which needs no
-        more memory. Pictures come one at a time."""
+        """Resize one file for img2dataset, which then needs the body for a hash only and so
+        allocates nothing more for it. Called for one image at a time."""
         try:
             if self._shortage or time.monotonic() > self._decode_until:
                 return _refused(NO_TIME_LEFT)
@@ -253,8 +258,8 @@ def _refused(cause: str) -> Resized:
 
 
 def _budget_of(config: DownloadConfig) -> Budget:
-    """Of one picture: far beyond what an ordinary one of the largest size takes, and small beside
-    the shard's time."""
+    """The budget of one image: far more than an ordinary image of the largest size needs, and a
+    small part of the shard's deadline."""
     cpu_s = min(
         _MIN_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10
     )
@@ -263,8 +268,8 @@ def _budget_of(config: DownloadConfig) -> Budget:
 
 @contextmanager
 def _plain_path(folder: Path) -> Iterator[Path]:
-    """The folder by a path that fsspec, which img2dataset writes with, does not take for a chain of
-    URLs."""
+    """A path to the folder that fsspec, with which img2dataset writes, does not mistake for a chain
+    of URLs."""
     if "::" not in str(folder):
         yield folder
         return
@@ -275,7 +280,7 @@ def _plain_path(folder: Path) -> Iterator[Path]:
 
 
 def _shortage_failure(shortage: Shortage | str) -> StageFailed:
-    """The end of a shard for which the machine lacks something."""
+    """The error for a shard that failed because this machine ran out of something."""
     return StageFailed(
-        f"download: {shortage}. Finished shards are kept: the same command goes on from them"
+        f"download: {shortage}. Finished shards are kept: run the same command to resume"
     )

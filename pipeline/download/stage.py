@@ -1,5 +1,7 @@
-"""Stage 1, URL table -> images: every usable row is fetched into tar shards, and every row is
-accounted for."""
+"""Stage 1: the download, which turns a URL table into tar shards of square images.
+
+Every usable row is fetched, and every row of the table is accounted for in the figures.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,14 @@ from pipeline.download.shard_downloader import ShardDownloader, recipe_of
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
-    "address is not public": " (a server of your own? list its network: download.allowed_networks=['10.0.0.0/8'])",
-    NO_TIME_LEFT: " (raise download.shard_deadline_s or lower download.shard_size; or ask again: --retry-failed)",
+    "address is not public": (
+        " (to allow a server of your own, list its network: "
+        "download.allowed_networks=['10.0.0.0/8'])"
+    ),
+    NO_TIME_LEFT: (
+        " (raise download.shard_deadline_s, lower download.shard_size, or retry these rows with "
+        "--retry-failed)"
+    ),
     "image too small": " (download.min_image_size allows enlarging)",
 }
 
@@ -37,10 +45,10 @@ def download(
     retry_failed: bool = False,
     adopt: ReuseShard = reuse_shard,
 ) -> Output:
-    """Fetch every usable row of the URL table into tar shards of square pictures.
+    """Fetch every usable row of the URL table into tar shards of square images.
 
-    With `retry_failed`, also ask again for the rows that failed for a cause that may have passed,
-    in new shards.
+    With `retry_failed`, the rows that failed for a transient reason are fetched again, into new
+    shards.
     """
     table, row_counts = (
         open_url_table(config.urls, config.columns, config.limit, config.rules),
@@ -70,12 +78,12 @@ def download(
             for cause, count in counts.failed.most_common()
         )
         raise StageFailed(
-            f"download: {downloaded} of {usable} usable rows became pictures "
+            f"download: only {downloaded} of {usable} usable rows could be downloaded "
             f"({downloaded / usable:.0%}), fewer than "
-            f"download.min_success_rate={config.min_success_rate:g} demands; the failures by "
+            f"download.min_success_rate={config.min_success_rate:g} requires. Failures by "
             f"cause:\n{causes}\n"
-            "What was fetched is kept. Mend the table, or lower download.min_success_rate, and run "
-            "again."
+            "Fix the table or lower download.min_success_rate, and run the same command again; "
+            "the images fetched so far are kept."
         )
     shards, dropped = drop_duplicates(
         out, receipts, config.drop_duplicates, config.near_duplicate_bits
@@ -104,8 +112,8 @@ def _missing(
     done: dict[str, Shard],
     adopt: ReuseShard,
 ) -> Iterator[UrlShard]:
-    """The table's shards that are not there yet, here or in another output; the others are entered
-    as done."""
+    """Yield the shards of the table that neither this output nor another one has, and add the
+    others to `done`."""
     for shard in shards:
         if receipt := read_receipt(out, shard.name) or adopt(
             out, shard.name, recipe_of(shard, config)

@@ -1,4 +1,4 @@
-"""Which addresses may be connected to, and names looked up within a time. Knows nothing of HTTP."""
+"""Allowed IP addresses, and a DNS cache with timeouts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pipeline.compute.resource_limits import Shortage, check_descriptors, own_sh
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Not for the public, though Python's tables of some versions hold them global: protocol
-# assignments, the former 6to4 relays and site-local addresses, a network's own NAT64, segment
-# routing, documentation, and the cloud host that Azure hides at a public address.
+# Not public, although some versions of Python call them global: protocol assignments, the former
+# 6to4 relays and site-local addresses, a network's own NAT64, segment routing, documentation, and
+# the host service of Azure, which has a public address.
 _NOT_PUBLIC: tuple[Network, ...] = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -37,14 +37,14 @@ _EMBEDDING_AT_THE_END = (
     ipaddress.IPv6Network("64:ff9b::/96"),
     ipaddress.IPv6Network("::/96"),
 )  # NAT64; IPv4-compatible
-_ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # what the last 64 bits of such an address begin with
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # the first half of the last 64 bits of such an address
 _CACHE_S = 60.0
 _MAX_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a socket can be connected to."""
+    """A socket address to connect to."""
 
     family: socket.AddressFamily
     socket_address: tuple[Any, ...]
@@ -55,8 +55,8 @@ class Endpoint:
 
 
 def is_allowed(address: str, allowed: Sequence[Network] = ()) -> bool:
-    """Whether an IP address is public or in an allowed network; an IPv6 address that embeds an IPv4
-    address (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is as good as that one."""
+    """Whether an IP address is public or in an allowed network. An IPv6 address that embeds an IPv4
+    address (mapped, compatible, 6to4, Teredo, NAT64, ISATAP) is judged by that one."""
     outer = ipaddress.ip_address(address)
     addresses = [_innermost(outer)]
     if isinstance(outer, ipaddress.IPv6Address) and int(outer) >> 32 & 0xFFFF_FFFF in _ISATAP:
@@ -65,8 +65,8 @@ def is_allowed(address: str, allowed: Sequence[Network] = ()) -> bool:
 
 
 def shared_by(address: str) -> str:
-    """Which addresses count as one host: an IPv4 address alone, of IPv6 the network that one
-    customer gets."""
+    """The key under which addresses count as one host: an IPv4 address itself; for IPv6 the /64
+    network, which is what one customer gets."""
     inner = _innermost(ipaddress.ip_address(address))
     if isinstance(inner, ipaddress.IPv4Address):
         return str(inner)
@@ -88,21 +88,26 @@ def _innermost(address: _Address) -> _Address:
     if address.teredo:
         return address.teredo[1]
     inside = any(address in network for network in _EMBEDDING_AT_THE_END)
-    if inside and int(address) > 1:  # :: and ::1 are addresses of their own
+    if inside and int(address) > 1:  # :: and ::1 embed no address
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
 class DnsCache:
-    """Looks names up, each once a minute, in threads of their own: the system's call knows no
-    time-out."""
+    """Looks up each name once a minute, in a thread, because the system's call has no timeout."""
 
     def __init__(self) -> None:
         self._lookups: dict[tuple[str, int], tuple[float, Future[list[Endpoint]]]] = {}
         self._lock = threading.Lock()
 
     def look_up(self, host: str, port: int, timeout_s: float) -> list[Endpoint]:
-        """Raises socket.gaierror, TimeoutError, Shortage."""
+        """Addresses of a host.
+
+        Raises:
+            socket.gaierror: The name does not resolve, or the name server does not answer.
+            TimeoutError: No answer came within `timeout_s`.
+            Shortage: This machine ran out of something.
+        """
         now = time.monotonic()
         with self._lock:
             started_at, future = self._lookups.get((host, port), (-_CACHE_S, None))
@@ -118,7 +123,9 @@ class DnsCache:
         try:
             return future.result(timeout_s)
         except socket.gaierror as error:
-            raise socket.gaierror(*error.args) from None  # several threads may raise it
+            raise socket.gaierror(
+                *error.args
+            ) from None  # a new one, because several threads may raise it
         except Shortage as shortage:
             with self._lock:
                 self._lookups.pop((host, port), None)
@@ -131,10 +138,10 @@ def _look_up(host: str, port: int, future: Future[list[Endpoint]]) -> None:
             try:
                 answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except socket.gaierror:
-                check_descriptors()  # the C library calls a lack of them whatever comes to its mind
+                check_descriptors()  # without descriptors the C library may report any error
                 raise
         future.set_result([Endpoint(family, address) for family, _, _, _, address in answers])
     except (socket.gaierror, Shortage) as error:
         future.set_exception(error)
-    except Exception:  # of names that can't be encoded
+    except Exception:  # the name cannot be encoded
         future.set_exception(socket.gaierror(socket.EAI_NONAME, "not a name"))

@@ -1,5 +1,4 @@
-"""Connections of a worker: to checked addresses only, as many as its limits and descriptors allow.
-Knows no HTTP."""
+"""Connections to allowed addresses only, limited by the settings and by free file descriptors."""
 
 from __future__ import annotations
 
@@ -21,14 +20,14 @@ from pipeline.download.http.messages import FetchFailed, Target
 from pipeline.download.http.rate_limiter import HostRateLimiter, Route
 
 _MAX_ADDRESSES = 4
-_DESCRIPTORS_PER_CONNECTION = 3  # of a connection: its socket, and what looking up its name opens
+_DESCRIPTORS_PER_CONNECTION = 3  # its socket, and the files of its DNS lookup
 _RESERVED_DESCRIPTORS = 16  # for the files of the shard
-_SHORTAGE_S = 30.0  # how long a shortage may last before it ends the shard
+_SHORTAGE_S = 30.0  # a shortage that lasts longer fails the shard
 _PAUSE_S = 0.5
 
 
 class Slots:
-    """Connections at once, fewer from each shortage on."""
+    """Limits concurrent connections; each shortage lowers the limit by one."""
 
     def __init__(self, size: int) -> None:
         self._size = max(
@@ -39,7 +38,7 @@ class Slots:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Wait for a slot and have it."""
+        """Wait for a slot and hold it."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0)
             self._free -= 1
@@ -51,7 +50,7 @@ class Slots:
                 self._changed.notify()
 
     def have_one_less(self) -> None:
-        """The last one stays."""
+        """Lower the limit by one, but never below one."""
         with self._changed:
             if self._size > 1:
                 self._size -= 1
@@ -59,8 +58,8 @@ class Slots:
 
 
 class Connector:
-    """Connects to hosts by name. `proxy` is an address that this program serves itself, for
-    `proxied_host` only."""
+    """Connects to hosts by name. `proxy` is an address that this program serves itself; only
+    requests to `proxied_host` go there."""
 
     def __init__(self, config: DownloadConfig, proxy: str, proxied_host: str) -> None:
         self.proxied_host = proxied_host if proxy else ""
@@ -72,14 +71,14 @@ class Connector:
         self.start_shard()
 
     def start_shard(self) -> None:
-        """Forget who was asked how often."""
+        """Reset all limits."""
         self._slots, self.shortage = Slots(self._config.threads), None
         self._lookups = threading.BoundedSemaphore(self._config.threads)
         self._by_address = host_rate_limiter(self._config, wait_budget_s=math.inf)
 
     def wait_out(self, shortage: Shortage, since: float) -> None:
-        """Let a shortage of this machine pass before another try. Raises it where it lasts for too
-        long."""
+        """Wait before another try because this machine ran out of something. Raises `shortage` if
+        it has lasted too long."""
         if self.shortage or time.monotonic() - since > _SHORTAGE_S:
             self.shortage = self.shortage or shortage
             raise shortage
@@ -88,7 +87,8 @@ class Connector:
 
     @contextmanager
     def connect(self, target: Target, deadline: UrlDeadline) -> Iterator[socket.socket]:
-        """A connection, while the block lasts. Waiting for a free one is not the URL's fault."""
+        """A connection for the duration of the block. Waiting for a slot does not count towards the
+        URL's deadline."""
         with ExitStack() as stack:
             yield self._connect(target, deadline, stack)
 
@@ -141,7 +141,7 @@ class Connector:
 
 
 def host_rate_limiter(config: DownloadConfig, wait_budget_s: float) -> HostRateLimiter:
-    """Each worker has its share of a host."""
+    """A rate limiter with this worker's share of the limits for a host."""
     return HostRateLimiter(
         at_once=-(-config.requests_per_host // config.workers),
         per_s=config.host_requests_per_s and config.host_requests_per_s / config.workers,

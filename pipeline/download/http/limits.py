@@ -1,5 +1,4 @@
-"""What bounds a fetch: seconds of a URL, bytes of a connection, memory of a worker. Knows sockets;
-knows no HTTP."""
+"""Limits of a fetch: the deadline of a URL, the bytes of a connection, the memory of a worker."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ _HEADERS = 1 << 20
 
 
 class TooManyBytes(Exception):
-    """A connection that sends more than it may."""
+    """A connection sent more bytes than are allowed."""
 
 
 class UrlDeadline:
-    """The time that a URL may take in all: it stands still while the URL waits for us, not for its
+    """The deadline of a URL. It is paused while the URL waits for this program rather than for its
     server."""
 
     __slots__ = ("_deadline_s", "_idle_s", "_silence_s", "_start")
@@ -41,13 +40,13 @@ class UrlDeadline:
         return self._deadline_s - self.used()
 
     def step_timeout(self) -> float:
-        """How long the next step may take. Raises TimeoutError."""
+        """Seconds that the next step may take. Raises TimeoutError if none are left."""
         if (left := self.left()) <= 0:
             raise TimeoutError
         return min(left, self._silence_s)
 
     def refund(self, seconds: float) -> None:
-        """So many of the seconds that were used don't count after all."""
+        """Give back this many of the used seconds."""
         self._idle_s += seconds
 
     @contextmanager
@@ -60,14 +59,14 @@ class UrlDeadline:
 
 
 class BoundedStream(io.RawIOBase):
-    """What a connection sends, within the deadline's time and the bytes that it is allowed, headers
-    and framing included: http.client would let either run on."""
+    """The bytes of a connection, bounded by the deadline and by a number of bytes that includes
+    headers and framing; http.client bounds neither."""
 
     def __init__(self, connection: socket.socket, deadline: UrlDeadline) -> None:
         self._connection, self._deadline, self._remaining = connection, deadline, _HEADERS
 
     def allow(self, size: int) -> None:
-        """So many more bytes of content, and a quarter for its framing."""
+        """Allow this many more bytes of content, and a quarter of it for framing."""
         self._remaining += size + size // 4
 
     def readable(self) -> bool:
@@ -82,19 +81,19 @@ class BoundedStream(io.RawIOBase):
         return received
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """As http.client asks a socket for its stream."""
+        """The method by which http.client gets the stream of a socket."""
         return io.BufferedReader(self, _BUFFER)
 
 
 class MemoryBudget:
-    """Bytes that the bodies of a worker may hold together, in flight and waiting to be decoded."""
+    """Bounds the total size of a worker's bodies, in flight or waiting to be decoded."""
 
     def __init__(self, size: int) -> None:
         self._free, self._changed = size, threading.Condition()
 
     @contextmanager
     def reserve(self, deadline: UrlDeadline, stream: BoundedStream) -> Iterator[_Reserved]:
-        """What a failed fetch had set aside comes back."""
+        """Reserve memory for one body. Whatever the block does not keep is released at its end."""
         reserved = _Reserved(self, deadline, stream)
         try:
             yield reserved

@@ -1,5 +1,4 @@
-"""What is said to a server, and what its words mean: URLs, requests, opt-outs, wishes to wait.
-Opens no connection."""
+"""HTTP requests and response headers: URLs, redirects, opt-outs, content codings, Retry-After."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ _COLON_DIRECTIVES = {
     "max-image-preview",
     "max-video-preview",
 }  # directives with a colon
-_CODINGS = {  # those that are registered with IANA, but for identity
+_CODINGS = {  # registered with IANA, except identity
     *(
         "aes128gcm",
         "br",
@@ -33,7 +32,9 @@ _CODINGS = {  # those that are registered with IANA, but for identity
     ),
     *("x-compress", "x-gzip"),
 }
-_BLOCKED_PORTS = {  # https://fetch.spec.whatwg.org/#port-blocking: where a GET may be taken for another protocol
+# Ports at which a GET may be mistaken for another protocol, from
+# https://fetch.spec.whatwg.org/#port-blocking
+_BLOCKED_PORTS = {
     *(
         0,
         1,
@@ -118,8 +119,8 @@ _SAFE_IN_URLS = "%/:=&?~#+!$,;'@()*[]|."
 
 
 class FetchFailed(Exception):
-    """A URL that gave nothing. The message is a cause that can be counted: no address, no varying
-    number."""
+    """A URL could not be fetched. The message is a cause that can be counted: it contains no
+    address and no varying number."""
 
     def __init__(self, cause: str, retry_after_s: float | None = None) -> None:
         super().__init__(cause)
@@ -128,16 +129,16 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that can be asked for."""
+    """A URL that can be requested."""
 
     scheme: str
-    host: str  # ascii
+    host: str  # ASCII
     port: int
     path: str  # with the query
 
 
 def parse_url(url: str) -> Target:
-    """Who is asked for what. Raises FetchFailed."""
+    """Check a URL and split it into its parts. Raises FetchFailed."""
     try:
         parts = urlsplit(url.strip(_PADDING))
         if parts.scheme not in ("http", "https"):
@@ -156,8 +157,7 @@ def parse_url(url: str) -> Target:
 
 
 def redirected(url: str, location: str) -> str:
-    """Where a redirect leads, told in bytes that http.client took for Latin-1. Raises
-    FetchFailed."""
+    """The URL of a redirect, whose bytes http.client decoded as Latin-1. Raises FetchFailed."""
     try:
         return urljoin(url, quote(location, safe=_SAFE_IN_URLS, encoding="latin-1"))
     except ValueError:
@@ -165,7 +165,7 @@ def redirected(url: str, location: str) -> str:
 
 
 def request_message(target: Target, agent: str, through_proxy: bool) -> bytes:
-    """A GET. Nothing in it can hold a line end: host and path are checked and quoted."""
+    """A GET request. No URL can put a line break into it: host and path are checked and quoted."""
     name = f"[{target.host}]" if ":" in target.host else target.host
     default_port = target.port == {"http": 80, "https": 443}[target.scheme]
     authority = name if default_port else f"{name}:{target.port}"
@@ -178,8 +178,8 @@ def request_message(target: Target, agent: str, through_proxy: bool) -> bytes:
 
 
 def opted_out(headers: Message) -> bool:
-    """Whether headers keep us from training on the file: X-Robots-Tag for everybody or for `tld`,
-    or the TDM Reservation Protocol
+    """Whether the headers forbid training on the file: X-Robots-Tag for everybody or for `tld`, or
+    the TDM Reservation Protocol
     (https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510/)."""
     if (headers.get("TDM-Reservation") or "").strip() == "1":
         return True
@@ -187,9 +187,8 @@ def opted_out(headers: Message) -> bool:
         agent = "*"
         for part in str(value).lower().split(","):
             name, colon, rest = part.partition(":")
-            if (
-                colon and name.strip() not in _COLON_DIRECTIVES
-            ):  # an agent's name holds for what follows it
+            if colon and name.strip() not in _COLON_DIRECTIVES:
+                # The name of an agent applies to the directives after it.
                 agent, part = name.strip(), rest
             if agent in ("*", USER_AGENT_TOKEN) and part.strip() in _OPT_OUTS:
                 return True
@@ -197,15 +196,15 @@ def opted_out(headers: Message) -> bool:
 
 
 def is_compressed(headers: Message) -> bool:
-    """Whether a body comes in a content coding. Names that are none ('utf-8', 'none', 'aws-chunked'
-    of object stores) stand before plain bytes."""
+    """Whether a body has a content coding. Other names ('utf-8', 'none', or 'aws-chunked' from
+    object stores) come with plain bytes."""
     codings = ",".join(map(str, headers.get_all("Content-Encoding", [])))
     return not _CODINGS.isdisjoint(re.findall(r"[a-z0-9-]+", codings.lower()))
 
 
 def retry_after_s(headers: Message) -> float | None:
-    """Seconds until a server wants to be asked again; it tells them, or a date. None where it tells
-    neither."""
+    """Seconds to wait before the next request, from a Retry-After header in seconds or with a date.
+    None if there is neither."""
     value = str(headers.get("Retry-After", "")).strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

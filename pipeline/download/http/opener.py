@@ -1,8 +1,8 @@
-"""The guarded opener: fetches what a stranger's table names, and no more than it should.
+"""A guarded URL opener, safe to use on URLs and servers that nobody vouches for.
 
-Only http and https, only public addresses (checked on the very address that is connected to, so
-redirects and names that change their address are covered), bodies and seconds bounded, hosts
-treated with manners. It stands where urllib's opener would. Knows nothing of pictures.
+It speaks http and https only and connects to public addresses only. The check is done on the very
+address that is connected to, so it covers redirects and names that change their address. Bodies and
+seconds are bounded, and requests to each host are rate limited. It replaces urllib's opener.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ _TRANSIENT = {
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 _ASKS_TO_WAIT = {429, 503}
-_FIRST_PAUSE_S = 0.5  # before a second try; doubled before each further one
+_FIRST_PAUSE_S = 0.5  # before the first retry; doubled before each further one
 _MEGABYTE = 1 << 20
 _CHUNK = 64 << 10
-_UNKNOWN_LENGTH = 2 * _MEGABYTE  # set aside for a body whose length the server doesn't tell
+_UNKNOWN_LENGTH = 2 * _MEGABYTE  # bytes reserved for a body of unknown length
 
 
 def is_transient(cause: str) -> bool:
-    """Whether a URL that failed for this cause may succeed another day."""
+    """Whether a URL that failed for this cause may succeed later."""
     return cause in _TRANSIENT or re.fullmatch(r"HTTP 5\d\d", cause) is not None
 
 
 class GuardedOpener:
     """Fetches URLs for all threads of a worker. `proxy` is an address that this program serves
-    itself, for the host name `proxied_host` only.
+    itself; only requests to the host name `proxied_host` go there.
 
-    The proxies of the environment (http_proxy, …) are not used: they would connect on our behalf to
-    addresses that can't be checked here.
+    Proxies from the environment (http_proxy, …) are not used, because they would connect for us to
+    addresses that cannot be checked here.
     """
 
     def __init__(self, config: DownloadConfig, proxy: str = "", proxied_host: str = "") -> None:
@@ -77,7 +77,7 @@ class GuardedOpener:
         self.start_shard()
 
     def start_shard(self) -> None:
-        """Forget which hosts were slow, and what was set aside."""
+        """Reset all limits and reservations."""
         config = self._config
         self._connector.start_shard()
         self._memory = MemoryBudget(config.threads * _UNKNOWN_LENGTH + 4 * self._max_body)
@@ -85,19 +85,24 @@ class GuardedOpener:
 
     @property
     def shortage(self) -> Shortage | None:
-        """What this machine lacked for so long that URLs of the shard were left."""
+        """What this machine ran out of for so long that URLs of the shard were skipped."""
         return self._connector.shortage
 
     def forget_body(self, size: int) -> None:
-        """A fetched body of so many bytes is not held any more. Until then it counts as memory in
-        use."""
+        """Release the memory of a fetched body of this many bytes, which counts as used until
+        then."""
         self._memory.release(size)
 
     def open(
         self, request: urllib.request.Request, data: None = None, timeout: object = None
     ) -> BinaryIO:
-        """The body of a URL, as `urllib.request.urlopen` calls it; the time-outs are the config's.
-        Raises FetchFailed, Shortage."""
+        """Fetch the body of a URL. `urllib.request.urlopen` calls this; the timeouts are those of
+        the config.
+
+        Raises:
+            FetchFailed: The URL could not be fetched.
+            Shortage: This machine ran out of something for too long.
+        """
         del data, timeout
         deadline = UrlDeadline(self._config.url_deadline_s, self._config.timeout_s)
         agent = request.get_header("User-agent", "")
@@ -128,7 +133,7 @@ class GuardedOpener:
     def _request_until_resources(
         self, target: Target, route: Route, agent: str, deadline: UrlDeadline
     ) -> bytes | _Redirect:
-        """One request, again where this machine lacked something for it."""
+        """One request, repeated while this machine lacks something for it."""
         since = time.monotonic()
         while True:
             used = deadline.used()
@@ -142,7 +147,8 @@ class GuardedOpener:
     def _rate_limited(
         self, target: Target, route: Route, agent: str, deadline: UrlDeadline
     ) -> bytes | _Redirect:
-        """One request, when its host has room for it; waiting for that is not the URL's fault."""
+        """One request within the rate limits of its host. Waiting for a slot does not count towards
+        the URL's deadline."""
         if target.host == self._connector.proxied_host:
             return self._exchange(target, agent, deadline)
         with ExitStack() as stack:
@@ -178,12 +184,12 @@ class GuardedOpener:
                 return self._redirect(response) or self._body(response, deadline, stream)
         except (FetchFailed, Shortage):
             raise
-        except Exception as error:  # whatever a stranger's server provokes
+        except Exception as error:  # an untrusted server can provoke any error
             raise FetchFailed(_cause(error)) from error
 
     def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
-        """Where the answer sends us; None where it has a body for us. Raises FetchFailed for all
-        others."""
+        """The redirect in a response, or None if it has a body. Raises FetchFailed for all other
+        responses."""
         location = response.getheader("Location")
         if response.status in _REDIRECTS and location:
             return _Redirect(location)
@@ -192,17 +198,17 @@ class GuardedOpener:
             raise FetchFailed(f"HTTP {response.status}", wait)
         if self._config.respect_opt_out and opted_out(response.headers):
             raise FetchFailed("opted out of machine learning")
-        if is_compressed(
-            response.headers
-        ):  # asked for none, so that a small body cannot become a large one
+        if is_compressed(response.headers):
+            # We requested none, so that a small body cannot become a large one.
             raise FetchFailed("unwanted content encoding")
         return None
 
     def _body(
         self, response: http.client.HTTPResponse, deadline: UrlDeadline, stream: BoundedStream
     ) -> bytes:
-        """Memory is set aside before it is used: the told length, or a little and then the most
-        there may be. So who waits holds little, and those who hold much never wait."""
+        """Read the body, reserving memory before it is used: the announced length, or a little at
+        first and then the maximum. So a thread that waits for memory holds little of it, and one
+        that holds much never waits."""
         length, limit = response.length, self._max_body
         if length is not None and length > limit:
             raise TooManyBytes
@@ -223,12 +229,13 @@ class GuardedOpener:
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """Passes over the interim answers (1xx) that may come before the final one, within the bounds
-    of its stream."""
+    """Skips the interim responses (1xx) that may precede the final one, within the bounds of its
+    stream."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]  # a method that typeshed leaves out
+            # typeshed does not list this method.
+            version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
                 return version, status, reason
             http.client.parse_headers(self.fp)

@@ -1,7 +1,7 @@
-"""Rate limits and circuit breakers: how many requests a host gets at once and a second, and when it
-gets no more.
+"""Per-host rate limiting with a circuit breaker.
 
-Knows names and seconds; knows nothing of HTTP.
+A host gets a limited number of requests at once and per second. The circuit breaker of a route
+opens when waiting for it has cost too much; then it gets no more requests.
 """
 
 from __future__ import annotations
@@ -12,33 +12,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-_CREDIT_S = 0.25  # patience that an answer earns: in the long run a host has to be brisk, or give 4 a second
+# Wait budget that an answer earns. In the long run a host must answer within `brisk_s`, or four
+# requests per second.
+_CREDIT_S = 0.25
 
 
 class HostUnavailable(Exception):
-    """A host that cost too much waiting: it is asked no more for now."""
+    """The circuit breaker of this route is open, because waiting for it has cost too much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a request comes to a host. Each route has a circuit breaker of its own, so that a dead
-    port does not close the others, and failures of redirected requests do not count against a host
-    that the table does not name."""
+    """How a request reaches a host: its port, and the host that redirected it. Each route has its
+    own circuit breaker, so a dead port does not affect the others, and failures of redirected
+    requests do not count against the requests that the table itself makes."""
 
     host: str
     port: int = 0
-    redirected_by: str = ""  # the host that the table names, where that is another one
+    redirected_by: str = ""  # the host in the table, if it is another one
 
 
 @dataclass(slots=True)
 class _Limit:
-    """Of one host, whatever the route. Redirected requests wait apart: where the table names the
-    host too, they get half of its turns at most."""
+    """The limits of one host, over all routes. Redirected requests wait separately: if the table
+    names the host too, they get at most half of its slots."""
 
-    named: bool = False  # by the table
+    named: bool = False  # whether the table names it
     active: int = 0
-    redirected: int = 0  # of the active ones
-    next_at: float = 0.0  # by the rate
+    redirected: int = 0  # number of active requests that were redirected
+    next_at: float = 0.0  # when the rate allows the next request
     lock: threading.Lock = field(default_factory=threading.Lock)
     free: threading.Condition = field(init=False)
     free_for_redirected: threading.Condition = field(init=False)
@@ -60,22 +62,22 @@ class _Limit:
 
 @dataclass(slots=True)
 class _Breaker:
-    """Of one route."""
+    """The circuit breaker of one route."""
 
     wait_budget_s: float
-    resumes_at: float = 0.0  # by the host's own wish
+    resumes_at: float = 0.0  # until when the host asked us to wait
     timeouts_in_a_row: int = 0
     opened: threading.Event = field(default_factory=threading.Event)
 
 
 class HostRateLimiter:
-    """Turns of one shard's requests at each host.
+    """Limits the requests of one shard to each host.
 
-    An answer within `brisk_s` seconds costs no patience. The time beyond it does, shared by the
-    requests at once, and so do the pauses that a host asks for: of `wait_budget_s` seconds in all,
-    and a little more for each answer. A route that uses it up, or says nothing twice as many times
-    in a row as its host is asked at once, is given up, and those who wait for it are told at once:
-    no number of its URLs holds up the others for long.
+    Each route has a budget of `wait_budget_s` seconds, and a little more for each answer. An answer
+    within `brisk_s` seconds costs nothing; the time beyond it does, divided by `at_once`, and so do
+    the pauses that a host asks for. The circuit breaker of a route opens when its budget is used
+    up, or after 2 * `at_once` timeouts in a row. Requests that wait for it then fail immediately,
+    so no number of URLs at one host delays the others for long.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class HostRateLimiter:
 
     @contextmanager
     def slot(self, route: Route) -> Iterator[None]:
-        """Wait for a turn and have it. Raises HostUnavailable."""
+        """Wait for a slot and hold it. Raises HostUnavailable if the circuit breaker is open."""
         limit, breaker = self._limit(route.host), self._breaker(route)
         redirected = bool(route.redirected_by)
         self._wait_for_slot(limit, breaker, redirected)
@@ -120,7 +122,7 @@ class HostRateLimiter:
                 while not breaker.opened.is_set() and not self._has_room(limit, redirected):
                     free.wait()
                 if breaker.opened.is_set():
-                    limit.wake_one()  # this turn is for somebody else
+                    limit.wake_one()  # another request may take this slot
                     raise HostUnavailable
                 if breaker.resumes_at <= time.monotonic():
                     limit.active += 1
@@ -135,18 +137,18 @@ class HostRateLimiter:
         )
 
     def answered(self, route: Route, seconds: float) -> None:
-        """The host gave an answer after so many seconds."""
+        """Record that the host answered after this many seconds."""
         self._breaker(route).timeouts_in_a_row = 0
         self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once - _CREDIT_S)
 
     def failed(self, route: Route, seconds: float, silent: bool) -> None:
-        """The host gave none; `silent` where it let the time run out."""
+        """Record that the host did not answer; `silent` if the request timed out."""
         if silent:
             self._breaker(route).timeouts_in_a_row += 1
         self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once)
 
     def pause(self, route: Route, seconds: float) -> None:
-        """The host asks to be left alone for a while."""
+        """Record that the host asked for a pause."""
         limit, breaker, now = self._limit(route.host), self._breaker(route), time.monotonic()
         with limit.lock:
             longer = max(0.0, now + seconds - max(breaker.resumes_at, now))

@@ -293,6 +293,7 @@ def test_a_shard_whose_files_do_not_agree_is_fetched_again_once(
         assert run(config).figures["account"]["downloaded"] == 3
         lies = 2
         with pytest.raises(
-            StageFailed, match=r"shard 00000 came out broken, twice: unexpected end of data"
+            StageFailed,
+            match=r"the files of shard 00000 were damaged in two tries: unexpected end of data",
         ):
             run(config_for(tmp_path, web, limit=4))

@@ -41,8 +41,8 @@ __all__ = ["names"]  # a fixture
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Hostile]:
-    with hostile.serve_hostile() as told:
-        yield told
+    with hostile.serve_hostile() as server:
+        yield server
 
 
 def shard_of(urls: list[str]) -> UrlShard:
@@ -64,7 +64,7 @@ def test_redirects_cost_the_host_that_they_lead_to_nothing(
         urls = [f"http://evil{i % 3}.test:{port}/redirect?to=http://{to}/{i}" for i in range(40)]
         urls += [f"http://good.test:{port}/picture/{i}" for i in range(20)]
         settings = config(
-            image_size=64, shard_size=60, url_deadline_s=1, timeout_s=0.2, requests_per_host=4
+            image_size=64, shard_size=60, url_deadline_s=4, timeout_s=0.6, requests_per_host=4
         )
         receipt = ShardDownloader(settings, tmp_path, "")(shard_of(urls))
     assert receipt.rows == 20
@@ -268,12 +268,12 @@ def fail_at_first(
     name, left = where.split(".")[1], [times]
     real: Any = getattr(module, name)
 
-    def fail(*given: Any, **named: Any) -> Any:
+    def fail(*arguments: Any, **named: Any) -> Any:
         ours = "pipeline/" in sys._getframe(1).f_code.co_filename
         if ours and left[0]:
             left[0] -= 1
             raise lack
-        return real(*given, **named)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(module, name, fail)
     return left

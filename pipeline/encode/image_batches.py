@@ -1,7 +1,6 @@
-"""Tar shards -> batches ready for the encoders, made by threads: reading, decoding and tokenizing
-let others run.
+"""Batches for the encoders, read from tar shards by threads.
 
-Knows nothing of what the encoders make of a batch.
+Threads pay because reading, decoding and tokenizing release the GIL.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
 
-# What stands beside a pair in the table of an encoded shard.
+# The columns that the table of an encoded shard has for each pair.
 DESCRIPTION = (
     "key",
     "url",
@@ -39,18 +38,18 @@ DESCRIPTION = (
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Some pairs of a shard, b of them, as they lie in the tar."""
+    """A batch of b pairs of a shard, as they are in the tar."""
 
     pairs: list[PackedPair]
-    # of each pair: number of a caption column, 0 the main one -> number of the caption among the
-    # shard's different ones, in order of appearance
+    # For each pair: number of a caption column (0 is the main one) -> number of the caption among
+    # the distinct captions of the shard, in order of appearance.
     captions: list[dict[int, int]]
-    new_captions: list[str]  # that no batch before had
+    new_captions: list[str]  # that no earlier batch had
 
 
 @dataclass(frozen=True, slots=True)
 class ImageBatch:
-    """The same pairs, as the encoders take them."""
+    """The same pairs as inputs of the encoders."""
 
     pixels: Tensor  # uint8 [b, 3, h, w]
     rows: dict[str, list[Any]]  # column -> b values
@@ -61,8 +60,8 @@ class ImageBatch:
 def packed_batches(
     tar: Path, size: int, predicate: Callable[[PackedPair], bool]
 ) -> Iterator[PackedBatch]:
-    """The wanted pairs of a shard, in the order of the tar. Raises ManifestError where it is
-    damaged."""
+    """The pairs of a shard for which `predicate` is true, in the order of the tar. Raises
+    ManifestError if the tar is damaged."""
     chosen = filter(predicate, read_packed_pairs(tar))
     seen: dict[str, int] = {}
     while pairs := list(islice(chosen, size)):
@@ -80,8 +79,8 @@ def packed_batches(
 def unpack(
     packed: PackedBatch, tokenize: Tokenize, pin: bool = False, edge: int | None = None
 ) -> ImageBatch:
-    """Decode a batch of squares of this edge; pinned, it reaches a GPU without a halt of its
-    work."""
+    """Decode and tokenize a batch of images with this edge. Pinned memory can be copied to a GPU
+    without interrupting its work."""
     pairs = [pair.unpack(edge) for pair in packed.pairs]
     rows = {name: [getattr(pair, name) for pair in pairs] for name in DESCRIPTION}
     rows["height"], rows["width"] = ([pair.image.shape[axis] for pair in pairs] for axis in (0, 1))
@@ -96,9 +95,10 @@ def unpack(
 def in_lanes(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """`work` on each item, in as many threads as there are threads; results in the order of the
-    items, of which no more than threads + 1 are under way. What goes wrong in `work` is raised
-    here."""
+    """Call `work` on each item in this many threads; yield the results in the order of the items.
+
+    At most `threads` + 1 items are in progress at a time. Exceptions of `work` are raised here.
+    """
     with ThreadPoolExecutor(threads, "lane") as pool:
         running: deque[Future[Result]] = deque()
         for item in items:

@@ -1,8 +1,8 @@
-"""What is measured on latents, what a shard keeps of it, and the figures that follow for any number
-of shards.
+"""Statistics of latents and of their quantization error, per pair, per shard and over shards.
 
-Spread (σ) is that of the latents themselves: an error of 0.02 σ is a fiftieth of it. c channels, z
-latent size
+A shard stores sums, from which the figures of any number of shards follow. Errors are in units of
+σ, the standard deviation of the latents: an error of 0.02 σ is a fiftieth of it.
+c channels   z latent size
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Sums = dict[str, Any]  # name -> a number, or one for each channel
 
 
 def measure(latents: Tensor, stored: Tensor, quantization: Quantization) -> dict[str, Tensor]:
-    """Of each of b latents [b, c, z, z], on their device: nothing waits for it."""
+    """Measurements of each of b latents [b, c, z, z], on their device, so that nothing waits."""
     error = dequantize(stored, quantization) - latents
     return {
         "latent": latents.mean(dim=(2, 3)),  # [b, c]
@@ -32,7 +32,7 @@ def measure(latents: Tensor, stored: Tensor, quantization: Quantization) -> dict
 
 
 def sums_of(measured: dict[str, Tensor]) -> Sums:
-    """Over the pairs of a shard, in double precision; of the largest values the largest."""
+    """Sums over the pairs of a shard in double precision; for `largest`, the maximum."""
     sums: Sums = {
         name: values.double().sum(dim=0).tolist()
         for name, values in measured.items()
@@ -47,7 +47,7 @@ def sums_of(measured: dict[str, Tensor]) -> Sums:
 
 
 def added(all_sums: Iterable[Sums]) -> Sums:
-    """The sums of several shards as if they were one. Shards without rows say nothing."""
+    """The sums of several shards as if they were one. Shards without rows are skipped."""
     filled = [sums for sums in all_sums if sums["rows"]]
     total: Sums = {}
     for name in filled[0]:
@@ -57,7 +57,7 @@ def added(all_sums: Iterable[Sums]) -> Sums:
 
 
 def figures_from(sums: Sums) -> dict[str, Any]:
-    """Errors, spread and agreement; of a shard or of all."""
+    """Quantization error, statistics of the latents and CLIP score, of one shard or of all."""
     rows = sums["rows"]
     means = [value / rows for value in sums["latent"]]
     squares = [value / rows for value in sums["latent_squared"]]

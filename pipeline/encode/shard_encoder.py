@@ -1,10 +1,10 @@
-"""One image shard -> one encoded shard: the worker of stage 2. Knows nothing of other shards.
+"""The shard encoder: one image shard becomes one encoded shard.
 
-A GPU is told of a batch and not asked for it until the shard is through, so that it never waits; a
-CPU works on several batches at once, each read and encoded in a lane of its own.
+On a GPU, the results of a batch stay there until the whole shard is done, so that the GPU never
+waits. On a CPU, several threads each read and encode a batch at the same time.
 
-n pairs of a shard   b of a batch   c channels   z latent size   d embedding width
-m captions of a shard   u different ones   l tokens of a caption   k of all captions   t their width
+n pairs of a shard   b pairs of a batch   c channels   z latent size   d embedding width
+m captions of a shard   u distinct captions   l tokens of a caption   t their width
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.quantize import Quantization, quantize
 
 Row = dict[str, str]
-_ENOUGH_TO_BLAME_ENCODERS = 8  # pictures of a shard of which none has finite numbers
-_MAX_THREADS = 8  # batches at once: each takes memory
+# If none of at least this many images of a shard has finite encodings, the encoders are at fault.
+_MIN_IMAGES_TO_JUDGE = 8
+_MAX_THREADS = 8  # batches at once, because each takes memory
 
 
 def quantization_of(config: EncodeConfig) -> Quantization:
-    """How these settings store latents."""
+    """The quantization of latents in these settings."""
     return Quantization(config.latent_clip, config.latent_dtype)
 
 
 @dataclass(slots=True)
 class ShardEncoder:
-    """Encodes one shard at a time; loads its models once a process."""
+    """Encodes one shard at a time. Each process loads the encoders once."""
 
     images: Path
     config: EncodeConfig
@@ -69,8 +70,8 @@ class ShardEncoder:
     caption_columns: Sequence[str] = ("caption",)
     tars: Mapping[str, FileRecord] = field(
         default_factory=dict
-    )  # as they were when they were finished
-    edge: int | None = None  # of each picture
+    )  # as they were when the download finished them
+    edge: int | None = None  # pixels of each image
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
 
@@ -80,19 +81,23 @@ class ShardEncoder:
         self.clip = load_clip(self.config.clip, device)
         if self.config.posterior == "sample" and not self.codec.has_posterior:
             raise EncoderError(
-                f"VAE {self.config.vae!r} has no posterior to draw from; set encode.posterior=mean"
+                f"VAE {self.config.vae!r} has no posterior to sample from; set "
+                "encode.posterior=mean"
             )
         clip, channels = self.config.latent_clip, self.codec.latent_channels
         if isinstance(clip, tuple) and len(clip) != channels:
             raise EncoderError(
                 f"VAE {self.config.vae!r} makes {channels} channels, but encode.latent_clip is a "
-                f"list of {len(clip)}; "
-                "give one number, or one for each channel"
+                f"list of {len(clip)}; give one number, or one for each channel"
             )
 
     def __call__(self, name: str) -> Shard:
-        """Encode a shard. Pictures that cannot be decoded are left out where its tar is as it was
-        finished, also those that ended a worker: its mark tells the next that there may be some."""
+        """Encode a shard.
+
+        Images that cannot be decoded are excluded if the tar is the one that the download finished.
+        This includes images that crash a worker: the mark that the worker leaves tells the next one
+        to look for them.
+        """
         tar, mark = ensure_local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
         unreadable_rows = unreadable(tar, self.edge) if mark.exists() else []
         mark.touch()
@@ -111,24 +116,23 @@ class ShardEncoder:
             mark.unlink(missing_ok=True)
 
     def _shard(self, name: str, tar: Path, unreadable_rows: Sequence[Row]) -> _Encoded:
-        """Its pairs, but for duplicates and these. Raises ManifestError where the tar is
-        damaged."""
+        """Encode the pairs of a shard, except duplicates and these rows. Raises ManifestError if
+        the tar is damaged."""
         dropped = dropped_keys(self.images, name) | {row["key"] for row in unreadable_rows}
         packed = packed_batches(tar, self.config.batch_size, lambda pair: pair.key not in dropped)
-        with ThreadPoolExecutor(
-            1
-        ) as hashing:  # decoders pass over many a flipped bit, and a hash takes no time here
+        # Decoders miss many flipped bits, and hashing beside them takes no extra time.
+        with ThreadPoolExecutor(1) as hashing:
             check = (
                 hashing.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
             )
             try:
                 return self._join(list(self._encoded(packed)))
-            finally:  # whatever a damaged file led to, its damage is what is told
+            finally:  # a damaged file is reported as such, whatever else it caused
                 if check:
                     check.result()
 
     def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
-        """Batches of a shard through the encoders, in order."""
+        """The encodings of the batches of a shard, in order."""
         cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
         threads = min(cores, _MAX_THREADS)
         if self.codec.vae.device.type == "cuda":
@@ -144,7 +148,7 @@ class ShardEncoder:
         return self._encode(unpack(batch, self.clip.tokenize, edge=self.edge))
 
     def _encode(self, batch: ImageBatch) -> _EncodedBatch:
-        """One batch. Results stay on the device: to ask for one is to wait for it."""
+        """Encode one batch. The results stay on the device, because reading one waits for it."""
         quantization = quantization_of(self.config)
         pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
         latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
@@ -164,7 +168,7 @@ class ShardEncoder:
         return self.clip.encode_both(tokens)
 
     def _join(self, batches: list[_EncodedBatch]) -> _Encoded:
-        """A whole shard, on the CPU."""
+        """Join the batches of a whole shard, on the CPU."""
         rows = {
             name: [value for batch in batches for value in batch.rows[name]]
             for name in (*DESCRIPTION, "height", "width")
@@ -189,7 +193,7 @@ class ShardEncoder:
         return _Encoded(rows, captions, stored, text, states, figures)
 
     def _noise(self, batch: ImageBatch) -> Tensor | None:
-        """Standard normal, the same for a key in whatever batch it comes: [b, c, z, z]"""
+        """Standard normal noise that depends on the key alone, not on the batch: [b, c, z, z]."""
         if self.config.posterior == "mean":
             return None
         height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
@@ -202,23 +206,22 @@ class ShardEncoder:
         )
 
     def _without_overflow(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
-        """Only pairs of which the encoders made finite numbers, and the others: what is too large
-        for float16, in which a GPU computes, would be stored as some latent or other. Raises
-        EncoderError where it is all of many."""
+        """Split off the pairs whose encodings are not finite. Numbers too large for float16, in
+        which a GPU computes, would be stored as arbitrary latents. Raises EncoderError if none of
+        many pairs is finite."""
         if not encoded.captions or (finite := encoded.finite).all():
             return encoded, []
-        if len(finite) >= _ENOUGH_TO_BLAME_ENCODERS and not finite.any():
+        if len(finite) >= _MIN_IMAGES_TO_JUDGE and not finite.any():
             raise EncoderError(
                 f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of "
-                f"any of {len(finite)} "
-                "pictures; float16, in which a GPU computes, is too small for some: take one that "
-                "is made for it, as "
-                "madebyollin/sdxl-vae-fp16-fix for SDXL's VAE"
+                f"any of {len(finite)} images; some models overflow float16, in which a GPU "
+                "computes: choose one that is made for it, such as madebyollin/sdxl-vae-fp16-fix "
+                "instead of SDXL's VAE"
             )
         return encoded.without(~finite, "the encoders make no finite numbers of it")
 
     def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
-        """Only pairs whose caption fits their picture, and the others."""
+        """Split off the pairs whose caption does not match their image."""
         threshold = self.config.min_clip_score
         if threshold is None or not encoded.captions:
             return encoded, []
@@ -263,7 +266,7 @@ class ShardEncoder:
         return len(self.caption_columns) > 1
 
     def _arrays(self, encoded: _Encoded) -> EncodedArrays:
-        """What is stored of a shard. Captions are repeated where pairs share one."""
+        """The arrays of a shard. A caption that several pairs share is stored for each of them."""
         caption_numbers = [
             number for numbers in encoded.captions for number in numbers.values()
         ]  # m numbers
@@ -284,7 +287,7 @@ class ShardEncoder:
         )
 
     def _text_figures(self, arrays: EncodedArrays) -> dict[str, Any]:
-        """Of what is stored beside pooled embeddings of main captions."""
+        """Figures of what is stored beside the pooled embeddings of the main captions."""
         figures: dict[str, Any] = {"captions": len(arrays.text)} if self._more_captions else {}
         if arrays.token_start is not None:
             longest = int(np.diff(arrays.token_start).max(initial=0))
@@ -298,32 +301,32 @@ class ShardEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _EncodedBatch:
-    """What the encoders made of a batch, on their device."""
+    """The encodings of a batch, on the device of the encoders."""
 
     rows: dict[str, list[Any]]  # column -> b values
     captions: list[dict[int, int]]  # as in PackedBatch
     stored: Tensor  # uint8 or float16 [b, c, z, z]
-    new_text: EncodedText | None  # of captions that no batch before had
+    new_text: EncodedText | None  # of the captions that no earlier batch had
     image_embeddings: Tensor  # float32 [b, d]
     measured: dict[str, Tensor]  # name -> [b, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """What the encoders made of a shard, on the CPU."""
+    """The encodings of a shard, on the CPU."""
 
     rows: dict[str, list[Any]]  # column -> n values
-    captions: list[
-        dict[int, int]
-    ]  # of each pair: number of a caption column -> number of a different caption
+    captions: list[dict[int, int]]  # as in PackedBatch
     stored: Tensor  # uint8 or float16 [n, c, z, z]
-    text: Tensor  # of different captions, float32 [u, d]
-    states: list[Tensor]  # of their tokens, float16 [l, t] each; none where they are not asked for
-    measured: dict[str, Tensor]  # name -> [n, ...]; empty where there are no rows
+    text: Tensor  # of distinct captions, float32 [u, d]
+    states: list[
+        Tensor
+    ]  # of their tokens, float16 [l, t] each; empty if only pooled text is stored
+    measured: dict[str, Tensor]  # name -> [n, ...]; empty if there are no rows
 
     @property
     def finite(self) -> Tensor:
-        """Whether all numbers of a pair are finite as they are stored: bool [n]"""
+        """Whether all stored numbers of a pair are finite: bool [n]."""
         text = self.text.half().isfinite().all(dim=1)  # [u]
         if self.states:
             text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
@@ -337,7 +340,7 @@ class _Encoded:
         )
 
     def without(self, unwanted: Tensor, reason: str) -> tuple[_Encoded, list[Row]]:
-        """The other rows than those at which `unwanted`, bool [n], is true; and these, with the
+        """Split off the rows at which `unwanted`, bool [n], is true, and label them with the
         reason."""
         excluded = [
             {name: self.rows[name][i] for name in ("key", "url", "caption")}
@@ -346,7 +349,7 @@ class _Encoded:
         return self._select(~unwanted), [{**row, "reason": reason} for row in excluded]
 
     def _select(self, mask: Tensor) -> _Encoded:
-        """Only the rows at which `kept`, bool [n], is true."""
+        """The rows at which `mask`, bool [n], is true."""
         numbers = mask.nonzero().flatten()
         return _Encoded(
             {name: [values[i] for i in numbers] for name, values in self.rows.items()},
@@ -359,7 +362,7 @@ class _Encoded:
 
 
 def _starts(counts: list[int]) -> NDArray[np.int64]:
-    """Where each of several runs begins, and the last ends: [len + 1]"""
+    """The start of each of several runs, and the end of the last: [len + 1]."""
     return np.cumsum([0, *counts], dtype=np.int64)
 
 

@@ -1,8 +1,6 @@
-"""Stage 2, images -> encodings: every picture once through the VAE, every caption once through
-CLIP.
+"""Stage 2: encoding, which runs every image through the VAE and every caption through CLIP once.
 
-One encoded shard per image shard, resumable by shard. Knows nothing of how pictures came or of
-training.
+Each image shard becomes one encoded shard. Finished shards are not encoded again.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ def encode(
     map_shards: MapShards,
     adopt: ReuseShard = reuse_shard,
 ) -> Output:
-    """Encode every image shard that is not encoded yet, here or in another output."""
+    """Encode every image shard whose encodings neither this output nor another one has."""
     recipes = _recipes(images, config)
     done = {
         name: receipt
@@ -58,7 +56,7 @@ def encode(
     filled = next((receipt for receipt in receipts if receipt.rows), None)
     if not filled:
         raise StageFailed(
-            "encode: no picture is left to encode; look at the account of the download"
+            "encode: no image is left to encode; see the row counts in the download report"
             + _exclusion_reasons(receipts)
         )
     quantization = quantization_of(config)
@@ -96,11 +94,11 @@ def encode(
 
 
 def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
-    """Image shard -> digest of all that its encodings follow from."""
+    """Image shard -> digest of everything that determines its encodings."""
     spec = STAGES["encode"]
     settings = output_settings("encode", config, spec.speed_only)
     if config.text == "pooled":
-        del settings["text"]  # shards from before there was a choice are the same
+        del settings["text"]  # keeps the recipes of shards from before this setting existed
     encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]
     more = _caption_columns(images)[1:]
     return {
@@ -110,7 +108,7 @@ def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
 
 
 def _caption_columns(images: Manifest) -> list[str]:
-    """Of the table, the main one first."""
+    """The caption columns of the table, the main one first."""
     settings = images.settings
     return [settings.get("caption_column", "caption"), *settings.get("more_caption_columns", ())]
 
@@ -118,7 +116,7 @@ def _caption_columns(images: Manifest) -> list[str]:
 def _text_figures(
     images: Manifest, receipts: Iterable[Shard], config: EncodeConfig
 ) -> dict[str, Any]:
-    """What stands beside pooled embeddings of main captions."""
+    """Figures of what is stored beside the pooled embeddings of the main captions."""
     filled = [receipt.figures for receipt in receipts if receipt.rows]
     columns, figures = _caption_columns(images), dict[str, Any]()
     if len(columns) > 1:
@@ -137,27 +135,25 @@ def _tar(shard: str) -> str:
 
 
 def _evict_images(images: Manifest, encoded: Iterable[str], config: EncodeConfig) -> None:
-    """Delete the pictures of encoded shards, unless they are to be kept."""
+    """Delete the images of encoded shards if encode.keep_images is false."""
     if not config.keep_images:
         for name in encoded:
             evict(images.folder, _tar(name))
 
 
 def _check_no_images_evicted(images: Manifest, missing: list[str]) -> None:
-    """Raise StageFailed where a shard is to be encoded whose pictures were deleted on purpose."""
+    """Raise StageFailed if a shard must be encoded whose images were deleted on purpose."""
     evicted = [name for name in missing if is_evicted(images.folder, _tar(name))]
     if evicted:
         raise StageFailed(
-            f"encode: {len(evicted)} of {len(images.shards)} image shards ({_tar(evicted[0])} …) were "
-            "let go when their "
-            "encodings were finished (encode.keep_images=false), and these settings need them "
-            "again; fetch them "
-            "with `tld download … --force`, then encode"
+            f"encode: {len(evicted)} of {len(images.shards)} image shards ({_tar(evicted[0])} …) "
+            "were deleted after they were encoded (encode.keep_images=false), but these settings "
+            "need them again; fetch them again with `tld download … --force`, then encode"
         )
 
 
 def _dropped(receipts: Iterable[Shard]) -> dict[str, int]:
-    """How many pairs were left out, by reason."""
+    """The number of excluded pairs by reason."""
     dropped: Counter[str] = Counter()
     for receipt in receipts:
         dropped.update(receipt.figures["dropped"])
@@ -170,5 +166,5 @@ def _exclusion_reasons(receipts: Iterable[Shard]) -> str:
 
 def _report(track: Tracker, done: dict[str, Shard], shards: int) -> None:
     rows = sum(shard.rows for shard in done.values())
-    track.progress(len(done), shards, f"{rows} pictures encoded")
+    track.progress(len(done), shards, f"{rows} images encoded")
     track.metrics({"encoded": rows}, step=len(done))

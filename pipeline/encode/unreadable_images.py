@@ -1,5 +1,4 @@
-"""The pictures of an image shard that cannot be decoded: each is tried in a process that may end of
-it."""
+"""Images of a shard that cannot be decoded, found in a process that they may crash."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ _BUDGET = Budget(cpu_s=10, memory=1 << 30)
 
 
 def unreadable(tar: Path, edge: int | None) -> list[dict[str, str]]:
-    """Key, URL, caption and reason of each. Raises ManifestError where the tar is damaged."""
+    """Key, URL, caption and reason of each unreadable image. Raises ManifestError if the tar is
+    damaged."""
     with closing(Isolated(partial(_decode_problem, edge), _BUDGET)) as isolated_decoder:
         return list(_unreadable_rows(tar, isolated_decoder))
 

@@ -302,10 +302,10 @@ def test_pairs_that_clip_finds_poor_are_left_out_and_listed_with_the_reason(
     ]
     assert dropped[0].keys() == {"key", "url", "caption", "reason"}
     assert "00000.dropped.parquet" in shard.files
-    kept = read_rows(tmp_path / "out", "00000", ["key", "clip_score"]).to_pylist()
-    assert kept == [row for row in scores if row["clip_score"] >= least]
+    rows = read_rows(tmp_path / "out", "00000", ["key", "clip_score"]).to_pylist()
+    assert rows == [row for row in scores if row["clip_score"] >= least]
     arrays = read_arrays(tmp_path / "out/00000.npz")
-    assert [key.decode() for key in arrays.key] == [row["key"] for row in kept]
+    assert [key.decode() for key in arrays.key] == [row["key"] for row in rows]
 
 
 @pytest.mark.parametrize("overflown", [1, 12])
@@ -339,7 +339,7 @@ def test_pictures_whose_numbers_overflow_are_left_out_unless_all_do(
     encoder = ShardEncoder(images.folder, config_with(), tmp_path / "out")
     (tmp_path / "out").mkdir()
     if overflown == 12:
-        with pytest.raises(EncoderError, match="no finite numbers of any of 12 pictures"):
+        with pytest.raises(EncoderError, match="no finite numbers of any of 12 images"):
             encoder("00000")
         return
     shard = encoder("00000")
@@ -372,14 +372,14 @@ def test_captions_that_are_too_large_for_float16_are_left_out(
 def test_nothing_left_to_encode_is_an_error_with_the_reasons(
     images: Manifest, tmp_path: Path
 ) -> None:
-    with pytest.raises(StageFailed, match=r"no picture is left(.|\n)*21 × clip score below 100"):
+    with pytest.raises(StageFailed, match=r"no image is left(.|\n)*21 × clip score below 100"):
         encode_into(tmp_path / "out", images, min_clip_score=100)
 
 
 def test_pairs_that_the_download_dropped_are_not_encoded(tmp_path: Path) -> None:
     images = make_images(tmp_path / "images")
-    told = {"key": "0000003", "url": "http://x/3", "caption": "", "reason": "duplicate"}
-    write_dropped(images.folder, "00000", [told])
+    row = {"key": "0000003", "url": "http://x/3", "caption": "", "reason": "duplicate"}
+    write_dropped(images.folder, "00000", [row])
     encoder = ShardEncoder(images.folder, config_with(), tmp_path)
     shard = encoder("00000")
     assert shard.rows == 11
@@ -398,7 +398,7 @@ def test_pictures_are_let_go_when_their_encodings_are_finished(
     encode_into(tmp_path / "out", images, keep_images=False)
     with pytest.raises(
         StageFailed,
-        match=r"2 of 2 image shards \(00000\.tar …\) were let go.*tld download … --force",
+        match=r"2 of 2 image shards \(00000\.tar …\) were deleted after .*tld download … --force",
     ):
         encode_into(tmp_path / "other", images, posterior="sample")
 

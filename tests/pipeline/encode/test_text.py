@@ -57,19 +57,19 @@ def test_the_states_of_tokens_are_stored_without_padding_beside_what_is_stored_a
         assert plain.tokens is None
         np.testing.assert_allclose(arrays.text, plain.text, atol=2e-3)
         for number, caption in enumerate(captions):
-            found = arrays.tokens[arrays.token_start[number] : arrays.token_start[number + 1]]
-            wanted = encode_text([caption])[0]
-            assert len(found) == len(encode_text.tokenizer(caption).input_ids), (
+            states = arrays.tokens[arrays.token_start[number] : arrays.token_start[number + 1]]
+            expected = encode_text([caption])[0]
+            assert len(states) == len(encode_text.tokenizer(caption).input_ids), (
                 "BOS, the caption's tokens, EOS"
             )
-            np.testing.assert_allclose(found, wanted.numpy(), atol=2e-2)
+            np.testing.assert_allclose(states, expected.numpy(), atol=2e-2)
             of_eos = encode_text.model.text_projection(
-                torch.from_numpy(found[-1].astype(np.float32))
+                torch.from_numpy(states[-1].astype(np.float32))
             )
             np.testing.assert_allclose(
                 of_eos.detach(), arrays.text[number], atol=3e-2, err_msg="what CLIP pools"
             )
-            longest = max(longest, len(found))
+            longest = max(longest, len(states))
     assert tokens.figures["token_dim"] == encode_text.dim == 128
     assert tokens.figures["longest_caption"] == longest
     assert "token_dim" not in pooled.figures
@@ -85,12 +85,12 @@ def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(
     captions = pd.concat(pd.read_parquet(tmp_path / f"0000{shard}.parquet") for shard in range(2))[
         "caption"
     ].iloc
-    wanted = load_text_encoder("shapes-clip", "cpu", "tokens")(
+    expected = load_text_encoder("shapes-clip", "cpu", "tokens")(
         [captions[number] for number in numbers]
     )
-    torch.testing.assert_close(batch.text[:, : wanted.shape[1]], wanted, atol=2e-2, rtol=0)
-    assert torch.equal(batch.text.any(dim=2)[:, : wanted.shape[1]], wanted.any(dim=2))
-    assert not batch.text[:, wanted.shape[1] :].any()
+    torch.testing.assert_close(batch.text[:, : expected.shape[1]], expected, atol=2e-2, rtol=0)
+    assert torch.equal(batch.text.any(dim=2)[:, : expected.shape[1]], expected.any(dim=2))
+    assert not batch.text[:, expected.shape[1] :].any()
     assert open_dataset(manifest).batch(numbers).text.shape == (4, 64)
     with pytest.raises(EncodingsError, match=r"contains no token-level text: set encode\.text=tokens"):
         open_dataset(manifest.model_copy(update={"figures": {}}), "tokens")
@@ -101,13 +101,13 @@ def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(
 ) -> None:
     everything = encoded(tmp_path / "all", images, text="tokens")
     scores = read_rows(everything.folder, "00000", ["clip_score"])["clip_score"].to_pylist()
-    kept = encoded(
+    filtered = encoded(
         tmp_path / "kept", images, text="tokens", min_clip_score=sorted(scores)[3] + 1e-3
     )
     before = {row["key"]: number for number, row in enumerate(_rows(everything))}
-    numbers = np.array([before[row["key"]] for row in _rows(kept)])
+    numbers = np.array([before[row["key"]] for row in _rows(filtered)])
     assert len(numbers) < 21
-    ours, theirs = (open_dataset(output, "tokens") for output in (kept, everything))
+    ours, theirs = (open_dataset(output, "tokens") for output in (filtered, everything))
     np.testing.assert_array_equal(
         ours.batch(np.arange(len(numbers))).text[:, :9], theirs.batch(numbers).text[:, :9]
     )
@@ -158,16 +158,16 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
         for pair in read_image_pairs(images.file(f"{shard.name}.tar"))
     ]
     assert [pair.caption for pair in pairs] == captions[:8]
-    wanted = [
+    expected = [
         (row["alt"] or None, row["long"] if len(row["long"]) < 1000 else None) for row in rows
     ]
-    assert [pair.more_captions for pair in pairs] == wanted
+    assert [pair.more_captions for pair in pairs] == expected
 
     manifest = encoded(tmp_path / "encoded", images, text="tokens")
     frame = pd.concat(
         pd.read_parquet(tmp_path / "encoded" / f"0000{shard}.parquet") for shard in range(2)
     )
-    assert [tuple(more) for more in frame["more_captions"]] == wanted
+    assert [tuple(more) for more in frame["more_captions"]] == expected
     assert manifest.figures["caption_columns"] == ["text", "alt", "long"]
     assert manifest.figures["captions"] == 19
     first = read_arrays(manifest.file("00000.npz"))
@@ -188,7 +188,7 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
         _same(batches.batch(numbers).text, encode_text(captions[:8]))
         drawing = replace(batches, sampler=draw)
         shown = [
-            (alt or long or "", long or alt) for alt, long in wanted
+            (alt or long or "", long or alt) for alt, long in expected
         ]  # by the epoch: both are drawn in ten
         seen = [set[int](), set[int]()]
         for epoch in range(10):

@@ -1,8 +1,8 @@
-"""A long step as a child process, or several that work together: their crash is an error here, our
-end is theirs.
+"""Child processes that work together on one long step.
 
-The first of them may write events, a JSON object a line, to a file that is followed from here:
-unlike a pipe, a file does not break when this process is killed. Knows nothing of training.
+A crash of one is an error here, and they end when this process does. The first of them may write
+events to a file, one JSON object per line, which is tailed from here: unlike a pipe, a file does
+not break when this process is killed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Any, TextIO
 from pipeline.compute.resource_limits import shortage_in_text
 
 Event = dict[str, Any]
-_GRACE_S = 20.0  # from the polite signal to the other one
-_PEERS_GRACE_S = 5.0  # to end by themselves, once one of several has failed
+_GRACE_S = 20.0  # from SIGTERM to SIGKILL
+_PEERS_GRACE_S = 5.0  # for the others to end by themselves once one has failed
 _TAIL_LINES = 15
-STOPPED = 128 + signal.SIGTERM  # exit code of a child that ended because it was asked to
+STOPPED = 128 + signal.SIGTERM  # exit code of a child that stopped on request
 
 
 class ChildFailed(RuntimeError):
-    """A child ended badly; the message says how, with the last lines that it wrote."""
+    """A child process failed; the message says how and quotes the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
     process: subprocess.Popen[bytes]
     log: Path
-    log_start: int  # of its log
+    log_start: int  # of this run in its log, in bytes
     name: str
 
     @property
@@ -53,12 +53,13 @@ def run_processes(
     on_poll: Callable[[], str],
     locks: Sequence[int] = (),
 ) -> None:
-    """Run `python -m module`, once for each of the environments, each in a process group of its
-    own, until all have ended. They are these numbers of `count` that work together, here or on
-    other machines; all inherit the locks (locks.held).
+    """Run `python -m module` once per environment, each in its own process group, until all end.
 
-    `meanwhile` is called again and again, and returns why they wait in vain, or nothing. When one
-    fails, or they wait in vain, those that do not end by themselves are ended. Raises ChildFailed.
+    The keys of `environments` number the processes among the `count` that work together, here or on
+    other machines. All of them inherit `locks` (file descriptors of file_lock).
+
+    `on_poll` is called repeatedly and returns why the processes wait in vain, or "". When one
+    fails, or they wait in vain, those that do not end by themselves are killed. Raises ChildFailed.
     """
     command = [sys.executable, "-m", module, *arguments]
     children: list[_Child] = []
@@ -77,9 +78,9 @@ def run_processes(
         failures = sorted((child for child in children if child.failed), key=_failure_priority)
         unfinished = _any_running(children)
     except BaseException:
-        _end(children, (signal.SIGTERM, signal.SIGKILL))  # we are being cancelled
+        _end(children, (signal.SIGTERM, signal.SIGKILL))  # this step is being cancelled
         raise
-    _end(children, (signal.SIGKILL,))  # they wait for one that is gone
+    _end(children, (signal.SIGKILL,))  # they wait for a process that has ended
     if failures:
         raise ChildFailed(_describe(failures[0]))
     if unfinished:
@@ -88,9 +89,9 @@ def run_processes(
 
 @contextmanager
 def tail_events(events: Path, on_event: Callable[[Event], None]) -> Iterator[Callable[[], None]]:
-    """A function that hands on what is new among the events, as the end of the block does.
+    """Yield a function that passes new events to `on_event`; the end of the block calls it too.
 
-    Events that were in the file before are handed on first: a resumed step tells its whole story.
+    Events that were in the file before come first, so a resumed step reports from its beginning.
     """
     events.touch()
     with events.open(encoding="utf-8") as file:
@@ -131,8 +132,8 @@ def _start(
 
 
 def _pass_on(file: TextIO, on_event: Callable[[Event], None]) -> None:
-    """Events of whole lines; half a line waits for its other half. One that a full disk cut short
-    is left out."""
+    """Pass on the events of complete lines. An incomplete last line is read again later; a line
+    that a full disk cut short is skipped."""
     while True:
         position = file.tell()
         line = file.readline()
@@ -147,7 +148,7 @@ def _pass_on(file: TextIO, on_event: Callable[[Event], None]) -> None:
 
 
 def _end(children: Sequence[_Child], signals: Sequence[signal.Signals]) -> None:
-    """End the whole group of each child that still runs, by one signal after the other."""
+    """Send these signals, one after the other, to the process group of each running child."""
     for number in signals:
         for child in children:
             if child.process.poll() is None:
@@ -166,8 +167,8 @@ def _any_running(children: Sequence[_Child]) -> bool:
 
 
 def _failure_priority(child: _Child) -> tuple[bool, bool, int]:
-    """Order of those that failed: a killed one first, then who wrote why, and wrote first; the
-    others tell only that they lost it."""
+    """The order in which failures explain the cause: killed processes first, then those that wrote
+    to their log, earliest first. The others merely report that they lost a peer."""
     written = child.log.stat()
     return (child.process.returncode > 0, written.st_size == child.log_start, written.st_mtime_ns)
 
@@ -178,14 +179,15 @@ def _describe(child: _Child) -> str:
         lines = file.read().decode(errors="replace").splitlines()
     tail = "".join(f"\n  | {line}" for line in lines[-_TAIL_LINES:])
     shortage = "".join(f"\n{reason}" for reason in (shortage_in_text(tail),) if reason)
-    return f"{child.name} {_describe_exit(child.process.returncode)}{tail}{shortage}\nIts log: {child.log}"
+    end = _describe_exit(child.process.returncode)
+    return f"{child.name} {end}{tail}{shortage}\nIts log: {child.log}"
 
 
 def _describe_exit(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed: most likely out of memory"
     if code == STOPPED:
-        return "was asked to stop, and did"
+        return "stopped on request"
     return (
         f"was ended by signal {signal.Signals(-code).name}"
         if code < 0

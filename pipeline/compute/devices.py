@@ -1,4 +1,4 @@
-"""Which device, and which arithmetic pays on it."""
+"""Choice of the device, its precision, deterministic algorithms and the number of threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-# cuBLAS adds in a fixed order only with a workspace of its own, which it reads before its first
+# cuBLAS adds in a fixed order only with its own workspace. It reads this setting before its first
 # call.
 DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
@@ -19,7 +19,7 @@ class DeviceError(ValueError):
 
 
 def choose_device(device: str) -> str:
-    """'auto' is the GPU where there is one. Raises DeviceError."""
+    """Check a device name; 'auto' is the GPU if there is one. Raises DeviceError."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
@@ -34,17 +34,17 @@ def choose_device(device: str) -> str:
 
 
 def use_deterministic_algorithms() -> None:
-    """Let equal steps give equal bits on a GPU too; an operation that cannot raises.
-    DETERMINISTIC_ENVIRONMENT must have been set before the first of them."""
+    """Make equal steps give equal bits on a GPU too; operations that cannot do so raise an error.
+    DETERMINISTIC_ENVIRONMENT must be set before the first operation."""
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False  # it would choose by time
+    torch.backends.cudnn.benchmark = False  # it would choose algorithms by measuring time
 
 
 @contextmanager
 def autocast(device: str, precision: str) -> Iterator[None]:
-    """bf16 autocast where it is wanted, or where 'auto' finds hardware for it: elsewhere it is
-    emulated, many times slower than fp32."""
+    """bf16 autocast if requested, or if 'auto' finds hardware for it: without, it is emulated and
+    many times slower than fp32."""
     if precision == "fp32" or (precision == "auto" and not has_bf16(device)):
         yield
     else:
@@ -53,7 +53,7 @@ def autocast(device: str, precision: str) -> Iterator[None]:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether bf16 arithmetic is in the hardware."""
+    """Whether the hardware supports bf16 arithmetic."""
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
@@ -62,8 +62,8 @@ def has_bf16(device: str) -> bool:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for each operation that is begun meanwhile, here and in threads that are
-    started here."""
+    """Use this many threads for each operation that starts in the block, in this thread and in
+    threads that it starts."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

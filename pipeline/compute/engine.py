@@ -9,7 +9,7 @@ from pipeline.config.run import EngineConfig
 
 
 def pool_on(engine: EngineConfig, gpus: float = 0) -> OpenPool:
-    """How an engine makes a pool; `gpus` of a cluster belong to each worker."""
+    """The constructor of the pool of an engine. Each worker of a cluster gets `gpus` GPUs."""
     if engine.kind == "local":
         return ShardPool
     from pipeline.compute.ray_pool import RayPool

@@ -1,4 +1,4 @@
-"""What machine this is, in one line for people. Imports no torch."""
+"""A one-line description of this machine's hardware, for reports. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hardware() -> str:
 
 
 def _value_of(key: str, path: Path) -> str:
-    """The value after the first `key:` of a file, or ''."""
+    """The value after the first `key:` in a file, or ''."""
     match = (
         re.search(rf"^{key}\s*:\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         if path.exists()

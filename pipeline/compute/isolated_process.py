@@ -1,9 +1,8 @@
-"""A function that works on the bytes of strangers in a process of its own, with a budget of time
-and memory a call: what crashes or outlasts that process costs one answer and not the process that
-asks.
+"""Calls of a function on untrusted bytes in an isolated process, with a budget of time and memory.
 
-Decoders of pictures are C code, which no exception stops. Linux keeps the budgets; macOS keeps only
-that of time. The process imports nothing but what its function needs.
+A crash or an exceeded budget costs one result, not the calling process. This is needed because
+image decoders are C code, in which a crash raises no exception. Linux enforces both budgets, macOS
+only the time. The process imports only what its function needs.
 """
 
 from __future__ import annotations
@@ -30,32 +29,33 @@ TOO_SLOW = "takes too long to decode"
 TOO_LARGE = "takes too much memory to decode"
 CRASHED = "ends the process that decodes it"
 
-_START_S = 120.0  # a machine under load takes seconds
+_START_S = 120.0  # a machine under load needs seconds
 _PAUSES_S = (0.0, 0.5, 2.0, 5.0)  # before each try to start
-_WALL_FACTOR, _WALL_S = 6, 30.0  # a call may wait for a core so much longer than it computes
-_PROBE_BYTES = 64 << 20  # bytes that every machine which works on pictures must have
+# A call may take this much longer than its CPU time, because it may wait for a core.
+_WALL_FACTOR, _WALL_S = 6, 30.0
+_PROBE_BYTES = 64 << 20  # every machine that decodes images must have this much memory
 _COMMAND = "from pipeline.compute.isolated_process import main; main()"
 
 
 class Refused(ValueError):
-    """The bytes cannot be worked on within the budget; the message is a cause that can be
+    """The bytes cannot be processed within the budget; the message is a cause that can be
     counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one call may cost."""
+    """The CPU time and memory that one call may use."""
 
     cpu_s: float
-    memory: int  # bytes, beside what the process has when it is ready
+    memory: int  # bytes, in addition to what the process uses when it is ready
 
 
 @dataclass(slots=True, weakref_slot=True)
 class Isolated(Generic[Answer]):
-    """Calls a function that can be pickled. One call at a time; the process starts at the first.
+    """Calls a picklable function, one call at a time. The process starts at the first call.
 
-    Who takes the process down is asked about again in a fresh one: nobody is blamed for the memory
-    of others, or for what an earlier call left.
+    A call that ends the process is repeated in a fresh one, so that no bytes are refused because of
+    the memory of other programs or because of an earlier call.
     """
 
     work: Callable[[bytes], Answer]
@@ -65,7 +65,13 @@ class Isolated(Generic[Answer]):
     _finalizers: list[weakref.finalize[Any, Any]] = field(default_factory=list)
 
     def __call__(self, body: bytes | memoryview) -> Answer:
-        """The function's answer. Raises Refused, Shortage, or what the function raises."""
+        """Call the function.
+
+        Raises:
+            Refused: The bytes exceed the budget or crash the process.
+            Shortage: This machine has too little memory or too few processes.
+            Exception: Whatever the function raises.
+        """
         cause, answer = "", cast(Any, None)
         for _ in range(2):
             self.start()
@@ -83,15 +89,15 @@ class Isolated(Generic[Answer]):
         return result
 
     def close(self) -> None:
-        """End the process; a later call starts another."""
+        """End the process. A later call starts another one."""
         for finalizer in self._finalizers:
             finalizer()
         self._finalizers.clear()
         self._process = self._pipe = None
 
     def start(self) -> None:
-        """Start the process if none runs. Others of this process may have taken the last
-        descriptors for a moment: it is tried again. Raises Shortage."""
+        """Start the process if none runs. Several tries are made, because other threads may use the
+        last file descriptors for a moment. Raises Shortage."""
         if self._process and self._process.poll() is None:
             return
         self.close()
@@ -117,9 +123,9 @@ class Isolated(Generic[Answer]):
             raise Shortage(_could_not_start(f"exit code {process.returncode}"))
 
     def _launch(self) -> tuple[subprocess.Popen[bytes], Connection]:
-        """A process, and our end of its pipe. Raises OSError."""
+        """Start a process; returns it and our end of its pipe. Raises OSError."""
         ours, theirs = Pipe()
-        # The folder of the command is left out of the path: no file there stands in for a module.
+        # The current folder is not on the path, so that no file in it can replace a module.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         output = None if os.environ.get("TLD_TRACEBACK") else subprocess.DEVNULL
@@ -140,7 +146,7 @@ class Isolated(Generic[Answer]):
         return process, ours
 
     def _ask(self, body: bytes | memoryview) -> tuple[str, Any]:
-        """A cause of refusal, or "" and the answer."""
+        """A cause of refusal, or "" and the result."""
         assert self._pipe
         assert self._process
         timeout_s = _WALL_FACTOR * self.budget.cpu_s + _WALL_S
@@ -159,7 +165,7 @@ class Isolated(Generic[Answer]):
         return "", answer
 
     def _check_machine_memory(self) -> None:
-        """Raises Shortage where a fresh process cannot even have a little."""
+        """Raise Shortage if even a fresh process cannot allocate a little memory."""
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             probe = Isolated(_take_memory, Budget(self.budget.cpu_s, self.budget.memory))
@@ -169,18 +175,16 @@ class Isolated(Generic[Answer]):
             if not cause:
                 return
         raise Shortage(
-            "the machine has no memory left to decode pictures: lower download.workers, "
-            "download.threads "
-            "or download.max_pixels_m, or end other programs"
+            "this machine has no memory left to decode images: lower download.workers, "
+            "download.threads or download.max_pixels_m, or end other programs"
         )
 
 
 def _could_not_start(why: str) -> str:
     return (
-        f"a process that decodes pictures could not be started ({why}): too little memory, too few "
-        "processes or open files are allowed (`ulimit -v`, `-u`, `-n`, or the container's limits); "
-        "raise them, or "
-        "lower download.workers and download.threads"
+        f"a process that decodes images could not be started ({why}): the limits on memory, "
+        "processes or open files are too low (`ulimit -v`, `-u`, `-n`, or the container's limits); "
+        "raise them, or lower download.workers and download.threads"
     )
 
 
@@ -191,8 +195,8 @@ def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
 
 
 def main() -> None:
-    """The life of the process: it ends when its pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when to stop
+    """The main loop of the isolated process, which ends when its pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the calling process decides when to stop
     pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
     with suppress(EOFError, OSError):
         work, budget = pipe.recv()
@@ -205,10 +209,10 @@ def main() -> None:
 def _answer(
     work: Callable[[bytes], Any], body: bytes, budget: Budget
 ) -> tuple[Exception | None, Any]:
-    signal.setitimer(signal.ITIMER_PROF, budget.cpu_s)  # whose signal ends the process
+    signal.setitimer(signal.ITIMER_PROF, budget.cpu_s)  # its signal ends the process
     try:
         return None, work(body)
-    except Exception as error:  # the caller's to raise
+    except Exception as error:  # raised in the calling process
         return error, None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -222,7 +226,7 @@ def _limit(budget: Budget) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not Path("/proc/self/status").exists():
         return
-    with suppress(OSError):  # where it is not allowed, whoever is largest goes first
+    with suppress(OSError):  # if this is forbidden, the kernel kills the largest process first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     used = next(
         line

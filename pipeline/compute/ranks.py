@@ -1,7 +1,6 @@
-"""The processes that train one model together: which of them this one is, its rows, and what they
-agree on.
+"""Ranks: the processes that train one model together, their rows of a batch and their collectives.
 
-Knows nothing of models; train/sharding.py spreads a model over them.
+train/sharding.py distributes a model over them.
 """
 
 from __future__ import annotations
@@ -27,31 +26,31 @@ from pipeline.compute.rendezvous import Rendezvous
 from pipeline.config.train import LaunchConfig
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
-# A rank that dies is noticed at once, by its closed connections and by the parent. This bounds only
-# how long the others wait while the first one writes a checkpoint or decodes samples.
+# A rank that dies is noticed immediately, through its closed connections and by the parent process.
+# This only bounds how long the others wait while rank 0 writes a checkpoint or decodes samples.
 _TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among those of a training."""
+    """This process among the ranks of a training."""
 
     rank: int = 0
     count: int = 1
-    agreements: ProcessGroup | None = None  # on the CPU, so that asking does not wait for a GPU
+    agreements: ProcessGroup | None = None  # on the CPU, so that a vote does not wait for a GPU
 
     @property
     def leads(self) -> bool:
-        """Whether this process tells, draws and saves."""
+        """Whether this is rank 0, which logs, samples and saves."""
         return self.rank == 0
 
     def rows(self, count: int) -> range:
-        """This rank's rows of a global batch of so many."""
+        """This rank's rows of a global batch of this size."""
         each = count // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
     def any(self, vote: bool) -> bool:
-        """Whether any rank says yes; the same answer in all of them. Every rank must ask."""
+        """Whether any rank votes yes; all ranks get the same answer. Every rank must call this."""
         if self.count == 1:
             return vote
         votes = torch.tensor(int(vote))
@@ -59,7 +58,8 @@ class Ranks:
         return bool(votes)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the ranks; a number that is not finite in one of them is so in all."""
+        """The mean over the ranks. A number that is not finite in one rank is not finite in the
+        result."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -67,7 +67,7 @@ class Ranks:
         return total / self.count
 
     def as_leader(self, number: int) -> int:
-        """The leading rank's number, in all of them. Every rank must ask."""
+        """The number of rank 0, in all ranks. Every rank must call this."""
         if self.count == 1:
             return number
         result = torch.tensor(number)
@@ -81,8 +81,8 @@ ALONE = Ranks()
 def rank_environments(
     launch: LaunchConfig, node: int, rendezvous: Rendezvous
 ) -> dict[int, dict[str, str]]:
-    """What the processes of a node must find in their environments to be ranks of a training:
-    torchrun's names."""
+    """Rank -> the environment variables that make a process of this node that rank. The names are
+    those of torchrun."""
     shared = (
         {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))}
         if launch.processes > 1
@@ -98,15 +98,15 @@ def rank_environments(
             "WORLD_SIZE": str(launch.ranks),
             "MASTER_ADDR": rendezvous.host,
             "MASTER_PORT": str(rendezvous.port),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is hosted already
+            "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is already hosted
         }
         for local in range(launch.processes)
     }
 
 
 def _interface_towards(host: str) -> str | None:
-    """The network interface over which a host is reached: gloo would take that of this machine's
-    own name, which on many is a loopback address."""
+    """The network interface over which a host is reached. By default gloo uses the interface of
+    this machine's own name, which on many machines is a loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing
         own = probe.getsockname()[0]
@@ -120,8 +120,10 @@ def _interface_towards(host: str) -> str | None:
 
 @contextmanager
 def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Meet the other ranks where the environment says (rank_environments, or torchrun); which rank
-    this is, and its own device."""
+    """Join the process group that the environment describes (rank_environments, or torchrun).
+
+    Yields the rank of this process and its device.
+    """
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count == 1:
         yield ALONE, device
@@ -134,20 +136,18 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     try:
         yield Ranks(rank, count, dist.new_group(backend="gloo", timeout=_TIMEOUT)), device
     except SystemExit as end:
-        if (
-            end.code != STOPPED
-        ):  # after a failure ending the group could wait for ranks that are gone
-            raise
-        dist.destroy_process_group()  # else its threads may abort the exit
+        if end.code != STOPPED:
+            raise  # after a failure, leaving the group could wait for ranks that are gone
+        dist.destroy_process_group()  # otherwise its threads may abort the exit
         raise
     dist.destroy_process_group()
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The tensor itself, or all of one that is spread over the ranks; then every rank must ask."""
+    """The tensor, gathered if it is distributed over the ranks; then every rank must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """The tensor itself, or this rank's share of one that is spread."""
+    """The tensor, or this rank's shard if it is distributed over the ranks."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,9 +1,8 @@
-"""The interface of worker_pool.py on the actors of a Ray cluster, or of Ray on this machine. Knows
-nothing of stages.
+"""A pool of Ray actors with the interface of worker_pool.py, on a cluster or on this machine.
 
-Ray is optional, and imported where it is used: here and in ray_nodes.py. Ray places the actors,
-notices that a node is gone, and ends them with this process; a shard whose actor is lost is the
-caller's to try again.
+Ray is optional, so it is imported only where it is used: here and in train/ray_nodes.py. It places
+the actors, detects lost nodes, and ends the actors with this process. The caller retries a shard
+whose actor is lost.
 """
 
 from __future__ import annotations
@@ -27,12 +26,13 @@ from pipeline.compute.worker_pool import Answering, Item, PoolClosed, Result, Wo
 from pipeline.config.run import EngineConfig
 from pipeline.config.section import ConfigError
 
-_MAX_FAILED_STARTS = 10  # that may fail, as on a node that is gone before the cluster knows
+_MAX_FAILED_STARTS = 10  # in a row, as on a node that is lost before the cluster notices
 _CONNECT_S = 5.0
 _PROBE_S = 60.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # an actor without GPUs sees none from a later version on: say nothing
+    # Without this, Ray warns that in a later version an actor without GPUs will see none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _PROBE = """
 import json, sys, ray
@@ -42,10 +42,10 @@ print(json.dumps([node["Resources"] for node in ray.nodes() if node["Alive"]]))
 
 
 class RayPool(Generic[Item, Result]):
-    """At most `workers` actors, spread over the nodes; see pool.OpenPool.
+    """At most `workers` actors, spread over the nodes; see worker_pool.OpenPool.
 
-    A shard goes to whichever actor is ready first, so that one which finds no room in the cluster
-    holds up none.
+    A shard goes to the first actor that is ready, so an actor for which the cluster has no room
+    delays no shard.
     """
 
     def __init__(
@@ -61,9 +61,8 @@ class RayPool(Generic[Item, Result]):
         self._deadline_s = deadline_s
         self._address = address
         self._gpus = gpus
-        self._ready: queue.Queue[tuple[Any, BaseException | None]] = (
-            queue.Queue()
-        )  # an actor, and why it could not start
+        # An actor, and the error with which it failed to start, if any.
+        self._ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
         self._alive: set[Any] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -71,8 +70,13 @@ class RayPool(Generic[Item, Result]):
         self._connected_here = False
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever actor is free. Raises what the worker raised, WorkerDied or
-        ConfigError."""
+        """Process one item in any free actor.
+
+        Raises:
+            WorkerDied: The actor was lost, or too many actors failed to start.
+            ConfigError: A node of the cluster cannot run the worker.
+            Exception: Whatever the worker raised.
+        """
         actor = self._ready_actor()
         try:
             error, result = self._ask(actor, item)
@@ -86,15 +90,15 @@ class RayPool(Generic[Item, Result]):
         return answer
 
     def _ready_actor(self) -> Any:
-        """The next that is ready. Where a node went away before an actor was, another starts in its
-        place."""
+        """The next ready actor. If a node is lost before its actor is ready, another actor starts
+        in its place."""
         from ray.exceptions import RayActorError, RayTaskError
 
         while True:
             self._start_one()
             actor, error = self._ready.get()
-            if self._closed:  # Ray would begin anew for whoever asks an actor after its end
-                self._ready.put((actor, error))  # for the next who waits
+            if self._closed:  # Ray would start again if an actor were called after its end
+                self._ready.put((actor, error))  # for the next waiting thread
                 raise PoolClosed("the pool is closed: the stage is being stopped")
             if error is None:
                 self._failed_starts = 0
@@ -104,7 +108,7 @@ class RayPool(Generic[Item, Result]):
             if not isinstance(error, RayActorError) or error.actor_init_failed:
                 why = error.cause if isinstance(error, RayTaskError) else error
                 raise ConfigError(
-                    f"engine: a node of the Ray cluster cannot work on this run: {why}"
+                    f"engine: a node of the Ray cluster cannot run the workers of this run: {why}"
                 )
             if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise WorkerDied(
@@ -112,7 +116,7 @@ class RayPool(Generic[Item, Result]):
                 )
 
     def _ask(self, actor: Any, item: Item) -> tuple[Exception | None, Any]:
-        """Send an item, wait for the answer: an error or a result."""
+        """Send an item and wait for an error or a result."""
         import ray
         from ray.exceptions import GetTimeoutError, RayError
 
@@ -120,14 +124,14 @@ class RayPool(Generic[Item, Result]):
             error, result = ray.get(actor.answer.remote(item), timeout=self._deadline_s)
         except GetTimeoutError:
             raise WorkerDied(
-                f"an actor was ended: it did not finish within {self._deadline_s:g} s"
+                f"an actor was killed because it did not finish within {self._deadline_s:g} s"
             ) from None
         except RayError as lost:
             raise WorkerDied(f"an actor was lost: {_first_line(lost)}") from lost
         return error, result
 
     def _start_one(self) -> None:
-        """Begin an actor where there is a place for one, and go on: it reports when it is ready."""
+        """Start an actor if one more is allowed, without waiting: it reports when it is ready."""
         import ray
 
         with self._lock:
@@ -141,7 +145,7 @@ class RayPool(Generic[Item, Result]):
         )
 
     def _discard(self, actor: Any) -> None:
-        """Leave its place to another, and make sure that it is not there any more."""
+        """Kill an actor, so that another one may take its place."""
         import ray
 
         with self._lock:
@@ -163,36 +167,37 @@ class RayPool(Generic[Item, Result]):
             alive = list(self._alive)
         for actor in alive:
             ray.kill(actor)
-        self._ready.put((None, None))  # who waits shall see that it is closed
+        self._ready.put((None, None))  # wakes waiting threads, which see that the pool is closed
         if self._connected_here:
             ray.shutdown()
 
 
 class Actor:
-    """A worker on some node."""
+    """A worker on a node of the cluster."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]], folder: str) -> None:
         self._answer = Answering(make_worker)
         self._folder = folder
 
     def begin(self) -> None:
-        """Relative paths of the settings mean here what they mean where the command was typed."""
+        """Change to the folder of the command, so that relative paths of the settings are valid."""
         try:
             os.chdir(self._folder)
         except OSError as error:
             raise ConfigError(
-                f"{socket.gethostname()} has no folder {self._folder}: {error.strerror}; run from "
-                "a folder that all "
-                "nodes share under the same path, with the workspace in it"
+                f"{socket.gethostname()} has no folder {self._folder}: {error.strerror}; run the "
+                "command in a folder that all nodes share under the same path, with the workspace "
+                "in it"
             ) from None
 
     def answer(self, item: Any) -> tuple[Exception | None, Any]:
-        """An error or a result."""
+        """Process an item; returns an error or a result."""
         return self._answer(item)
 
 
 def connect(address: str | None, workers: int) -> bool:
-    """Join the cluster, quietly; whether that was not so before. Raises ConfigError."""
+    """Join the cluster quietly. Returns False if this process had joined it before. Raises
+    ConfigError."""
     os.environ.update(_QUIET)
     import ray
 
@@ -200,7 +205,7 @@ def connect(address: str | None, workers: int) -> bool:
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
     here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-    on_sigterm = signal.getsignal(signal.SIGTERM)  # which Ray takes for itself
+    on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray replaces this handler
     try:
         ray.init(
             address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here
@@ -214,15 +219,24 @@ def connect(address: str | None, workers: int) -> bool:
 
 
 def ray_problems(engine: EngineConfig, encode_device: str, training_nodes: int) -> Iterator[str]:
-    """Why a run could not work on this engine, where that can be known before."""
+    """Problems of a run with this engine that can be found before it starts."""
     if not importlib.util.find_spec("ray"):
-        yield "engine.kind: ray is not installed; install it with: pip install '.[ray]', or set engine.kind=local"
+        yield (
+            "engine.kind: ray is not installed; install it with: pip install '.[ray]', or set "
+            "engine.kind=local"
+        )
         return
     if encode_device.startswith("cuda") and not engine.gpus_per_worker:
-        yield f"encode.device: {encode_device}, but engine.gpus_per_worker is 0; set engine.gpus_per_worker=1"
+        yield (
+            f"encode.device: {encode_device}, but engine.gpus_per_worker is 0; set "
+            "engine.gpus_per_worker=1"
+        )
     if engine.address is None:
         if training_nodes > 1:
-            yield f"train.launch.nodes: {training_nodes}, and without engine.address Ray is on this machine alone"
+            yield (
+                f"train.launch.nodes: {training_nodes}, but without engine.address Ray runs on "
+                "this machine only; set engine.address"
+            )
         return
     try:
         nodes = _nodes(engine.address)
@@ -233,14 +247,20 @@ def ray_problems(engine: EngineConfig, encode_device: str, training_nodes: int) 
         yield f"train.launch.nodes: {training_nodes}, but the Ray cluster has {len(nodes)}"
     most_gpus = max(node.get("GPU", 0) for node in nodes)
     if most_gpus < engine.gpus_per_worker:
-        yield f"engine.gpus_per_worker: {engine.gpus_per_worker:g}, but no node of the cluster has more than {most_gpus:g}"
+        yield (
+            f"engine.gpus_per_worker: {engine.gpus_per_worker:g}, but no node of the cluster has "
+            f"more than {most_gpus:g}"
+        )
     if most_gpus and not engine.gpus_per_worker and encode_device == "auto":
-        yield "engine.gpus_per_worker: 0, but the cluster has GPUs; set engine.gpus_per_worker=1, or encode.device=cpu"
+        yield (
+            "engine.gpus_per_worker: 0, but the cluster has GPUs; set engine.gpus_per_worker=1, or "
+            "encode.device=cpu"
+        )
 
 
 def _nodes(address: str) -> list[dict[str, float]]:
-    """The resources of each node, asked for by a process of its own: Ray waits minutes for what is
-    no cluster, and may end the process that asks. Raises ConfigError."""
+    """The resources of each node. A child process queries them, because Ray waits for minutes if
+    the address is not that of a cluster, and may end the process. Raises ConfigError."""
     host, _, port = address.rpartition(":")
     if host:
         try:
@@ -260,7 +280,7 @@ def _nodes(address: str) -> list[dict[str, float]]:
         )
     except subprocess.TimeoutExpired:
         raise ConfigError(
-            _unreachable(address, f"no answer of a Ray cluster within {_PROBE_S:g} s")
+            _unreachable(address, f"no answer from a Ray cluster within {_PROBE_S:g} s")
         ) from None
     if probe.returncode:
         raise ConfigError(_unreachable(address, _why(probe.stderr)))
@@ -269,17 +289,23 @@ def _nodes(address: str) -> list[dict[str, float]]:
 
 
 def _why(stderr: str) -> str:
-    """What Ray said of a cluster that it could not join, in a line. Of a missing token it speaks
-    only on the way."""
+    """Why Ray could not join a cluster, in one line: the last line of its output, except for a
+    missing token, which it mentions only earlier."""
     if "InvalidAuthToken" in stderr:
-        return "it wants a token; set RAY_AUTH_MODE=token here, and have the head's ~/.ray/auth_token here too"
+        return (
+            "it requires a token; set RAY_AUTH_MODE=token here, and copy ~/.ray/auth_token from "
+            "the head node to this machine"
+        )
     return (stderr.strip() or "no reason given").splitlines()[-1]
 
 
 def _unreachable(address: str | None, why: str) -> str:
     if address is None:
-        return f"engine: Ray does not start on this machine: {why}"
-    return f"engine.address: cannot reach a Ray cluster at {address}: {why}; `ray status` on its head shows its address"
+        return f"engine: Ray could not be started on this machine: {why}"
+    return (
+        f"engine.address: cannot reach a Ray cluster at {address}: {why}; `ray status` on its head "
+        "node shows its address"
+    )
 
 
 def _first_line(error: BaseException) -> str:

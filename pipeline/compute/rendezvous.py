@@ -1,14 +1,13 @@
-"""Machines that train one model together: where they meet, which of them leads, and how each hears
-of another's end.
+"""The rendezvous of machines that train one model together, and the group of nodes that they form.
 
 The machine that the rendezvous names hosts a store there (torch's TCPStore, as torchrun does), is
-node 0 and leads; the others number themselves as they come. Each keeps a record of itself in the
-store, and reads those of the others.
+node 0 and leads. The other nodes number themselves in the order in which they come. Each node
+writes a record of itself to the store and reads those of the others.
 
-This is not torchrun's own agent (elastic_launch). child_processes.py already keeps locks, logs and
-process groups, so an agent would add restarts alone; and a training that resumes from its
-checkpoints restarts as a whole, by the same command. What a rank finds in its environment is what
-torchrun gives (ranks.py). Knows no models.
+This replaces torchrun's agent (elastic_launch). child_processes.py already handles locks, logs and
+process groups, so an agent would only add restarts, and a training that resumes from its
+checkpoints is restarted as a whole, by running the same command. The environment of a rank is that
+of torchrun (ranks.py).
 """
 
 from __future__ import annotations
@@ -27,21 +26,22 @@ from pydantic import BaseModel
 
 from pipeline.config.train import LaunchConfig
 
-os.environ.setdefault(
-    "TORCH_CPP_LOG_LEVEL", "ERROR"
-)  # read at torch's import: a lost store is told here, in a line
+# torch reads this when it is imported. A lost store is reported here instead, in one line.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch forgot it in __all__
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing in its __all__
 
-_TIMEOUT_S = 600.0  # with nodes that are still to come
+_TIMEOUT_S = 600.0  # how long to wait for nodes that have not come yet
 _HEARTBEAT_S = 0.5
-_SILENCE_S = 30.0  # after which a node counts as lost. One that was killed is noticed earlier, by its closed connections
-_ENDING_SILENCE_S = 3.0  # the same where something has gone wrong already
-_END_WAIT_S = 10.0
+# A node without a heartbeat for this long counts as lost. One that was killed is noticed earlier,
+# by its closed connections.
+_SILENCE_S = 30.0
+_ENDING_SILENCE_S = 3.0  # the same once the training is ending
+_END_WAIT_S = 10.0  # how long to wait for the outcomes of the other nodes
 
 
 class NodesApart(RuntimeError):
-    """Nodes that did not meet, or lost each other; the message says which, and what to do."""
+    """Nodes did not meet, or lost each other; the message says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class Rendezvous:
 
 @contextmanager
 def rendezvous_of(launch: LaunchConfig) -> Iterator[Rendezvous]:
-    """The meeting at the rendezvous. As long as this is entered it is hosted here, where the
-    rendezvous names this machine and nobody hosts it already. Raises NodesApart."""
+    """The rendezvous of the settings. If it names this machine and no other process hosts it, it is
+    hosted here as long as the context is entered. Raises NodesApart."""
     host, port = launch.meeting_place
     if launch.ranks == 1:
         yield Rendezvous(host, port, hosted_here=True)
@@ -69,12 +69,12 @@ def rendezvous_of(launch: LaunchConfig) -> Iterator[Rendezvous]:
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
             raise NodesApart(
-                f"cannot meet at {host}:{port}, train.launch.rendezvous: {error.strerror}"
+                f"cannot listen at {host}:{port}, train.launch.rendezvous: {error.strerror}"
             ) from error
         yield Rendezvous(host, port, hosted_here=False)
         return
     port = listener.getsockname()[1]
-    # Without the listener torch's store would listen on every address of the machine.
+    # Without this listener, torch's store would listen on every address of the machine.
     store = TCPStore(
         host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
     )
@@ -85,15 +85,15 @@ def rendezvous_of(launch: LaunchConfig) -> Iterator[Rendezvous]:
 
 
 class _NodeRecord(BaseModel):
-    """What a node tells the others of itself."""
+    """What a node publishes about itself for the others."""
 
     name: str
     beat: int = 0
     job: str | None = None
-    """Of the leading node: what to do."""
+    """The job of the training; set by the leading node only."""
     is_ready: bool = False
     end: str | None = None
-    """How its part ended; empty is well."""
+    """How its part ended; empty means success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +104,23 @@ class _OtherNode:
 
 @dataclass(slots=True)
 class Nodes:
-    """This node among those of a training. A thread talks with the store, so that a dead network
-    holds up nobody."""
+    """This node among the nodes of a training. A thread communicates with the store, so that a dead
+    network blocks no other thread."""
 
     number: int
     launch: LaunchConfig
     rendezvous: Rendezvous
     store: TCPStore | None = None
     _own: _NodeRecord = field(default_factory=lambda: _NodeRecord(name=socket.gethostname()))
-    _others: dict[int, _OtherNode] = field(
-        default_factory=dict
-    )  # never changed, but replaced: a thread does it
-    _answered_at: float = field(default_factory=time.monotonic)  # by the store
+    # Replaced as a whole and never changed in place, because a thread does it.
+    _others: dict[int, _OtherNode] = field(default_factory=dict)
+    _answered_at: float = field(default_factory=time.monotonic)  # when the store last answered
     _store_lost: bool = False
     _leaving: threading.Event = field(default_factory=threading.Event)
 
     def share(self, job: str, waiting: Callable[[int], None]) -> None:
-        """As the leading node: tell the others what to do, and wait until all are ready; `waiting`
-        is told for how many. Raises NodesApart."""
+        """On the leading node: publish the job and wait until all other nodes are ready. `waiting`
+        is called with the number of missing nodes. Raises NodesApart."""
         self._own.job, self._own.is_ready = job, True
         deadline = time.monotonic() + _TIMEOUT_S
         while (
@@ -134,14 +133,14 @@ class Nodes:
                 raise NodesApart(why)
             if time.monotonic() > deadline:
                 raise NodesApart(
-                    f"{missing} of {self.launch.nodes} nodes did not come to {self.rendezvous} within "
-                    f"{_TIMEOUT_S / 60:.0f} minutes; type the same command on each of them"
+                    f"{missing} of {self.launch.nodes} nodes did not come to {self.rendezvous} "
+                    f"within {_TIMEOUT_S / 60:.0f} minutes; run the same command on every node"
                 )
             time.sleep(0.1)
 
     def job(self) -> str:
-        """As another: what the leading node wants done, once it says so. It may be downloading
-        before, for days."""
+        """On another node: wait for the job of the leading node, which may first download for
+        days. Raises NodesApart."""
         while not (leader := self._others.get(0)) or not leader.record.job:
             if why := self.lost():
                 raise NodesApart(why)
@@ -149,12 +148,12 @@ class Nodes:
         return leader.record.job
 
     def ready(self) -> None:
-        """Tell the leading node that this one begins."""
+        """Report that this node is ready to start."""
         self._own.is_ready = True
 
     def lost(self, silence_s: float = _SILENCE_S) -> str:
-        """Which others have failed or fallen silent, as far as is known here, a line each; or
-        nothing."""
+        """The other nodes that have failed or stopped responding, as far as is known here, one line
+        each; or ""."""
         lines = []
         for number, other in sorted(self._others.items()):
             name = f"node {number + 1} of {self.launch.nodes} ({other.record.name})"
@@ -167,7 +166,8 @@ class Nodes:
         silent = self.number > 0 and time.monotonic() - self._answered_at > silence_s
         if 0 not in self._others and (self._store_lost or silent):
             lines.append(
-                f"the command that leads at {self.rendezvous} ended, or its machine or network is down"
+                f"the command that leads at {self.rendezvous} ended, or its machine or network is "
+                "down"
             )
         return "\n".join(lines)
 
@@ -175,7 +175,8 @@ class Nodes:
         return time.monotonic() - other.at > silence_s or (number == 0 and self._store_lost)
 
     def end(self, outcome: str) -> str:
-        """Tell the others how this node's part ended, and hear what became of theirs: as `lost`."""
+        """Report how this node's part ended, wait for the others, and return their failures as
+        `lost` does."""
         if self._own.end is None:
             self._own.end = outcome
             deadline = time.monotonic() + _END_WAIT_S
@@ -184,18 +185,18 @@ class Nodes:
         return self.lost(_ENDING_SILENCE_S)
 
     def _others_running(self) -> bool:
-        """Whether others are there whose end is not known."""
+        """Whether any other node has not reported its end yet."""
         return not self._store_lost and any(
             other.record.end is None and not self._is_gone(number, other, _ENDING_SILENCE_S)
             for number, other in self._others.items()
         )
 
     def leave(self) -> None:
-        """Say the last of it."""
+        """Send a last heartbeat and stop."""
         self._leaving.set()
 
     def keep_in_touch(self) -> None:
-        """Beat until this node leaves."""
+        """Send heartbeats until this node leaves."""
         while not self._store_lost:
             is_last = self._leaving.wait(_HEARTBEAT_S)
             self._exchange()
@@ -216,13 +217,13 @@ class Nodes:
                             number: _OtherNode(record, time.monotonic()),
                         }
             self._answered_at = time.monotonic()
-        except RuntimeError:  # of many kinds: the store is where the leading node's command was
+        except RuntimeError:  # of many kinds: the store ended with the command of the leading node
             self._store_lost = True
 
 
 @contextmanager
 def node_group(launch: LaunchConfig, rendezvous: Rendezvous, leads: bool) -> Iterator[Nodes]:
-    """Come to the meeting, and stay in touch until the end. Raises NodesApart."""
+    """Join the rendezvous and send heartbeats until the end of the block. Raises NodesApart."""
     if launch.nodes == 1:
         yield Nodes(0, launch, rendezvous)
         return
@@ -236,9 +237,9 @@ def node_group(launch: LaunchConfig, rendezvous: Rendezvous, leads: bool) -> Ite
     number = 0 if leads else store.add("nodes", 1)
     if number >= launch.nodes:
         raise NodesApart(
-            f"{launch.nodes} nodes are at {rendezvous} already; end one of them, or "
-            "where one was killed, stop the command that leads and type all of them again: what is "
-            "finished is kept"
+            f"{launch.nodes} nodes are at {rendezvous} already; end one of them. If one was "
+            "killed, stop the command that leads, and run the same command on every node again: "
+            "finished work is kept"
         )
     nodes = Nodes(number, launch, rendezvous, store)
     thread = threading.Thread(target=nodes.keep_in_touch, daemon=True)
@@ -258,13 +259,13 @@ def node_group(launch: LaunchConfig, rendezvous: Rendezvous, leads: bool) -> Ite
 
 
 def how_it_failed(error: Exception) -> str:
-    """An error as a node tells it to the others: a line."""
+    """An error as a node reports it to the others, in one line."""
     return f"failed: {str(error).partition(chr(10))[0]}"
 
 
 def _connect(rendezvous: Rendezvous) -> TCPStore:
-    """The store of the meeting, once it is hosted. Plain connections ask: torch tells pages of each
-    refused one."""
+    """Wait until the store is hosted, and connect to it. A plain connection is tried first, because
+    torch prints pages of output for each refused one. Raises NodesApart."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
@@ -279,11 +280,11 @@ def _connect(rendezvous: Rendezvous) -> TCPStore:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise NodesApart(
-                    f"nobody leads at {rendezvous} ({error.strerror or error}); type the same command "
-                    "on that machine"
+                    f"no command leads at {rendezvous} ({error.strerror or error}); run the same "
+                    "command on that machine"
                 ) from None
             time.sleep(_HEARTBEAT_S)
         except RuntimeError as error:
             raise NodesApart(
-                f"what listens at {rendezvous} is no training; choose another port"
+                f"the program that listens at {rendezvous} is not a training; choose another port"
             ) from error

@@ -1,5 +1,6 @@
-"""What this machine or this process runs out of: descriptors, threads, processes, memory. Tells it
-from the faults of others, and says what to do about it. Knows nothing of hosts or pictures.
+"""Shortages of this machine or process: file descriptors, threads, processes and memory.
+
+An error that stems from a shortage is recognized as such, and explained with what to do about it.
 """
 
 from __future__ import annotations
@@ -16,25 +17,31 @@ from pathlib import Path
 _ENOUGH_DESCRIPTORS = 65_536  # more than any part of a run needs
 _FEWER = "lower download.workers, download.threads, encode.workers or a batch_size"
 _NO_THREAD = "can't start new thread"
-# How libraries say that memory ran out; oneDNN, which computes for torch on a CPU, names only what
-# it could not make.
+# Messages of libraries when memory runs out. oneDNN, which computes for torch on a CPU, names only
+# the primitive that it could not create.
 _NO_MEMORY = re.compile(
     r"MemoryError|bad_alloc|an(?:'t|not) allocate memory|could not (?:create|execute) a "
     r"primitive(?! desc)"
 )
 _NO_LIBRARY = "failed to map segment"  # of a shared object, in memory
-_MEMORY = f"memory ran out: free some, raise its limit (`ulimit -v`, a container's or job's limit), or {_FEWER}"
-_LIBRARY = f"{_MEMORY}; or the library's folder is mounted noexec: set TMPDIR and TRITON_CACHE_DIR to another"
+_MEMORY = (
+    "memory ran out: free some, raise its limit (`ulimit -v`, a container's or job's limit), or "
+    f"{_FEWER}"
+)
+_LIBRARY = (
+    f"{_MEMORY}; if the library's folder is mounted noexec, set TMPDIR and TRITON_CACHE_DIR to "
+    "another one"
+)
 
 
 class Shortage(RuntimeError):
-    """This machine lacks something; the message says what, and the remedy."""
+    """This machine ran out of something; the message says of what, and the remedy."""
 
     exit_code = 1
 
 
 def shortage_of(error: BaseException) -> str | None:
-    """What the machine lacked where an error says so, and the remedy; else None."""
+    """What the machine ran out of, and the remedy, if this error says so; otherwise None."""
     if isinstance(error, Shortage):
         return str(error)
     if isinstance(error, MemoryError):
@@ -55,22 +62,27 @@ def _by_number(number: int | None) -> str | None:
         case errno.EMFILE:
             return (
                 f"too many open files: this process may open {descriptor_limit()} at a time; raise "
-                "that with "
-                f"`ulimit -n {max(1024, 2 * descriptor_limit())}`, or {_FEWER}"
+                f"the limit with `ulimit -n {max(1024, 2 * descriptor_limit())}`, or {_FEWER}"
             )
         case errno.ENFILE:
-            return f"too many open files in all of this system: end other programs, raise fs.file-max, or {_FEWER}"
+            return (
+                "too many open files on this machine: end other programs, raise fs.file-max, or "
+                f"{_FEWER}"
+            )
         case errno.ENOMEM:
             return _MEMORY
         case errno.ENOBUFS:
-            return f"the system has no room for more network connections: end other programs, or {_FEWER}"
+            return (
+                "this machine has no buffers for more network connections: end other programs, or "
+                f"{_FEWER}"
+            )
         case errno.EAGAIN:
             return _processes()
     return None
 
 
 def shortage_in_text(text: str) -> str | None:
-    """The same for an error of another process, of which only the text came here."""
+    """The same for an error of another process of which only the text is known."""
     if _NO_MEMORY.search(text):
         return _MEMORY
     if _NO_LIBRARY in text:
@@ -84,7 +96,7 @@ def shortage_in_text(text: str) -> str | None:
 
 @contextmanager
 def own_shortage_raised() -> Iterator[None]:
-    """Raise Shortage for what the machine lacked in the block."""
+    """Raise Shortage instead of an error in the block that stems from a shortage."""
     try:
         yield
     except Exception as error:
@@ -99,7 +111,7 @@ def descriptor_limit() -> int:
 
 
 def raise_descriptor_limit() -> None:
-    """As far as the system lets this process; those that it starts inherit it."""
+    """Raise the limit on open files as far as the system allows; child processes inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = (
         _ENOUGH_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_DESCRIPTORS)
@@ -120,13 +132,12 @@ def free_descriptors() -> int:
 
 
 def check_descriptors() -> None:
-    """Raise the system's error where there is no descriptor left."""
+    """Raise the system's error if no file descriptor is left."""
     os.close(os.open(os.devnull, os.O_RDONLY))
 
 
 def _processes() -> str:
     return (
         "no more threads or processes may be started: raise their limit (`ulimit -u`, a "
-        "container's or job's limit), "
-        f"or {_FEWER}"
+        f"container's or job's limit), or {_FEWER}"
     )

@@ -1,5 +1,4 @@
-"""Applies a worker to shards: bounded back pressure, tries again where a worker dies, results as
-they finish."""
+"""The shard map: applies a worker to shards with back pressure, and retries when a worker dies."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ from pipeline.compute.worker_pool import (
     WorkerDied,
 )
 
-TRIES = 3  # of a shard whose worker died
+TRIES = 3  # of a shard whose worker dies
 
 
 class _Finishing(Protocol):
-    """A future, of whichever library."""
+    """A future of any library."""
 
     def add_done_callback(self, fn: Callable[[Any], None], /) -> None: ...
 
@@ -35,8 +34,11 @@ Submitted = TypeVar("Submitted", bound=_Finishing)
 def as_finished(
     submit: Callable[[Item], Submitted], items: Iterable[Item], most_at_once: int
 ) -> Iterator[Submitted]:
-    """Submit items, never more than `most_at_once` before one is finished, and yield their futures
-    as they finish: neither items nor futures pile up, however many shards there are."""
+    """Submit items and yield their futures as they finish.
+
+    At most `most_at_once` are unfinished at a time, so neither items nor futures accumulate,
+    however many shards there are.
+    """
     finished: queue.SimpleQueue[Submitted] = queue.SimpleQueue()
     running = 0
     for item in items:
@@ -50,8 +52,8 @@ def as_finished(
 
 
 def run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
-    """Work on an item; a worker that dies of it costs another try. Raises what `Pool.run` does, and
-    ShardFailed in place of the last WorkerDied."""
+    """Work on an item, and retry it if its worker dies. Raises what `Pool.run` does, but
+    ShardFailed instead of the last WorkerDied."""
     for tries_left in reversed(range(TRIES)):
         try:
             return pool.run(item)
@@ -62,14 +64,13 @@ def run_with_retries(pool: Pool[Item, Result], item: Item) -> Result:
 
 
 def given_up(item: object, died: WorkerDied) -> ShardFailed:
-    """Of a shard that was tried as often as it may be: what happened, and what can be done."""
+    """The error for a shard whose last try failed: what happened, and what to do."""
     return ShardFailed(
         f"shard {getattr(item, 'name', item)} could not be finished in {TRIES} tries: {died}.\n"
-        "Too little memory? Lower download.workers or encode.workers (and encode.batch_size), or "
-        "end "
-        "other programs. Too little time? Raise download.shard_deadline_s, or lower "
+        "If memory ran out, lower download.workers or encode.workers (and encode.batch_size), or "
+        "end other programs. If time ran out, raise download.shard_deadline_s or lower "
         "download.shard_size.\n"
-        "Finished shards are kept: the same command goes on from them."
+        "Finished shards are kept: run the same command to resume."
     )
 
 
@@ -81,9 +82,9 @@ def map_in_pool(
     open_pool: OpenPool = ShardPool,
     run: Run = run_with_retries,
 ) -> Iterator[Result]:
-    """Results as they finish, in any order, each of a call of `run` in a thread and the caller's
-    context. An error ends the map."""
-    # The pool closes first, so that no thread is waited for that waits for a worker.
+    """Yield results as they finish, in any order. Each `run` is called in a thread, in the context
+    of the caller. An error ends the map."""
+    # The pool closes first, so that we do not wait for a thread that waits for a worker.
     with (
         ThreadPoolExecutor(workers) as threads,
         open_pool(make_worker, workers, deadline_s) as pool,

@@ -1,6 +1,7 @@
-"""Whether a process stands still: neither it nor what it started uses the processor. Such is one
-that wanted a thread and had no memory for it: Python waits for that thread for ever. Knows nothing
-of work.
+"""Detection of stalled processes: neither the process nor its descendants use the CPU.
+
+A process stalls, for example, when there is no memory for a thread that it starts: Python waits for
+that thread for ever.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import time
 
 import psutil
 
-_MIN_USE = (
-    0.01  # of the time since the last look; the watch for a parent's end takes a tenth of that
-)
+# Share of the time since the last check that counts as activity. Watching the parent process
+# (parent_watch.py) uses a tenth of it.
+_MIN_USE = 0.01
 
 
 class Standstill:
-    """How long a process has done nothing, for one who looks every few seconds."""
+    """How long a process has been idle. Check it every few seconds."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -23,7 +24,7 @@ class Standstill:
         self._used = _processor_seconds(pid)
 
     def seconds(self) -> float:
-        """Since the last look before which it did something."""
+        """Seconds since the last check that found activity."""
         now, used = time.monotonic(), _processor_seconds(self._pid)
         if used - self._used > _MIN_USE * (now - self._checked_at):
             self._active_at = now
@@ -32,10 +33,10 @@ class Standstill:
 
 
 def _processor_seconds(pid: int) -> float:
-    """What a process and all below it have used so far; those that have ended count where they were
+    """CPU time of a process and its descendants so far, including those that have ended and were
     waited for."""
     try:
         process = psutil.Process(pid)
         return sum(sum(one.cpu_times()[:4]) for one in [process, *process.children(recursive=True)])
-    except psutil.Error:  # it ends just now
+    except psutil.Error:  # it has just ended
         return 0.0

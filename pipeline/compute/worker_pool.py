@@ -1,8 +1,7 @@
-"""Workers that load their models once: spawned processes behind one interface, which ray_pool.py
-shares. Knows nothing of stages.
+"""A pool of worker processes that load their models once, and its interface (also of ray_pool.py).
 
-A worker that dies, stands still, or outlasts the deadline of its shard is replaced and the shard
-tried again; workers end when this process does.
+A worker that dies, stalls or exceeds the deadline of its shard is replaced, and the shard can be
+retried. Workers end when this process does.
 """
 
 from __future__ import annotations
@@ -32,26 +31,24 @@ _STANDSTILL_S = 120.0
 
 
 class WorkerDied(RuntimeError):
-    """A worker process went away (out of memory, crash, deadline): the shard can be tried again."""
+    """A worker ended (out of memory, crash, deadline); its shard can be retried."""
 
 
 class ShardFailed(RuntimeError):
-    """A shard at which every worker died, or for which none could be started; the message says what
-    to do."""
+    """Every worker died on a shard, or none could be started; the message says what to do."""
 
     exit_code = 1
 
 
 class PoolClosed(RuntimeError):
-    """An item came to a pool that is being closed."""
+    """An item was submitted to a pool that is being closed."""
 
 
 class Pool(Protocol[Item, Result]):
-    """Workers, wherever they live, for as long as it is entered."""
+    """Workers that exist as long as the context is entered, on this machine or elsewhere."""
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever worker is free. Raises what the worker raised, or
-        WorkerDied."""
+        """Process one item in any free worker. Raises what the worker raised, or WorkerDied."""
 
     def __enter__(self) -> Pool[Item, Result]: ...
 
@@ -65,8 +62,8 @@ class Pool(Protocol[Item, Result]):
 
 
 class OpenPool(Protocol):
-    """Make a pool of at most `workers` workers, each of which calls `make_worker()` once and then
-    works on items."""
+    """Create a pool of at most `workers` workers, each of which calls `make_worker()` once and then
+    processes items."""
 
     def __call__(
         self,
@@ -77,15 +74,15 @@ class OpenPool(Protocol):
 
 
 class Run(Protocol):
-    """Have an item worked on by a pool."""
+    """Process an item with a pool."""
 
     def __call__(self, pool: Pool[Item, Result], item: Item, /) -> Result: ...
 
 
 @dataclass(slots=True)
 class Answering(Generic[Item, Result]):
-    """What a worker does with its items: makes itself ready at the first of them, and answers with
-    an error or a result."""
+    """The loop body of a worker: initializes itself at the first item, and returns an error or a
+    result for each."""
 
     make_worker: Callable[[], Callable[[Item], Result]]
     work: Callable[[Item], Result] | None = None
@@ -106,7 +103,7 @@ class _Worker:
 
 
 class ShardPool(Generic[Item, Result]):
-    """Processes of this machine; see OpenPool."""
+    """A pool of processes on this machine; see OpenPool."""
 
     def __init__(
         self,
@@ -121,17 +118,22 @@ class ShardPool(Generic[Item, Result]):
         self._lock = threading.Lock()
         self._closed = False
         for _ in range(workers):
-            self._idle.put(None)  # a place for a worker: the first item that takes it starts one
+            self._idle.put(None)  # an empty slot: the first item that takes it starts a worker
 
     def run(self, item: Item) -> Result:
-        """Work on one item in whichever worker is free. Raises what the worker raised, WorkerDied,
-        or ShardFailed where no worker could be started."""
+        """Process one item in any free worker.
+
+        Raises:
+            WorkerDied: The worker ended before it returned a result.
+            ShardFailed: No worker could be started.
+            Exception: Whatever the worker raised.
+        """
         worker = self._idle.get()
         try:
             worker = worker or self._start()
             error, result = self._ask(worker, item)
         except WorkerDied:
-            worker = None  # its place stays: the next item starts another there
+            worker = None  # the slot stays: the next item starts another worker
             raise
         finally:
             self._idle.put(worker)
@@ -141,14 +143,14 @@ class ShardPool(Generic[Item, Result]):
         return answer
 
     def _ask(self, worker: _Worker, item: Item) -> tuple[Exception | None, Any]:
-        """Send an item, wait for the answer: an error or a result."""
+        """Send an item and wait for an error or a result."""
         try:
             worker.pipe.send(item)
             if not (why := self._wait_for_answer(worker)):
                 error, result = worker.pipe.recv()
                 return error, result
             worker.process.kill()
-            why = f"was ended: it {why}"
+            why = f"was killed because it {why}"
         except (EOFError, OSError):
             worker.process.join(5)
             code = worker.process.exitcode
@@ -158,8 +160,10 @@ class ShardPool(Generic[Item, Result]):
         raise WorkerDied(f"a worker process {why}")
 
     def _wait_for_answer(self, worker: _Worker) -> str | None:
-        """Wait until a worker answers, or ends; or why it is waited for no longer. One with a
-        deadline may stand still: it may wait for others."""
+        """Wait until a worker answers or ends. If it does not, returns why the wait was abandoned.
+
+        A worker with a deadline is allowed to stall, because it may be waiting for servers.
+        """
         if self._deadline_s is not None:
             return (
                 None
@@ -169,7 +173,10 @@ class ShardPool(Generic[Item, Result]):
         standstill = Standstill(worker.process.pid or 0)
         while not worker.pipe.poll(_CHECK_EVERY_S):
             if standstill.seconds() > _STANDSTILL_S:
-                return f"did nothing for {_STANDSTILL_S:g} s; most likely it could get no memory or start no thread"
+                return (
+                    f"did nothing for {_STANDSTILL_S:g} s; most likely it could not allocate "
+                    "memory or start a thread"
+                )
         return None
 
     def _start(self) -> _Worker:
@@ -219,9 +226,9 @@ class ShardPool(Generic[Item, Result]):
 def _could_not_start(error: OSError) -> str:
     return (
         f"a worker process could not be started: {error.strerror or error}. Allow more processes, "
-        "memory and open "
-        "files (`ulimit -u`, `-v`, `-n`, or the container's limits), or lower download.workers and "
-        "encode.workers.\nFinished shards are kept: the same command goes on from them."
+        "memory and open files (`ulimit -u`, `-v`, `-n`, or the container's limits), or lower "
+        "download.workers and encode.workers.\n"
+        "Finished shards are kept: run the same command to resume."
     )
 
 
@@ -230,22 +237,21 @@ def _exit_reason(code: int | None) -> str:
 
 
 def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], parent: int) -> None:
-    """The life of a worker process: errors travel back, the parent's end is its own."""
+    """The main loop of a worker process: it sends errors back, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     end_with_parent(parent, grace_s=0)
     if not os.environ.get("TLD_TRACEBACK"):
-        sys.unraisablehook = lambda _: (
-            None
-        )  # destructors that fail of a full disk, of which the error tells already
+        # Destructors may fail because the disk is full, which the error itself reports already.
+        sys.unraisablehook = lambda _: None
     answer = Answering(make_worker)
-    with suppress(EOFError, ConnectionError):  # the parent is gone
+    with suppress(EOFError, ConnectionError):  # the parent has ended
         while True:
             pipe.send(answer(pipe.recv()))
 
 
 def end_with_parent(parent: int, grace_s: float, then: Callable[[], None] = lambda: None) -> None:
-    """Watch for the parent's end (also by kill -9): call `then`, and end this process after
-    `grace_s`."""
+    """Watch for the end of the parent process, even by kill -9; then call `then`, and end this
+    process after `grace_s`."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -66,8 +66,8 @@ def test_what_takes_a_process_down_is_refused_and_the_next_is_answered(
 ) -> None:
     with pytest.raises(Refused, match=cause):
         isolated(body)
-    said, pid = isolated(b"next")
-    assert said == "next"
+    answer, pid = isolated(b"next")
+    assert answer == "next"
     assert pid != os.getpid()
 
 
@@ -101,9 +101,7 @@ def test_a_machine_without_memory_or_processes_blames_no_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(
-        Shortage, match=r"no memory left to decode pictures: lower download\.workers"
-    ):
+    with pytest.raises(Shortage, match=r"no memory left to decode images: lower download\.workers"):
         Isolated(partial(work, Path()), Budget(1, 1 << 20))(b"take")
 
     def refuse(*_: object, **__: object) -> None:

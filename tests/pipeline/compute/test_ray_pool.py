@@ -67,9 +67,9 @@ def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(
 ) -> None:
     with pool_on(engine)(square, 2) as pool:
         worked = [pool.run(number) for number in range(4)]
-        with pytest.raises(ValueError, match="-1 is negative") as told:
+        with pytest.raises(ValueError, match="-1 is negative") as raised:
             pool.run(-1)
-        assert "in _square" in told.value.__notes__[0]
+        assert "in _square" in raised.value.__notes__[0]
     assert [value for value, _ in worked] == [0, 1, 4, 9]
     deadline = time.monotonic() + 10
     while running := [pid for _, pid in worked if Path(f"/proc/{pid}").exists()]:

@@ -47,9 +47,9 @@ def test_every_item_is_worked_on_in_other_processes() -> None:
 
 
 def test_an_error_travels_back_with_its_traceback() -> None:
-    with pytest.raises(ValueError, match="-1 is negative") as told:
+    with pytest.raises(ValueError, match="-1 is negative") as raised:
         list(map_in_pool(square, [-1], workers=1))
-    assert "in _square" in told.value.__notes__[0]
+    assert "in _square" in raised.value.__notes__[0]
 
 
 def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
@@ -64,8 +64,11 @@ def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_always_dies_is_reported_not_waited_for() -> None:
-    told = r"shard 1 could not .* exit code -9 \(killed: most likely out of memory\)(.|\n)*download\.workers(.|\n)*kept"
-    with pytest.raises(ShardFailed, match=told):
+    message = (
+        r"shard 1 could not .* exit code -9 \(killed: most likely out of memory\)"
+        r"(.|\n)*download\.workers(.|\n)*kept"
+    )
+    with pytest.raises(ShardFailed, match=message):
         list(map_in_pool(always_dies, [1], workers=1))
 
 
@@ -95,7 +98,7 @@ def test_a_worker_that_stands_still_is_told_from_one_that_takes_long(
     monkeypatch.setattr(pool, "_STANDSTILL_S", 4.0)
     with ShardPool[int, int](partial(hangs_once, tmp_path / "mark"), 1) as hanging:
         with pytest.raises(
-            WorkerDied, match="it did nothing for 4 s; most likely it could get no memory"
+            WorkerDied, match="it did nothing for 4 s; most likely it could not allocate memory"
         ):
             hanging.run(7)
         assert hanging.run(7) == 7
@@ -153,7 +156,9 @@ def test_a_worker_that_cannot_be_started_is_told_with_a_way_out(
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(SpawnProcess, "start", refuse)
-    told = "worker process could not be started: Resource temporarily unavailable.*download.workers"
-    with pytest.raises(ShardFailed, match=told) as failed:
+    message = (
+        "worker process could not be started: Resource temporarily unavailable.*download.workers"
+    )
+    with pytest.raises(ShardFailed, match=message) as failed:
         list(map_in_pool(square, [1], workers=1))
     assert failed.value.exit_code == 1

@@ -21,7 +21,7 @@ from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.receipts import Shard, finished_shards
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 from data_catalog.url_table.table import UrlShard
-from pipeline.download.http.opener import is_transient
+from pipeline.download.http.failure_causes import is_transient
 
 LOST = "lost inside img2dataset"
 SIDES = (

@@ -10,16 +10,15 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from data_catalog.image_formats import LARGEST_PROFILE, TooManyScans, open_image
+from data_catalog.image_formats import TooManyScans, open_image
 from pipeline.compute.isolated_process import TOO_SLOW
+from pipeline.download.color_profile import to_srgb
 
 # Bicubic with Pillow's antialiasing, on a JPEG decoded at a half, quarter or eighth of its size if
 # that is still large enough: 49 dB from the full Lanczos at twice its speed, and 1.5 times as fast
@@ -27,7 +26,6 @@ from pipeline.compute.isolated_process import TOO_SLOW
 _FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
 _PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _PNG_EFFORT = 6
-_OFF_SRGB = 16  # a profile that differs from sRGB by at most this many levels of 255 counts as sRGB
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -120,7 +118,7 @@ class SquareResizer:
             small = small.transpose(_UPRIGHT[orientation])
         if orientation >= _FIRST_SIDEWAYS:
             width, height = height, width
-        return _to_srgb(_on_white(small), profile), width, height
+        return to_srgb(_on_white(small), profile), width, height
 
     def _encode(self, image: Image.Image) -> bytes:
         buffer = io.BytesIO()
@@ -208,45 +206,3 @@ def _on_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB with the colour profile of the image, if it has a usable one. This runs on
-    the resized image because that is cheap."""
-    if profile and len(profile) <= LARGEST_PROFILE:
-        try:
-            if transform := _transform_to_srgb(profile, image.mode):
-                return ImageCms.applyTransform(image, transform) or image
-        except Exception:  # a broken profile, or for another mode: the plain conversion will do
-            pass
-    return image.convert("RGB")
-
-
-@lru_cache(maxsize=16)
-def _transform_to_srgb(profile: bytes, mode: str) -> Any:
-    """The transform, or None if the profile is sRGB already, so that the pixels stay unchanged."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    if (
-        mode == "RGB"
-        and "srgb" in ImageCms.getProfileDescription(source).lower()
-        and _changes_little(transform)
-    ):
-        return None
-    return transform
-
-
-def _changes_little(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether greys and primaries stay the same: a linear profile may have sRGB in its name."""
-    levels = np.arange(0, 256, 15).astype(np.uint8)
-    zeros = np.zeros_like(levels)
-    probes = [
-        (levels, levels, levels),
-        (levels, zeros, zeros),
-        (zeros, levels, zeros),
-        (zeros, zeros, levels),
-    ]
-    before = np.stack([np.stack(probe, -1) for probe in probes])  # [4, n, 3]
-    changed = ImageCms.applyTransform(Image.fromarray(before), transform)
-    assert changed is not None
-    return int(np.abs(np.asarray(changed).astype(int) - before).max()) <= _OFF_SRGB

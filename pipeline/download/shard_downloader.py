@@ -15,31 +15,30 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from data_catalog.images import repack_sorted
 from data_catalog.shapes import dataset as shapes
-from data_catalog.storage.digests import digest_of, file_digest, file_records
+from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import put_in_place
 from data_catalog.storage.receipts import Shard, write_receipt
 from data_catalog.url_table.table import UrlShard
 from pipeline.compute.isolated_process import Budget, Isolated, Refused
 from pipeline.compute.resource_limits import Shortage, raise_descriptor_limit
 from pipeline.config.download import DownloadConfig
+from pipeline.download.http.failure_causes import NO_TIME_LEFT
 from pipeline.download.http.messages import USER_AGENT_TOKEN
-from pipeline.download.http.opener import NO_TIME_LEFT, GuardedOpener
+from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.outcomes import LOST
+from pipeline.download.plain_path import plain_path
 from pipeline.download.resize import Resized, SquareResizer
+from pipeline.download.shard_recipe import recipe_of
 from pipeline.stages.contract import StageFailed
-from pipeline.stages.dag import STAGES
-from pipeline.stages.output_settings import output_settings
 
 _DIGITS = 5  # of a shard's number in file names
 # Share of a shard's deadline after which the remaining images are no longer decoded. The rows
@@ -47,29 +46,7 @@ _DIGITS = 5  # of a shard's number in file names
 _DECODE_SHARE = 0.75
 _MIN_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # enough for slow machines and the slowest formats
 _MIN_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
-_THREADS_PER_CONNECTION = (
-    4  # most of them wait for a slot of their host while others use the connections
-)
-# Settings that choose the rows of a shard, or exclude some of them later, do not change its images.
-_IRRELEVANT_SETTINGS = {
-    *(
-        "limit",
-        "url_column",
-        "caption_column",
-        "split_column",
-        "min_caption_chars",
-        "max_caption_chars",
-    ),
-    *("more_caption_columns", "drop_duplicates"),
-}
-
-
-def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
-    """Digest of everything that determines the images of a shard, except the web: its rows and
-    settings."""
-    spec = STAGES["download"]
-    settings = output_settings("download", config, spec.speed_only | _IRRELEVANT_SETTINGS)
-    return digest_of([spec.version, settings, shard.pairs.to_pydict()])
+_THREADS_PER_CONNECTION = 4  # most threads wait for a slot of their host, without a connection
 
 
 class BrokenShard(StageFailed):
@@ -85,9 +62,8 @@ class ShardDownloader:
     proxy: str
     _opener: GuardedOpener = field(init=False)
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
-    _hashes: dict[str, str] = field(
-        init=False, default_factory=dict
-    )  # as in SquareResizer, of the current shard
+    # As in SquareResizer, of the current shard.
+    _hashes: dict[str, str] = field(init=False, default_factory=dict)
     _decode_until: float = field(init=False, default=math.inf)
     _shortage: Shortage | None = field(init=False, default=None)
 
@@ -178,7 +154,7 @@ class ShardDownloader:
         return receipt
 
     def _run_img2dataset(self, shard: UrlShard, scratch: Path) -> None:
-        with _plain_path(scratch) as folder:
+        with plain_path(scratch) as folder:
             self._run_img2dataset_in(shard, folder)
 
     def _run_img2dataset_in(self, shard: UrlShard, scratch: Path) -> None:
@@ -230,9 +206,8 @@ class ShardDownloader:
             redirect_stderr(null),
         ):
             downloader.download_shard((shard.number, str(feather)))
-        if (
-            lacking := self._shortage or self._opener.shortage
-        ):  # img2dataset would count these as failed rows
+        # img2dataset would count these as failed rows.
+        if lacking := self._shortage or self._opener.shortage:
             raise _shortage_failure(lacking)
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
@@ -264,19 +239,6 @@ def _budget_of(config: DownloadConfig) -> Budget:
         _MIN_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10
     )
     return Budget(cpu_s, _MIN_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
-
-
-@contextmanager
-def _plain_path(folder: Path) -> Iterator[Path]:
-    """A path to the folder that fsspec, with which img2dataset writes, does not mistake for a chain
-    of URLs."""
-    if "::" not in str(folder):
-        yield folder
-        return
-    with TemporaryDirectory() as links:
-        link = Path(links) / "folder"
-        link.symlink_to(folder.absolute())
-        yield link
 
 
 def _shortage_failure(shortage: Shortage | str) -> StageFailed:

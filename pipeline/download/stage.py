@@ -17,11 +17,17 @@ from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
 from data_catalog.url_table.table import RowCounts, UrlShard, count_rows, open_url_table
 from pipeline.config.download import DownloadConfig
 from pipeline.download.deduplicate import drop_duplicates
-from pipeline.download.http.opener import NO_TIME_LEFT, is_transient
-from pipeline.download.outcomes import later_shards, retryable_rows, tally
+from pipeline.download.http.failure_causes import NO_TIME_LEFT, is_transient
+from pipeline.download.outcomes import (
+    DownloadCounts,
+    later_shards,
+    retryable_rows,
+    tally,
+)
 from pipeline.download.progress import DownloadProgress
 from pipeline.download.report import REPORT_FILE, write_download_report
-from pipeline.download.shard_downloader import ShardDownloader, recipe_of
+from pipeline.download.shard_downloader import ShardDownloader
+from pipeline.download.shard_recipe import recipe_of
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 
 _REMEDIES = {
@@ -50,11 +56,8 @@ def download(
     With `retry_failed`, the rows that failed for a transient reason are fetched again, into new
     shards.
     """
-    table, row_counts = (
-        open_url_table(config.urls, config.columns, config.limit, config.rules),
-        RowCounts(),
-    )
-    done: dict[str, Shard] = {}
+    table = open_url_table(config.urls, config.columns, config.limit, config.rules)
+    row_counts, done = RowCounts(), dict[str, Shard]()
     rows = count_rows(config.urls, config.columns)
     progress = DownloadProgress(track, min(rows, config.limit or rows))
     server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
@@ -71,20 +74,7 @@ def download(
 
     receipts = [done[name] for name in sorted(done)]
     counts = tally(out, receipts)
-    usable, downloaded = row_counts.usable, counts.downloaded
-    if downloaded < config.min_success_rate * usable or downloaded == 0:
-        causes = "\n".join(
-            f"  {count} × {cause}{_REMEDIES.get(cause, '')}"
-            for cause, count in counts.failed.most_common()
-        )
-        raise StageFailed(
-            f"download: only {downloaded} of {usable} usable rows could be downloaded "
-            f"({downloaded / usable:.0%}), fewer than "
-            f"download.min_success_rate={config.min_success_rate:g} requires. Failures by "
-            f"cause:\n{causes}\n"
-            "Fix the table or lower download.min_success_rate, and run the same command again; "
-            "the images fetched so far are kept."
-        )
+    _check_success_rate(config, row_counts.usable, counts)
     shards, dropped = drop_duplicates(
         out, receipts, config.drop_duplicates, config.near_duplicate_bits
     )
@@ -93,7 +83,7 @@ def download(
             "rows": row_counts.rows,
             "rejected": dict(row_counts.rejected),
             "failed": dict(counts.failed.most_common()),
-            "downloaded": downloaded,
+            "downloaded": counts.downloaded,
             "dropped": dict(dropped),
         },
         "may_pass": sum(count for cause, count in counts.failed.items() if is_transient(cause)),
@@ -103,6 +93,28 @@ def download(
     write_download_report(out, config, figures, counts, shards)
     track.artifact(out / REPORT_FILE)
     return Output(tuple(shards), figures)
+
+
+def _check_success_rate(config: DownloadConfig, usable: int, counts: DownloadCounts) -> None:
+    """Raise StageFailed if too few of the usable rows, or none, became images."""
+    downloaded = counts.downloaded
+    if downloaded and downloaded >= config.min_success_rate * usable:
+        return
+    required = (
+        f"fewer than download.min_success_rate={config.min_success_rate:g} requires"
+        if config.min_success_rate
+        else "and at least one is required"
+    )
+    causes = "\n".join(
+        f"  {count} × {cause}{_REMEDIES.get(cause, '')}"
+        for cause, count in counts.failed.most_common()
+    )
+    raise StageFailed(
+        f"download: only {downloaded} of {usable} usable rows could be downloaded "
+        f"({downloaded / usable:.0%}), {required}. Failures by cause:\n{causes}\n"
+        "Fix the table or lower download.min_success_rate, and run the same command again; "
+        "the images fetched so far are kept."
+    )
 
 
 def _missing(

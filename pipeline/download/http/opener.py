@@ -7,13 +7,10 @@ seconds are bounded, and requests to each host are rate limited. It replaces url
 
 from __future__ import annotations
 
-import errno
 import http
 import http.client
 import io
-import re
 import socket
-import ssl
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -23,6 +20,7 @@ from typing import BinaryIO, cast
 from pipeline.compute.resource_limits import Shortage, own_shortage_raised
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.connections import Connector, host_rate_limiter
+from pipeline.download.http.failure_causes import cause_of, is_transient
 from pipeline.download.http.limits import BoundedStream, MemoryBudget, TooManyBytes, UrlDeadline
 from pipeline.download.http.messages import (
     FetchFailed,
@@ -37,29 +35,12 @@ from pipeline.download.http.messages import (
 from pipeline.download.http.rate_limiter import HostUnavailable, Route
 
 MAX_REDIRECTS = 5
-NO_TIME_LEFT = "the shard's time was over before it was decoded"
-_TRANSIENT = {
-    NO_TIME_LEFT,
-    *(
-        "timed out",
-        "connection refused",
-        "connection reset",
-        "host is unreachable",
-        "connection failed",
-    ),
-    *("host does not answer", "name server does not answer", "HTTP 408", "HTTP 429"),
-}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _ASKS_TO_WAIT = {429, 503}
 _FIRST_PAUSE_S = 0.5  # before the first retry; doubled before each further one
 _MEGABYTE = 1 << 20
 _CHUNK = 64 << 10
 _UNKNOWN_LENGTH = 2 * _MEGABYTE  # bytes reserved for a body of unknown length
-
-
-def is_transient(cause: str) -> bool:
-    """Whether a URL that failed for this cause may succeed later."""
-    return cause in _TRANSIENT or re.fullmatch(r"HTTP 5\d\d", cause) is not None
 
 
 class GuardedOpener:
@@ -185,7 +166,7 @@ class GuardedOpener:
         except (FetchFailed, Shortage):
             raise
         except Exception as error:  # an untrusted server can provoke any error
-            raise FetchFailed(_cause(error)) from error
+            raise FetchFailed(cause_of(error)) from error
 
     def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
         """The redirect in a response, or None if it has a body. Raises FetchFailed for all other
@@ -244,33 +225,3 @@ class _FinalResponse(http.client.HTTPResponse):
 @dataclass(frozen=True, slots=True)
 class _Redirect:
     location: str
-
-
-def _cause(error: Exception) -> str:
-    match error:
-        case TimeoutError():
-            return "timed out"
-        case TooManyBytes():
-            return "body too large"
-        case socket.gaierror():
-            return (
-                "name server does not answer"
-                if error.errno == socket.EAI_AGAIN
-                else "name does not resolve"
-            )
-        case ConnectionRefusedError():
-            return "connection refused"
-        case (
-            ConnectionError()
-            | http.client.IncompleteRead()
-            | ssl.SSLEOFError()
-            | ssl.SSLZeroReturnError()
-        ):
-            return "connection reset"
-        case ssl.SSLError() | ssl.CertificateError():
-            return "TLS error"
-        case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH | errno.EADDRNOTAVAIL):
-            return "host is unreachable"
-        case OSError():
-            return "connection failed"
-    return "not valid HTTP"

@@ -17,7 +17,7 @@ from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
-from pipeline.download.shard_downloader import recipe_of
+from pipeline.download.shard_recipe import recipe_of
 from pipeline.encode.stage import _recipes
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import fingerprint, settings_of_output

@@ -236,7 +236,8 @@ from pathlib import Path
 from pipeline.download.stage import ShardDownloader
 from tests.pipeline.download.http.test_connections import config, shard_of
 
-ShardDownloader(config(image_size=64), Path(sys.argv[2]), "")(shard_of([f"{sys.argv[1]}/picture/1"]))
+downloader = ShardDownloader(config(image_size=64), Path(sys.argv[2]), "")
+downloader(shard_of([f"{sys.argv[1]}/picture/1"]))
 os._exit(0)  # as a worker ends
 """
 

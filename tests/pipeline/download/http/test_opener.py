@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from data_catalog.url_table.table import UrlShard
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.addresses import is_allowed
+from pipeline.download.http.failure_causes import is_transient
 from pipeline.download.http.messages import FetchFailed
-from pipeline.download.http.opener import GuardedOpener, is_transient
+from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.http.rate_limiter import HostRateLimiter, HostUnavailable, Route
 from pipeline.download.shard_downloader import ShardDownloader
 from tests.support import hostile
@@ -325,8 +326,9 @@ from pipeline.config.run import DownloadConfig
 from pipeline.download.resize import SquareResizer
 from pipeline.download.http.opener import GuardedOpener
 
-opener = GuardedOpener(DownloadConfig(urls="x", allowed_networks=["127.0.0.0/8"], host_requests_per_s=None,
-                                      requests_per_host=32, workers=1, threads=32, retries=0))
+settings = {"urls": "x", "allowed_networks": ["127.0.0.0/8"], "host_requests_per_s": None}
+settings |= {"requests_per_host": 32, "workers": 1, "threads": 32, "retries": 0}
+opener = GuardedOpener(DownloadConfig(**settings))
 resize = SquareResizer(64, "png", 95, 64, 64e6, 4.0)
 
 def work(path):

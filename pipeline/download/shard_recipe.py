@@ -1,0 +1,30 @@
+"""The recipe of an image shard: a digest by which another output can reuse its files."""
+
+from __future__ import annotations
+
+from data_catalog.storage.digests import digest_of
+from data_catalog.url_table.table import UrlShard
+from pipeline.config.download import DownloadConfig
+from pipeline.stages.dag import STAGES
+from pipeline.stages.output_settings import output_settings
+
+# Settings that choose the rows of a shard, or exclude some of them later, do not change its images.
+_IRRELEVANT_SETTINGS = {
+    *(
+        "limit",
+        "url_column",
+        "caption_column",
+        "split_column",
+        "min_caption_chars",
+        "max_caption_chars",
+    ),
+    *("more_caption_columns", "drop_duplicates"),
+}
+
+
+def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
+    """Digest of everything that determines the images of a shard, except the web: its rows and
+    settings."""
+    spec = STAGES["download"]
+    settings = output_settings("download", config, spec.speed_only | _IRRELEVANT_SETTINGS)
+    return digest_of([spec.version, settings, shard.pairs.to_pydict()])

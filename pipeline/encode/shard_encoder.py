@@ -4,12 +4,10 @@ On a GPU, the results of a batch stay there until the whole shard is done, so th
 waits. On a CPU, several threads each read and encode a batch at the same time.
 
 n pairs of a shard   b pairs of a batch   c channels   z latent size   d embedding width
-m captions of a shard   u distinct captions   l tokens of a caption   t their width
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
@@ -33,7 +28,6 @@ from data_catalog.storage.receipts import Shard, write_receipt
 from pipeline.compute.devices import choose_device, torch_threads
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.image_batches import (
-    DESCRIPTION,
     ImageBatch,
     PackedBatch,
     in_lanes,
@@ -41,6 +35,8 @@ from pipeline.encode.image_batches import (
     unpack,
 )
 from pipeline.encode.latent_statistics import figures_from, measure, sums_of
+from pipeline.encode.posterior_noise import noise_of
+from pipeline.encode.shard_encodings import BatchEncodings, Row, ShardEncodings, join_batches
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
 from tld_model.encoders.clip import Clip, EncodedText, load_clip
@@ -48,7 +44,6 @@ from tld_model.encoders.pretrained import EncoderError
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.quantize import Quantization, quantize
 
-Row = dict[str, str]
 # If none of at least this many images of a shard has finite encodings, the encoders are at fault.
 _MIN_IMAGES_TO_JUDGE = 8
 _MAX_THREADS = 8  # batches at once, because each takes memory
@@ -68,9 +63,8 @@ class ShardEncoder:
     out: Path
     recipes: Mapping[str, str] = field(default_factory=dict)
     caption_columns: Sequence[str] = ("caption",)
-    tars: Mapping[str, FileRecord] = field(
-        default_factory=dict
-    )  # as they were when the download finished them
+    # The tars as they were when the download finished them.
+    tars: Mapping[str, FileRecord] = field(default_factory=dict)
     edge: int | None = None  # pixels of each image
     codec: ImageCodec = field(init=False)
     clip: Clip = field(init=False)
@@ -115,7 +109,7 @@ class ShardEncoder:
         finally:
             mark.unlink(missing_ok=True)
 
-    def _shard(self, name: str, tar: Path, unreadable_rows: Sequence[Row]) -> _Encoded:
+    def _shard(self, name: str, tar: Path, unreadable_rows: Sequence[Row]) -> ShardEncodings:
         """Encode the pairs of a shard, except duplicates and these rows. Raises ManifestError if
         the tar is damaged."""
         dropped = dropped_keys(self.images, name) | {row["key"] for row in unreadable_rows}
@@ -126,12 +120,12 @@ class ShardEncoder:
                 hashing.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
             )
             try:
-                return self._join(list(self._encoded(packed)))
+                return join_batches(list(self._encoded(packed)), self.clip.dim)
             finally:  # a damaged file is reported as such, whatever else it caused
                 if check:
                     check.result()
 
-    def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[_EncodedBatch]:
+    def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[BatchEncodings]:
         """The encodings of the batches of a shard, in order."""
         cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
         threads = min(cores, _MAX_THREADS)
@@ -144,16 +138,16 @@ class ShardEncoder:
     def _unpack_pinned(self, batch: PackedBatch) -> ImageBatch:
         return unpack(batch, self.clip.tokenize, True, self.edge)
 
-    def _unpack_and_encode(self, batch: PackedBatch) -> _EncodedBatch:
+    def _unpack_and_encode(self, batch: PackedBatch) -> BatchEncodings:
         return self._encode(unpack(batch, self.clip.tokenize, edge=self.edge))
 
-    def _encode(self, batch: ImageBatch) -> _EncodedBatch:
+    def _encode(self, batch: ImageBatch) -> BatchEncodings:
         """Encode one batch. The results stay on the device, because reading one waits for it."""
         quantization = quantization_of(self.config)
         pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
         latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
         stored = quantize(latents, quantization)
-        return _EncodedBatch(
+        return BatchEncodings(
             rows=batch.rows,
             captions=batch.captions,
             stored=stored,
@@ -167,45 +161,15 @@ class ShardEncoder:
             return EncodedText(self.clip.encode_tokens(tokens))
         return self.clip.encode_both(tokens)
 
-    def _join(self, batches: list[_EncodedBatch]) -> _Encoded:
-        """Join the batches of a whole shard, on the CPU."""
-        rows = {
-            name: [value for batch in batches for value in batch.rows[name]]
-            for name in (*DESCRIPTION, "height", "width")
-        }
-        if not batches:
-            return _Encoded(
-                rows, [], torch.zeros(0, 0, 0, 0), torch.zeros(0, self.clip.dim), [], {}
-            )
-        captions = [numbers for batch in batches for numbers in batch.captions]
-        new_text = [batch.new_text for batch in batches if batch.new_text is not None]
-        text = torch.cat([part.pooled for part in new_text]).cpu()  # [u, d]
-        states = [states for part in new_text for states in part.unpadded()]
-        figures = {
-            name: torch.cat([batch.measured[name] for batch in batches]).cpu()
-            for name in batches[0].measured
-        }
-        image_embeddings = torch.cat([batch.image_embeddings for batch in batches]).cpu()
-        figures["clip_score"] = 100 * F.cosine_similarity(
-            image_embeddings, text[[numbers[0] for numbers in captions]]
-        )
-        stored = torch.cat([batch.stored for batch in batches]).cpu()
-        return _Encoded(rows, captions, stored, text, states, figures)
-
     def _noise(self, batch: ImageBatch) -> Tensor | None:
-        """Standard normal noise that depends on the key alone, not on the batch: [b, c, z, z]."""
+        """The noise of a sample from the posterior: [b, c, z, z], or None for its mean."""
         if self.config.posterior == "mean":
             return None
         height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
         shape = (self.codec.latent_channels, height, width)
-        return torch.stack(
-            [
-                torch.randn(shape, generator=torch.Generator().manual_seed(_seed_of(key)))
-                for key in batch.rows["key"]
-            ]
-        )
+        return noise_of(batch.rows["key"], shape)
 
-    def _without_overflow(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
+    def _without_overflow(self, encoded: ShardEncodings) -> tuple[ShardEncodings, list[Row]]:
         """Split off the pairs whose encodings are not finite. Numbers too large for float16, in
         which a GPU computes, would be stored as arbitrary latents. Raises EncoderError if none of
         many pairs is finite."""
@@ -220,7 +184,7 @@ class ShardEncoder:
             )
         return encoded.without(~finite, "the encoders make no finite numbers of it")
 
-    def _without_poor_matches(self, encoded: _Encoded) -> tuple[_Encoded, list[Row]]:
+    def _without_poor_matches(self, encoded: ShardEncodings) -> tuple[ShardEncodings, list[Row]]:
         """Split off the pairs whose caption does not match their image."""
         threshold = self.config.min_clip_score
         if threshold is None or not encoded.captions:
@@ -229,7 +193,7 @@ class ShardEncoder:
             encoded.measured["clip_score"] < threshold, f"clip score below {threshold:g}"
         )
 
-    def _write(self, name: str, encoded: _Encoded, excluded: list[Row]) -> Shard:
+    def _write(self, name: str, encoded: ShardEncodings, excluded: list[Row]) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
         filled = len(encoded.captions) > 0
         rows["clip_score"] = measured["clip_score"].tolist() if filled else []
@@ -237,7 +201,8 @@ class ShardEncoder:
         rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
         if not self._more_captions:
             del rows["more_captions"]
-        arrays = self._arrays(encoded)
+        token_dim = self.clip.token_dim if self.config.text == "tokens" else None
+        arrays = encoded.arrays(self._more_captions, token_dim)
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
         excluded_files = [write_dropped(self.out, name, excluded)] if excluded else []
@@ -265,27 +230,6 @@ class ShardEncoder:
     def _more_captions(self) -> bool:
         return len(self.caption_columns) > 1
 
-    def _arrays(self, encoded: _Encoded) -> EncodedArrays:
-        """The arrays of a shard. A caption that several pairs share is stored for each of them."""
-        caption_numbers = [
-            number for numbers in encoded.captions for number in numbers.values()
-        ]  # m numbers
-        columns = [column for numbers in encoded.captions for column in numbers]
-        counts = [len(numbers) for numbers in encoded.captions]
-        by_token = self.config.text == "tokens"
-        states = [encoded.states[number].numpy() for number in caption_numbers] if by_token else []
-        return EncodedArrays(
-            latents=encoded.stored.numpy(),
-            text=encoded.text[caption_numbers].half().numpy(),
-            key=np.array(encoded.rows["key"], dtype=np.bytes_),
-            text_start=_starts(counts) if self._more_captions else None,
-            text_column=np.array(columns, np.uint8) if self._more_captions else None,
-            tokens=np.concatenate([np.zeros((0, self.clip.token_dim), np.float16), *states])
-            if by_token
-            else None,
-            token_start=_starts([len(rows) for rows in states]) if by_token else None,
-        )
-
     def _text_figures(self, arrays: EncodedArrays) -> dict[str, Any]:
         """Figures of what is stored beside the pooled embeddings of the main captions."""
         figures: dict[str, Any] = {"captions": len(arrays.text)} if self._more_captions else {}
@@ -297,74 +241,3 @@ class ShardEncoder:
     def _codec_figures(self) -> dict[str, float]:
         names = ("scaling_factor", "shift", "latent_channels", "downscale")
         return {name: getattr(self.codec, name) for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class _EncodedBatch:
-    """The encodings of a batch, on the device of the encoders."""
-
-    rows: dict[str, list[Any]]  # column -> b values
-    captions: list[dict[int, int]]  # as in PackedBatch
-    stored: Tensor  # uint8 or float16 [b, c, z, z]
-    new_text: EncodedText | None  # of the captions that no earlier batch had
-    image_embeddings: Tensor  # float32 [b, d]
-    measured: dict[str, Tensor]  # name -> [b, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """The encodings of a shard, on the CPU."""
-
-    rows: dict[str, list[Any]]  # column -> n values
-    captions: list[dict[int, int]]  # as in PackedBatch
-    stored: Tensor  # uint8 or float16 [n, c, z, z]
-    text: Tensor  # of distinct captions, float32 [u, d]
-    states: list[
-        Tensor
-    ]  # of their tokens, float16 [l, t] each; empty if only pooled text is stored
-    measured: dict[str, Tensor]  # name -> [n, ...]; empty if there are no rows
-
-    @property
-    def finite(self) -> Tensor:
-        """Whether all stored numbers of a pair are finite: bool [n]."""
-        text = self.text.half().isfinite().all(dim=1)  # [u]
-        if self.states:
-            text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
-        texts = torch.tensor(
-            [bool(text[list(numbers.values())].all()) for numbers in self.captions]
-        )
-        return (
-            texts
-            & self.measured["squared_error"].isfinite()
-            & self.measured["clip_score"].isfinite()
-        )
-
-    def without(self, unwanted: Tensor, reason: str) -> tuple[_Encoded, list[Row]]:
-        """Split off the rows at which `unwanted`, bool [n], is true, and label them with the
-        reason."""
-        excluded = [
-            {name: self.rows[name][i] for name in ("key", "url", "caption")}
-            for i in unwanted.nonzero().flatten()
-        ]
-        return self._select(~unwanted), [{**row, "reason": reason} for row in excluded]
-
-    def _select(self, mask: Tensor) -> _Encoded:
-        """The rows at which `mask`, bool [n], is true."""
-        numbers = mask.nonzero().flatten()
-        return _Encoded(
-            {name: [values[i] for i in numbers] for name, values in self.rows.items()},
-            [self.captions[i] for i in numbers],
-            self.stored[numbers],
-            self.text,
-            self.states,
-            {name: values[numbers] for name, values in self.measured.items()},
-        )
-
-
-def _starts(counts: list[int]) -> NDArray[np.int64]:
-    """The start of each of several runs, and the end of the last: [len + 1]."""
-    return np.cumsum([0, *counts], dtype=np.int64)
-
-
-def _seed_of(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1

@@ -6,7 +6,7 @@ Each image shard becomes one encoded shard. Finished shards are not encoded agai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,20 @@ def encode(
             "encode: no image is left to encode; see the row counts in the download report"
             + _exclusion_reasons(receipts)
         )
+    figures = _figures(images, receipts, filled, config)
+    track.metrics(
+        {k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")},
+        step=len(receipts),
+    )
+    return Output(receipts, figures)
+
+
+def _figures(
+    images: Manifest, receipts: Sequence[Shard], filled: Shard, config: EncodeConfig
+) -> dict[str, Any]:
+    """The figures of the output; `filled` is any shard that has rows."""
     quantization = quantization_of(config)
-    figures = {
+    return {
         "encoders": {
             "vae": config.vae,
             "clip": config.clip,
@@ -86,11 +98,6 @@ def encode(
         },
         **figures_from(added(receipt.figures["sums"] for receipt in receipts)),
     }
-    track.metrics(
-        {k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")},
-        step=len(receipts),
-    )
-    return Output(receipts, figures)
 
 
 def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:

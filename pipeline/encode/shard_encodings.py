@@ -1,0 +1,134 @@
+"""The encodings of a batch and of a whole shard in memory, and the arrays that are stored of them.
+
+n pairs of a shard   b pairs of a batch   c channels   z latent size   d embedding width
+m captions of a shard   u distinct captions   l tokens of a caption   t their width
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_catalog.encodings import EncodedArrays
+from pipeline.encode.image_batches import DESCRIPTION
+from tld_model.encoders.clip import EncodedText
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEncodings:
+    """The encodings of a batch, on the device of the encoders."""
+
+    rows: dict[str, list[Any]]  # column -> b values
+    captions: list[dict[int, int]]  # as in PackedBatch
+    stored: Tensor  # uint8 or float16 [b, c, z, z]
+    new_text: EncodedText | None  # of the captions that no earlier batch had
+    image_embeddings: Tensor  # float32 [b, d]
+    measured: dict[str, Tensor]  # name -> [b, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEncodings:
+    """The encodings of a shard, on the CPU."""
+
+    rows: dict[str, list[Any]]  # column -> n values
+    captions: list[dict[int, int]]  # as in PackedBatch
+    stored: Tensor  # uint8 or float16 [n, c, z, z]
+    text: Tensor  # of distinct captions, float32 [u, d]
+    states: list[Tensor]  # of their tokens, float16 [l, t] each; empty for pooled text
+    measured: dict[str, Tensor]  # name -> [n, ...]; empty if there are no rows
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether all stored numbers of a pair are finite: bool [n]."""
+        text = self.text.half().isfinite().all(dim=1)  # [u]
+        if self.states:
+            text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
+        texts = torch.tensor(
+            [bool(text[list(numbers.values())].all()) for numbers in self.captions]
+        )
+        return (
+            texts
+            & self.measured["squared_error"].isfinite()
+            & self.measured["clip_score"].isfinite()
+        )
+
+    def arrays(self, more_captions: bool, token_dim: int | None) -> EncodedArrays:
+        """The arrays that are stored of a shard; `token_dim` is None if only pooled text is stored.
+
+        A caption that several pairs share is stored for each of them.
+        """
+        caption_numbers = [number for numbers in self.captions for number in numbers.values()]  # m
+        columns = [column for numbers in self.captions for column in numbers]
+        counts = [len(numbers) for numbers in self.captions]
+        states = [
+            self.states[number].numpy() for number in caption_numbers if token_dim is not None
+        ]
+        return EncodedArrays(
+            latents=self.stored.numpy(),
+            text=self.text[caption_numbers].half().numpy(),
+            key=np.array(self.rows["key"], dtype=np.bytes_),
+            text_start=_starts(counts) if more_captions else None,
+            text_column=np.array(columns, np.uint8) if more_captions else None,
+            tokens=None
+            if token_dim is None
+            else np.concatenate([np.zeros((0, token_dim), np.float16), *states]),
+            token_start=None if token_dim is None else _starts([len(rows) for rows in states]),
+        )
+
+    def without(self, unwanted: Tensor, reason: str) -> tuple[ShardEncodings, list[Row]]:
+        """Split off the rows at which `unwanted`, bool [n], is true, and label them with the
+        reason."""
+        excluded = [
+            {name: self.rows[name][i] for name in ("key", "url", "caption")}
+            for i in unwanted.nonzero().flatten()
+        ]
+        return self._select(~unwanted), [{**row, "reason": reason} for row in excluded]
+
+    def _select(self, mask: Tensor) -> ShardEncodings:
+        """The rows at which `mask`, bool [n], is true."""
+        numbers = mask.nonzero().flatten()
+        return ShardEncodings(
+            {name: [values[i] for i in numbers] for name, values in self.rows.items()},
+            [self.captions[i] for i in numbers],
+            self.stored[numbers],
+            self.text,
+            self.states,
+            {name: values[numbers] for name, values in self.measured.items()},
+        )
+
+
+def join_batches(batches: list[BatchEncodings], text_dim: int) -> ShardEncodings:
+    """Join the batches of a whole shard, on the CPU."""
+    rows = {
+        name: [value for batch in batches for value in batch.rows[name]]
+        for name in (*DESCRIPTION, "height", "width")
+    }
+    if not batches:
+        return ShardEncodings(rows, [], torch.zeros(0, 0, 0, 0), torch.zeros(0, text_dim), [], {})
+    captions = [numbers for batch in batches for numbers in batch.captions]
+    new_text = [batch.new_text for batch in batches if batch.new_text is not None]
+    text = torch.cat([part.pooled for part in new_text]).cpu()  # [u, d]
+    states = [states for part in new_text for states in part.unpadded()]
+    figures = {
+        name: torch.cat([batch.measured[name] for batch in batches]).cpu()
+        for name in batches[0].measured
+    }
+    image_embeddings = torch.cat([batch.image_embeddings for batch in batches]).cpu()
+    figures["clip_score"] = 100 * F.cosine_similarity(
+        image_embeddings, text[[numbers[0] for numbers in captions]]
+    )
+    stored = torch.cat([batch.stored for batch in batches]).cpu()
+    return ShardEncodings(rows, captions, stored, text, states, figures)
+
+
+def _starts(counts: list[int]) -> NDArray[np.int64]:
+    """The start of each of several runs, and the end of the last: [len + 1]."""
+    return np.cumsum([0, *counts], dtype=np.int64)

@@ -161,7 +161,7 @@ def _initial_weights(config: RunConfig) -> Iterator[str]:
 
 def _engine(config: RunConfig) -> Iterator[str]:
     if config.engine.kind == "ray":
-        from pipeline.compute.ray_pool import ray_problems
+        from pipeline.compute.ray_cluster import ray_problems
 
         yield from ray_problems(config.engine, config.encode.device, config.train.launch.nodes)
 

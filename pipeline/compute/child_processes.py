@@ -45,28 +45,29 @@ class _Child:
 
 
 def run_processes(
-    module: str,
-    arguments: list[str],
+    command: Sequence[str],
     log: Path,
     environments: Mapping[int, Mapping[str, str]],
     count: int,
     on_poll: Callable[[], str],
     locks: Sequence[int] = (),
 ) -> None:
-    """Run `python -m module` once per environment, each in its own process group, until all end.
+    """Run `python -m COMMAND` (a module and its arguments) once per environment until all end.
 
-    The keys of `environments` number the processes among the `count` that work together, here or on
-    other machines. All of them inherit `locks` (file descriptors of file_lock).
+    Each process has its own process group. The keys of `environments` number the processes among
+    the `count` that work together, here or on other machines. All of them inherit `locks` (file
+    descriptors of file_lock).
 
     `on_poll` is called repeatedly and returns why the processes wait in vain, or "". When one
     fails, or they wait in vain, those that do not end by themselves are killed. Raises ChildFailed.
     """
-    command = [sys.executable, "-m", module, *arguments]
     children: list[_Child] = []
     stall_reason = ""
     try:
         for number, environment in environments.items():
-            children.append(_start(command, environment, log, number, count, locks))
+            name = f"process {number + 1} of {count}" if count > 1 else "it"
+            own_log = log.with_suffix(f".{number}{log.suffix}") if number else log
+            children.append(_start(command, environment, own_log, name, locks))
         while (
             _any_running(children)
             and not any(child.failed for child in children)
@@ -108,19 +109,16 @@ def tail_events(events: Path, on_event: Callable[[Event], None]) -> Iterator[Cal
 
 
 def _start(
-    command: list[str],
+    command: Sequence[str],
     environment: Mapping[str, str],
     log: Path,
-    number: int,
-    count: int,
+    name: str,
     locks: Sequence[int],
 ) -> _Child:
-    log = log.with_suffix(f".{number}{log.suffix}") if number else log
-    name = f"process {number + 1} of {count}" if count > 1 else "it"
     with log.open("ab") as output:
         log_start = output.tell()
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

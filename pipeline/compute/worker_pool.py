@@ -12,7 +12,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
+from pipeline.compute.parent_watch import end_with_parent
 from pipeline.compute.stalled_process import Standstill
 
 Item = TypeVar("Item")
@@ -247,17 +247,3 @@ def _work(pipe: Connection, make_worker: Callable[[], Callable[[Any], Any]], par
     with suppress(EOFError, ConnectionError):  # the parent has ended
         while True:
             pipe.send(answer(pipe.recv()))
-
-
-def end_with_parent(parent: int, grace_s: float, then: Callable[[], None] = lambda: None) -> None:
-    """Watch for the end of the parent process, even by kill -9; then call `then`, and end this
-    process after `grace_s`."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        then()
-        time.sleep(grace_s)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -12,7 +12,8 @@ from pathlib import Path
 from data_catalog.storage.receipts import MANIFEST_NAME
 from pipeline.compute.child_processes import ChildFailed
 from pipeline.compute.devices import choose_device
-from pipeline.compute.rendezvous import NodesApart, Rendezvous, node_group
+from pipeline.compute.node_group import node_group
+from pipeline.compute.rendezvous import NodesApart, Rendezvous
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.contract import StageFailed

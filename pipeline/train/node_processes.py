@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.compute.child_processes import ChildFailed, run_processes
 from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT
+from pipeline.compute.node_group import Nodes, how_it_failed
 from pipeline.compute.ranks import rank_environments
-from pipeline.compute.rendezvous import Nodes, how_it_failed
 from pipeline.train.checkpoints import checkpoints
 from pipeline.train.job import JOB_FILE, TrainJob
 
@@ -23,21 +23,12 @@ def run_ranks(
     """Run this node's processes until they end. Raises ChildFailed, whose message includes the
     failures of other nodes."""
     common = DETERMINISTIC_ENVIRONMENT if job.config.deterministic else {}
-    environments = {
-        rank: {**common, **names}
-        for rank, names in rank_environments(job.config.launch, nodes.number, nodes.rendezvous).items()
-    }
-    arguments, log = [str(job.out / JOB_FILE), str(os.getpid())], job.out / "train.log"
+    by_rank = rank_environments(job.config.launch, nodes.number, nodes.rendezvous)
+    environments = {rank: {**common, **names} for rank, names in by_rank.items()}
+    command = ["pipeline.train.worker", str(job.out / JOB_FILE), str(os.getpid())]
+    log, ranks = job.out / "train.log", job.config.launch.ranks
     try:
-        run_processes(
-            "pipeline.train.worker",
-            arguments,
-            log,
-            environments,
-            job.config.launch.ranks,
-            on_poll,
-            locks,
-        )
+        run_processes(command, log, environments, ranks, on_poll, locks)
     except ChildFailed as error:
         others = nodes.end(how_it_failed(error))
         if not others or others == str(error):

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.compute.ray_pool import Actor, connect
+from pipeline.compute.ray_cluster import connect
+from pipeline.compute.ray_pool import Actor
 from pipeline.compute.rendezvous import Rendezvous
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError

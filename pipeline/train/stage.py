@@ -18,7 +18,8 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from pipeline.compute.child_processes import ChildFailed, Event, tail_events
 from pipeline.compute.devices import choose_device
-from pipeline.compute.rendezvous import Nodes, NodesApart, node_group, rendezvous_of
+from pipeline.compute.node_group import Nodes, node_group
+from pipeline.compute.rendezvous import NodesApart, rendezvous_of
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.split import split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker

@@ -15,7 +15,7 @@ CHILDREN = {
     "-m": "subprocess.run([sys.executable, '-m', 'pipeline.config.run'], check=True)",
     "-c": "subprocess.run([sys.executable, '-c', 'import logging, pipeline.config.run, queue'], check=True)",
     "spawn": "multiprocessing.get_context('spawn').Pool(1).apply(len, [[1, 2]])",
-    "run_processes": "run_processes('pipeline.config.run', [], Path('log'), {0: {}}, 1, str)",
+    "run_processes": "run_processes(['pipeline.config.run'], Path('log'), {0: {}}, 1, str)",
     "server": "subprocess.run(server_command(0), env={**os.environ, 'PREFECT_HOME': 'nowhere'}, capture_output=True)",
 }
 SCRIPT = """

@@ -17,7 +17,7 @@ import pytest
 
 from data_catalog.storage.manifest import Manifest
 from flows.orchestration.train_nodes import train_on_nodes
-from pipeline.compute import ray_pool
+from pipeline.compute import ray_cluster
 from pipeline.compute.engine import pool_on
 from pipeline.compute.ray_pool import RayPool
 from pipeline.compute.shard_map import map_in_pool, run_with_retries
@@ -239,11 +239,11 @@ def test_what_the_cluster_has_not_is_said_before_work(engine: EngineConfig, tmp_
 
 
 def test_a_missing_token_is_told_though_ray_speaks_of_it_only_on_the_way() -> None:
-    said = (
+    output = (
         "gcs_client.cc:210: Failed to get cluster ID from GCS server: Unauthenticated: RPC error: "
         "InvalidAuthToken\n"
         "ConnectionError: Failed to connect to Ray cluster at 192.0.2.2:6399"
     )
-    assert "set RAY_AUTH_MODE=token here" in ray_pool._why(said)
-    assert ray_pool._why("Traceback\nConnectionError: no") == "ConnectionError: no"
-    assert ray_pool._why("") == "no reason given"
+    assert "set RAY_AUTH_MODE=token here" in ray_cluster._why(output)
+    assert ray_cluster._why("Traceback\nConnectionError: no") == "ConnectionError: no"
+    assert ray_cluster._why("") == "no reason given"

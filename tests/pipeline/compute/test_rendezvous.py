@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.compute.rendezvous import Nodes, NodesApart, Rendezvous, node_group, rendezvous_of
+from pipeline.compute.node_group import Nodes, node_group
+from pipeline.compute.rendezvous import NodesApart, Rendezvous, rendezvous_of
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig
@@ -52,12 +53,12 @@ def heard_by(nodes: Nodes, silence_s: float = 30) -> str:
 def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(
     launch: LaunchConfig, meeting: Rendezvous
 ) -> None:
-    told: list[str] = []
+    seen: list[str] = []
     waited: list[int] = []
 
     def take_part() -> None:
         with rendezvous_of(launch) as again, node_group(launch, again, leads=False) as other:
-            told.append(f"{again.hosted_here} {other.number} {other.job()}")
+            seen.append(f"{again.hosted_here} {other.number} {other.job()}")
             other.ready()
 
     with node_group(launch, meeting, leads=True) as leader:
@@ -66,7 +67,7 @@ def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(
         leader.share("job.json", waited.append)
         assert leader.end("") == ""
     taking_part.join(WAIT_S)
-    assert told == ["False 1 job.json"]
+    assert seen == ["False 1 job.json"]
     assert set(waited) == {1}
 
 
@@ -128,21 +129,21 @@ def test_a_node_that_was_told_something_else_ends_the_training(
         encodings=tmp_path, out=tmp_path, config=theirs, model=config.model, device="cpu"
     )
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    told: list[str] = []
+    lines: list[str] = []
 
     def train_with_another_rate() -> None:
         with pytest.raises(
             ConfigError,
             match=r"other settings:\n  train.lr is 0.001 here, 0.5 on the leading node$",
         ):
-            join_training(config, meeting, told.append)
+            join_training(config, meeting, lines.append)
 
     with node_group(launch, meeting, leads=True) as leader:
         training = aside(train_with_another_rate)
         with pytest.raises(NodesApart, match="failed: the leading node has other settings"):
             leader.share(str(tmp_path / "job.json"), lambda _: None)
     training.join(WAIT_S)
-    assert told == [f"node 2 of 2; the node at {meeting} leads and reports"]
+    assert lines == [f"node 2 of 2; the node at {meeting} leads and reports"]
 
 
 def test_a_rendezvous_that_cannot_work_is_refused_before_any_work(

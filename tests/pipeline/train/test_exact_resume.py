@@ -259,8 +259,7 @@ def test_the_traceback_of_the_rank_that_failed_first_is_told(tmp_path: Path) -> 
         environments = rank_environments(launch, 0, meeting)
         with pytest.raises(ChildFailed) as failed:
             run_processes(
-                "tests.support.failing_ranks",
-                [],
+                ["tests.support.failing_ranks"],
                 tmp_path / "train.log",
                 environments,
                 2,

@@ -130,13 +130,13 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     launch = {"train.launch.nodes": 2, "train.launch.rendezvous": f"127.0.0.1:{port}"}
-    there = {
+    on_cluster = {
         "engine.kind": "ray",
         "engine.address": engine.address,
         "train__device": "cpu",
         "train__lr": 2e-3,
     }
-    config = load_config(TINY, overrides(tmp_path, **there, **launch))
+    config = load_config(TINY, overrides(tmp_path, **on_cluster, **launch))
     encodings = stage_statuses(config)["encode"].manifest
     assert encodings
     track = RememberingTracker()
@@ -146,7 +146,9 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     assert manifest.file("train.1.log").exists(), "the second rank was another node's"
     with pytest.raises(ConfigError, match=r"train\.launch\.nodes: 4, but the Ray cluster has 2"):
         check_run(
-            load_config(TINY, overrides(tmp_path, **there, **launch | {"train.launch.nodes": 4}))
+            load_config(
+                TINY, overrides(tmp_path, **on_cluster, **launch | {"train.launch.nodes": 4})
+            )
         )
 
 
@@ -222,20 +224,24 @@ def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed_in_mid_
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     root = Path(os.path.relpath(tmp_path / "there"))  # relative, as in most configs
-    there = make(load_config(TINY, [*small(root), "engine.workers=2"]), on_ray, with_one_stuck)
+    on_cluster = make(load_config(TINY, [*small(root), "engine.workers=2"]), on_ray, with_one_stuck)
     assert not killer.is_alive(), "the node is gone"
     here = make(load_config(TINY, small(tmp_path / "here")), map_here, map_here)
-    for made_there, made_here in zip(there, here, strict=True):
-        assert made_there.fingerprint == made_here.fingerprint
-        assert made_there.digest == made_here.digest
+    for from_cluster, from_here in zip(on_cluster, here, strict=True):
+        assert from_cluster.fingerprint == from_here.fingerprint
+        assert from_cluster.digest == from_here.digest
 
 
 def test_what_the_cluster_has_not_is_said_before_work(engine: EngineConfig, tmp_path: Path) -> None:
-    there = [f"engine.address={engine.address}", "engine.kind=ray", "engine.gpus_per_worker=2"]
+    engine_settings = [
+        f"engine.address={engine.address}",
+        "engine.kind=ray",
+        "engine.gpus_per_worker=2",
+    ]
     with pytest.raises(
         ConfigError, match="gpus_per_worker: 2, but no node of the cluster has more than 0"
     ):
-        check_run(load_config(TINY, [*small(tmp_path), *there]))
+        check_run(load_config(TINY, [*small(tmp_path), *engine_settings]))
 
 
 def test_a_missing_token_is_told_though_ray_speaks_of_it_only_on_the_way() -> None:

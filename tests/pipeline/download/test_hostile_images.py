@@ -112,8 +112,8 @@ def test_each_costs_its_own_row_of_a_download(
 
     assert pixels_by_caption(tmp_path / "with") == pixels_by_caption(tmp_path / "without")
     assert output.figures["account"]["downloaded"] == len(GOOD)
-    told = parquet.read_table(tmp_path / "with" / "out" / "00000.parquet").to_pylist()
-    causes = {row["caption"]: row["error_message"] for row in told if row["status"] != "success"}
+    rows = parquet.read_table(tmp_path / "with" / "out" / "00000.parquet").to_pylist()
+    causes = {row["caption"]: row["error_message"] for row in rows if row["status"] != "success"}
     assert causes == dict(zip(hostile, HOSTILE.values(), strict=True))
 
 

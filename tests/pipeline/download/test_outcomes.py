@@ -92,7 +92,7 @@ def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
     paths = [f"/{i}.jpg" for i in range(IMAGES)] + ["/mirror/0.jpg", "/smaller/1.jpg"]
     rows = [f"{web.address}{path},picture {number}" for number, path in enumerate(paths)]
     (folder / "urls.csv").write_text("\n".join(["url,caption", *rows, "not a url,broken"]) + "\n")
-    wanted = {
+    values = {
         "image_size": 64,
         "image_format": "png",
         "shard_size": 5,
@@ -100,7 +100,7 @@ def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
         "retries": 0,
         "min_image_size": 14,
     }
-    wanted |= {
+    values |= {
         "allowed_networks": ["127.0.0.0/8"],
         "host_requests_per_s": None,
         "urls": str(folder / "urls.csv"),
@@ -109,7 +109,7 @@ def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
     return RunConfig(
         name="test",
         root=folder / "data",
-        download=DownloadConfig(**{**wanted, **settings}),
+        download=DownloadConfig(**{**values, **settings}),
         encode=encode,
     )
 
@@ -235,12 +235,12 @@ def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
         }
         assert images.rows == images.figures["account"]["downloaded"] - 2
         last = images.shards[-1]
-        told = [
+        candidates = [
             pair.key
             for pair in read_image_pairs(images.file(f"{last.name}.tar"))
             if "1" in pair.url
         ]
-        assert dropped_keys(images.folder, last.name) <= set(told)
+        assert dropped_keys(images.folder, last.name) <= set(candidates)
         everything = list(dropped_rows(config.download, stage_statuses(config)))
         account = images.figures["account"]
         lost = sum(sum(account[kind].values()) for kind in ("rejected", "failed", "dropped"))
@@ -251,9 +251,9 @@ def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
         assert by_stage["download", "HTTP 404"] == 2
         assert by_stage["download", "looks the same as another picture"] == 1
 
-        kept = run(config_for(tmp_path, web, near_duplicate_bits=None, drop_duplicates=False))
-        assert kept.rows == images.rows + 2
-        assert kept.digest != images.digest
+        undropped = run(config_for(tmp_path, web, near_duplicate_bits=None, drop_duplicates=False))
+        assert undropped.rows == images.rows + 2
+        assert undropped.digest != images.digest
 
 
 def test_the_report_says_what_came_of_the_table(tmp_path: Path) -> None:

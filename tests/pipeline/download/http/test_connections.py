@@ -64,7 +64,7 @@ def test_redirects_cost_the_host_that_they_lead_to_nothing(
         urls = [f"http://evil{i % 3}.test:{port}/redirect?to=http://{to}/{i}" for i in range(40)]
         urls += [f"http://good.test:{port}/picture/{i}" for i in range(20)]
         settings = config(
-            image_size=64, shard_size=60, url_deadline_s=4, timeout_s=0.6, requests_per_host=4
+            image_size=64, shard_size=60, url_deadline_s=4, timeout_s=0.4, requests_per_host=4
         )
         receipt = ShardDownloader(settings, tmp_path, "")(shard_of(urls))
     assert receipt.rows == 20

@@ -1,5 +1,5 @@
-"""The command line: all commands, and how each ends. Commands import what is slow (Prefect, MLflow,
-torch) inside."""
+"""The entry point of `tld`: all commands, and their exit codes. Each command imports slow libraries
+(Prefect, MLflow, torch) inside its function."""
 
 from __future__ import annotations
 
@@ -38,41 +38,42 @@ from pipeline.compute.resource_limits import raise_descriptor_limit
 
 app = App(
     name="tld",
-    help="From a list of image URLs to a text-to-image model.\n\n"
-    "Start with: tld run conf/tiny.yaml. It draws, downloads and encodes a small data set, trains "
-    "on it and "
-    "shows samples. Each stage can be rerun alone; what is fresh is not computed again. "
-    "A run that was stopped goes on with the same command.",
+    help="Train a text-to-image model from a table of image URLs and captions.\n\n"
+    "Start with: tld run conf/tiny.yaml. It draws a small data set of shapes, downloads and "
+    "encodes it, trains a model on it and samples images. At the end it prints the scores and the "
+    "paths of the sample grid and the report.\n\n"
+    "Stages that are up to date are skipped, and each stage can be rerun alone. To resume a "
+    "stopped run, repeat the command.",
     version_flags=[],
     console=Terminal(),
     error_console=errors,
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
-    groups.MAKE: (run, download, encode, train, evaluate),
-    groups.DRAW: (sample, interpolate, edit, panorama, serve),
-    groups.JUDGE: (compare, sweep, bench),
-    groups.SHARE: (promote, export, import_checkpoint, export_checkpoint),
-    groups.LOOK_AFTER: (status, clean, deploy, ui),
+    groups.TRAIN: (run, download, encode, train, evaluate),
+    groups.GENERATE: (sample, interpolate, edit, panorama, serve),
+    groups.MEASURE: (compare, sweep, bench),
+    groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),
+    groups.MANAGE: (status, clean, deploy, ui),
 }
 for _group, _commands in _COMMANDS.items():
-    for _place, _command in enumerate(_commands):
-        app.command(_command, group=_group, sort_key=_place)
-app.command(show_config, name="config", group=groups.LOOK_AFTER)
-catalog.group = (groups.LOOK_AFTER,)
+    for _position, _command in enumerate(_commands):
+        app.command(_command, group=_group, sort_key=_position)
+app.command(show_config, name="config", group=groups.MANAGE)
+catalog.group = (groups.MANAGE,)
 app.command(catalog)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command of the command line, or of these words.
+    """Run the command of the command line, or of these words, and exit.
 
-    Exits with 0 when done, 2 for the user's mistake, 1 where a stage failed, 128 + signal when
-    stopped by Ctrl-C or SIGTERM, or when whoever read the output has left.
+    The exit code is 0 for success, 1 if a stage failed, 2 for a mistake of the user, and 128 +
+    signal if Ctrl-C or SIGTERM stopped the command or the reader of its output is gone.
     """
     signal.signal(signal.SIGTERM, _stop)
     raise_descriptor_limit()
     fit_streams()
-    logging.raiseExceptions = False  # a log that no server takes is no news to a user
+    logging.raiseExceptions = False  # users need not know of logs that a server rejects
     try:
         app(
             with_home(sys.argv[1:] if words is None else words),
@@ -84,15 +85,16 @@ def main(words: Sequence[str] | None = None) -> None:
     except CycloptsError:
         code = 2
     except KeyboardInterrupt as stopped:
-        say("\ntld: stopped; the same command goes on from here")
-        # What is kept is on disk and our processes have ended: wait for no library's threads.
+        say("\ntld: stopped; run the same command to resume")
+        # All state is on disk and our child processes have ended: do not wait for the threads of
+        # libraries.
         os._exit(128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT))
     except Exception as error:
-        # A reader that left early, as `head` does, is no error to explain.
+        # A reader that closes early, as `head` does, is not an error to explain.
         code = 128 + signal.SIGPIPE if output_is_closed(error) else _explain(error)
         abandon_output()
         if code == 1 and os.environ.get("PREFECT_API_URL") and prefect_is_lost(error):
-            os._exit(code)  # Prefect's client would wait for its server, for minutes
+            os._exit(code)  # Prefect's client would wait minutes for its server
     else:
         code = 0
     sys.exit(code)
@@ -107,16 +109,16 @@ def _stop(_signal: int, _frame: object) -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print what a person needs of an error; the exit code.
+    """Print an error for the user, and return the exit code.
 
-    An error class that is meant for users has an `exit_code`: 2 for a mistake of theirs, 1 for a
+    Error classes that are meant for users have an `exit_code`: 2 for a mistake of the user, 1 for a
     stage that failed.
     """
     from data_catalog.redaction import redact_credentials
     from flows.terminal.errors import external_cause, unusable_path
 
-    def print_error(what: object) -> None:
-        say(redact_credentials(f"tld: {what}"))
+    def print_error(message: object) -> None:
+        say(redact_credentials(f"tld: {message}"))
 
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
@@ -130,5 +132,7 @@ def _explain(error: Exception) -> int:
     if mistake := unusable_path(error):
         print_error(mistake)
         return 2
-    print_error(f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see where)")
+    print_error(
+        f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see the traceback)"
+    )
     return 1

@@ -1,4 +1,4 @@
-"""`tld bench`: how fast this machine is at each part of a run."""
+"""`tld bench`: the speed of this machine at each part of a run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ def bench(
     config: Config,
     *overrides: Overrides,
     only: Annotated[
-        tuple[Part, ...], Parameter(negative="", help="Measure this part; several are allowed.")
+        tuple[Part, ...],
+        Parameter(negative="", help="Measure only this part; repeat the option for several."),
     ] = (),
     pairs: Annotated[
-        int, Parameter(help="How many made-up pairs the loader is measured on.")
+        int, Parameter(help="Number of synthetic pairs to measure the data loader on.")
     ] = 20_000,
     as_json: Annotated[
         bool, Parameter("--json", negative="", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
-    """How fast this machine encodes, loads, trains and samples this run's models, and how long the
-    run would take."""
+    """Measure how fast this machine encodes, loads, trains and samples with this run's models, and
+    estimate how long the run would take.
+
+    Example: tld bench conf/tld-100m.yaml --only train --only load
+    """
     from flows.cli.tables import bench_page
     from pipeline.bench.bench import bench as measure
     from pipeline.preflight import check_run
@@ -35,14 +39,13 @@ def bench(
     settings = load(config, overrides)
     if pairs < LEAST_PAIRS:
         raise UserError(f"--pairs must be at least {LEAST_PAIRS}, got {pairs}")
-    if not only or {"encode", "decode"} & set(
-        only
-    ):  # the others need neither a URL table nor encoders
+    # The other parts need neither a URL table nor encoders.
+    if not only or {"encode", "decode"} & set(only):
         check_run(settings)
-    told = measure(settings, only or PARTS, pairs, say)
+    results = measure(settings, only or PARTS, pairs, say)
     if as_json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(results, indent=2))
         return
-    table, lines = bench_page(told)
+    table, lines = bench_page(results)
     console.print(table)
     console.print(lines)

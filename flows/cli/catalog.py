@@ -1,4 +1,4 @@
-"""`tld catalog`: known data sets, and what became of the rows and files of a run."""
+"""`tld catalog`: known data sets, excluded rows, and verification of a run's files."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
 
 catalog = App(
-    name="catalog", help="Known data sets; and what became of the rows and files of a run."
+    name="catalog",
+    help="List known data sets, list the excluded rows of a run, and verify its files.",
 )
 
 
 @catalog.command(name="list")
 def list_sources() -> None:
-    """Data sets that the project knows."""
+    """List the data sets that tld knows."""
     from data_catalog.sources import known_sources
     from flows.cli.tables import sources_table
 
     console.print(sources_table(known_sources().values()))
-    console.print("\ntld catalog show NAME says where its table comes from and how to run it")
+    console.print("\ntld catalog show NAME prints where its table comes from and how to run it")
 
 
 @catalog.command
-def show(name: Annotated[str, Parameter(help="A data set of `tld catalog list`.")]) -> None:
-    """One data set: its columns, licence, where its table comes from, what to type."""
+def show(name: Annotated[str, Parameter(help="Name of a data set in tld catalog list.")]) -> None:
+    """Show one data set: its columns, its licence, where to get its table, and the commands to run
+    it.
+
+    Example: tld catalog show cc3m
+    """
     from data_catalog.sources import known_sources
     from flows.cli.tables import source_page
 
@@ -49,15 +54,15 @@ def show(name: Annotated[str, Parameter(help="A data set of `tld catalog list`."
 def dropped(
     config: Config,
     *overrides: Overrides,
-    reason: Annotated[str, Parameter(help="Only rows whose reason holds this text.")] = "",
+    reason: Annotated[str, Parameter(help="Only rows whose reason contains this text.")] = "",
     out: Annotated[
-        Path | None, Parameter(help="A csv file to write instead of the terminal.")
+        Path | None, Parameter(help="CSV file to write. [default: the terminal]")
     ] = None,
 ) -> None:
-    """Every row of the URL table that is not among the encodings, with its reason, as csv.
+    """List every row of the URL table that is not among the encodings, with the reason, as CSV.
 
-    Control characters are spelled out, and a cell that a spreadsheet would compute begins with an
-    apostrophe.
+    Control characters are escaped, and cells that a spreadsheet would evaluate start with an
+    apostrophe. Example: tld catalog dropped conf/tiny.yaml --reason "HTTP 404" --out dropped.csv
     """
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows
@@ -65,7 +70,7 @@ def dropped(
 
     settings = load(config, overrides)
     rows = dropped_rows(settings.download, stage_statuses(settings))
-    with _opened(out) if out else contextlib.nullcontext(sys.stdout) as target:
+    with _open(out) if out else contextlib.nullcontext(sys.stdout) as target:
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
         count = 0
@@ -77,8 +82,8 @@ def dropped(
         console.print(f"{count} rows: {out}")
 
 
-def _opened(out: Path) -> TextIO:
-    """A csv file, or a device or pipe, to be written. Raises UserError."""
+def _open(out: Path) -> TextIO:
+    """A CSV file, or a device or pipe, open for writing. Raises UserError if that fails."""
     try:
         return out.open("w", newline="", encoding="utf-8")
     except OSError as error:
@@ -89,46 +94,47 @@ def _opened(out: Path) -> TextIO:
 def verify(
     config: Config,
     *overrides: Overrides,
-    repair: Annotated[bool, Parameter(negative="", help="Make damaged shards again.")] = False,
+    repair: Annotated[bool, Parameter(negative="", help="Recompute damaged shards.")] = False,
 ) -> None:
-    """Read every file of a run again; exit with 1 where one is damaged and stays so."""
+    """Compare every file of a run with its digest. The exit code is 1 if files are damaged and not
+    repaired."""
     from pipeline.maintenance import verify as outputs
     from pipeline.preflight import check_run
     from pipeline.stages.contract import StageFailed
 
     settings = load(config, overrides)
-    found = outputs.verify(settings)
-    if not found.outputs and not found.damages:
+    before = outputs.verify(settings)
+    if not before.outputs and not before.damages:
         raise UserError(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
-    for damage in found.damages:
+    for damage in before.damages:
         console.print(f"damaged: {damage.path} {damage.problem}")
-    evict = f", {found.released} let go on purpose" if found.released else ""
+    evict = f", {before.released} evicted on purpose" if before.released else ""
     console.print(
-        f"{found.files} files, {found.bytes / 1e6:.1f} MB, of "
-        f"{', '.join(found.outputs) or 'no readable stage'}: "
-        f"{len(found.damages)} damaged{evict}",
+        f"{before.files} files, {before.bytes / 1e6:.1f} MB, of "
+        f"{', '.join(before.outputs) or 'no readable stage'}: "
+        f"{len(before.damages)} damaged{evict}",
     )
-    if not found.damages:
+    if not before.damages:
         return
     if not repair:
         raise StageFailed(
-            f"{len(found.damages)} damaged; make just those again with\n"
+            f"{len(before.damages)} damaged; recompute just those with\n"
             f"  tld catalog verify {quote_overrides(config, overrides)} --repair"
         )
 
     check_run(settings)
-    outputs.forget_damaged(found)
+    outputs.forget_damaged(before)
     with with_prefect(settings):
         from flows.text_to_image import text_to_image
 
-        text_to_image(settings, until=found.last_damaged_stage or "download")
+        text_to_image(settings, until=before.last_damaged_stage or "download")
     after = outputs.verify(settings)
-    for stage in outputs.changed_stages(found, after):
+    for stage in outputs.changed_stages(before, after):
         console.print(
-            f"{stage} was made again with other content than before: what depends on it is stale"
+            f"{stage} was recomputed and its content changed: outputs that depend on it are stale"
         )
     if after.damages:
         raise StageFailed(
             f"{len(after.damages)} files are still damaged, first {after.damages[0].path}"
         )
-    console.print("repaired: every file is what its stage made")
+    console.print("repaired: every file matches its digest")

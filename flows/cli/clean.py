@@ -1,9 +1,7 @@
-"""`tld clean`: what no resumed run uses goes to the trash of the workspace, comes back from there,
-or goes for good."""
+"""`tld clean`: deletion of files that no resumed run needs, by way of a trash folder."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.clean_models import (
+    models_of_another_mlflow,
+    models_with_alias,
+    registry_of,
+    run_name,
+)
 from flows.cli.groups import Config, Overrides
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
@@ -18,56 +22,62 @@ from flows.terminal.errors import UserError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
     from pipeline.maintenance.cleanup import UnneededFile
+
+_OtherSettings = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Also list outputs that this run does not use: downloads, encodings, models and "
+        "reports of all other runs in this workspace, which may have taken days. Models with an "
+        "alias in MLflow, such as the champion, and the outputs they were made from are kept.",
+    ),
+]
+_Keep = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="With --other-settings: another run to keep, as typed after tld run, in quotes; "
+        "repeat the option for several runs.",
+    ),
+]
+_Yes = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Move the listed files to the trash. Without it nothing is moved or deleted.",
+    ),
+]
+_Undo = Annotated[
+    bool, Parameter(negative="", help="Move the files of the last --yes back from the trash.")
+]
+_EmptyTrash = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="With --yes: delete the trash for good. Object storage has no trash: if root is "
+        "there, the listed files are deleted for good.",
+    ),
+]
 
 
 def clean(
     config: Config,
     *overrides: Overrides,
-    other_settings: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Also outputs that this run does not use: downloads, encodings, models and reports of all other "
-            "runs in this workspace, which may have taken days. Kept are models that have an alias "
-            "in MLflow, "
-            "as the champion has, with what they were made from.",
-        ),
-    ] = False,
-    keep: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            help="With --other-settings: another run to keep, as typed after `tld run`, in quotes; several "
-            "are allowed.",
-        ),
-    ] = (),
-    yes: Annotated[
-        bool,
-        Parameter(
-            negative="", help="Move it to the trash. Without this nothing is moved or deleted."
-        ),
-    ] = False,
-    undo: Annotated[
-        bool, Parameter(negative="", help="Put back what was moved to the trash last.")
-    ] = False,
-    empty_trash: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Delete the trash for good. Where root is in object storage, which has no trash: with --yes, delete "
-            "what is listed for good.",
-        ),
-    ] = False,
+    other_settings: _OtherSettings = False,
+    keep: _Keep = (),
+    yes: _Yes = False,
+    undo: _Undo = False,
+    empty_trash: _EmptyTrash = False,
 ) -> None:
-    """Make room in a workspace. Without options: only what can be lost at no cost.
+    """Free disk space in a workspace: list files that this run does not need, move them to the
+    trash (--yes), and delete the trash (--empty-trash --yes).
 
-    That is: checkpoints of finished trainings, of whatever settings (they are needed again only
-    where the model file is damaged later), and files that a killed process left half written.
-    Interrupted work from which a run could go on stays. What goes is moved to the folder `trash` of
-    the workspace: --undo brings it back, and --empty-trash --yes makes the room.
+    By default only files that can be lost at no cost are listed: checkpoints of finished trainings
+    with any settings, which are needed again only if the model file is damaged later, and partial
+    files of killed processes. Interrupted work that a run can resume from is kept. The trash is the
+    folder trash of the workspace; --undo moves its files back.
     """
     from data_catalog.storage.object_store import is_url
 
@@ -78,66 +88,78 @@ def clean(
     }:
         raise UserError(f"--keep: {', '.join(elsewhere)} is another workspace than {root}")
     if undo and (yes or empty_trash or other_settings):
-        raise UserError("--undo stands alone: it puts back what was moved last")
-    again = f"tld clean {quote_overrides(config, overrides)} "
-    stored_away = is_url(configs[0].root)
+        raise UserError("--undo goes with no other option: it restores what was moved last")
+    command = f"tld clean {quote_overrides(config, overrides)} "
+    in_storage = is_url(configs[0].root)
     if undo:
         _undo(root)
-    elif empty_trash and not stored_away:
-        _empty_trash(root, yes, again)
-    elif yes and stored_away and not empty_trash:
+    elif empty_trash and not in_storage:
+        _empty_trash(root, yes, command)
+    elif yes and in_storage and not empty_trash:
         raise UserError(
             f"{configs[0].root} is in object storage, which has no trash: --yes --empty-trash "
             "deletes for good"
         )
     else:
-        again += "--other-settings " if other_settings else ""
-        again += "".join(f"--keep {shlex.quote(text)} " for text in keep)
-        _clean(configs, other_settings, yes, again)
+        command += "--other-settings " if other_settings else ""
+        command += "".join(f"--keep {shlex.quote(text)} " for text in keep)
+        _clean(configs, other_settings, yes, command)
 
 
-def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, again: str) -> None:
-    """Show what can go, and move it to the trash, or delete it where there is none."""
+def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, command: str) -> None:
+    """List the files, and move them to the trash, or delete them where there is none."""
     from data_catalog.storage.object_store import is_url
-    from pipeline.maintenance.cleanup import find_unneeded, remove
+    from pipeline.maintenance.cleanup import remove
     from pipeline.maintenance.trash import move_to_trash
 
     settings = configs[0]
-    client = _registry(settings) if others else None
-    champions = _champions(client, settings) if client else frozenset()
-    waste = find_unneeded(configs, others, champions)
-    if unknown := _models_of_another_mlflow(waste, client):
-        console.print(
-            f"models {', '.join(sorted(name[:12] for name in unknown))} are kept, with what they "
-            "were made from: the "
-            "MLflow at hand does not know their runs, so it cannot say whether one is the "
-            "champion; set "
-            "MLFLOW_TRACKING_URI to the one that recorded them\n"
-        )
-        waste = find_unneeded(configs, others, champions | unknown)
+    client = registry_of(settings) if others else None
+    waste = _unneeded(configs, others, client)
     if not waste:
         console.print(f"nothing to clean in {settings.folder}")
         return
-    in_storage, kept, trash = is_url(settings.root), dict[Path, str](), None
+    in_storage, in_use, trash = is_url(settings.root), dict[Path, str](), None
     if yes and in_storage:
-        kept = {item.path: "a process works in it" for item in waste if not remove(item, settings)}
+        in_use = {
+            item.path: "a process works in it" for item in waste if not remove(item, settings)
+        }
     elif yes:
-        trash, kept = move_to_trash(settings.folder, waste)
+        trash, in_use = move_to_trash(settings.folder, waste)
     for item in waste:
-        console.print(_line(item, kept.get(item.path), settings.folder, client))
-    megabytes = f"{sum(item.bytes for item in waste if item.path not in kept) / 1e6:,.1f} MB"
+        console.print(_line(item, in_use.get(item.path), settings.folder, client))
+    megabytes = f"{sum(item.bytes for item in waste if item.path not in in_use) / 1e6:,.1f} MB"
     if not yes and in_storage:
-        console.print(f"\n{megabytes} would be deleted for good: {again}--yes --empty-trash")
+        console.print(f"\n{megabytes} would be deleted for good: {command}--yes --empty-trash")
     elif not yes:
-        console.print(f"\n{megabytes} would go to the trash: {again}--yes")
+        console.print(f"\n{megabytes} would go to the trash: {command}--yes")
     elif in_storage:
         console.print(f"\n{megabytes} freed")
-    elif len(kept) < len(waste):
-        short = again.partition("--")[0]
+    elif len(in_use) < len(waste):
+        short = command.partition("--")[0]
         console.print(
             f"\n{megabytes} moved to {trash}; this frees nothing yet\n"
-            f"  back:      {short}--undo\n  for good:  {short}--empty-trash --yes"
+            f"  restore:   {short}--undo\n  for good:  {short}--empty-trash --yes"
         )
+
+
+def _unneeded(
+    configs: Sequence[RunConfig], others: bool, client: MlflowClient | None
+) -> Sequence[UnneededFile]:
+    """What can go. Models with an alias are kept, and models whose runs this MLflow does not know,
+    because they may have one elsewhere."""
+    from pipeline.maintenance.cleanup import find_unneeded
+
+    champions = models_with_alias(client, configs[0]) if client else frozenset()
+    waste = find_unneeded(configs, others, champions)
+    if unknown := models_of_another_mlflow(waste, client):
+        console.print(
+            f"models {', '.join(sorted(name[:12] for name in unknown))} and the outputs they were "
+            "made from are kept: the MLflow at hand does not know their runs, so it cannot say "
+            "whether one is the champion; set MLFLOW_TRACKING_URI to the MLflow that recorded "
+            "them\n"
+        )
+        waste = find_unneeded(configs, others, champions | unknown)
+    return waste
 
 
 def _undo(root: Path) -> None:
@@ -147,19 +169,21 @@ def _undo(root: Path) -> None:
     if not undone:
         raise UserError(f"--undo: nothing is in the trash of {root}")
     for path in undone.restored:
-        console.print(f"back: {path}")
+        console.print(f"restored: {path}")
     if undone.in_the_way:
-        places = ", ".join(map(str, undone.in_the_way))
-        raise UserError(f"--undo: something new is at {places}; what was there stays in the trash")
+        paths = ", ".join(map(str, undone.in_the_way))
+        raise UserError(
+            f"--undo: new files are at {paths}; what was there before stays in the trash"
+        )
 
 
-def _empty_trash(root: Path, yes: bool, again: str) -> None:
+def _empty_trash(root: Path, yes: bool, command: str) -> None:
     from pipeline.maintenance.trash import bytes_in_trash, empty_trash
 
     megabytes = f"{bytes_in_trash(root) / 1e6:,.1f} MB"
     if not yes:
         console.print(
-            f"{megabytes} in the trash would be deleted for good: {again}--empty-trash --yes"
+            f"{megabytes} in the trash would be deleted for good: {command}--empty-trash --yes"
         )
         return
     empty_trash(root)
@@ -171,79 +195,15 @@ def _runs_to_keep(keep: Sequence[str]) -> list[RunConfig]:
     return [load(Path(words[0]), words[1:]) for words in commands]
 
 
-def _registry(settings: RunConfig) -> MlflowClient | None:
-    """The MLflow that knows the models of a workspace; None where no run was recorded yet. Raises
-    UserError or RecordUnusable where it cannot be opened."""
-    from data_catalog.storage.workspace import Workspace
-    from flows.tracking.store import client_to_read
-
-    if (
-        not os.environ.get("MLFLOW_TRACKING_URI")
-        and not Workspace(settings.folder).mlflow_database.exists()
-    ):
-        return None
-    return client_to_read(settings.folder)
-
-
-def _champions(client: MlflowClient, settings: RunConfig) -> frozenset[str]:
-    """Fingerprints of the models that have an alias. Raises UserError where MLflow does not say."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from flows.tracking.registry import named_models
-    from flows.tracking.store import tracking_uri
-
-    try:
-        return named_models(client)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"--other-settings: MLflow at {tracking_uri(settings.folder)} does not say which model "
-            "is the champion, "
-            f"so that no output is deleted ({why}); make it answer, or leave this option out"
-        ) from error
-
-
-def _models_of_another_mlflow(
-    waste: Sequence[UnneededFile], client: MlflowClient | None
-) -> frozenset[str]:
-    """Fingerprints of models whose training was recorded, but not in this MLflow."""
-    models = [item.manifest for item in waste if item.manifest and item.manifest.stage == "train"]
-    return frozenset(
-        model.fingerprint
-        for model in models
-        if model.made_by and not (client and _experiment(client, model.made_by))
-    )
-
-
-def _line(item: UnneededFile, reason: str | None, root: Path, client: MlflowClient | None) -> str:
-    """One thing that can go: its size, its place, of a finished output who made it, when and in
-    what time, and why it can go, or the reason why it stays."""
+def _line(item: UnneededFile, in_use: str | None, root: Path, client: MlflowClient | None) -> str:
+    """One file or folder: its size and path; for a finished output the run that produced it, when
+    and in what time; why it can go, or why it stays."""
     about = ""
-    if made := item.manifest:
-        about = f"{_run_name(made, client)}, {made.made_at[:16]}, took {_duration(made.seconds)}: "
-    why = f"kept: {reason}" if reason else item.why
+    if output := item.manifest:
+        duration = _duration(output.seconds)
+        about = f"{run_name(output, client)}, {output.made_at[:16]}, took {duration}: "
+    why = f"kept: {in_use}" if in_use else item.why
     return f"{item.bytes / 1e6:9,.1f} MB  {item.path.relative_to(root)}  {about}{why}"
-
-
-def _run_name(made: Manifest, client: MlflowClient | None) -> str:
-    """Name of the run that made an output; manifests of earlier versions do not tell, but MLflow
-    may."""
-    known = _experiment(client, made.made_by) if client and made.made_by and not made.name else ""
-    return made.name or known or "a run of unknown name"
-
-
-def _experiment(client: MlflowClient, run_id: str) -> str:
-    """Name of the experiment of a run, which is that of its config; "" where MLflow does not know
-    the run."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return ""
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`tld compare`: two runs on the same prompts, from the same noise."""
+"""`tld compare`: two runs, sampled with the same prompts and the same noise."""
 
 from __future__ import annotations
 
@@ -20,23 +20,31 @@ if TYPE_CHECKING:
     from pipeline.evaluate.compare import Row
 
 _RunText = Annotated[
-    str, Parameter(help="What you type after `tld run`, in quotes: 'conf/tiny.yaml train.lr=5e-4'.")
+    str,
+    Parameter(help="A run as typed after tld run, in quotes: 'conf/tiny.yaml train.lr=5e-4'."),
 ]
 
 
 def compare(
     run_a: _RunText,
     run_b: _RunText,
-    *overrides: Annotated[str, Parameter(help="Settings to change in both, as section.key=value.")],
+    *overrides: Annotated[
+        str, Parameter(help="Settings to change in both runs, as section.key=value.")
+    ],
     prompts: Annotated[
-        int | None, Parameter(help="How many held-out captions; evaluate.prompts of A without it.")
+        int | None,
+        Parameter(help="Number of held-out captions to sample. [default: evaluate.prompts of A]"),
     ] = None,
     out: Annotated[
-        Path | None, Parameter(help="Folder to write into; one in the workspace of A without it.")
+        Path | None,
+        Parameter(help="Folder to write into. [default: a folder in the workspace of A]"),
     ] = None,
 ) -> None:
-    """Two trained runs side by side: same prompts, same seeds; scores, how sure their differences
-    are, settings."""
+    """Compare two trained runs on the same prompts and seeds: images side by side, scores with
+    confidence intervals of their differences, and settings.
+
+    Example: tld compare conf/tiny.yaml "conf/tiny.yaml train.lr=5e-4" --prompts 64
+    """
     if prompts is not None and prompts < 2:
         raise UserError(f"--prompts must be at least 2, got {prompts}")
     if out is not None and (problems := folder_problems(out, with_parents=True)):
@@ -48,20 +56,20 @@ def compare(
     from pipeline.evaluate.compare import compare as compare_runs
     from pipeline.evaluate.comparison_page import write_comparison
 
-    first, second = (Run(*told) for told in trained)
+    first, second = (Run(*run) for run in trained)
     prompts = prompts or max(2, first.config.evaluate.prompts)
     try:
         with Progress("compare") as show:
-            found = compare_runs(first, second, prompts, Shown(show))
+            comparison = compare_runs(first, second, prompts, Shown(show))
     except ComparisonError as error:
         raise UserError(str(error)) from error
     folder = out or comparison_folder(first, second, prompts)
-    write_comparison(folder, found)
-    console.print(_table(found.rows))
+    write_comparison(folder, comparison)
+    console.print(_table(comparison.rows))
     console.print(f"\n  A  {first.name}\n  B  {second.name}\n")
     console.print(
-        f"{len(found.captions)} prompts; below B - A its 95 % interval\n"
-        f"  page      {folder / 'comparison.html'}\n  pictures  {folder / 'comparison.png'}",
+        f"{len(comparison.captions)} prompts; 95 % is the confidence interval of B - A\n"
+        f"  page      {folder / 'comparison.html'}\n  images    {folder / 'comparison.png'}",
     )
 
 
@@ -71,17 +79,17 @@ _Trained = tuple[
 
 
 def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
-    """Both runs, which must be trained; what is wrong with either is told at once."""
-    found: list[_Trained] = []
+    """Both runs, which must be trained. Raises UserError with the problems of both."""
+    runs: list[_Trained] = []
     problems = []
     for name, text in zip("AB", texts, strict=True):
         try:
-            found.append(_find(text, overrides))
+            runs.append(_find(text, overrides))
         except ValueError as error:
             problems.append(f"run {name}: {error}")
     if problems:
         raise UserError("\n".join(problems))
-    return found
+    return runs
 
 
 def _find(text: str, overrides: Sequence[str]) -> _Trained:
@@ -96,7 +104,8 @@ def _find(text: str, overrides: Sequence[str]) -> _Trained:
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     if not encodings or not model:
         raise UserError(
-            f"no trained model for these settings; make it with\n  tld run {name} --until train"
+            f"no model has been trained with these settings in {config.folder}. Train it:\n"
+            f"  tld run {name} --until train"
         )
     return name, config, encodings, model
 
@@ -106,7 +115,7 @@ def _table(rows: list[Row]) -> Table:
     for name in ("A", "B", "B - A", "95 %", "better"):
         table.add_column(name, justify="right")
     for row in rows:
-        told = row.difference
-        values = [f"{estimate.value:.4g}" for estimate in (row.first, row.second, told)]
-        table.add_row(row.name, *values, str(told), row.verdict)
+        estimates = row.first, row.second, row.difference
+        values = [f"{estimate.value:.4g}" for estimate in estimates]
+        table.add_row(row.name, *values, str(row.difference), row.verdict)
     return table

@@ -1,4 +1,4 @@
-"""`tld config`: the resolved run, every setting with its value."""
+"""`tld config`: every setting of a run with its value."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from flows.terminal.console import load
 
 
 def show_config(config: Config, *overrides: Overrides) -> None:
-    """Print the resolved run, every setting with its value, and stop."""
+    """Print every setting of the run with its value, as YAML, and exit.
+
+    Example, a config of your own with all settings: tld config conf/tiny.yaml train.lr=3e-4 >
+    conf/mine.yaml
+    """
     import yaml
 
-    print(
-        yaml.safe_dump(
-            load(config, overrides).model_dump(mode="json"), sort_keys=False, allow_unicode=True
-        ),
-        end="",
-    )
+    settings = load(config, overrides).model_dump(mode="json")
+    print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")

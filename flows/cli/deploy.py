@@ -1,5 +1,4 @@
-"""`tld deploy`: the run as deployments of a Prefect server, for its workers, schedules and
-forms."""
+"""`tld deploy`: a run as deployments on a Prefect server, with workers and schedules."""
 
 from __future__ import annotations
 
@@ -28,54 +27,55 @@ _CLOSED = (
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED=true\n"
     "  export PREFECT_SERVER_CORS_ALLOWED_ORIGINS=http://127.0.0.1:4200"
 )
+_Pool = Annotated[
+    str, Parameter(help="Work pool whose workers execute the runs; created if there is none.")
+]
+_PoolType = Annotated[
+    Literal["process", "docker"],
+    Parameter(help="Type of a new pool: processes on the worker's machine, or Docker containers."),
+]
+_Cron = Annotated[
+    str | None,
+    Parameter(
+        help="Schedule of the whole run, as a cron expression in UTC, such as '0 1 * * *'. "
+        "[default: no schedule]"
+    ),
+]
+_Nightly = Annotated[
+    str,
+    Parameter(
+        help="Schedule of the repeated evaluation of the trained model, as a cron expression in "
+        "UTC."
+    ),
+]
+_Gpus = Annotated[
+    int,
+    Parameter(help="How many encode, train and evaluate stages may run at once, over all runs."),
+]
 
 
 def deploy(
     config: Config,
     *overrides: Overrides,
-    pool: Annotated[
-        str, Parameter(help="Work pool whose workers do it; made where there is none.")
-    ] = "tld",
-    pool_type: Annotated[
-        Literal["process", "docker"],
-        Parameter(help="Of a new pool: processes of the worker's machine, or containers."),
-    ] = "process",
-    cron: Annotated[
-        str | None, Parameter(help="When the whole run starts by itself, in UTC: '0 1 * * *'.")
-    ] = None,
-    nightly: Annotated[
-        str, Parameter(help="When the trained model is evaluated again, in UTC.")
-    ] = "0 3 * * *",
-    gpus: Annotated[
-        int,
-        Parameter(
-            help="How many of the stages encode, train and evaluate may run at once, over all runs."
-        ),
-    ] = 1,
+    pool: _Pool = "tld",
+    pool_type: _PoolType = "process",
+    cron: _Cron = None,
+    nightly: _Nightly = "0 3 * * *",
+    gpus: _Gpus = 1,
 ) -> None:
-    """Register this run with the Prefect server of PREFECT_API_URL: all of it, each stage, an
-    evaluation every night.
+    """Register this run with the Prefect server of PREFECT_API_URL: the whole run, each stage, and
+    a nightly evaluation.
 
-    Then start workers where the work shall be done, and runs from Prefect's page, with other
-    settings where you like: prefect worker start --pool tld prefect deployment run
-    text-to-image/tiny
+    Then start workers on the machines that do the work, and start runs here or on Prefect's page,
+    with other settings if you like:
+
+    prefect worker start --pool tld
+
+    prefect deployment run text-to-image/tiny
     """
     settings = load(config, overrides)
     server = _server()
-    problems = (
-        [f"--gpus must be from 1 to {_MOST_GPUS}, got {gpus}"]
-        if not 1 <= gpus <= _MOST_GPUS
-        else []
-    )
-    for option, given in (("--cron", cron), ("--nightly", nightly)):
-        problems += [f"{option}: {problem}" for problem in _bad(given)]
-    if holds_secret(settings.download.urls):
-        problems.append(
-            "download.urls: the URL holds a user, a password or a query, which a deployment would "
-            "show to others; put "
-            "secrets where fsspec looks for them on the workers (environment variables, or files "
-            "in ~/.config/fsspec)"
-        )
+    problems = _problems(settings, gpus, {"--cron": cron, "--nightly": nightly})
     if problems:
         raise UserError("\n".join(problems))
 
@@ -83,9 +83,9 @@ def deploy(
 
     from flows.text_to_image import GPU
 
-    with errors.status("talking to Prefect …"):
+    with errors.status("registering with Prefect …"):
         with get_client(sync_client=True) as client:
-            _make_pool(client, pool, pool_type)
+            _create_pool(client, pool, pool_type)
             client.create_concurrency_limit(tag=GPU, concurrency_limit=gpus)
         names = [
             _apply(deployment)
@@ -98,15 +98,31 @@ def deploy(
     )
 
 
+def _problems(settings: RunConfig, gpus: int, crons: dict[str, str | None]) -> list[str]:
+    """All that keeps a run from being deployed."""
+    problems = []
+    if not 1 <= gpus <= _MOST_GPUS:
+        problems.append(f"--gpus must be from 1 to {_MOST_GPUS}, got {gpus}")
+    for option, cron in crons.items():
+        problems += [f"{option}: {problem}" for problem in _cron_problems(cron)]
+    if holds_secret(settings.download.urls):
+        problems.append(
+            "download.urls: the URL contains a user, a password or a query, which a deployment "
+            "would show to others; put secrets where fsspec looks for them on the workers "
+            "(environment variables, or files in ~/.config/fsspec)"
+        )
+    return problems
+
+
 def _server() -> str:
-    """The address of the server, which answers, without a password. Raises UserError."""
+    """The address of the server, without a password. Raises UserError if it does not answer."""
     from flows.orchestration.prefect_address import check_address, is_open_to_all
 
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise UserError(
-            "deployments need a Prefect server that stays, and that asks for a password:\n"
-            f"{_CLOSED}\nstart one with\n  prefect server start\nand say where it is with\n"
+            "deployments need a Prefect server that keeps running and asks for a password:\n"
+            f"{_CLOSED}\nstart one with\n  prefect server start\nand set its address with\n"
             "  export PREFECT_API_URL=http://127.0.0.1:4200/api "
             "PREFECT_API_AUTH_STRING=tld:PASSWORD"
         )
@@ -114,13 +130,12 @@ def _server() -> str:
     if is_open_to_all(url):
         say(
             f"warning: {shown} asks for no password: a web page in a browser that reaches it can "
-            "have its workers "
-            f"run any command. Before you start the server:\n{_CLOSED}"
+            f"make its workers run any command. Before you start the server:\n{_CLOSED}"
         )
     return shown
 
 
-def _bad(cron: str | None) -> list[str]:
+def _cron_problems(cron: str | None) -> list[str]:
     from prefect.client.schemas.schedules import CronSchedule
 
     try:
@@ -128,13 +143,13 @@ def _bad(cron: str | None) -> list[str]:
             CronSchedule(cron=cron)
     except ValueError:
         return [
-            f"{cron!r} is no schedule in cron's format: minute hour day month weekday, as '0 3 * * "
-            "*'"
+            f"{cron!r} is no schedule in cron's format: minute hour day month weekday, such as "
+            "'0 3 * * *'"
         ]
     return []
 
 
-def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
+def _create_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
 
@@ -145,31 +160,31 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 
 
 def _rooted(settings: RunConfig) -> dict[str, Any]:
-    """The settings with paths that mean the same in whatever folder a worker starts."""
+    """The settings, with absolute paths, because a worker may start in any folder."""
     from data_catalog.shapes import dataset as shapes
     from data_catalog.storage.object_store import is_url
     from tld_model.encoders.names import SHIPPED_ENCODERS
 
-    told, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)
+    config, built_in = settings.model_dump(mode="json"), (shapes.NAME, *SHIPPED_ENCODERS)
     if not is_url(settings.root):
-        told["root"] = str(settings.folder.resolve())
-    if not told["cache"]["folder"].startswith("~"):  # the worker's own home
-        told["cache"]["folder"] = str(settings.cache.folder.resolve())
+        config["root"] = str(settings.folder.resolve())
+    if not config["cache"]["folder"].startswith("~"):  # ~ is the worker's own home
+        config["cache"]["folder"] = str(settings.cache.folder.resolve())
     for section, name in (
         ("download", "urls"),
         ("encode", "vae"),
         ("encode", "clip"),
         ("train", "init_from"),
     ):
-        value = told[section][name]
+        value = config[section][name]
         if (
             value
             and "://" not in value
             and value not in built_in
             and Path(value).expanduser().exists()
         ):
-            told[section][name] = str(Path(value).expanduser().resolve())
-    return told
+            config[section][name] = str(Path(value).expanduser().resolve())
+    return config
 
 
 def _deployments(
@@ -181,21 +196,23 @@ def _deployments(
     from pipeline.stages.dag import STAGES
 
     name = config["name"]
-    # A module of the worker's environment: the project is installed there, no code is sent.
+    # The entry point is a module: tld is installed on the workers, so no code is sent.
     where: dict[str, Any] = {
         "work_pool_name": pool,
         "entrypoint_type": EntrypointType.MODULE_PATH,
         "tags": [name],
     }
-    made: list[Any] = [
+    deployments: list[Any] = [
         text_to_image.to_deployment(name, parameters={"config": config}, cron=cron, **where)
     ]
     for stage in STAGES:
         parameters = {"config": config, "stage": stage}
-        made.append(one_stage.to_deployment(f"{name}-{stage}", parameters=parameters, **where))
+        deployments.append(
+            one_stage.to_deployment(f"{name}-{stage}", parameters=parameters, **where)
+        )
     again = {"config": config, "stage": "evaluate", "force": True}
     return [
-        *made,
+        *deployments,
         one_stage.to_deployment(f"{name}-nightly", parameters=again, cron=nightly, **where),
     ]
 

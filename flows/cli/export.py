@@ -1,4 +1,4 @@
-"""`tld export`: a trained model as a folder that another library loads."""
+"""`tld export`: a trained model as a folder that diffusers loads."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ _EXAMPLE = "a small red star in the top left on a blue background"
 def export(
     config: Config,
     *overrides: Overrides,
-    out: Annotated[Path, Parameter(help="Folder to write; an earlier export there is replaced.")],
+    out: Annotated[Path, Parameter(help="Folder to write; an earlier export in it is replaced.")],
     to: Annotated[
-        Literal["diffusers"], Parameter(name="--format", help="The library.")
+        Literal["diffusers"], Parameter(name="--format", help="Library to export for.")
     ] = "diffusers",
     model: Model = None,
 ) -> None:
-    """Write the trained model as a folder that loads without this project, with its model card as
-    README.md.
+    """Export the trained model as a folder that diffusers loads without tld installed, with the
+    model card as README.md.
 
-    Format diffusers: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True) loads it. The
-    same seed gives the same pictures as here, up to rounding.
+    In Python: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True). The same seed gives
+    the same images as tld sample, up to rounding. Example: tld export conf/tiny.yaml --out mine
     """
     settings = load(config, overrides)
     if problems := folder_problems(out):
         raise UserError("\n".join(problems))
-    which = resolve_model(config, overrides, settings, model)
+    source = resolve_model(config, overrides, settings, model)
 
     from pipeline.export.diffusers import ExportError, check_target, export_diffusers
 
     try:
         check_target(out)
-        generate = which.load("cpu")
+        generate = source.load("cpu")
         card = (
-            _card_of_weights(which, generate)
+            _card_of_weights(source, generate)
             if model
             else _card_of_run(config, overrides, settings)
         )
-        prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the picture shows"
+        prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the image shows"
         export_diffusers(generate, settings.evaluate, card, prompt, out)
     except ExportError as error:
         raise UserError(f"--out: {error}") from error
     console.print(
         f"written    {out}, for {to}\n"
-        f"card       {out / 'README.md'}: choose a licence there before you publish it\n\n"
+        f"card       {out / 'README.md'}: choose a licence in it before you publish it\n\n"
         "Try next, in Python:\n"
         "  from diffusers import DiffusionPipeline\n"
         f"  pipe = DiffusionPipeline.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
-        f'  pipe("{prompt}").images[0].save("picture.png")',
+        f'  pipe("{prompt}").images[0].save("image.png")',
     )
 
 
@@ -72,16 +72,16 @@ def _card_of_run(
     from pipeline.export.model_card import model_card
 
     encodings, trained, report = trained_run(config, overrides, settings)
-    source = settings.download.known_source
+    data_set = settings.download.known_source
     return lambda usage: model_card(
-        encodings, trained, report, settings.name, source=source, usage=usage
+        encodings, trained, report, settings.name, source=data_set, usage=usage
     )
 
 
-def _card_of_weights(which: ModelSource, generate: ImageGenerator) -> Callable[[Usage], str]:
+def _card_of_weights(source: ModelSource, generate: ImageGenerator) -> Callable[[Usage], str]:
     from pipeline.export.model_card import card_of_weights
 
-    denoiser, encoders = generate.denoiser, {"vae": which.vae, "clip": which.clip}
+    denoiser, encoders = generate.denoiser, {"vae": source.vae, "clip": source.clip}
     parameters = sum(weight.numel() for weight in denoiser.parameters())
-    name = which.denoiser.resolve().parent.name
+    name = source.denoiser.resolve().parent.name
     return lambda usage: card_of_weights(denoiser.config, parameters, encoders, name, usage)

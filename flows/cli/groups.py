@@ -7,13 +7,34 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-MAKE, DRAW, JUDGE, SHARE, LOOK_AFTER = map(
-    Group.create_ordered, ("Make", "Draw", "Judge", "Share", "Look after")
+TRAIN, GENERATE, MEASURE, PUBLISH, MANAGE = map(
+    Group.create_ordered,
+    (
+        "Train a model",
+        "Generate images",
+        "Compare and measure",
+        "Publish a model",
+        "Manage runs and data",
+    ),
 )
 
-Config = Annotated[Path, Parameter(help="YAML file that describes the run, like conf/tiny.yaml.")]
+Config = Annotated[
+    Path, Parameter(help="YAML file with the settings of the run, such as conf/tiny.yaml.")
+]
 Overrides = Annotated[
     str,
-    Parameter(help="Settings to change, as section.key=value: train.lr=3e-4 evaluate.prompts=64."),
+    Parameter(
+        help="Settings to change for this command, as section.key=value: "
+        "train.lr=3e-4 evaluate.prompts=64."
+    ),
 ]
-Force = Annotated[bool, Parameter(negative="", help="Do it again even where the output is fresh.")]
+WordsWithPrompts = Annotated[
+    str,
+    Parameter(
+        help="Prompts, each in quotes, and settings to change for this command, as "
+        "section.key=value."
+    ),
+]
+Force = Annotated[
+    bool, Parameter(negative="", help="Run the stage again even if its output is up to date.")
+]

@@ -1,5 +1,4 @@
-"""What the commands share that draw from more than a prompt: how to sample, with which model, into
-which file."""
+"""Options that the image commands share: how to sample, with which model, and bounds of numbers."""
 
 from __future__ import annotations
 
@@ -11,98 +10,104 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.model_source import Model, ModelSource
-from flows.terminal.errors import UserError
 from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
 
+Steps = Annotated[int | None, Parameter(help="Number of sampling steps. [default: evaluate.steps]")]
+Guidance = Annotated[
+    float | None,
+    Parameter(
+        help="Guidance scale: how strongly the image follows the prompt; 1 turns guidance off. "
+        "[default: evaluate.guidance]"
+    ),
+]
+Solver = Annotated[
+    SolverName | None,
+    Parameter(
+        help="Sampler. heun evaluates the model twice per step; euler and ddim are the same. "
+        "[default: evaluate.solver]"
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The least and the greatest value that an option may have."""
+    """The value of an option, and the smallest and largest value that it may have."""
 
     option: str
-    given: float | None
+    value: float | None
     least: float
     most: float
 
 
 @dataclass(frozen=True, slots=True)
-class DrawingOptions:
+class SamplingOptions:
     """How to sample, and with which model."""
 
-    steps: Annotated[int | None, Parameter(help="Sampling steps; evaluate.steps without it.")] = (
-        None
+    steps: Steps = None
+    guidance: Guidance = None
+    solver: Solver = None
+    negative: Annotated[str, Parameter(help="Negative prompt: what the image should not show.")] = (
+        ""
     )
-    guidance: Annotated[
-        float | None, Parameter(help="Guidance scale; evaluate.guidance without it.")
-    ] = None
-    solver: Annotated[SolverName | None, Parameter(help="evaluate.solver without it.")] = None
-    negative: Annotated[str, Parameter(help="A prompt that guidance leads away from.")] = ""
     model: Model = None
 
     def sampling(self, settings: RunConfig) -> SamplingSettings:
-        usual = settings.evaluate.sampling
-        steps, guidance, solver = (
-            self.steps or usual.steps,
-            self.guidance or usual.guidance,
-            self.solver or usual.solver,
+        """The sampling settings of the run, changed by these options."""
+        default = settings.evaluate.sampling
+        return replace(
+            default,
+            steps=self.steps or default.steps,
+            guidance=self.guidance or default.guidance,
+            solver=self.solver or default.solver,
         )
-        return replace(usual, steps=steps, guidance=guidance, solver=solver)
 
     def problems(self) -> list[str]:
-        """What is out of bounds."""
+        """One line for each option that is out of bounds."""
         return bound_problems(
             Bounds("--steps", self.steps, 1, MOST_STEPS),
             Bounds("--guidance", self.guidance, 1, MOST_GUIDANCE),
         )
 
-    def told(self, settings: RunConfig, chosen: ModelSource) -> dict[str, Any]:
-        """For the settings in a PNG, which may go to strangers: the model by its digest, not its
-        path."""
+    def metadata(self, settings: RunConfig, source: ModelSource) -> dict[str, Any]:
+        """The sampling part of a PNG's metadata. The PNG may be passed on, so it holds the digest
+        of the model, not its path."""
         from data_catalog.storage.digests import file_digest
 
         return {
             **asdict(self.sampling(settings)),
             "negative": self.negative,
-            "model": file_digest(chosen.denoiser),
+            "model": file_digest(source.denoiser),
         }
 
 
-AS_USUAL = DrawingOptions()
-Drawing = Annotated[DrawingOptions, Parameter(name="*")]
+DEFAULT_SAMPLING = SamplingOptions()
+Sampling = Annotated[SamplingOptions, Parameter(name="*")]
 
 
 def seed_bounds(option: str, seed: int | None) -> Bounds:
-    """Those of a seed of noise."""
+    """The bounds of a random seed."""
     return Bounds(option, seed, 0, LARGEST_SEED)
 
 
 def bound_problems(*options: Bounds) -> list[str]:
-    """Which of the given options are out of bounds."""
+    """One line for each option that is set and out of bounds."""
     return [
-        f"{one.option} must be from {one.least} to {one.most}, got {one.given}"
-        for one in options
-        if one.given is not None and not one.least <= one.given <= one.most
+        f"{option.option} must be from {option.least} to {option.most}, got {option.value}"
+        for option in options
+        if option.value is not None and not option.least <= option.value <= option.most
     ]
 
 
 def prompt_problems(prompts: Sequence[str]) -> list[str]:
-    """What keeps prompts from being drawn."""
-    return (
-        []
-        if all(prompt.strip() for prompt in prompts)
-        else ["a prompt is empty; say what the picture should show"]
-    )
+    """A line if one of the prompts is empty."""
+    if all(prompt.strip() for prompt in prompts):
+        return []
+    return ["a prompt is empty; describe what the image should show"]
 
 
-def lacking_files(*paths: Path | None) -> list[str]:
-    """Which of the given files are not there."""
+def missing_files(*paths: Path | None) -> list[str]:
+    """One line for each path that is set and is no file."""
     return [f"there is no file {path}" for path in paths if path is not None and not path.is_file()]
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raise UserError with all of them, if any."""
-    if problems:
-        raise UserError("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))

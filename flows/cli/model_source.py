@@ -1,5 +1,4 @@
-"""Which model a command draws with: the one that a run has trained, or one that is named, on disk
-or in MLflow."""
+"""Choosing the model of a command: the one that a run has trained, a file, or one in MLflow."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flows.cli.problems import refuse
 from flows.terminal.console import quote_overrides
 from flows.terminal.errors import UserError
 
@@ -24,20 +24,19 @@ _IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
     str | None,
     Parameter(
-        help="Draw with this denoiser.safetensors, or that of this folder, as `tld import-checkpoint` makes it, "
-        "and the encoders of encode.vae and encode.clip; or with a model of MLflow, like "
-        "models:/tiny@champion, "
-        "models:/tiny/3 or runs:/…, and its own encoders, where they are the shipped ones or those "
-        "of encode.vae and "
-        "encode.clip. Without it with the model that this run has trained."
+        help="Model to use: a denoiser.safetensors file or its folder, as tld import-checkpoint "
+        "writes it, with the encoders of encode.vae and encode.clip; or a model in MLflow "
+        "(models:/tiny@champion, models:/tiny/3, runs:/…) with the encoders recorded there, which "
+        "must be built in or equal to encode.vae and encode.clip. "
+        "[default: the model trained by this run]"
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A denoiser's file, the encoders that it works with, and where it is from, for people
-    elsewhere."""
+    """A denoiser's file, the encoders that it works with, and a description of where it comes
+    from that makes sense on other machines."""
 
     denoiser: Path
     vae: str
@@ -45,13 +44,13 @@ class ModelSource:
     source: str
 
     def load(self, device: str) -> ImageGenerator:
-        """Raises CheckpointError or EncoderError."""
+        """The model, ready to sample. Raises CheckpointError or EncoderError."""
         from pipeline.generate.generator import load_generator
 
         return load_generator(self.denoiser, self.vae, self.clip, device)
 
     def identity(self) -> ModelIdentity:
-        """What tells it apart from other models, without any path of this machine. Reads all its
+        """What distinguishes it from other models, without any path of this machine. Reads all its
         files."""
         from data_catalog.storage.digests import file_digest
         from pipeline.generate.request import ModelIdentity
@@ -77,28 +76,29 @@ def resolve_model(
     model: str | None,
     ema: int | None = None,
 ) -> ModelSource:
-    """The named model, or that of the run; of its averages that of evaluate.ema, or another. Raises
-    UserError where there is none."""
+    """The model that --model names, or that of the run: its EMA number `ema`, or evaluate.ema.
+    Raises UserError if there is none."""
     if model is None:
-        return _of_the_run(config, overrides, settings, ema)
+        return _model_of_run(config, overrides, settings, ema)
     if ema is not None:
         raise UserError(
-            "--ema chooses among the averages of a run; with --model name the file of one"
+            "--ema selects an EMA of the run's own model; with --model, name the EMA's file instead"
         )
-    return (
-        _registered(model, settings) if _IN_MLFLOW.match(model) else _named(Path(model), settings)
-    )
+    if _IN_MLFLOW.match(model):
+        return _model_in_mlflow(model, settings)
+    return _model_file(Path(model), settings)
 
 
-def _of_the_run(
+def _model_of_run(
     config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None
 ) -> ModelSource:
     from data_catalog.model_files import average_file
 
-    kept, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
-    if not 0 <= number < len(kept):
+    decays, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
+    if not 0 <= number < len(decays):
         raise UserError(
-            f"--ema {number}: there is no such average; train.ema_decay has {len(kept)}, from 0"
+            f"--ema {number}: there is no such EMA; train.ema_decay has {len(decays)}, counted "
+            "from 0"
         )
     encodings, trained, _ = trained_run(config, overrides, settings)
     encoders, path = encodings.figures["encoders"], trained.file(average_file(number))
@@ -106,14 +106,14 @@ def _of_the_run(
     return ModelSource(path, encoders["vae"], encoders["clip"], source)
 
 
-def _registered(uri: str, settings: RunConfig) -> ModelSource:
-    """A model of MLflow, with the encoders that are named beside it."""
+def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:
+    """A model in MLflow, with the encoders that are recorded beside it."""
     from data_catalog.storage.workspace import Workspace
     from flows.tracking.store import is_given, open_client
 
     if not is_given(settings.folder) and not Workspace(settings.folder).mlflow_database.exists():
         raise UserError(
-            f"--model {uri}: no run was recorded in {settings.folder} yet; set root or "
+            f"--model {uri}: no run has been recorded in {settings.folder} yet; set root or "
             "MLFLOW_TRACKING_URI"
         )
     from mlflow.exceptions import MlflowException
@@ -121,16 +121,16 @@ def _registered(uri: str, settings: RunConfig) -> ModelSource:
     from flows.tracking.registry import registered_files
 
     try:
-        found = registered_files(uri, open_client(settings.folder).tracking_uri)
+        files = registered_files(uri, open_client(settings.folder).tracking_uri)
     except (MlflowException, OSError) as error:
-        raise UserError(f"--model {uri}: MLflow says: {error}") from error
-    check_named_encoders(uri, {"vae": found.vae, "clip": found.clip}, settings)
-    return ModelSource(found.denoiser, found.vae, found.clip, uri)
+        raise UserError(f"--model {uri}: MLflow reports: {error}") from error
+    check_named_encoders(uri, {"vae": files.vae, "clip": files.clip}, settings)
+    return ModelSource(files.denoiser, files.vae, files.clip, uri)
 
 
 def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig) -> None:
-    """Raise UserError where a registry names encoders that are neither shipped nor those of the
-    user's own config: nothing is fetched or opened by a stranger's word."""
+    """Raise UserError if a registry names encoders that are neither built in nor those of the
+    user's own config, because nothing may be fetched or opened on the word of a stranger."""
     from tld_model.encoders.names import SHIPPED_ENCODERS
 
     own = {"vae": settings.encode.vae, "clip": settings.encode.clip}
@@ -147,21 +147,22 @@ def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig
 def trained_run(
     config: Path, overrides: Sequence[str], settings: RunConfig
 ) -> tuple[Manifest, Manifest, Manifest | None]:
-    """The encodings and the model of a run, and its report where there is one. Raises UserError."""
+    """The encodings and the model of a run, and its report if there is one. Raises UserError if the
+    run has no model."""
     from pipeline.stages.freshness import stage_statuses
 
     statuses = stage_statuses(settings)
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
     if not model or not encodings:
         raise UserError(
-            "no trained model for these settings; make it with\n"
+            f"no model has been trained with these settings in {settings.folder}. Train it:\n"
             f"  tld run {quote_overrides(config, overrides)} --until train"
         )
     return encodings, model, statuses["evaluate"].manifest
 
 
-def _named(model: Path, settings: RunConfig) -> ModelSource:
-    """A denoiser's file, and the encoders of a run that needs no output."""
+def _model_file(model: Path, settings: RunConfig) -> ModelSource:
+    """A denoiser's file, with the encoders of the config."""
     from data_catalog.model_files import model_file
     from tld_model.encoders.config_files import encoder_problem
 
@@ -172,7 +173,6 @@ def _named(model: Path, settings: RunConfig) -> ModelSource:
         if (problem := encoder_problem(name))
     ]
     if not path.is_file():
-        problems.append(f"--model: there is no file {path}; tld import-checkpoint makes one")
-    if problems:
-        raise UserError("cannot draw:\n" + "\n".join(f"  {problem}" for problem in problems))
+        problems.append(f"--model: there is no file {path}; tld import-checkpoint writes one")
+    refuse(problems)
     return ModelSource(path, encode.vae, encode.clip, path.name)

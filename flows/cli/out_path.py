@@ -1,4 +1,4 @@
-"""`--out`: what keeps a file or a folder from being written there, known before any work."""
+"""Checks of `--out`, before any work: whether a file or a folder can be written at a path."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from data_catalog.storage.files import write_problem
 
 
 def kind_of(path: Path) -> str | None:
-    """What lies at a path, or where its link leads; None for nothing. Raises OSError where that
-    cannot be known."""
+    """What exists at a path, with links followed; None for nothing. Raises OSError if that cannot
+    be known."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -20,7 +20,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; no, where that cannot be known."""
+    """Whether a path is a folder; False if that cannot be known."""
     try:
         return kind_of(path) == "folder"
     except OSError:
@@ -28,16 +28,16 @@ def is_folder(path: Path) -> bool:
 
 
 def file_problems(out: Path, endings: Sequence[str] = ()) -> list[str]:
-    """What keeps a file from being written, with one of these endings if any are given."""
-    problems = _told(out, "file", lambda: _lacking_parent(out) or write_problem(out))
+    """Why a file cannot be written, with one of these endings if any are given."""
+    problems = _problems(out, "file", lambda: _missing_parent(out) or write_problem(out))
     if endings and out.suffix.lower() not in endings:
         problems.insert(0, f"--out must end in {' or '.join(endings)}, got {out.name}")
     return problems
 
 
 def folder_problems(out: Path, with_parents: bool = False) -> list[str]:
-    """What keeps a folder from being filled where it is there, or from being made; with those above
-    it if so wanted."""
+    """Why a folder cannot be created, or filled if it exists; `with_parents` also creates the
+    folders above it."""
 
     def problem() -> str | None:
         if kind_of(out):
@@ -45,21 +45,21 @@ def folder_problems(out: Path, with_parents: bool = False) -> list[str]:
         above = out.absolute().parent
         while with_parents and kind_of(above) is None:
             above = above.parent
-        return _lacking_parent(above / out.name) or write_problem(above / "file")
+        return _missing_parent(above / out.name) or write_problem(above / "file")
 
-    return _told(out, "folder", problem)
+    return _problems(out, "folder", problem)
 
 
-def _told(out: Path, wanted: str, problem: Callable[[], str | None]) -> list[str]:
+def _problems(out: Path, expected: str, problem: Callable[[], str | None]) -> list[str]:
     try:
-        found = kind_of(out)
-        if found and found != wanted:
-            return [f"--out: {out} is a {found}, not a {wanted}"]
+        kind = kind_of(out)
+        if kind and kind != expected:
+            return [f"--out: {out} is a {kind}, not a {expected}"]
         why = problem()
     except OSError as error:
         why = error.strerror
     return [f"--out: cannot write {out}: {why}"] if why else []
 
 
-def _lacking_parent(out: Path) -> str | None:
+def _missing_parent(out: Path) -> str | None:
     return None if kind_of(out.parent) == "folder" else f"there is no folder {out.parent}"

@@ -1,4 +1,4 @@
-"""`tld promote`: the model of a run becomes the champion, because somebody says so."""
+"""`tld promote`: a run's model becomes the champion in MLflow by hand."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def promote(
     config: Config,
     *overrides: Overrides,
     alias: Annotated[
-        str, Parameter(help="What the model is from now on called in MLflow's registry.")
+        str, Parameter(help="Alias to give the model in MLflow's registry.")
     ] = "champion",
 ) -> None:
-    """Register the trained and evaluated model of this run, and make it the champion, whatever the
-    present one scores.
+    """Register the trained and evaluated model of this run in MLflow and make it the champion,
+    whatever the current champion scores.
 
-    It is models:/NAME@champion from then on, NAME being that of the run: for `tld sample --model`,
-    and for mlflow.pyfunc.load_model.
+    NAME being the name of the run, the model is models:/NAME@champion from then on, both for tld
+    sample --model and for mlflow.pyfunc.load_model. Example: tld promote conf/tiny.yaml --alias
+    staging
     """
     from pipeline.stages.freshness import stage_statuses
 
@@ -39,8 +40,8 @@ def promote(
     )
     if not encodings or not model or not report:
         raise UserError(
-            "no evaluated model for these settings; make it with\n  tld run "
-            f"{quote_overrides(config, overrides)}"
+            f"no model has been trained and evaluated with these settings in {settings.folder}. "
+            f"Run:\n  tld run {quote_overrides(config, overrides)}"
         )
     from flows.tracking.registry import Candidate, champion, mark_decided, register, set_champion
     from flows.tracking.store import NEEDS_NEWER_SERVER, explained, open_store
@@ -66,16 +67,17 @@ def promote(
 
 
 def _table(versions: Sequence[Registered], alias: str) -> Table:
-    """The scores of the version that had the alias, where one had it, and of the one that has it
-    now."""
+    """The scores of the version that had the alias before, if one had it, and of the one that has
+    it now."""
     table = Table("", box=None, header_style="bold", pad_edge=False)
-    for place, version in enumerate(versions):
+    for index, version in enumerate(versions):
         table.add_column(
-            f"version {version.version}{'' if place == len(versions) - 1 else f', {alias} before'}"
+            f"version {version.version}{'' if index == len(versions) - 1 else f', {alias} before'}"
         )
     for name in versions[-1].scores:
-        told = (version.scores.get(name, ()) for version in versions)
+        scores = (version.scores.get(name, ()) for version in versions)
         table.add_row(
-            name, *("{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else "" for score in told)
+            name,
+            *("{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else "" for score in scores),
         )
     return table

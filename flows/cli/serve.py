@@ -1,4 +1,5 @@
-"""`tld serve`: the trained model of a run behind HTTP. The service itself is flows/serve."""
+"""`tld serve`: the trained model of a run as an HTTP service. The service itself is in
+flows/serve."""
 
 from __future__ import annotations
 
@@ -16,19 +17,20 @@ def serve(
     config: Config,
     *overrides: Overrides,
     host: Annotated[
-        str, Parameter(help="Address to bind to; one that is not loopback needs --token-file.")
+        str,
+        Parameter(help="Address to listen on; any address but loopback requires --token-file."),
     ] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
     token_file: Annotated[
         Path | None,
-        Parameter(help="File with one bearer token a line; only who sends one of them is served."),
+        Parameter(help="File with one bearer token per line; requests without one are refused."),
     ] = None,
 ) -> None:
-    """Serve the trained model of this run: a web page, and POST /pictures for programs. Ctrl-C ends
-    it.
+    """Serve the trained model of this run: a web page, and POST /pictures for programs. Stop it
+    with Ctrl-C.
 
-    Requests that come together are drawn together. For example: curl http://127.0.0.1:8000/pictures
-    --json '{"prompt": "a small red star", "count": 2, "seed": 7}'
+    Concurrent requests are batched. Example request: curl http://127.0.0.1:8000/pictures --json
+    '{"prompt": "a small red star", "count": 2, "seed": 7}'
     """
     from flows.serve.guard import read_access
 

@@ -1,4 +1,4 @@
-"""The servers of a command: Prefect's own, and the check of those that are given."""
+"""The Prefect server of a command, and the check of servers that the environment names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flows.terminal.console import errors
+
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
-from flows.terminal.console import errors
 
 
 @contextlib.contextmanager
 def with_prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block; its start takes seconds, so say what is
-    awaited.
+    """A Prefect server for the length of the block. Its start takes seconds, so the terminal shows
+    what is starting.
 
-    Raises UserError where a server of Prefect or MLflow that is given does not answer,
-    PrefectServerError where ours does not start.
+    Raises:
+        UserError: the Prefect or MLflow server that the environment names does not answer.
+        PrefectServerError: our own Prefect server does not start.
     """
     from data_catalog.storage.workspace import Workspace
     from flows.orchestration.prefect_address import answers, check_address
@@ -28,10 +30,10 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     from flows.tracking.store import check_given_store
 
     with at_work(settings.folder), contextlib.ExitStack() as stack:
-        with errors.status("starting Prefect and MLflow …"):
+        with errors.status("starting (Prefect, MLflow) …"):
             check_given_store(settings.folder)
-            if given := os.environ.get("PREFECT_API_URL"):
-                check_address(given)
-                stack.enter_context(watched(given, answers))
+            if url := os.environ.get("PREFECT_API_URL"):
+                check_address(url)
+                stack.enter_context(watched(url, answers))
             stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home))
         yield

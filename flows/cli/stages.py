@@ -1,4 +1,4 @@
-"""`tld run`, and a command for each stage: download, encode, train, evaluate."""
+"""`tld run`, and one command per stage: download, encode, train, evaluate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.stages.freshness import StageStatus
 
+_SHOWN_SCORES = (
+    "prompt_accuracy",
+    "clip_score",
+    "clip_score_reference",
+    "cmmd",
+    "frechet_distance",
+    "held_out_loss",
+)
+
 
 def run(
     config: Config,
@@ -27,10 +36,18 @@ def run(
     until: Annotated[StageName, Parameter(help="Stop after this stage.")] = "evaluate",
     force: Annotated[
         tuple[StageName, ...],
-        Parameter(negative="", help="Do this stage again even where it is fresh."),
+        Parameter(
+            negative="",
+            help="Run this stage again even if its output is up to date; repeat the option for "
+            "several stages.",
+        ),
     ] = (),
 ) -> None:
-    """All stages: download, encode, train, evaluate; only what is not fresh."""
+    """Run all stages: download, encode, train, evaluate. Stages that are up to date are skipped.
+
+    Example, a short training with another seed: tld run conf/tiny.yaml train.steps=500
+    train.seed=1
+    """
     from pipeline.preflight import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
@@ -38,8 +55,8 @@ def run(
     settings = load(config, overrides)
     check_run(settings)
     statuses = stage_statuses(settings)
-    wanted = list(STAGES)[: list(STAGES).index(until) + 1]
-    stale = any(statuses[stage].state != "fresh" for stage in wanted)
+    stages = list(STAGES)[: list(STAGES).index(until) + 1]
+    stale = any(statuses[stage].state != "fresh" for stage in stages)
     if (
         force
         or stale
@@ -56,14 +73,19 @@ def run(
             return
         statuses = stage_statuses(settings)
     else:
-        for stage in wanted:
-            console.print(f"{stage:9} fresh: {statuses[stage].folder}")
+        for stage in stages:
+            _print_up_to_date(statuses[stage])
     if until == "evaluate":
-        _closing_words(config, overrides, settings, statuses["evaluate"])
+        _print_results(config, overrides, settings, statuses["evaluate"])
+
+
+def _print_up_to_date(status: StageStatus) -> None:
+    console.print(f"{status.stage:9} up to date: {status.folder}")
 
 
 def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
-    """Whether a fresh report has also been to MLflow's registry: a kill may have come between."""
+    """Whether a fresh report has also been compared in MLflow's registry. It may not have been, if
+    the process was killed in between."""
     if not settings.evaluate.require or not report.manifest:
         return True
     from flows.tracking.tracker import gate_is_passed
@@ -71,41 +93,31 @@ def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
     return gate_is_passed(settings, report.manifest)
 
 
-def _closing_words(
+def _print_results(
     config: Path, overrides: Sequence[str], settings: RunConfig, report: StageStatus
 ) -> None:
-    """Where the results lie, the scores, and what to try next."""
-    assert report.manifest, "the run ended well"
-    scores = report.manifest.figures["scores"]
-    shown = (
-        "prompt_accuracy",
-        "clip_score",
-        "clip_score_reference",
-        "cmmd",
-        "frechet_distance",
-        "held_out_loss",
-    )
-    intervals = report.manifest.figures["intervals"]
+    """Print the scores, the paths of the results, and what to try next."""
+    assert report.manifest, "evaluate has finished"
+    scores, intervals = (report.manifest.figures[name] for name in ("scores", "intervals"))
     console.print()
-    for name in shown:
+    for name in _SHOWN_SCORES:
         if name in scores:
-            sure = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
-            console.print(f"  {name:21} {scores[name]:<10.4g} {sure}".rstrip())
-    built_in = settings.download.urls == "shapes"
+            interval = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
+            console.print(f"  {name:21} {scores[name]:<10.4g} {interval}".rstrip())
     prompt = (
         "a small red star in the top left on a blue background"
-        if built_in
+        if settings.download.urls == "shapes"
         else "a caption like those in your table"
     )
-    given = quote_overrides(config, overrides)
+    this_run = quote_overrides(config, overrides)
     longer = [o for o in overrides if not o.startswith("train.steps=")] + [
         f"train.steps={settings.train.steps * 2}"
     ]
     console.print(
         f"\n  grid    {report.manifest.file('grid.png')}\n  report  "
         f"{report.manifest.file('report.html')}\n\n"
-        f'Try next:\n  tld sample {given} "{prompt}"\n  tld ui {given}\n'
-        f"  tld serve {given}\n  tld run {quote_overrides(config, longer)}",
+        f'Try next:\n  tld sample {this_run} "{prompt}"\n  tld ui {this_run}\n'
+        f"  tld serve {this_run}\n  tld run {quote_overrides(config, longer)}",
     )
 
 
@@ -116,20 +128,25 @@ def download(
     plan: Annotated[
         bool,
         Parameter(
-            negative="", help="Only read the table: rows, hosts, bytes, hours. Fetches nothing."
+            negative="",
+            help="Fetch nothing; read the table and print its rows and hosts, and the estimated "
+            "bytes and hours.",
         ),
     ] = False,
     retry_failed: Annotated[
         bool,
         Parameter(
             negative="",
-            help="Ask again for what failed for a cause that may have passed, and only that.",
+            help="Retry only the downloads that failed for a transient reason, such as a timeout.",
         ),
     ] = False,
 ) -> None:
-    """Stage 1: fetch the images of the URL table, resized, into tar shards."""
+    """Stage 1: download the images of the URL table, resize them, and write tar shards.
+
+    Example: tld download conf/tiny.yaml --plan
+    """
     if plan:
-        _show_plan(load(config, overrides))
+        _print_plan(load(config, overrides))
     elif retry_failed:
         _retry_failed(config, overrides)
     else:
@@ -137,7 +154,7 @@ def download(
 
 
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
-    """Ask again for transient failures, and show what that changed."""
+    """Retry transient failures, and print the counts before and after."""
     from pipeline.preflight import check_run
     from pipeline.stages.freshness import stage_statuses
 
@@ -145,26 +162,26 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     check_run(settings)
     before = stage_statuses(settings)["download"].manifest
     if not before:
-        again = quote_overrides(config, overrides)
+        command = quote_overrides(config, overrides)
         raise UserError(
-            f"nothing has failed yet: first finish the download with\n  tld download {again}"
+            f"nothing to retry yet: first finish the download with\n  tld download {command}"
         )
     if not before.figures["may_pass"]:
-        console.print("nothing to ask again: no failure is of a kind that may pass")
+        console.print("nothing to retry: no download failed for a transient reason")
         return
     with with_prefect(settings):
         from flows.text_to_image import one_stage
 
         after = one_stage(settings, "download", retry_failed=True)
     table = Table("", "before", "after", box=None, header_style="bold", pad_edge=False)
-    told = [manifest.figures["account"] for manifest in (before, after)]
-    table.add_row("downloaded", *(str(account["downloaded"]) for account in told))
-    for cause in dict.fromkeys([*told[0]["failed"], *told[1]["failed"]]):
-        table.add_row(cause, *(str(account["failed"].get(cause, 0)) for account in told))
+    counts = [manifest.figures["account"] for manifest in (before, after)]
+    table.add_row("downloaded", *(str(count["downloaded"]) for count in counts))
+    for cause in dict.fromkeys([*counts[0]["failed"], *counts[1]["failed"]]):
+        table.add_row(cause, *(str(count["failed"].get(cause, 0)) for count in counts))
     console.print(table)
 
 
-def _show_plan(settings: RunConfig) -> None:
+def _print_plan(settings: RunConfig) -> None:
     from flows.cli.tables import TableProgress, plan_page
     from pipeline.download.plan import plan_download
     from pipeline.preflight import check_run
@@ -174,17 +191,21 @@ def _show_plan(settings: RunConfig) -> None:
 
 
 def encode(config: Config, *overrides: Overrides, force: Force = False) -> None:
-    """Stage 2: encode images and captions once, into Parquet + NPZ shards."""
+    """Stage 2: encode images (VAE) and captions (CLIP) once, into Parquet and NPZ shards."""
     _run_one("encode", config, overrides, force)
 
 
 def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
-    """Stage 3: train the denoiser on the encodings."""
+    """Stage 3: train the denoiser on the encodings.
+
+    A stopped training resumes from its last checkpoint. Example: tld train conf/tiny.yaml
+    train.steps=500
+    """
     _run_one("train", config, overrides, force)
 
 
 def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> None:
-    """Stage 4: sample held-out captions, score the samples, write the report."""
+    """Stage 4: sample the captions of held-out pairs, score the samples, and write the report."""
     _run_one("evaluate", config, overrides, force)
 
 
@@ -195,18 +216,18 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
 
     settings = load(config, overrides)
     statuses = stage_statuses(settings)
-    lacking = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
-    if lacking:
-        first = statuses[lacking[0]]
+    missing = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
+    if missing:
+        first = statuses[missing[0]]
         raise UserError(
-            f"{stage} needs {STAGES[first.stage].makes} made with these settings, "
-            f"which are {first.state}; make them with\n"
-            f"  tld run {quote_overrides(config, overrides)} --until {lacking[-1]}"
+            f"cannot {stage}: the output of {first.stage} for these settings is {first.state}. "
+            "First run\n"
+            f"  tld run {quote_overrides(config, overrides)} --until {missing[-1]}"
         )
     check_run(settings)
     gate = stage != "evaluate" or _gate_is_passed(settings, statuses[stage])
     if statuses[stage].state == "fresh" and not force and gate:
-        console.print(f"{stage:9} fresh: {statuses[stage].folder}")
+        _print_up_to_date(statuses[stage])
         return
 
     def lead() -> None:
@@ -220,4 +241,4 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
     else:
         lead()
     if stage == "evaluate":
-        _closing_words(config, overrides, settings, stage_statuses(settings)["evaluate"])
+        _print_results(config, overrides, settings, stage_statuses(settings)["evaluate"])

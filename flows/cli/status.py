@@ -1,4 +1,4 @@
-"""`tld status`: where each stage of a run stands, or all that lies in its workspace."""
+"""`tld status`: the state of each stage of a run, or of every output in its workspace."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ def status(
     every: Annotated[
         bool,
         Parameter(
-            "--all", negative="", help="Every output of the workspace, whichever run made it."
+            "--all", negative="", help="Show every output in the workspace, of all settings."
         ),
     ] = False,
     as_json: Annotated[
         bool, Parameter("--json", negative="", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
-    """Which stages are fresh, stale, missing, interrupted or damaged, and where their outputs
-    are."""
+    """Show for each stage whether its output is fresh, stale, missing, interrupted or damaged, and
+    where it is.
+
+    Example, for scripts: tld status conf/tiny.yaml --json
+    """
     from pipeline.stages.freshness import stage_statuses
 
     settings = load(config, overrides)
@@ -50,7 +53,7 @@ def status(
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        console.print(f"nothing in {settings.folder} yet")
+        console.print(f"{settings.folder} is empty; start with tld run")
         return
     table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
     for row in rows:
@@ -62,7 +65,7 @@ def status(
 
 
 def _every(root: Path, of_this_run: dict[str, str]) -> list[_Row]:
-    """All outputs; those of this run are marked."""
+    """All outputs in a workspace; those of this run have a state in `this_run`."""
     from pipeline.maintenance.inventory import parents_of, stored
 
     outputs = stored(root)

@@ -1,5 +1,4 @@
-"""What the command line says at length: the plan of a download, the catalog, a data set of it, what
-was measured. Knows no stage."""
+"""Longer texts and tables of the command line: download plans, the catalog, benchmark results."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ _EVERY_S = 3.0
 
 @dataclass(slots=True)
 class TableProgress:
-    """Says on stderr every few seconds how many rows were read; a small table is read before the
-    first time."""
+    """Progress of reading a table, printed on stderr every few seconds. A small table is read
+    before the first line is due."""
 
     due: float = field(default_factory=lambda: time.monotonic() + _EVERY_S)
 
@@ -36,46 +35,47 @@ class TableProgress:
 
 
 def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
-    """A plan as a person reads it."""
-    account, wanted = plan.account, settings.download
-    short = f", each short by {plan.hosts.missed:,} at most" if plan.hosts.missed else ""
+    """A download plan as text."""
+    counts, download = plan.account, settings.download
+    undercount = (
+        f", each undercounted by {plan.hosts.missed:,} at most" if plan.hosts.missed else ""
+    )
     answered = "if every URL answers"
-    if wanted.source:
-        answered = f"if {plan.success:.0%} of the URLs answer, as is expected of {wanted.source}"
+    if download.source:
+        answered = f"if {plan.success:.0%} of the URLs answer, as expected of {download.source}"
     facts = [
-        ("table", redacted(wanted.urls)),
-        ("rows", f"{account.rows:,}"),
-        ("usable", f"{account.usable:,}  ({account.usable / account.rows:.1%})"),
-        *(("", f"{count:,} × {cause}") for cause, count in account.rejected.most_common()),
-        ("shards", f"{plan.shards:,} of {wanted.shard_size:,} rows"),
+        ("table", redacted(download.urls)),
+        ("rows", f"{counts.rows:,}"),
+        ("usable", f"{counts.usable:,}  ({counts.usable / counts.rows:.1%})"),
+        *(("", f"{count:,} × {cause}") for cause, count in counts.rejected.most_common()),
+        ("shards", f"{plan.shards:,} of {download.shard_size:,} rows"),
         (
             "finished",
             f"{plan.finished:,} of them, in {plan.folder}" if plan.finished else "none yet",
         ),
-        ("hosts", f"those with most URLs{short}"),
+        ("hosts", f"with the most URLs{undercount}"),
         *(
-            ("", f"{count:>12,}  {count / account.usable:6.1%}  {host}")
+            ("", f"{count:>12,}  {count / counts.usable:6.1%}  {host}")
             for host, count in plan.hosts.top()
         ),
         (
             "images",
-            f"about {_size(plan.image_bytes)} as {wanted.image_size} px {wanted.image_format}, "
+            f"about {_size(plan.image_bytes)} as {download.image_size} px {download.image_format}, "
             f"{answered}",
         ),
         ("encodings", f"about {_size(plan.encoding_bytes)}"),
         ("disk", f"{_size(plan.disk_free)} free at {settings.folder}"),
         (
             "time",
-            f"about {plan.hours:.2f} hours for what is missing, at {plan.urls_per_s:g} URLs a "
-            "second: an assumption "
-            f"for {wanted.workers} workers with {wanted.threads} connections each",
+            f"about {plan.hours:.2f} hours for what is missing, assuming {plan.urls_per_s:g} URLs "
+            f"per second with {download.workers} workers of {download.threads} connections each",
         ),
     ]
     if plan.image_bytes + plan.encoding_bytes > plan.disk_free:
         facts.append(
             (
-                "careful",
-                "this does not fit on the disk; set root to a larger one, or download.limit",
+                "warning",
+                "this does not fit on the disk; set root to a larger disk, or set download.limit",
             )
         )
     return "\n".join(f"{name:10} {text}" for name, text in facts)
@@ -92,7 +92,7 @@ def sources_table(sources: Iterable[Source]) -> Table:
 
 
 def source_page(source: Source) -> str:
-    """What a data set is, where its table comes from, and how to run it."""
+    """A description of a data set, with the commands that get its table and run it."""
     columns = f"URL in {source.columns.url!r}, caption in {source.columns.caption!r}"
     facts = {
         "rows": _rows(source.rows),
@@ -118,52 +118,56 @@ def source_page(source: Source) -> str:
             *(f"  {line}" for line in source.get.strip().splitlines()),
             "",
         ]
-    page += ["Look at what it would cost, take a taste, run it:", f"  tld download {run} --plan"]
+    page += ["Estimate the cost, try 2,000 rows, then run it all:", f"  tld download {run} --plan"]
     page += [f"  tld run {run} download.limit=2000 --until encode", f"  tld run {run}"]
     return "\n".join(page)
 
 
-def bench_page(told: dict[str, Any]) -> tuple[Table, str]:
-    """What `tld bench` measured: images a second, and a line for all that explains them."""
+def bench_page(results: dict[str, Any]) -> tuple[Table, str]:
+    """The results of `tld bench`: a table of images per second, and lines that explain them."""
     table = Table(
         "images/s", "median", "slowest", "fastest", box=None, header_style="bold", pad_edge=False
     )
-    for name, speed in told["images_per_s"].items():
+    for name, speed in results["images_per_s"].items():
         table.add_row(
             name.replace("_", " "),
             *(f"{speed[key]:.2f}" for key in ("median", "slowest", "fastest")),
         )
-    lines = [told["machine"]]
-    if "encode_over_bare_encoders" in told:
+    lines = [results["machine"]]
+    if "encode_over_bare_encoders" in results:
         lines.append(
-            f"encode keeps its encoders busy {told['encode_over_bare_encoders']:.0%} of the time"
+            f"encode keeps its encoders busy {results['encode_over_bare_encoders']:.0%} of the time"
         )
-    if loader := told.get("loader"):
-        held = loader["memory_mib"]
+    if loader := results.get("loader"):
+        memory = loader["memory_mib"]
         lines.append(
-            f"the loader starts on {loader['pairs']:,} pairs in {loader['start_s']} s and holds "
-            f"{held['own']} MiB, and "
-            f"{held['mapped']} MiB of mapped files; {held['peak']} MiB at most"
+            f"the loader starts on {loader['pairs']:,} pairs in {loader['start_s']} s and uses "
+            f"{memory['own']} MiB of memory and {memory['mapped']} MiB of mapped files; the peak "
+            f"is {memory['peak']} MiB"
         )
-    if "load_over_train" in told:
-        lines.append(f"it delivers {told['load_over_train']:,.0f} times what the training takes")
-    if train := told.get("train"):
+    if "load_over_train" in results:
+        lines.append(
+            f"it delivers {results['load_over_train']:,.0f} times as many images as training "
+            "consumes"
+        )
+    if train := results.get("train"):
         peaks = ", ".join(f"{name} {value:,}" for name, value in train["peak_gflop_per_s"].items())
         lines += [
             f"this device multiplies matrices at GFLOP/s: {peaks}",
-            f"training at batch {train['batch_size']} (configured: "
-            f"{train['configured_batch_size']}) does "
-            f"{train['flop_utilisation']:.1%} of the {train['arithmetic']} peak: "
-            f"{train['gflop_per_image']} GFLOP an "
-            "image, matrix products and convolutions, backward twice forward",
-            f"it takes {train['memory_mib']:,} MiB of memory"
+            f"training with batch size {train['batch_size']} (configured: "
+            f"{train['configured_batch_size']}) reaches {train['flop_utilisation']:.1%} of the "
+            f"{train['arithmetic']} peak: {train['gflop_per_image']} GFLOP per image for matrix "
+            "products and convolutions, with backward counted as twice forward",
+            f"training uses {train['memory_mib']:,} MiB of memory"
             + (f", {gpu:,} MiB on the device" if (gpu := train.get("device_memory_mib")) else ""),
         ]
-    if "sample_images_per_s" in told:
-        lines.append(f"denoiser and decoder together sample {told['sample_images_per_s']} images/s")
-    if hours := told["projected_hours"]:
+    if "sample_images_per_s" in results:
+        lines.append(
+            f"denoiser and decoder together produce {results['sample_images_per_s']} images/s"
+        )
+    if hours := results["projected_hours"]:
         each = ", ".join(f"{name} {value:.2f}" for name, value in hours.items())
-        lines.append(f"this run would take, in hours, without download: {each}")
+        lines.append(f"estimated hours of this run, without download: {each}")
     return table, "\n".join(lines)
 
 
@@ -172,7 +176,7 @@ def _rows(count: int) -> str:
 
 
 def _size(count: float) -> str:
-    """Bytes as people say them."""
+    """Bytes with a unit."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

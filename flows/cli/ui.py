@@ -1,4 +1,4 @@
-"""`tld ui`: MLflow's pages and Prefect's on one workspace."""
+"""`tld ui`: the web pages of MLflow and Prefect for one workspace."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from flows.terminal.console import load
 
 
 def ui(
-    config: Annotated[Path, Parameter(help="The run whose workspace to look at.")] = Path(
-        "conf/tiny.yaml"
-    ),
+    config: Annotated[
+        Path, Parameter(help="YAML file of a run; its workspace (root) is shown.")
+    ] = Path("conf/tiny.yaml"),
     *overrides: Overrides,
-    port: Annotated[int, Parameter(help="Port of MLflow; Prefect takes the next one.")] = 5000,
+    port: Annotated[int, Parameter(help="Port of MLflow; Prefect uses the next one.")] = 5000,
 ) -> None:
-    """Look at runs in MLflow, and at flows in Prefect, in the browser. Ctrl-C ends it."""
+    """Show runs in MLflow and flows in Prefect, in the browser. Stop it with Ctrl-C."""
     from flows.cli.ui_servers import serve_ui
 
     serve_ui(load(config, overrides), port)

@@ -1,4 +1,4 @@
-"""The servers of `tld ui`: MLflow's and Prefect's on one workspace, as child processes."""
+"""The MLflow and Prefect servers of `tld ui`, as child processes on one workspace."""
 
 from __future__ import annotations
 
@@ -27,72 +27,78 @@ _LAST_PORT = 65535
 
 
 def serve_ui(config: RunConfig, port: int) -> None:
-    """Serve both UIs on loopback until Ctrl-C. Raises UserError, or StageFailed where one does not
-    start."""
+    """Serve both web pages on loopback until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken, or there is nothing to show.
+        StageFailed: a server does not start.
+    """
     if not 1 <= port <= _LAST_PORT - 1:
         raise UserError(
-            f"--port must be from 1 to {_LAST_PORT - 1}, since Prefect takes the next one; got "
+            f"--port must be from 1 to {_LAST_PORT - 1}, because Prefect uses the next port; got "
             f"{port}"
         )
     workspace = Workspace(config.folder)
     if not is_given(config.folder) and not workspace.mlflow_database.exists():
         raise UserError(
-            f"nothing to look at yet: {workspace.mlflow_database} does not exist; run something "
-            "first"
+            f"nothing to show yet: {workspace.mlflow_database} does not exist; start with tld run"
         )
     uri = tracking_uri(config.folder)
     if uri.startswith("http"):
         raise UserError(
-            "MLFLOW_TRACKING_URI is a server already: open it in the browser, or unset it to serve "
-            "here"
+            "MLFLOW_TRACKING_URI is already a server: open it in the browser, or unset it to show "
+            "the workspace"
         )
-    open_client(
-        config.folder
-    )  # says what is wrong with the database, and finds artifacts of a moved workspace
+    # Reports a damaged database, and corrects the artifact paths of a moved workspace.
+    open_client(config.folder)
     prepare_home(workspace.prefect_home)
-    mlflow = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    if uri.startswith("sqlite"):
-        mlflow += ["--default-artifact-root", artifact_location(config.folder)]
-    # The store as a variable: it may hold a password, and arguments show in the list of processes.
-    quiet = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-             "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
     prefect_environment = server_environment(workspace.prefect_home, port + 1, ui=True)
     log = workspace.prefect_home / "server.log"
     with (
-        _running("MLflow", mlflow, {**os.environ, **quiet}, port),
+        _running("MLflow", _mlflow_command(config, uri, port), _mlflow_environment(uri), port),
         _running("Prefect", server_command(port + 1), prefect_environment, port + 1, log),
     ):
         console.print(
             f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
         )
-        # The link is the password: other users of this machine, and web pages, do not have it.
+        # The link contains the password, so that other users of this machine and web pages cannot
+        # use the server.
         secret = prefect_environment["PREFECT_SERVER_API_AUTH_STRING"]
-        console.print(f"Prefect  {login_link(port + 1, secret)}\nCtrl-C ends both.")
+        console.print(f"Prefect  {login_link(port + 1, secret)}\nCtrl-C stops both.")
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
+
+
+def _mlflow_command(config: RunConfig, uri: str, port: int) -> list[str]:
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    if uri.startswith("sqlite"):
+        command += ["--default-artifact-root", artifact_location(config.folder)]
+    return command
+
+
+def _mlflow_environment(uri: str) -> dict[str, str]:
+    """The store is a variable because its URI may contain a password, and command lines are shown
+    in the list of processes."""
+    return {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
 
 
 @contextlib.contextmanager
 def _running(
     name: str, command: list[str], environment: dict[str, str], port: int, log: Path | None = None
 ) -> Iterator[None]:
-    """A server process that accepts connections for the length of the block."""
+    """A server process that accepts connections, for the length of the block."""
     if _accepts(port):
-        raise UserError(f"port {port}, wanted for {name}, is taken; choose another with --port")
-    with (log or Path(os.devnull)).open("ab") as written:
+        raise UserError(f"port {port} for {name} is taken; choose another with --port")
+    with (log or Path(os.devnull)).open("ab") as output:
         process = subprocess.Popen(
-            command, env=environment, stdout=written, stderr=written, start_new_session=True
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         deadline = time.monotonic() + 90

@@ -107,13 +107,20 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     check(root, f"tld run {typed} --until encode", "train", spaced, *small(root))
     check(
         root,
-        "train needs encodings made with these settings, which are missing",
+        "cannot train: the output of encode for these settings is missing",
         "train",
         TINY,
         *small(root),
     )
-    check(root, "no trained model for these settings", "sample", TINY, "a star", *small(root))
-    check(root, "no trained model for these settings", "serve", TINY, *small(root))
+    check(
+        root,
+        "no model has been trained with these settings",
+        "sample",
+        TINY,
+        "a star",
+        *small(root),
+    )
+    check(root, "no model has been trained with these settings", "serve", TINY, *small(root))
 
 
 def test_help_and_config_teach() -> None:

@@ -153,7 +153,7 @@ def test_a_number_that_is_out_of_bounds_is_the_users_mistake(
 def test_bounds_are_told_as_they_are() -> None:
     bounds = seed_bounds("--seed", 2**63)
     assert bound_problems(bounds) == [f"--seed must be from 0 to {2**63 - 1}, got {2**63}"]
-    assert bound_problems(*(replace(bounds, given=given) for given in (0, 2**63 - 1, None))) == []
+    assert bound_problems(*(replace(bounds, value=value) for value in (0, 2**63 - 1, None))) == []
 
 
 def test_rows_may_be_written_to_a_pipe(here: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_commands_that_it_suggests_work(run: RunConfig) -> None:
     moved = tld(*asked.stdout.splitlines()[-1].partition("tld ")[2].split())
     assert moved.returncode == 0, moved.stderr
     back, for_good = (line.partition("tld ")[2].split() for line in moved.stdout.splitlines()[-2:])
-    assert tld(*back).stdout.count("back: ") == 3
+    assert tld(*back).stdout.count("restored: ") == 3
     assert tld(*for_good).stdout == "0.0 MB freed\n"
 
 

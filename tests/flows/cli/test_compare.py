@@ -40,7 +40,7 @@ def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
     done = tld("compare", "gone.yaml", f"{TINY} train.seed=7", *overrides(root))
     assert done.returncode == 2
     assert "run A: no config file at gone.yaml" in done.stderr
-    assert "run B: no trained model for these settings; make it with" in done.stderr
+    assert "run B: no model has been trained with these settings in" in done.stderr
     assert f"tld run {TINY} train.seed=7" in done.stderr
     assert "--until train" in done.stderr
     assert "Traceback" not in done.stderr

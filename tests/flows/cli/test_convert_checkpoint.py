@@ -95,7 +95,7 @@ def test_what_cannot_be_imported_exported_or_drawn_with_is_told(
             "--out",
             tmp_path / "x.pth",
         ),
-        ("tld import-checkpoint makes one", "sample", TINY, "a star", "--model", made),
+        ("tld import-checkpoint writes one", "sample", TINY, "a star", "--model", made),
     ):
         done = tld(*map(str, arguments))
         assert done.returncode == 2, done.stderr

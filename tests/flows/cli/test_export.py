@@ -59,7 +59,7 @@ def test_an_imported_model_keeps_its_scale_of_latents(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no trained model for these settings"):
+    with pytest.raises(UserError, match="no model has been trained with these settings"):
         export(TINY, f"root={tmp_path}", out=tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()

@@ -104,8 +104,10 @@ def test_a_panorama_has_a_prompt_for_each_window_and_may_go_on_from_a_picture(fo
 
 def test_what_cannot_be_drawn_is_told_all_at_once(folder: Path) -> None:
     picture, model = folder / "in.png", ("--model", folder / "model")
-    ends = "--steps must be from 1 to|is empty|.png or .gif or .mp4|--frames must be from 2 to|same picture"
-    both = "at most 1, got 2|--outpaint goes with neither|no folder|there is no file gone.png|'up=3' is not a side"
+    ends = "--steps must be from 1 to|is empty|.png or .gif or .mp4"
+    ends += "|--frames must be from 2 to|same image"
+    both = "at most 1, got 2|--outpaint goes with neither|no folder|there is no file gone.png"
+    both += "|'up=3' is not a side"
     overlap = ("--outpaint", "top=8", "--overlap", "64")
     mistakes: list[tuple[str, *tuple[str | Path, ...]]] = [
         (ends, "interpolate", TINY, " ", "--steps", "0", "--frames", "1", "--out", "x.txt"),

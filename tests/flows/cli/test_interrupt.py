@@ -81,7 +81,7 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
         os.kill(process.pid, how)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + how, told
-    assert "the same command goes on from here" in told
+    assert "stopped; run the same command to resume" in told
     assert "Traceback" not in told
     deadline = time.monotonic() + 10
     while left := [pid for pid in tree if is_running(pid)]:

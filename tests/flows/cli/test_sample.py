@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows.cli.sample import sample
+from flows.cli.sample_options import SampleOptions
 from flows.terminal.errors import UserError
 from flows.tracking.logged_model import DETAILS_FILE
 from pipeline.generate.generator import load_generator
@@ -53,9 +54,10 @@ def draw(model: str, tmp_path: Path) -> Any:
     """The command in this process, with that model and few steps."""
 
     def run(*words: str, **options: Any) -> Path:
-        out: Path = options.setdefault("out", tmp_path / "out.png")
-        sample(TINY, f"root={tmp_path / 'none'}", *words, *QUICK, **{"model": model, **options})
-        return out
+        given = {"model": model, "out": tmp_path / "out.png", **options}
+        typed = (f"root={tmp_path / 'none'}", *words, *QUICK)
+        sample(TINY, *typed, options=SampleOptions(**given))
+        return Path(given["out"])
 
     return run
 
@@ -125,7 +127,7 @@ def test_another_model_is_refused_unless_it_is_wanted(draw: Any, tmp_path: Path)
         str(save_model(tmp_path / "d.safetensors", 2)),
     )
     with pytest.raises(
-        UserError, match=r"(?s)drawn with another model.*denoiser\.safetensors.*'d\.safetensors'"
+        UserError, match=r"(?s)made with another model.*denoiser\.safetensors.*'d\.safetensors'"
     ):
         draw(like=first, model=other)
     assert (pixels(draw(like=first, model=other, other_model=True)) != pixels(first)).any()
@@ -138,21 +140,23 @@ def test_of_a_run_any_average_draws(tmp_path: Path) -> None:
     save_model(folder / "denoiser-ema1.safetensors", 3)
     drawn = []
     for ema in (None, 0):
-        sample(TINY, STAR, *described, count=1, ema=ema, out=tmp_path / "a.png")
+        options = SampleOptions(count=1, ema=ema, out=tmp_path / "a.png")
+        sample(TINY, STAR, *described, options=options)
         drawn.append((tmp_path / "a.png").read_bytes())
     assert drawn[0] == drawn[1]
     assert (
         read_settings(tmp_path / "a.png")["model"]["source"]
         == f"tiny, {folder.name}/denoiser.safetensors"
     )
-    with pytest.raises(UserError, match="--ema 2: there is no such average"):
-        sample(TINY, STAR, *described, ema=2, out=tmp_path / "b.png")
+    options = SampleOptions(ema=2, out=tmp_path / "b.png")
+    with pytest.raises(UserError, match="--ema 2: there is no such EMA"):
+        sample(TINY, STAR, *described, options=options)
 
 
 def test_a_model_of_mlflow_draws_by_alias_and_version(
     draw: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="no run was recorded in"):
+    with pytest.raises(UserError, match="no run has been recorded in"):
         draw(STAR, model="models:/tld@champion")
     root = tmp_path / "mlflow"
     root.mkdir()
@@ -185,7 +189,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
         assert read_settings(drawn)["model"]["source"] == uri
         assert draw(f"root={root}", like=tmp_path / "expected.png", model=uri)
     for uri in ("models:/tld@gone", "models:/other/1", "runs:/0123/denoiser"):
-        with pytest.raises(UserError, match="MLflow says"):
+        with pytest.raises(UserError, match="MLflow reports"):
             draw(STAR, f"root={root}", model=uri)
 
 
@@ -208,7 +212,7 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
         ({"prompts": []}, "drawing.prompts: there is no prompt"),
         ({"size": [10**6, 64]}, "drawing.size.0"),
         ({"device\x1b]0;gone": 1}, r"drawing.device?]0;gone: Extra inputs are not permitted"),
-        (None, "was made otherwise than by tld sample"),
+        (None, "has no metadata of tld sample"),
     ],
 )
 def test_what_a_strangers_picture_tells_is_checked(
@@ -257,30 +261,30 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(
     assert len(done.stderr.splitlines()) == 8
     for says in (
         *(
-            "--size: looks like 128x64",
+            "--size: must look like 128x64",
             "--steps: Input should be greater than or equal to 1, got 0",
             "--seed: ",
         ),
         *(
             "--prompts: cannot read",
             "prompt 1: the prompt is empty",
-            "--ema chooses among the averages of a run",
+            "--ema selects an EMA of the run's own model",
         ),
-        "--out: is FILE.png for a grid",
+        "--out: must be FILE.png for a grid",
     ):
         assert says in done.stderr
-    with pytest.raises(UserError, match="no prompt: say what the pictures show"):
-        sample(TINY, model=model)
+    with pytest.raises(UserError, match="no prompt; write one in quotes"):
+        sample(TINY, options=SampleOptions(model=model))
     with pytest.raises(
         UserError, match="--size: 100x64: this model needs multiples of 16 pixels; nearest are 96x64"
     ):
-        sample(TINY, STAR, model=model, size="100x64")
+        sample(TINY, STAR, options=SampleOptions(model=model, size="100x64"))
     with pytest.raises(UserError, match="does nothing at guidance 1"):
-        sample(TINY, STAR, model=model, negative="a circle", guidance=1)
-    with pytest.raises(UserError, match="a grid holds up to 400 pictures, not 401; name a folder"):
-        sample(TINY, STAR, model=model, count=401)
+        sample(TINY, STAR, options=SampleOptions(model=model, negative="a circle", guidance=1))
+    with pytest.raises(UserError, match="a grid holds up to 400 images, not 401; name a folder"):
+        sample(TINY, STAR, options=SampleOptions(model=model, count=401))
     with pytest.raises(UserError, match=r"--out: cannot write /proc/star\.png: "):
-        sample(TINY, STAR, model=model, out=Path("/proc/star.png"))
+        sample(TINY, STAR, options=SampleOptions(model=model, out=Path("/proc/star.png")))
     assert not (tmp_path / "none").exists()
 
 

@@ -124,4 +124,4 @@ def test_a_port_that_is_taken_and_an_empty_workspace_are_told(
     assert "is taken; choose another with --port" in taken.stderr
     empty = tld("ui", TINY, f"root={tmp_path / 'none'}")
     assert empty.returncode == 2
-    assert "nothing to look at yet" in empty.stderr
+    assert "nothing to show yet" in empty.stderr

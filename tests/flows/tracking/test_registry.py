@@ -93,7 +93,8 @@ def test_a_rerun_registers_nothing_and_promote_crowns_another(root: Path, uri: s
     other = [*small(root, evaluate__guidance=3)]
     missing = tld("promote", TINY, *other)
     assert missing.returncode == 2
-    assert "no evaluated model for these settings; make it with\n  tld run" in missing.stderr
+    assert "no model has been trained and evaluated with these settings in" in missing.stderr
+    assert "Run:\n  tld run" in missing.stderr
     assert tld("evaluate", TINY, *other).returncode == 0
     assert len(MlflowClient(uri).search_model_versions("name='tiny'")) == 1, (
         "without a demand there is no gate"

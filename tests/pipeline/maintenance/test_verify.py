@@ -212,7 +212,7 @@ def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None
 
     repaired = tld("catalog", "verify", TINY, *settings, "--repair")
     assert repaired.returncode == 0, repaired.stderr
-    assert "repaired: every file is what its stage made" in repaired.stdout
+    assert "repaired: every file matches its digest" in repaired.stdout
     assert path.read_bytes() == content
 
 

@@ -18,7 +18,11 @@ def bench(
     *overrides: Overrides,
     only: Annotated[
         tuple[Part, ...],
-        Parameter(negative="", help="Measure only this part; repeat the option for several."),
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Measure only this part; repeat the option for several.",
+        ),
     ] = (),
     pairs: Annotated[
         int, Parameter(help="Number of synthetic pairs to measure the data loader on.")

@@ -62,7 +62,9 @@ def dropped(
     """List every row of the URL table that is not among the encodings, with the reason, as CSV.
 
     Control characters are escaped, and cells that a spreadsheet would evaluate start with an
-    apostrophe. Example: tld catalog dropped conf/tiny.yaml --reason "HTTP 404" --out dropped.csv
+    apostrophe.
+
+    Example: tld catalog dropped conf/tiny.yaml --reason "HTTP 404" --out dropped.csv
     """
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows

@@ -38,6 +38,7 @@ _Keep = Annotated[
     tuple[str, ...],
     Parameter(
         negative="",
+        show_default=False,
         help="With --other-settings: another run to keep, as typed after tld run, in quotes; "
         "repeat the option for several runs.",
     ),

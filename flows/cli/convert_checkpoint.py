@@ -118,8 +118,9 @@ def export_checkpoint(
     apapiu/transformer_latent_diffusion loads.
 
     Models with the default architecture use layout main. Parts that the layout lacks (QK-norm,
-    token-level text, …) are refused by name. Example: tld export-checkpoint
-    data/03_model/0123456789ab --layout main --out model.pth
+    token-level text, …) are refused by name.
+
+    Example: tld export-checkpoint data/03_model/0123456789ab --layout main --out model.pth
     """
     from data_catalog.model_files import model_file
 

@@ -35,7 +35,9 @@ def export(
     model card as README.md.
 
     In Python: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True). The same seed gives
-    the same images as tld sample, up to rounding. Example: tld export conf/tiny.yaml --out mine
+    the same images as tld sample, up to rounding.
+
+    Example: tld export conf/tiny.yaml --out mine
     """
     settings = load(config, overrides)
     if problems := folder_problems(out):

@@ -28,8 +28,9 @@ def promote(
     whatever the current champion scores.
 
     NAME being the name of the run, the model is models:/NAME@champion from then on, both for tld
-    sample --model and for mlflow.pyfunc.load_model. Example: tld promote conf/tiny.yaml --alias
-    staging
+    sample --model and for mlflow.pyfunc.load_model.
+
+    Example: tld promote conf/tiny.yaml --alias staging
     """
     from pipeline.stages.freshness import stage_statuses
 

@@ -29,7 +29,9 @@ def serve(
     """Serve the trained model of this run: a web page, and POST /pictures for programs. Stop it
     with Ctrl-C.
 
-    Concurrent requests are batched. Example request: curl http://127.0.0.1:8000/pictures --json
+    Concurrent requests are batched.
+
+    Example of a request: curl http://127.0.0.1:8000/pictures --json
     '{"prompt": "a small red star", "count": 2, "seed": 7}'
     """
     from flows.serve.guard import read_access

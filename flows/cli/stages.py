@@ -38,6 +38,7 @@ def run(
         tuple[StageName, ...],
         Parameter(
             negative="",
+            show_default=False,
             help="Run this stage again even if its output is up to date; repeat the option for "
             "several stages.",
         ),
@@ -198,8 +199,9 @@ def encode(config: Config, *overrides: Overrides, force: Force = False) -> None:
 def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
     """Stage 3: train the denoiser on the encodings.
 
-    A stopped training resumes from its last checkpoint. Example: tld train conf/tiny.yaml
-    train.steps=500
+    A stopped training resumes from its last checkpoint.
+
+    Example: tld train conf/tiny.yaml train.steps=500
     """
     _run_one("train", config, overrides, force)
 

@@ -28,7 +28,10 @@ _StepCounts = Annotated[
 _Solvers = Annotated[
     tuple[SolverName, ...],
     Parameter(
-        consume_multiple=True, negative="", help="Samplers to try. [default: evaluate.solver]"
+        consume_multiple=True,
+        negative="",
+        show_default=False,
+        help="Samplers to try. [default: evaluate.solver]",
     ),
 ]
 _Emas = Annotated[
@@ -36,6 +39,7 @@ _Emas = Annotated[
     Parameter(
         consume_multiple=True,
         negative="",
+        show_default=False,
         help="EMAs of train.ema_decay to try, counted from 0. [default: evaluate.ema]",
     ),
 ]
@@ -57,8 +61,9 @@ def sweep(
     against time.
 
     All combinations use the same held-out captions and the same noise. Combinations that were
-    measured before are not measured again. Example: tld sweep conf/tiny.yaml --guidance 1 2 4
-    --steps 5 10 --solver dpmpp_2m euler
+    measured before are not measured again.
+
+    Example: tld sweep conf/tiny.yaml --guidance 1 2 4 --steps 5 10 --solver dpmpp_2m euler
     """
     settings = load(config, overrides)
     encodings, model, _ = trained_run(config, overrides, settings)

@@ -1,4 +1,4 @@
-"""What all commands share: reading a run, the terminal, a Prefect server to run flows with."""
+"""Printing to the terminal, and reading the words of a command line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _HOME = re.compile(r"^(--[a-z-]+=)(~[^/\s]*)(?=/|$)")
 
 
 class Terminal(Console):
-    """Standard output, or standard error: shows text as it is, whoever wrote it.
+    """Standard output, or standard error, on which text from any source is safe to print.
 
-    No text is markup, and none controls the terminal: a caption or a path may hold `[/b]` or an
-    escape sequence.
+    No text is markup and none controls the terminal, because a caption or a path may contain `[/b]`
+    or an escape sequence.
     """
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
@@ -36,12 +36,12 @@ class Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """All that is shown comes through here: text, tables and what is in their cells, errors."""
+        """Escape everything that is shown: text, tables with the content of their cells, errors."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     def on_broken_pipe(self) -> None:
-        """Rich would exit with 1; `main` knows better. Called where the error is caught."""
+        """Raise the error that is being handled: Rich would exit with 1, `main` does better."""
         raise
 
 
@@ -50,31 +50,31 @@ errors = Terminal(stderr=True)
 
 
 def say(text: str) -> None:
-    """A line on standard error, for people: warnings, errors, what is going on."""
+    """Print a line for people on standard error: a warning, an error, or progress."""
     errors.print(text, soft_wrap=True)
 
 
 def load(config: Path, overrides: Sequence[str]) -> RunConfig:
-    """A run from its file and overrides. Raises ConfigError."""
+    """The settings of a run from its file and overrides. Raises ConfigError if they are invalid."""
     from pipeline.config.load import load_config
 
     return load_config(config, overrides)
 
 
 def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words of a command line that are prompts, and those that change a setting,
-    section.key=value."""
+    """The words of a command line that are prompts, and those that change a setting
+    (section.key=value)."""
     overrides = [word for word in words if _OVERRIDE.match(word)]
     return [word for word in words if not _OVERRIDE.match(word)], overrides
 
 
 def with_home(words: Sequence[str]) -> list[str]:
-    """Words of a command line in which `--out=~/x` names the home folder: a shell expands `~` only
-    at the start of a word."""
-    home = os.path.expanduser  # pathlib raises an error where there is no such user
-    return [_HOME.sub(lambda found: found[1] + home(found[2]), word) for word in words]
+    """The words of a command line, with `~` expanded in words like `--out=~/x`: a shell expands `~`
+    only at the start of a word."""
+    home = os.path.expanduser  # pathlib raises an error if there is no such user
+    return [_HOME.sub(lambda match: match[1] + home(match[2]), word) for word in words]
 
 
 def quote_overrides(config: Path, overrides: Sequence[str]) -> str:
-    """What describes a run, as it is typed again in a suggested command."""
+    """The config file and overrides of a run, quoted for use in a suggested command."""
     return shlex.join([str(config), *overrides])

@@ -1,6 +1,7 @@
-"""Causes that lie outside of us, and what a person can do about them: a full disk, one that takes
-nothing, a server that is gone, a machine that has no more descriptors, threads or memory. Imports
-neither Prefect nor MLflow.
+"""Explanations of errors with causes outside of tld, and what a user can do about them.
+
+Such causes are a full or read-only disk, a server that is gone, and a machine that has run out of
+file descriptors, threads or memory. Neither Prefect nor MLflow is imported here.
 """
 
 from __future__ import annotations
@@ -14,34 +15,30 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.compute.resource_limits import shortage_in_text, shortage_of
 
-if TYPE_CHECKING:
-    pass
-
-_ONWARD = "What is finished is kept: the same command goes on from it."
-_FULL = "the disk is full: make room there"
+_RESUME = "Finished work is kept: run the same command to resume."
+_FULL = "the disk is full: free some space"
 _LEAST_ROOM = 1 << 20  # bytes
-_READ_ONLY = "the disk takes nothing: make it writable"
+_READ_ONLY = "the disk is read-only: make it writable"
 _BY_NUMBER = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EROFS: _READ_ONLY,
     errno.EFBIG: "a file became larger than this process may write: raise `ulimit -f`",
-    errno.EIO: "the disk or the network file system fails: look into the system's log",
+    errno.EIO: "the disk or the network file system has failed: see the system log",
 }
 _NO_PATH = {
-    errno.ENAMETOOLONG: "a name in it is longer than the file system takes",
-    errno.ELOOP: "its links lead in a circle",
+    errno.ENAMETOOLONG: "a name in it is longer than the file system allows",
+    errno.ELOOP: "its links form a loop",
     errno.ENOTDIR: "a part of it is a file, not a folder",
 }
-_SYMLINK_LOOP = "Symlink loop from "  # of pathlib
-_SHOWN_CHARS = 100  # of each end of a long path
-_BY_WORDS = {  # of errors that carry another's text alone: databases, other processes
+_SYMLINK_LOOP = "Symlink loop from "  # a message of pathlib
+_SHOWN_CHARS = 100  # at each end of a long path
+_BY_TEXT = {  # for errors that have only the text of another error: of a database or a process
     **{os.strerror(number): remedy for number, remedy in _BY_NUMBER.items()},
-    "disk is full": _FULL,  # SQLite, of the workspace's MLflow or Prefect
+    "disk is full": _FULL,  # SQLite, in the MLflow or Prefect of the workspace
     "attempt to write a readonly database": _READ_ONLY,
 }
 _LAST_LINE = re.compile(
@@ -55,16 +52,16 @@ _LOST = (
 
 
 def external_cause(error: BaseException) -> str | None:
-    """What an unexpected error comes from, where that is not in our hands, and how to go on; else
-    None."""
+    """The cause of an unexpected error outside of tld, and how to continue; None if there is no
+    such cause."""
     for one in _chain(error):
         if cause := _cause(one):
-            return f"{cause}.\n{_ONWARD}"
+            return f"{cause}.\n{_RESUME}"
     return None
 
 
 def unusable_path(error: BaseException) -> str | None:
-    """Which path leads nowhere, and why; else None."""
+    """Which path cannot be used, and why; None if the error is another."""
     for one in (error, error.__cause__):
         if (
             isinstance(one, OSError)
@@ -79,37 +76,37 @@ def unusable_path(error: BaseException) -> str | None:
 
 
 def _shortened(path: str) -> str:
-    """Both ends of a path that is too long to be read."""
+    """A path, shortened to both ends if it is too long to read."""
     return (
         path if len(path) <= 2 * _SHOWN_CHARS else f"{path[:_SHOWN_CHARS]} … {path[-_SHOWN_CHARS:]}"
     )
 
 
 def _cause(error: BaseException) -> str | None:
-    said = str(error).strip()
-    if lack := shortage_of(error):
-        return lack
+    message = str(error).strip()
+    if shortage := shortage_of(error):
+        return shortage
     if isinstance(error, OSError) and error.errno in _BY_NUMBER:
-        return f"{_BY_NUMBER[error.errno]} ({said})"
+        return f"{_BY_NUMBER[error.errno]} ({message})"
     if isinstance(error, PermissionError) and (refused := _refused(error)):
         return refused
-    for line in (*said.splitlines(), *_told_by_workers(error)):
-        for words, remedy in _BY_WORDS.items():
+    for line in (*message.splitlines(), *_errors_of_workers(error)):
+        for words, remedy in _BY_TEXT.items():
             if words in line:
                 return f"{remedy} ({line.strip()})"
-        if lack := shortage_in_text(line):
-            return lack
+        if shortage := shortage_in_text(line):
+            return shortage
     if type(error).__name__ == "PrefectServerError":
-        return said
-    if isinstance(error, Exception) and _is_of_prefects_server(error):
-        what = said.splitlines()[0] if said else type(error).__name__
-        return f"the Prefect server does not answer any more, or not as it should ({what})"
+        return message
+    if isinstance(error, Exception) and _is_prefect_server_lost(error):
+        what = message.splitlines()[0] if message else type(error).__name__
+        return f"the Prefect server no longer answers, or answers with errors ({what})"
     return None
 
 
 def _refused(error: PermissionError) -> str | None:
-    """Which file or folder this user may not use, and who may change that; None where the error
-    names none."""
+    """Which file or folder this user may not use, and who can change that; None if the error names
+    none."""
     if not isinstance(error.filename, str | bytes | os.PathLike):
         return None
     path = Path(os.fsdecode(error.filename))
@@ -117,21 +114,21 @@ def _refused(error: PermissionError) -> str | None:
         try:
             status = place.stat()
         except OSError:
-            continue  # not there, or in a folder that this user may not open
-        if need := _lacking(place, stat.S_ISDIR(status.st_mode)):
+            continue  # it does not exist, or is in a folder that this user may not open
+        if need := _missing_right(place, stat.S_ISDIR(status.st_mode)):
             mode, owner = stat.filemode(status.st_mode), _user(status.st_uid)
             return (
                 f"{place} may not be {need} by {_user(os.geteuid())} (mode {mode}, owner {owner}): "
-                f"ask {owner} to change its mode, or work as another user"
+                f"ask {owner} to change the mode, or use another user"
             )
     return None
 
 
-def _lacking(place: Path, folder: bool) -> str | None:
-    """What this user may not do there."""
+def _missing_right(place: Path, folder: bool) -> str | None:
+    """What this user may not do with a file or folder."""
 
-    def allowed(what: int) -> bool:
-        return os.access(place, what, effective_ids=os.access in os.supports_effective_ids)
+    def allowed(access: int) -> bool:
+        return os.access(place, access, effective_ids=os.access in os.supports_effective_ids)
 
     if not allowed(os.R_OK) or (folder and not allowed(os.X_OK)):
         return "read"
@@ -145,22 +142,26 @@ def _user(number: int) -> str:
         return f"user {number}"
 
 
-def _told_by_workers(error: BaseException) -> Iterator[str]:
-    """An error of another process comes without its causes, but with a note of its traceback."""
+def _errors_of_workers(error: BaseException) -> Iterator[str]:
+    """Errors in the note of an error of another process, which has no causes but a traceback as a
+    note."""
     for note in getattr(error, "__notes__", ()):
         yield from _LAST_LINE.findall(note)
 
 
 def prefect_is_lost(error: BaseException) -> bool:
-    """Whether an error comes of a Prefect server that is gone or hangs."""
-    return any(isinstance(one, Exception) and _is_of_prefects_server(one) for one in _chain(error))
+    """Whether an error was caused by a Prefect server that is gone or hangs."""
+    return any(isinstance(one, Exception) and _is_prefect_server_lost(one) for one in _chain(error))
 
 
 @contextmanager
 def at_work(folder: Path) -> Iterator[None]:
-    """The time in which a workspace is worked on. Raises what a server of Prefect lacks that has
-    its database there: it says "error 500" and no more. A path that leads nowhere is no user's
-    mistake any more: it was good at the start."""
+    """A block that works in a workspace, with better errors.
+
+    A Prefect server with its database in the workspace answers only "error 500" if the disk is
+    full, so that is raised as OSError. A path that becomes unusable is raised as StageFailed, and
+    not as the user's mistake, because it was usable at the start.
+    """
     from pipeline.stages.contract import StageFailed
 
     try:
@@ -173,19 +174,19 @@ def at_work(folder: Path) -> Iterator[None]:
             and not external_cause(error)
             and (why := unusable_path(error))
         ):
-            raise StageFailed(f"{why}.\n{_ONWARD}") from error
+            raise StageFailed(f"{why}.\n{_RESUME}") from error
         raise
 
 
 def _is_full(folder: Path) -> bool:
     try:
         return shutil.disk_usage(folder).free < _LEAST_ROOM
-    except OSError:  # the folder is gone: the error at hand says more
+    except OSError:  # the folder is gone, and the original error says more
         return False
 
 
-def _is_of_prefects_server(error: Exception) -> bool:
-    """Whether Prefect's client lost its server. Only its classes are looked at: they are not
+def _is_prefect_server_lost(error: Exception) -> bool:
+    """Whether Prefect's client has lost its server, by the names of classes, because Prefect is not
     imported here."""
     name, module = type(error).__name__, type(error).__module__
     if module.startswith("httpx"):
@@ -199,7 +200,7 @@ def _is_of_prefects_server(error: Exception) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it came of."""
+    """An error and its causes."""
     while error is not None:
         yield error
         if isinstance(error, BaseExceptionGroup):
@@ -209,6 +210,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class UserError(ValueError):
-    """Something to be done differently; the message says how."""
+    """A mistake of the user; the message says what to change."""
 
     exit_code = 2

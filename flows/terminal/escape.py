@@ -1,5 +1,4 @@
-"""Escaping of text that strangers wrote (captions, URLs, file names) for a terminal and for
-spreadsheets.
+"""Escaping of untrusted text (captions, URLs, file names) for terminals and spreadsheets.
 
 HTML is escaped by the templates (Jinja's autoescape, textContent on the page of `tld serve`).
 """
@@ -8,20 +7,20 @@ from __future__ import annotations
 
 import re
 
-# Control characters but tab and newline, which terminals obey; and the Unicode characters that
-# reorder text, with which a line can be made to read as something else.
+# Control characters except tab and newline, which terminals obey, and the Unicode characters that
+# reorder text, which can make a line read as something else.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")
 
 
 def visible(text: str) -> str:
-    r"""The text with its control characters spelled out, as in `\x1b[2J`."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""The text with its control characters escaped, as in `\x1b[2J`."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def csv_cell(value: object) -> object:
-    """A cell of a csv file that people open in a spreadsheet: control characters are spelled out,
-    and text that a spreadsheet would compute gets an apostrophe in front, as OWASP advises."""
+    """A cell of a CSV file that people open in a spreadsheet: control characters are escaped, and
+    text that a spreadsheet would evaluate is prefixed with an apostrophe, as OWASP advises."""
     if not isinstance(value, str):
         return value
     text = visible(value)

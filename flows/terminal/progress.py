@@ -1,4 +1,4 @@
-"""How far a stage is: a bar in a terminal, a line now and then elsewhere."""
+"""Progress of a stage: a bar in a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rich.progress import Progress as Bars
 from flows.terminal.console import Terminal
 from flows.terminal.escape import visible
 
-_QUIET_S = 10.0  # between two lines, where there is no terminal
+_INTERVAL_S = 10.0  # between two lines, if there is no terminal
 
 
 class Progress:
-    """Shows one stage, from `with` to `finish`."""
+    """The progress of one stage, shown for the length of a `with` block."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._console = Terminal(stderr=True)
         self._bars: Bars | None = None
         self._task: TaskID | None = None
-        self._spoke_at = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -41,15 +41,15 @@ class Progress:
         return self
 
     def update(self, done: int, total: int, note: str) -> None:
-        """Show `done` of `total`, with a note."""
+        """Show that `done` of `total` are done, with a note."""
         if self._bars and self._task is not None:
             self._bars.update(self._task, completed=done, total=total, note=visible(note))
-        elif time.monotonic() - self._spoke_at > _QUIET_S:
-            self._spoke_at = time.monotonic()
+        elif time.monotonic() - self._printed_at > _INTERVAL_S:
+            self._printed_at = time.monotonic()
             self._console.print(f"{self._stage:9} {done}/{total}  {note}", soft_wrap=True)
 
     def finish(self, note: str) -> None:
-        """Say in one line that stays what came out."""
+        """Print a line that stays on the terminal, such as the result."""
         self._console.print(f"{self._stage:9} {note}", soft_wrap=True)
 
     def __exit__(
@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a stage tells of its progress, shown and not recorded."""
+    """A progress callback that shows progress and records nothing."""
 
     show: Progress
 

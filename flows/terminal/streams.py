@@ -1,4 +1,4 @@
-"""Standard output and standard error of a command: their encoding, and readers that leave early."""
+"""Standard output and standard error of a command: encoding, and readers that close early."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 
 
 def fit_streams() -> None:
-    """Let any text be read and printed: what programs write and read is UTF-8 whatever the locale
-    says, and what a terminal's encoding cannot say is spelled out."""
+    """Make any text readable and printable: pipes and files use UTF-8 whatever the locale is, and
+    characters that a terminal's encoding lacks are escaped."""
     if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty():
         sys.stdin.reconfigure(encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
@@ -21,19 +21,19 @@ def fit_streams() -> None:
 
 
 def output_is_closed(error: Exception) -> bool:
-    """Whether an error is that whoever read our output has left, as `head` does."""
+    """Whether an error means that the reader of our output has closed it, as `head` does."""
     return isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (1, 2)))
 
 
 def abandon_output() -> None:
-    """Send what is still buffered nowhere, so that the interpreter's last flush cannot fail."""
+    """Discard buffered output, so that the interpreter's last flush cannot fail."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _has_no_reader(descriptor: int) -> bool:
     poll = select.poll()
-    poll.register(descriptor, 0)  # POLLERR is told unasked
+    poll.register(descriptor, 0)  # POLLERR is always reported
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,5 +1,4 @@
-"""A denoiser in MLflow: how it is put there, and how MLflow loads it in an environment that has
-tld:
+"""Denoisers as MLflow models. MLflow loads them in any environment that has tld:
 
 model = mlflow.pyfunc.load_model("models:/tiny@champion")
 model.predict(pd.DataFrame({"prompt": ["a small red star …"]}), params={"seed": 7})
@@ -27,8 +26,7 @@ from data_catalog.storage.manifest import Manifest
 from pipeline.generate.generator import ImageGenerator, load_generator
 from tld_model.config import MOST_STEPS, SamplingSettings
 
-DETAILS_FILE = "model.json"  # encoders, and how the run draws
-
+DETAILS_FILE = "model.json"  # encoders and sampling settings
 
 _LARGEST_DETAILS = 64 * 1024
 _EncoderName = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -44,28 +42,26 @@ class ModelDetails(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TextToImage:
-    """A denoiser with its encoders, as MLflow calls it."""
+    """A denoiser with its encoders, as an MLflow python_function."""
 
     generator: ImageGenerator
-    usual: SamplingSettings
+    default: SamplingSettings
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Images:
-        """Pictures uint8 [n, h, w, 3] of n prompts, those of the column `prompt`. Params: steps,
-        guidance, negative (a prompt to lead away from), seed; picture i has the noise of seed +
-        i."""
-        given = params or {}
-        sampling = replace(
-            self.usual, **{name: given[name] for name in ("steps", "guidance") if name in given}
-        )
+        """Images uint8 [n, h, w, 3] of n prompts, those in the column `prompt`. Params: steps,
+        guidance, negative (the negative prompt) and seed; image i uses seed + i."""
+        params = params or {}
+        changes = {name: params[name] for name in ("steps", "guidance") if name in params}
+        sampling = replace(self.default, **changes)
         prompts = [str(prompt) for prompt in model_input["prompt"]]
-        seed = int(given.get("seed", 0))
+        seed = int(params.get("seed", 0))
         return self.generator(
-            prompts, range(seed, seed + len(prompts)), sampling, given.get("negative", "")
+            prompts, range(seed, seed + len(prompts)), sampling, params.get("negative", "")
         )
 
 
 def _load_pyfunc(path: str) -> TextToImage:
-    """Called by MLflow with the folder of the model's files."""
+    """Load a model from the folder of its files. MLflow calls this."""
     folder = Path(path)
     details = read_details(folder)
     generator = load_generator(
@@ -75,10 +71,10 @@ def _load_pyfunc(path: str) -> TextToImage:
 
 
 def read_details(folder: Path) -> ModelDetails:
-    """What a model of MLflow says beside its weights. Raises ValueError."""
+    """The details that are stored beside the weights. Raises ValueError if they are unusable."""
     path = folder / DETAILS_FILE
     if not path.is_file() or not (folder / MODEL_FILE).is_file():
-        raise ValueError(f"it lacks {DETAILS_FILE} or {MODEL_FILE}")
+        raise ValueError(f"{DETAILS_FILE} or {MODEL_FILE} is missing")
     if path.stat().st_size > _LARGEST_DETAILS:
         raise ValueError(f"{DETAILS_FILE} is larger than {_LARGEST_DETAILS} bytes")
     try:
@@ -87,51 +83,57 @@ def read_details(folder: Path) -> ModelDetails:
         raise ValueError(f"{DETAILS_FILE} is damaged: {error}") from error
     if not 1 <= details.sampling.steps <= MOST_STEPS:
         raise ValueError(
-            f"{DETAILS_FILE} asks for {details.sampling.steps} steps; {MOST_STEPS} are the most"
+            f"{DETAILS_FILE} asks for {details.sampling.steps} steps; the maximum is {MOST_STEPS}"
         )
     return details
 
 
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """The training run in MLflow that a model belongs to."""
+
+    client: MlflowClient
+    experiment_id: str
+    run_id: str
+
+
 def log_model(
-    client: MlflowClient,
-    experiment_id: str,
-    run_id: str,
-    model: Manifest,
-    encodings: Manifest,
-    average: int,
-    usual: SamplingSettings,
+    run: ModelRun, model: Manifest, encodings: Manifest, ema: int, sampling: SamplingSettings
 ) -> LoggedModel:
-    """Put one average of a trained denoiser into MLflow, unless it is there, drawing as the run
-    does."""
+    """Store one EMA of a trained denoiser in MLflow, with its default sampling settings, unless it
+    is stored already."""
+    client = run.client
     tags = {
         "tld.fingerprint": model.fingerprint,
-        "tld.average": str(average),
-        "tld.sampling": json.dumps(asdict(usual)),
+        "tld.average": str(ema),
+        "tld.sampling": json.dumps(asdict(sampling)),
     }
     query = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    for there in client.search_logged_models([experiment_id], filter_string=query):
-        if there.status == "READY":
-            return there
+    for existing in client.search_logged_models([run.experiment_id], filter_string=query):
+        if existing.status == "READY":
+            return existing
     params = {name: str(value) for name, value in model.settings["model"].items()}
     logged = client.create_logged_model(
-        experiment_id, name="denoiser", source_run_id=run_id, params=params, tags=tags
+        run.experiment_id, name="denoiser", source_run_id=run.run_id, params=params, tags=tags
     )
-    details = {**encodings.figures["encoders"], "sampling": asdict(usual)}
+    details = {**encodings.figures["encoders"], "sampling": asdict(sampling)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / MODEL_FILE).symlink_to(model.file(average_file(average)).resolve())
+        (folder / MODEL_FILE).symlink_to(model.file(average_file(ema)).resolve())
         (folder / DETAILS_FILE).write_text(json.dumps(details), encoding="utf-8")
-        described = Model(model_id=logged.model_id, run_id=run_id, signature=_signature(usual))
-        described.add_flavor("python_function", loader_module="flows.tracking.logged_model")
-        described.save(folder / "MLmodel")
+        metadata = Model(
+            model_id=logged.model_id, run_id=run.run_id, signature=_signature(sampling)
+        )
+        metadata.add_flavor("python_function", loader_module="flows.tracking.logged_model")
+        metadata.save(folder / "MLmodel")
         client.log_model_artifacts(logged.model_id, str(folder))
     return client.finalize_logged_model(logged.model_id, "READY")
 
 
-def _signature(usual: SamplingSettings) -> ModelSignature:
-    usually: dict[str, tuple[str, object]] = {
-        "steps": ("long", usual.steps),
-        "guidance": ("double", usual.guidance),
+def _signature(sampling: SamplingSettings) -> ModelSignature:
+    defaults: dict[str, tuple[str, object]] = {
+        "steps": ("long", sampling.steps),
+        "guidance": ("double", sampling.guidance),
         "negative": ("string", ""),
         "seed": ("long", 0),
     }
@@ -139,6 +141,6 @@ def _signature(usual: SamplingSettings) -> ModelSignature:
         inputs=Schema([ColSpec("string", "prompt")]),
         outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
         params=ParamSchema(
-            [ParamSpec(name, kind, default) for name, (kind, default) in usually.items()]
+            [ParamSpec(name, kind, default) for name, (kind, default) in defaults.items()]
         ),
     )

@@ -1,6 +1,8 @@
-"""Runs that a process has open in MLflow. Their ids are in a file that the process locks: if it is
-killed, the next process that opens the same store ends them. A lock tells it for containers too,
-where every process has number 1."""
+"""Runs that a process has open in MLflow, and the end of those whose process was killed.
+
+The ids are in a file that the process locks. If the process is killed, the next one that opens the
+same store ends them. A lock works for containers too, where every process has number 1.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +18,25 @@ from flows.tracking.store import Store
 
 
 class OpenRuns:
-    """The runs of this process, until `close`."""
+    """The open runs of this process, until `close`."""
 
     def __init__(self, root: Path, store: Store) -> None:
         self._path = root / f"mlflow-open-{store.name}.{uuid.uuid4().hex}"
         self._file = locked(self._path, 0)
 
     def add(self, run_id: str) -> None:
-        """Note a run that has begun."""
+        """Add a run that has begun."""
         self._file.write(f"{run_id}\n")
         self._file.flush()
 
     def close(self) -> None:
-        """All of them have ended, or will be ended by what the outbox keeps."""
+        """Remove the file: all runs have ended, or the outbox will end them."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
 
 def end_abandoned(root: Path, store: Store) -> None:
-    """End what killed processes left RUNNING."""
+    """End the runs that killed processes left RUNNING."""
     for path in root.glob(f"mlflow-open-{store.name}.*"):
         if file := try_lock(path):
             with file:
@@ -47,6 +49,6 @@ def _end(client: MlflowClient, run_id: str) -> None:
     try:
         if client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, "KILLED")
-    except MlflowException as error:  # it was deleted meanwhile
+    except MlflowException as error:  # the run was deleted meanwhile
         if is_away(error):
             raise

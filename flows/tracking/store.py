@@ -1,7 +1,6 @@
-"""Where MLflow keeps the record of runs: its address, and an experiment in it, opened before any
-work. Knows no stages.
+"""Opening MLflow before any work: its address, its client, and the run's experiment.
 
-A store that cannot be used is reported here, once, with a way out.
+A store that cannot be used is reported here, once, with what to do about it.
 """
 
 from __future__ import annotations
@@ -31,31 +30,32 @@ from flows.tracking.local_store import (
     WorkspaceClient,
     artifact_location,
     check_file,
-    correct_places,
+    correct_paths,
     sqlite_url,
 )
 from flows.tracking.outbox import is_away
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import StageFailed
 
-# The making of a database is no news to a user; an error of it comes as an exception too, without
-# the traceback.
+# Users need not see that a database is created; its errors come as exceptions too, without a
+# traceback.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-_OTHERS_OPEN_S = 120.0
+_OPEN_TIMEOUT_S = 120.0
 _NO_SUCH_ENDPOINT = ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "NOT_IMPLEMENTED")
-NEEDS_NEWER_SERVER = "this MLflow server is older than version 3, and has no logged models"
+NEEDS_NEWER_SERVER = "this MLflow server is older than version 3 and has no logged models"
 _MOVE_IT_AWAY = (
-    "move it away: no output is lost, only the record of runs\n  mv {file} {file}.damaged"
+    "move it away; only the record of runs is lost, no output\n  mv {file} {file}.damaged"
 )
-_WAYS_OUT = {  # by what an error says
+_REMEDIES = {  # by a part of the error's text
     "database is locked": "another process has locked it; wait for that process, or stop it",
     "readonly database": "make the file and its folder writable",
     "unable to open database file": "make the file and its folder readable and writable",
-    "database schema": "it belongs to another version of MLflow. Install that version, or, if it is an older one, run\n"
-    f"  mlflow db upgrade {{uri}}\nor {_MOVE_IT_AWAY}",
-    "Can't locate revision": f"it belongs to a newer version of MLflow. Install that version, or {_MOVE_IT_AWAY}",
+    "database schema": "it belongs to another version of MLflow. Install that version, or, if it "
+    f"is an older one, run\n  mlflow db upgrade {{uri}}\nor {_MOVE_IT_AWAY}",
+    "Can't locate revision": "it belongs to a newer version of MLflow. Install that version, or "
+    f"{_MOVE_IT_AWAY}",
     "": _MOVE_IT_AWAY,
 }
 
@@ -66,18 +66,22 @@ class RecordUnusable(StageFailed):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """MLflow, the id of the run's experiment in it, and whether it keeps models: a server before
-    version 3 does not."""
+    """MLflow, the id of the run's experiment, and whether MLflow stores models, which servers
+    before version 3 do not."""
 
     client: MlflowClient
     experiment_id: str
     keeps_models: bool
-    name: str  # tells it apart from others that the runs of a workspace may be recorded in
+    name: str  # distinguishes the stores that the runs of a workspace may be recorded in
 
 
 def open_store(config: RunConfig) -> Store:
-    """The store, and the experiment of the run in it, made where there is none. Raises UserError or
-    RecordUnusable where that cannot be."""
+    """The store with the run's experiment, which is created if there is none.
+
+    Raises:
+        UserError: the store that MLFLOW_TRACKING_URI names cannot be used.
+        RecordUnusable: the database in the workspace cannot be used.
+    """
     client = open_client(config.folder)
     with explained(config.folder):
         experiment_id = _experiment_of(client, config)
@@ -90,8 +94,8 @@ def open_store(config: RunConfig) -> Store:
 
 
 def check_given_store(root: Path) -> None:
-    """Ask the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserError
-    within ten seconds where it does not answer."""
+    """Check the store that MLFLOW_TRACKING_URI names, before anything is started. Raises UserError
+    within ten seconds if it does not answer."""
     if is_given(root):
         client = open_client(root)
         with explained(root):
@@ -99,7 +103,7 @@ def check_given_store(root: Path) -> None:
 
 
 def client_to_read(root: Path) -> MlflowClient:
-    """A client of the store that makes nothing in the workspace. Raises UserError or
+    """A client of the store that creates nothing in the workspace. Raises UserError or
     RecordUnusable."""
     with explained(root):
         _try_database(tracking_uri(root))
@@ -107,40 +111,42 @@ def client_to_read(root: Path) -> MlflowClient:
 
 
 def open_client(root: Path) -> MlflowClient:
-    """A client of the store. Processes that open it at the same moment take turns: each would make
-    the database. Raises UserError or RecordUnusable."""
+    """A client of the store. Processes that open it at the same time take turns, because each would
+    create the database. Raises UserError or RecordUnusable."""
     root.mkdir(parents=True, exist_ok=True)
     database = Workspace(root).mlflow_database
-    with explained(root), file_lock(database.with_suffix(".lock"), _OTHERS_OPEN_S):
+    with explained(root), file_lock(database.with_suffix(".lock"), _OPEN_TIMEOUT_S):
         if is_given(root):
             _try_database(tracking_uri(root))
             return MlflowClient(tracking_uri=tracking_uri(root))
         check_file(database)
-        database.touch()  # with the umask's mode, so that a group may share it: SQLite lets only its owner write
+        # Created with the umask's mode, so that a group may share it: SQLite would let only its
+        # owner write.
+        database.touch()
         client = WorkspaceClient(root)
-        correct_places(root)
+        correct_paths(root)
         return client
 
 
 def is_given(root: Path) -> bool:
-    """Whether runs are recorded elsewhere than in the workspace. MLflow sets the variable itself
-    where it loads models by name."""
+    """Whether MLFLOW_TRACKING_URI names another store than the workspace's own. MLflow itself sets
+    the variable when it loads models by name."""
     return os.environ.get("MLFLOW_TRACKING_URI") not in (None, "", _own_uri(root))
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises
-    UserError."""
+    """Where runs are recorded: MLFLOW_TRACKING_URI, or SQLite in the workspace. Raises UserError if
+    the address is malformed."""
     if not is_given(root):
         return _own_uri(root)
-    given = os.environ["MLFLOW_TRACKING_URI"]
+    uri = os.environ["MLFLOW_TRACKING_URI"]
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(uri)
     except ValueError as error:
-        raise UserError(_why_not(given, error)) from None
+        raise UserError(_unusable(uri, error)) from None
     if parts.scheme not in ("http", "https") or not parts.username:
-        return given
-    # Errors tell the address: the password goes where MLflow looks for it too.
+        return uri
+    # Errors show the address, so the password moves to variables that MLflow reads too.
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
     os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(
@@ -154,17 +160,17 @@ def _own_uri(root: Path) -> str:
 
 
 def _experiment_of(client: MlflowClient, config: RunConfig) -> str:
-    """The experiment of the run's name, made where there is none."""
-    found = client.get_experiment_by_name(config.name)
-    if not found:
+    """The experiment with the run's name, created if there is none."""
+    experiment = client.get_experiment_by_name(config.name)
+    if not experiment:
         artifacts = None if is_given(config.folder) else artifact_location(config.folder)
         try:
             return str(client.create_experiment(config.name, artifact_location=artifacts))
         except MlflowException:
-            found = client.get_experiment_by_name(config.name)
-            if not found:  # else another process was faster
+            experiment = client.get_experiment_by_name(config.name)
+            if not experiment:  # else another process has created it meanwhile
                 raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         where = (
             ""
             if is_given(config.folder)
@@ -172,10 +178,10 @@ def _experiment_of(client: MlflowClient, config: RunConfig) -> str:
         )
         raise UserError(
             f"the experiment {config.name!r} was deleted in MLflow; restore it with\n"
-            f"  {where}mlflow experiments restore --experiment-id {found.experiment_id}\n"
+            f"  {where}mlflow experiments restore --experiment-id {experiment.experiment_id}\n"
             "or record this run in another experiment, with name=…"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _keeps_models(client: MlflowClient, experiment_id: str) -> bool:
@@ -191,8 +197,8 @@ def _keeps_models(client: MlflowClient, experiment_id: str) -> bool:
 
 
 def _try_database(uri: str) -> None:
-    """Ask a database once; MLflow itself would try ten times, for minutes. Raises SQLAlchemyError
-    or ImportError."""
+    """Query a database once, because MLflow itself would retry ten times, for minutes. Raises
+    SQLAlchemyError or ImportError."""
     if urlsplit(uri).scheme.partition("+")[0] in ("postgresql", "mysql", "mssql", "sqlite"):
         engine = sqlalchemy.create_engine(uri)
         try:
@@ -203,7 +209,7 @@ def _try_database(uri: str) -> None:
 
 @contextmanager
 def explained(root: Path) -> Iterator[None]:
-    """Say what is wrong with a store that does not open, and the way out."""
+    """Turn errors of a store that does not open into messages with what to do."""
     try:
         yield
     except LockTimeout as error:
@@ -212,21 +218,24 @@ def explained(root: Path) -> Iterator[None]:
         if "disk is full" in str(error):
             raise
         if is_given(root):
-            raise UserError(_why_not(tracking_uri(root), error)) from error
-        database, said = Workspace(root).mlflow_database, _first_line(error)
-        way_out = next(way for words, way in _WAYS_OUT.items() if words in str(error))
-        told = way_out.format(file=shlex.quote(str(database)), uri=shlex.quote(tracking_uri(root)))
-        raise RecordUnusable(f"MLflow cannot use {database} ({said}): {told}") from error
+            raise UserError(_unusable(tracking_uri(root), error)) from error
+        database, reason = Workspace(root).mlflow_database, _first_line(error)
+        template = next(remedy for text, remedy in _REMEDIES.items() if text in str(error))
+        remedy = template.format(
+            file=shlex.quote(str(database)), uri=shlex.quote(tracking_uri(root))
+        )
+        raise RecordUnusable(f"MLflow cannot use {database} ({reason}): {remedy}") from error
 
 
-def _why_not(uri: str, error: Exception) -> str:
+def _unusable(uri: str, error: Exception) -> str:
     where = f"MLFLOW_TRACKING_URI={redact_credentials(uri)}"
     if is_away(error):
-        return f"no MLflow answers at {where}; start it, or unset this"
-    return f"MLflow cannot use {where}: {redact_credentials(_first_line(error))}; mend that, or unset this"
+        return f"no MLflow answers at {where}; start it, or unset MLFLOW_TRACKING_URI"
+    reason = redact_credentials(_first_line(error))
+    return f"MLflow cannot use {where}: {reason}; fix that, or unset MLFLOW_TRACKING_URI"
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says first, without the SQL that SQLAlchemy adds."""
+    """The first sentence of an error, without the SQL that SQLAlchemy adds."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line.partition(". ")[0][:300]

@@ -1,8 +1,7 @@
-"""What a stage asks of its machine, in MLflow's tab "System metrics": processors, memory, disk,
-network, GPUs.
+"""System metrics of a stage in MLflow: processors, memory, disk, network and GPUs.
 
-The samplers are MLflow's. Its thread is not used: it asks the server before each sample, and ends
-where none answers.
+The monitors are MLflow's own. Its thread is not used, because it queries the server before each
+measurement and ends if the server does not answer.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from pipeline.stages.contract import Tracker
 
-_EVERY_S = 10.0
+_INTERVAL_S = 10.0
 
-# A GPU that does not tell its power would be news at each sample.
+# A GPU without power readings would log a warning at each measurement.
 logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
 def watched(track: Tracker) -> Iterator[None]:
-    """Sample now and then for the length of the block, and once at its end: the shortest stage has
-    one."""
+    """Measure every ten seconds for the length of the block, and once at its end, so that the
+    shortest stage has one measurement."""
     ended = threading.Event()
-    samplers = _samplers()
+    monitors = _monitors()
     thread = threading.Thread(
-        target=_sample, args=(samplers, track, ended), name="system metrics", daemon=True
+        target=_measure, args=(monitors, track, ended), name="system metrics", daemon=True
     )
-    _values(samplers)  # how busy processors were is counted from here
+    _values(monitors)  # processor use is counted from here
     thread.start()
     try:
         yield
@@ -45,25 +44,25 @@ def watched(track: Tracker) -> Iterator[None]:
         thread.join()
 
 
-def _sample(samplers: list[BaseMetricsMonitor], track: Tracker, ended: threading.Event) -> None:
+def _measure(monitors: list[BaseMetricsMonitor], track: Tracker, ended: threading.Event) -> None:
     for step in count():
-        last = ended.wait(_EVERY_S)
-        track.metrics(_values(samplers), step)
+        last = ended.wait(_INTERVAL_S)
+        track.metrics(_values(monitors), step)
         if last:
             return
 
 
-def _values(samplers: list[BaseMetricsMonitor]) -> dict[str, float]:
+def _values(monitors: list[BaseMetricsMonitor]) -> dict[str, float]:
     values: dict[str, float] = {}
-    for sampler in samplers:
-        sampler.collect_metrics()
-        values |= {f"system/{name}": value for name, value in sampler.aggregate_metrics().items()}
-        sampler.clear_metrics()
+    for monitor in monitors:
+        monitor.collect_metrics()
+        values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+        monitor.clear_metrics()
     return values
 
 
-def _samplers() -> list[BaseMetricsMonitor]:
-    samplers = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+def _monitors() -> list[BaseMetricsMonitor]:
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     with contextlib.suppress(RuntimeError, ImportError):  # no NVIDIA driver
-        samplers.append(GPUMonitor())
-    return samplers
+        monitors.append(GPUMonitor())
+    return monitors

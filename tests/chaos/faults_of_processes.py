@@ -39,7 +39,7 @@ def test_prefect_server(victim: Victim, undisturbed: Victim, tell: Tell) -> None
     kill(process, PREFECT)
     seen = ended(process)
     tell("kill -9 of the Prefect server in encode", seen, "nothing: it is started again")
-    seen.ended_with(0, "the Prefect server ended with exit code -9; it is started again")
+    seen.ended_with(0, "the Prefect server ended with exit code -9; restarting it")
     assert_kept(victim, kept)
     assert victim.digests() == undisturbed.digests()
 
@@ -79,7 +79,7 @@ def test_mlflow_server_that_comes_back(
         seen,
         "nothing, and MLflow has the whole curve",
     )
-    seen.ended_with(0, "MLflow does not answer; the work goes on")
+    seen.ended_with(0, "MLflow is unreachable; continuing")
     assert steps == [2, 4, 6, 8, 10, 12]
     assert victim.digests() == undisturbed.digests()
 

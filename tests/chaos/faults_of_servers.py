@@ -33,8 +33,8 @@ def test_prefect_server(victim: Victim, undisturbed: Victim, tell: Tell) -> None
     with hung(parts(process, PREFECT)):
         seen = ended(process)
     tell("Prefect server that hangs in encode", seen, "nothing: another is started after 20 s")
-    seen.ended_with(0, "the Prefect server does not answer; the work goes on")
-    assert "the Prefect server hung; it is started again" in seen.told
+    seen.ended_with(0, "the Prefect server does not answer; continuing")
+    assert "the Prefect server hung; restarting it" in seen.told
     assert victim.digests() == undisturbed.digests()
 
 
@@ -48,7 +48,7 @@ def test_mlflow_server(victim: Victim, undisturbed: Victim, tell: Tell, tmp_path
         with hung([server.pid, *parts(server, "mlflow")]):
             seen = ended(process)
         tell("MLflow server that hangs in train", seen, "a minute's wait at the end; no output")
-        seen.ended_with(0, "MLflow does not answer; the work goes on")
+        seen.ended_with(0, "MLflow is unreachable; continuing")
         assert victim.digests() == undisturbed.digests()
         victim.run("run", "--force", "evaluate", MLFLOW_TRACKING_URI=address).ended_with(0)
         assert loss_steps(address) == [2, 4, 6, 8, 10, 12]

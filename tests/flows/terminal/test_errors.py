@@ -16,7 +16,7 @@ from flows.cli.app import _explain
 from flows.orchestration.prefect_server import PrefectServerError, free_port
 from flows.terminal.errors import UserError, at_work, external_cause
 from flows.tracking.outbox import Message, Outbox
-from flows.tracking.tracker import _closing
+from flows.tracking.run_lifecycle import closing_run
 from pipeline.stages.contract import StageFailed
 from tests.support.command import CANARY
 from tests.support.faults import fill, small_disk
@@ -25,7 +25,7 @@ from tests.support.faults import fill, small_disk
 def told_of(error: BaseException) -> str:
     told = external_cause(error)
     assert told
-    assert told.endswith("the same command goes on from it.")
+    assert told.endswith("run the same command to resume.")
     return told
 
 
@@ -43,7 +43,7 @@ def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path) -> None:
     wrapped = RuntimeError("MLflow says something long\nof many lines")
     wrapped.__cause__ = by_database.value
     for error in (by_file.value, by_database.value, wrapped):
-        assert told_of(error).startswith("the disk is full: make room there")
+        assert told_of(error).startswith("the disk is full: free some space")
 
 
 def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gone(
@@ -60,13 +60,13 @@ def test_a_server_that_has_no_room_for_its_database_is_told_from_one_that_is_gon
             raise RuntimeError("of our own")
         with pytest.raises(RuntimeError, match="Failed to reach"), at_work(tmp_path / "gone"):
             raise lost
-    assert told_of(full.value).startswith("the disk is full: make room there")
+    assert told_of(full.value).startswith("the disk is full: free some space")
 
 
 def test_a_server_that_is_gone_is_told() -> None:
     with pytest.raises(httpx.ConnectError) as refused:
         httpx.get(f"http://127.0.0.1:{free_port()}")
-    assert told_of(refused.value).startswith("the Prefect server does not answer any more")
+    assert told_of(refused.value).startswith("the Prefect server no longer answers")
     assert told_of(PrefectServerError("it did not start")).startswith("it did not start.")
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -79,7 +79,7 @@ def test_a_server_that_is_gone_is_told() -> None:
         slots,
         RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/"),
     ):
-        assert told_of(lost).startswith("the Prefect server does not answer any more")
+        assert told_of(lost).startswith("the Prefect server no longer answers")
     assert external_cause(RuntimeError("of our own")) is None
 
 
@@ -154,7 +154,7 @@ def test_an_error_that_tells_an_address_tells_no_password(
     asked = httpx.Request("GET", f"http://me:{CANARY}@prefect.example/api/health")
     told: list[Message] = []
     outbox = Outbox(told.append, tmp_path / "kept", print)
-    with pytest.raises(httpx.HTTPStatusError) as refused, _closing(outbox, "a-run"):
+    with pytest.raises(httpx.HTTPStatusError) as refused, closing_run(outbox, "a-run"):
         httpx.Response(401, request=asked).raise_for_status()
     outbox.close(60)
     assert "for url 'http://prefect.example/api/health'" in told[0].body["tld.error"]

@@ -68,7 +68,7 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
             track.metrics({"loss": 1 / step}, step)
         track.artifact(tmp_path / "sample.png", "samples")
         track.warning("look at this")
-        told = said(capsys, "MLflow does not answer; the work goes on")
+        told = said(capsys, "MLflow is unreachable; continuing")
         servers.enter_context(mlflow_server(tmp_path, port))
         assert run.outbox.drain(60)
         client = MlflowClient(f"http://127.0.0.1:{port}")
@@ -79,7 +79,7 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
         ]
         assert client.get_run(track.run_id).data.tags["tld.warning"] == "look at this"
     told += capsys.readouterr().err
-    assert told.count("MLflow does not answer; the work goes on") == 1
+    assert told.count("MLflow is unreachable; continuing") == 1
     assert told.count("MLflow is back") == 1
 
 

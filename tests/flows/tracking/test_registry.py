@@ -123,7 +123,7 @@ def test_a_champion_is_beaten_by_more_than_chance_explains() -> None:
     ).wins
     elsewhere = compare_with_champion(replace(present, version="2", reference="others"), present)
     assert not elsewhere.wins
-    assert "other held-out pictures" in elsewhere.reason
+    assert "other held-out images" in elsewhere.reason
     by_clip = Registered("m", "2", {"clip_score": (33, 32, 34)}, "held out")
     assert compare_with_champion(by_clip, present).wins, "what both have decides"
 

@@ -25,7 +25,7 @@ class Waking(RememberingTracker):
 
 
 def test_samples_come_for_as_long_as_a_stage_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_metrics, "_EVERY_S", 0.01)
+    monkeypatch.setattr(system_metrics, "_INTERVAL_S", 0.01)
     track = Waking()
     with system_metrics.watched(track):
         assert track.enough.wait(60)

@@ -1,0 +1,54 @@
+"""The beginning and the end of runs in MLflow, whether it is reachable or not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+
+from mlflow.exceptions import MlflowException
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from data_catalog.redaction import redact_credentials
+from flows.tracking.messages import OUR_ID, end_message, now_ms
+from flows.tracking.open_runs import OpenRuns
+from flows.tracking.outbox import Message, Outbox
+from flows.tracking.store import Store
+
+
+def begin_run(store: Store, open_runs: OpenRuns, outbox: Outbox, tags: dict[str, str]) -> str:
+    """Begin a run in MLflow. If that fails, the run gets an id of ours, and the outbox creates it
+    in MLflow later."""
+    started = now_ms()
+    tags = {**tags, "tld.host": socket.gethostname(), "tld.pid": str(os.getpid())}
+    if not outbox.server_is_away:
+        with contextlib.suppress(MlflowException, SQLAlchemyError, RequestException):
+            run_id = str(store.client.create_run(store.experiment_id, started, tags).info.run_id)
+            open_runs.add(run_id)
+            return run_id
+    run_id = uuid.uuid4().hex
+    body = {
+        "experiment_id": store.experiment_id,
+        "start_time": started,
+        "tags": {**tags, OUR_ID: run_id},
+    }
+    outbox.put(Message(run_id, "create", body))
+    return run_id
+
+
+@contextlib.contextmanager
+def closing_run(outbox: Outbox, run_id: str) -> Iterator[None]:
+    """End a run as its block ends: FINISHED, FAILED, or KILLED by an interrupt."""
+    try:
+        yield
+    except Exception as error:
+        outbox.put(Message(run_id, "tags", {"tld.error": redact_credentials(str(error))[:5000]}))
+        outbox.put(end_message(run_id, "FAILED"))
+        raise
+    except BaseException:
+        outbox.put(end_message(run_id, "KILLED"))
+        raise
+    outbox.put(end_message(run_id, "FINISHED"))

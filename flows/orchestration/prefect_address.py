@@ -1,5 +1,4 @@
-"""The Prefect server that PREFECT_API_URL names, asked before anything begins: one sentence says
-what is wrong."""
+"""Checks of the Prefect server that PREFECT_API_URL names, before a run begins."""
 
 from __future__ import annotations
 
@@ -19,46 +18,46 @@ _TIMEOUT_S = 10.0
 
 
 def check_address(url: str) -> str:
-    """The address of a server that answers, without its password. Raises UserError."""
+    """The address of a server, without its password. Raises UserError if it does not answer."""
     import httpx
 
     shown = f"PREFECT_API_URL={redact_credentials(url)}"
-    nobody = f"no Prefect server answers at {shown}"
+    no_answer = f"no Prefect server answers at {shown}"
     if proxies := unusable_proxies():
         raise UserError(
-            f"{proxies[0]} is no proxy that Prefect's client can use (HTTP only): unset it"
+            f"{proxies[0]} names a proxy that Prefect's client cannot use (HTTP only): unset it"
         )
     try:
-        _ = urlsplit(url).port  # raises ValueError where it is none
+        _ = urlsplit(url).port  # raises ValueError if it is not a number
         health = _ask("/health", _TIMEOUT_S)
         if health.is_error:
             raise UserError(
-                _refusal(health, shown) or f"{nobody}: its /health says {health.status_code}"
+                _refusal(health, shown) or f"{no_answer}: its /health returns {health.status_code}"
             )
         if health.text.strip() != "true":
             raise UserError(
-                f"{nobody}: what answers there is another service; the address ends in /api"
+                f"{no_answer}: another service answers there; the address must end in /api"
             )
         if refusal := _refusal(_ask("/admin/version", _TIMEOUT_S), shown):
             raise UserError(refusal)
     except TimeoutError:
         raise UserError(
-            f"{nobody}: it did not answer within {_TIMEOUT_S:.0f} s. Restart it, or unset "
+            f"{no_answer}: it did not answer within {_TIMEOUT_S:.0f} s. Restart it, or unset "
             "PREFECT_API_URL"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise UserError(f"{nobody}: {_reason(error)}") from None
-    except ValueError as error:  # pydantic's, of Prefect's settings, or of an address
+        raise UserError(f"{no_answer}: {_reason(error)}") from None
+    except ValueError as error:  # of pydantic, for Prefect's settings or the address
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{nobody}, or other PREFECT_ settings are wrong: {redact_credentials(str(error))}"
+            f"{no_answer}, or other PREFECT_ settings are invalid: {redact_credentials(str(error))}"
         ) from None
     return redact_credentials(url)
 
 
 def answers(limit_s: float) -> bool:
-    """Whether the server that is given answers within so many seconds."""
+    """Whether the server of PREFECT_API_URL answers within a number of seconds."""
     import httpx
 
     try:
@@ -68,7 +67,7 @@ def answers(limit_s: float) -> bool:
 
 
 def is_open_to_all(url: str) -> bool:
-    """Whether a server answers whoever asks, without a password."""
+    """Whether a server answers without a password."""
     import httpx
 
     try:
@@ -78,8 +77,8 @@ def is_open_to_all(url: str) -> bool:
 
 
 def _ask(path: str, limit_s: float) -> httpx.Response:
-    """As Prefect's client asks, with its password, headers, certificates and proxies, but once.
-    Raises TimeoutError."""
+    """One request, with the password, headers, certificates and proxies of Prefect's client, but
+    without its retries. Raises TimeoutError."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.context import refresh_global_settings_context
@@ -100,26 +99,24 @@ def _ask(path: str, limit_s: float) -> httpx.Response:
 
 
 def _reason(error: Exception) -> str:
-    """What the system said of a connection, which the clients' own words hide."""
-    said, below = str(error) or type(error).__name__, error.__cause__ or error.__context__
-    while below is not None:
-        if isinstance(below, OSError) and below.errno and below.strerror:
-            said = (
-                os.strerror(below.errno) if below.errno > 0 else below.strerror
-            )  # negative: a name server's
-        below = below.__cause__ or below.__context__
-    return redact_credentials(said)
+    """The operating system's reason of a failed connection, which the clients' messages hide."""
+    reason, cause = str(error) or type(error).__name__, error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno and cause.strerror:
+            # Negative numbers are those of the name resolution.
+            reason = os.strerror(cause.errno) if cause.errno > 0 else cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return redact_credentials(reason)
 
 
 def _refusal(answer: httpx.Response, shown: str) -> str | None:
     if answer.status_code not in (401, 403):
         return None
-    given = os.environ.get("PREFECT_API_AUTH_STRING")
-    what = (
-        "PREFECT_API_AUTH_STRING holds another"
-        if given
+    remedy = (
+        "PREFECT_API_AUTH_STRING contains another one"
+        if os.environ.get("PREFECT_API_AUTH_STRING")
         else "set PREFECT_API_AUTH_STRING to its user:password"
     )
     return (
-        f"the Prefect server of {shown} asks for a password (status {answer.status_code}): {what}"
+        f"the Prefect server of {shown} asks for a password (status {answer.status_code}): {remedy}"
     )

@@ -1,8 +1,8 @@
-"""The process of our Prefect server: Prefect's own application behind a guard, on loopback, as long
-as its parent.
+"""The process of our Prefect server: Prefect's application behind a guard, on loopback.
 
-Prefect asks for the secret of its environment. The guard refuses what a web page can send from a
-browser of this machine: requests from another origin, and to another host name (DNS rebinding).
+It lives as long as its parent process. Prefect asks clients for the secret in its environment. The
+guard refuses what a web page in a browser on this machine could send: requests from another origin,
+and requests to another host name (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 USER = "tld"
 _LOGIN_PATH = "/login-with-link"
-# Prefect's page sends what it finds here as its password. A fragment is not sent to any server.
+# Prefect's page sends the password that it finds here. Browsers send a fragment to no server.
 _LOGIN_PAGE = f"""<!doctype html><title>tld</title><script>
 localStorage.setItem("prefect-password", btoa("{USER}:" + location.hash.slice(1)));
 location.replace("/");
@@ -28,7 +28,7 @@ location.replace("/");
 
 
 def login_link(port: int, auth_string: str) -> str:
-    """The address that opens Prefect's page for whoever knows the secret."""
+    """The address that opens Prefect's page with the secret."""
     return f"http://127.0.0.1:{port}{_LOGIN_PATH}#{auth_string.removeprefix(f'{USER}:')}"
 
 
@@ -38,7 +38,8 @@ def origins(port: int) -> list[str]:
 
 
 class Guard:
-    """ASGI middleware: answers to our own host names, and to our own pages or no page at all."""
+    """ASGI middleware that accepts only requests to our own host names, from our own pages or from
+    no page."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
@@ -60,27 +61,27 @@ class Guard:
             await self._app(scope, receive, _unframed(send))
 
     def _refusal(self, scope: Scope) -> str | None:
-        """Why a request is refused, if it is."""
+        """Why a request is refused; None if it is not."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if not hosts or any(f"http://{host.lower()}" not in self._origins for host in hosts):
-            return "this server does not answer to that host name"
-        if given := headers.getlist("origin"):
+            return "this server does not answer requests for that host name"
+        if senders := headers.getlist("origin"):
             return (
                 None
-                if all(origin in self._origins for origin in given)
-                else "no page of another origin may ask"
+                if all(origin in self._origins for origin in senders)
+                else "requests from pages of another origin are refused"
             )
         is_link = headers.get("sec-fetch-mode") == "navigate" and not scope["path"].startswith(
             "/api"
         )
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not is_link:
-            return "no page of another origin may ask"
+            return "requests from pages of another origin are refused"
         return None
 
 
 def _unframed(send: Send) -> Send:
-    """Answers that no other page can show in a frame, where it could steal clicks."""
+    """Responses that other pages cannot show in a frame (clickjacking)."""
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -101,19 +102,19 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     """Serve the application `module:factory` at a port until the parent process ends.
 
-    A parent that holds the listening socket gives its descriptor too: whoever connects while one
-    server takes the place of another waits, and is not refused.
+    A parent that holds the listening socket passes its descriptor too. Clients that connect while
+    one server replaces another then wait, and are not refused.
     """
     application, parent, port, descriptor = sys.argv[1], *map(int, sys.argv[2:5])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # Prefect would read settings of the user's own from files in the current folder.
+    # Prefect would read the user's own settings from files in the current folder.
     os.chdir(os.environ["PREFECT_HOME"])
     import uvicorn
 
     module, _, factory = application.partition(":")
     app = Guard(getattr(import_module(module), factory)(), port)
-    # All is said: uvicorn would take the number of workers, and proxies to trust, from the
-    # environment.
+    # Everything is set here, because uvicorn would read the number of workers and trusted proxies
+    # from the environment.
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -1,5 +1,4 @@
-"""The folder of our Prefect server: its database, made for all who share the workspace, renewed
-when it is damaged."""
+"""The folder of our Prefect server, with a database that all users of the workspace can write."""
 
 from __future__ import annotations
 
@@ -14,20 +13,20 @@ from flows.terminal.console import say
 from flows.terminal.errors import UserError
 
 _DATABASE = "prefect.db"
-_MEMO = "memo_store.toml"  # which of Prefect's own records are in the database
+_MEMO = "memo_store.toml"  # which of Prefect's built-in records are in the database
 
 
 def prepare_home(home: Path) -> None:
-    """Make the folder and its files where there are none, and set a damaged database aside. Raises
-    UserError."""
+    """Create the folder and its files if there are none, and set a damaged database aside. Raises
+    UserError if they are not writable."""
     database = home / _DATABASE
     try:
         home.mkdir(parents=True, exist_ok=True)
         if database.exists() and not _is_sound(database):
             set_aside(home)
         for path in (database, home / _MEMO):
-            # Made here, their mode is that of the umask: Prefect and SQLite would keep others of a
-            # group out.
+            # Files created here have the mode of the umask. Prefect and SQLite would lock out
+            # other users of a group.
             if not path.exists():
                 path.touch(mode=0o666)
     except PermissionError as error:
@@ -38,26 +37,35 @@ def prepare_home(home: Path) -> None:
 
 
 def set_aside(home: Path) -> None:
-    """Rename the database, so that the server makes a new one. What was in it is history, no
-    result."""
+    """Rename the database, so that the server creates a new one. It contains only the history of
+    runs, no results."""
     aside = home / f"{_DATABASE}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             (home / f"{_DATABASE}{suffix}").rename(f"{aside}{suffix}")
     (home / _MEMO).unlink(missing_ok=True)
     say(
-        f"warning: Prefect's record of earlier runs is damaged. It is now {aside}; a new one is "
-        "begun"
+        f"warning: Prefect's history of earlier runs is damaged. It was moved to {aside}, and a "
+        "new one begins"
     )
 
 
 def database_may_be_the_cause(home: Path, log: str) -> bool:
-    """Whether a server that ended at its start may start with a new database, by what it wrote."""
-    innocent = ("database is locked", "disk is full", "No space left", "readonly database", "address already in use",
-                "Read-only file system", "Too many open files", "MemoryError", "ModuleNotFoundError")  # fmt: skip
+    """Whether a server that ended while starting may start with a new database, by its log."""
+    other_causes = (
+        "database is locked",
+        "disk is full",
+        "No space left",
+        "readonly database",
+        "address already in use",
+        "Read-only file system",
+        "Too many open files",
+        "MemoryError",
+        "ModuleNotFoundError",
+    )
     is_used = (home / _DATABASE).is_dir() or (home / _DATABASE).stat().st_size > 0
     has_room = shutil.disk_usage(home).free > 16 * 1024**2
-    return is_used and has_room and not any(words in log for words in innocent)
+    return is_used and has_room and not any(text in log for text in other_causes)
 
 
 def _is_sound(database: Path) -> bool:
@@ -67,14 +75,14 @@ def _is_sound(database: Path) -> bool:
         ) as connection:
             return [row[0] for row in connection.execute("PRAGMA quick_check")] == ["ok"]
     except sqlite3.OperationalError:
-        return not database.is_dir()  # locked, or not ours to read: no damage
+        return not database.is_dir()  # it is locked or not readable by us, which is no damage
     except sqlite3.DatabaseError:
         return False
 
 
 def _not_writable(path: Path) -> str:
     return (
-        f"{path} cannot be written by this user. Who made it can share it with the group:\n"
+        f"{path} cannot be written by this user. Its owner can share it with the group:\n"
         f"  chmod -R g+rwX {path if path.is_dir() else path.parent}\n"
         "or choose a workspace of your own with root=FOLDER"
     )

@@ -1,20 +1,18 @@
-"""A Prefect API server of our own for the length of a run: its home under the workspace, no
+"""A Prefect API server of our own for the length of a run, with its data in the workspace.
+
+If PREFECT_API_URL names a server, that one is used instead. Prefect's ephemeral server is not used
+because it starts slower, loses task runs at exit, and is ended by Ctrl-C in the terminal before the
+flow can report.
+
+Nobody else can use our server: it has a new secret at each start, a guard in front
+(prefect_app.py), and none of the settings that a user has for other Prefect servers. It sends no
 telemetry.
-
-A server given by PREFECT_API_URL is used instead. Prefect's ephemeral server starts slower, loses
-task runs at exit and dies of a terminal's Ctrl-C before the flow could report.
-
-Ours is closed to everybody else: a secret made at each start, a guard before it (prefect_app.py),
-and none of the settings that a user has for other Prefect servers.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
-import http.client
-import json
 import os
 import secrets
 import socket
@@ -23,10 +21,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import BinaryIO
 
 from data_catalog.storage.file_lock import LockTimeout, file_lock
+from flows.orchestration.prefect_api import drain, is_healthy
 from flows.orchestration.prefect_app import USER, origins
 from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home, set_aside
 from flows.orchestration.prefect_watch import START_LIMIT_S, restarted, stop
@@ -37,14 +35,13 @@ _INTERRUPTED_DRAIN_LIMIT_S = 1.0
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
-    # Errors are told once, by the command line; Prefect's own log goes to its server.
+    # The command line prints each error once; Prefect's own log goes to its server.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
 }
 
-
-# With a server that is given and hangs: about a minute for each question. Prefect's own is seven.
-_PATIENCE = {"PREFECT_API_REQUEST_TIMEOUT": "15", "PREFECT_CLIENT_MAX_RETRIES": "3"}
+# With these, a request to a user's server that hangs takes about a minute; by default it is seven.
+_CLIENT_LIMITS = {"PREFECT_API_REQUEST_TIMEOUT": "15", "PREFECT_CLIENT_MAX_RETRIES": "3"}
 
 
 class PrefectServerError(RuntimeError):
@@ -52,15 +49,15 @@ class PrefectServerError(RuntimeError):
 
 
 def server_command(port: int, listener: int = -1) -> list[str]:
-    """How to start the API server, which ends when this process does, at a port or a socket that
-    listens there."""
+    """The command that starts the API server at a port, or on a socket that listens there. The
+    server ends when this process does."""
     application = "prefect.server.api.server:create_app"
     command = [sys.executable, "-m", "flows.orchestration.prefect_app"]
     return [*command, application, str(os.getpid()), str(port), str(listener)]
 
 
 def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
-    """The environment of the API server, with a new secret. Clients send it as
+    """The environment of the API server, with a new secret, which clients send as
     PREFECT_API_AUTH_STRING."""
     return {
         **{name: value for name, value in os.environ.items() if not _is_of_prefect(name)},
@@ -76,13 +73,17 @@ def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
 
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
-    """The address of the Prefect API for the length of the block. Raises PrefectServerError,
-    UserError."""
+    """The address of the Prefect API for the length of the block.
+
+    Raises:
+        PrefectServerError: our server does not start.
+        UserError: its folder in the workspace is not writable.
+    """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     if configured := os.environ.get("PREFECT_API_URL"):
-        for name, value in {**_PATIENCE, "PREFECT_HOME": str(home.resolve())}.items():
+        for name, value in {**_CLIENT_LIMITS, "PREFECT_HOME": str(home.resolve())}.items():
             os.environ.setdefault(name, value)
-        home.mkdir(parents=True, exist_ok=True)  # else Prefect warns that it cannot
+        home.mkdir(parents=True, exist_ok=True)  # else Prefect warns that it cannot write there
         yield configured
         return
     prepare_home(home)
@@ -100,22 +101,21 @@ def prefect_server(home: Path) -> Iterator[str]:
                 limit_s = _INTERRUPTED_DRAIN_LIMIT_S
                 raise
             finally:
-                _drain(
-                    api, limit_s
-                )  # also of a failed flow: left undone, it is tried at exit, for a minute
+                # After a failed flow too, because otherwise Prefect tries it at exit for a minute.
+                drain(api, limit_s)
 
 
 @contextlib.contextmanager
 def _running(
     home: Path, listener: socket.socket, environment: Mapping[str, str], log: BinaryIO
 ) -> Iterator[None]:
-    """The server for the length of the block, started again where it ends before. Its clients never
-    see the door closed: the socket is ours."""
+    """The server for the length of the block, restarted if it ends before. Its clients are never
+    refused a connection, because this process holds the socket."""
     api, shared = environment["PREFECT_UI_API_URL"], listener.fileno()
     command = server_command(int(listener.getsockname()[1]), shared)
 
     def start() -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C in the terminal must not end it before the flow could report.
+        # In a session of its own, so that Ctrl-C does not end it before the flow can report.
         return subprocess.Popen(
             command,
             env=environment,
@@ -134,13 +134,13 @@ def _running(
             raise
         return server
 
-    with _first_in(home):
-        begins_at = log.tell()
+    with _exclusive_start(home):
+        start_of_log = log.tell()
         try:
             server = started()
         except PrefectServerError:
-            told = (home / "server.log").read_bytes()[begins_at:].decode(errors="replace")
-            if not database_may_be_the_cause(home, told):
+            text = (home / "server.log").read_bytes()[start_of_log:].decode(errors="replace")
+            if not database_may_be_the_cause(home, text):
                 raise
             set_aside(home)
             prepare_home(home)
@@ -150,9 +150,9 @@ def _running(
 
 
 @contextlib.contextmanager
-def _first_in(home: Path) -> Iterator[None]:
-    """Two servers that start at once would both make the database: one after the other. Raises
-    PrefectServerError."""
+def _exclusive_start(home: Path) -> Iterator[None]:
+    """Only one server at a time may start in a folder, because each would create the database.
+    Raises PrefectServerError if another takes too long."""
     try:
         with file_lock(home / "start.lock", START_LIMIT_S):
             yield
@@ -161,25 +161,25 @@ def _first_in(home: Path) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on."""
+    """A loopback port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _is_of_prefect(name: str) -> bool:
-    """Whether a variable is one of Prefect's, which does not mind upper and lower case."""
+    """Whether a variable is one of Prefect's, which ignores upper and lower case."""
     return name.upper().startswith("PREFECT_")
 
 
 @contextlib.contextmanager
 def _client_of(api: str, environment: Mapping[str, str]) -> Iterator[None]:
-    """Point this process at our server, through the environment, which plain threads see too.
+    """Point this process at our server through the environment, which plain threads see too.
 
-    Prefect settings of the user's own are put aside: a key, headers, certificates are for another
-    server.
+    The user's own Prefect settings are removed meanwhile, because a key, headers and certificates
+    are meant for another server.
     """
-    theirs = {name: os.environ.pop(name) for name in _names_of_others()}
+    theirs = {name: os.environ.pop(name) for name in _foreign_variables()}
     logging = {name: value for name, value in theirs.items() if name.startswith("PREFECT_LOGGING_")}
     ours = {name: environment[name] for name in (*_QUIET, "PREFECT_HOME")}
     secret = environment["PREFECT_SERVER_API_AUTH_STRING"]
@@ -195,12 +195,12 @@ def _client_of(api: str, environment: Mapping[str, str]) -> Iterator[None]:
         for name in filter(_is_of_prefect, list(os.environ)):
             del os.environ[name]
         os.environ.update(theirs)
-        with contextlib.suppress(ValueError):  # of settings of theirs
+        with contextlib.suppress(ValueError):  # the user's own settings may be invalid
             refresh_global_settings_context()
 
 
-def _names_of_others() -> list[str]:
-    """Variables that are for another server, or no use to Prefect's client."""
+def _foreign_variables() -> list[str]:
+    """Variables that are meant for another server, or that Prefect's client cannot use."""
     return [*filter(_is_of_prefect, os.environ), *unusable_proxies()]
 
 
@@ -217,57 +217,3 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) ->
     raise PrefectServerError(
         f"the Prefect server did not start within {START_LIMIT_S:.0f} s; see {log}"
     )
-
-
-def _drain(api: str, limit_s: float) -> None:
-    """Send what the client still holds, then wait until the server has recorded all task runs:
-    until their count has stood still for a second, or the time is up."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    deadline, last, still = time.monotonic() + limit_s, -1, 0
-    APILogWorker.drain_all(timeout=min(5.0, limit_s))
-    EventsWorker.drain_all(timeout=limit_s)
-    with contextlib.suppress(
-        OSError, http.client.HTTPException, ValueError
-    ):  # a run that ended well must not fail of it
-        while time.monotonic() < deadline and still < 2:
-            count = ask(api, "/task_runs/count", {})
-            still = still + 1 if count == last else 0
-            last = count
-            time.sleep(0.5)
-
-
-def ask(api: str, path: str, body: object = None, limit_s: float = 10.0) -> Any:
-    """What our own server answers, without Prefect's client, which tries again for minutes, and
-    without the proxies of the environment. A body is posted. Raises OSError, HTTPException,
-    ValueError."""
-    there = urlsplit(api)
-    headers = {"Content-Type": "application/json"}
-    if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
-        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
-    if body is not None:
-        client = secrets.token_hex(8)
-        token = ask(api, f"/csrf-token?client={client}", limit_s=limit_s)
-        if isinstance(token, dict):
-            headers |= {
-                "Prefect-Csrf-Client": client,
-                "Prefect-Csrf-Token": str(token.get("token")),
-            }
-    connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=limit_s)
-    with contextlib.closing(connection):
-        data = None if body is None else json.dumps(body)
-        connection.request("GET" if body is None else "POST", f"{there.path}{path}", data, headers)
-        answer = connection.getresponse()
-        told = answer.read()
-        if answer.status >= 400:
-            raise http.client.HTTPException(f"{path}: {answer.status} {told[:200]!r}")
-        return json.loads(told)
-
-
-def is_healthy(api: str, limit_s: float) -> bool:
-    """Whether our server answers."""
-    try:
-        return ask(api, "/health", limit_s=limit_s) is True
-    except (OSError, http.client.HTTPException, ValueError):
-        return False

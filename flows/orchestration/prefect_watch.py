@@ -1,5 +1,4 @@
-"""Whether a Prefect server answers: asked in a thread beside the work, said once, and mended where
-it is ours."""
+"""A watch on the Prefect server, in a thread beside the work: warnings, and restarts of our own."""
 
 from __future__ import annotations
 
@@ -15,32 +14,30 @@ from flows.terminal.console import say
 _WATCH_S = 0.5
 _ASK_EVERY_S = 2.0
 _ASK_LIMIT_S = 3.0
-_SILENT_S = 7.0  # until a person is told
-_HUNG_S = (
-    20.0  # until our own server is ended: a machine that is short of everything may be so slow
-)
+_SILENT_S = 7.0  # until a warning is printed
+_HUNG_S = 20.0  # until our own server is killed; a machine under heavy load may be this slow
 _MOST_STARTS = 5
 START_LIMIT_S = 90.0
 
 
 class Silence:
-    """How long a server has not answered."""
+    """The time since a server last answered."""
 
     def __init__(self, is_healthy: Callable[[float], bool]) -> None:
-        """`is_healthy` asks the server, and waits so many seconds for an answer."""
+        """`is_healthy` asks the server, and waits a given number of seconds for an answer."""
         self._is_healthy = is_healthy
         self._answered_at = time.monotonic()
         self._starting_until = 0.0
 
     def seconds(self) -> float:
-        """Since the last answer; zero while a new server is starting."""
+        """Seconds since the last answer; zero while a new server is starting."""
         if time.monotonic() - self._answered_at > _ASK_EVERY_S and self._is_healthy(_ASK_LIMIT_S):
             self._answered_at, self._starting_until = time.monotonic(), 0.0
         now = time.monotonic()
         return 0.0 if now < self._starting_until else now - self._answered_at
 
     def starts(self) -> None:
-        """A new server is given time to start."""
+        """Allow a new server its time to start."""
         self._starting_until = time.monotonic() + START_LIMIT_S
 
 
@@ -51,23 +48,22 @@ def restarted(
     is_healthy: Callable[[float], bool],
     on_lost: Callable[[], None],
 ) -> Iterator[None]:
-    """Start the server's successor, at the same port, when it has ended or hangs, until the end of
-    the block.
+    """Restart the server at the same port if it ends or hangs, for the length of the block.
 
-    Its clients ask for a minute before they give up, and what it has recorded is in its database.
-    `on_lost` is called once no other will be started.
+    Its clients retry for a minute before they give up, and its records are in its database.
+    `on_lost` is called when it has been restarted too often and will not be again.
     """
     servers = [first]
 
     def watch(ending: threading.Event) -> None:
-        silence, is_told = Silence(is_healthy), False
+        silence, has_warned = Silence(is_healthy), False
         while not ending.wait(_WATCH_S) and len(servers) < _MOST_STARTS:
             code = servers[-1].poll()
             if code is None:
                 silent_s = silence.seconds()
-                if silent_s > _SILENT_S and not is_told:
-                    say("prefect   warning: the Prefect server does not answer; the work goes on")
-                is_told = silent_s > _SILENT_S
+                if silent_s > _SILENT_S and not has_warned:
+                    say("prefect   warning: the Prefect server does not answer; continuing")
+                has_warned = silent_s > _SILENT_S
                 if silent_s < _HUNG_S or ending.is_set():
                     continue
                 servers[-1].kill()
@@ -75,7 +71,7 @@ def restarted(
             servers.append(start())
             silence.starts()
             why = "hung" if code is None else f"ended with exit code {code}"
-            say(f"prefect   warning: the Prefect server {why}; it is started again")
+            say(f"prefect   warning: the Prefect server {why}; restarting it")
         if not ending.is_set():
             on_lost()
 
@@ -88,28 +84,28 @@ def restarted(
 
 @contextlib.contextmanager
 def watched(api: str, is_healthy: Callable[[float], bool]) -> Iterator[None]:
-    """Say when a server that is not ours stops answering, and when it is back."""
+    """Print when the user's server stops answering, and when it answers again."""
 
     def watch(ending: threading.Event) -> None:
-        silence, is_told = Silence(is_healthy), False
+        silence, has_warned = Silence(is_healthy), False
         while not ending.wait(_WATCH_S):
             silent_s = silence.seconds()
-            if silent_s > _SILENT_S and not is_told:
+            if silent_s > _SILENT_S and not has_warned:
                 say(
-                    f"prefect   warning: {redact_credentials(api)} does not answer; what needs no "
-                    "Prefect goes on"
+                    f"prefect   warning: {redact_credentials(api)} does not answer; work that "
+                    "needs no Prefect continues"
                 )
-                is_told = True
-            elif silent_s < _ASK_EVERY_S and is_told:
+                has_warned = True
+            elif silent_s < _ASK_EVERY_S and has_warned:
                 say(f"prefect   {redact_credentials(api)} answers again")
-                is_told = False
+                has_warned = False
 
     with _in_thread(watch):
         yield
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """End a server, by force where it does not end by itself."""
+    """Terminate a server, and kill it if it does not end."""
     if server.poll() is None:
         server.terminate()
         try:

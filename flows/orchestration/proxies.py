@@ -1,31 +1,31 @@
-"""Proxies of the environment, which never stand between us and our own servers on this machine."""
+"""Proxy variables of the environment: a bypass for local servers, and unusable proxies."""
 
 from __future__ import annotations
 
 import os
 
-_OURS = ("127.0.0.1", "localhost", "::1")
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 _SCHEMES = ("http", "https", "all")
 
 
 def bypass_proxies_on_loopback() -> None:
-    """Name this machine among those that every HTTP client of this process and its children asks
-    directly."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
-    if given.strip() == "*":  # means all, if it stands alone
+    """Add this machine to the hosts that every HTTP client of this process and its children
+    connects to directly."""
+    bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    if bypassed.strip() == "*":  # alone, it means all hosts
         return
-    named = [part for part in given.split(",") if part.strip()]
-    known = {part.strip() for part in named}
-    told = ",".join([*named, *(host for host in _OURS if host not in known)])
-    os.environ.update({"no_proxy": told, "NO_PROXY": told})
+    hosts = [part for part in bypassed.split(",") if part.strip()]
+    known = {part.strip() for part in hosts}
+    value = ",".join([*hosts, *(host for host in _LOCAL_HOSTS if host not in known)])
+    os.environ.update({"no_proxy": value, "NO_PROXY": value})
 
 
 def unusable_proxies() -> list[str]:
-    """The variables whose proxy httpx cannot use, like one with SOCKS: it would refuse to ask
-    anyone at all."""
+    """The variables with a proxy that httpx cannot use, such as SOCKS; with one, it refuses every
+    request."""
     import httpx
 
-    found = []
+    unusable = []
     for name in (
         variant for scheme in _SCHEMES for variant in (f"{scheme}_proxy", f"{scheme}_proxy".upper())
     ):
@@ -35,5 +35,5 @@ def unusable_proxies() -> list[str]:
                     proxy=url if "://" in url else f"http://{url}", trust_env=False
                 ).close()
             except (ImportError, ValueError, httpx.InvalidURL):
-                found.append(name)
-    return found
+                unusable.append(name)
+    return unusable

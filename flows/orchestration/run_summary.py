@@ -1,5 +1,4 @@
-"""Where a run stands, as Markdown for Prefect's page: its stages, its scores, and where the rest
-is."""
+"""A summary of a run as Markdown, for Prefect's page: its stages, scores and report."""
 
 from __future__ import annotations
 
@@ -8,8 +7,8 @@ from pipeline.stages.freshness import stage_statuses
 
 
 def run_page(config: RunConfig) -> str:
-    """A table of stages, a table of scores with their intervals, and the runs of MLflow that made
-    them."""
+    """A table of stages with the MLflow runs that produced them, and a table of scores with their
+    confidence intervals."""
     statuses = stage_statuses(config)
     lines = [f"## {config.name}", ""]
     lines += [
@@ -17,9 +16,10 @@ def run_page(config: RunConfig) -> str:
         "| --- | --- | ---: | ---: | --- |",
     ]
     for stage, status in statuses.items():
-        made = status.manifest
-        told = f"{made.rows:,} | {made.seconds:,.0f} | `{made.made_by}`" if made else " | | "
-        lines.append(f"| {stage} | {status.state} | {told} |")
+        output, cells = status.manifest, " | | "
+        if output:
+            cells = f"{output.rows:,} | {output.seconds:,.0f} | `{output.made_by}`"
+        lines.append(f"| {stage} | {status.state} | {cells} |")
     if report := statuses["evaluate"].manifest:
         scores, intervals = report.figures["scores"], report.figures["intervals"]
         lines += ["", "| score | value | 95 % interval |", "| --- | ---: | --- |"]

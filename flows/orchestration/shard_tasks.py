@@ -1,4 +1,4 @@
-"""Each shard a Prefect task, tried again where its worker died. Knows no stages."""
+"""Shards as Prefect tasks, which are retried if their worker dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.compute.worker_pool import OpenPool, Pool, WorkerDied
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_MOST_EVENTS = 1000  # that Prefect's server has not taken; a shard makes four
+_MOST_EVENTS = 1000  # in the client's queue; a shard adds four
 _WAIT_S = 10.0
 
 
@@ -28,8 +28,8 @@ def map_shards(
     workers: int,
     deadline_s: float | None = None,
 ) -> Iterator[Result]:
-    """Each shard a Prefect task in a thread, which hands it to a pool of workers with loaded
-    models."""
+    """Run each shard as a Prefect task in a thread, which passes it to a pool of workers that have
+    loaded their models."""
     return map_in_pool(make_worker, items, workers, deadline_s, open_pool, _run_as_task)
 
 
@@ -46,7 +46,7 @@ def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) 
     log_prints=False,
 )
 def _shard_task(work: Callable[[], None]) -> None:
-    """Returns nothing: Prefect would keep what every shard returns until the flow ends."""
+    """Returns nothing, because Prefect would keep the result of every shard until the flow ends."""
     work()
 
 
@@ -54,15 +54,15 @@ def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
     results: list[Result] = []
     try:
         _shard_task(lambda: results.append(pool.run(item)))
-    except WorkerDied as died:
-        raise given_up(item, died) from died
+    except WorkerDied as error:
+        raise given_up(item, error) from error
     _wait_for_prefect()
     return results[0]
 
 
 def _wait_for_prefect() -> None:
-    """Prefect's client keeps events until its server has taken them, without bound: shards that
-    come faster wait here, but not for a server that hangs."""
+    """Back pressure: Prefect's client buffers events without bound until its server takes them, so
+    shards that come faster wait here, up to a limit in case the server hangs."""
     deadline = time.monotonic() + _WAIT_S
     while EventsWorker.instance()._queue.qsize() > _MOST_EVENTS and time.monotonic() < deadline:
         time.sleep(0.01)

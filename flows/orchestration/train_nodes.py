@@ -1,5 +1,4 @@
-"""Several machines: one leads, with Prefect and MLflow; the others train along, by the same command
-or on Ray."""
+"""Training on several machines: one leads, with Prefect and MLflow, and the others join it."""
 
 from __future__ import annotations
 
@@ -14,8 +13,9 @@ from pipeline.stages.contract import Output, StageFailed, Tracker
 
 
 def lead_or_join(config: RunConfig, lead: Callable[[], None]) -> bool:
-    """Call `lead` where this machine leads the run, which the rendezvous says; elsewhere take part
-    in its training. Whether this machine leads. Raises StageFailed."""
+    """Call `lead` if this machine leads the run, which the rendezvous decides; otherwise join its
+    training. Returns whether this machine leads. Raises StageFailed if the nodes lose each
+    other."""
     if config.train.launch.nodes == 1:
         lead()
         return True
@@ -34,8 +34,8 @@ def lead_or_join(config: RunConfig, lead: Callable[[], None]) -> bool:
 
 
 def train_on_nodes(encodings: Manifest, config: RunConfig, track: Tracker, out: Path) -> Output:
-    """Train as the node that leads; where the engine is a Ray cluster, the other nodes are some of
-    its own."""
+    """Train as the leading node. If the engine is a Ray cluster, the other nodes are machines of
+    the cluster."""
     from pipeline.train.stage import train
 
     with ExitStack() as stack:

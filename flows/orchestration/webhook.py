@@ -1,5 +1,4 @@
-"""Word to the outside where a flow fails: a POST to the URL in TLD_WEBHOOK, which no log or message
-shows."""
+"""A webhook for failed flows: a POST to the URL in TLD_WEBHOOK, which no log or message shows."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ _TIMEOUT_S = 10
 
 
 def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook of flows that failed or crashed: {"flow", "run", "state", "message", "url"} as JSON. A
-    URL that does not answer changes nothing."""
+    """Post {"flow", "run", "state", "message", "url"} as JSON when a flow has failed or crashed. A
+    URL that does not answer is ignored."""
     url = os.environ.get("TLD_WEBHOOK")
     if not url:
         return
-    told = {
+    report = {
         "flow": flow.name,
         "run": flow_run.name,
         "state": state.name,
@@ -33,6 +32,6 @@ def notify_webhook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     }
     with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
         request = urllib.request.Request(
-            url, json.dumps(told).encode(), {"Content-Type": "application/json"}
+            url, json.dumps(report).encode(), {"Content-Type": "application/json"}
         )
         urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()

@@ -131,7 +131,7 @@ def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
     there = protected(environment["PREFECT_API_URL"])
     for address, why in (
         (f"http://me:{CANARY}@127.0.0.1:{free_port()}/api", "refused"),
-        (f"{there}/no", "says 404"),
+        (f"{there}/no", "returns 404"),
     ):
         gone = deployed({**environment, "PREFECT_API_URL": address}, TINY)
         assert gone.returncode == 2

@@ -69,8 +69,8 @@ def never(_: http.server.BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (says(404, "no"), "its /health says 404"),
-        (says(500, "no"), "its /health says 500"),
+        (says(404, "no"), "its /health returns 404"),
+        (says(500, "no"), "its /health returns 500"),
         (says(200, "<html>a router's page</html>"), "another service"),
         (says(200, ""), "another service"),
         (says(401, "no"), "set PREFECT_API_AUTH_STRING to its user:password"),
@@ -101,7 +101,7 @@ def test_a_wrong_password_is_told_and_never_shown(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", f"me:{CANARY}")
     with serving(asks_for_a_password) as api:
         told = mistake(monkeypatch, api)
-        assert "PREFECT_API_AUTH_STRING holds another" in told
+        assert "PREFECT_API_AUTH_STRING contains another one" in told
         assert CANARY not in told
 
 
@@ -130,7 +130,7 @@ def test_an_address_of_no_kind_is_told(url: str, monkeypatch: pytest.MonkeyPatch
 def test_other_prefect_settings_that_are_wrong_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_REQUEST_TIMEOUT", "soon")
     with serving(says(200, "true")) as api:
-        assert "PREFECT_ settings are wrong" in mistake(monkeypatch, api)
+        assert "PREFECT_ settings are invalid" in mistake(monkeypatch, api)
 
 
 def test_silence_in_the_middle_of_a_run_is_told_once_and_its_end_too(
@@ -155,7 +155,9 @@ def test_silence_in_the_middle_of_a_run_is_told_once_and_its_end_too(
         with watched(api, lambda _: answers(1.0)):
             asked.acquire()
             is_silent.set()
-            heard = until_said(capsys, f"{api} does not answer; what needs no Prefect goes on")
+            heard = until_said(
+                capsys, f"{api} does not answer; work that needs no Prefect continues"
+            )
             is_silent.clear()
             heard += until_said(capsys, f"{api} answers again")
     assert heard.count("does not answer") == 1

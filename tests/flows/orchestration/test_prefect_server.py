@@ -15,7 +15,8 @@ import pytest
 from prefect import Flow
 
 from flows.orchestration import prefect_watch
-from flows.orchestration.prefect_server import _drain, ask, is_healthy, prefect_server
+from flows.orchestration.prefect_api import ask, drain, is_healthy
+from flows.orchestration.prefect_server import prefect_server
 from tests.support.command import descendants, is_running
 from tests.support.prefect_api import wait_for
 
@@ -51,7 +52,7 @@ def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(
     assert set(descendants(os.getpid())) <= before
     told = capsys.readouterr().err
     assert told.count(said) == 1
-    assert told.count("it is started again") == 1
+    assert told.count("restarting it") == 1
 
 
 @pytest.mark.slow
@@ -99,7 +100,7 @@ def test_a_database_that_only_prefect_finds_damaged_is_set_aside_too(
         database.execute("INSERT INTO alembic_version VALUES ('of another time')")
     with prefect_server(tmp_path) as api:
         assert is_healthy(api, 10)
-    assert "a new one is begun" in capsys.readouterr().err
+    assert "a new one begins" in capsys.readouterr().err
     assert len(list(tmp_path.glob("prefect.db.damaged-*"))) == 1
 
 
@@ -113,7 +114,7 @@ def test_a_server_that_is_killed_while_it_answers_fails_no_run_that_ended_well()
                 asking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
 
         threading.Thread(target=answer_in_part).start()
-        _drain(f"http://127.0.0.1:{listener.getsockname()[1]}/api", limit_s=1)
+        drain(f"http://127.0.0.1:{listener.getsockname()[1]}/api", limit_s=1)
 
 
 def test_beside_a_server_that_is_given_prefect_has_its_home_too(

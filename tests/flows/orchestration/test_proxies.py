@@ -14,7 +14,7 @@ import requests
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
-from flows.orchestration.prefect_server import is_healthy
+from flows.orchestration.prefect_api import is_healthy
 from flows.orchestration.proxies import bypass_proxies_on_loopback, unusable_proxies
 
 NOBODY = "http://127.0.0.1:9"

@@ -1,5 +1,5 @@
-"""The former name of flows.tracking.logged_model, which models registered in MLflow before 0.2 name
-as loader."""
+"""The former name of flows.tracking.logged_model, which models stored in MLflow before 0.2 name as
+their loader."""
 
 from flows.tracking.logged_model import _load_pyfunc
 

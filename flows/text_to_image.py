@@ -1,5 +1,4 @@
-"""Four tasks and the flow that chains them: the DAG as five lines of Python. Wiring, nothing
-else."""
+"""The Prefect flow of a run: four stages as tasks, chained by the flow `text_to_image`."""
 
 from __future__ import annotations
 
@@ -35,17 +34,17 @@ from pipeline.stages.run_stage import run_stage
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
-GPU = "gpu"  # tag of the stages that want one; a server may limit how many run at once
+GPU = "gpu"  # tag of the stages that use one; a server may limit how many run at once
 
-# The manifest decides what is fresh: Prefect keeps no results and no cache.
+# Manifests decide what is fresh, so Prefect stores no results and no cache.
 
 
-def _may_pass(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    """Whether a stage failed for a cause that may be gone soon: a server that could not be reached,
-    a name server that was too busy. What a user has to change is not tried again."""
+def _is_transient(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Whether a stage failed for a transient reason, such as an unreachable server or a busy name
+    server, so that it is retried. What a user has to change is not retried."""
     error: object = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
-        # Prefect's client has already asked its server several times.
+        # Prefect's client has already retried these itself.
         if isinstance(error, UserError | StageFailed | ConcurrencySlotAcquisitionError):
             return False
         if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
@@ -64,7 +63,7 @@ def _stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P
         persist_result=False,
         retries=3,
         retry_delay_seconds=exponential_backoff(10),
-        retry_condition_fn=_may_pass,
+        retry_condition_fn=_is_transient,
     )
 
 
@@ -88,7 +87,7 @@ def download_task(
                 track,
                 partial(map_shards, pool_on(config.engine)),
                 retry_failed,
-                _adopt("download", force),
+                _reuse("download", force),
             ),
         )
         run.finished(track, manifest)
@@ -116,7 +115,7 @@ def encode_task(
                 out,
                 track,
                 partial(map_shards, pool_on(config.engine, config.engine.gpus_per_worker)),
-                _adopt("encode", force),
+                _reuse("encode", force),
             ),
         )
         run.finished(track, manifest)
@@ -181,17 +180,19 @@ def evaluate_task(
 def text_to_image(
     config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
 ) -> Manifest:
-    """From URLs to a report, or until a stage; what is fresh is not made again."""
+    """All stages up to `until`, from URLs to a report. Stages that are fresh are skipped."""
     with pipeline_run(config) as run:
-        made = images = download_task(run, config, force)
+        last = images = download_task(run, config, force)
         if until != "download":
-            made = encodings = encode_task(run, config, force, images)
+            last = encodings = encode_task(run, config, force, images)
         if until in ("train", "evaluate"):
-            made = model = train_task(run, config, force, encodings)
+            last = model = train_task(run, config, force, encodings)
         if until == "evaluate":
-            made = evaluate_task(run, config, force, encodings, model)
-    create_markdown_artifact(run_page(config), key="run", description=f"Where {config.name} stands")
-    return made
+            last = evaluate_task(run, config, force, encodings, model)
+    create_markdown_artifact(
+        run_page(config), key="run", description=f"Stages and scores of {config.name}"
+    )
+    return last
 
 
 @flow(
@@ -200,12 +201,12 @@ def text_to_image(
 def one_stage(
     config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False
 ) -> Manifest:
-    """One stage alone, on the fresh outputs of those before it."""
+    """One stage alone, on the fresh outputs of the stages before it."""
     statuses = stage_statuses(config)
     parents = {name: statuses[name].manifest for name in STAGES[stage].parents}
-    if lacking := [name for name, manifest in parents.items() if manifest is None]:
+    if missing := [name for name, manifest in parents.items() if manifest is None]:
         raise StageFailed(
-            f"{stage} needs the output of {lacking[0]} first, which is {statuses[lacking[0]].state}"
+            f"{stage} needs the output of {missing[0]} first, which is {statuses[missing[0]].state}"
         )
     tasks: dict[str, Task[..., Manifest]] = {
         "download": download_task,
@@ -217,11 +218,13 @@ def one_stage(
         forced = frozenset({stage} if force else ())
         if retry_failed:
             return download_task(run, config, forced, retry_failed)
-        made = tasks[stage](run, config, forced, *parents.values())
-    create_markdown_artifact(run_page(config), key="run", description=f"Where {config.name} stands")
-    return made
+        manifest = tasks[stage](run, config, forced, *parents.values())
+    create_markdown_artifact(
+        run_page(config), key="run", description=f"Stages and scores of {config.name}"
+    )
+    return manifest
 
 
-def _adopt(stage: str, force: frozenset[str]) -> ReuseShard:
-    """A forced stage makes every shard itself."""
+def _reuse(stage: str, force: frozenset[str]) -> ReuseShard:
+    """How to reuse shards of other outputs; a forced stage computes every shard itself."""
     return reuse_nothing if stage in force else reuse_shard

@@ -13,7 +13,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.states import Failed
 
 from flows.terminal.errors import UserError
-from flows.text_to_image import _may_pass
+from flows.text_to_image import _is_transient
 from pipeline.stages.contract import StageFailed
 
 
@@ -46,6 +46,6 @@ STAYING = [
 
 
 @pytest.mark.parametrize("error", [*PASSING, *STAYING], ids=repr)
-def test_only_what_may_pass_is_tried_again(error: BaseException) -> None:
+def test_only_what_is_transient_is_tried_again(error: BaseException) -> None:
     nobody = cast(Any, None)
-    assert _may_pass(nobody, nobody, Failed(data=error)) is (error in PASSING)
+    assert _is_transient(nobody, nobody, Failed(data=error)) is (error in PASSING)

@@ -1,6 +1,6 @@
-"""The locked versions against PyPI's list of known faults: `make audit`, a part of `make check`.
+"""An audit of the locked versions against PyPI's list of known vulnerabilities (`make audit`).
 
-An index that cannot be asked, or that has no such list, is said and fails nothing.
+An index that cannot be reached, or that has no such list, is reported and fails nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LOCK = Path(__file__).parents[1] / "requirements.lock"
 
 
 def main() -> int:
-    """0, or 1 where a locked version has a known fault."""
+    """The exit code: 1 if a locked version has a known vulnerability, otherwise 0."""
     audit = [
         sys.executable,
         "-m",
@@ -28,26 +28,27 @@ def main() -> int:
         [*audit, f"--requirement={LOCK}"], capture_output=True, text=True, check=False, timeout=300
     )
     try:
-        found = json.loads(done.stdout)["dependencies"]
+        packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
         print(
-            "audit: nothing was looked up: "
+            "audit: nothing was checked: "
             f"{(done.stderr.strip() or 'no answer').splitlines()[-1][:200]}"
         )
         return 0
-    looked_up = [package for package in found if "skip_reason" not in package]
-    faulty = [package for package in looked_up if package["vulns"]]
-    for package in faulty:
-        for fault in package["vulns"]:
-            mended = ", ".join(fault["fix_versions"]) or "none yet"
+    checked = [package for package in packages if "skip_reason" not in package]
+    vulnerable = [package for package in checked if package["vulns"]]
+    for package in vulnerable:
+        for vulnerability in package["vulns"]:
+            fixed = ", ".join(vulnerability["fix_versions"]) or "none yet"
             print(
-                f"audit: {package['name']} {package['version']}: {fault['id']}; mended in {mended}"
+                f"audit: {package['name']} {package['version']}: {vulnerability['id']}; fixed in "
+                f"{fixed}"
             )
     print(
-        f"audit: {len(looked_up)} of {len(found)} locked versions looked up, {len(faulty)} with "
-        "known faults"
+        f"audit: {len(checked)} of {len(packages)} locked versions checked, {len(vulnerable)} with "
+        "known vulnerabilities"
     )
-    return 1 if faulty else 0
+    return 1 if vulnerable else 0
 
 
 if __name__ == "__main__":

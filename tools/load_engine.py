@@ -1,8 +1,9 @@
-"""How an engine scales, and what it costs to drive: encoding with one worker and two, and a plan of
-shards in which there is nothing to do; on a machine that is else idle:
+"""Load tests of the engines: speed of encoding with one and two workers, and overhead per shard.
 
-python -m tools.load_engine encode local ray                 # images/s by workers, in turns
-python -m tools.load_engine plan local ray --shards 10000    # shards/s, and the driver's memory on the way
+Run them on a machine that is otherwise idle:
+
+python -m tools.load_engine encode local ray               # images/s by number of workers
+python -m tools.load_engine plan local ray --shards 10000  # empty shards/s, and the driver's memory
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ROUNDS = 3
 
 
 def do_nothing() -> Callable[[int], int]:
-    """A worker with nothing to do."""
+    """Return a worker with nothing to do."""
     return _nothing
 
 
@@ -37,12 +38,12 @@ def _nothing(number: int) -> int:
     return number
 
 
-def print_encode(kinds: Sequence[str], shards: int, pictures: int) -> None:
-    """Images/s with 1 and 2 workers, in turns. Counted from the first results to the last, so
-    without the loading of models."""
+def print_encode(kinds: Sequence[str], shards: int, images_per_shard: int) -> None:
+    """Print images/s with 1 and 2 workers, measured in turns, from the first results to the last,
+    so that loading the models does not count."""
     speeds: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="tld-engine-") as scratch:
-        images = make_images(Path(scratch) / "images", [pictures] * shards)
+        images = make_images(Path(scratch) / "images", [images_per_shard] * shards)
         for turn in range(_ROUNDS):
             for kind, workers in [(kind, workers) for kind in kinds for workers in (1, 2)]:
                 config = EncodeConfig(
@@ -59,12 +60,14 @@ def print_encode(kinds: Sequence[str], shards: int, pictures: int) -> None:
                     partial(_map_timed, kind, finished),
                     reuse_nothing,
                 )
-                per_s = (shards - workers) * pictures / (finished[-1] - finished[workers - 1])
+                per_s = (
+                    (shards - workers) * images_per_shard / (finished[-1] - finished[workers - 1])
+                )
                 speeds.setdefault((kind, workers), []).append(per_s)
-    for (kind, workers), found in speeds.items():
-        spread = f"{min(found):.0f} to {max(found):.0f}"
+    for (kind, workers), values in speeds.items():
+        spread = f"{min(values):.0f} to {max(values):.0f}"
         print(
-            f"{kind:5} {workers} workers: {statistics.median(found):6.0f} images/s ({spread} in "
+            f"{kind:5} {workers} workers: {statistics.median(values):6.0f} images/s ({spread} in "
             f"{_ROUNDS} turns)"
         )
 
@@ -83,8 +86,8 @@ def _map_timed(
 
 
 def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
-    """Shards/s through the pool alone, and through the flow as a run drives it, with the driver's
-    resident memory."""
+    """Print shards/s through the pool alone, and through a Prefect flow as in a run, with the
+    driver's resident memory."""
     for kind in kinds:
         started = time.perf_counter()
         alone = map_in_pool(do_nothing, range(shards), workers, open_pool=pool_on(_engine(kind)))
@@ -116,7 +119,7 @@ def _drive(kind: str, shards: int, workers: int) -> None:
             map_shards(pool_on(_engine(kind)), do_nothing, range(shards), workers)
         ):
             if done == 0:
-                began = time.perf_counter()  # the workers are there
+                began = time.perf_counter()  # the workers have started
             elif done % max(1, shards // 10) == 0 or done == shards - 1:
                 per_s = done / (time.perf_counter() - began)
                 print(
@@ -129,7 +132,7 @@ def _drive(kind: str, shards: int, workers: int) -> None:
 
 
 def _resident_mb() -> float:
-    """Of this process."""
+    """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
@@ -138,20 +141,20 @@ def _engine(kind: str) -> EngineConfig:
 
 
 def main() -> None:
-    """Print the figures of a part."""
+    """Print the results of one load test."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=["encode", "plan"])
     parser.add_argument("kinds", nargs="+", choices=["local", "ray"])
     parser.add_argument("--shards", type=int)
-    parser.add_argument("--pictures", type=int, default=200, help="of an encoded shard")
-    parser.add_argument("--workers", type=int, default=2, help="of the plan")
-    given = parser.parse_args()
-    if given.part == "encode":
-        print_encode(given.kinds, given.shards or 12, given.pictures)
+    parser.add_argument("--pictures", type=int, default=200, help="images per shard to encode")
+    parser.add_argument("--workers", type=int, default=2, help="workers of the plan")
+    options = parser.parse_args()
+    if options.part == "encode":
+        print_encode(options.kinds, options.shards or 12, options.pictures)
     else:
-        print_plan(given.kinds, given.shards or 10_000, given.workers)
+        print_plan(options.kinds, options.shards or 10_000, options.workers)
 
 
 if __name__ == "__main__":

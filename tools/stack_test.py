@@ -1,8 +1,8 @@
-"""`make stack-test`: what docker/compose.yaml describes, started for real on loopback, and one run
-through it all.
+"""A test of the services in docker/compose.yaml without containers (`make stack-test`).
 
-PostgreSQL is Debian's, SeaweedFS comes from PyPI; all are started by the commands of compose.yaml.
-Some minutes, so the suite leaves it out: no name that pytest collects by itself.
+All services are started on loopback by the commands of compose.yaml, and one run goes through all
+of them. PostgreSQL is Debian's, SeaweedFS comes from PyPI. The test takes minutes, so it is not in
+tests/, where pytest would collect it.
 """
 
 from __future__ import annotations
@@ -41,26 +41,28 @@ pytestmark = pytest.mark.skipif(
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """All services but `serve`, in the order of docker/up.sh."""
     folder = tmp_path_factory.mktemp("stack")
-    made = compose(folder, {"TLD_CONF": "small.yaml"})
+    services = compose(folder, {"TLD_CONF": "small.yaml"})
     long = {"train__steps": 1200, "train__checkpoint_every": 50, "train__validate_every": 1200}
     few = {"download__limit": 60, "evaluate__prompts": 4, "train__sample_every": 1200}
     settings = load_config(TINY, small(Path("unused"), **long, **few)).model_dump(mode="json")
     (folder / "app/conf/small.yaml").write_text(yaml.safe_dump(settings))
-    with postgres(made), objects(made):
-        made.run("bucket")
-        with made.up("prefect"), made.up("mlflow"), made.up("worker"):
-            assert "text-to-image/tiny" in made.run("deploy")
-            yield made
+    with postgres(services), objects(services):
+        services.run("bucket")
+        with services.up("prefect"), services.up("mlflow"), services.up("worker"):
+            assert "text-to-image/tiny" in services.run("deploy")
+            yield services
 
 
 @contextlib.contextmanager
 def postgres(stack: Compose) -> Iterator[None]:
-    """As its image starts it: the user, the first database, then the script of databases. Not as
-    root, who may not."""
+    """PostgreSQL as its image starts it: the user, the first database, then the script of
+    databases. It refuses to run as root."""
     user = "postgres" if os.geteuid() == 0 else None
     service = stack.read["services"]["postgres"]
-    told, command = service["environment"], _POSTGRES[-1]
-    folder = Path(tempfile.mkdtemp(prefix="tld-postgres-"))  # pytest's own lets nobody else in
+    variables, command = service["environment"], _POSTGRES[-1]
+    folder = Path(
+        tempfile.mkdtemp(prefix="tld-postgres-")
+    )  # other users may not enter pytest's folders
     try:
         (folder / "password").write_text(stack.secret("postgres_password"))
         if user:
@@ -73,7 +75,7 @@ def postgres(stack: Compose) -> Iterator[None]:
             "--locale=C.UTF-8",
             "--auth=scram-sha-256",
         ]
-        first += [f"--username={told['POSTGRES_USER']}", "--pwfile=password", "--no-sync"]
+        first += [f"--username={variables['POSTGRES_USER']}", "--pwfile=password", "--no-sync"]
         subprocess.run(first, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
         where = ["-D", "db", "-h", stack.address("postgres"), "-p", "5432", "-k", str(folder)]
         log, environment = (
@@ -85,10 +87,12 @@ def postgres(stack: Compose) -> Iterator[None]:
         ) as process:
             _, check = service["healthcheck"]["test"]
             wait_until_healthy("postgres", process, ["sh", "-c", check], environment, log)
-            query(stack, "postgres", f"CREATE DATABASE {told['POSTGRES_DB']}")
+            query(stack, "postgres", f"CREATE DATABASE {variables['POSTGRES_DB']}")
             for config in service["configs"]:
                 query(
-                    stack, told["POSTGRES_DB"], stack.read["configs"][config["source"]]["content"]
+                    stack,
+                    variables["POSTGRES_DB"],
+                    stack.read["configs"][config["source"]]["content"],
                 )
             yield
     finally:
@@ -113,7 +117,7 @@ def objects(stack: Compose) -> Iterator[None]:
 
 
 def server(stack: Compose) -> dict[str, str]:
-    """Where PostgreSQL's own programs look for it."""
+    """The environment in which PostgreSQL's programs find the server."""
     user = stack.read["services"]["postgres"]["environment"]["POSTGRES_USER"]
     password = stack.secret("postgres_password")
     return {
@@ -125,7 +129,7 @@ def server(stack: Compose) -> dict[str, str]:
 
 
 def query(stack: Compose, database: str, sql: str) -> list[str]:
-    """Rows of PostgreSQL, their columns between bars."""
+    """Rows of a query, with columns separated by bars."""
     words = [
         str(_POSTGRES[-1] / "psql"),
         "--no-psqlrc",
@@ -146,7 +150,7 @@ def query(stack: Compose, database: str, sql: str) -> list[str]:
 
 
 def artifacts(stack: Compose) -> list[str]:
-    """What lies in MLflow's bucket, below experiment/run/artifacts."""
+    """The files in MLflow's bucket: experiment/run/artifacts/…"""
     keys = {"key": stack.secret("objects_key_id"), "secret": stack.secret("objects_key")}
     endpoint = {"endpoint_url": f"http://{stack.address('objects')}:8333"}
     store: Any = fsspec.filesystem("s3", **keys, client_kwargs=endpoint)
@@ -154,7 +158,7 @@ def artifacts(stack: Compose) -> list[str]:
 
 
 def cancelled_in_training(stack: Compose, api: Api) -> int:
-    """Start a run and cancel it as Prefect's page does; the step from which another goes on."""
+    """Start a run and cancel it as Prefect's page does. Returns the step of its last checkpoint."""
     model = stack.folder / "data/workspace/03_model"
     run = api.start("text-to-image/tiny")
     wait_for(lambda: list(model.glob("*/checkpoints/step-*.pt")))
@@ -163,8 +167,8 @@ def cancelled_in_training(stack: Compose, api: Api) -> int:
     )
     answer.raise_for_status()
     assert api.end(run) == "CANCELLED"
-    *_, kept = sorted(model.glob("*/checkpoints/step-*.pt"))
-    return int(kept.stem.partition("-")[2])
+    *_, checkpoint = sorted(model.glob("*/checkpoints/step-*.pt"))
+    return int(checkpoint.stem.partition("-")[2])
 
 
 def test_a_run_that_was_cancelled_is_resumed_and_goes_through_every_service(stack: Compose) -> None:
@@ -187,9 +191,9 @@ def test_a_run_that_was_cancelled_is_resumed_and_goes_through_every_service(stac
     ]
     assert "| evaluate | fresh | 4 |" in page["data"]
     (events,) = (stack.folder / "data/workspace/03_model").glob("*/events.jsonl")
-    told_now = map(json.loads, events.read_text().splitlines())
-    assert min(event["done"] for event in told_now if event["kind"] == "progress") > reached, (
-        "it went on from there"
+    events_now = map(json.loads, events.read_text().splitlines())
+    assert min(event["done"] for event in events_now if event["kind"] == "progress") > reached, (
+        "it resumed from the checkpoint"
     )
 
     (parent,) = query(
@@ -211,21 +215,21 @@ def test_a_run_that_was_cancelled_is_resumed_and_goes_through_every_service(stac
     )
     assert {"loss", "system/cpu_utilization_percentage"} <= set(names)
 
-    kept = artifacts(stack)
-    for stage, made in stages.items():
-        assert [path for path in kept if path.endswith(f"{made}/artifacts/manifest.json")], stage
-    assert [path for path in kept if path.endswith(f"{parent}/artifacts/grid.png")]
-    assert [path for path in kept if "/models/" in path and path.endswith(".safetensors")]
+    files = artifacts(stack)
+    for stage, run_id in stages.items():
+        assert [path for path in files if path.endswith(f"{run_id}/artifacts/manifest.json")], stage
+    assert [path for path in files if path.endswith(f"{parent}/artifacts/grid.png")]
+    assert [path for path in files if "/models/" in path and path.endswith(".safetensors")]
 
     with stack.up("serve"):
-        told = httpx.post(
+        answer = httpx.post(
             f"http://{stack.address('serve')}:8000/pictures",
             json={"prompt": "a small red star", "steps": 2},
             headers={"Authorization": f"Bearer {stack.secret('serve_tokens')}"},
             timeout=60,
         )
-    (picture,) = told.raise_for_status().json()["pictures"]
-    assert base64.b64decode(picture["png"]).startswith(_PNG)
+    (image,) = answer.raise_for_status().json()["pictures"]
+    assert base64.b64decode(image["png"]).startswith(_PNG)
 
 
 def test_no_log_of_a_service_tells_a_secret(stack: Compose) -> None:

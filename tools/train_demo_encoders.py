@@ -1,10 +1,9 @@
-"""The recipe of the small encoders that ship with the project: `python -m
-tools.train_demo_encoders`.
+"""Training of the small encoders that ship with the project.
 
-Trains an AutoencoderKL and a CLIPModel with its own tokenizer on drawn shapes, from fixed seeds, on
-a CPU, and measures them on combinations of attributes that neither has seen. It builds both with
-the libraries' own classes, so that the result loads like any published encoder. No stage imports
-it.
+`python -m tools.train_demo_encoders` trains an AutoencoderKL and a CLIPModel with its own tokenizer
+on drawn shapes, from fixed seeds, on a CPU, and scores them on combinations of attributes that
+neither has seen. Both are built with the libraries' own classes, so that the results load like any
+published encoder.
 """
 
 from __future__ import annotations
@@ -25,14 +24,12 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from data_catalog.shapes import dataset as shapes
-
-_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
-_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+from tools.demo_encoder_scores import measure_psnr, measure_retrieval, normalized, to_tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of one training; the figures they reached are in BENCHMARKS.md."""
+    """The settings of one training. The scores they reached are in BENCHMARKS.md."""
 
     steps: int
     batch_size: int
@@ -45,8 +42,8 @@ CLIP_RECIPE = Recipe(steps=2600, batch_size=96, learning_rate=1.0e-3, seed=2)
 
 
 def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
-    """An autoencoder from 64x64 pixels to 4x8x8 latents: L1 + 2 MSE + a little KL divergence
-    (Kingma and Welling, 2014), whose noise keeps the latents smooth."""
+    """Train a VAE from 64x64 pixels to 4x8x8 latents. The loss is L1 + 2 MSE + a small KL
+    divergence (Kingma and Welling, 2014), whose noise keeps the latents smooth."""
     torch.manual_seed(recipe.seed)
     levels = (16, 32, 64, 64)
     vae = AutoencoderKL(
@@ -54,7 +51,7 @@ def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * len(levels),
         block_out_channels=levels,
         layers_per_block=1,
-        norm_num_groups=1,  # with more, so few channels cannot say how bright anything is
+        norm_num_groups=1,  # with more groups, these few channels cannot encode brightness
         latent_channels=4,
         mid_block_add_attention=False,
         sample_size=shapes.EDGE,
@@ -62,7 +59,7 @@ def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
     batches = _image_batches(recipe)
 
     def loss() -> Tensor:
-        pixels = (_to_tensor(next(batches)) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        pixels = (to_tensor(next(batches)) * 2 - 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels).latent_dist
             error = vae.decode(posterior.sample()).sample.float() - pixels
@@ -71,12 +68,12 @@ def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
         return total
 
     def progress() -> str:
-        return f"PSNR {measure_psnr(vae, _unseen(64)):.2f} dB on unseen pictures"
+        return f"PSNR {measure_psnr(vae, _unseen(64)):.2f} dB on unseen images"
 
     _fit(vae, loss, recipe, report, progress, clip_norm=0.5)
     vae.eval()
     with torch.no_grad():
-        pixels = _to_tensor(
+        pixels = to_tensor(
             [drawing.pixels() for drawing in shapes.drawings(512, held_out=False, seed=9)]
         )
         scale = vae.encode(pixels * 2 - 1).latent_dist.mean.std()
@@ -85,7 +82,7 @@ def train_vae(recipe: Recipe, report: Callable[[str], None]) -> AutoencoderKL:
 
 
 def train_clip(recipe: Recipe, report: Callable[[str], None]) -> tuple[CLIPModel, CLIPTokenizer]:
-    """Contrastive training of a small CLIP (Radford et al., 2021) on pictures and captions of
+    """Train a small CLIP with the contrastive loss (Radford et al., 2021) on images and captions of
     shapes."""
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer([attributes.caption for attributes in shapes.combinations()])
@@ -119,20 +116,21 @@ def train_clip(recipe: Recipe, report: Callable[[str], None]) -> tuple[CLIPModel
     def loss() -> Tensor:
         batch = next(batches)
         tokens = tokenizer([d.attributes.caption for d in batch], padding=True, return_tensors="pt")
-        pixels = (_to_tensor([drawing.pixels() for drawing in batch]) - _MEAN) / _STD
+        pixels = normalized(batch)
         result: Tensor = clip(**tokens, pixel_values=pixels, return_loss=True).loss
         return result
 
     def progress() -> str:
-        return f"retrieval top-1 {measure_retrieval(clip, tokenizer, _unseen(300)):.3f} among 100 unseen captions"
+        accuracy = measure_retrieval(clip, tokenizer, _unseen(300))
+        return f"retrieval top-1 {accuracy:.3f} among 100 unseen captions"
 
     _fit(clip, loss, recipe, report, progress, clip_norm=1.0)
     return clip.eval(), tokenizer
 
 
 def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """A CLIP tokenizer whose merges come from the captions; every byte is a token, so any text is
-    legal."""
+    """A CLIP tokenizer with merges from the captions. Every byte is a token, so any text can be
+    tokenized."""
     raw = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     words = sorted({word for caption in captions for word in caption.split()})
@@ -151,46 +149,8 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)
 
 
-def measure_psnr(vae: AutoencoderKL, drawings: list[shapes.Drawing]) -> float:
-    """Peak signal-to-noise ratio of decode(encode(pictures)), dB over the mean squared error of
-    all."""
-    original = np.stack([drawing.pixels() for drawing in drawings])
-    error = (original.astype(np.float64) - reconstruct(vae, drawings)) / 255
-    return float(-10 * np.log10(np.mean(error**2)))
-
-
-@torch.no_grad()
-def reconstruct(vae: AutoencoderKL, drawings: list[shapes.Drawing]) -> shapes.Pixels:
-    """uint8 [n, 64, 64, 3] after a round trip through the autoencoder, without quantization."""
-    pixels = _to_tensor([drawing.pixels() for drawing in drawings]) * 2 - 1
-    decoded = vae.decode(vae.encode(pixels).latent_dist.mean).sample
-    rounded = ((decoded + 1) * 127.5).round().clamp(0, 255).byte()
-    result: shapes.Pixels = rounded.permute(0, 2, 3, 1).numpy()
-    return result
-
-
-@torch.no_grad()
-def measure_retrieval(
-    clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: list[shapes.Drawing]
-) -> float:
-    """How often a picture's own caption is the nearest among 100 distinct ones."""
-    hits = []
-    for start in range(0, len(drawings), 100):
-        batch = drawings[start : start + 100]
-        tokens = tokenizer([d.attributes.caption for d in batch], padding=True, return_tensors="pt")
-        pixels = (_to_tensor([drawing.pixels() for drawing in batch]) - _MEAN) / _STD
-        nearest = clip(**tokens, pixel_values=pixels).logits_per_image.argmax(dim=1)
-        hits.append((nearest == torch.arange(len(batch))).float().mean())
-    return float(torch.stack(hits).mean())
-
-
 def _unseen(count: int) -> list[shapes.Drawing]:
     return list(shapes.drawings(count, held_out=True, seed=77))
-
-
-def _to_tensor(pictures: list[shapes.Pixels]) -> Tensor:
-    """uint8 [64, 64, 3] each -> float [n, 3, 64, 64] in [0, 1]"""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 def _image_batches(recipe: Recipe) -> Iterator[list[shapes.Pixels]]:
@@ -200,8 +160,8 @@ def _image_batches(recipe: Recipe) -> Iterator[list[shapes.Pixels]]:
 
 
 def _contrastive_batches(recipe: Recipe) -> Iterator[list[shapes.Drawing]]:
-    """Half of each batch differs from the other half in one attribute: the hard part of the
-    task."""
+    """Batches in which half of the drawings differ from the other half in one attribute, which is
+    the hard part of the task."""
     rng = np.random.default_rng(recipe.seed)
     pool = [attributes for attributes in shapes.combinations() if not attributes.held_out]
     known = set(pool)
@@ -252,9 +212,9 @@ def _fit(
 
 
 def main() -> None:
-    """Train one of the two and save it."""
+    """Train one of the two encoders and save it."""
     parser = argparse.ArgumentParser(
-        description="Train the small encoders of the demo, once, on a CPU."
+        description="Train the small encoders that ship with tld, on a CPU."
     )
     parser.add_argument("which", choices=["vae", "clip"])
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Make a bucket of the object store, unless it is there."""
+"""Create a bucket in the object store, unless it exists."""
 
 import sys
 

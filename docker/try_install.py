@@ -1,9 +1,11 @@
-"""Run the lines of docker/Dockerfile that install the project, without a container engine: in a
-scratch folder, from the files that .dockerignore lets through.
+"""A trial of the installation in docker/Dockerfile without a container engine.
+
+The lines that install the project run in a scratch folder, with the files that .dockerignore lets
+through:
 
     python docker/try_install.py --target cpu --scratch FOLDER
 
-Then `tld` runs from there. `--torch-index` stands for the build argument of that name.
+Then the installed `tld` is run. `--torch-index` replaces the build argument TORCH_INDEX.
 """
 
 from __future__ import annotations
@@ -20,20 +22,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def stages(dockerfile: str) -> dict[str, list[str]]:
-    """The instructions of each stage, those that it builds on first."""
-    found: dict[str, list[str]] = {}
+    """The instructions of each build stage, after those of the stage that it builds on."""
+    instructions: dict[str, list[str]] = {}
     lines = re.sub(r"\\\n\s*", "", dockerfile).splitlines()
     for line in (line for line in lines if line and not line.startswith("#")):
         if line.startswith("FROM "):
             _, base, _, name = line.split()
-            found[name] = [*found.get(base, [])]
-        elif found:
-            found[name].append(line)
-    return found
+            instructions[name] = [*instructions.get(base, [])]
+        elif instructions:
+            instructions[name].append(line)
+    return instructions
 
 
 def context() -> Iterator[Path]:
-    """What a build sees: tracked files under the names with ! in .dockerignore."""
+    """The build context: tracked files below the names with ! in .dockerignore."""
     let_through = [
         line[1:]
         for line in (ROOT / ".dockerignore").read_text().splitlines()
@@ -50,14 +52,14 @@ def context() -> Iterator[Path]:
 
 
 def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -> dict[str, str]:
-    """Execute RUN, COPY . ., ARG, ENV and WORKDIR below the scratch folder; the environment that
-    they leave."""
+    """Execute RUN, COPY . ., ARG, ENV and WORKDIR below the scratch folder. Returns the resulting
+    environment."""
     environment, folder = dict(os.environ), scratch
     for line in instructions:
         word, _, rest = line.partition(" ")
         rest = re.sub(r"--mount=\S+\s+", "", rest)
-        for there in ("/opt/tld", "/src"):
-            rest = rest.replace(there, f"{scratch}{there}")
+        for root in ("/opt/tld", "/src"):
+            rest = rest.replace(root, f"{scratch}{root}")
         print(f"{word} {rest}", flush=True)
         if word == "RUN":
             subprocess.run(["sh", "-ec", rest], cwd=folder, env=environment, check=True)
@@ -65,7 +67,7 @@ def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -
             folder = Path(rest)
             folder.mkdir(parents=True)
         elif word == "COPY":
-            assert rest == ". .", f"{line}: only the whole context is copied here"
+            assert rest == ". .", f"{line}: only COPY . . is supported"
             for path in context():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / path, folder / path)
@@ -78,20 +80,22 @@ def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -
 
 
 def main() -> None:
-    """Install, then let the installed command read a run."""
+    """Install, then run the installed command `tld config`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--target", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--scratch", type=Path, required=True, help="Folder to make; some 3 GB.")
     parser.add_argument(
-        "--torch-index", help="Index of torch's CPU build, where pytorch.org cannot be reached."
+        "--scratch", type=Path, required=True, help="Folder to create; it takes about 3 GB."
     )
-    given = parser.parse_args()
-    scratch = given.scratch.resolve()
+    parser.add_argument(
+        "--torch-index", help="Index of torch's CPU build, if pytorch.org cannot be reached."
+    )
+    options = parser.parse_args()
+    scratch = options.scratch.resolve()
     scratch.mkdir(parents=True)
-    made = stages((ROOT / "docker/Dockerfile").read_text())[f"build-{given.target}"]
-    environment = run_lines(made, scratch, given.torch_index)
+    instructions = stages((ROOT / "docker/Dockerfile").read_text())[f"build-{options.target}"]
+    environment = run_lines(instructions, scratch, options.torch_index)
     subprocess.run(
         ["tld", "config", str(ROOT / "conf/tiny.yaml")], cwd=scratch, env=environment, check=True
     )

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Start the whole service on this machine, and say what is where. What is there already is kept: secrets, data, digest.
+# Start all services on this machine, and print their addresses. Existing secrets, data and the digest are kept.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-secret() { # name, length in bytes, what stands before: a random one where there is none
+secret() { # name, length in bytes, prefix: create a random secret unless it exists
   [ -s "secrets/$1" ] || printf '%s%s' "${3:-}" "$(head -c "$2" /dev/urandom | od -An -tx1 | tr -d ' \n')" >"secrets/$1"
 }
 
@@ -16,7 +16,7 @@ secret serve_tokens 24
 printf '{"identities": [{"name": "tld", "actions": ["Admin", "Read", "Write", "List", "Tagging"],
   "credentials": [{"accessKey": "%s", "secretKey": "%s"}]}]}\n' \
   "$(cat secrets/objects_key_id)" "$(cat secrets/objects_key)" >secrets/objects_identities
-# Compose mounts a secret with its owner and mode, and the image's user is another; the folder keeps others out.
+# Compose mounts a secret with its owner and mode, and the image's user is another. The folder's mode keeps others out.
 chmod 0444 secrets/*
 
 touch .env

@@ -22,10 +22,10 @@ _INLINE_EXAMPLE = re.compile(r"(For example:|Draw with it:) +(tld )")
 _OVERRIDES = "Settings to change, as section.key=value."
 _SETTINGS = "settings.md"
 _MORE = {  # what a page can say and a help text is too short for
-    "tld bench": "`tld bench CONFIG --only load --pairs 1000000` measures the loader's start, memory and speed on a "
-    "made-up million in a scratch folder, 6 GB at the default size. `tld bench CONFIG "
-    "train.compile=true --only train` "
-    "says whether compiling the model's blocks pays on this GPU; on a CPU it did not.",
+    "tld bench": "`tld bench CONFIG --only load --pairs 1000000` measures the loader's start, "
+    "memory and speed on a made-up million in a scratch folder, 6 GB at the default size. `tld "
+    "bench CONFIG train.compile=true --only train` says whether compiling the model's blocks pays "
+    "on this GPU; on a CPU it did not.",
 }
 _HEAD = """\
 # Commands
@@ -34,8 +34,8 @@ _HEAD = """\
 
 `tld --help` lists the commands, `tld COMMAND --help` explains one. `CONFIG` is a YAML file that
 describes a run, such as `conf/tiny.yaml`; [Settings](settings.md) lists what it may hold. In usage
-lines, what is in brackets may be left out, and `...` means that several are allowed. A checkout that
-is not installed runs the same commands by `python -m flows.cli`.
+lines, what is in brackets may be left out, and `...` means that several are allowed. A checkout
+that is not installed runs the same commands by `python -m flows.cli`.
 
 [Exit codes](exit-codes.md) tells a mistake of yours from a stage that failed.
 """

@@ -1,7 +1,7 @@
 """The reference pages that follow from the code: every setting, and every command of `tld`.
 
-python -m tools.write_reference            writes docs/reference/settings.md and docs/reference/cli.md
-python -m tools.write_reference --check    writes nothing; exits with 1 and names each page that is stale
+python -m tools.write_reference            writes docs/reference/settings.md and cli.md
+python -m tools.write_reference --check    writes nothing; exits with 1 and names each stale page
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main(words: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     elif stale := stale_pages(folder):
         names = "\n".join(f"  {path}" for path in stale)
         sys.exit(
-            f"stale, since the code says something else:\n{names}\nrun `python -m tools.write_reference`"
+            f"stale, since the code says something else:\n{names}\n"
+            "run `python -m tools.write_reference`"
         )
 
 

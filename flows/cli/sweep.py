@@ -15,7 +15,7 @@ from tld_model.config import SolverName
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.evaluate.sweep import Sweep
+    from pipeline.evaluate.sweep_points import Sweep
 
 _Guidances = Annotated[
     tuple[float, ...],

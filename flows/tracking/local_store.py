@@ -39,16 +39,16 @@ class WorkspaceClient(MlflowClient):
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
         """Copy a file to a run's artifacts."""
         uri = f"{self._artifacts}/{run_id}/artifacts"
-        repository = LocalArtifactRepository(uri)  # type: ignore[no-untyped-call]
-        repository.log_artifact(local_path, artifact_path)
+        repository = LocalArtifactRepository(uri)
+        repository.log_artifact(local_path, artifact_path)  # type: ignore[no-untyped-call]
 
     def log_model_artifacts(
         self, model_id: str, local_dir: str, artifact_path: str | None = None
     ) -> None:
         """Copy a folder to a model's artifacts."""
         uri = f"{self._artifacts}/models/{model_id}/artifacts"
-        repository = LocalArtifactRepository(uri)  # type: ignore[no-untyped-call]
-        repository.log_artifacts(local_dir, artifact_path)
+        repository = LocalArtifactRepository(uri)
+        repository.log_artifacts(local_dir, artifact_path)  # type: ignore[no-untyped-call]
 
 
 def artifact_location(root: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline.compute.worker_pool import end_with_parent
+from pipeline.compute.parent_watch import end_with_parent
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 

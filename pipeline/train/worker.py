@@ -18,7 +18,6 @@ from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.devices import choose_device, use_deterministic_algorithms
-from pipeline.compute.parent_watch import end_with_parent
 from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset

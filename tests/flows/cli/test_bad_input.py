@@ -45,7 +45,10 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
         ("train.device=cuda:9", "no device 'cuda:9' on this machine"),
         ("root=/proc/tld", "cannot write to /proc"),
         ("evaluate.require={beauty: 1}", "no such score"),
-        ("evaluate.guidance_interval=[0.8, 0.2]", "give two noise levels between 0 and 1, the lower first"),
+        (
+            "evaluate.guidance_interval=[0.8, 0.2]",
+            "give two noise levels between 0 and 1, the lower first",
+        ),
         (
             "evaluate.solver=eular",
             "evaluate.solver: Input should be 'dpmpp_2m', 'heun', 'euler' or 'ddim', got 'eular'",

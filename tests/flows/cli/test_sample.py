@@ -276,7 +276,8 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(
     with pytest.raises(UserError, match="no prompt; write one in quotes"):
         sample(TINY, options=SampleOptions(model=model))
     with pytest.raises(
-        UserError, match="--size: 100x64: this model needs multiples of 16 pixels; nearest are 96x64"
+        UserError,
+        match="--size: 100x64: this model needs multiples of 16 pixels; nearest are 96x64",
     ):
         sample(TINY, STAR, options=SampleOptions(model=model, size="100x64"))
     with pytest.raises(UserError, match="does nothing at guidance 1"):

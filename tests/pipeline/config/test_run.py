@@ -168,7 +168,7 @@ def test_text_is_text_and_numbers_are_numbers(tmp_path: Path) -> None:
             assert config.root == f"{name}/a #1: b"
     for name in ("7", "1e3", "true", ".inf"):
         path.write_text(f"name: {name}\ndownload: {{urls: x}}", encoding="utf-8")
-        with pytest.raises(ConfigError, match="name: must be text, got .*; put it in quotes"):
+        with pytest.raises(ConfigError, match=r"name: must be text, got .*; put it in quotes"):
             load_config(path)
     path.write_text("name: ~\ndownload: {urls: x}", encoding="utf-8")
     with pytest.raises(ConfigError, match="name: Input should be a valid string, got None"):

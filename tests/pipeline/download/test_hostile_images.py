@@ -186,8 +186,8 @@ def test_what_cannot_be_decoded_is_left_out_of_the_encodings(
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def dies_of_damage(picture: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
-    image = DECODE(picture, edge)
+def dies_of_damage(content: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
+    image = DECODE(content, edge)
     if isinstance(image, str):
         os.kill(os.getpid(), signal.SIGSEGV)
     return image

@@ -92,7 +92,9 @@ def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(
     assert torch.equal(batch.text.any(dim=2)[:, : expected.shape[1]], expected.any(dim=2))
     assert not batch.text[:, expected.shape[1] :].any()
     assert open_dataset(manifest).batch(numbers).text.shape == (4, 64)
-    with pytest.raises(EncodingsError, match=r"contains no token-level text: set encode\.text=tokens"):
+    with pytest.raises(
+        EncodingsError, match=r"contains no token-level text: set encode\.text=tokens"
+    ):
         open_dataset(manifest.model_copy(update={"figures": {}}), "tokens")
 
 

@@ -280,7 +280,7 @@ def test_the_split_follows_the_key_or_the_table(tmp_path: Path) -> None:
             0.1,
             "there is only one pair; training needs one to train on and one to hold out",
         ),
-        ((1,), "train", 0.1, "there is a single pair"),
+        ((1,), "train", 0.1, "there is only one pair"),
         ((), "", 0.1, "contains no pairs, so there is nothing to train on"),
     ],
 )

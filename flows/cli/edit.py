@@ -93,8 +93,8 @@ def edit(
 ) -> None:
     """Edit an image: image-to-image, inpaint (--mask) or outpaint (--outpaint).
 
-    Any model of this project can edit. Models trained with model.inpainting=true also see the
-    unmasked part, which is faster and blends better. Examples:
+    Any model of this project can edit. Models trained with model.inpainting=true also see the part
+    that is kept, and take less time for it. Examples:
 
     tld edit conf/tiny.yaml star.png "a large green ring" --strength 0.6
 

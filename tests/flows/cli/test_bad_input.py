@@ -16,11 +16,11 @@ REAL = "url,caption\nhttp://127.0.0.1:9/1.jpg,one\n"
 
 def check(root: Path, says: str, *arguments: str | Path) -> None:
     done = tld(*arguments)
-    told = done.stdout + done.stderr
-    assert done.returncode == 2, told
-    assert says in told
-    assert "Traceback" not in told
-    assert "canary" not in told
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert says in output
+    assert "Traceback" not in output
+    assert "canary" not in output
     assert not root.exists(), "no work before the message"
 
 
@@ -127,9 +127,9 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
 
 
 def test_help_and_config_teach() -> None:
-    told = tld("--help").stdout
+    output = tld("--help").stdout
     for command in (*STAGES, "run", "sample", "serve", "status", "config", "catalog", "ui"):
-        assert command in told
+        assert command in output
     assert "conf/tiny.yaml" in tld("run", "--help").stdout
     shown = tld("config", TINY, "train.lr=0.5").stdout
     assert "lr: 0.5" in shown

@@ -81,8 +81,8 @@ def test_what_cannot_be_written_is_told_before_any_work(
     here: Path, command: tuple[str, list[object]], path: str
 ) -> None:
     before = sorted(here.iterdir())
-    told = refused(command[1], path)
-    assert "--out: " in told or (path == "no/x" and command[0] in TO_A_FOLDER_WITH_PARENTS)
+    output = refused(command[1], path)
+    assert "--out: " in output or (path == "no/x" and command[0] in TO_A_FOLDER_WITH_PARENTS)
     assert sorted(here.iterdir()) == before
 
 
@@ -90,8 +90,8 @@ def test_what_cannot_be_written_is_told_before_any_work(
     "command", [item for item in TO_A_FILE.items() if item[0] != "sample"], ids=lambda item: item[0]
 )
 def test_a_folder_is_no_file(command: tuple[str, list[object]]) -> None:
-    told = refused(command[1], "folder")
-    assert "is a folder, not a file" in told or "Is a directory" in told
+    output = refused(command[1], "folder")
+    assert "is a folder, not a file" in output or "Is a directory" in output
 
 
 @pytest.mark.parametrize("command", OUTPUTS[len(TO_A_FILE) :], ids=lambda item: item[0])
@@ -139,8 +139,8 @@ NUMBERS = {
     ("command", "option", "value"),
     [
         (words, option, value)
-        for words, given in NUMBERS.values()
-        for option, values in given.items()
+        for words, options in NUMBERS.values()
+        for option, values in options.items()
         for value in values
     ],
 )

@@ -33,10 +33,10 @@ def run(tmp_path: Path) -> RunConfig:
     for manifest in config.folder.glob("03_model/*/manifest.json"):
         (manifest.parent / "checkpoints").mkdir()
         (manifest.parent / "checkpoints/step-00000012.pt").write_bytes(bytes(5_000_000))
-        told = json.loads(manifest.read_text()) | {
+        changed = json.loads(manifest.read_text()) | {
             "made_by": ""
         }  # MLflow has no part in most of these tests
-        manifest.write_text(json.dumps(told))
+        manifest.write_text(json.dumps(changed))
     half = config.folder / "03_model/0123456789ab"
     (half / "checkpoints").mkdir(parents=True)
     (half / "checkpoints/step-00000010.pt").write_bytes(bytes(3_000_000))
@@ -48,9 +48,9 @@ def states(config: RunConfig) -> list[str]:
 
 
 def manifests(config: RunConfig, stage: str) -> list[Manifest]:
-    found = config.folder.glob(f"{stage}/*/manifest.json")
-    told = (json.loads(path.read_text()) | {"folder": path.parent} for path in found)
-    return [Manifest.model_validate(one) for one in told]
+    paths = config.folder.glob(f"{stage}/*/manifest.json")
+    records = (json.loads(path.read_text()) | {"folder": path.parent} for path in paths)
+    return [Manifest.model_validate(one) for one in records]
 
 
 def other_training(config: RunConfig) -> Manifest:
@@ -63,7 +63,9 @@ def interrupted(config: RunConfig) -> UnneededFile:
 
 def content(config: RunConfig) -> dict[str, tuple[int, int]]:
     return {
-        path: told for path, told in snapshot(config.folder).items() if not path.endswith(LOCK_NAME)
+        path: state
+        for path, state in snapshot(config.folder).items()
+        if not path.endswith(LOCK_NAME)
     }
 
 
@@ -111,7 +113,7 @@ def test_outputs_of_other_settings_are_shown_with_what_they_are_and_cost(
     run: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clean(TINY, *overrides(run.folder), other_settings=True)
-    (told,) = [line for line in capsys.readouterr().out.splitlines() if "seed" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "seed" in line]
     other = other_training(run)
     for part in (
         str(other.folder.relative_to(run.folder)),
@@ -119,7 +121,7 @@ def test_outputs_of_other_settings_are_shown_with_what_they_are_and_cost(
         other.made_at[:16],
         "seed=1 (here 0)",
     ):
-        assert part in told
+        assert part in line
 
 
 def test_what_goes_is_in_the_trash_until_that_is_emptied(
@@ -130,8 +132,8 @@ def test_what_goes_is_in_the_trash_until_that_is_emptied(
     clean(TINY, *typed, other_settings=True)
     assert content(run) == before, "only shown"
     clean(TINY, *typed, other_settings=True, yes=True)
-    told = capsys.readouterr().out
-    assert "this frees nothing yet" in told
+    output = capsys.readouterr().out
+    assert "this frees nothing yet" in output
     assert states(run) == fresh == ["fresh", "fresh", "fresh", "missing"]
     assert not other_training_is_there(run)
     assert "nothing to clean" in shown(capsys, *typed, other_settings=True)
@@ -240,9 +242,9 @@ def test_without_mlflow_no_model_goes(
             clean(TINY, *overrides(run.folder), other_settings=True, yes=True)
     path = other_training(run).folder / MANIFEST_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | {"made_by": "0123456789abcdef"}))
-    told = shown(capsys, *overrides(run.folder), other_settings=True)
-    assert "the MLflow at hand does not know their runs" in told
-    assert "seed=1" not in told
+    output = shown(capsys, *overrides(run.folder), other_settings=True)
+    assert "the MLflow at hand does not know their runs" in output
+    assert "seed=1" not in output
     assert content(run).keys() == before.keys()
 
 
@@ -250,8 +252,8 @@ def test_a_run_that_is_named_is_kept_and_one_of_another_workspace_is_a_mistake(
     run: RunConfig, tmp_path: Path
 ) -> None:
     other = " ".join(map(str, [TINY, *overrides(run.folder), "train.seed=1"]))
-    kept = tld("clean", TINY, *overrides(run.folder), "--other-settings", "--keep", other)
-    assert "seed=1 (here 0)" not in kept.stdout
+    listed = tld("clean", TINY, *overrides(run.folder), "--other-settings", "--keep", other)
+    assert "seed=1 (here 0)" not in listed.stdout
     elsewhere = tld(
         "clean", TINY, *overrides(run.folder), "--keep", f"{TINY} root={tmp_path / 'other'}"
     )
@@ -275,9 +277,9 @@ def test_what_a_process_works_in_stays(run: RunConfig, capsys: pytest.CaptureFix
         whole = sum(
             item.bytes for item in find_unneeded([run], others=True) if item.path != working.path
         )
-        told = shown(capsys, *overrides(run.folder), other_settings=True, yes=True)
-        assert "kept: a process works in it" in told
-        assert f"{whole / 1e6:,.1f} MB moved" in told
+        output = shown(capsys, *overrides(run.folder), other_settings=True, yes=True)
+        assert "kept: a process works in it" in output
+        assert f"{whole / 1e6:,.1f} MB moved" in output
         assert (working.path / "checkpoints/step-00000010.pt").exists()
     assert remove(working, run)
     assert not working.path.exists()

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A webhook, and what it was told."""
+def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A webhook, and the reports that it received."""
     posted: list[dict[str, str]] = []
 
     class Hook(http.server.BaseHTTPRequestHandler):
@@ -52,7 +52,7 @@ def told() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 @pytest.fixture(scope="module")
 def environment(
-    tmp_path_factory: pytest.TempPathFactory, told: tuple[str, object]
+    tmp_path_factory: pytest.TempPathFactory, webhook: tuple[str, object]
 ) -> Iterator[dict[str, str]]:
     """Of a client of a Prefect server that stays, with a worker of the pool `tld`."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
@@ -67,7 +67,7 @@ def environment(
         "PREFECT_API_AUTH_STRING": ours["PREFECT_SERVER_API_AUTH_STRING"],
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PYTHONPATH": str(REPOSITORY),
-        "TLD_WEBHOOK": told[0],
+        "TLD_WEBHOOK": webhook[0],
     }
     server = subprocess.Popen(server_command(port), env=ours)
     worker = None
@@ -125,13 +125,13 @@ def api(environment: dict[str, str]) -> Iterator[Api]:
 
 def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
     nowhere = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
-    told = deployed(nowhere, TINY).stderr
-    assert "start one with\n  prefect server start" in told
-    assert "export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD" in told
-    there = protected(environment["PREFECT_API_URL"])
+    errors = deployed(nowhere, TINY).stderr
+    assert "start one with\n  prefect server start" in errors
+    assert "export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD" in errors
+    protected_address = protected(environment["PREFECT_API_URL"])
     for address, why in (
         (f"http://me:{CANARY}@127.0.0.1:{free_port()}/api", "refused"),
-        (f"{there}/no", "returns 404"),
+        (f"{protected_address}/no", "returns 404"),
     ):
         gone = deployed({**environment, "PREFECT_API_URL": address}, TINY)
         assert gone.returncode == 2
@@ -145,7 +145,7 @@ def test_what_cannot_be_deployed_is_told(environment: dict[str, str]) -> None:
 
 
 def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
-    environment: dict[str, str], api: Api, tmp_path: Path, told: tuple[str, list[dict[str, str]]]
+    environment: dict[str, str], api: Api, tmp_path: Path, webhook: tuple[str, list[dict[str, str]]]
 ) -> None:
     """A whole run of a deployment, cancelled and resumed: tools/stack_test.py, on PostgreSQL."""
     address = {"PREFECT_API_URL": protected(environment["PREFECT_API_URL"])}
@@ -169,7 +169,7 @@ def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
 
     runs = api.start("one-stage/tiny-evaluate"), api.start("one-stage/tiny-download")
     assert [api.end(run) for run in runs] == ["FAILED", "COMPLETED"]
-    (message,) = wait_for(lambda: told[1])
+    (message,) = wait_for(lambda: webhook[1])
     assert message["state"] == "Failed"
     assert "evaluate needs the output of encode first" in message["message"]
     (page,) = api.client.post("/artifacts/filter", json={"sort": "CREATED_DESC", "limit": 1}).json()
@@ -187,9 +187,9 @@ def test_an_address_that_is_none_is_the_users_mistake(
     monkeypatch.setenv("PREFECT_API_URL", f"http://me:{CANARY}@{CANARY}@{place}")
     with pytest.raises(
         UserError, match=r"no Prefect server answers at PREFECT_API_URL=http://[^c]"
-    ) as told:
+    ) as error:
         _server()
-    assert CANARY not in str(told.value)
+    assert CANARY not in str(error.value)
 
 
 def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(
@@ -198,12 +198,12 @@ def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(
     monkeypatch.chdir(tmp_path)
     for name in ("shapes", "shapes-vae", "clip"):
         Path(name).mkdir()
-    told = _rooted(
+    config = _rooted(
         load_config(TINY, ["root=s3://bucket/run", "cache.folder=copies", "encode.clip=clip"])
     )
-    assert told["cache"]["folder"] == str(tmp_path / "copies")
-    assert told["encode"]["clip"] == str(tmp_path / "clip")
-    assert (told["download"]["urls"], told["encode"]["vae"]) == ("shapes", "shapes-vae")
+    assert config["cache"]["folder"] == str(tmp_path / "copies")
+    assert config["encode"]["clip"] == str(tmp_path / "clip")
+    assert (config["download"]["urls"], config["encode"]["vae"]) == ("shapes", "shapes-vae")
     assert _rooted(load_config(TINY, ["root=data"]))["cache"]["folder"] == "~/.cache/tld"
 
 
@@ -217,9 +217,9 @@ def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(
 
 
 def test_a_webhook_is_told_no_secret_of_an_address(
-    told: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+    webhook: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, posted = told
+    url, posted = webhook
     monkeypatch.setenv("TLD_WEBHOOK", url)
     run = FlowRun(flow_id=uuid4(), name="a-run")
     notify_webhook(

@@ -64,8 +64,12 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 def test_interpolate_writes_a_strip_with_its_settings_and_a_moving_picture(folder: Path) -> None:
     out = draw(folder, "interpolate", "a star", "a circle", "--to-seed", "3", "--frames", "4")
     assert pixels(out).shape == (64, 4 * 64, 3)
-    told = read_settings(out)
-    assert (told["prompts"], told["seeds"], told["steps"]) == (["a star", "a circle"], [0, 3], 2)
+    metadata = read_settings(out)
+    assert (metadata["prompts"], metadata["seeds"], metadata["steps"]) == (
+        ["a star", "a circle"],
+        [0, 3],
+        2,
+    )
     with Image.open(
         draw(folder, "interpolate", "a star", "--to-seed", "3", "--frames", "3", ending=".gif")
     ) as gif:
@@ -73,22 +77,22 @@ def test_interpolate_writes_a_strip_with_its_settings_and_a_moving_picture(folde
 
 
 def test_edit_changes_all_or_a_part_or_paints_on(folder: Path) -> None:
-    given = pixels(folder / "in.png")
+    original = pixels(folder / "in.png")
     out = draw(folder, "edit", folder / "in.png", "a star", "--mask", folder / "mask.png")
-    changed, told = pixels(out), read_settings(out)
-    np.testing.assert_array_equal(changed[:, :32], given[:, :32])
-    assert (changed[:, 32:] != given[:, 32:]).mean() > 0.5
-    assert told["strength"] == 1
-    assert told["picture"]["name"] == "in.png"
-    assert str(folder) not in str(told), "it may go to strangers"
+    changed, metadata = pixels(out), read_settings(out)
+    np.testing.assert_array_equal(changed[:, :32], original[:, :32])
+    assert (changed[:, 32:] != original[:, 32:]).mean() > 0.5
+    assert metadata["strength"] == 1
+    assert metadata["picture"]["name"] == "in.png"
+    assert str(folder) not in str(metadata), "it may go to strangers"
     out = draw(folder, "edit", folder / "in.png", "a star")
-    assert (pixels(out)[:, :32] != given[:, :32]).mean() > 0.5
+    assert (pixels(out)[:, :32] != original[:, :32]).mean() > 0.5
     assert read_settings(out)["strength"] == 0.7
     grown = pixels(
         draw(folder, "edit", folder / "in.png", "a star", "--outpaint", "left=16,bottom=8")
     )
     assert grown.shape == (72, 80, 3)
-    np.testing.assert_array_equal(grown[:64, 16:], given)
+    np.testing.assert_array_equal(grown[:64, 16:], original)
 
 
 def test_a_panorama_has_a_prompt_for_each_window_and_may_go_on_from_a_picture(folder: Path) -> None:

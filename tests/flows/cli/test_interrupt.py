@@ -79,10 +79,10 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
         os.killpg(process.pid, how)  # as a terminal does: to all of the foreground group
     else:
         os.kill(process.pid, how)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + how, told
-    assert "stopped; run the same command to resume" in told
-    assert "Traceback" not in told
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + how, output
+    assert "stopped; run the same command to resume" in output
+    assert "Traceback" not in output
     deadline = time.monotonic() + 10
     while left := [pid for pid in tree if is_running(pid)]:
         assert time.monotonic() < deadline, left

@@ -54,10 +54,10 @@ def draw(model: str, tmp_path: Path) -> Any:
     """The command in this process, with that model and few steps."""
 
     def run(*words: str, **options: Any) -> Path:
-        given = {"model": model, "out": tmp_path / "out.png", **options}
+        values = {"model": model, "out": tmp_path / "out.png", **options}
         typed = (f"root={tmp_path / 'none'}", *words, *QUICK)
-        sample(TINY, *typed, options=SampleOptions(**given))
-        return Path(given["out"])
+        sample(TINY, *typed, options=SampleOptions(**values))
+        return Path(values["out"])
 
     return run
 
@@ -86,7 +86,7 @@ def test_a_grid_is_repeated_and_an_option_changes_only_that(
     draw: Any, model: str, tmp_path: Path
 ) -> None:
     first = draw(STAR, count=3, seed=5, solver="heun", out=tmp_path / "first.png")
-    told = read_settings(first)
+    metadata = read_settings(first)
     asked = {
         "prompts": [STAR],
         "negative": "",
@@ -96,13 +96,17 @@ def test_a_grid_is_repeated_and_an_option_changes_only_that(
         "guidance": 3.0,
         "solver": "heun",
     }
-    assert told["drawing"] == asked | {"guidance_interval": [0.0, 1.0], "size": [64, 64]}
+    assert metadata["drawing"] == asked | {"guidance_interval": [0.0, 1.0], "size": [64, 64]}
     assert draw(like=first).read_bytes() == first.read_bytes()
-    assert "secret-folder" not in json.dumps(told)
-    assert str(tmp_path) not in json.dumps(told)
+    assert "secret-folder" not in json.dumps(metadata)
+    assert str(tmp_path) not in json.dumps(metadata)
 
     changed = draw(CIRCLE, like=first, steps=3)
-    assert read_settings(changed)["drawing"] == {**told["drawing"], "steps": 3, "prompts": [CIRCLE]}
+    assert read_settings(changed)["drawing"] == {
+        **metadata["drawing"],
+        "steps": 3,
+        "prompts": [CIRCLE],
+    }
     generate = load_generator(Path(model), "shapes-vae", "shapes-clip", "cpu")
     drawn = generate([CIRCLE] * 3, [5, 6, 7], SamplingSettings(3, 3.0, "heun"))
     np.testing.assert_array_equal(
@@ -114,11 +118,11 @@ def test_prompts_come_from_a_file_or_standard_input(
     draw: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     (tmp_path / "prompts.txt").write_text(f"{STAR}\n\n  {CIRCLE}\n", encoding="utf-8")
-    told = read_settings(draw(prompts=tmp_path / "prompts.txt"))["drawing"]
-    assert (told["prompts"], told["count"]) == ([STAR, CIRCLE], 1)
+    metadata = read_settings(draw(prompts=tmp_path / "prompts.txt"))["drawing"]
+    assert (metadata["prompts"], metadata["count"]) == ([STAR, CIRCLE], 1)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{CIRCLE}\n"))
-    told = read_settings(draw(STAR, prompts=Path("-"), count=2))["drawing"]
-    assert (told["prompts"], told["count"]) == ([STAR, CIRCLE], 2)
+    metadata = read_settings(draw(STAR, prompts=Path("-"), count=2))["drawing"]
+    assert (metadata["prompts"], metadata["count"]) == ([STAR, CIRCLE], 2)
 
 
 def test_another_model_is_refused_unless_it_is_wanted(draw: Any, tmp_path: Path) -> None:
@@ -218,11 +222,13 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
 def test_what_a_strangers_picture_tells_is_checked(
     draw: Any, tmp_path: Path, change: dict[str, Any] | None, says: str
 ) -> None:
-    told = read_settings(draw(STAR, count=1))
+    metadata = read_settings(draw(STAR, count=1))
     stranger = tmp_path / "stranger.png"
     write_image(
         Image.new("RGB", (8, 8)),
-        {"prompt": STAR} if change is None else {**told, "drawing": {**told["drawing"], **change}},
+        {"prompt": STAR}
+        if change is None
+        else {**metadata, "drawing": {**metadata["drawing"], **change}},
         stranger,
     )
     with pytest.raises(UserError) as mistake:
@@ -290,7 +296,7 @@ def test_all_mistakes_are_told_at_once_before_the_model_is_loaded(
 
 
 def test_its_help_teaches() -> None:
-    told = tld("sample", "--help").stdout
+    text = tld("sample", "--help").stdout
     for part in (
         "--like",
         "--size",
@@ -299,4 +305,4 @@ def test_its_help_teaches() -> None:
         "models:/tiny@champion",
         "captions.txt",
     ):
-        assert part in told
+        assert part in text

@@ -52,9 +52,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
 
 def test_files_of_a_run_have_the_mode_of_the_umask(workspace: tuple[Path, list[str]]) -> None:
     (workspace[0] / "usual").touch()
-    usual = (workspace[0] / "usual").stat().st_mode
+    mode = (workspace[0] / "usual").stat().st_mode
     assert [
-        path for path in workspace[0].rglob("*") if path.is_file() and path.stat().st_mode != usual
+        path for path in workspace[0].rglob("*") if path.is_file() and path.stat().st_mode != mode
     ] == []
 
 
@@ -64,8 +64,8 @@ def serving(overrides: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]
     with start("serve", TINY, *overrides, "--port", str(port)) as process:
         try:
             assert process.stdout
-            said = process.stdout.readline()
-            assert said == f"tiny  http://127.0.0.1:{port}/\n", said + process.stdout.read()
+            line = process.stdout.readline()
+            assert line == f"tiny  http://127.0.0.1:{port}/\n", line + process.stdout.read()
             yield process, port
         finally:
             process.kill()

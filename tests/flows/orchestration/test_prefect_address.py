@@ -85,24 +85,24 @@ def test_a_server_that_is_no_use_is_the_users_mistake(
     monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
     monkeypatch.setattr(prefect_address, "_TIMEOUT_S", 0.5)
     with serving(answer) as api:
-        told = mistake(monkeypatch, api)
-        assert f"PREFECT_API_URL={api}" in told
-        assert why in told
+        message = mistake(monkeypatch, api)
+        assert f"PREFECT_API_URL={api}" in message
+        assert why in message
 
 
 def mistake(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     monkeypatch.setenv("PREFECT_API_URL", url)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as message:
         check_address(url)
-    return str(told.value)
+    return str(message.value)
 
 
 def test_a_wrong_password_is_told_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", f"me:{CANARY}")
     with serving(asks_for_a_password) as api:
-        told = mistake(monkeypatch, api)
-        assert "PREFECT_API_AUTH_STRING contains another one" in told
-        assert CANARY not in told
+        message = mistake(monkeypatch, api)
+        assert "PREFECT_API_AUTH_STRING contains another one" in message
+        assert CANARY not in message
 
 
 def test_a_port_that_takes_connections_or_none_and_tls_where_there_is_none(

@@ -249,7 +249,7 @@ def test_each_server_has_a_secret_of_its_own_and_no_setting_of_another(
     first, second = (server_environment(tmp_path, 5001, ui=False) for _ in range(2))
     assert not [name for name, value in theirs.items() if first.get(name) == value]
     assert first["PREFECT_HOME"] == str(tmp_path)
-    made = {one["PREFECT_SERVER_API_AUTH_STRING"] for one in (first, second)}
-    assert len(made) == 2
-    assert all(len(secret) > 40 for secret in made)
+    secrets = {one["PREFECT_SERVER_API_AUTH_STRING"] for one in (first, second)}
+    assert len(secrets) == 2
+    assert all(len(secret) > 40 for secret in secrets)
     assert {name: os.environ[name] for name in theirs} == theirs

@@ -109,9 +109,9 @@ def test_a_failed_start_costs_no_history_where_another_cause_is_known(tmp_path: 
     )
     sound(tmp_path / "prefect.db")
     assert database_may_be_the_cause(tmp_path, "Can't locate revision identified by 'abc'")
-    for told in (
+    for log in (
         "database is locked",
         "OSError: [Errno 28] No space left on device",
         "Too many open files",
     ):
-        assert not database_may_be_the_cause(tmp_path, told)
+        assert not database_may_be_the_cause(tmp_path, log)

@@ -23,7 +23,7 @@ from tests.support.prefect_api import wait_for
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "warning"),
     [
         (signal.SIGKILL, "ended with exit code -9"),
         (signal.SIGSTOP, "does not answer; the work goes on"),
@@ -31,7 +31,7 @@ from tests.support.prefect_api import wait_for
 )
 def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(
     how: signal.Signals,
-    said: str,
+    warning: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -50,9 +50,9 @@ def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(
         assert ask(api, "/flows/name/text-to-image") == known
         flow()
     assert set(descendants(os.getpid())) <= before
-    told = capsys.readouterr().err
-    assert told.count(said) == 1
-    assert told.count("restarting it") == 1
+    output = capsys.readouterr().err
+    assert output.count(warning) == 1
+    assert output.count("restarting it") == 1
 
 
 @pytest.mark.slow

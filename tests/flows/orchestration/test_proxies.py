@@ -43,20 +43,20 @@ def api() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"no_proxy": "example.org"}, {"NO_PROXY": "*"}, {"NO_PROXY": "a.b, c.d"}]
+    "variables", [{}, {"no_proxy": "example.org"}, {"NO_PROXY": "*"}, {"NO_PROXY": "a.b, c.d"}]
 )
 def test_every_client_asks_loopback_directly(
-    api: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    api: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {**dict.fromkeys(NAMES, NOBODY), **given}.items():
+    for name, value in {**dict.fromkeys(NAMES, NOBODY), **variables}.items():
         monkeypatch.setenv(name, value)
     bypass_proxies_on_loopback()
-    told = os.environ["NO_PROXY"]
+    bypassed = os.environ["NO_PROXY"]
     bypass_proxies_on_loopback()
-    assert os.environ["NO_PROXY"] == told, "once is enough"
-    assert next(iter(given.values()), "") in told
+    assert os.environ["NO_PROXY"] == bypassed, "once is enough"
+    assert next(iter(variables.values()), "") in bypassed
     for address in (f"{api}/health", f"{api}/health".replace("127.0.0.1", "localhost")):
         assert httpx.get(address).text == "true"
         assert requests.get(address, timeout=10).text == "true"

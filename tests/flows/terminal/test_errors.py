@@ -1,4 +1,4 @@
-"""What a user is told of causes that lie outside."""
+"""What a user reads about causes that lie outside."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.support.faults import fill, small_disk
 
 
 def told_of(error: BaseException) -> str:
-    told = external_cause(error)
-    assert told
-    assert told.endswith("run the same command to resume.")
-    return told
+    explanation = external_cause(error)
+    assert explanation
+    assert explanation.endswith("run the same command to resume.")
+    return explanation
 
 
 def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_an_error_that_tells_an_address_tells_no_password(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     asked = httpx.Request("GET", f"http://me:{CANARY}@prefect.example/api/health")
-    told: list[Message] = []
-    outbox = Outbox(told.append, tmp_path / "kept", print)
+    sent: list[Message] = []
+    outbox = Outbox(sent.append, tmp_path / "kept", print)
     with pytest.raises(httpx.HTTPStatusError) as refused, closing_run(outbox, "a-run"):
         httpx.Response(401, request=asked).raise_for_status()
     outbox.close(60)
-    assert "for url 'http://prefect.example/api/health'" in told[0].body["tld.error"]
+    assert "for url 'http://prefect.example/api/health'" in sent[0].body["tld.error"]
     assert _explain(refused.value) == 1
     assert "for url 'http://prefect.example/api/health'" in capsys.readouterr().err

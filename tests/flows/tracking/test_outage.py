@@ -35,9 +35,9 @@ from tests.support.small import TINY, small
 
 def manifest(folder: Path) -> Manifest:
     """Of an output that lies in a folder."""
-    made = encodings_manifest(folder, [3], {})
-    write_manifest(made)
-    return made
+    output = encodings_manifest(folder, [3], {})
+    write_manifest(output)
+    return output
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
             track.metrics({"loss": 1 / step}, step)
         track.artifact(tmp_path / "sample.png", "samples")
         track.warning("look at this")
-        told = said(capsys, "MLflow is unreachable; continuing")
+        output = printed_until(capsys, "MLflow is unreachable; continuing")
         servers.enter_context(mlflow_server(tmp_path, port))
         assert run.outbox.drain(60)
         client = MlflowClient(f"http://127.0.0.1:{port}")
@@ -78,12 +78,12 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
             "samples/sample.png"
         ]
         assert client.get_run(track.run_id).data.tags["tld.warning"] == "look at this"
-    told += capsys.readouterr().err
-    assert told.count("MLflow is unreachable; continuing") == 1
-    assert told.count("MLflow is back") == 1
+    output += capsys.readouterr().err
+    assert output.count("MLflow is unreachable; continuing") == 1
+    assert output.count("MLflow is back") == 1
 
 
-def said(capsys: pytest.CaptureFixture[str], text: str) -> str:
+def printed_until(capsys: pytest.CaptureFixture[str], text: str) -> str:
     """All that was said until this was."""
     heard, deadline = "", time.monotonic() + 60
     while text not in heard:
@@ -120,8 +120,8 @@ def test_what_a_server_that_stays_away_missed_is_told_to_it_by_the_next_run(
         with pipeline_run(config):
             """Nothing of its own."""
         client = MlflowClient(f"http://127.0.0.1:{port}")
-        told = client.get_run(track.run_id)
-        assert (told.info.status, told.data.metrics["loss"]) == ("FINISHED", 1.0)
+        record = client.get_run(track.run_id)
+        assert (record.info.status, record.data.metrics["loss"]) == ("FINISHED", 1.0)
         assert [file.path for file in client.list_artifacts(track.run_id)] == ["manifest.json"]
         assert client.get_run(run.run_id).info.status == "FINISHED"
     assert not list(config.folder.glob("mlflow-outbox*"))
@@ -168,16 +168,16 @@ def test_a_kill_loses_nothing_that_an_earlier_run_had_kept(tmp_path: Path) -> No
         )
     with (tmp_path / "kept.1").open() as taken:
         fcntl.flock(taken, fcntl.LOCK_EX)
-        told: list[Message] = []
-        outbox = Outbox(told.append, tmp_path / "kept", lambda _: None)
+        sent: list[Message] = []
+        outbox = Outbox(sent.append, tmp_path / "kept", lambda _: None)
         assert outbox.drain(60)
         assert len(list(tmp_path.iterdir())) == 3, "it is kept until the end"
         outbox.close(0)
-        assert sorted(message.body["number"] for message in told) == [0, 1]
+        assert sorted(message.body["number"] for message in sent) == [0, 1]
         assert [path.name for path in tmp_path.iterdir()] == ["kept.1"], "another process sends it"
-    outbox = Outbox(told.append, tmp_path / "kept", lambda _: None)
+    outbox = Outbox(sent.append, tmp_path / "kept", lambda _: None)
     outbox.close(60)
-    assert told[-1].body["number"] == 2
+    assert sent[-1].body["number"] == 2
     assert not list(tmp_path.iterdir())
 
 
@@ -189,10 +189,10 @@ def test_damage_to_what_was_kept_loses_a_line_and_stops_no_run(tmp_path: Path) -
         whole[:9] + b"\n",
     ]
     (tmp_path / "kept").write_bytes(b"".join([*damaged, whole]))
-    told: list[Message] = []
-    Outbox(told.append, tmp_path / "kept", lambda _: None).close(60)
-    assert told[-1] == Message("a-run", "tags", {})
-    assert {message.run_id for message in told} == {"a-run", "a-\N{REPLACEMENT CHARACTER}un"}
+    sent: list[Message] = []
+    Outbox(sent.append, tmp_path / "kept", lambda _: None).close(60)
+    assert sent[-1] == Message("a-run", "tags", {})
+    assert {message.run_id for message in sent} == {"a-run", "a-\N{REPLACEMENT CHARACTER}un"}
 
 
 def test_who_does_not_wait_for_the_end_loses_nothing(tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_a_stage_begins_while_the_server_is_away_and_its_run_is_created_later(
             with pipeline_run(config) as again:
                 assert again.outbox.drain(60)
         client = MlflowClient(f"http://127.0.0.1:{port}")
-        (told,) = client.search_runs([run.store.experiment_id], "tags.`tld.stage` = 'download'")
-    assert (told.info.status, told.data.metrics["loss"]) == ("FINISHED", 1.0)
-    assert told.data.tags["mlflow.parentRunId"] == run.run_id
-    assert told.data.params["image_size"] == str(config.download.image_size)
+        (record,) = client.search_runs([run.store.experiment_id], "tags.`tld.stage` = 'download'")
+    assert (record.info.status, record.data.metrics["loss"]) == ("FINISHED", 1.0)
+    assert record.data.tags["mlflow.parentRunId"] == run.run_id
+    assert record.data.params["image_size"] == str(config.download.image_size)
 
 
 def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
@@ -249,10 +249,10 @@ def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:
     client = MlflowClient(tracking_uri(config.folder))
     experiment = client.get_experiment_by_name(config.name)
     assert experiment
-    told, parent = client.search_runs([experiment.experiment_id])
-    assert told.info.status == parent.info.status == "KILLED"
-    assert told.data.metrics["loss"] == 0.5
-    assert told.data.metrics["system/system_memory_usage_megabytes"] > 0
+    record, parent = client.search_runs([experiment.experiment_id])
+    assert record.info.status == parent.info.status == "KILLED"
+    assert record.data.metrics["loss"] == 0.5
+    assert record.data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 @pytest.mark.slow
@@ -285,17 +285,17 @@ def test_a_password_in_the_address_moves_to_where_no_error_tells_it(
 
 def test_what_mlflow_refuses_is_told_and_not_kept(tmp_path: Path) -> None:
     sent: list[str] = []
-    said: list[str] = []
+    printed: list[str] = []
 
     def deliver(message: Message) -> None:
         if message.kind == "tags":
             raise MlflowException("no such run")
         sent.append(message.kind)
 
-    outbox = Outbox(deliver, tmp_path / "kept", said.append)
+    outbox = Outbox(deliver, tmp_path / "kept", printed.append)
     outbox.put(Message("a-run", "tags", {}))
     outbox.put(Message("a-run", "end", ["FINISHED", 0]))
     outbox.close(60)
     assert sent == ["end"]
-    assert said == ["warning: MLflow refuses tags of run a-run: no such run"]
+    assert printed == ["warning: MLflow refuses tags of run a-run: no such run"]
     assert not (tmp_path / "kept").exists()

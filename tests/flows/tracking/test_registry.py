@@ -58,20 +58,20 @@ def test_a_met_demand_registers_the_model_with_its_card(root: Path, uri: str) ->
 
 def test_the_champion_loads_in_mlflow_and_draws_what_our_own_call_draws(uri: str) -> None:
     model = mlflow.pyfunc.load_model("models:/tiny@champion")
-    pictures = model.predict(
+    images = model.predict(
         pd.DataFrame({"prompt": PROMPTS}), params={"steps": 3, "guidance": 2.0, "seed": 7}
     )
     ours = registered_files("models:/tiny/champion", uri)
     generate = load_generator(ours.denoiser, ours.vae, ours.clip, "cpu")
-    np.testing.assert_array_equal(pictures, generate(PROMPTS, [7, 8], SamplingSettings(3, 2.0)))
-    usual = model.predict(pd.DataFrame({"prompt": PROMPTS}))
+    np.testing.assert_array_equal(images, generate(PROMPTS, [7, 8], SamplingSettings(3, 2.0)))
+    default = model.predict(pd.DataFrame({"prompt": PROMPTS}))
     np.testing.assert_array_equal(
-        usual, generate(PROMPTS, [0, 1], SamplingSettings(4, 2.0))
+        default, generate(PROMPTS, [0, 1], SamplingSettings(4, 2.0))
     )  # as conf/tiny.yaml draws
     away = model.predict(
         pd.DataFrame({"prompt": PROMPTS}), params={"negative": "a blue background"}
     )
-    assert (away != usual).any()
+    assert (away != default).any()
 
 
 def test_what_is_no_model_of_ours_is_told(uri: str) -> None:

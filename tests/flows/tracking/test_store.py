@@ -128,9 +128,9 @@ def test_models_load_after_a_move(
     store.client.create_model_version("tiny", f"models:/{model.model_id}", model_id=model.model_id)
     config.folder.rename(tmp_path / "new")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # a new process
-    found = registered_files("models:/tiny/1", open_client(tmp_path / "new").tracking_uri)
-    assert found.denoiser.parent.is_relative_to(tmp_path / "new")
-    assert found.vae == "shapes-vae"
+    files = registered_files("models:/tiny/1", open_client(tmp_path / "new").tracking_uri)
+    assert files.denoiser.parent.is_relative_to(tmp_path / "new")
+    assert files.vae == "shapes-vae"
 
 
 def test_artifacts_stay_below_a_workspace_that_another_sees_at_another_path(
@@ -169,10 +169,10 @@ def test_a_root_may_have_any_name(name: str, tmp_path: Path, empty_record: Path)
 def test_a_deleted_experiment_is_named_with_both_ways_out(config: RunConfig) -> None:
     store = open_store(config)
     store.client.delete_experiment(store.experiment_id)
-    with pytest.raises(UserError, match="was deleted in MLflow") as told:
+    with pytest.raises(UserError, match="was deleted in MLflow") as error:
         open_store(config)
-    assert f"mlflow experiments restore --experiment-id {store.experiment_id}" in str(told.value)
-    assert "name=" in str(told.value)
+    assert f"mlflow experiments restore --experiment-id {store.experiment_id}" in str(error.value)
+    assert "name=" in str(error.value)
     store.client.restore_experiment(store.experiment_id)
     assert open_store(config).experiment_id == store.experiment_id
 
@@ -186,7 +186,7 @@ def execute(statement: str) -> Callable[[Path], object]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "words"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "malformed"),
         (lambda path: path.write_bytes(b"\x07" * 100_000), "not a database"),
@@ -199,11 +199,11 @@ def execute(statement: str) -> Callable[[Path], object]:
     ],
 )
 def test_a_damaged_record_is_named_with_a_way_out(
-    config: RunConfig, damage: Callable[[Path], object], told: str
+    config: RunConfig, damage: Callable[[Path], object], words: str
 ) -> None:
     database = config.folder / "mlflow.db"
     damage(database)
-    with pytest.raises(RecordUnusable, match=told) as error:
+    with pytest.raises(RecordUnusable, match=words) as error:
         open_store(config)
     assert f"mv {database} {database}.damaged" in str(error.value)
     database.rename(f"{database}.damaged")
@@ -229,9 +229,9 @@ def test_a_store_that_cannot_be_used_is_the_users_mistake(
     uri: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(UserError, match="MLflow cannot use MLFLOW_TRACKING_URI=") as told:
+    with pytest.raises(UserError, match="MLflow cannot use MLFLOW_TRACKING_URI=") as error:
         open_store(config)
-    assert "canary" not in str(told.value)
+    assert "canary" not in str(error.value)
 
 
 @pytest.mark.parametrize("code", ["ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED"])

@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-class _Server(ThreadingHTTPServer):
+class _ShapesServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
@@ -41,7 +41,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serve_shapes() -> Iterator[str]:
     """Serve the data set while the block runs. Yields the address of the proxy."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
+    with _ShapesServer(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )

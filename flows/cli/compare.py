@@ -52,11 +52,11 @@ def compare(
     trained = _trained([run_a, run_b], overrides)
 
     from flows.terminal.progress import Progress, Shown
-    from pipeline.evaluate.compare import ComparisonError, Run, comparison_folder
+    from pipeline.evaluate.compare import ComparisonError, TrainedRun, comparison_folder
     from pipeline.evaluate.compare import compare as compare_runs
     from pipeline.evaluate.comparison_page import write_comparison
 
-    first, second = (Run(*run) for run in trained)
+    first, second = (TrainedRun(*run) for run in trained)
     prompts = prompts or max(2, first.config.evaluate.prompts)
     try:
         with Progress("compare") as show:

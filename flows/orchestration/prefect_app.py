@@ -37,7 +37,7 @@ def origins(port: int) -> list[str]:
     return [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
 
 
-class Guard:
+class PrefectGuard:
     """ASGI middleware that accepts only requests to our own host names, from our own pages or from
     no page."""
 
@@ -112,7 +112,7 @@ def main() -> None:
     import uvicorn
 
     module, _, factory = application.partition(":")
-    app = Guard(getattr(import_module(module), factory)(), port)
+    app = PrefectGuard(getattr(import_module(module), factory)(), port)
     # Everything is set here, because uvicorn would read the number of workers and trusted proxies
     # from the environment.
     config = uvicorn.Config(

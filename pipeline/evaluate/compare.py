@@ -60,7 +60,7 @@ class ComparisonError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainedRun:
     """One of the two runs."""
 
     name: str  # as the user typed it
@@ -103,14 +103,16 @@ class Drawn:
 class Comparison:
     """Two runs on the same prompts."""
 
-    runs: tuple[Run, Run]
+    runs: tuple[TrainedRun, TrainedRun]
     captions: list[str]  # the prompts
     drawn: tuple[Drawn, Drawn]
     real: Images  # the held-out images of the prompts
     rows: list[Row]
 
 
-def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comparison:
+def compare(
+    first: TrainedRun, second: TrainedRun, prompts: int, track: ShowsProgress
+) -> Comparison:
     """Sample and score both runs on the same prompts.
 
     Raises ComparisonError if the runs cannot be compared.
@@ -141,7 +143,7 @@ def compare(first: Run, second: Run, prompts: int, track: ShowsProgress) -> Comp
     )
 
 
-def comparison_folder(first: Run, second: Run, prompts: int) -> Path:
+def comparison_folder(first: TrainedRun, second: TrainedRun, prompts: int) -> Path:
     """Folder of a comparison in the workspace of the first run; equal comparisons share it."""
     identity = [
         [run.model.digest, run.config.evaluate.model_dump(mode="json")] for run in (first, second)
@@ -149,7 +151,7 @@ def comparison_folder(first: Run, second: Run, prompts: int) -> Path:
     return Workspace(first.config.folder).comparisons / digest_of([*identity, prompts])[:12]
 
 
-def check_comparable(first: Run, second: Run) -> None:
+def check_comparable(first: TrainedRun, second: TrainedRun) -> None:
     """Raise ComparisonError if nothing differs or if no single CLIP can score both runs."""
     encoders = [run.encodings.figures["encoders"] for run in (first, second)]
     if encoders[0]["clip_identity"] != encoders[1]["clip_identity"]:
@@ -166,7 +168,9 @@ def check_comparable(first: Run, second: Run) -> None:
         )
 
 
-def _common_prompts(first: Run, second: Run, prompts: int) -> tuple[HeldOutSet, HeldOutSet]:
+def _common_prompts(
+    first: TrainedRun, second: TrainedRun, prompts: int
+) -> tuple[HeldOutSet, HeldOutSet]:
     """The first pairs, by key and caption, that are held out of both runs."""
     datasets = []
     for run in (first, second):

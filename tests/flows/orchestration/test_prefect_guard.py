@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from flows.orchestration.prefect_app import Guard, login_link
+from flows.orchestration.prefect_app import PrefectGuard, login_link
 from flows.orchestration.prefect_server import free_port, server_command, server_environment
 from tests.support.browser import chromium, needs_browser
 from tests.support.prefect_api import wait_for
@@ -43,7 +43,7 @@ def client() -> TestClient:
 
     every = Route("/{path:path}", answer, methods=["GET", "POST", "OPTIONS", "PUT", "DELETE"])
     app = Starlette(routes=[WebSocketRoute("/api/events/in", talk), every])
-    return TestClient(Guard(app, 5001), base_url=OURS)
+    return TestClient(PrefectGuard(app, 5001), base_url=OURS)
 
 
 STRANGE = [
@@ -96,7 +96,7 @@ def test_a_request_that_names_no_host_is_refused() -> None:
         "path": "/api/flows",
         "headers": [],
     }  # as HTTP/1.0 allows
-    asyncio.run(Guard(never, 5001)(scope, never, send))
+    asyncio.run(PrefectGuard(never, 5001)(scope, never, send))
     assert sent[0]["status"] == 403
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.compare import ComparisonError, Row, Run, compare
+from pipeline.evaluate.compare import ComparisonError, Row, TrainedRun, compare
 from pipeline.evaluate.comparison_page import config_differences, write_comparison
 from pipeline.scoring.bootstrap import Estimate
 from pipeline.stages.freshness import stage_statuses
@@ -25,12 +25,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(root: Path) -> Run:
+def first(root: Path) -> TrainedRun:
     return run_of(make_workspace(root), "first")
 
 
 @pytest.fixture(scope="module")
-def page(root: Path, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(root: Path, first: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison with a run of other encodings, another model and another seed of its
     evaluation."""
     changed = {"encode.latent_clip": 6, "train.seed": 1, "evaluate.seed": 5, "evaluate.guidance": 1}
@@ -42,19 +42,19 @@ def page(root: Path, first: Run, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "comparison.html"
 
 
-def run_of(config: RunConfig, name: str) -> Run:
+def run_of(config: RunConfig, name: str) -> TrainedRun:
     statuses = stage_statuses(config)
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
-    return Run(name, config, encodings, model)
+    return TrainedRun(name, config, encodings, model)
 
 
-def other_evaluation(run: Run, **changed: object) -> Run:
+def other_evaluation(run: TrainedRun, **changed: object) -> TrainedRun:
     config = run.config.model_copy(
         update={"evaluate": run.config.evaluate.model_copy(update=changed)}
     )
-    return Run("other", config, run.encodings, run.model)
+    return TrainedRun("other", config, run.encodings, run.model)
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_every_score_has_both_values_their_difference_and_its_interval(page: Pat
     assert page.with_suffix(".png").stat().st_size > 0
 
 
-def test_both_start_from_the_same_noise(first: Run) -> None:
+def test_both_start_from_the_same_noise(first: TrainedRun) -> None:
     """The seed of the first holds for both: without guidance to tell them apart, no number
     differs."""
     same = other_evaluation(
@@ -107,7 +107,7 @@ def test_the_settings_that_differ_are_told(root: Path) -> None:
     ]
 
 
-def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
+def test_what_cannot_be_compared_is_refused_before_any_work(first: TrainedRun) -> None:
     track = RememberingTracker()
     with pytest.raises(
         ComparisonError, match="both runs have the same model and the same sampling settings"
@@ -125,12 +125,14 @@ def test_what_cannot_be_compared_is_refused_before_any_work(first: Run) -> None:
     with pytest.raises(
         ComparisonError, match="encoded by 'shapes-clip', those of B by 'other-clip'"
     ):
-        compare(first, Run("other", first.config, judged_otherwise, first.model), 4, track)
+        compare(first, TrainedRun("other", first.config, judged_otherwise, first.model), 4, track)
 
     settings = {**first.model.settings, "held_out_fraction": 1e-9}
     trained_on_them = first.model.model_copy(update={"settings": settings, "digest": "other"})
     with pytest.raises(ComparisonError, match="1 pairs are held out of both runs"):
-        compare(first, Run("other", first.config, first.encodings, trained_on_them), 4, track)
+        compare(
+            first, TrainedRun("other", first.config, first.encodings, trained_on_them), 4, track
+        )
     assert not track.shown
 
 

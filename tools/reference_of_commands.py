@@ -18,7 +18,9 @@ from tools.reference_of_settings import linked, table_row
 
 _METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
 _EXAMPLE = re.compile(r"^(?:tld|curl|prefect) ")
-_INLINE_EXAMPLE = re.compile(r"(For example:|Draw with it:) +(tld )")
+_INLINE_EXAMPLE = re.compile(
+    r"((?:Examples?|For example|Sample with the result)[^:.]*:)\s+((?:tld|curl|prefect) )"
+)
 _OVERRIDES = "Settings to change, as section.key=value."
 _SETTINGS = "settings.md"
 _MORE = {  # what a page can say and a help text is too short for
@@ -99,12 +101,15 @@ def _section(path: Sequence[str], command: App) -> Iterator[str]:
 def _help(text: str) -> Iterator[str]:
     """Paragraphs as Markdown, wrapped; lines that show a command become blocks of code."""
     shown: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", _INLINE_EXAMPLE.sub(r"\1\n\2", text.strip())):
-        lines = [line.strip() for line in paragraph.splitlines()]
-        if said := " ".join(line for line in lines if not _EXAMPLE.match(line)):
-            yield from _code(shown)
-            yield _wrapped(linked(said, page=_SETTINGS), 100) + "\n"
-        shown += [line for line in lines if _EXAMPLE.match(line)]
+    for paragraph in re.split(r"\n\s*\n", _INLINE_EXAMPLE.sub(r"\1\n\n\2", text.strip())):
+        commands = [" ".join(part.split()) for part in re.split(r"\n\s*(?=tld )", paragraph)]
+        if _EXAMPLE.match(commands[0]):
+            shown += commands
+            continue
+        yield from _code(shown)
+        shown.clear()
+        if paragraph:
+            yield _wrapped(linked(" ".join(paragraph.split()), page=_SETTINGS), 100) + "\n"
     yield from _code(shown)
 
 

@@ -42,7 +42,7 @@ app = App(
     "Start with: tld run conf/tiny.yaml. It draws a small data set of shapes, downloads and "
     "encodes it, trains a model on it and samples images. At the end it prints the scores and the "
     "paths of the sample grid and the report.\n\n"
-    "Stages that are up to date are skipped, and each stage can be rerun alone. To resume a "
+    "Stages whose output is fresh are skipped, and each stage can be rerun alone. To resume a "
     "stopped run, repeat the command.",
     version_flags=[],
     console=Terminal(),

@@ -96,11 +96,14 @@ def edit(
     Any model of this project can edit. Models trained with model.inpainting=true also see the part
     that is kept, and take less time for it. Examples:
 
-    tld edit conf/tiny.yaml star.png "a large green ring" --strength 0.6
+    tld edit conf/tiny.yaml star.png "a large green circle in the center on a
+    white background" --strength 0.6
 
-    tld edit conf/tiny.yaml star.png "a small red star on a white background" --mask corner.png
+    tld edit conf/tiny.yaml star.png "a small red star in the top left on a
+    white background" --mask corner.png
 
-    tld edit conf/tiny.yaml star.png "a small red star on a blue background" --outpaint right=64
+    tld edit conf/tiny.yaml star.png "a small red star in the top left on a
+    blue background" --outpaint right=64
     """
     sides = _check(picture, prompt, options, sampling.problems())
     settings = load(config, overrides)

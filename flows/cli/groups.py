@@ -36,5 +36,5 @@ WordsWithPrompts = Annotated[
     ),
 ]
 Force = Annotated[
-    bool, Parameter(negative="", help="Run the stage again even if its output is up to date.")
+    bool, Parameter(negative="", help="Run the stage again even if its output is fresh.")
 ]

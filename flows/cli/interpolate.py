@@ -60,7 +60,8 @@ def interpolate(
 ) -> None:
     """Sample images between two prompts, two seeds, or both.
 
-    Example: tld interpolate conf/tiny.yaml "a small red star" "a large blue circle" --out morph.gif
+    Example: tld interpolate conf/tiny.yaml "a small red star in the center on a blue background"
+    "a large blue circle in the center on a red background" --out morph.gif
     """
     more, overrides = prompts_and_overrides(words)
     prompts, seeds = [prompt, *more], (seed, seed if to_seed is None else to_seed)

@@ -57,7 +57,8 @@ def panorama(
     """Sample a wide image. Each window keeps the part that it shares with the previous one and adds
     to the right.
 
-    Example: tld panorama conf/tiny.yaml "a small red star on a blue background" --windows 6
+    Example: tld panorama conf/tiny.yaml "a small red star in the center on a blue
+    background" --windows 6
     """
     more, overrides = prompts_and_overrides(words)
     prompts = [prompt, *more]

@@ -24,7 +24,8 @@ def sample(config: Config, *words: WordsWithPrompts, options: Options = DEFAULT_
     Each PNG records in its metadata how it was made. --like repeats it, bit for bit on the same
     machine. Examples:
 
-    tld sample conf/tiny.yaml "a small red star" --seed 7 --size 128x64 --out star.png
+    tld sample conf/tiny.yaml "a small red star in the center on a blue background" --seed 7
+    --out star.png
 
     tld sample conf/tiny.yaml --prompts captions.txt --negative "a circle" --out images/
 

@@ -32,7 +32,7 @@ def serve(
     Concurrent requests are batched.
 
     Example of a request: curl http://127.0.0.1:8000/pictures --json
-    '{"prompt": "a small red star", "count": 2, "seed": 7}'
+    '{"prompt": "a small red star in the center on a blue background", "count": 2, "seed": 7}'
     """
     from flows.serve.guard import read_access
 

@@ -39,12 +39,12 @@ def run(
         Parameter(
             negative="",
             show_default=False,
-            help="Run this stage again even if its output is up to date; repeat the option for "
+            help="Run this stage again even if its output is fresh; repeat the option for "
             "several stages.",
         ),
     ] = (),
 ) -> None:
-    """Run all stages: download, encode, train, evaluate. Stages that are up to date are skipped.
+    """Run all stages: download, encode, train, evaluate. Stages whose output is fresh are skipped.
 
     Example, a short training with another seed: tld run conf/tiny.yaml train.steps=500
     train.seed=1
@@ -81,7 +81,7 @@ def run(
 
 
 def _print_up_to_date(status: StageStatus) -> None:
-    console.print(f"{status.stage:9} up to date: {status.folder}")
+    console.print(f"{status.stage:9} fresh: {status.folder}")
 
 
 def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:

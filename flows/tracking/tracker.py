@@ -108,7 +108,7 @@ class PipelineTracking:
         }
         if fresh:
             tags["mlflow.runName"] = f"{manifest.stage} (fresh)"
-            tracker.show.finish(f"up to date: {manifest.folder}")
+            tracker.show.finish(f"fresh: {manifest.folder}")
         else:
             tracker.show.finish(
                 f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}"

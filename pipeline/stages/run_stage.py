@@ -1,4 +1,4 @@
-"""Running one stage: lock its output folder, skip it if it is up to date, write its manifest."""
+"""Running one stage: lock its output folder, skip it if it is fresh, write its manifest."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run_stage(
 ) -> Manifest:
     """Run or resume a stage in its output folder, and write the manifest.
 
-    If the output is up to date, its manifest is returned at once. `force` runs the stage anyway:
+    If the output is fresh, its manifest is returned at once. `force` runs the stage anyway:
     True repeats all shards, "reopen" keeps the finished ones. Raises StageFailed if another process
     works in the folder, or if the folder is removed meanwhile.
     """

@@ -26,7 +26,7 @@ _DISK_TIMEOUT_S = 60.0  # until a shared disk shows what another machine wrote
 
 def join_training(config: RunConfig, meeting: Rendezvous, say: Callable[[str], None]) -> None:
     """Take part in the training of the leading node until its manifest exists. Returns at once if
-    the model is up to date without a training.
+    the model is fresh without a training.
 
     Raises:
         StageFailed: the training failed, here or on another node.

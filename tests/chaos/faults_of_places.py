@@ -22,7 +22,7 @@ def test_moved_workspace(victim: Victim, undisturbed: Victim, tell: Tell, tmp_pa
     seen = moved.run()
     tell("a workspace that is moved in the middle of a training", seen, UNFINISHED["train"])
     seen.ended_with(0)
-    assert seen.told.count("up to date: ") == 2
+    assert seen.told.count("fresh: ") == 2
     assert moved.digests() == undisturbed.digests()
     assert not victim.root.exists()
     assert list(moved.root.glob("mlartifacts/*/artifacts/grid.png"))
@@ -52,8 +52,8 @@ def test_upgrade(victim: Victim, undisturbed: Victim, tell: Tell, later_version:
     seen = victim.run(**upgraded)
     tell("an upgrade that brings new settings", seen, "nothing")
     seen.ended_with(0)
-    assert seen.told.count("up to date: ") == 4
+    assert seen.told.count("fresh: ") == 4
     assert victim.digests() == undisturbed.digests()
     changed = victim.run("run", "evaluate.newer=8", **upgraded)
     changed.ended_with(0)
-    assert changed.told.count("up to date: ") == 3, "it is the later version that runs"
+    assert changed.told.count("fresh: ") == 3, "it is the later version that runs"

@@ -43,7 +43,7 @@ def test_clock_that_jumps(
     seen.ended_with(0)
     again = victim.run()
     again.ended_with(0)
-    assert again.told.count("up to date: ") == 4
+    assert again.told.count("fresh: ") == 4
     assert victim.digests() == undisturbed.digests()
 
 

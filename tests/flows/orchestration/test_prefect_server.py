@@ -26,7 +26,7 @@ from tests.support.prefect_api import wait_for
     ("how", "warning"),
     [
         (signal.SIGKILL, "ended with exit code -9"),
-        (signal.SIGSTOP, "does not answer; the work goes on"),
+        (signal.SIGSTOP, "does not answer; continuing"),
     ],
 )
 def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(

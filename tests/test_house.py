@@ -198,6 +198,14 @@ def test_the_documentation_names_modules_that_exist() -> None:
         assert (REPOSITORY / path).exists(), path
 
 
+def test_the_picture_of_the_house_names_every_module() -> None:
+    """But for the commands, which have a file each, and what starts the command line."""
+    page = (REPOSITORY / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    modules = {Path(name).name for name in sources() if not name.startswith("flows/cli/")}
+    missing = {name for name in modules if name not in page} - {"__init__.py"}
+    assert not missing, "docs/explanation/architecture.md does not say what they are"
+
+
 def test_images_are_opened_by_the_one_function_that_lists_formats() -> None:
     door = "data_catalog/image_formats.py"
     opened = re.compile(r"\bImage\.open\(|\bimread\(|\bImage import open\b")

@@ -24,7 +24,9 @@ def run_page(config: RunConfig) -> str:
         scores, intervals = report.figures["scores"], report.figures["intervals"]
         lines += ["", "| score | value | 95 % interval |", "| --- | ---: | --- |"]
         for name, value in scores.items():
+            if "/" in name:  # the parts of another score
+                continue
             low_high = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
-            lines.append(f"| {name} | {value:.4g} | {low_high} |" if "/" not in name else "")
+            lines.append(f"| {name} | {value:.4g} | {low_high} |")
         lines += ["", f"Report: `{report.file('report.html')}`"]
     return "\n".join(line for i, line in enumerate(lines) if line or not i or lines[i - 1])

@@ -1,8 +1,9 @@
-"""Redaction of credentials in URLs: scheme, host and path stay visible, secrets do not."""
+"""Redaction of what others must not see: credentials in URLs, and paths of this machine."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 _URL = re.compile(
     r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:,.;)\]]", re.IGNORECASE
@@ -70,3 +71,10 @@ def _without_values(query: str) -> str:
     return "&".join(
         f"{name}={_HIDDEN}" if equals and value else _HIDDEN for name, equals, value in pairs
     )
+
+
+def public_name(name: str) -> str:
+    """A name for publication: a name on a hub is unchanged, a path or URL is cut to its last part,
+    because the rest is private."""
+    is_elsewhere = "://" in name or Path(name).expanduser().exists() or name.count("/") > 1
+    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from data_catalog.redaction import public_name
 from data_catalog.sources import known_sources
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
@@ -39,7 +39,7 @@ def run_card(
     )
     built_in = config.download.urls == "shapes"
     data: dict[str, int | str] = {
-        "table": _public_name(config.download.urls),
+        "table": public_name(config.download.urls),
         "pairs": encodings.rows,
     }
     if source:
@@ -58,7 +58,7 @@ def run_card(
         },
         data=data,
         encoders={
-            kind: _public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
+            kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
         },
         sampling={
             "solver": config.evaluate.solver,
@@ -74,10 +74,3 @@ def run_card(
 def _scores(scores: dict[str, Any]) -> dict[str, float]:
     """The aggregate scores, without those of single attributes or noise levels."""
     return {name: value for name, value in scores.items() if "/" not in name}
-
-
-def _public_name(name: str) -> str:
-    """A name for publication: a name on a hub is unchanged, a path or URL is cut to its last part,
-    because the rest is private."""
-    is_elsewhere = "://" in name or Path(name).expanduser().exists()
-    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from data_catalog.redaction import public_name
 from data_catalog.row_counts import account_rows
 from data_catalog.scores import EXPLAINED
 from data_catalog.sources import Source, known_sources
@@ -144,13 +144,6 @@ def card_of_weights(
         encoders={kind: public_name(encoder) for kind, encoder in encoders.items()},
         image_size=None,
     )
-
-
-def public_name(name: str) -> str:
-    """A name for publication: a name on a hub is unchanged, a path or URL is cut to its last part,
-    because the rest is private."""
-    is_elsewhere = "://" in name or Path(name).expanduser().exists() or name.count("/") > 1
-    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_elsewhere else name
 
 
 def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage) -> dict[str, Any]:

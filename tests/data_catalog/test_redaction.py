@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from data_catalog.redaction import holds_secret, redact_credentials, redacted
+from data_catalog.redaction import holds_secret, public_name, redact_credentials, redacted
 from data_catalog.url_table.files import UrlTableError
 from tests.support.command import REPOSITORY
 
@@ -76,3 +76,17 @@ def test_no_page_shows_the_url_of_a_table_as_it_is_set() -> None:
         for path in pages
         if re.search(r"\{\{[^}]*\burls\b", path.read_text(encoding="utf-8"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("openai/clip-vit-large-patch14", "openai/clip-vit-large-patch14"),
+        ("shapes-vae", "shapes-vae"),
+        ("/home/me/encoders/vae", "vae"),  # does not exist here, as on the machine that serves
+        ("encoders/of/mine/vae/", "vae"),
+        ("s3://bucket/a/table.csv?key=secret", "table.csv"),
+    ],
+)
+def test_what_is_published_of_a_name_holds_no_path(name: str, public: str) -> None:
+    assert public_name(name) == public

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import EvalResult, ModelCard
 
+from data_catalog.redaction import public_name
 from data_catalog.storage.manifest import Manifest
-from pipeline.export.model_card import Usage, model_card, public_name
+from pipeline.export.model_card import Usage, model_card
 from pipeline.stages.freshness import stage_statuses
 from tests.support.workspace import make_workspace
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import write_atomically
@@ -98,7 +98,7 @@ def read_manifest_alone(folder: Path) -> Manifest | None:
         )
     except FileNotFoundError:
         return None
-    except (ValueError, ValidationError) as error:
+    except (ValueError, TypeError) as error:  # not JSON, or not an object, or not a manifest
         raise ManifestError(
             f"{path} is damaged ({str(error).splitlines()[0]}); run the stage again with --force"
         ) from error

@@ -10,7 +10,13 @@ from data_catalog.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_catalog.storage.receipts import Shard, invalidate, read_receipt, write_receipt
+from data_catalog.storage.receipts import (
+    MANIFEST_NAME,
+    Shard,
+    invalidate,
+    read_receipt,
+    write_receipt,
+)
 
 
 def make_output(folder: Path) -> Manifest:
@@ -77,3 +83,10 @@ def test_a_forced_stage_empties_a_folder_behind_a_link_and_keeps_the_link(tmp_pa
     invalidate(output)
     assert [path.name for path in output.iterdir()] == ["checkpoints"]
     assert not [path for path in disk.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("content", ["", "-1", "null", "[]", '"manifest"', "{}", '{"stage": 1}'])
+def test_a_manifest_that_is_none_is_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / MANIFEST_NAME).write_text(content)
+    with pytest.raises(ManifestError, match=r"manifest\.json is damaged"):
+        read_manifest(tmp_path)

@@ -262,7 +262,7 @@ def test_the_report_says_what_came_of_the_table(tmp_path: Path) -> None:
     page = images.file("report.html").read_text()
     for expected in (
         "15 rows",
-        "14 URLs asked for",
+        "14 URLs requested",
         "HTTP 404",
         "127.0.0.1",
         "--retry-failed",

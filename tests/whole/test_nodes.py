@@ -120,7 +120,7 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     ]  # at once: they agree which one leads
     said = [node.communicate(timeout=WAIT_S)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
-    assert sum("node 2 of 2; the one at 127.0.0.1" in words for words in said) == 1
+    assert sum("node 2 of 2; the node at 127.0.0.1" in words for words in said) == 1
     assert stage_statuses(config)["train"].state == "fresh"
 
     client = MlflowClient(f"sqlite:///{config.folder / 'mlflow.db'}")

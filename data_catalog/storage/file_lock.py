@@ -56,8 +56,14 @@ def locked(path: Path, timeout_s: float) -> TextIO:
     LockTimeout."""
     deadline = time.monotonic() + timeout_s
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a", encoding="utf-8")
+        except (FileExistsError, FileNotFoundError):
+            # Another process deletes the folder at this moment, unless it is a file.
+            if path.parent.is_file() or time.monotonic() > deadline:
+                raise
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, file):

@@ -35,3 +35,22 @@ def test_who_waited_for_a_lock_that_is_deleted_holds_the_one_that_is_there(tmp_p
         shutil.rmtree(lock.parent)
     waiting.join()
     assert heard == ["one works there"]
+
+
+@pytest.mark.parametrize("error", [FileExistsError, FileNotFoundError])
+def test_a_folder_that_is_deleted_while_its_lock_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    def deleted_meanwhile(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        raise error("output")
+
+    monkeypatch.setattr(Path, "mkdir", deleted_meanwhile)
+    with file_lock(tmp_path / "output" / "lock", timeout_s=5):
+        assert (tmp_path / "output" / "lock").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_no_reason_to_wait(tmp_path: Path) -> None:
+    (tmp_path / "output").touch()
+    with pytest.raises(FileExistsError), file_lock(tmp_path / "output" / "lock", timeout_s=600):
+        pass

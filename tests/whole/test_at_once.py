@@ -20,7 +20,7 @@ RUNS = 2
 _BEGIN = """
 import pathlib, sys
 from flows.tracking.tracker import pipeline_run
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 config = load_config(pathlib.Path(sys.argv[1]), sys.argv[2:])
 print("ready", flush=True)
 input()

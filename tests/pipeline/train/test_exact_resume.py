@@ -289,7 +289,7 @@ def test_more_processes_than_gpus_are_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     config = load_config(TINY, ["train.launch.processes=4"])
-    with pytest.raises(ConfigError, match="processes: 4, but this machine has 2 CUDA devices"):
+    with pytest.raises(ConfigError, match="processes: is 4, but this machine has 2 CUDA devices"):
         check_run(config)
     check_run(load_config(TINY, ["train.launch.processes=4", "train.device=cpu"]))
 

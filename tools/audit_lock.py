@@ -1,4 +1,4 @@
-"""An audit of the locked versions against PyPI's list of known vulnerabilities (`make audit`).
+"""An audit of the locked versions against PyPI's known vulnerabilities, part of `make check`.
 
 An index that cannot be reached, or that has no such list, is reported and fails nothing.
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +11,13 @@ from cyclopts import Parameter
 from flows.cli.groups import Config, Overrides
 from flows.cli.image_options import (
     DEFAULT_SAMPLING,
+    MOST_OVERLAP,
     Bounds,
+    Overlap,
     Sampling,
     bound_problems,
+    file_identity,
+    last_of,
     missing_files,
     prompt_problems,
     seed_bounds,
@@ -23,7 +25,7 @@ from flows.cli.image_options import (
 from flows.cli.model_source import resolve_model
 from flows.cli.out_path import file_problems
 from flows.cli.problems import Problems, attempt, refuse
-from flows.terminal.console import console, errors, load
+from flows.terminal.console import console, load
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,18 +37,10 @@ if TYPE_CHECKING:
     from tld_model.config import SamplingSettings
 
 _SIDES = ("left", "right", "top", "bottom")
-MOST_OVERLAP = 4096  # pixels; the model's size sets a closer bound
 _MOST_ADDED = 4096  # pixels per side
 Picture = Annotated[
     Path,
     Parameter(help="Image file; it is cropped and resized to the square that the model samples."),
-]
-Overlap = Annotated[
-    int | None,
-    Parameter(
-        help="Pixels that a window shares with the existing image. [default: 3/8 of the model's "
-        "size]"
-    ),
 ]
 
 
@@ -208,22 +202,6 @@ def _repainted(
         strength = options.strength or USUAL_STRENGTH
         images = image_to_image(generate, prompts, image.pixels, strength, seeds, *how)
     return images[0], {"overlap": options.overlap, "strength": strength}
-
-
-def last_of(canvases: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The last canvas; meanwhile the terminal shows which window is being painted."""
-    with errors.status("window 1 …") as status:
-        for done, canvas in enumerate(canvases, 1):
-            status.update(f"window {done + 1} …")
-            last = canvas
-    return last
-
-
-def file_identity(path: Path | None) -> dict[str, str] | None:
-    """A file in the metadata of a PNG: its name and the digest of its content."""
-    if path is None:
-        return None
-    return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _sides(text: str | None) -> dict[str, int]:

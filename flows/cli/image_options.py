@@ -14,6 +14,17 @@ from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSe
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from flows.terminal.console import errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tld_model.config import SamplingSettings
 
 Steps = Annotated[int | None, Parameter(help="Number of sampling steps. [default: evaluate.steps]")]
 Guidance = Annotated[
@@ -111,3 +122,29 @@ def prompt_problems(prompts: Sequence[str]) -> list[str]:
 def missing_files(*paths: Path | None) -> list[str]:
     """One line for each path that is set and is no file."""
     return [f"there is no file {path}" for path in paths if path is not None and not path.is_file()]
+
+
+MOST_OVERLAP = 4096  # pixels; the model's size sets a closer bound
+Overlap = Annotated[
+    int | None,
+    Parameter(
+        help="Pixels that a window shares with the existing image. [default: 3/8 of the model's "
+        "size]"
+    ),
+]
+
+
+def last_of(canvases: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The last canvas; meanwhile the terminal shows which window is being painted."""
+    with errors.status("window 1 …") as status:
+        for done, canvas in enumerate(canvases, 1):
+            status.update(f"window {done + 1} …")
+            last = canvas
+    return last
+
+
+def file_identity(path: Path | None) -> dict[str, str] | None:
+    """A file in the metadata of a PNG: its name and the digest of its content."""
+    if path is None:
+        return None
+    return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

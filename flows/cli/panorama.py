@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.edit import MOST_OVERLAP, Overlap, file_identity, last_of
 from flows.cli.groups import Config
 from flows.cli.image_options import (
     DEFAULT_SAMPLING,
+    MOST_OVERLAP,
     Bounds,
+    Overlap,
     Sampling,
     bound_problems,
+    file_identity,
+    last_of,
     missing_files,
     prompt_problems,
     seed_bounds,

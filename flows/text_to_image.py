@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -23,13 +25,14 @@ from flows.orchestration.shard_tasks import map_shards
 from flows.orchestration.train_nodes import train_on_nodes
 from flows.orchestration.webhook import notify_webhook
 from flows.terminal.errors import UserError
-from flows.tracking.tracker import PipelineTracking, pipeline_run
+from flows.tracking.tracker import PipelineTracking, StageTracker, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
-from pipeline.stages.contract import StageFailed
+from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.remote_workspace import fetch_output
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 
 Result = TypeVar("Result")
@@ -67,108 +70,112 @@ def _stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P
     )
 
 
-@_stage_task("download")
-def download_task(
-    run: PipelineTracking, config: RunConfig, force: frozenset[str], retry_failed: bool = False
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the stages of one flow run share."""
+
+    tracking: PipelineTracking
+    inputs: RunInputs
+    force: frozenset[StageName]
+    retry_failed: bool = False
+
+    @property
+    def config(self) -> RunConfig:
+        return self.inputs.config
+
+    def reuse(self, stage: StageName) -> ReuseShard:
+        """How to reuse shards of other outputs; a forced stage computes every shard itself."""
+        return reuse_nothing if stage in self.force else reuse_shard
+
+
+def _run(
+    job: _Job,
+    stage: StageName,
+    parents: Mapping[str, Manifest],
+    work: Callable[[Path, Tracker], Output],
+    record: Callable[[StageTracker, Manifest], None] | None = None,
 ) -> Manifest:
+    """Run a stage as a child run of MLflow. `record` then stores what the stage made there."""
+    force: bool | Literal["reopen"] = stage in job.force
+    if job.retry_failed and not force:
+        force = "reopen"
+    with job.tracking.stage(stage, job.config, parents) as track:
+        run = job.inputs.stage_run(stage, parents)
+        manifest = run_stage(run, force, track, lambda out: work(out, track))
+        job.tracking.finished(track, manifest)
+        if record:
+            record(track, manifest)
+    return manifest
+
+
+@_stage_task("download")
+def download_task(job: _Job) -> Manifest:
     """urls -> images"""
     from pipeline.download.stage import download
 
-    with run.stage("download", config, {}) as track:
-        manifest = run_stage(
-            "download",
-            config,
-            {},
-            "reopen" if retry_failed and "download" not in force else "download" in force,
-            track,
-            lambda out: download(
-                config.download,
-                out,
-                track,
-                partial(map_shards, pool_on(config.engine)),
-                retry_failed,
-                _reuse("download", force),
-            ),
-        )
-        run.finished(track, manifest)
-    return manifest
+    map_urls = partial(map_shards, pool_on(job.config.engine))
+    return _run(
+        job,
+        "download",
+        {},
+        lambda out, track: download(
+            job.config.download, out, track, map_urls, job.retry_failed, job.reuse("download")
+        ),
+    )
 
 
 @_stage_task("encode", GPU)
-def encode_task(
-    run: PipelineTracking, config: RunConfig, force: frozenset[str], images: Manifest
-) -> Manifest:
+def encode_task(job: _Job, images: Manifest) -> Manifest:
     """images -> encodings"""
     from pipeline.encode.stage import encode
 
-    parents = {"download": images}
-    with run.stage("encode", config, parents) as track:
-        manifest = run_stage(
-            "encode",
-            config,
-            parents,
-            "encode" in force,
-            track,
-            lambda out: encode(
-                images,
-                config.encode,
-                out,
-                track,
-                partial(map_shards, pool_on(config.engine, config.engine.gpus_per_worker)),
-                _reuse("encode", force),
-            ),
-        )
-        run.finished(track, manifest)
-    return manifest
+    engine = job.config.engine
+    map_images = partial(map_shards, pool_on(engine, engine.gpus_per_worker))
+    return _run(
+        job,
+        "encode",
+        {"download": images},
+        lambda out, track: encode(
+            images, job.config.encode, out, track, map_images, job.reuse("encode")
+        ),
+    )
 
 
 @_stage_task("train", GPU)
-def train_task(
-    run: PipelineTracking, config: RunConfig, force: frozenset[str], encodings: Manifest
-) -> Manifest:
+def train_task(job: _Job, encodings: Manifest) -> Manifest:
     """encodings -> model"""
-    parents = {"encode": encodings}
-    with run.stage("train", config, parents) as track:
-        manifest = run_stage(
-            "train",
-            config,
-            parents,
-            "train" in force,
-            track,
-            lambda out: train_on_nodes(fetch_output(encodings, config, track), config, track, out),
-        )
-        run.finished(track, manifest)
-        run.log_model(track, config, manifest, encodings)
-    return manifest
+    config = job.config
+    return _run(
+        job,
+        "train",
+        {"encode": encodings},
+        lambda out, track: train_on_nodes(
+            fetch_output(encodings, config, track), config, track, out
+        ),
+        lambda track, model: job.tracking.log_model(track, config, model, encodings),
+    )
 
 
 @_stage_task("evaluate", GPU)
-def evaluate_task(
-    run: PipelineTracking,
-    config: RunConfig,
-    force: frozenset[str],
-    encodings: Manifest,
-    model: Manifest,
-) -> Manifest:
+def evaluate_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
     """model -> report"""
     from pipeline.evaluate.stage import evaluate
 
-    parents = {"encode": encodings, "train": model}
-    with run.stage("evaluate", config, parents) as track:
-        manifest = run_stage(
-            "evaluate",
-            config,
-            parents,
-            "evaluate" in force,
-            track,
-            lambda out: evaluate(
-                fetch_output(encodings, config, track), model, config.evaluate, out, track
-            ),
-        )
-        run.finished(track, manifest)
+    config = job.config
+
+    def pass_gate(track: StageTracker, report: Manifest) -> None:
         if config.evaluate.require:
-            run.pass_gate(track, config, encodings, model, manifest)
-    return manifest
+            job.tracking.pass_gate(track, config, encodings, model, report)
+
+    return _run(
+        job,
+        "evaluate",
+        {"encode": encodings, "train": model},
+        lambda out, track: evaluate(
+            fetch_output(encodings, config, track), model, config.evaluate, out, track
+        ),
+        pass_gate,
+    )
 
 
 @flow(
@@ -182,16 +189,15 @@ def text_to_image(
 ) -> Manifest:
     """All stages up to `until`, from URLs to a report. Stages that are fresh are skipped."""
     with pipeline_run(config) as run:
-        last = images = download_task(run, config, force)
+        job = _Job(run, RunInputs(config), force)
+        last = images = download_task(job)
         if until != "download":
-            last = encodings = encode_task(run, config, force, images)
+            last = encodings = encode_task(job, images)
         if until in ("train", "evaluate"):
-            last = model = train_task(run, config, force, encodings)
+            last = model = train_task(job, encodings)
         if until == "evaluate":
-            last = evaluate_task(run, config, force, encodings, model)
-    create_markdown_artifact(
-        run_page(config), key="run", description=f"Stages and scores of {config.name}"
-    )
+            last = evaluate_task(job, encodings, model)
+    _publish_page(job.inputs)
     return last
 
 
@@ -202,29 +208,28 @@ def one_stage(
     config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False
 ) -> Manifest:
     """One stage alone, on the fresh outputs of the stages before it."""
-    statuses = stage_statuses(config)
+    inputs = RunInputs(config)
+    statuses = stage_statuses(inputs)
     parents = {name: statuses[name].manifest for name in STAGES[stage].parents}
     if missing := [name for name, manifest in parents.items() if manifest is None]:
         raise StageFailed(
             f"{stage} needs the output of {missing[0]} first, which is {statuses[missing[0]].state}"
         )
-    tasks: dict[str, Task[..., Manifest]] = {
+    tasks: dict[StageName, Task[..., Manifest]] = {
         "download": download_task,
         "encode": encode_task,
         "train": train_task,
         "evaluate": evaluate_task,
     }
     with pipeline_run(config) as run:
-        forced = frozenset({stage} if force else ())
-        if retry_failed:
-            return download_task(run, config, forced, retry_failed)
-        manifest = tasks[stage](run, config, forced, *parents.values())
-    create_markdown_artifact(
-        run_page(config), key="run", description=f"Stages and scores of {config.name}"
-    )
+        job = _Job(run, inputs, frozenset({stage} if force else ()), retry_failed)
+        manifest = tasks[stage](job, *parents.values())
+    _publish_page(inputs)
     return manifest
 
 
-def _reuse(stage: str, force: frozenset[str]) -> ReuseShard:
-    """How to reuse shards of other outputs; a forced stage computes every shard itself."""
-    return reuse_nothing if stage in force else reuse_shard
+def _publish_page(inputs: RunInputs) -> None:
+    """Show the stages and scores on Prefect's page."""
+    create_markdown_artifact(
+        run_page(inputs), key="run", description=f"Stages and scores of {inputs.config.name}"
+    )

@@ -19,6 +19,7 @@ from torch import Tensor
 from examples import custom_sampler, custom_tracker, read_encodings, sample_from_python
 from pipeline.config.run import RunConfig
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.command import REPOSITORY
 from tests.support.untrained import untrained_generator
 from tests.support.workspace import make_workspace
@@ -35,14 +36,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 @pytest.fixture
 def encodings(run: RunConfig) -> Path:
-    folder = stage_statuses(run)["encode"].folder
+    folder = stage_statuses(RunInputs(run))["encode"].folder
     assert folder
     return folder
 
 
 @pytest.fixture
 def model(run: RunConfig) -> Path:
-    manifest = stage_statuses(run)["train"].manifest
+    manifest = stage_statuses(RunInputs(run))["train"].manifest
     assert manifest
     return manifest.file("denoiser.safetensors")
 

@@ -69,9 +69,10 @@ def dropped(
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    rows = dropped_rows(settings.download, stage_statuses(settings))
+    rows = dropped_rows(settings.download, stage_statuses(RunInputs(settings)))
     with _open(out) if out else contextlib.nullcontext(sys.stdout) as target:
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
@@ -103,9 +104,11 @@ def verify(
     from pipeline.maintenance import verify as outputs
     from pipeline.preflight import check_run
     from pipeline.stages.contract import StageFailed
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    before = outputs.verify(settings)
+    inputs = RunInputs(settings)
+    before = outputs.verify(inputs)
     if not before.outputs and not before.damages:
         raise UserError(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
     for damage in before.damages:
@@ -130,7 +133,7 @@ def verify(
         from flows.text_to_image import text_to_image
 
         text_to_image(settings, until=before.last_damaged_stage or "download")
-    after = outputs.verify(settings)
+    after = outputs.verify(inputs)
     for stage in outputs.changed_stages(before, after):
         console.print(
             f"{stage} was recomputed and its content changed: outputs that depend on it are stale"

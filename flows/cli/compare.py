@@ -94,13 +94,14 @@ def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
 
 def _find(text: str, overrides: Sequence[str]) -> _Trained:
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     words = shlex.split(text)
     if not words:
         raise UserError("is empty; name a config file")
     config = load(Path(words[0]), [*words[1:], *overrides])
     name = shlex.join([*words, *overrides])
-    statuses = stage_statuses(config)
+    statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     if not encodings or not model:
         raise UserError(

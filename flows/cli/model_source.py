@@ -150,8 +150,9 @@ def trained_run(
     """The encodings and the model of a run, and its report if there is one. Raises UserError if the
     run has no model."""
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
-    statuses = stage_statuses(settings)
+    statuses = stage_statuses(RunInputs(settings))
     model, encodings = statuses["train"].manifest, statuses["encode"].manifest
     if not model or not encodings:
         raise UserError(

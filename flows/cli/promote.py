@@ -33,9 +33,10 @@ def promote(
     Example: tld promote conf/tiny.yaml --alias staging
     """
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = stage_statuses(settings)
+    statuses = stage_statuses(RunInputs(settings))
     encodings, model, report = (
         statuses[stage].manifest for stage in ("encode", "train", "evaluate")
     )

@@ -17,6 +17,7 @@ from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
+    from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
     from pipeline.stages.freshness import StageStatus
 
@@ -52,10 +53,11 @@ def run(
     from pipeline.preflight import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
     check_run(settings)
-    statuses = stage_statuses(settings)
+    statuses = stage_statuses(RunInputs(settings))
     stages = list(STAGES)[: list(STAGES).index(until) + 1]
     stale = any(statuses[stage].state != "fresh" for stage in stages)
     if (
@@ -64,20 +66,19 @@ def run(
         or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"]))
     ):
 
-        def lead() -> None:
+        def lead() -> Manifest:
             with with_prefect(settings):
                 from flows.text_to_image import text_to_image
 
-                text_to_image(settings, frozenset(force), until)
+                return text_to_image(settings, frozenset(force), until)
 
-        if not lead_or_join(settings, lead):
-            return
-        statuses = stage_statuses(settings)
+        last = lead_or_join(settings, lead)
     else:
         for stage in stages:
             _print_up_to_date(statuses[stage])
-    if until == "evaluate":
-        _print_results(config, overrides, settings, statuses["evaluate"])
+        last = statuses[until].manifest
+    if last and until == "evaluate":
+        _print_results(config, overrides, settings, last)
 
 
 def _print_up_to_date(status: StageStatus) -> None:
@@ -95,11 +96,10 @@ def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
 
 
 def _print_results(
-    config: Path, overrides: Sequence[str], settings: RunConfig, report: StageStatus
+    config: Path, overrides: Sequence[str], settings: RunConfig, report: Manifest
 ) -> None:
     """Print the scores, the paths of the results, and what to try next."""
-    assert report.manifest, "evaluate has finished"
-    scores, intervals = (report.manifest.figures[name] for name in ("scores", "intervals"))
+    scores, intervals = (report.figures[name] for name in ("scores", "intervals"))
     console.print()
     for name in _SHOWN_SCORES:
         if name in scores:
@@ -115,8 +115,7 @@ def _print_results(
         f"train.steps={settings.train.steps * 2}"
     ]
     console.print(
-        f"\n  grid    {report.manifest.file('grid.png')}\n  report  "
-        f"{report.manifest.file('report.html')}\n\n"
+        f"\n  grid    {report.file('grid.png')}\n  report  {report.file('report.html')}\n\n"
         f'Try next:\n  tld sample {this_run} "{prompt}"\n  tld ui {this_run}\n'
         f"  tld serve {this_run}\n  tld run {quote_overrides(config, longer)}",
     )
@@ -158,10 +157,11 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Retry transient failures, and print the counts before and after."""
     from pipeline.preflight import check_run
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
     check_run(settings)
-    before = stage_statuses(settings)["download"].manifest
+    before = stage_statuses(RunInputs(settings))["download"].manifest
     if not before:
         command = quote_overrides(config, overrides)
         raise UserError(
@@ -215,9 +215,10 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
     from pipeline.preflight import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = stage_statuses(settings)
+    statuses = stage_statuses(RunInputs(settings))
     missing = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
     if missing:
         first = statuses[missing[0]]
@@ -232,15 +233,12 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
         _print_up_to_date(statuses[stage])
         return
 
-    def lead() -> None:
+    def lead() -> Manifest:
         with with_prefect(settings):
             from flows.text_to_image import one_stage
 
-            one_stage(settings, stage, force)
+            return one_stage(settings, stage, force)
 
-    if stage == "train":
-        lead_or_join(settings, lead)
-    else:
-        lead()
-    if stage == "evaluate":
-        _print_results(config, overrides, settings, stage_statuses(settings)["evaluate"])
+    output = lead_or_join(settings, lead) if stage == "train" else lead()
+    if output and stage == "evaluate":
+        _print_results(config, overrides, settings, output)

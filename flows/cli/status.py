@@ -34,9 +34,10 @@ def status(
     Example, for scripts: tld status conf/tiny.yaml --json
     """
     from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = stage_statuses(settings)
+    statuses = stage_statuses(RunInputs(settings))
     rows: list[_Row] = [
         {
             "stage": status.stage,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.config.run import RunConfig
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 
 
-def run_page(config: RunConfig) -> str:
+def run_page(inputs: RunInputs) -> str:
     """A table of stages with the MLflow runs that produced them, and a table of scores with their
     confidence intervals."""
-    statuses = stage_statuses(config)
-    lines = [f"## {config.name}", ""]
+    statuses = stage_statuses(inputs)
+    lines = [f"## {inputs.config.name}", ""]
     lines += [
         "| stage | state | rows | seconds | made by MLflow run |",
         "| --- | --- | ---: | ---: | --- |",

@@ -12,23 +12,21 @@ from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
 
 
-def lead_or_join(config: RunConfig, lead: Callable[[], None]) -> bool:
-    """Call `lead` if this machine leads the run, which the rendezvous decides; otherwise join its
-    training. Returns whether this machine leads. Raises StageFailed if the nodes lose each
+def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | None:
+    """Call `lead` if this machine leads the run, which the rendezvous decides, and return its
+    output; otherwise join its training and return None. Raises StageFailed if the nodes lose each
     other."""
     if config.train.launch.nodes == 1:
-        lead()
-        return True
+        return lead()
     from pipeline.compute.rendezvous import NodesApart, rendezvous_of
     from pipeline.train.join import join_training
 
     try:
         with rendezvous_of(config.train.launch) as meeting:
             if meeting.hosted_here:
-                lead()
-            else:
-                join_training(config, meeting, lambda line: say(f"train     {line}"))
-            return meeting.hosted_here
+                return lead()
+            join_training(config, meeting, lambda line: say(f"train     {line}"))
+            return None
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error
 

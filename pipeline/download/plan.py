@@ -17,12 +17,10 @@ import pyarrow.compute as pc
 
 from data_catalog.sources import known_sources
 from data_catalog.storage.receipts import read_receipt
-from data_catalog.storage.workspace import Workspace
 from data_catalog.url_table.table import RowCounts, open_url_table, rows_known
 from pipeline.config.run import RunConfig
-from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import fingerprint
 from pipeline.stages.remote_workspace import sync_listing
+from pipeline.stages.run_inputs import RunInputs
 
 # Size of a stored image by format. For jpg: 25 to 30 kB at 256 px and quality 95, as published for
 # CC12M (331 GB) and LAION-400M (10 TB). The others in proportion, as photographs compress.
@@ -93,9 +91,7 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     if total and settings.limit:
         total = min(total, settings.limit)
     sync_listing(config, "download", accounts=True)
-    folder = Workspace(config.folder).output(
-        "download", fingerprint(STAGES["download"], config, {})
-    )
+    folder = RunInputs(config).stage_run("download", {}).folder
     counts, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0
     for shard in table.shards(settings.shard_size, counts):
         hosts.add(shard.pairs["url"])

@@ -17,9 +17,9 @@ from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
-from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import settings_of_output, stage_statuses
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
+from pipeline.stages.run_inputs import RunInputs
 
 CHECKPOINTS = "checkpoints"
 
@@ -87,7 +87,8 @@ def _of_other_settings(
 ) -> list[UnneededFile]:
     """Outputs of other settings, and sweeps of their models. While a stage of these runs is not
     finished, the outputs of later stages cannot be attributed to a run, so all of them stay."""
-    statuses = [status for config in configs for status in stage_statuses(config).values()]
+    inputs = [RunInputs(config) for config in configs]
+    statuses = [status for run in inputs for status in stage_statuses(run).values()]
     # Resolved, because each run may spell its root differently.
     needed = {status.folder.resolve() for status in statuses if status.folder}
     undetermined = {status.stage for status in statuses if status.folder is None}
@@ -99,10 +100,7 @@ def _of_other_settings(
         and output.stage not in undetermined
         and output.state != "unreadable"
     ]
-    settings = {
-        stage: settings_of_output(STAGES[stage], configs[0])
-        for stage in {output.stage for output in unwanted}
-    }
+    settings = {stage: inputs[0].settings(stage) for stage in {output.stage for output in unwanted}}
     models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
     sweeps = [Workspace(configs[0].folder).sweep(model.fingerprint) for model in models]
     return [

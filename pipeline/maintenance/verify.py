@@ -25,12 +25,11 @@ from data_catalog.storage.receipts import (
     is_evicted,
     receipt_path,
 )
-from data_catalog.storage.workspace import StageName, Workspace
-from pipeline.config.run import RunConfig
+from data_catalog.storage.workspace import StageName
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import fingerprint
 from pipeline.stages.integrity import damage_of
 from pipeline.stages.remote_workspace import sync_listing
+from pipeline.stages.run_inputs import RunInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,15 @@ class Verified:
         return next((spec.name for spec in reversed(STAGES.values()) if spec.name in damaged), None)
 
 
-def verify(config: RunConfig) -> Verified:
+def verify(inputs: RunInputs) -> Verified:
     """Read all files of this run's finished stages. Unfinished stages have nothing to verify."""
-    sync_listing(config)
+    sync_listing(inputs.config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
     for spec in STAGES.values():
         if not all(parent in outputs for parent in spec.parents):
             continue
-        folder = Workspace(config.folder).output(spec.name, fingerprint(spec, config, outputs))
+        folder = inputs.stage_run(spec.name, outputs).folder
         try:
             manifest = read_manifest_alone(folder)
             if manifest and content_digest(manifest.shards) != manifest.digest:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -24,32 +23,17 @@ from data_catalog.storage.manifest import (
 )
 from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.receipts import MANIFEST_NAME, invalidate
-from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
-from pipeline.stages.dag import STAGES, StageSpec
-from pipeline.stages.freshness import fingerprint, settings_of_output
 from pipeline.stages.remote_workspace import exclusive_output, is_stored, sync_listing
+from pipeline.stages.run_inputs import StageRun
 
 _TIMEOUT_S = 30.0  # for a process that is ending
 
 
-@dataclass(frozen=True, slots=True)
-class _StageRun:
-    """A stage with the settings and inputs that identify its output."""
-
-    spec: StageSpec
-    config: RunConfig
-    parents: Mapping[str, Manifest]
-    fingerprint: str
-    folder: Path
-
-
 def run_stage(
-    stage: str,
-    config: RunConfig,
-    parents: Mapping[str, Manifest],
+    run: StageRun,
     force: bool | Literal["reopen"],
     track: Tracker,
     work: Callable[[Path], Output],
@@ -60,12 +44,9 @@ def run_stage(
     True repeats all shards, "reopen" keeps the finished ones. Raises StageFailed if another process
     works in the folder, or if the folder is removed meanwhile.
     """
-    spec = STAGES[stage]
-    identity = fingerprint(spec, config, parents)
-    folder = Workspace(config.folder).output(stage, identity)
-    run = _StageRun(spec, config, parents, identity, folder)
+    config, folder = run.config, run.folder
     make_folder(folder)
-    sync_listing(config, stage, accounts=True)
+    sync_listing(config, run.spec.name, accounts=True)
     with _locked(folder):
         if not force and is_stored(config, folder) and (ready := _ready(folder)):
             return ready
@@ -85,7 +66,7 @@ def _ready(folder: Path) -> Manifest | None:
 
 
 def _produce(
-    run: _StageRun, from_scratch: bool, track: Tracker, work: Callable[[Path], Output]
+    run: StageRun, from_scratch: bool, track: Tracker, work: Callable[[Path], Output]
 ) -> Manifest:
     """Do the work of a stage, and write its manifest."""
     spec, folder = run.spec, run.folder
@@ -106,8 +87,8 @@ def _produce(
         rows=sum(shard.rows for shard in output.shards),
         shards=output.shards,
         figures=output.figures,
-        settings=settings_of_output(spec, run.config),
-        parents={name: run.parents[name].digest for name in spec.parents},
+        settings=dict(run.settings),
+        parents={parent: manifest.digest for parent, manifest in run.parents.items()},
         made_by=track.run_id,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started, 1),

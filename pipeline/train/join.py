@@ -18,6 +18,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.train.job import TrainJob
 from pipeline.train.node_processes import how_to_resume, run_ranks
 
@@ -43,7 +44,7 @@ def join_training(config: RunConfig, meeting: Rendezvous, say: Callable[[str], N
             try:
                 job_file = Path(nodes.job())
             except NodesApart:
-                if stage_statuses(config)["train"].state == "fresh":
+                if stage_statuses(RunInputs(config))["train"].state == "fresh":
                     return
                 raise
             job = _job_of_the_leader(job_file, config)
@@ -78,7 +79,7 @@ def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
         for name in ours
         if ours[name] != theirs[name]
     ]
-    folder = stage_statuses(config)["train"].folder
+    folder = stage_statuses(RunInputs(config))["train"].folder
     if not differ and (folder is None or folder.name != job.out.name):
         differ = [f"  it trains {job.out}, but the settings here belong to {folder}"]
     if differ:

@@ -10,6 +10,7 @@ import pytest
 
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.faults import Tell, Victim, kill_driver
 
 
@@ -143,7 +144,7 @@ def test_flipped_bit_in_the_digest_of_a_manifest(
     damage(victim, "02_encodings/*/manifest.json", other_digest)
     seen = victim.run()
     seen.ended_with(0)
-    told = stage_statuses(victim.config)["encode"].manifest
+    told = stage_statuses(RunInputs(victim.config))["encode"].manifest
     assert told
     if told.digest != undisturbed.digests()["encode"]:
         seen = victim.run("catalog verify")

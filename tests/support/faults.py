@@ -22,6 +22,7 @@ from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start, wait_until
 from tests.support.small import TINY, small
 
@@ -111,10 +112,10 @@ class Victim:
 
     def digests(self) -> dict[str, str]:
         """The digest of each fresh stage, of whose files every byte is as it was made."""
-        assert not verify(self.config).damages
+        assert not verify(RunInputs(self.config)).damages
         return {
             name: status.manifest.digest
-            for name, status in stage_statuses(self.config).items()
+            for name, status in stage_statuses(RunInputs(self.config)).items()
             if status.manifest
         }
 

@@ -14,6 +14,7 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
 from pipeline.stages.contract import Output
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.mapping import map_here
@@ -26,7 +27,7 @@ def finish(overrides: Sequence[str]) -> RunConfig:
     config, track = load_config(TINY, overrides), RememberingTracker()
 
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
-        return run_stage(stage, config, parents, False, track, work)
+        return run_stage(RunInputs(config).stage_run(stage, parents), False, track, work)
 
     images = run("download", {}, lambda out: download(config.download, out, track, map_here))
     encodings = run(

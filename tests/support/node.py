@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 
+from data_catalog.storage.manifest import Manifest
 from flows.orchestration.train_nodes import lead_or_join
 from pipeline.config.load import load_config
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.small import TINY
@@ -21,12 +23,14 @@ from tests.support.tracker import RememberingTracker
 
 def main() -> None:
     config, track = load_config(TINY, sys.argv[1:]), RememberingTracker()
-    encodings = stage_statuses(config)["encode"].manifest
+    encodings = stage_statuses(RunInputs(config))["encode"].manifest
     assert encodings
 
-    def lead() -> None:
+    def lead() -> Manifest:
         work = partial(train, encodings, config.train, config.model, track=track)
-        run_stage("train", config, {"encode": encodings}, False, track, work)
+        return run_stage(
+            RunInputs(config).stage_run("train", {"encode": encodings}), False, track, work
+        )
 
     try:
         lead_or_join(config, lead)

@@ -16,6 +16,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.stages.contract import Output
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.loop import initial_state
 from tests.support.image_shards import make_images
@@ -49,7 +50,10 @@ def make_images_of(config: RunConfig) -> Manifest:
 def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: object) -> Manifest:
     assert callable(work)
     return run_stage(
-        stage, config, parents, False, RememberingTracker(run_id=f"run-of-{stage}"), work
+        RunInputs(config).stage_run(stage, parents),
+        False,
+        RememberingTracker(run_id=f"run-of-{stage}"),
+        work,
     )
 
 

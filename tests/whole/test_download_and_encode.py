@@ -24,6 +24,7 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support import images as web
 from tests.support.image_shards import read_image_pairs
@@ -60,9 +61,7 @@ def run_download(
     config: RunConfig, track: Any, force: bool = False, map_shards: Any = map_here
 ) -> Manifest:
     return run_stage(
-        "download",
-        config,
-        {},
+        RunInputs(config).stage_run("download", {}),
         force,
         track,
         lambda out: download(config.download, out, track, map_shards),
@@ -71,9 +70,7 @@ def run_download(
 
 def run_encode(config: RunConfig, images: Manifest, track: Any, force: bool = False) -> Manifest:
     return run_stage(
-        "encode",
-        config,
-        {"download": images},
+        RunInputs(config).stage_run("encode", {"download": images}),
         force,
         track,
         lambda out: encode(images, config.encode, out, track, map_here),
@@ -154,7 +151,7 @@ def test_too_few_successes_are_an_error_that_names_the_causes_and_keeps_the_rest
         ) as told:
             run_download(config, track)
         assert "3 × HTTP 404" in str(told.value)
-        assert stage_statuses(config)["download"].state == "interrupted"
+        assert stage_statuses(RunInputs(config))["download"].state == "interrupted"
         requests = len(asked)
         relaxed = config_for(
             tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.5
@@ -232,7 +229,7 @@ def test_a_wrong_fingerprint_is_another_folder(tmp_path: Path, track: Any) -> No
     config = config_for(tmp_path, urls="shapes", limit=20)
     images = run_download(config, track)
     other = config_for(tmp_path, urls="shapes", limit=21)
-    assert stage_statuses(config)["download"].state == "fresh"
-    assert stage_statuses(other)["download"].state == "stale"
+    assert stage_statuses(RunInputs(config))["download"].state == "fresh"
+    assert stage_statuses(RunInputs(other))["download"].state == "stale"
     shutil.rmtree(images.folder)
-    assert stage_statuses(config)["download"].state == "missing"
+    assert stage_statuses(RunInputs(config))["download"].state == "missing"

@@ -18,6 +18,7 @@ from data_catalog.model_files import MODEL_FILE
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.train.job import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY
@@ -73,7 +74,7 @@ def is_led(config: RunConfig) -> bool:
 def under_torchrun(config: RunConfig, out: Path) -> subprocess.Popen[str]:
     """The training on one node: two processes that the real torchrun starts, by the former name of
     their module."""
-    encodings = stage_statuses(config)["encode"].folder
+    encodings = stage_statuses(RunInputs(config))["encode"].folder
     assert encodings
     out.mkdir()
     job = TrainJob(
@@ -94,7 +95,7 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     settings: list[str], tmp_path: Path
 ) -> None:
     config = load_config(TINY, settings)
-    out = stage_statuses(config)["train"].folder
+    out = stage_statuses(RunInputs(config))["train"].folder
     assert out
     slowly = [*settings, "train.checkpoint_every=2"]
     leader = run("tests.support.node", *slowly)
@@ -121,7 +122,7 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     said = [node.communicate(timeout=WAIT_S)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     assert sum("node 2 of 2; the node at 127.0.0.1" in words for words in said) == 1
-    assert stage_statuses(config)["train"].state == "fresh"
+    assert stage_statuses(RunInputs(config))["train"].state == "fresh"
 
     client = MlflowClient(f"sqlite:///{config.folder / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'tiny'")

@@ -37,6 +37,7 @@ from pipeline.stages.remote_workspace import (
     fetch_output,
     sync_listing,
 )
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support import command
 from tests.support.command import tld
@@ -86,7 +87,11 @@ def objects(root: str) -> list[str]:
 
 
 def digests(config: RunConfig) -> list[str]:
-    return [status.manifest.digest for status in stage_statuses(config).values() if status.manifest]
+    return [
+        status.manifest.digest
+        for status in stage_statuses(RunInputs(config)).values()
+        if status.manifest
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +150,7 @@ def die_while_encoding(root: str, machine: Path) -> None:
     """In a process of its own: encode one shard, wait until it is in the storage, and be killed."""
     lease.BEAT_S = 0.1
     config = load_config(TINY, on(machine, root))
-    images = stage_statuses(config)["download"].manifest
+    images = stage_statuses(RunInputs(config))["download"].manifest
     assert images
 
     def one_alone(
@@ -162,9 +167,7 @@ def die_while_encoding(root: str, machine: Path) -> None:
     track = RememberingTracker()
     parents = {"download": images}
     run_stage(
-        "encode",
-        config,
-        parents,
+        RunInputs(config).stage_run("encode", parents),
         False,
         track,
         lambda out: encode(images, config.encode, out, track, one_alone),
@@ -248,9 +251,9 @@ def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(
         os.utime(copy, ns=(0, copy.stat().st_mtime_ns))
     assert store.evict(0) == 0
     assert is_remote_only(path, len(content))
-    assert stage_statuses(config)["encode"].state == "fresh"
+    assert stage_statuses(RunInputs(config))["encode"].state == "fresh"
     assert ensure_local(path).read_bytes() == content
-    manifest = stage_statuses(config)["encode"].manifest
+    manifest = stage_statuses(RunInputs(config))["encode"].manifest
     assert isinstance(manifest, Manifest)
     tight = config.model_copy(update={"cache": config.cache.model_copy(update={"max_gb": 1e-6})})
     with pytest.raises(NoRoomForCopies, match=r"cache\.max_gb=1e-06 is too small"):
@@ -259,7 +262,7 @@ def test_copies_go_when_the_cache_is_full_and_come_back_when_they_are_read(
 
 
 def test_a_damaged_copy_is_fetched_anew(first: list[str], config: RunConfig) -> None:
-    manifest = stage_statuses(config)["encode"].manifest
+    manifest = stage_statuses(RunInputs(config))["encode"].manifest
     assert isinstance(manifest, Manifest)
     path = manifest.file("00001.npz")
     whole = ensure_local(path).read_bytes()
@@ -279,7 +282,9 @@ def test_what_no_run_needs_goes_from_the_storage(bucket: str, tmp_path: Path) ->
     after = objects(kept.root)
     assert len([name for name in after if name.endswith("/manifest.json")]) == 3
     assert set(after) < set(before)
-    assert [status.state for status in stage_statuses(kept).values()][:3] == ["fresh"] * 3
+    assert [status.state for status in stage_statuses(RunInputs(kept)).values()][:3] == [
+        "fresh"
+    ] * 3
 
 
 def test_what_a_user_gets_wrong_is_told_before_work(bucket: str, tmp_path: Path) -> None:
@@ -350,7 +355,9 @@ def test_pictures_that_were_let_go_on_purpose_are_so_for_another_machine_too(
     kept = made_on(tmp_path / "a", f"{bucket}/released", encode__keep_images="false")
     assert not [name for name in objects(kept.root) if name.endswith(".tar")]
     other = load_config(TINY, on(tmp_path / "b", kept.root, encode__keep_images="false"))
-    assert [status.state for status in stage_statuses(other).values()][:3] == ["fresh"] * 3
+    assert [status.state for status in stage_statuses(RunInputs(other)).values()][:3] == [
+        "fresh"
+    ] * 3
 
 
 def test_storage_that_is_away_for_a_while_costs_a_warning(

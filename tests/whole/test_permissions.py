@@ -17,6 +17,7 @@ from flows.tracking.store import open_store
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.users import as_another_user, shared_folder
 from tests.support.workspace import make_workspace
 from tld_model.checkpoint import read_config
@@ -45,17 +46,17 @@ def refusal(work: Callable[[], object]) -> str:
 
 def test_another_user_may_read_all_that_a_run_makes(run: RunConfig) -> None:
     with as_another_user():
-        assert [status.state for status in stage_statuses(run).values()] == ["fresh"] * 3 + [
-            "missing"
-        ]
-        assert not verify(run).damages
+        assert [status.state for status in stage_statuses(RunInputs(run)).values()] == [
+            "fresh"
+        ] * 3 + ["missing"]
+        assert not verify(RunInputs(run)).damages
         assert read_config(model_of(run)) == run.model
 
 
 def test_a_file_that_may_not_be_read_is_neither_missing_nor_damaged(run: RunConfig) -> None:
     model = model_of(run)
     model.chmod(0)
-    for work in (lambda: read_config(model), lambda: verify(run)):
+    for work in (lambda: read_config(model), lambda: verify(RunInputs(run))):
         told = refusal(work)
         assert told.startswith(f"{model} may not be read by ")
         assert "mode ----------, owner" in told
@@ -64,7 +65,9 @@ def test_a_file_that_may_not_be_read_is_neither_missing_nor_damaged(run: RunConf
 def test_a_folder_or_a_manifest_that_may_not_be_read_is_named(run: RunConfig) -> None:
     (manifest,) = run.folder.glob("03_model/*/manifest.json")
     manifest.chmod(0)
-    assert refusal(lambda: stage_statuses(run)).startswith(f"{manifest} may not be read by ")
+    assert refusal(lambda: stage_statuses(RunInputs(run))).startswith(
+        f"{manifest} may not be read by "
+    )
     manifest.parent.chmod(0)
     assert refusal(lambda: read_manifest(manifest.parent)).startswith(
         f"{manifest.parent} may not be read by "

@@ -21,6 +21,7 @@ from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
 from pipeline.generate.generator import load_generator
 from pipeline.stages.contract import Output
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.image_shards import read_image_pairs
@@ -43,7 +44,7 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
 
     # (url, caption) -> png + txt + json in 00000.tar -> ImagePair
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
-        return run_stage(stage, config, parents, False, track, work)
+        return run_stage(RunInputs(config).stage_run(stage, parents), False, track, work)
 
     images = run("download", {}, lambda out: download(config.download, out, track, map_here))
     pair = list(read_image_pairs(images.file("00000.tar")))[1]

@@ -19,6 +19,7 @@ from pipeline.config.run import RunConfig
 from pipeline.maintenance.cleanup import UnneededFile, find_unneeded, remove
 from pipeline.maintenance.trash import empty_trash, move_to_trash, undo
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.command import snapshot, tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
@@ -44,7 +45,7 @@ def run(tmp_path: Path) -> RunConfig:
 
 
 def states(config: RunConfig) -> list[str]:
-    return [status.state for status in stage_statuses(config).values()]
+    return [status.state for status in stage_statuses(RunInputs(config)).values()]
 
 
 def manifests(config: RunConfig, stage: str) -> list[Manifest]:
@@ -217,7 +218,7 @@ def test_the_champion_and_what_it_was_made_from_are_never_offered(
         *(
             one.folder
             for stage in ("download", "encode")
-            if (one := stage_statuses(run)[stage].manifest)
+            if (one := stage_statuses(RunInputs(run))[stage].manifest)
         ),
     }
     assert lineage < offered
@@ -307,7 +308,7 @@ def test_who_comes_while_an_output_is_deleted_waits_to_the_end(
 
 def test_bytes_that_another_output_links_to_are_not_freed(run: RunConfig) -> None:
     whole, half = interrupted(run), interrupted(run).path / "checkpoints/step-00000010.pt"
-    encodings = stage_statuses(run)["encode"].folder
+    encodings = stage_statuses(RunInputs(run))["encode"].folder
     assert encodings
     (encodings / "linked.bin").hardlink_to(half)
     assert whole.bytes - interrupted(run).bytes == 3_000_000
@@ -339,7 +340,7 @@ def test_links_to_folders_come_back_or_what_they_hold_is_freed(
 def test_while_a_stage_is_unfinished_nothing_of_those_after_it_goes(run: RunConfig) -> None:
     """As in the middle of a download that is done again: its manifest is gone, and comes back with
     the same digest."""
-    folder = stage_statuses(run)["download"].folder
+    folder = stage_statuses(RunInputs(run))["download"].folder
     assert folder
     before = len(find_unneeded([run], others=True))
     (folder / MANIFEST_NAME).rename(folder / "kept")

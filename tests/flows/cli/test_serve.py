@@ -25,6 +25,7 @@ from flows.serve.server import listen
 from flows.terminal.errors import UserError
 from pipeline.generate.generator import ImageGenerator, load_generator
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.browser import browser_page, needs_browser
 from tests.support.command import start, tld
 from tests.support.finished import finish
@@ -80,7 +81,7 @@ def site(workspace: tuple[Path, list[str]]) -> Iterator[int]:
 def generator(overrides: list[str]) -> ImageGenerator:
     from pipeline.config.load import load_config
 
-    model = stage_statuses(load_config(TINY, overrides))["train"].manifest
+    model = stage_statuses(RunInputs(load_config(TINY, overrides)))["train"].manifest
     assert model
     return load_generator(
         model.file("denoiser.safetensors"),

@@ -10,6 +10,7 @@ from data_catalog.storage.manifest import Manifest
 from flows.orchestration import run_summary
 from pipeline.config.load import load_config
 from pipeline.stages.freshness import StageStatus
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.small import TINY, small
 
 
@@ -35,6 +36,6 @@ def test_scores_are_one_table_without_their_parts(
     (tmp_path / "report.html").touch()
     statuses = {"evaluate": StageStatus("evaluate", "fresh", report, tmp_path)}
     monkeypatch.setattr(run_summary, "stage_statuses", lambda _: statuses)
-    page = run_summary.run_page(load_config(TINY, small(tmp_path)))
+    page = run_summary.run_page(RunInputs(load_config(TINY, small(tmp_path))))
     assert "| prompt_accuracy | 0.5 |  |\n| clip_score | 90 | 89 to 91 |\n" in page
     assert "accuracy/shape" not in page

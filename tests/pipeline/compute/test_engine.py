@@ -12,8 +12,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
-from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import settings_of_output
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.small import TINY, small
 
 
@@ -34,7 +33,7 @@ def test_an_engine_makes_nothing_stale(tmp_path: Path) -> None:
         run_with(tmp_path, "kind=ray", "workers=7", "gpus_per_worker=1"),
     )
     for stage in ("download", "encode"):
-        assert settings_of_output(STAGES[stage], local) == settings_of_output(STAGES[stage], ray)
+        assert RunInputs(local).settings(stage) == RunInputs(ray).settings(stage)
 
 
 def test_ray_that_is_not_installed_is_said_before_work(

@@ -30,6 +30,7 @@ from pipeline.encode.stage import encode
 from pipeline.preflight import check_run
 from pipeline.stages.contract import MapShards
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.pipeline.compute.test_worker_pool import always_dies, dies_once, hangs_once, square
 from tests.support.mapping import map_here
@@ -137,11 +138,13 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
         "train__lr": 2e-3,
     }
     config = load_config(TINY, overrides(tmp_path, **on_cluster, **launch))
-    encodings = stage_statuses(config)["encode"].manifest
+    encodings = stage_statuses(RunInputs(config))["encode"].manifest
     assert encodings
     track = RememberingTracker()
     work = partial(train_on_nodes, encodings, config, track)
-    manifest = run_stage("train", config, {"encode": encodings}, False, track, work)
+    manifest = run_stage(
+        RunInputs(config).stage_run("train", {"encode": encodings}), False, track, work
+    )
     assert manifest.figures["steps"] == 12
     assert manifest.file("train.1.log").exists(), "the second rank was another node's"
     with pytest.raises(ConfigError, match=r"train\.launch\.nodes: 4, but the Ray cluster has 2"):
@@ -158,17 +161,13 @@ def make(
     """The first two stages, their shards mapped in these ways."""
     track = RememberingTracker()
     images = run_stage(
-        "download",
-        config,
-        {},
+        RunInputs(config).stage_run("download", {}),
         False,
         track,
         lambda out: download(config.download, out, track, download_shards),
     )
     return images, run_stage(
-        "encode",
-        config,
-        {"download": images},
+        RunInputs(config).stage_run("encode", {"download": images}),
         False,
         track,
         lambda out: encode(images, config.encode, out, track, encode_shards),

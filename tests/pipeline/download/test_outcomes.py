@@ -30,6 +30,7 @@ from pipeline.encode.stage import encode
 from pipeline.maintenance.excluded_rows import dropped_rows
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support.image_shards import read_image_pairs
 from tests.support.images import encoded, photo
@@ -117,9 +118,7 @@ def config_for(folder: Path, web: Web, **settings: Any) -> RunConfig:
 def run(config: RunConfig, retry_failed: bool = False) -> Manifest:
     track = RememberingTracker()
     return run_stage(
-        "download",
-        config,
-        {},
+        RunInputs(config).stage_run("download", {}),
         "reopen" if retry_failed else False,
         track,
         lambda out: download(config.download, out, track, map_here, retry_failed),
@@ -156,7 +155,7 @@ def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path:
         assert sorted(web.asked) == ["/9.jpg"]
         assert last.figures["account"]["failed"] == {"HTTP 404": 2}
         assert last.figures["may_pass"] == 0
-        assert stage_statuses(config)["download"].state == "fresh"
+        assert stage_statuses(RunInputs(config))["download"].state == "fresh"
         (last.folder / "manifest.json").unlink()
         assert run(config).digest == last.digest, (
             "a run that was stopped behind a retry finds its shards again"
@@ -166,9 +165,7 @@ def test_only_what_may_have_passed_is_asked_again_and_the_rest_is_kept(tmp_path:
 def run_encode(config: RunConfig, images: Manifest, adopt: ReuseShard = reuse_shard) -> Manifest:
     track = RememberingTracker()
     return run_stage(
-        "encode",
-        config,
-        {"download": images},
+        RunInputs(config).stage_run("encode", {"download": images}),
         adopt is reuse_nothing,
         track,
         lambda out: encode(images, config.encode, out, track, map_here, adopt),
@@ -241,7 +238,7 @@ def test_duplicates_are_left_out_listed_and_counted(tmp_path: Path) -> None:
             if "1" in pair.url
         ]
         assert dropped_keys(images.folder, last.name) <= set(candidates)
-        everything = list(dropped_rows(config.download, stage_statuses(config)))
+        everything = list(dropped_rows(config.download, stage_statuses(RunInputs(config))))
         account = images.figures["account"]
         lost = sum(sum(account[kind].values()) for kind in ("rejected", "failed", "dropped"))
         assert len(everything) == lost

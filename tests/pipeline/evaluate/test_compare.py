@@ -13,6 +13,7 @@ from pipeline.evaluate.compare import ComparisonError, Row, TrainedRun, compare
 from pipeline.evaluate.comparison_page import config_differences, write_comparison
 from pipeline.scoring.bootstrap import Estimate
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
@@ -43,7 +44,7 @@ def page(root: Path, first: TrainedRun, tmp_path_factory: pytest.TempPathFactory
 
 
 def run_of(config: RunConfig, name: str) -> TrainedRun:
-    statuses = stage_statuses(config)
+    statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model

@@ -23,6 +23,7 @@ from pipeline.evaluate.stage import evaluate
 from pipeline.scoring.image_scores import load_judged, save_judged
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support.browser import needs_browser
 from tests.support.offline_page import DESK, PHONE, opened
@@ -31,13 +32,18 @@ from tests.support.workspace import make_workspace
 
 
 def report_of(config: RunConfig, force: bool = False) -> Manifest:
-    statuses = stage_statuses(config)
+    statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
     track = RememberingTracker(run_id="run-of-evaluate")
     work = partial(evaluate, encodings, model, config.evaluate, track=track)
-    return run_stage("evaluate", config, {"encode": encodings, "train": model}, force, track, work)
+    return run_stage(
+        RunInputs(config).stage_run("evaluate", {"encode": encodings, "train": model}),
+        force,
+        track,
+        work,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,7 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: 
 
 
 def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:
-    statuses = stage_statuses(config)
+    statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
@@ -163,7 +169,7 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
     assert "Total time: " in page
     assert "per\nhour" not in page
     assert "Sampling sweep" not in page
-    model = stage_statuses(config)["train"].manifest
+    model = stage_statuses(RunInputs(config))["train"].manifest
     assert model
     folder = Workspace(config.folder).sweep(model.fingerprint)
     folder.mkdir(parents=True)
@@ -171,7 +177,9 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
     priced = config.model_copy(
         update={"evaluate": config.evaluate.model_copy(update={"price_per_hour": 3600.0})}
     )
-    assert stage_statuses(priced)["evaluate"].state == "fresh", "a price changes no score"
+    assert stage_statuses(RunInputs(priced))["evaluate"].state == "fresh", (
+        "a price changes no score"
+    )
     again = report_of(priced, force=True)
     assert again.digest == report.digest
     page = again.file("report.html").read_text()
@@ -181,7 +189,7 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
 
 @pytest.mark.parametrize("name", ["00000.npz", "00001.parquet"])
 def test_encodings_with_a_flipped_bit_are_not_judged(config: RunConfig, name: str) -> None:
-    encodings = stage_statuses(config)["encode"].manifest
+    encodings = stage_statuses(RunInputs(config))["encode"].manifest
     assert encodings
     path = encodings.file(name)
     whole = path.read_bytes()

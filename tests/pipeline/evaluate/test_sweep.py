@@ -21,6 +21,7 @@ from pipeline.scoring.bootstrap import bootstrap
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.browser import needs_browser
 from tests.support.command import tld
 from tests.support.offline_page import DESK, PHONE, opened
@@ -63,7 +64,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 def outputs(config: RunConfig) -> tuple[Manifest, Manifest]:
-    statuses = stage_statuses(config)
+    statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model

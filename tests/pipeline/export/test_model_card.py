@@ -11,12 +11,13 @@ from data_catalog.redaction import public_name
 from data_catalog.storage.manifest import Manifest
 from pipeline.export.model_card import Usage, model_card
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.workspace import make_workspace
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Manifest]:
-    statuses = stage_statuses(make_workspace(tmp_path_factory.mktemp("card") / "data"))
+    statuses = stage_statuses(RunInputs(make_workspace(tmp_path_factory.mktemp("card") / "data")))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model

@@ -19,6 +19,7 @@ from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.maintenance.verify import changed_stages, forget_damaged, verify
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.command import tld
@@ -51,17 +52,13 @@ def run(config: RunConfig) -> dict[str, Manifest]:
     """The first two stages, as the flow runs them, in this process."""
     track = RememberingTracker()
     images = run_stage(
-        "download",
-        config,
-        {},
+        RunInputs(config).stage_run("download", {}),
         False,
         track,
         lambda out: download(config.download, out, track, map_here),
     )
     encodings = run_stage(
-        "encode",
-        config,
-        {"download": images},
+        RunInputs(config).stage_run("encode", {"download": images}),
         False,
         track,
         lambda out: encode(images, config.encode, out, track, map_here),
@@ -100,7 +97,7 @@ def delete(path: Path) -> None:
 
 
 def test_what_is_whole_has_no_damage(workspace: RunConfig) -> None:
-    verified = verify(workspace)
+    verified = verify(RunInputs(workspace))
     assert verified.damages == ()
     assert set(verified.outputs) == {"download", "encode"}
     assert verified.files == 8
@@ -117,7 +114,7 @@ def test_what_is_whole_has_no_damage(workspace: RunConfig) -> None:
 def test_damage_is_found_and_just_its_shard_is_made_again(
     workspace: RunConfig, file: str, harm: Callable[[Path], None], problem: str
 ) -> None:
-    before = verify(workspace)
+    before = verify(RunInputs(workspace))
     (path,) = workspace.folder.glob(file)
     others = {
         p: p.stat().st_mtime_ns
@@ -125,25 +122,27 @@ def test_damage_is_found_and_just_its_shard_is_made_again(
         if p.name[:5] != path.name[:5]
     }
     harm(path)
-    verified = verify(workspace)
+    verified = verify(RunInputs(workspace))
     (damage,) = verified.damages
     assert damage.path == path
     assert problem in damage.problem
 
     forget_damaged(verified)
     run(workspace)
-    after = verify(workspace)
+    after = verify(RunInputs(workspace))
     assert after.damages == ()
     assert changed_stages(before, after) == []
     assert {p: p.stat().st_mtime_ns for p in others} == others
-    assert {status.state for status in list(stage_statuses(workspace).values())[:2]} == {"fresh"}
+    assert {status.state for status in list(stage_statuses(RunInputs(workspace)).values())[:2]} == {
+        "fresh"
+    }
 
 
 def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> None:
     (path,) = workspace.folder.glob("02_encodings/*/00000.parquet")
     content = path.read_bytes()
     flip_a_byte(path)
-    verified = verify(workspace)
+    verified = verify(RunInputs(workspace))
     assert verified.last_damaged_stage == "encode"
     forget_damaged(verified)
     run(workspace)
@@ -154,7 +153,9 @@ def test_a_damaged_parquet_of_encodings_is_made_again(workspace: RunConfig) -> N
 def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(
     workspace: RunConfig, file: str
 ) -> None:
-    before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
+    before = {
+        stage: manifest.digest for stage, manifest in verify(RunInputs(workspace)).outputs.items()
+    }
     (path,) = workspace.folder.glob(file)
     others = {p: p.stat().st_mtime_ns for p in workspace.folder.rglob("00000.*")}
     delete(path)
@@ -164,17 +165,19 @@ def test_a_run_alone_makes_again_what_is_missing_and_nothing_else(
 
 @pytest.mark.parametrize("file", ["02_encodings/*/manifest.json", "01_images/*/00000_stats.json"])
 def test_a_damaged_manifest_or_receipt_is_made_again(workspace: RunConfig, file: str) -> None:
-    before = {stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()}
+    before = {
+        stage: manifest.digest for stage, manifest in verify(RunInputs(workspace)).outputs.items()
+    }
     (path,) = workspace.folder.glob(file)
     truncate(path)
-    verified = verify(workspace)
+    verified = verify(RunInputs(workspace))
     assert [damage.path for damage in verified.damages] == [path]
     forget_damaged(verified)
     run(workspace)
     assert {
-        stage: manifest.digest for stage, manifest in verify(workspace).outputs.items()
+        stage: manifest.digest for stage, manifest in verify(RunInputs(workspace)).outputs.items()
     } == before
-    assert verify(workspace).damages == ()
+    assert verify(RunInputs(workspace)).damages == ()
 
 
 def test_evicted_images_are_no_damage_and_come_back_where_they_are_needed(
@@ -182,16 +185,16 @@ def test_evicted_images_are_no_damage_and_come_back_where_they_are_needed(
 ) -> None:
     config = config_for(tmp_path / "data", keep_images=False)
     outputs = run(config)
-    verified = verify(config)
+    verified = verify(RunInputs(config))
     assert (verified.damages, verified.released) == ((), 2)
-    assert stage_statuses(config)["encode"].state == "fresh"
+    assert stage_statuses(RunInputs(config))["encode"].state == "fresh"
 
     flip_a_byte(outputs["encode"].file("00001.npz"))
-    verified = verify(config)
+    verified = verify(RunInputs(config))
     forget_damaged(verified)
     again = run(config)
     assert again["encode"].digest == outputs["encode"].digest
-    assert verify(config).damages == ()
+    assert verify(RunInputs(config)).damages == ()
     assert is_evicted(outputs["download"].folder, "00001.tar"), "and it is let go again"
 
 
@@ -219,7 +222,7 @@ def test_the_command_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None
 def test_a_training_refuses_encodings_with_a_flipped_bit(
     workspace: RunConfig, track: RememberingTracker
 ) -> None:
-    encodings = stage_statuses(workspace)["encode"].manifest
+    encodings = stage_statuses(RunInputs(workspace))["encode"].manifest
     assert encodings
     flip_a_byte(encodings.file("00001.npz"))
     shape = DenoiserConfig(latent_channels=4, latent_size=8, text_dim=64, width=64, layers=1)

@@ -20,7 +20,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.download.shard_recipe import recipe_of
 from pipeline.encode.stage import _recipes
 from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import fingerprint, settings_of_output
+from pipeline.stages.run_inputs import RunInputs
 from tld_model.config import DenoiserConfig
 
 STORED = json.loads(
@@ -69,11 +69,8 @@ def of_later_version(**changed: object) -> RunConfig:
 
 
 def identity(config: RunConfig, stage: str) -> dict[str, Any]:
-    spec = STAGES[stage]
-    return {
-        "settings": settings_of_output(spec, config),
-        "fingerprint": fingerprint(spec, config, PARENTS),
-    }
+    run = RunInputs(config).stage_run(stage, PARENTS)
+    return {"settings": run.settings, "fingerprint": run.fingerprint}
 
 
 def recipes(config: RunConfig) -> dict[str, str]:

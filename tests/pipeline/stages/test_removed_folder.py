@@ -14,6 +14,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed
 from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
@@ -58,7 +59,7 @@ def test_it_is_told_and_nothing_counts_as_made(
     for place in (tmp_path / "data").glob("*/*"):
         if place.is_file():
             place.unlink()
-    assert stage_statuses(config)["download"].manifest is None
+    assert stage_statuses(RunInputs(config))["download"].manifest is None
     assert download(config, lambda _: Output((), {})).rows == 0
 
 
@@ -71,4 +72,4 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def download(config: RunConfig, work: Callable[[Path], Output]) -> Manifest:
-    return run_stage("download", config, {}, False, RememberingTracker(), work)
+    return run_stage(RunInputs(config).stage_run("download", {}), False, RememberingTracker(), work)

@@ -18,6 +18,7 @@ from pipeline.encode.stage import encode
 from pipeline.evaluate.stage import evaluate
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.stages.contract import Output
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.stage import train
 from tests.support.mapping import map_here
@@ -44,7 +45,10 @@ def test_each_average_has_a_file_and_is_evaluated_when_asked_for(
 
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
         return run_stage(
-            stage, second if stage == "evaluate" else first, parents, False, track, work
+            RunInputs(second if stage == "evaluate" else first).stage_run(stage, parents),
+            False,
+            track,
+            work,
         )
 
     images = run("download", {}, lambda out: download(first.download, out, track, map_here))

@@ -13,8 +13,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight import check_run
-from pipeline.stages.dag import STAGES
-from pipeline.stages.freshness import settings_of_output
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.train.loop import initial_state
 from tests.support.command import REPOSITORY
 from tests.support.small import TINY, small
@@ -86,9 +85,7 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
     with pytest.raises(ConfigError, match=r"train.init_from: there is no file .*nowhere"):
         check_run(config_of(tmp_path, f"train.init_from={tmp_path}/nowhere"))
     with pytest.raises(ConfigError, match=r"train.init_from: .*nowhere: No such file"):
-        settings_of_output(
-            STAGES["train"], config_of(tmp_path, f"train.init_from={tmp_path}/nowhere")
-        )
+        RunInputs(config_of(tmp_path, f"train.init_from={tmp_path}/nowhere")).settings("train")
     vae = tmp_path / "vae"
     shutil.copytree(REPOSITORY / "tld_model/demo_encoders/vae", vae)
     (vae / "config.json").write_text((vae / "config.json").read_text() + " ")
@@ -100,7 +97,7 @@ def test_what_is_no_denoiser_or_one_of_another_vae_is_refused(tmp_path: Path, ba
 
 def test_the_content_of_the_start_counts_not_where_it_lies(tmp_path: Path, base: Path) -> None:
     def settings(*overrides: str) -> dict[str, object]:
-        return settings_of_output(STAGES["train"], config_of(tmp_path, *overrides))
+        return RunInputs(config_of(tmp_path, *overrides)).settings("train")
 
     elsewhere = tmp_path / "elsewhere.safetensors"
     shutil.copy(base / "denoiser.safetensors", elsewhere)
@@ -114,7 +111,7 @@ def test_the_content_of_the_start_counts_not_where_it_lies(tmp_path: Path, base:
 
 def test_how_a_batch_is_divided_is_no_change(tmp_path: Path) -> None:
     one, other = (
-        settings_of_output(STAGES["train"], config_of(tmp_path, *overrides))
+        RunInputs(config_of(tmp_path, *overrides)).settings("train")
         for overrides in ([], ["train.accumulate=4"])
     )
     assert one == other

@@ -1,0 +1,95 @@
+"""What identifies the outputs of a run: settings, files that settings name, and parents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_catalog.model_files import model_file
+from data_catalog.storage.digests import digest_of, file_digest
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.workspace import Workspace
+from data_catalog.url_table.table import url_table_digest
+from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
+from pipeline.stages.dag import STAGES, StageSpec
+from pipeline.stages.output_settings import output_settings
+from tld_model.encoders.names import encoder_identity
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """A stage with everything that can change its output, and the folder of that output."""
+
+    config: RunConfig
+    spec: StageSpec
+    settings: Mapping[str, Any]
+    """Those that can change the output, as the manifest records them."""
+    parents: Mapping[str, Manifest]
+    fingerprint: str
+    """SHA-256 of the stage, its settings and its parents. It names the folder."""
+    folder: Path
+
+
+class RunInputs:
+    """The settings of a run, and the digests of the files that they name.
+
+    The URL table and the weights of encoders are read once, when a stage asks for its settings, so
+    hand this value on instead of making another one. If a file changes meanwhile, the value does
+    not.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def settings(self, stage: str) -> dict[str, Any]:
+        """The settings that can change a stage's output, as its manifest records them."""
+        if stage not in self._settings:
+            self._settings[stage] = _settings_of_output(STAGES[stage], self.config)
+        return self._settings[stage]
+
+    def stage_run(self, stage: str, parents: Mapping[str, Manifest]) -> StageRun:
+        """The stage on these outputs of its parents; others in `parents` are ignored."""
+        spec, settings = STAGES[stage], self.settings(stage)
+        parents = {name: parents[name] for name in spec.parents}
+        fingerprint = digest_of(
+            {
+                "stage": stage,
+                "version": spec.version,
+                "settings": settings,
+                "parents": {name: manifest.digest for name, manifest in parents.items()},
+            }
+        )
+        folder = Workspace(self.config.folder).output(stage, fingerprint)
+        return StageRun(self.config, spec, settings, parents, fingerprint, folder)
+
+
+def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
+    section = output_settings(spec.name, getattr(config, spec.name), spec.speed_only)
+    match spec.name:
+        case "download":
+            section["urls_digest"] = url_table_digest(config.download.urls)
+        case "encode":
+            section["vae_identity"] = encoder_identity(config.encode.vae)
+            section["clip_identity"] = encoder_identity(config.encode.clip)
+            if config.download.more_caption_columns:
+                section["caption_columns"] = list(config.download.caption_columns)
+        case "train":
+            section["model"] = output_settings("model", config.model)
+            section["init_from"] = config.train.init_from and _denoiser_digest(
+                config.train.init_from
+            )
+    return section
+
+
+def _denoiser_digest(path: Path) -> str:
+    """Digest of the denoiser that a training starts from. Raises ConfigError if unreadable."""
+    try:
+        return file_digest(model_file(path))
+    except OSError as error:
+        raise ConfigError(
+            f"train.init_from: cannot read {model_file(path)}: {error.strerror}"
+        ) from error

@@ -1,7 +1,7 @@
 """The training pipeline: download, encode, train and evaluate, and what uses their outputs.
 
 In reading order: stages holds the rules that all stages share, config the settings of a run, and
-preflight.py the checks before it starts. download, encode, train and evaluate are the four stages;
+preflight the checks before it starts. download, encode, train and evaluate are the four stages;
 dataset and scoring serve training and evaluation, compute runs work in processes and on clusters,
 reporting builds pages. generate, serving and export use a trained model; bench and maintenance
 measure and clean up.

@@ -38,7 +38,7 @@ def bench(
     """
     from flows.cli.tables import bench_page
     from pipeline.bench.bench import bench as measure
-    from pipeline.preflight import check_run
+    from pipeline.preflight.check import check_run
 
     settings = load(config, overrides)
     if pairs < LEAST_PAIRS:

@@ -102,7 +102,7 @@ def verify(
     """Compare every file of a run with its digest. The exit code is 1 if files are damaged and not
     repaired."""
     from pipeline.maintenance import verify as outputs
-    from pipeline.preflight import check_run
+    from pipeline.preflight.check import check_run
     from pipeline.stages.contract import StageFailed
     from pipeline.stages.run_inputs import RunInputs
 

@@ -50,7 +50,7 @@ def run(
     Example, a short training with another seed: tld run conf/tiny.yaml train.steps=500
     train.seed=1
     """
-    from pipeline.preflight import check_run
+    from pipeline.preflight.check import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs
@@ -155,7 +155,7 @@ def download(
 
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Retry transient failures, and print the counts before and after."""
-    from pipeline.preflight import check_run
+    from pipeline.preflight.check import check_run
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs
 
@@ -185,7 +185,7 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
 def _print_plan(settings: RunConfig) -> None:
     from flows.cli.tables import TableProgress, plan_page
     from pipeline.download.plan import plan_download
-    from pipeline.preflight import check_run
+    from pipeline.preflight.check import check_run
 
     check_run(settings)
     console.print(plan_page(settings, plan_download(settings, TableProgress())))
@@ -212,7 +212,7 @@ def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> Non
 
 
 def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bool) -> None:
-    from pipeline.preflight import check_run
+    from pipeline.preflight.check import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs

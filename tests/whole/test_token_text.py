@@ -13,7 +13,7 @@ import pytest
 from data_catalog.shapes import dataset as shapes
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
-from pipeline.preflight import check_run
+from pipeline.preflight.check import check_run
 from tests.support import images as web
 from tests.support.command import tld
 from tests.support.small import TINY, small

@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
-from pipeline.preflight import check_run
+from pipeline.preflight.check import check_run
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.small import TINY, small
 

@@ -27,7 +27,7 @@ from pipeline.config.run import EngineConfig, RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
-from pipeline.preflight import check_run
+from pipeline.preflight.check import check_run
 from pipeline.stages.contract import MapShards
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs

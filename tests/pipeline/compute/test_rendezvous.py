@@ -15,7 +15,7 @@ from pipeline.compute.rendezvous import NodesApart, Rendezvous, rendezvous_of
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import LaunchConfig
-from pipeline.preflight import check_run
+from pipeline.preflight.check import check_run
 from pipeline.train.job import TrainJob
 from pipeline.train.join import join_training
 from tests.support.small import TINY, small

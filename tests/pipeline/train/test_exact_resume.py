@@ -26,7 +26,7 @@ from pipeline.config.train import LaunchConfig, TrainConfig
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
-from pipeline.preflight import check_run
+from pipeline.preflight.check import check_run
 from pipeline.stages.contract import Output, StageFailed
 from pipeline.train import stage as train_process
 from tests.support.command import descendants, is_running

@@ -12,7 +12,7 @@ import torch
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
-from pipeline.preflight import check_run
+from pipeline.preflight.check import check_run
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.train.loop import initial_state
 from tests.support.command import REPOSITORY

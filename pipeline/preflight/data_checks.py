@@ -1,0 +1,131 @@
+"""Preflight checks of the data and the models: URL table, encoders, shapes, captions, split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from data_catalog.model_files import model_file
+from data_catalog.shapes import dataset as shapes
+from data_catalog.url_table.table import UrlTableError, open_url_table
+from pipeline.config.run import RunConfig
+from pipeline.dataset.caption_sampling import wrong_weights
+from tld_model.encoders.config_files import (
+    ClipConfig,
+    VaeConfig,
+    encoder_config,
+    encoder_problem,
+    vae_downscale,
+)
+
+
+def _url_table(config: RunConfig) -> Iterator[str]:
+    try:
+        open_url_table(config.download.urls, config.download.columns)
+    except UrlTableError as error:
+        yield f"download.urls: {error}"
+
+
+def _encoders(config: RunConfig) -> Iterator[str]:
+    for setting, name in (("encode.vae", config.encode.vae), ("encode.clip", config.encode.clip)):
+        if problem := encoder_problem(name):
+            yield f"{setting}: {problem}"
+
+
+def _shapes_fit(config: RunConfig) -> Iterator[str]:
+    """Compare the model with encoders on this disk; encoders on a hub are checked after their
+    download."""
+    if (vae := encoder_config(config.encode.vae, VaeConfig)) is not None:
+        factor = vae_downscale(config.encode.vae)
+        if factor and config.download.image_size % factor:
+            yield (
+                f"download.image_size: {config.download.image_size} is not a multiple of {factor}, "
+                "which the VAE requires"
+            )
+        elif factor:
+            yield from _compare(config, "latent_size", config.download.image_size // factor)
+        yield from _compare(config, "latent_channels", vae.latent_channels)
+    if (clip := encoder_config(config.encode.clip, ClipConfig)) is not None:
+        pooled = config.model.text == "pooled"
+        yield from _compare(
+            config, "text_dim", clip.projection_dim if pooled else clip.text_config.hidden_size
+        )
+
+
+def _captions(config: RunConfig) -> Iterator[str]:
+    if config.model.text == "tokens" and config.encode.text != "tokens":
+        yield (
+            "model.text: is tokens, but the encodings will contain only pooled text; set "
+            "encode.text=tokens"
+        )
+    if problem := wrong_weights(config.download.caption_columns, config.train.caption_weights):
+        yield f"train.caption_weights: {problem}"
+
+
+def _split(config: RunConfig) -> Iterator[str]:
+    """Require held-out pairs; a split column may provide them, as in the built-in data set."""
+    by_column = config.download.split_column or config.download.urls == shapes.NAME
+    if config.train.held_out_fraction == 0 and not by_column:
+        yield (
+            "train.held_out_fraction: is 0, and no split column holds pairs out, so the model "
+            "could not be evaluated; raise it, for example to 0.02, or set download.split_column"
+        )
+
+
+def _compare(config: RunConfig, name: str, provided: int | None) -> Iterator[str]:
+    have = getattr(config.model, name)
+    if provided is not None and have != provided:
+        yield (
+            f"model.{name}: is {have}, but the encoders produce {provided}; set "
+            f"model.{name}={provided}"
+        )
+
+
+def _built_in_data_set(config: RunConfig) -> Iterator[str]:
+    if config.download.urls == shapes.NAME and config.download.split_column:
+        yield (
+            "download.split_column: the built-in data set has its own split; remove this setting"
+        )
+    if config.download.urls == shapes.NAME and config.download.more_caption_columns:
+        yield (
+            "download.more_caption_columns: the built-in data set has one caption per image; "
+            "remove this setting"
+        )
+    graded = [name for name in config.evaluate.require if "accuracy" in name]
+    if graded and config.download.urls != shapes.NAME:
+        yield (
+            f"evaluate.require: {', '.join(graded)}: available only for the built-in data set "
+            f"{shapes.NAME!r}"
+        )
+
+
+def _initial_weights(config: RunConfig) -> Iterator[str]:
+    """Compare the model with the one that train.init_from names."""
+    if config.train.init_from is None:
+        return
+    from tld_model.checkpoint import CheckpointError, check_encoders, read_config
+    from tld_model.weight_transfer import incompatible_settings
+
+    path = model_file(config.train.init_from)
+    try:
+        base = read_config(path)
+        check_encoders(path, config.encode.vae, config.encode.clip)
+    except CheckpointError as error:
+        yield f"train.init_from: {error}"
+        return
+    for name in incompatible_settings(base, config.model):
+        have, theirs = getattr(config.model, name), getattr(base, name)
+        yield (
+            f"train.init_from: model.{name} is {have}, but {path} has {theirs}; set "
+            f"model.{name}={theirs}"
+        )
+
+
+DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
+    _url_table,
+    _encoders,
+    _shapes_fit,
+    _captions,
+    _split,
+    _built_in_data_set,
+    _initial_weights,
+)

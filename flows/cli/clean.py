@@ -17,6 +17,7 @@ from flows.cli.clean_models import (
 )
 from flows.cli.groups import Config, Overrides
 from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.duration import duration
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
@@ -201,18 +202,7 @@ def _line(item: UnneededFile, in_use: str | None, root: Path, client: MlflowClie
     and in what time; why it can go, or why it stays."""
     about = ""
     if output := item.manifest:
-        duration = _duration(output.seconds)
-        about = f"{run_name(output, client)}, {output.made_at[:16]}, took {duration}: "
+        took = duration(output.seconds)
+        about = f"{run_name(output, client)}, {output.made_at[:16]}, took {took}: "
     why = f"kept: {in_use}" if in_use else item.why
     return f"{item.bytes / 1e6:9,.1f} MB  {item.path.relative_to(root)}  {about}{why}"
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return (
-        f"{hours} h {minutes:02d} min"
-        if hours
-        else f"{minutes} min"
-        if minutes
-        else f"{seconds:.0f} s"
-    )

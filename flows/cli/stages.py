@@ -130,7 +130,7 @@ def download(
         Parameter(
             negative="",
             help="Fetch nothing; read the table and print its rows and hosts, and the estimated "
-            "bytes and hours.",
+            "bytes and time.",
         ),
     ] = False,
     retry_failed: Annotated[

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from data_catalog.redaction import redacted
 from flows.terminal.console import say
+from flows.terminal.duration import duration
 
 if TYPE_CHECKING:
     from data_catalog.sources import Source
@@ -67,8 +68,8 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
         ("disk", f"{_size(plan.disk_free)} free at {settings.folder}"),
         (
             "time",
-            f"about {plan.hours:.2f} hours for what is missing, assuming {plan.urls_per_s:g} URLs "
-            f"per second with {download.workers} workers of {download.threads} connections each",
+            f"about {duration(plan.seconds)} for what is missing, assuming {plan.urls_per_s:g} "
+            f"URLs per second with {download.workers} workers of {download.threads} connections each",
         ),
     ]
     if plan.image_bytes + plan.encoding_bytes > plan.disk_free:

@@ -1,4 +1,4 @@
-"""The plan of a download: rows, hosts, bytes and hours, estimated before anything is fetched.
+"""The plan of a download: rows, hosts, bytes and time, estimated before anything is fetched.
 
 The table is read once, in pieces. Nothing is written.
 """
@@ -74,7 +74,7 @@ class DownloadPlan:
     image_bytes: int
     encoding_bytes: int
     urls_per_s: float  # assumed
-    hours: float  # for the missing shards
+    seconds: float  # for the missing shards
     disk_free: int
     folder: Path
 
@@ -121,7 +121,7 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
         image_bytes=round(images * bytes_per_image),
         encoding_bytes=round(images * (latent + text + ROW_BYTES)),
         urls_per_s=urls_per_s,
-        hours=counts.usable * (1 - finished / shards) / urls_per_s / 3600,
+        seconds=counts.usable * (1 - finished / shards) / urls_per_s,
         disk_free=shutil.disk_usage(existing).free,
         folder=folder,
     )

@@ -39,7 +39,7 @@ class TooManyScans(ValueError):
 
 
 def open_image(
-    source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, text: bool = False
+    source: Path | bytes | BinaryIO, formats: tuple[str, ...] = FORMATS, *, text: bool = False
 ) -> Image.Image:
     """Open an image file like `Image.open`, without decoding its pixels.
 

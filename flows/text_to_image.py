@@ -101,7 +101,7 @@ def _run(
         force = "reopen"
     with job.tracking.stage(stage, job.config, parents) as track:
         run = job.inputs.stage_run(stage, parents)
-        manifest = run_stage(run, force, track, lambda out: work(out, track))
+        manifest = run_stage(run, track, lambda out: work(out, track), force=force)
         job.tracking.finished(track, manifest)
         if record:
             record(track, manifest)
@@ -119,7 +119,12 @@ def download_task(job: _Job) -> Manifest:
         "download",
         {},
         lambda out, track: download(
-            job.config.download, out, track, map_urls, job.retry_failed, job.reuse("download")
+            job.config.download,
+            out,
+            track,
+            map_urls,
+            job.reuse("download"),
+            retry_failed=job.retry_failed,
         ),
     )
 
@@ -205,7 +210,7 @@ def text_to_image(
     name="one-stage", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False
 )
 def one_stage(
-    config: RunConfig, stage: StageName, force: bool = False, retry_failed: bool = False
+    config: RunConfig, stage: StageName, *, force: bool = False, retry_failed: bool = False
 ) -> Manifest:
     """One stage alone, on the fresh outputs of the stages before it."""
     inputs = RunInputs(config)

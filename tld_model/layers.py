@@ -49,10 +49,10 @@ class NoiseEmbedding(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention over all tokens. Heads are concatenated without an output projection."""
 
-    def __init__(self, width: int, qk_norm: bool = False) -> None:
+    def __init__(self, width: int, *, qk_norm: bool = False) -> None:
         super().__init__()
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm_q, self.norm_k = head_norm(qk_norm), head_norm(qk_norm)
+        self.norm_q, self.norm_k = head_norm(enabled=qk_norm), head_norm(enabled=qk_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # each [b, h, n, k]
@@ -64,12 +64,12 @@ class CrossAttention(nn.Module):
     """Attention from every token to the condition tokens: to all of them, or to those for which the
     mask, bool [b, m], is true."""
 
-    def __init__(self, width: int, heads: int | None = None, qk_norm: bool = False) -> None:
+    def __init__(self, width: int, heads: int | None = None, *, qk_norm: bool = False) -> None:
         super().__init__()
         self.head_width = width // heads if heads else HEAD_WIDTH
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
-        self.norm_q, self.norm_k = (head_norm(qk_norm, self.head_width) for _ in range(2))
+        self.norm_q, self.norm_k = (head_norm(self.head_width, enabled=qk_norm) for _ in range(2))
 
     def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         q = split_heads(self.q(x), self.head_width)  # [b, h, n, k]
@@ -114,8 +114,10 @@ class Block(nn.Module):
         width = config.width
         self.norm_first = config.norm == "pre"
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = SelfAttention(width, config.qk_norm)
-        self.cross_attention = CrossAttention(width, config.cross_attention_heads, config.qk_norm)
+        self.self_attention = SelfAttention(width, qk_norm=config.qk_norm)
+        self.cross_attention = CrossAttention(
+            width, config.cross_attention_heads, qk_norm=config.qk_norm
+        )
         self.feed_forward = FeedForward(width, config.mlp_multiplier)
 
     def forward(
@@ -149,7 +151,7 @@ class HeadNorm(nn.LayerNorm):
         return normed.to(x.dtype)
 
 
-def head_norm(enabled: bool, head_width: int = HEAD_WIDTH) -> nn.Module:
+def head_norm(head_width: int = HEAD_WIDTH, *, enabled: bool) -> nn.Module:
     """A norm for queries or keys, or the identity, which has no weights."""
     return HeadNorm(head_width) if enabled else nn.Identity()
 

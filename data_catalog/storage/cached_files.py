@@ -149,7 +149,7 @@ def fetch(copies: Sequence[tuple[Path, RemoteRecord]]) -> None:
                 part.unlink(missing_ok=True)
 
 
-def push(path: Path, url: str, new: bool = False) -> None:
+def push(path: Path, url: str, *, new: bool = False) -> None:
     """Upload a file to an object. With `new`, the object must not exist yet.
 
     Raises:

@@ -67,6 +67,7 @@ class ObjectStore:
         self,
         folder: Path,
         objects: dict[Path, RemoteRecord],
+        *,
         accounts: bool = False,
         everything: bool = False,
     ) -> None:

@@ -132,7 +132,7 @@ class _Rows:
     row: int = 0  # rows before them
     waiting: list[str] = field(default_factory=list)  # of a row that may end in the next block
 
-    def parse(self, more: list[str], last: bool) -> _Parsed:
+    def parse(self, more: list[str], *, last: bool) -> _Parsed:
         """The rows that end in these lines. `last` means that no line follows."""
         lines, parsed, place = [*self.waiting, *more], _Parsed(), 0
         while place < len(lines):

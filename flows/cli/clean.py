@@ -96,7 +96,7 @@ def clean(
     if undo:
         _undo(root)
     elif empty_trash and not in_storage:
-        _empty_trash(root, yes, command)
+        _empty_trash(root, command, yes=yes)
     elif yes and in_storage and not empty_trash:
         raise UserError(
             f"{configs[0].root} is in object storage, which has no trash: --yes --empty-trash "
@@ -105,10 +105,10 @@ def clean(
     else:
         command += "--other-settings " if other_settings else ""
         command += "".join(f"--keep {shlex.quote(text)} " for text in keep)
-        _clean(configs, other_settings, yes, command)
+        _clean(configs, command, others=other_settings, yes=yes)
 
 
-def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, command: str) -> None:
+def _clean(configs: Sequence[RunConfig], command: str, *, others: bool, yes: bool) -> None:
     """List the files, and move them to the trash, or delete them where there is none."""
     from data_catalog.storage.object_store import is_url
     from pipeline.maintenance.cleanup import remove
@@ -116,7 +116,7 @@ def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, command: str) 
 
     settings = configs[0]
     client = registry_of(settings) if others else None
-    waste = _unneeded(configs, others, client)
+    waste = _unneeded(configs, client, others=others)
     if not waste:
         console.print(f"nothing to clean in {settings.folder}")
         return
@@ -145,14 +145,14 @@ def _clean(configs: Sequence[RunConfig], others: bool, yes: bool, command: str) 
 
 
 def _unneeded(
-    configs: Sequence[RunConfig], others: bool, client: MlflowClient | None
+    configs: Sequence[RunConfig], client: MlflowClient | None, *, others: bool
 ) -> Sequence[UnneededFile]:
     """What can go. Models with an alias are kept, and models whose runs this MLflow does not know,
     because they may have one elsewhere."""
     from pipeline.maintenance.cleanup import find_unneeded
 
     champions = models_with_alias(client, configs[0]) if client else frozenset()
-    waste = find_unneeded(configs, others, champions)
+    waste = find_unneeded(configs, champions, others=others)
     if unknown := models_of_another_mlflow(waste, client):
         console.print(
             f"models {', '.join(sorted(name[:12] for name in unknown))} and the outputs they were "
@@ -160,7 +160,7 @@ def _unneeded(
             "whether one is the champion; set MLFLOW_TRACKING_URI to the MLflow that recorded "
             "them\n"
         )
-        waste = find_unneeded(configs, others, champions | unknown)
+        waste = find_unneeded(configs, champions | unknown, others=others)
     return waste
 
 
@@ -179,7 +179,7 @@ def _undo(root: Path) -> None:
         )
 
 
-def _empty_trash(root: Path, yes: bool, command: str) -> None:
+def _empty_trash(root: Path, command: str, *, yes: bool) -> None:
     from pipeline.maintenance.trash import bytes_in_trash, empty_trash
 
     megabytes = f"{bytes_in_trash(root) / 1e6:,.1f} MB"

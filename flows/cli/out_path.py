@@ -35,7 +35,7 @@ def file_problems(out: Path, endings: Sequence[str] = ()) -> list[str]:
     return problems
 
 
-def folder_problems(out: Path, with_parents: bool = False) -> list[str]:
+def folder_problems(out: Path, *, with_parents: bool = False) -> list[str]:
     """Why a folder cannot be created, or filled if it exists; `with_parents` also creates the
     folders above it."""
 

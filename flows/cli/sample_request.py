@@ -70,7 +70,7 @@ def read_job(
         *size_problems,
         *like_problems,
         *request_problems,
-        *out_problems(options.out, to_folder),
+        *out_problems(options.out, to_folder=to_folder),
         *(grid_problems(request) if request and not to_folder else []),
         *model_problems,
         *(size_misfit(request, source) if request and source else []),
@@ -195,7 +195,7 @@ def is_folder(out: Path) -> bool:
     return not out.suffix or out_path.is_folder(out)
 
 
-def out_problems(out: Path, to_folder: bool) -> list[str]:
+def out_problems(out: Path, *, to_folder: bool) -> list[str]:
     """Why images cannot be written to --out."""
     if to_folder:
         return out_path.folder_problems(out)

@@ -150,7 +150,7 @@ def download(
     elif retry_failed:
         _retry_failed(config, overrides)
     else:
-        _run_one("download", config, overrides, force)
+        _run_one("download", config, overrides, force=force)
 
 
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
@@ -193,7 +193,7 @@ def _print_plan(settings: RunConfig) -> None:
 
 def encode(config: Config, *overrides: Overrides, force: Force = False) -> None:
     """Stage 2: encode images (VAE) and captions (CLIP) once, into Parquet and NPZ shards."""
-    _run_one("encode", config, overrides, force)
+    _run_one("encode", config, overrides, force=force)
 
 
 def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
@@ -203,15 +203,15 @@ def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
 
     Example: tld train conf/tiny.yaml train.steps=500
     """
-    _run_one("train", config, overrides, force)
+    _run_one("train", config, overrides, force=force)
 
 
 def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> None:
     """Stage 4: sample the captions of held-out pairs, score the samples, and write the report."""
-    _run_one("evaluate", config, overrides, force)
+    _run_one("evaluate", config, overrides, force=force)
 
 
-def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bool) -> None:
+def _run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: bool) -> None:
     from pipeline.preflight.check import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
@@ -237,7 +237,7 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], force: bo
         with with_prefect(settings):
             from flows.text_to_image import one_stage
 
-            return one_stage(settings, stage, force)
+            return one_stage(settings, stage, force=force)
 
     output = lead_or_join(settings, lead) if stage == "train" else lead()
     if output and stage == "evaluate":

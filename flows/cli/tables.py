@@ -68,8 +68,9 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
         ("disk", f"{_size(plan.disk_free)} free at {settings.folder}"),
         (
             "time",
-            f"about {duration(plan.seconds)} for what is missing, assuming {plan.urls_per_s:g} "
-            f"URLs per second with {download.workers} workers of {download.threads} connections each",
+            f"about {duration(plan.seconds)} for what is missing, assuming "
+            f"{plan.urls_per_s:g} URLs per second with {download.workers} workers of "
+            f"{download.threads} connections each",
         ),
     ]
     if plan.image_bytes + plan.encoding_bytes > plan.disk_free:

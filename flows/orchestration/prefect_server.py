@@ -56,7 +56,7 @@ def server_command(port: int, listener: int = -1) -> list[str]:
     return [*command, application, str(os.getpid()), str(port), str(listener)]
 
 
-def server_environment(home: Path, port: int, ui: bool) -> dict[str, str]:
+def server_environment(home: Path, port: int, *, ui: bool) -> dict[str, str]:
     """The environment of the API server, with a new secret, which clients send as
     PREFECT_API_AUTH_STRING."""
     return {

@@ -115,7 +115,7 @@ def _refused(error: PermissionError) -> str | None:
             status = place.stat()
         except OSError:
             continue  # it does not exist, or is in a folder that this user may not open
-        if need := _missing_right(place, stat.S_ISDIR(status.st_mode)):
+        if need := _missing_right(place, folder=stat.S_ISDIR(status.st_mode)):
             mode, owner = stat.filemode(status.st_mode), _user(status.st_uid)
             return (
                 f"{place} may not be {need} by {_user(os.geteuid())} (mode {mode}, owner {owner}): "
@@ -124,7 +124,7 @@ def _refused(error: PermissionError) -> str | None:
     return None
 
 
-def _missing_right(place: Path, folder: bool) -> str | None:
+def _missing_right(place: Path, *, folder: bool) -> str | None:
     """What this user may not do with a file or folder."""
 
     def allowed(access: int) -> bool:

@@ -169,7 +169,7 @@ class Nodes:
 
 
 @contextmanager
-def node_group(launch: LaunchConfig, rendezvous: Rendezvous, leads: bool) -> Iterator[Nodes]:
+def node_group(launch: LaunchConfig, rendezvous: Rendezvous, *, leads: bool) -> Iterator[Nodes]:
     """Join the rendezvous and send heartbeats until the end of the block. Raises NodesApart."""
     if launch.nodes == 1:
         yield Nodes(0, launch, rendezvous)

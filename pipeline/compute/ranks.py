@@ -49,7 +49,7 @@ class Ranks:
         each = count // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
-    def any(self, vote: bool) -> bool:
+    def any(self, vote: bool) -> bool:  # noqa: FBT001
         """Whether any rank votes yes; all ranks get the same answer. Every rank must call this."""
         if self.count == 1:
             return vote

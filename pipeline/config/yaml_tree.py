@@ -77,7 +77,7 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
         lines: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1

@@ -22,7 +22,7 @@ LOOKS_THE_SAME = "looks the same as another picture"
 
 
 def drop_duplicates(
-    out: Path, receipts: Sequence[Shard], same_file: bool, near_bits: int | None
+    out: Path, receipts: Sequence[Shard], near_bits: int | None, *, same_file: bool
 ) -> tuple[list[Shard], Counter[str]]:
     """Exclude images that repeat an earlier one.
 

@@ -48,8 +48,9 @@ def download(
     out: Path,
     track: Tracker,
     map_shards: MapShards,
-    retry_failed: bool = False,
     adopt: ReuseShard = reuse_shard,
+    *,
+    retry_failed: bool = False,
 ) -> Output:
     """Fetch every usable row of the URL table into tar shards of square images.
 
@@ -76,7 +77,7 @@ def download(
     counts = tally(out, receipts)
     _check_success_rate(config, row_counts.usable, counts)
     shards, dropped = drop_duplicates(
-        out, receipts, config.drop_duplicates, config.near_duplicate_bits
+        out, receipts, config.near_duplicate_bits, same_file=config.drop_duplicates
     )
     figures = {
         "account": {

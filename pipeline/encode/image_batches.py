@@ -77,7 +77,7 @@ def packed_batches(
 
 
 def unpack(
-    packed: PackedBatch, tokenize: Tokenize, pin: bool = False, edge: int | None = None
+    packed: PackedBatch, tokenize: Tokenize, edge: int | None = None, *, pin: bool = False
 ) -> ImageBatch:
     """Decode and tokenize a batch of images with this edge. Pinned memory can be copied to a GPU
     without interrupting its work."""

@@ -136,10 +136,10 @@ class ShardEncoder:
                 yield from in_lanes(self._unpack_and_encode, packed, threads)
 
     def _unpack_pinned(self, batch: PackedBatch) -> ImageBatch:
-        return unpack(batch, self.clip.tokenize, True, self.edge)
+        return unpack(batch, self.clip.tokenize, self.edge, pin=True)
 
     def _unpack_and_encode(self, batch: PackedBatch) -> BatchEncodings:
-        return self._encode(unpack(batch, self.clip.tokenize, edge=self.edge))
+        return self._encode(unpack(batch, self.clip.tokenize, self.edge))
 
     def _encode(self, batch: ImageBatch) -> BatchEncodings:
         """Encode one batch. The results stay on the device, because reading one waits for it."""
@@ -202,7 +202,7 @@ class ShardEncoder:
         if not self._more_captions:
             del rows["more_captions"]
         token_dim = self.clip.token_dim if self.config.text == "tokens" else None
-        arrays = encoded.arrays(self._more_captions, token_dim)
+        arrays = encoded.arrays(token_dim, more_captions=self._more_captions)
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
         excluded_files = [write_dropped(self.out, name, excluded)] if excluded else []

@@ -60,7 +60,7 @@ class ShardEncodings:
             & self.measured["clip_score"].isfinite()
         )
 
-    def arrays(self, more_captions: bool, token_dim: int | None) -> EncodedArrays:
+    def arrays(self, token_dim: int | None, *, more_captions: bool) -> EncodedArrays:
         """The arrays that are stored of a shard; `token_dim` is None if only pooled text is stored.
 
         A caption that several pairs share is stored for each of them.

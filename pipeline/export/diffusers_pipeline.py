@@ -60,7 +60,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-        return_dict: bool = True,
+        return_dict: bool = True,  # noqa: FBT001, FBT002
         solver: SolverName | None = None,
         guidance_interval: tuple[float, float] | None = None,
     ) -> Any:

@@ -34,7 +34,7 @@ class TldTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         clean: Tensor = self.denoiser(noisy.to(self.dtype), sigma, text.to(self.dtype))
         return clean.float()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TldTransformer:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TldTransformer:  # noqa: FBT001, FBT002
         """Move and cast everything except the angular speeds, which stay float32."""
         exact = self.denoiser.noise_embedding.angular_speeds
         super()._apply(fn, recurse)

@@ -36,7 +36,7 @@ class UnneededFile:
 
 
 def find_unneeded(
-    configs: Sequence[RunConfig], others: bool = False, champions: Set[str] = frozenset()
+    configs: Sequence[RunConfig], champions: Set[str] = frozenset(), *, others: bool = False
 ) -> list[UnneededFile]:
     """Find files that no run needs: checkpoints of finished trainings, and files of killed
     processes.

@@ -56,7 +56,7 @@ def sync_listing(config: RunConfig, *stages: str, accounts: bool = False) -> Non
         for folder, records in objects.items():
             folder.mkdir(parents=True, exist_ok=True)
             with suppress(LockTimeout), file_lock(folder / LOCK_NAME, _TIMEOUT_S):
-                store.refresh(folder, records, accounts)
+                store.refresh(folder, records, accounts=accounts)
 
 
 def is_stored(config: RunConfig, folder: Path) -> bool:

@@ -34,9 +34,10 @@ _TIMEOUT_S = 30.0  # for a process that is ending
 
 def run_stage(
     run: StageRun,
-    force: bool | Literal["reopen"],
     track: Tracker,
     work: Callable[[Path], Output],
+    *,
+    force: bool | Literal["reopen"] = False,
 ) -> Manifest:
     """Run or resume a stage in its output folder, and write the manifest.
 
@@ -53,7 +54,7 @@ def run_stage(
         with _uploading(config, folder, track):
             if not force and (ready := _ready(folder)):
                 return ready
-            return _produce(run, force is True, track, work)
+            return _produce(run, track, work, from_scratch=force is True)
 
 
 def _ready(folder: Path) -> Manifest | None:
@@ -66,7 +67,7 @@ def _ready(folder: Path) -> Manifest | None:
 
 
 def _produce(
-    run: StageRun, from_scratch: bool, track: Tracker, work: Callable[[Path], Output]
+    run: StageRun, track: Tracker, work: Callable[[Path], Output], *, from_scratch: bool
 ) -> Manifest:
     """Do the work of a stage, and write its manifest."""
     spec, folder = run.spec, run.folder

@@ -30,7 +30,7 @@ class Optimizers:
         """The parameter groups of all parts."""
         return [group for part in self.parts for group in part.param_groups]
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002
         for part in self.parts:
             part.zero_grad(set_to_none)
 

@@ -27,7 +27,7 @@ def finish(overrides: Sequence[str]) -> RunConfig:
     config, track = load_config(TINY, overrides), RememberingTracker()
 
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
-        return run_stage(RunInputs(config).stage_run(stage, parents), False, track, work)
+        return run_stage(RunInputs(config).stage_run(stage, parents), track, work)
 
     images = run("download", {}, lambda out: download(config.download, out, track, map_here))
     encodings = run(

@@ -28,9 +28,7 @@ def main() -> None:
 
     def lead() -> Manifest:
         work = partial(train, encodings, config.train, config.model, track=track)
-        return run_stage(
-            RunInputs(config).stage_run("train", {"encode": encodings}), False, track, work
-        )
+        return run_stage(RunInputs(config).stage_run("train", {"encode": encodings}), track, work)
 
     try:
         lead_or_join(config, lead)

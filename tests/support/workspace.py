@@ -51,7 +51,6 @@ def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: obje
     assert callable(work)
     return run_stage(
         RunInputs(config).stage_run(stage, parents),
-        False,
         RememberingTracker(run_id=f"run-of-{stage}"),
         work,
     )

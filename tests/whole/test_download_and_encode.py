@@ -62,18 +62,18 @@ def run_download(
 ) -> Manifest:
     return run_stage(
         RunInputs(config).stage_run("download", {}),
-        force,
         track,
         lambda out: download(config.download, out, track, map_shards),
+        force=force,
     )
 
 
 def run_encode(config: RunConfig, images: Manifest, track: Any, force: bool = False) -> Manifest:
     return run_stage(
         RunInputs(config).stage_run("encode", {"download": images}),
-        force,
         track,
         lambda out: encode(images, config.encode, out, track, map_here),
+        force=force,
     )
 
 

@@ -168,7 +168,6 @@ def die_while_encoding(root: str, machine: Path) -> None:
     parents = {"download": images}
     run_stage(
         RunInputs(config).stage_run("encode", parents),
-        False,
         track,
         lambda out: encode(images, config.encode, out, track, one_alone),
     )

@@ -44,7 +44,7 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
 
     # (url, caption) -> png + txt + json in 00000.tar -> ImagePair
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
-        return run_stage(RunInputs(config).stage_run(stage, parents), False, track, work)
+        return run_stage(RunInputs(config).stage_run(stage, parents), track, work)
 
     images = run("download", {}, lambda out: download(config.download, out, track, map_here))
     pair = list(read_image_pairs(images.file("00000.tar")))[1]

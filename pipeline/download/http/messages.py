@@ -164,7 +164,7 @@ def redirected(url: str, location: str) -> str:
         raise FetchFailed("not a valid URL") from None
 
 
-def request_message(target: Target, agent: str, through_proxy: bool) -> bytes:
+def request_message(target: Target, agent: str, *, through_proxy: bool) -> bytes:
     """A GET request. No URL can put a line break into it: host and path are checked and quoted."""
     name = f"[{target.host}]" if ":" in target.host else target.host
     default_port = target.port == {"http": 80, "https": 443}[target.scheme]

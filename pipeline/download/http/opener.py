@@ -158,7 +158,7 @@ class GuardedOpener:
         try:
             with own_shortage_raised(), self._connector.connect(target, deadline) as connection:
                 connection.settimeout(deadline.step_timeout())
-                connection.sendall(request_message(target, agent, through_proxy))
+                connection.sendall(request_message(target, agent, through_proxy=through_proxy))
                 stream = BoundedStream(connection, deadline)
                 response = _FinalResponse(cast(socket.socket, stream), method="GET")
                 response.begin()

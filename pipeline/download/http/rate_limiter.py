@@ -99,7 +99,7 @@ class HostRateLimiter:
         """Wait for a slot and hold it. Raises HostUnavailable if the circuit breaker is open."""
         limit, breaker = self._limit(route.host), self._breaker(route)
         redirected = bool(route.redirected_by)
-        self._wait_for_slot(limit, breaker, redirected)
+        self._wait_for_slot(limit, breaker, redirected=redirected)
         try:
             yield
         finally:
@@ -108,7 +108,7 @@ class HostRateLimiter:
                 limit.redirected -= redirected
                 limit.wake_one()
 
-    def _wait_for_slot(self, limit: _Limit, breaker: _Breaker, redirected: bool) -> None:
+    def _wait_for_slot(self, limit: _Limit, breaker: _Breaker, *, redirected: bool) -> None:
         with limit.lock:
             starts_at = max(limit.next_at, time.monotonic())
             limit.next_at = starts_at + self._interval
@@ -119,7 +119,9 @@ class HostRateLimiter:
                 if breaker.opened.wait(wait):
                     break
             with limit.lock:
-                while not breaker.opened.is_set() and not self._has_room(limit, redirected):
+                while not breaker.opened.is_set() and not self._has_room(
+                    limit, redirected=redirected
+                ):
                     free.wait()
                 if breaker.opened.is_set():
                     limit.wake_one()  # another request may take this slot
@@ -130,7 +132,7 @@ class HostRateLimiter:
                     return
                 limit.wake_one()
 
-    def _has_room(self, limit: _Limit, redirected: bool) -> bool:
+    def _has_room(self, limit: _Limit, *, redirected: bool) -> bool:
         redirected_limit = self._redirected_at_once if redirected and limit.named else self._at_once
         return limit.active < self._at_once and (
             not redirected or limit.redirected < redirected_limit
@@ -141,7 +143,7 @@ class HostRateLimiter:
         self._breaker(route).timeouts_in_a_row = 0
         self._charge(route, max(0.0, seconds - self._brisk_s) / self._at_once - _CREDIT_S)
 
-    def failed(self, route: Route, seconds: float, silent: bool) -> None:
+    def failed(self, route: Route, seconds: float, *, silent: bool) -> None:
         """Record that the host did not answer; `silent` if the request timed out."""
         if silent:
             self._breaker(route).timeouts_in_a_row += 1

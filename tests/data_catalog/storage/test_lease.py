@@ -116,7 +116,7 @@ def test_a_file_that_its_stage_deletes_while_it_is_pushed_is_no_failure(
 
     def late(path: Path, url: str, new: bool = False) -> None:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
-        push(path, url, new)
+        push(path, url, new=new)
 
     monkeypatch.setattr(uploads, "push", late)
     keeping.push()

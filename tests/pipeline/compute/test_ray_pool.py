@@ -142,9 +142,7 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     assert encodings
     track = RememberingTracker()
     work = partial(train_on_nodes, encodings, config, track)
-    manifest = run_stage(
-        RunInputs(config).stage_run("train", {"encode": encodings}), False, track, work
-    )
+    manifest = run_stage(RunInputs(config).stage_run("train", {"encode": encodings}), track, work)
     assert manifest.figures["steps"] == 12
     assert manifest.file("train.1.log").exists(), "the second rank was another node's"
     with pytest.raises(ConfigError, match=r"train\.launch\.nodes: 4, but the Ray cluster has 2"):
@@ -162,13 +160,11 @@ def make(
     track = RememberingTracker()
     images = run_stage(
         RunInputs(config).stage_run("download", {}),
-        False,
         track,
         lambda out: download(config.download, out, track, download_shards),
     )
     return images, run_stage(
         RunInputs(config).stage_run("encode", {"download": images}),
-        False,
         track,
         lambda out: encode(images, config.encode, out, track, encode_shards),
     )

@@ -119,9 +119,9 @@ def run(config: RunConfig, retry_failed: bool = False) -> Manifest:
     track = RememberingTracker()
     return run_stage(
         RunInputs(config).stage_run("download", {}),
-        "reopen" if retry_failed else False,
         track,
-        lambda out: download(config.download, out, track, map_here, retry_failed),
+        lambda out: download(config.download, out, track, map_here, retry_failed=retry_failed),
+        force="reopen" if retry_failed else False,
     )
 
 
@@ -166,9 +166,9 @@ def run_encode(config: RunConfig, images: Manifest, adopt: ReuseShard = reuse_sh
     track = RememberingTracker()
     return run_stage(
         RunInputs(config).stage_run("encode", {"download": images}),
-        adopt is reuse_nothing,
         track,
         lambda out: encode(images, config.encode, out, track, map_here, adopt),
+        force=adopt is reuse_nothing,
     )
 
 

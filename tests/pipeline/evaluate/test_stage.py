@@ -40,9 +40,9 @@ def report_of(config: RunConfig, force: bool = False) -> Manifest:
     work = partial(evaluate, encodings, model, config.evaluate, track=track)
     return run_stage(
         RunInputs(config).stage_run("evaluate", {"encode": encodings, "train": model}),
-        force,
         track,
         work,
+        force=force,
     )
 
 

@@ -53,13 +53,11 @@ def run(config: RunConfig) -> dict[str, Manifest]:
     track = RememberingTracker()
     images = run_stage(
         RunInputs(config).stage_run("download", {}),
-        False,
         track,
         lambda out: download(config.download, out, track, map_here),
     )
     encodings = run_stage(
         RunInputs(config).stage_run("encode", {"download": images}),
-        False,
         track,
         lambda out: encode(images, config.encode, out, track, map_here),
     )

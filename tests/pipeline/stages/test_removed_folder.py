@@ -72,4 +72,4 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def download(config: RunConfig, work: Callable[[Path], Output]) -> Manifest:
-    return run_stage(RunInputs(config).stage_run("download", {}), False, RememberingTracker(), work)
+    return run_stage(RunInputs(config).stage_run("download", {}), RememberingTracker(), work)

@@ -46,7 +46,6 @@ def test_each_average_has_a_file_and_is_evaluated_when_asked_for(
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
         return run_stage(
             RunInputs(second if stage == "evaluate" else first).stage_run(stage, parents),
-            False,
             track,
             work,
         )

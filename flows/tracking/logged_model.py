@@ -7,6 +7,7 @@ model.predict(pd.DataFrame({"prompt": ["a small red star …"]}), params={"seed"
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -124,7 +125,11 @@ def log_model(
         metadata = Model(
             model_id=logged.model_id, run_id=run.run_id, signature=_signature(sampling)
         )
-        metadata.add_flavor("python_function", loader_module="flows.tracking.logged_model")
+        metadata.add_flavor(
+            "python_function",
+            loader_module="flows.tracking.logged_model",
+            python_version=platform.python_version(),
+        )
         metadata.save(folder / "MLmodel")
         client.log_model_artifacts(logged.model_id, str(folder))
     return client.finalize_logged_model(logged.model_id, "READY")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import warnings
 from collections.abc import Callable
@@ -57,6 +58,11 @@ def test_everything_lies_where_the_readme_says(finished: Path) -> None:
     assert "https://" not in page
     (model,) = (finished / "03_model").glob("*/denoiser.safetensors")
     assert model.stat().st_size > 0
+
+
+def test_the_model_in_mlflow_names_its_python(finished: Path) -> None:
+    (described,) = finished.rglob("MLmodel")
+    assert f"python_version: {platform.python_version()}" in described.read_text()
 
 
 def test_no_secret_of_the_environment_is_in_any_file(finished: Path) -> None:

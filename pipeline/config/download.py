@@ -19,16 +19,16 @@ from data_catalog.redaction import redacted
 from data_catalog.sources import known_sources, source_at
 from data_catalog.url_table.table import RowRules, TableColumns
 from pipeline.config.paths import TextPath, escape
-from pipeline.config.section import Section
+from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
 
 
 class DownloadConfig(Section):
     """urls -> images"""
 
-    source: str | None = None
+    source: NotInFingerprint[str | None] = None  # the settings that it supplies count
     """Name of a data set from `tld catalog list`. It supplies defaults for urls, the columns and
     min_success_rate; settings that you give yourself take precedence."""
-    urls: TextPath
+    urls: NotInFingerprint[TextPath]  # the digest of the table counts
     """Table of image URLs and captions: a file (csv, tsv, parquet or JSON lines, optionally
     compressed), a folder of such files, an fsspec URL like s3://…, or 'shapes' for the built-in
     data set. Records show '***' in place of a URL's user, password and query."""
@@ -70,10 +70,10 @@ class DownloadConfig(Section):
     differ in at most this many bits. null keeps them all."""
     shard_size: int = Field(1000, ge=2, le=100_000)
     """Table rows per shard. A shard is the unit of work, retry and progress."""
-    shard_deadline_s: float = Field(3600, gt=0)
+    shard_deadline_s: SpeedOnly[float] = Field(3600, gt=0)
     """Time limit for one shard, in seconds. When it is exceeded another process restarts the shard,
-    at most twice. Changes speed only."""
-    min_success_rate: float = Field(0.5, ge=0, le=1)
+    at most twice."""
+    min_success_rate: NotInFingerprint[float] = Field(0.5, ge=0, le=1)  # fails, or changes nothing
     """Fail if fewer than this share of the usable rows become images."""
     timeout_s: float = Field(10, gt=0)
     """How long a server may send nothing before the request times out, in seconds."""
@@ -90,16 +90,14 @@ class DownloadConfig(Section):
     """Largest file to fetch, in MB."""
     respect_opt_out: bool = True
     """Drop images whose HTTP headers opt out of training (X-Robots-Tag, TDM-Reservation)."""
-    requests_per_host: int = Field(8, ge=1)
-    """Largest number of simultaneous connections to one host, over all workers. Changes speed
-    only."""
-    host_requests_per_s: float | None = Field(20, gt=0)
-    """Rate limit for one host, in requests per second over all workers; null means no limit.
-    Changes speed only."""
-    workers: int = Field(2, ge=1, le=4096)
-    """Number of download processes. Changes speed only."""
-    threads: int = Field(32, ge=1, le=4096)
-    """Number of connections per process. Changes speed only."""
+    requests_per_host: SpeedOnly[int] = Field(8, ge=1)
+    """Largest number of simultaneous connections to one host, over all workers."""
+    host_requests_per_s: SpeedOnly[float | None] = Field(20, gt=0)
+    """Rate limit for one host, in requests per second over all workers; null means no limit."""
+    workers: SpeedOnly[int] = Field(2, ge=1, le=4096)
+    """Number of download processes."""
+    threads: SpeedOnly[int] = Field(32, ge=1, le=4096)
+    """Number of connections per process."""
 
     @field_serializer("urls", when_used="json")
     def _urls_as_recorded(self, urls: str) -> str:

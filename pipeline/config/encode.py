@@ -9,7 +9,12 @@ from pydantic import (
 )
 
 from pipeline.config.paths import TextPath
-from pipeline.config.section import Section
+from pipeline.config.section import (
+    NotInFingerprint,
+    Section,
+    SpeedOnly,
+    SpeedOnlyUpToRounding,
+)
 from tld_model.config import TextForm
 
 
@@ -37,13 +42,13 @@ class EncodeConfig(Section):
     min_clip_score: float | None = Field(None, ge=-100, le=100)
     """Leave out pairs with a lower CLIP score (100 * cosine similarity of image and caption), and
     list them with the reason."""
-    keep_images: bool = True
+    keep_images: NotInFingerprint[bool] = True
     """'false' deletes each image shard once its encoded shard is finished. Does not change the
     encodings."""
-    device: str = "auto"
-    """Device of the encoders: 'auto', 'cpu', 'cuda' or 'cuda:1'. Changes speed only."""
-    batch_size: int = Field(64, ge=1, le=65_536)
-    """Images per batch. Changes speed only, up to rounding: another order of summation may change
-    the last bit of a few stored numbers, which does not make an output stale."""
-    workers: int = Field(1, ge=1, le=4096)
-    """Number of encoding processes; each loads its own copy of the models. Changes speed only."""
+    device: SpeedOnly[str] = "auto"
+    """Device of the encoders: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
+    batch_size: SpeedOnlyUpToRounding[int] = Field(64, ge=1, le=65_536)
+    """Images per batch. Another order of summation may change the last bit of a few stored numbers,
+    which does not make an output stale."""
+    workers: SpeedOnly[int] = Field(1, ge=1, le=4096)
+    """Number of encoding processes; each loads its own copy of the models."""

@@ -9,7 +9,7 @@ from pydantic import (
 )
 
 from data_catalog.scores import SCORES
-from pipeline.config.section import Section
+from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
 from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
 
 
@@ -38,13 +38,13 @@ class EvaluateConfig(Section):
     require: dict[str, float] = Field({})
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
     and latency_s (seconds per image) the number is an upper limit."""
-    price_per_hour: float | None = Field(None, ge=0)
+    price_per_hour: NotInFingerprint[float | None] = Field(None, ge=0)
     """Price of this machine per hour, from which the report computes the price of the run. Changes
     nothing else."""
-    device: str = "auto"
-    """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'. Changes speed only."""
-    batch_size: int = Field(64, ge=1, le=65_536)
-    """Samples per batch. Changes speed only."""
+    device: SpeedOnly[str] = "auto"
+    """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
+    batch_size: SpeedOnly[int] = Field(64, ge=1, le=65_536)
+    """Samples per batch."""
 
     @property
     def sampling(self) -> SamplingSettings:

@@ -15,13 +15,13 @@ from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.paths import FilePath, TextPath
-from pipeline.config.section import Section, refuse_credentials
+from pipeline.config.section import Section, SpeedOnly, refuse_credentials
 from pipeline.config.train import TrainConfig
 from tld_model.config import DenoiserConfig
 
 
 class EngineConfig(Section):
-    """Where downloading and encoding run. Changes speed only."""
+    """Where downloading and encoding run."""
 
     kind: Literal["local", "ray"] = "local"
     """'local' uses processes on this machine. 'ray' uses actors of a Ray cluster; every node needs
@@ -38,7 +38,7 @@ class EngineConfig(Section):
 
 
 class CacheConfig(Section):
-    """Local copies of the files it uses, when root is in object storage. Changes speed only."""
+    """Local copies of the files it uses, when root is in object storage."""
 
     folder: FilePath = Path("~/.cache/tld")
     """Folder for the copies, and for data that belongs to this machine only, such as the MLflow
@@ -56,8 +56,8 @@ class RunConfig(Section):
     root: TextPath = "data"
     """Workspace, which holds all outputs of the run: a folder, or a place in object storage such as
     s3://bucket/laion. In every path setting, ~ and $NAME are expanded and $$ is a dollar sign."""
-    cache: CacheConfig = CacheConfig()
-    engine: EngineConfig = EngineConfig()
+    cache: SpeedOnly[CacheConfig] = CacheConfig()
+    engine: SpeedOnly[EngineConfig] = EngineConfig()
     download: DownloadConfig
     encode: EncodeConfig = EncodeConfig()
     model: DenoiserConfig = DenoiserConfig()

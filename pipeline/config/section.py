@@ -1,23 +1,55 @@
-"""Base class of all config sections: common validation, and the error for invalid settings."""
+"""Base class of all config sections: common validation, markers of settings that change no output,
+and the error for invalid settings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import get_args
+from dataclasses import dataclass
+from typing import Annotated, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from data_catalog.redaction import holds_secret
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 UNSPEAKABLE = "unspeakable"  # error type for values that no message may repeat
+
+
+@dataclass(frozen=True, slots=True)
+class FingerprintExclusion:
+    """Marks a setting that cannot change the output of its stage: changing it reruns nothing."""
+
+    help: str = ""  # the sentence that ends the help of the setting
+
+
+_T = TypeVar("_T")
+SpeedOnly = Annotated[_T, FingerprintExclusion("Changes speed only.")]
+"""`SpeedOnly[int | None]` is a setting that changes only how fast its stage is, or how it reports.
+The reference ends its help by saying so."""
+SpeedOnlyUpToRounding = Annotated[_T, FingerprintExclusion("Changes speed only, up to rounding.")]
+"""The same for a setting that may change the last bit of a number."""
+NotInFingerprint = Annotated[_T, FingerprintExclusion()]
+"""A setting that is left out of the fingerprint for a reason of its own, which its help or a
+comment gives."""
+
+
+def settings_not_in_fingerprint(section: type[BaseModel]) -> frozenset[str]:
+    """The names of the settings of a section that cannot change the output of its stage."""
+    return frozenset(name for name, field in section.model_fields.items() if _marker(field))
+
+
+def _marker(field: FieldInfo) -> FingerprintExclusion | None:
+    return next((mark for mark in field.metadata if isinstance(mark, FingerprintExclusion)), None)
 
 
 def refuse_credentials(url: str) -> str:
@@ -49,6 +81,19 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """The schema, in which the help of a marked setting ends with the marker's sentence."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, field in cls.model_fields.items():
+            if (marker := _marker(field)) and marker.help:
+                words = filter(None, (field.description, marker.help))
+                properties[name]["description"] = " ".join(words)
+        return schema
 
     @field_validator("*", mode="before")
     @classmethod

@@ -15,7 +15,12 @@ from pydantic import (
 )
 
 from pipeline.config.paths import FilePath
-from pipeline.config.section import Section
+from pipeline.config.section import (
+    NotInFingerprint,
+    Section,
+    SpeedOnly,
+    SpeedOnlyUpToRounding,
+)
 from tld_model.config import LARGEST_SEED
 
 _Decays = Annotated[
@@ -25,8 +30,8 @@ _Decays = Annotated[
 
 
 class LaunchConfig(Section):
-    """The machines and processes that train. Changes speed only, up to rounding: gradients are
-    summed in another order."""
+    """The machines and processes that train. More of them sum the gradients in another
+    order."""
 
     nodes: int = Field(1, ge=1, le=4096)
     """Number of machines that train together. Run the same command on every one of them, or, with
@@ -72,9 +77,9 @@ class TrainConfig(Section):
     """Number of optimizer steps."""
     batch_size: int = Field(256, ge=1, le=1_048_576)
     """Image-caption pairs per optimizer step, over all processes."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: SpeedOnlyUpToRounding[int] = Field(1, ge=1)
     """Gradient accumulation: process each batch in this many parts, one after the other. The
-    gradient is the same up to rounding and needs less memory. Changes speed only."""
+    gradient is the same and needs less memory."""
     init_from: FilePath | None = None
     """Start from the weights of this denoiser.safetensors, or of the one in this folder. Learned
     positions are interpolated if model.latent_size differs; the weights that model.inpainting adds
@@ -138,33 +143,32 @@ class TrainConfig(Section):
     distance to the velocity of a pair with another caption from the loss. 0 switches it off."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the forward pass. 'auto' uses bf16 if the hardware supports it."""
-    compile: bool = False
+    compile: SpeedOnlyUpToRounding[bool] = False
     """Compile the transformer blocks with torch.compile, which needs a C++ compiler and takes about
-    a minute at the start. It is meant for GPUs; on a CPU it gains nothing. Changes speed only, up
-    to rounding."""
+    a minute at the start. It is meant for GPUs; on a CPU it gains nothing."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs held out of training, chosen by a hash of the key. A split column in the table
     takes precedence (download.split_column)."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Seed of the initial weights, the order of pairs, noise and condition dropout."""
-    checkpoint_every: int = Field(1000, ge=1)
-    """Steps between checkpoints; a crash loses at most this many. Changes speed only."""
-    validate_every: int = Field(1000, ge=1)
-    """Steps between evaluations of the held-out loss. Changes speed only."""
-    sample_every: int = Field(5000, ge=1)
-    """Steps between grids of samples. Changes speed only."""
-    log_every: int = Field(20, ge=1)
-    """Steps between log entries of loss and speed. Changes speed only."""
-    device: str = "auto"
-    """Device for training: 'auto', 'cpu', 'cuda' or 'cuda:1'. Changes speed only."""
-    deterministic: bool = False
+    checkpoint_every: SpeedOnly[int] = Field(1000, ge=1)
+    """Steps between checkpoints; a crash loses at most this many."""
+    validate_every: SpeedOnly[int] = Field(1000, ge=1)
+    """Steps between evaluations of the held-out loss."""
+    sample_every: SpeedOnly[int] = Field(5000, ge=1)
+    """Steps between grids of samples."""
+    log_every: SpeedOnly[int] = Field(20, ge=1)
+    """Steps between log entries of loss and speed."""
+    device: SpeedOnly[str] = "auto"
+    """Device for training: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
+    deterministic: NotInFingerprint[bool] = False  # the same model up to rounding
     """Use only algorithms that give the same bits every time. A resumed run then ends with the same
     weights on a GPU too; on a CPU it always does. Slower."""
-    launch: LaunchConfig = LaunchConfig()
+    launch: SpeedOnlyUpToRounding[LaunchConfig] = LaunchConfig()
     """Number of machines and of processes per machine."""
-    sharding: Literal["none", "fsdp"] = "none"
+    sharding: SpeedOnlyUpToRounding[Literal["none", "fsdp"]] = "none"
     """How several processes hold the model: 'none' gives each the whole model; 'fsdp' gives each a
-    shard of it, for models that do not fit on one GPU. Changes speed only, up to rounding."""
+    shard of it, for models that do not fit on one GPU."""
 
     @field_validator("ema_decay")
     @classmethod

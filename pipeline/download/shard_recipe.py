@@ -26,5 +26,5 @@ def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
     """Digest of everything that determines the images of a shard, except the web: its rows and
     settings."""
     spec = STAGES["download"]
-    settings = output_settings("download", config, spec.speed_only | _IRRELEVANT_SETTINGS)
+    settings = output_settings("download", config, _IRRELEVANT_SETTINGS)
     return digest_of([spec.version, settings, shard.pairs.to_pydict()])

@@ -103,7 +103,7 @@ def _figures(
 def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
     """Image shard -> digest of everything that determines its encodings."""
     spec = STAGES["encode"]
-    settings = output_settings("encode", config, spec.speed_only)
+    settings = output_settings("encode", config)
     if config.text == "pooled":
         del settings["text"]  # keeps the recipes of shards from before this setting existed
     encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from pipeline.config.section import settings_not_in_fingerprint
+
 Section = Literal["download", "encode", "model", "train", "evaluate"]
 
 # Section -> settings that count even at their default: all that existed when this rule was made.
@@ -48,10 +50,11 @@ def output_settings(
 ) -> dict[str, Any]:
     """The settings of a section on which an output depends, except those in `but`, as JSON
     values."""
+    excluded = but | settings_not_in_fingerprint(type(section))
     fields = type(section).model_fields
     at_default = {
         field
         for field in fields.keys() - _ALWAYS[name]
         if getattr(section, field) == fields[field].get_default(call_default_factory=True)
     }
-    return section.model_dump(mode="json", exclude=at_default | but)
+    return section.model_dump(mode="json", exclude=at_default | excluded)

@@ -68,7 +68,7 @@ class RunInputs:
 
 
 def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
-    section = output_settings(spec.name, getattr(config, spec.name), spec.speed_only)
+    section = output_settings(spec.name, getattr(config, spec.name))
     match spec.name:
         case "download":
             section["urls_digest"] = url_table_digest(config.download.urls)

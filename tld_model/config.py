@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 # A caption as one vector (CLIP's pooled and projected embedding), or as one vector per token.
 TextForm = Literal["pooled", "tokens"]
@@ -94,15 +94,51 @@ MOST_GUIDANCE = 1000
 LARGEST_SEED = 2**63 - 1  # the largest signed 64-bit integer
 
 
+def _has_a_length(interval: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= interval[0] < interval[1] <= 1:
+        raise ValueError("give two noise levels between 0 and 1, the lower first, as [0.2, 0.8]")
+    return interval
+
+
+# The settings of sampling with their bounds and their help. Models of pydantic check the bounds.
+StepCount = Annotated[int, Field(ge=1, le=MOST_STEPS, description="Number of sampling steps.")]
+GuidanceScale = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=MOST_GUIDANCE,
+        allow_inf_nan=False,
+        description="Guidance scale: how strongly the image follows the prompt. 1 switches "
+        "guidance off and halves the cost.",
+    ),
+]
+SolverChoice = Annotated[
+    SolverName,
+    Field(
+        description="ODE solver. 'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are "
+        "of second order; 'heun' evaluates the model twice per step. 'euler' and 'ddim' are of "
+        "first order and, on this path, identical."
+    ),
+]
+GuidanceInterval = Annotated[
+    tuple[float, float],
+    AfterValidator(_has_a_length),
+    Field(
+        description="Lowest and highest noise level, in [0, 1], at which guidance applies. "
+        "Kynkäänniemi et al. (2024) find that guidance harms at high noise levels. A step outside "
+        "costs half."
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
     """The settings of sampling. Images with equal settings can share a batch."""
 
-    steps: int = 20
-    guidance: float = 4.5  # guidance scale; 1 means no guidance
-    solver: SolverName = "dpmpp_2m"
-    # The low and the high noise level between which guidance applies.
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    steps: StepCount = 20
+    guidance: GuidanceScale = 4.5
+    solver: SolverChoice = "dpmpp_2m"
+    guidance_interval: GuidanceInterval = (0.0, 1.0)
 
     @property
     def model_calls(self) -> int:

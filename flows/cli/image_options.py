@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
 
 from flows.cli.model_source import Model, ModelSource
-from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
-
-if TYPE_CHECKING:
-    from pipeline.config.run import RunConfig
-import hashlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 from flows.terminal.console import errors
+from tld_model.config import (
+    LARGEST_SEED,
+    MOST_GUIDANCE,
+    MOST_STEPS,
+    GuidanceScale,
+    SamplingSettings,
+    SolverChoice,
+    SolverName,
+    StepCount,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tld_model.config import SamplingSettings
+    from pipeline.config.run import RunConfig
 
-Steps = Annotated[int | None, Parameter(help="Number of sampling steps. [default: evaluate.steps]")]
-Guidance = Annotated[
-    float | None,
-    Parameter(
-        help="Guidance scale: how strongly the image follows the prompt; 1 turns guidance off. "
-        "[default: evaluate.guidance]"
-    ),
-]
-Solver = Annotated[
-    SolverName | None,
-    Parameter(
-        help="Sampler. heun evaluates the model twice per step; euler and ddim are the same. "
-        "[default: evaluate.solver]"
-    ),
-]
+
+def _in_place_of(setting: str, kind: object) -> Parameter:
+    """An option that replaces a setting of `evaluate` and has its help."""
+    description = get_args(kind)[1].description
+    return Parameter(help=f"{description} [default: evaluate.{setting}]")
+
+
+Steps = Annotated[int | None, _in_place_of("steps", StepCount)]
+Guidance = Annotated[float | None, _in_place_of("guidance", GuidanceScale)]
+Solver = Annotated[SolverName | None, _in_place_of("solver", SolverChoice)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from data_catalog.images import Images
 from data_catalog.model_files import MODEL_FILE, average_file
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.generator import ImageGenerator, load_generator
-from tld_model.config import MOST_STEPS, SamplingSettings
+from tld_model.config import SamplingSettings
 
 DETAILS_FILE = "model.json"  # encoders and sampling settings
 
@@ -79,14 +79,9 @@ def read_details(folder: Path) -> ModelDetails:
     if path.stat().st_size > _LARGEST_DETAILS:
         raise ValueError(f"{DETAILS_FILE} is larger than {_LARGEST_DETAILS} bytes")
     try:
-        details = ModelDetails.model_validate_json(path.read_bytes())
+        return ModelDetails.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ValueError(f"{DETAILS_FILE} is damaged: {error}") from error
-    if not 1 <= details.sampling.steps <= MOST_STEPS:
-        raise ValueError(
-            f"{DETAILS_FILE} asks for {details.sampling.steps} steps; the maximum is {MOST_STEPS}"
-        )
-    return details
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,15 @@ from pydantic import (
 
 from data_catalog.scores import SCORES
 from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
-from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
+from tld_model.config import (
+    DEFAULT_SAMPLING,
+    LARGEST_SEED,
+    GuidanceInterval,
+    GuidanceScale,
+    SamplingSettings,
+    SolverChoice,
+    StepCount,
+)
 
 
 class EvaluateConfig(Section):
@@ -18,17 +26,10 @@ class EvaluateConfig(Section):
 
     prompts: int = Field(256, ge=1, le=1_000_000)
     """Number of held-out captions to sample; all of them if there are fewer."""
-    steps: int = Field(20, ge=1, le=MOST_STEPS)
-    """Number of sampling steps."""
-    solver: SolverName = "dpmpp_2m"
-    """ODE solver. 'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are of second
-    order; 'heun' evaluates the model twice per step. 'euler' and 'ddim' are of first order and, on
-    this path, identical."""
-    guidance: float = Field(4.5, ge=1, le=MOST_GUIDANCE)
-    """Guidance scale. 1 switches guidance off and halves the cost."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest noise level, in [0, 1], at which guidance applies. Kynkäänniemi et al.
-    (2024) find that guidance harms at high noise levels. A step outside costs half."""
+    steps: StepCount = DEFAULT_SAMPLING.steps
+    solver: SolverChoice = DEFAULT_SAMPLING.solver
+    guidance: GuidanceScale = DEFAULT_SAMPLING.guidance
+    guidance_interval: GuidanceInterval = DEFAULT_SAMPLING.guidance_interval
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Seed of the initial noise."""
     ema: int = Field(0, ge=0)
@@ -50,15 +51,6 @@ class EvaluateConfig(Section):
     def sampling(self) -> SamplingSettings:
         """The sampling settings of this run, used unless a command overrides them."""
         return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
-
-    @field_validator("guidance_interval")
-    @classmethod
-    def _interval_has_a_length(cls, interval: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= interval[0] < interval[1] <= 1:
-            raise ValueError(
-                "give two noise levels between 0 and 1, the lower first, as [0.2, 0.8]"
-            )
-        return interval
 
     @field_validator("require")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from pipeline.scoring.image_scores import ImageScores, load_judged, save_judged,
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
-from tld_model.config import MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
+from tld_model.config import MOST_GUIDANCE, MOST_STEPS, SolverName
 
 _VERSION = 1  # increase by hand when the sampling or scoring of points changes
 
@@ -99,7 +99,7 @@ def sweep(
     judged, latencies = [], []
     loaded: dict[int, Models] = {}  # only one average is in memory at a time
     for number, way in enumerate(requested):
-        settings = config.evaluate.model_copy(update={**_sampling(way.sampling), "ema": way.ema})
+        settings = config.evaluate.model_copy(update={**asdict(way.sampling), "ema": way.ema})
         name = digest_of(
             [
                 _VERSION,
@@ -159,11 +159,6 @@ def _held_out_set(
     split = split_pairs(encodings, model.settings["held_out_fraction"])
     pairs = open_dataset(encodings, config.model.text)
     return select_held_out(pairs, split.held_out[:prompts], split.held_out_captions[:prompts])
-
-
-def _sampling(sampling: SamplingSettings) -> dict[str, object]:
-    fields = ("steps", "guidance", "solver", "guidance_interval")
-    return {name: getattr(sampling, name) for name in fields}
 
 
 def _measure(

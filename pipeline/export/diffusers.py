@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,7 @@ def _index(generate: ImageGenerator, defaults: EvaluateConfig) -> dict[str, Any]
         "vae": ["diffusers", type(generate.codec.vae).__name__],
         "text_encoder": ["transformers", type(generate.text_encoder.model).__name__],
         "tokenizer": ["transformers", "CLIPTokenizer"],
-        "sampling": {
-            "steps": defaults.steps,
-            "guidance": defaults.guidance,
-            "solver": defaults.solver,
-            "guidance_interval": defaults.guidance_interval,
-        },
+        "sampling": asdict(defaults.sampling),
         "latents": {"scale": generate.codec.scaling_factor, "shift": generate.codec.shift},
     }
 

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tld_model.config import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS, SamplingSettings, SolverName
+from tld_model.config import (
+    LARGEST_SEED,
+    GuidanceInterval,
+    GuidanceScale,
+    SamplingSettings,
+    SolverChoice,
+    StepCount,
+)
 
 Layout = Literal["picture", "grid"]
 Device = Literal["cpu", "gpu"]
@@ -34,7 +41,6 @@ _Prompts = Annotated[tuple[_Prompt, ...], Field(max_length=1000), AfterValidator
 _Name = Annotated[str, Field(max_length=300)]
 _Digest = Annotated[str, Field(max_length=300)]
 _Side = Annotated[int, Field(ge=1, le=16_384)]
-_Level = Annotated[float, Field(ge=0, le=1)]
 
 
 class _FrozenModel(BaseModel):
@@ -50,10 +56,10 @@ class SampleRequest(_FrozenModel):
     count: int = Field(ge=1, le=MOST_IMAGES)
     """Images per prompt."""
     seed: int = Field(ge=0, le=LARGEST_SEED)
-    steps: int = Field(ge=1, le=MOST_STEPS)
-    guidance: float = Field(ge=1, le=MOST_GUIDANCE, allow_inf_nan=False)
-    solver: SolverName
-    guidance_interval: tuple[_Level, _Level]
+    steps: StepCount
+    guidance: GuidanceScale
+    solver: SolverChoice
+    guidance_interval: GuidanceInterval
     size: tuple[_Side, _Side] | None = None
     """Width and height in pixels; by default those of the model's training."""
 

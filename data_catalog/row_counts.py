@@ -1,17 +1,37 @@
-"""Row counts of a URL table by outcome, for tables and reports."""
+"""Row counts of a URL table by outcome, for manifests, tables and reports."""
 
 from __future__ import annotations
 
-from typing import Any
+from data_catalog.storage.manifest import StoredValues
 
 
-def account_rows(account: dict[str, Any]) -> list[tuple[str, str, int]]:
+class Account(StoredValues):
+    """The number of rows of a URL table by what became of them."""
+
+    rows: int
+    """Rows of the table."""
+    rejected: dict[str, int]
+    """Reason -> rows that could not be used."""
+    failed: dict[str, int]
+    """Cause -> rows whose download failed."""
+    downloaded: int
+    """Rows whose image was downloaded."""
+    dropped: dict[str, int]
+    """Reason -> pairs that were left out afterwards."""
+    encoded: int | None = None
+    """Pairs that were encoded; None before they are."""
+
+
+def account_rows(account: Account) -> list[tuple[str, str, int]]:
     """The rows of a URL table as (kind, cause, rows). The first entry is the total of the rest."""
-    rows = [("table", "rows of the URL table", account["rows"])]
-    for kind in ("rejected", "failed", "dropped"):
-        rows += [(kind, cause, count) for cause, count in account[kind].items()]
-    last = (
-        ("encoded", "pairs encoded") if "encoded" in account else ("kept", "images with captions")
-    )
-    remaining = account["downloaded"] - sum(account["dropped"].values())
-    return [*rows, (*last, account.get("encoded", remaining))]
+    rows = [("table", "rows of the URL table", account.rows)]
+    for kind, causes in (
+        ("rejected", account.rejected),
+        ("failed", account.failed),
+        ("dropped", account.dropped),
+    ):
+        rows += [(kind, cause, count) for cause, count in causes.items()]
+    if account.encoded is not None:
+        return [*rows, ("encoded", "pairs encoded", account.encoded)]
+    remaining = account.downloaded - sum(account.dropped.values())
+    return [*rows, ("kept", "images with captions", remaining)]

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_catalog.figures import EncodingsFigures
 from data_catalog.storage.manifest import read_manifest
 from pipeline.config.train import TrainConfig
 from pipeline.train.stage import train
@@ -60,11 +61,12 @@ def main(words: Sequence[str] | None = None) -> Path:
     encodings = read_manifest(given.encodings)
     if encodings is None:
         parser.error(f"{given.encodings} holds no finished encodings")
-    channels, size, _ = encodings.figures["latent_shape"]
+    figures = EncodingsFigures.of(encodings)
+    channels, size, _ = figures.latent_shape
     model = DenoiserConfig(
         latent_size=size,
         latent_channels=channels,
-        text_dim=encodings.figures["text_dim"],
+        text_dim=figures.text_dim,
         width=128,
         layers=2,
     )

@@ -186,6 +186,25 @@ def _opens_text(call: ast.Call) -> bool:
     return False
 
 
+def test_figures_are_read_through_their_models() -> None:
+    """As `EncodingsFigures.of(manifest).latent_shape`, so that readers and writers have one schema.
+    The one who looks inside a manifest or an output puts what a stage returned into its manifest.
+    """
+    tools = {
+        str(path.relative_to(REPOSITORY)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in (REPOSITORY / "tools").rglob("*.py")
+    }
+    readers = {
+        name
+        for name, tree in {**trees(), **tools}.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "figures"
+    }
+    assert readers == {"data_catalog/storage/manifest.py", "pipeline/stages/run_stage.py"}
+    templates = (REPOSITORY / "pipeline/reporting/templates").glob("*.j2")
+    assert not [path.name for path in templates if ".figures" in path.read_text(encoding="utf-8")]
+
+
 def test_there_is_no_drawer_for_odds_and_ends() -> None:
     drawers = ("utils", "helpers", "common", "misc")
     assert not [name for name in sources() if Path(name).stem in drawers]

@@ -10,9 +10,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import write_atomically
@@ -38,7 +44,8 @@ class Manifest(BaseModel):
     rows: int
     shards: tuple[Shard, ...]
     figures: dict[str, Any]
-    """Measurements of the whole output, such as counts by cause, errors and scores."""
+    """Measurements of the whole output, such as counts by cause, errors and scores, as they are
+    stored. Those of each stage have a model in data_catalog/figures.py."""
     settings: dict[str, Any]
     parents: dict[str, str]
     """Input stage -> digest of its output."""
@@ -55,6 +62,48 @@ class Manifest(BaseModel):
     def file(self, name: str) -> Path:
         """The path of one of the files, which is fetched first if it is only in object storage."""
         return ensure_local(self.folder / name)
+
+
+class StoredValues(BaseModel):
+    """A part of a manifest or receipt. Names that it does not know are ignored, because another
+    version may have written them. A value that is None is not stored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    spread: ClassVar[str] = ""
+    """The field whose own names are stored among the others, in its place, or ""."""
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = {}
+        for name, value in dump(self).items():
+            if value is not None:
+                stored |= value if name == self.spread else {name: value}
+        return stored
+
+
+class Figures(StoredValues):
+    """Figures of a stage. The stage dumps them into its manifest or receipts; others read them with
+    `of`."""
+
+    @classmethod
+    def of(cls, record: Manifest | Shard) -> Self:
+        """The figures of a manifest or receipt. Raises ManifestError if they are not those of this
+        kind."""
+        try:
+            return cls.model_validate(record.figures)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = f"figures.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            if isinstance(record, Manifest):
+                raise ManifestError(
+                    f"{record.folder / MANIFEST_NAME} is damaged ({problem}); make the output "
+                    f"again with `tld {record.stage} … --force`"
+                ) from error
+            raise ManifestError(
+                f"the receipt of shard {record.name} is damaged ({problem}); run its stage again "
+                "with --force"
+            ) from error
 
 
 def content_digest(shards: Iterable[Shard]) -> str:

@@ -92,6 +92,7 @@ def resolve_model(
 def _model_of_run(
     config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None
 ) -> ModelSource:
+    from data_catalog.figures import EncodingsFigures
     from data_catalog.model_files import average_file
 
     decays, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
@@ -101,9 +102,10 @@ def _model_of_run(
             "from 0"
         )
     encodings, trained, _ = trained_run(config, overrides, settings)
-    encoders, path = encodings.figures["encoders"], trained.file(average_file(number))
+    encoders = EncodingsFigures.of(encodings).encoders
+    path = trained.file(average_file(number))
     source = f"{settings.name}, {path.parent.name}/{path.name}"
-    return ModelSource(path, encoders["vae"], encoders["clip"], source)
+    return ModelSource(path, encoders.vae, encoders.clip, source)
 
 
 def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:

@@ -99,12 +99,15 @@ def _print_results(
     config: Path, overrides: Sequence[str], settings: RunConfig, report: Manifest
 ) -> None:
     """Print the scores, the paths of the results, and what to try next."""
-    scores, intervals = (report.figures[name] for name in ("scores", "intervals"))
+    from data_catalog.figures import ReportFigures
+
+    figures = ReportFigures.of(report)
     console.print()
     for name in _SHOWN_SCORES:
-        if name in scores:
-            interval = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
-            console.print(f"  {name:21} {scores[name]:<10.4g} {interval}".rstrip())
+        if name in figures.scores:
+            ends = figures.intervals.get(name)
+            interval = "{:.3g} to {:.3g}".format(*ends) if ends else ""
+            console.print(f"  {name:21} {figures.scores[name]:<10.4g} {interval}".rstrip())
     prompt = (
         "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"
@@ -155,6 +158,7 @@ def download(
 
 def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     """Retry transient failures, and print the counts before and after."""
+    from data_catalog.figures import ImagesFigures
     from pipeline.preflight.check import check_run
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs
@@ -167,7 +171,7 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
         raise UserError(
             f"nothing to retry yet: first finish the download with\n  tld download {command}"
         )
-    if not before.figures["may_pass"]:
+    if not ImagesFigures.of(before).may_pass:
         console.print("nothing to retry: no download failed for a transient reason")
         return
     with with_prefect(settings):
@@ -175,10 +179,10 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
 
         after = one_stage(settings, "download", retry_failed=True)
     table = Table("", "before", "after", box=None, header_style="bold", pad_edge=False)
-    counts = [manifest.figures["account"] for manifest in (before, after)]
-    table.add_row("downloaded", *(str(count["downloaded"]) for count in counts))
-    for cause in dict.fromkeys([*counts[0]["failed"], *counts[1]["failed"]]):
-        table.add_row(cause, *(str(count["failed"].get(cause, 0)) for count in counts))
+    counts = [ImagesFigures.of(manifest).account for manifest in (before, after)]
+    table.add_row("downloaded", *(str(count.downloaded) for count in counts))
+    for cause in dict.fromkeys([*counts[0].failed, *counts[1].failed]):
+        table.add_row(cause, *(str(count.failed.get(cause, 0)) for count in counts))
     console.print(table)
 
 

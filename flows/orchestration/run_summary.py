@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_catalog.figures import ReportFigures
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 
@@ -21,12 +22,13 @@ def run_page(inputs: RunInputs) -> str:
             cells = f"{output.rows:,} | {output.seconds:,.0f} | `{output.made_by}`"
         lines.append(f"| {stage} | {status.state} | {cells} |")
     if report := statuses["evaluate"].manifest:
-        scores, intervals = report.figures["scores"], report.figures["intervals"]
+        figures = ReportFigures.of(report)
         lines += ["", "| score | value | 95 % interval |", "| --- | ---: | --- |"]
-        for name, value in scores.items():
+        for name, value in figures.scores.items():
             if "/" in name:  # the parts of another score
                 continue
-            low_high = "{:.3g} to {:.3g}".format(*intervals[name]) if name in intervals else ""
+            interval = figures.intervals.get(name)
+            low_high = "{:.3g} to {:.3g}".format(*interval) if interval else ""
             lines.append(f"| {name} | {value:.4g} | {low_high} |")
         lines += ["", f"Report: `{report.file('report.html')}`"]
     return "\n".join(line for i, line in enumerate(lines) if line or not i or lines[i - 1])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel
 
+from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import public_name
 from data_catalog.sources import known_sources
 from data_catalog.storage.manifest import Manifest
@@ -33,10 +32,8 @@ def run_card(
     config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None
 ) -> Card:
     """The card of a finished run."""
-    latent, source = (
-        encodings.figures["latent_shape"],
-        known_sources().get(config.download.source or ""),
-    )
+    encoded, figures = EncodingsFigures.of(encodings), ModelFigures.of(model)
+    source = known_sources().get(config.download.source or "")
     built_in = config.download.urls == "shapes"
     data: dict[str, int | str] = {
         "table": public_name(config.download.urls),
@@ -47,30 +44,31 @@ def run_card(
     return Card(
         name=config.name,
         model={
-            "parameters": model.figures["parameters"],
+            "parameters": figures.parameters,
             "layers": config.model.layers,
             "width": config.model.width,
-            "latents": "×".join(map(str, latent)),
-            "training steps": model.figures["steps"],
-            "training pairs": model.figures["train_pairs"],
+            "latents": "×".join(map(str, encoded.latent_shape)),
+            "training steps": figures.steps,
+            "training pairs": figures.train_pairs,
             "made": model.made_at[:10],
             "fingerprint": model.fingerprint[:12],
         },
         data=data,
         encoders={
-            kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
+            "vae": public_name(encoded.encoders.vae),
+            "clip": public_name(encoded.encoders.clip),
         },
         sampling={
             "solver": config.evaluate.solver,
             "steps": config.evaluate.steps,
             "guidance": config.evaluate.guidance,
         },
-        scores=_scores(report.figures["scores"]) if report else {},
+        scores=_scores(ReportFigures.of(report).scores) if report else {},
         edge=config.download.image_size,
         example="a small red star in the top left on a blue background" if built_in else "",
     )
 
 
-def _scores(scores: dict[str, Any]) -> dict[str, float]:
+def _scores(scores: dict[str, float]) -> dict[str, float]:
     """The aggregate scores, without those of single attributes or noise levels."""
     return {name: value for name, value in scores.items() if "/" not in name}

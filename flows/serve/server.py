@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import uvicorn
 
+from data_catalog.figures import EncodingsFigures
 from data_catalog.model_files import average_file
 from data_catalog.storage.manifest import Manifest
 from flows.serve.app import Service, image_service
@@ -70,10 +71,10 @@ def serve(
 def _service(
     config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None, access: Access
 ) -> Service:
-    encoders, evaluation = encodings.figures["encoders"], config.evaluate
+    encoders, evaluation = EncodingsFigures.of(encodings).encoders, config.evaluate
     denoiser = model.file(average_file(evaluation.ema))
     generator = load_generator(
-        denoiser, encoders["vae"], encoders["clip"], evaluation.device, safetensors_only=True
+        denoiser, encoders.vae, encoders.clip, evaluation.device, safetensors_only=True
     )
     draw, own = draw_with(generator), evaluation.sampling
     # The first batch is the slowest, and if the model cannot generate at all, it fails here.

@@ -21,6 +21,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from pydantic import BaseModel, Field, ValidationError
 
+from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
 from data_catalog.model_files import MODEL_FILE, average_file
 from data_catalog.storage.manifest import Manifest
@@ -112,7 +113,8 @@ def log_model(
     logged = client.create_logged_model(
         run.experiment_id, name="denoiser", source_run_id=run.run_id, params=params, tags=tags
     )
-    details = {**encodings.figures["encoders"], "sampling": asdict(sampling)}
+    encoders = EncodingsFigures.of(encodings).encoders.model_dump()
+    details = {**encoders, "sampling": asdict(sampling)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / MODEL_FILE).symlink_to(model.file(average_file(ema)).resolve())

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from data_catalog.figures import ReportFigures
 from data_catalog.model_files import MODEL_FILE
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.logged_model import DETAILS_FILE, ModelRun, log_model, read_details
@@ -221,11 +222,11 @@ def _reference(candidate: Candidate) -> str:
 
 def _scores(report: Manifest) -> dict[str, list[float]]:
     """Score -> its value and the ends of its interval."""
-    scores, intervals = report.figures["scores"], report.figures["intervals"]
+    figures = ReportFigures.of(report)
     return {
-        name: [scores[name], *intervals[name]]
-        for name in scores
-        if name in intervals and "/" not in name
+        name: [value, *figures.intervals[name]]
+        for name, value in figures.scores.items()
+        if name in figures.intervals and "/" not in name
     }
 
 

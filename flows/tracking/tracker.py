@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from data_catalog.figures import ModelFigures, ReportFigures
 from data_catalog.redaction import redact_credentials
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
@@ -116,8 +117,9 @@ class PipelineTracking:
         self.outbox.put(Message(tracker.run_id, "tags", tags))
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
-            tracker.metrics(manifest.figures["scores"], step=0)
-            self.outbox.put(metrics_message(self.run_id, manifest.figures["scores"], step=0))
+            scores = ReportFigures.of(manifest).scores
+            tracker.metrics(scores, step=0)
+            self.outbox.put(metrics_message(self.run_id, scores, step=0))
             if fresh:
                 tracker.artifact(manifest.file("grid.png"))
             self.outbox.put(artifact_message(self.root, self.run_id, manifest.file("grid.png")))
@@ -142,9 +144,8 @@ class PipelineTracking:
             if not any(logged.status == "READY" for logged in logged_models):
                 run = ModelRun(client, self.store.experiment_id, run_id)
                 logged = log_model(run, model, encodings, 0, config.evaluate.sampling)
-                client.log_outputs(
-                    run_id, [LoggedModelOutput(logged.model_id, step=model.figures["steps"])]
-                )
+                steps = ModelFigures.of(model).steps
+                client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=steps)])
 
     def pass_gate(
         self,

@@ -14,9 +14,18 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
+from data_catalog.figures import (
+    CodecFigures,
+    EncoderNames,
+    EncodingsFigures,
+    LatentStatistics,
+    QuantizationFigures,
+)
+from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from tld_model.config import DenoiserConfig
+from tld_model.quantize import ZERO_POINT, Quantization
 
 LONGEST_CAPTION = 77  # longest caption of CLIP, in tokens
 _SHORTEST_CAPTION = 8
@@ -101,9 +110,6 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
         if tokens is not None:
             arrays = replace(arrays, tokens=tokens[: starts[n]], token_start=starts[: n + 1])
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
-    token_figures = (
-        {"token_dim": model.text_dim, "longest_caption": LONGEST_CAPTION} if by_token else {}
-    )
     shards = tuple(
         Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes)
     )
@@ -114,11 +120,45 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
         digest="",
         rows=pairs,
         shards=shards,
-        figures={"quantization": {"clip": 5.0}, **token_figures},
+        figures=_figures(pairs, model).model_dump(mode="json"),
         settings={},
         parents={},
         made_by="",
         made_at="",
         seconds=0,
         folder=folder,
+    )
+
+
+def _figures(pairs: int, model: DenoiserConfig) -> EncodingsFigures:
+    """Figures in the shapes of the model, as of encoders without a name or an error."""
+    clip, by_token = 5.0, model.text == "tokens"
+    quantization = Quantization(clip)
+    return EncodingsFigures(
+        encoders=EncoderNames(vae="", clip="", vae_identity="", clip_identity=""),
+        codec=CodecFigures(
+            scaling_factor=1, shift=0, latent_channels=model.latent_channels, downscale=8
+        ),
+        posterior="mean",
+        quantization=QuantizationFigures(
+            scale=quantization.scale, clip=clip, zero_point=ZERO_POINT
+        ),
+        quantization_bound=quantization.bound,
+        latent_shape=(model.latent_channels, model.latent_size, model.latent_size),
+        text_dim=model.text_dim,
+        token_dim=model.text_dim if by_token else None,
+        longest_caption=LONGEST_CAPTION if by_token else None,
+        account=Account(
+            rows=pairs, rejected={}, failed={}, downloaded=pairs, dropped={}, encoded=pairs
+        ),
+        statistics=LatentStatistics(
+            quantization_rmse=0,
+            quantization_rmse_sigma=0,
+            clipped_fraction=0,
+            latent_mean=0,
+            latent_std=clip / 3**0.5,  # of even noise
+            channel_std=(clip / 3**0.5,) * model.latent_channels,
+            channel_largest=(clip,) * model.latent_channels,
+            clip_score=0,
+        ),
     )

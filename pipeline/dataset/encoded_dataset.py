@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, unmap_pages
+from data_catalog.figures import EncodingsFigures
 from data_catalog.storage.manifest import Manifest
 from pipeline.dataset.caption_sampling import CaptionSampler
 from tld_model.config import TextForm
@@ -112,7 +113,8 @@ class EncodedDataset:
 def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDataset:
     """Memory-map the encodings of a manifest, with text in this form. Raises EncodingsError if a
     shard lacks it or does not fit the others."""
-    if form == "tokens" and "token_dim" not in encodings.figures:
+    figures = EncodingsFigures.of(encodings)
+    if form == "tokens" and figures.token_dim is None:
         raise EncodingsError(
             f"{encodings.folder} contains no token-level text: set encode.text=tokens"
         )
@@ -130,13 +132,8 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
                 f"{encodings.folder / shard.name}.npz contains no token-level text"
             )
     starts = np.cumsum([0, *(len(shard.key) for shard in arrays[:-1])], dtype=np.int64)
-    figures = encodings.figures["quantization"]
-    clip = figures["clip"]
-    quantization = Quantization(
-        tuple(clip) if isinstance(clip, list) else clip, figures.get("dtype", "uint8")
-    )
-    longest = encodings.figures.get("longest_caption", 0)
-    columns = tuple(encodings.figures.get("caption_columns", ("caption",)))
+    quantization = Quantization(figures.quantization.clip, figures.quantization.dtype)
+    longest, columns = figures.longest_caption or 0, figures.caption_columns or ("caption",)
     return EncodedDataset(arrays, starts, quantization, form, longest, columns)
 
 

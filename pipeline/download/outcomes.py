@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from data_catalog.figures import ImageShardFigures
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.receipts import Shard, finished_shards
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
@@ -63,7 +64,7 @@ def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
         succeeded = pc.equal(rows["status"], "success")
         counts.downloaded += pc.sum(succeeded).as_py() or 0
         counts.failed.update(rows.filter(pc.invert(succeeded))["error_message"].to_pylist())
-        counts.failed[LOST] += receipt.figures["failed"].get(LOST, 0)
+        counts.failed[LOST] += ImageShardFigures.of(receipt).failed.get(LOST, 0)
         _count_hosts(counts, rows, succeeded)
         images = rows.filter(succeeded)
         shorter = pc.min_element_wise(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from data_catalog.figures import ImageShardFigures
 from data_catalog.storage.receipts import Shard
 from pipeline.stages.contract import Tracker
 
@@ -26,6 +27,7 @@ class DownloadProgress:
     rows: int  # rows of the table to fetch
     _fetched: int = 0  # images that this run fetched
     _requested: int = 0  # URLs that this run requested
+    _failed: dict[str, int] = field(default_factory=dict)  # shard -> rows that failed
     _started: float = field(default_factory=time.monotonic)
 
     def finished(self, receipt: Shard, done: dict[str, Shard]) -> None:
@@ -33,9 +35,9 @@ class DownloadProgress:
         done[receipt.name] = receipt
         self._fetched += receipt.rows
         images = sum(shard.rows for shard in done.values())
-        failed = sum(sum(shard.figures["failed"].values()) for shard in done.values())
+        failed = sum(self._failed_of(shard) for shard in done.values())
         requested = images + failed
-        self._requested += receipt.rows + sum(receipt.figures["failed"].values())
+        self._requested += receipt.rows + self._failed_of(receipt)
         left_s = (
             (self.rows - requested) * (time.monotonic() - self._started) / self._requested
             if self._requested
@@ -48,6 +50,11 @@ class DownloadProgress:
             {"pictures": images, "failed": failed, "images_per_s": self.images_per_s},
             step=len(done),
         )
+
+    def _failed_of(self, shard: Shard) -> int:
+        if shard.name not in self._failed:
+            self._failed[shard.name] = sum(ImageShardFigures.of(shard).failed.values())
+        return self._failed[shard.name]
 
     @property
     def images_per_s(self) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from data_catalog.figures import ImagesFigures
 from data_catalog.images import sample_image_pairs
 from data_catalog.redaction import redacted
 from data_catalog.row_counts import account_rows
@@ -27,12 +27,11 @@ _MAX_SHARDS = 8
 def write_download_report(
     out: Path,
     config: DownloadConfig,
-    figures: dict[str, Any],
+    figures: ImagesFigures,
     counts: DownloadCounts,
     shards: Sequence[Shard],
 ) -> None:
     """Write report.html into the folder of the images."""
-    account = figures["account"]
     hosts = [
         (host, count, 1 - counts.failures_by_host[host] / count)
         for host, count in counts.requests_by_host.most_common(_HOSTS)
@@ -46,7 +45,7 @@ def write_download_report(
         asked=requested,
         success=counts.downloaded / requested if requested else 0.0,
         kept=sum(shard.rows for shard in shards),
-        causes=account_rows(account),
+        causes=account_rows(figures.account),
         hosts=hosts,
         sides=[
             (_range(number), counts.short_sides[number]) for number in sorted(counts.short_sides)

@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
+from data_catalog.figures import ImageShardFigures
 from data_catalog.images import repack_sorted
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.digests import file_digest, file_records
@@ -147,7 +148,7 @@ class ShardDownloader:
             digest=file_digest(tar),
             files=file_records([tar, table]),
             recipe=recipe_of(shard, self.config),
-            figures={"failed": dict(failed.most_common())},
+            figures=ImageShardFigures(failed=dict(failed.most_common())).model_dump(mode="json"),
         )
         write_receipt(self.out, receipt)
         shutil.rmtree(scratch)

@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+from data_catalog.figures import ImagesFigures
+from data_catalog.row_counts import Account
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
 from data_catalog.storage.receipts import Shard, read_receipt
@@ -79,21 +81,21 @@ def download(
     shards, dropped = drop_duplicates(
         out, receipts, config.near_duplicate_bits, same_file=config.drop_duplicates
     )
-    figures = {
-        "account": {
-            "rows": row_counts.rows,
-            "rejected": dict(row_counts.rejected),
-            "failed": dict(counts.failed.most_common()),
-            "downloaded": counts.downloaded,
-            "dropped": dict(dropped),
-        },
-        "may_pass": sum(count for cause, count in counts.failed.items() if is_transient(cause)),
-        "bytes": sum(file.bytes for shard in shards for file in shard.files.values()),
-        "images_per_s": progress.images_per_s,
-    }
+    figures = ImagesFigures(
+        account=Account(
+            rows=row_counts.rows,
+            rejected=dict(row_counts.rejected),
+            failed=dict(counts.failed.most_common()),
+            downloaded=counts.downloaded,
+            dropped=dict(dropped),
+        ),
+        may_pass=sum(count for cause, count in counts.failed.items() if is_transient(cause)),
+        bytes=sum(file.bytes for shard in shards for file in shard.files.values()),
+        images_per_s=progress.images_per_s,
+    )
     write_download_report(out, config, figures, counts, shards)
     track.artifact(out / REPORT_FILE)
-    return Output(tuple(shards), figures)
+    return Output(tuple(shards), figures.model_dump(mode="json"))
 
 
 def _check_success_rate(config: DownloadConfig, usable: int, counts: DownloadCounts) -> None:

@@ -1,7 +1,7 @@
 """Statistics of latents and of their quantization error, per pair, per shard and over shards.
 
-A shard stores sums, from which the figures of any number of shards follow. Errors are in units of
-σ, the standard deviation of the latents: an error of 0.02 σ is a fiftieth of it.
+A shard stores sums, from which the statistics of any number of shards follow. Errors are in units
+of σ, the standard deviation of the latents: an error of 0.02 σ is a fiftieth of it.
 c channels   z latent size
 """
 
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_catalog.figures import LatentStatistics, LatentSums
 from tld_model.quantize import Quantization, clipped_fraction, dequantize
-
-Sums = dict[str, Any]  # name -> a number, or one for each channel
 
 
 def measure(latents: Tensor, stored: Tensor, quantization: Quantization) -> dict[str, Tensor]:
@@ -31,46 +29,44 @@ def measure(latents: Tensor, stored: Tensor, quantization: Quantization) -> dict
     }
 
 
-def sums_of(measured: dict[str, Tensor]) -> Sums:
+def sums_of(measured: dict[str, Tensor]) -> LatentSums:
     """Sums over the pairs of a shard in double precision; for `largest`, the maximum."""
-    sums: Sums = {
-        name: values.double().sum(dim=0).tolist()
-        for name, values in measured.items()
-        if name != "largest"
-    }
     rows = len(measured["clipped"])
-    return {
-        **sums,
-        "rows": rows,
-        "largest": measured["largest"].amax(dim=0).tolist() if rows else [],
+    if not rows:
+        return LatentSums(rows=0)
+    totals = {
+        name: (values.amax(dim=0) if name == "largest" else values.double().sum(dim=0)).tolist()
+        for name, values in measured.items()
     }
+    return LatentSums(rows=rows, **totals)
 
 
-def added(all_sums: Iterable[Sums]) -> Sums:
+def added(all_sums: Iterable[LatentSums]) -> LatentSums:
     """The sums of several shards as if they were one. Shards without rows are skipped."""
-    filled = [sums for sums in all_sums if sums["rows"]]
-    total: Sums = {}
-    for name in filled[0]:
-        values = torch.tensor([sums[name] for sums in filled], dtype=torch.float64)
-        total[name] = (values.amax(dim=0) if name == "largest" else values.sum(dim=0)).tolist()
-    return total
+    filled = [sums for sums in all_sums if sums.rows]
+    totals = {}
+    for name in LatentSums.model_fields:
+        values = torch.tensor([getattr(sums, name) for sums in filled], dtype=torch.float64)
+        totals[name] = (values.amax(dim=0) if name == "largest" else values.sum(dim=0)).tolist()
+    return LatentSums(**totals)
 
 
-def figures_from(sums: Sums) -> dict[str, Any]:
+def statistics_from(sums: LatentSums) -> LatentStatistics:
     """Quantization error, statistics of the latents and CLIP score, of one shard or of all."""
-    rows = sums["rows"]
-    means = [value / rows for value in sums["latent"]]
-    squares = [value / rows for value in sums["latent_squared"]]
+    rows = sums.rows
+    means = [value / rows for value in sums.latent]
+    squares = [value / rows for value in sums.latent_squared]
     mean = sum(means) / len(means)
     std = math.sqrt(max(sum(squares) / len(squares) - mean**2, 0.0))
-    rmse = math.sqrt(sums["squared_error"] / rows)
-    return {
-        "quantization_rmse": rmse,
-        "quantization_rmse_sigma": rmse / std if std else 0.0,
-        "clipped_fraction": sums["clipped"] / rows,
-        "latent_mean": mean,
-        "latent_std": std,
-        "channel_std": [math.sqrt(max(s - m**2, 0.0)) for s, m in zip(squares, means, strict=True)],
-        "channel_largest": sums["largest"],
-        "clip_score": sums["clip_score"] / rows,
-    }
+    rmse = math.sqrt(sums.squared_error / rows)
+    variances = [max(s - m**2, 0.0) for s, m in zip(squares, means, strict=True)]
+    return LatentStatistics(
+        quantization_rmse=rmse,
+        quantization_rmse_sigma=rmse / std if std else 0.0,
+        clipped_fraction=sums.clipped / rows,
+        latent_mean=mean,
+        latent_std=std,
+        channel_std=tuple(map(math.sqrt, variances)),
+        channel_largest=sums.largest,
+        clip_score=sums.clip_score / rows,
+    )

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
+from data_catalog.figures import CodecFigures, EncodedShardFigures, LatentSums
 from data_catalog.images import UnreadableImage
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
@@ -34,7 +34,7 @@ from pipeline.encode.image_batches import (
     packed_batches,
     unpack,
 )
-from pipeline.encode.latent_statistics import figures_from, measure, sums_of
+from pipeline.encode.latent_statistics import measure, statistics_from, sums_of
 from pipeline.encode.posterior_noise import noise_of
 from pipeline.encode.shard_encodings import BatchEncodings, Row, ShardEncodings, join_batches
 from pipeline.encode.unreadable_images import unreadable
@@ -206,22 +206,13 @@ class ShardEncoder:
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
         excluded_files = [write_dropped(self.out, name, excluded)] if excluded else []
-        sums = sums_of(measured) if filled else {"rows": 0}
         receipt = Shard(
             name=name,
             rows=len(arrays.key),
             digest=" ".join(file_digest(path) for path in content),
             files=file_records([*content, *excluded_files]),
             recipe=self.recipes.get(name, ""),
-            figures={
-                **(figures_from(sums) if filled else {}),
-                "sums": sums,
-                "dropped": dict(Counter(row["reason"] for row in excluded)),
-                "latent_shape": list(arrays.latents.shape[1:]),
-                "text_dim": self.clip.dim,
-                **self._text_figures(arrays),
-                "codec": self._codec_figures(),
-            },
+            figures=self._figures(measured, arrays, excluded).model_dump(mode="json"),
         )
         write_receipt(self.out, receipt)
         return receipt
@@ -230,14 +221,24 @@ class ShardEncoder:
     def _more_captions(self) -> bool:
         return len(self.caption_columns) > 1
 
-    def _text_figures(self, arrays: EncodedArrays) -> dict[str, Any]:
-        """Figures of what is stored beside the pooled embeddings of the main captions."""
-        figures: dict[str, Any] = {"captions": len(arrays.text)} if self._more_captions else {}
-        if arrays.token_start is not None:
-            longest = int(np.diff(arrays.token_start).max(initial=0))
-            figures |= {"token_dim": self.clip.token_dim, "longest_caption": longest}
-        return figures
-
-    def _codec_figures(self) -> dict[str, float]:
-        names = ("scaling_factor", "shift", "latent_channels", "downscale")
-        return {name: getattr(self.codec, name) for name in names}
+    def _figures(
+        self, measured: dict[str, Tensor], arrays: EncodedArrays, excluded: list[Row]
+    ) -> EncodedShardFigures:
+        sums = sums_of(measured) if measured else LatentSums(rows=0)
+        starts = arrays.token_start
+        return EncodedShardFigures(
+            statistics=statistics_from(sums) if sums.rows else None,
+            sums=sums,
+            dropped=dict(Counter(row["reason"] for row in excluded)),
+            latent_shape=arrays.latents.shape[1:],
+            text_dim=self.clip.dim,
+            captions=len(arrays.text) if self._more_captions else None,
+            token_dim=self.clip.token_dim if starts is not None else None,
+            longest_caption=int(np.diff(starts).max(initial=0)) if starts is not None else None,
+            codec=CodecFigures(
+                scaling_factor=self.codec.scaling_factor,
+                shift=self.codec.shift,
+                latent_channels=self.codec.latent_channels,
+                downscale=self.codec.downscale,
+            ),
+        )

@@ -9,20 +9,26 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from data_catalog.figures import (
+    EncodedShardFigures,
+    EncoderNames,
+    EncodingsFigures,
+    ImagesFigures,
+    QuantizationFigures,
+)
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard, evict, is_evicted, read_receipt
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
 from pipeline.config.encode import EncodeConfig
-from pipeline.encode.latent_statistics import added, figures_from
+from pipeline.encode.latent_statistics import added, statistics_from
 from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 from pipeline.stages.dag import STAGES
 from pipeline.stages.output_settings import output_settings
 from tld_model.encoders.names import encoder_identity
-from tld_model.quantize import ZERO_POINT
+from tld_model.quantize import ZERO_POINT, Quantization
 
 
 def encode(
@@ -60,44 +66,61 @@ def encode(
             + _exclusion_reasons(receipts)
         )
     figures = _figures(images, receipts, filled, config)
-    track.metrics(
-        {k: figures[k] for k in ("quantization_rmse", "clipped_fraction", "clip_score")},
-        step=len(receipts),
-    )
-    return Output(receipts, figures)
+    logged = {"quantization_rmse", "clipped_fraction", "clip_score"}
+    track.metrics(figures.statistics.model_dump(include=logged), step=len(receipts))
+    return Output(receipts, figures.model_dump(mode="json"))
 
 
 def _figures(
     images: Manifest, receipts: Sequence[Shard], filled: Shard, config: EncodeConfig
-) -> dict[str, Any]:
+) -> EncodingsFigures:
     """The figures of the output; `filled` is any shard that has rows."""
-    quantization = quantization_of(config)
-    return {
-        "encoders": {
-            "vae": config.vae,
-            "clip": config.clip,
-            "vae_identity": encoder_identity(config.vae),
-            "clip_identity": encoder_identity(config.clip),
-        },
-        "codec": filled.figures["codec"],
-        "posterior": config.posterior,
-        "quantization": {
-            "dtype": quantization.dtype,
-            "scale": quantization.scale,
-            "clip": quantization.clip,
-            "zero_point": ZERO_POINT,
-        },
-        "quantization_bound": quantization.bound,
-        "latent_shape": filled.figures["latent_shape"],
-        "text_dim": filled.figures["text_dim"],
-        **_text_figures(images, receipts, config),
-        "account": {
-            **images.figures["account"],
-            "dropped": {**images.figures["account"]["dropped"], **_dropped(receipts)},
-            "encoded": sum(receipt.rows for receipt in receipts),
-        },
-        **figures_from(added(receipt.figures["sums"] for receipt in receipts)),
-    }
+    of_shards = [EncodedShardFigures.of(receipt) for receipt in receipts]
+    of_filled = EncodedShardFigures.of(filled)
+    account, columns = ImagesFigures.of(images).account, tuple(_caption_columns(images))
+    several = len(columns) > 1
+    return EncodingsFigures(
+        encoders=EncoderNames(
+            vae=config.vae,
+            clip=config.clip,
+            vae_identity=encoder_identity(config.vae),
+            clip_identity=encoder_identity(config.clip),
+        ),
+        codec=of_filled.codec,
+        posterior=config.posterior,
+        quantization=_quantization_figures(quantization_of(config)),
+        quantization_bound=quantization_of(config).bound,
+        latent_shape=of_filled.latent_shape,
+        text_dim=of_filled.text_dim,
+        caption_columns=columns if several else None,
+        captions=sum(shard.captions or 0 for shard in of_shards) if several else None,
+        token_dim=of_filled.token_dim,
+        longest_caption=_longest_caption(of_shards),
+        account=account.model_copy(
+            update={
+                "dropped": account.dropped | _dropped(receipts),
+                "encoded": sum(receipt.rows for receipt in receipts),
+            }
+        ),
+        statistics=statistics_from(added(shard.sums for shard in of_shards)),
+    )
+
+
+def _quantization_figures(quantization: Quantization) -> QuantizationFigures:
+    return QuantizationFigures(
+        dtype=quantization.dtype,
+        scale=quantization.scale,
+        clip=quantization.clip,
+        zero_point=ZERO_POINT,
+    )
+
+
+def _longest_caption(shards: Iterable[EncodedShardFigures]) -> int | None:
+    """Tokens of the longest caption; None if only pooled text is stored."""
+    return max(
+        (shard.longest_caption for shard in shards if shard.longest_caption is not None),
+        default=None,
+    )
 
 
 def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
@@ -118,23 +141,6 @@ def _caption_columns(images: Manifest) -> list[str]:
     """The caption columns of the table, the main one first."""
     settings = images.settings
     return [settings.get("caption_column", "caption"), *settings.get("more_caption_columns", ())]
-
-
-def _text_figures(
-    images: Manifest, receipts: Iterable[Shard], config: EncodeConfig
-) -> dict[str, Any]:
-    """Figures of what is stored beside the pooled embeddings of the main captions."""
-    filled = [receipt.figures for receipt in receipts if receipt.rows]
-    columns, figures = _caption_columns(images), dict[str, Any]()
-    if len(columns) > 1:
-        figures |= {
-            "caption_columns": columns,
-            "captions": sum(shard_figures["captions"] for shard_figures in filled),
-        }
-    if config.text == "tokens":
-        longest = max(shard_figures["longest_caption"] for shard_figures in filled)
-        figures |= {"token_dim": filled[0]["token_dim"], "longest_caption": longest}
-    return figures
 
 
 def _tar(shard: str) -> str:
@@ -163,7 +169,7 @@ def _dropped(receipts: Iterable[Shard]) -> dict[str, int]:
     """The number of excluded pairs by reason."""
     dropped: Counter[str] = Counter()
     for receipt in receipts:
-        dropped.update(receipt.figures["dropped"])
+        dropped.update(EncodedShardFigures.of(receipt).dropped)
     return dict(dropped.most_common())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
 from data_catalog.scores import HIGHER_IS_BETTER
 from data_catalog.storage.digests import digest_of
@@ -153,11 +154,11 @@ def comparison_folder(first: TrainedRun, second: TrainedRun, prompts: int) -> Pa
 
 def check_comparable(first: TrainedRun, second: TrainedRun) -> None:
     """Raise ComparisonError if nothing differs or if no single CLIP can score both runs."""
-    encoders = [run.encodings.figures["encoders"] for run in (first, second)]
-    if encoders[0]["clip_identity"] != encoders[1]["clip_identity"]:
+    encoders = [EncodingsFigures.of(run.encodings).encoders for run in (first, second)]
+    if encoders[0].clip_identity != encoders[1].clip_identity:
         raise ComparisonError(
             "A and B have no CLIP in common to score them with: the captions of A are encoded by "
-            f"{encoders[0]['clip']!r}, those of B by {encoders[1]['clip']!r} (encode.clip)"
+            f"{encoders[0].clip!r}, those of B by {encoders[1].clip!r} (encode.clip)"
         )
     sampling = [
         run.config.evaluate.model_dump(exclude=_UNRELATED_TO_SAMPLING) for run in (first, second)

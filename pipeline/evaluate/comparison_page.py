@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_catalog.figures import ModelFigures
 from data_catalog.scores import EXPLAINED
 from data_catalog.storage.files import make_folder, replacing, write_atomically
 from pipeline.config.run import RunConfig
@@ -55,7 +56,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
     page = render_page(
         "compare.html.j2",
-        runs=runs,
+        runs=[(run, ModelFigures.of(run.model)) for run in runs],
         rows=rows,
         explained=EXPLAINED,
         differences=config_differences(runs[0].config, runs[1].config),

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
 from data_catalog.model_files import average_file
 from data_catalog.storage.digests import digest_of
@@ -70,17 +71,17 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
         ManifestError: the denoiser's file is damaged.
     """
     device = choose_device(config.device)
-    encoders = encodings.figures["encoders"]
+    encoders = EncodingsFigures.of(encodings).encoders
     denoiser = model.file(average_file(config.ema))
     for record in (
         shard.files[denoiser.name] for shard in model.shards if denoiser.name in shard.files
     ):
         refuse_damaged(denoiser, record)
-    check_encoders(denoiser, encoders["vae"], encoders["clip"])
+    check_encoders(denoiser, encoders.vae, encoders.clip)
     return Models(
         load_denoiser(denoiser, device),
-        load_image_codec(encoders["vae"], device),
-        load_clip(encoders["clip"], device),
+        load_image_codec(encoders.vae, device),
+        load_clip(encoders.clip, device),
         device,
     )
 
@@ -138,7 +139,8 @@ def reference_scores(
 
     They are cached in the workspace, because the same encodings always give the same ones.
     """
-    identity = [_JUDGED, encodings.digest, encodings.figures["encoders"], held_out.numbers.tolist()]
+    encoders = EncodingsFigures.of(encodings).encoders.model_dump()
+    identity = [_JUDGED, encodings.digest, encoders, held_out.numbers.tolist()]
     path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
     if (known := load_judged(path)) is not None:
         return known

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from data_catalog.figures import EncodingsFigures, ModelFigures
 from data_catalog.image_formats import open_image
 from data_catalog.images import Images
 from data_catalog.model_files import EVENTS_FILE, read_events
@@ -58,6 +59,7 @@ class Tile:
 
 def render_report(report: Report) -> str:
     """The page as HTML."""
+    encodings, model = EncodingsFigures.of(report.encodings), ModelFigures.of(report.model)
     history = _history(report.model.file(EVENTS_FILE))
     lineage = list(ancestors(report.encodings, report.model))
     by_score = report.judged.clip_score.argsort(descending=True).tolist()
@@ -74,6 +76,8 @@ def render_report(report: Report) -> str:
     return render_page(
         "report.html.j2",
         report=report,
+        encodings=encodings,
+        model=model,
         estimates=[
             (name, report.estimates[name], text)
             for name, text in EXPLAINED.items()
@@ -97,9 +101,9 @@ def render_report(report: Report) -> str:
         bin_curve=_bin_curve(history),
         bins=bins,
         account=[
-            *account_rows(report.encodings.figures["account"]),
-            ("split", "to train on", report.model.figures["train_pairs"]),
-            ("split", "held out", report.model.figures["held_out_pairs"]),
+            *account_rows(encodings.account),
+            ("split", "to train on", model.train_pairs),
+            ("split", "held out", model.held_out_pairs),
         ],
         ancestors=lineage,
         machine=hardware(),

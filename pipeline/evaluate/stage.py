@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_catalog.figures import ReportFigures
 from data_catalog.scores import HIGHER_IS_BETTER
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing, write_atomically
@@ -110,11 +111,12 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     digest = file_digest(out / "metrics.json")
     shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
     intervals = {
-        name: list(interval)
+        name: interval
         for name, estimate in report.estimates.items()
         if (interval := estimate.interval)
     }
-    return Output((shard,), {"scores": scores, "intervals": intervals, "timing": report.timing})
+    figures = ReportFigures(scores=scores, intervals=intervals, timing=report.timing)
+    return Output((shard,), figures.model_dump(mode="json"))
 
 
 def _in_json(estimate: Estimate) -> dict[str, float | None]:

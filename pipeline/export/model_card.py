@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import public_name
 from data_catalog.row_counts import account_rows
 from data_catalog.scores import EXPLAINED
@@ -95,28 +96,32 @@ def model_card(
     lineage = [*ancestors(encodings, model), *([report] if report else [])]
     images = next((manifest for manifest in lineage if manifest.stage == "download"), None)
     data, scores = known_sources().get(source or ""), list(_scores(report))
-    training = model.settings
+    training, figures, encoded = (
+        model.settings,
+        ModelFigures.of(model),
+        EncodingsFigures.of(encodings),
+    )
     return render_page(
         "model_card.md.j2",
         front=_as_yaml(_front(name, data, scores, usage)),
         name=name,
         usage=usage,
         model=model,
-        parameters=model.figures["parameters"],
+        figures=figures,
+        parameters=figures.parameters,
         shape=training["model"],
         encodings=encodings,
         report=report,
         source=data,
         scores=scores,
         encoders={
-            kind: public_name(encodings.figures["encoders"][kind]) for kind in ("vae", "clip")
+            "vae": public_name(encoded.encoders.vae),
+            "clip": public_name(encoded.encoders.clip),
         },
         image_size=images.settings["image_size"] if images else None,
         split_column=images.settings.get("split_column") if images else None,
-        account=account_rows(encodings.figures["account"])
-        if "account" in encodings.figures
-        else [],
-        epochs=training["steps"] * training["batch_size"] / max(1, model.figures["train_pairs"]),
+        account=account_rows(encoded.account),
+        epochs=training["steps"] * training["batch_size"] / max(1, figures.train_pairs),
         settings=[
             (key, _as_text(training[key]))
             for key in _SHOWN_SETTINGS
@@ -181,13 +186,11 @@ def _as_yaml(front: dict[str, Any]) -> str:
 
 def _scores(report: Manifest | None) -> Iterator[_Score]:
     """Scores in the order of the report's page, without those that are not finite."""
-    figures = report.figures if report else {"scores": {}}
+    figures = ReportFigures.of(report) if report else ReportFigures(scores={})
     for name, meaning in EXPLAINED.items():
-        value, interval = figures["scores"].get(name), figures.get("intervals", {}).get(name)
+        value = figures.scores.get(name)
         if value is not None and math.isfinite(value):
-            yield _Score(
-                name, float(value), (interval[0], interval[1]) if interval else None, meaning
-            )
+            yield _Score(name, value, figures.intervals.get(name), meaning)
 
 
 def _as_text(setting: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_catalog.figures import EncodingsFigures
 from data_catalog.storage.manifest import Manifest
 from tld_model.config import DenoiserConfig
 
@@ -14,9 +15,10 @@ class ModelMismatch(ValueError):
 
 def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
     """Raise ModelMismatch if the encodings are not what the model takes as input."""
-    channels, height, width = encodings.figures["latent_shape"]
+    figures = EncodingsFigures.of(encodings)
+    channels, height, width = figures.latent_shape
     by_token = model.text == "tokens"
-    if by_token and "token_dim" not in encodings.figures:
+    if by_token and figures.token_dim is None:
         raise ModelMismatch(
             "model.text is tokens, but the encodings contain only pooled text: set "
             "encode.text=tokens"
@@ -24,7 +26,7 @@ def check_fit(encodings: Manifest, model: DenoiserConfig) -> None:
     expected = {
         "latent_channels": (model.latent_channels, channels),
         "latent_size": (model.latent_size, height),
-        "text_dim": (model.text_dim, encodings.figures["token_dim" if by_token else "text_dim"]),
+        "text_dim": (model.text_dim, figures.token_dim if by_token else figures.text_dim),
     }
     problems = [
         f"  model.{name} is {have}, the encodings have {actual}: set model.{name}={actual}"

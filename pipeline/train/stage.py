@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data_catalog.figures import ModelFigures
 from data_catalog.model_files import EVENTS_FILE, average_file
 from data_catalog.storage.digests import digest_of, file_digest, file_records
 from data_catalog.storage.file_lock import LockTimeout, file_lock
@@ -78,11 +79,11 @@ def train(
     paths = [out / average_file(number) for number in range(len(config.ema_decay))]
     digests = [file_digest(path) for path in paths]
     digest = digests[0] if len(digests) == 1 else digest_of(digests)
-    figures = outcome["result"]
+    figures = ModelFigures.model_validate(outcome["result"])
     shard = Shard(
-        name="denoiser", rows=figures["train_pairs"], digest=digest, files=file_records(paths)
+        name="denoiser", rows=figures.train_pairs, digest=digest, files=file_records(paths)
     )
-    return Output((shard,), figures)
+    return Output((shard,), figures.model_dump(mode="json"))
 
 
 def _lead(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from data_catalog.figures import EncoderNames, EncodingsFigures, ModelFigures
 from data_catalog.model_files import average_file
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
@@ -58,7 +59,7 @@ class Training:
     device: str
     stop: Stop
     log: EventLog
-    encoders: dict[str, str]
+    encoders: EncoderNames
     pairs: EncodedDataset
     split: Split
     codec: ImageCodec | None  # only on the leading rank
@@ -154,15 +155,15 @@ class Training:
             return
         for number, weights in enumerate(models):
             with replacing(self.job.out / average_file(number)) as unfinished:
-                save_denoiser(unfinished, weights, self.job.model, self.encoders)
-        result = {
-            "train_pairs": len(self.split.train),
-            "held_out_pairs": len(self.split.held_out),
-            "steps": state.step,
-            "parameters": sum(parameter.numel() for parameter in state.denoiser.parameters()),
-            **losses,
-        }
-        self.log.write(kind="result", values=result)
+                save_denoiser(unfinished, weights, self.job.model, self.encoders.model_dump())
+        result = ModelFigures(
+            train_pairs=len(self.split.train),
+            held_out_pairs=len(self.split.held_out),
+            steps=state.step,
+            parameters=sum(parameter.numel() for parameter in state.denoiser.parameters()),
+            losses=losses,
+        )
+        self.log.write(kind="result", values=result.model_dump(mode="json"))
 
     def explain(self, error: Diverged) -> str:
         """Explain at which step and on which pairs the training diverged, and what the user can do.
@@ -210,8 +211,8 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     assert encodings is not None, "the parent checked that the encodings are finished"
     pairs = open_dataset(encodings, job.model.text)
     split = split_pairs(encodings, job.config.held_out_fraction)
-    encoders = encodings.figures["encoders"]
-    codec = load_image_codec(encoders["vae"], device) if ranks.leads else None
+    encoders = EncodingsFigures.of(encodings).encoders
+    codec = load_image_codec(encoders.vae, device) if ranks.leads else None
     log = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
     return Training(job, ranks, device, stop, log, encoders, pairs, split, codec)
 

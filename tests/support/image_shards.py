@@ -17,6 +17,7 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.manifest import Manifest, content_digest
 from data_catalog.storage.receipts import Shard
+from tests.support.manifests import images_figures
 
 
 def write_tar(path: Path, first: int, captions: Sequence[str], pictures: Sequence[Any]) -> None:
@@ -75,15 +76,7 @@ def images_manifest(folder: Path, shards: Sequence[Shard]) -> Manifest:
         digest=content_digest(shards),
         rows=rows,
         shards=tuple(shards),
-        figures={
-            "account": {
-                "rows": rows,
-                "rejected": {},
-                "failed": {},
-                "downloaded": rows,
-                "dropped": {},
-            }
-        },
+        figures=images_figures(rows).model_dump(mode="json"),
         settings={},
         parents={},
         made_by="",

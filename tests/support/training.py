@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
+from data_catalog.figures import QuantizationFigures
 from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
 from pipeline.config.train import TrainConfig
 from pipeline.stages.contract import Output, StageFailed
@@ -61,11 +62,8 @@ def write_encodings(
         write_encoded_shard(
             folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_))
         )
-    figures = {
-        "quantization": {"clip": 4.0, "dtype": "float16"},
-        "encoders": {"vae": "shapes-vae", "clip": "shapes-clip"},
-    }
-    manifest = encodings_manifest(folder, sizes, figures)
+    quantization = QuantizationFigures(dtype="float16", scale=4 / 127, clip=4, zero_point=128)
+    manifest = encodings_manifest(folder, sizes, quantization=quantization)
     write_manifest(manifest)
     return manifest
 

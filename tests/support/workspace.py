@@ -7,6 +7,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from data_catalog.figures import EncodingsFigures, ModelFigures
 from data_catalog.model_files import EVENTS_FILE, MODEL_FILE
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing
@@ -70,7 +71,10 @@ def _model(encodings: Manifest, config: RunConfig, out: Path) -> Output:
     path = out / MODEL_FILE
     with replacing(path) as unfinished:
         save_denoiser(
-            unfinished, state.ema.state_dict(), config.model, encodings.figures["encoders"]
+            unfinished,
+            state.ema.state_dict(),
+            config.model,
+            EncodingsFigures.of(encodings).encoders.model_dump(),
         )
     told = [
         {"loss": 2 / step, "held_out_loss": 1 / step, "held_out_loss/0.0-0.2": 0.5 / step}
@@ -80,6 +84,6 @@ def _model(encodings: Manifest, config: RunConfig, out: Path) -> Output:
         {"kind": "metrics", "step": step, "values": values} for step, values in enumerate(told, 1)
     ]
     (out / EVENTS_FILE).write_text("".join(json.dumps(event) + "\n" for event in events))
-    figures = {"train_pairs": 20, "held_out_pairs": 20, "steps": 0, "parameters": 1}
+    figures = ModelFigures(train_pairs=20, held_out_pairs=20, steps=0, parameters=1, losses={})
     shard = Shard(name="denoiser", rows=20, digest=file_digest(path), files=file_records([path]))
-    return Output((shard,), figures)
+    return Output((shard,), figures.model_dump(mode="json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline.stages.dag import STAGES
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.small import TINY, small
+from tests.support.workspace import make_workspace, overrides
 
 REAL = "url,caption\nhttp://127.0.0.1:9/1.jpg,one\n"
 
@@ -134,3 +136,18 @@ def test_help_and_config_teach() -> None:
     shown = tld("config", TINY, "train.lr=0.5").stdout
     assert "lr: 0.5" in shown
     assert "shapes" in tld("catalog", "list").stdout
+
+
+@pytest.mark.slow
+def test_figures_that_do_not_fit_name_the_manifest_and_what_to_run(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    make_workspace(root)
+    (path,) = root.glob("02_encodings/*/manifest.json")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["figures"]["encoders"]["vae"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    done = tld("run", TINY, *overrides(root))
+    assert done.returncode == 2, done.stderr
+    assert f"{path} is damaged (figures.encoders.vae: Field required)" in done.stderr
+    assert "`tld encode … --force`" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

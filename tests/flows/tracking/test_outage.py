@@ -35,7 +35,7 @@ from tests.support.small import TINY, small
 
 def manifest(folder: Path) -> Manifest:
     """Of an output that lies in a folder."""
-    output = encodings_manifest(folder, [3], {})
+    output = encodings_manifest(folder, [3])
     write_manifest(output)
     return output
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
+from data_catalog.figures import EncodingsFigures
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.download import DownloadConfig
@@ -92,10 +93,12 @@ def test_batches_of_token_level_text_are_padded_with_zeros_to_one_length(
     assert torch.equal(batch.text.any(dim=2)[:, : expected.shape[1]], expected.any(dim=2))
     assert not batch.text[:, expected.shape[1] :].any()
     assert open_dataset(manifest).batch(numbers).text.shape == (4, 64)
+    pooled = EncodingsFigures.of(manifest).model_copy(update={"token_dim": None})
+    of_pooled = manifest.model_copy(update={"figures": pooled.model_dump(mode="json")})
     with pytest.raises(
         EncodingsError, match=r"contains no token-level text: set encode\.text=tokens"
     ):
-        open_dataset(manifest.model_copy(update={"figures": {}}), "tokens")
+        open_dataset(of_pooled, "tokens")
 
 
 def test_captions_stay_with_their_pairs_where_poor_ones_are_left_out(

@@ -99,9 +99,8 @@ def test_what_is_not_known_is_not_told(trained: tuple[Manifest, Manifest]) -> No
 def test_it_can_be_published(trained: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     """No path of this machine is in it."""
     encodings, model = trained
-    figures = encodings.figures | {
-        "encoders": {"vae": str(tmp_path / "my-vae"), "clip": "openai/clip-vit-large-patch14"}
-    }
+    names = {"vae": str(tmp_path / "my-vae"), "clip": "openai/clip-vit-large-patch14"}
+    figures = encodings.figures | {"encoders": encodings.figures["encoders"] | names}
     settings = model.settings | {"init_from": str(tmp_path / "base")}
     text = model_card(
         encodings.model_copy(update={"figures": figures}),

@@ -78,12 +78,12 @@ def make_encodings(
                 arrays, tokens=text.repeat(lengths, axis=0), token_start=np.cumsum([0, *lengths])
             )
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
-    figures: dict[str, Any] = {"quantization": {"clip": 4.0}}
+    figures: dict[str, Any] = {}
     if captions > 1:
-        figures["caption_columns"] = ["caption", "alt", "long"][:captions]
+        figures["caption_columns"] = ("caption", "alt", "long")[:captions]
     if by_token:
         figures |= {"token_dim": 8, "longest_caption": 3}
-    return encodings_manifest(folder, sizes, figures)
+    return encodings_manifest(folder, sizes, **figures)
 
 
 @pytest.fixture

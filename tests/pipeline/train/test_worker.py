@@ -18,6 +18,7 @@ from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
 from pipeline.train.stop import Stop
 from pipeline.train.worker import Training
+from tests.support.manifests import ENCODERS
 from tests.support.training import MODEL, SETTINGS, write_encodings
 from tld_model.encoders.vae import load_image_codec
 
@@ -30,9 +31,9 @@ def training(tmp_path: Path) -> Training:
         encodings=encodings.folder, out=tmp_path, config=config, model=MODEL, device="cpu"
     )
     pairs, split = open_dataset(encodings), split_pairs(encodings, config.held_out_fraction)
-    encoders, codec = encodings.figures["encoders"], load_image_codec("shapes-vae", "cpu")
+    codec = load_image_codec("shapes-vae", "cpu")
     return Training(
-        job, ALONE, "cpu", Stop(), EventLog(tmp_path, 20, 8), encoders, pairs, split, codec
+        job, ALONE, "cpu", Stop(), EventLog(tmp_path, 20, 8), ENCODERS, pairs, split, codec
     )
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +19,12 @@ from flows.terminal.console import console
 from flows.terminal.errors import UserError
 from flows.tracking.local_store import artifact_location
 from flows.tracking.store import is_given, open_client, tracking_uri
+from pipeline.compute.polling import wait_until
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import StageFailed
 
 _LAST_PORT = 65535
+_START_S = 90  # until a server accepts connections
 
 
 def serve_ui(config: RunConfig, port: int) -> None:
@@ -101,12 +102,10 @@ def _running(
             command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 90
-        while not _accepts(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                why = f"see {log}" if log else f"try `{' '.join(command[:4])}` to see why"
-                raise StageFailed(f"{name} did not start on port {port}; {why}")
-            time.sleep(0.2)
+        wait_until(lambda: _accepts(port) or process.poll() is not None, _START_S, every_s=0.2)
+        if not _accepts(port):
+            why = f"see {log}" if log else f"try `{' '.join(command[:4])}` to see why"
+            raise StageFailed(f"{name} did not start on port {port}; {why}")
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -18,7 +18,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +28,7 @@ from flows.orchestration.prefect_app import USER, origins
 from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home, set_aside
 from flows.orchestration.prefect_watch import START_LIMIT_S, restarted, stop
 from flows.orchestration.proxies import unusable_proxies
+from pipeline.compute.polling import wait_until
 
 _DRAIN_LIMIT_S = 20.0
 _INTERRUPTED_DRAIN_LIMIT_S = 1.0
@@ -205,15 +205,14 @@ def _foreign_variables() -> list[str]:
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], api: str, log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise PrefectServerError(
-                f"the Prefect server ended with exit code {server.returncode}; see {log}"
-            )
-        if is_healthy(api, 2):
-            return
-        time.sleep(0.1)
-    raise PrefectServerError(
-        f"the Prefect server did not start within {START_LIMIT_S:.0f} s; see {log}"
+    is_in_time = wait_until(
+        lambda: server.poll() is not None or is_healthy(api, 2), START_LIMIT_S, every_s=0.1
     )
+    if server.poll() is not None:
+        raise PrefectServerError(
+            f"the Prefect server ended with exit code {server.returncode}; see {log}"
+        )
+    if not is_in_time:
+        raise PrefectServerError(
+            f"the Prefect server did not start within {START_LIMIT_S:.0f} s; see {log}"
+        )

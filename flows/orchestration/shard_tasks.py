@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.tasks import Task
 
+from pipeline.compute.polling import wait_until
 from pipeline.compute.shard_map import TRIES, given_up, map_in_pool
 from pipeline.compute.worker_pool import OpenPool, Pool, WorkerDied
 
@@ -63,6 +63,6 @@ def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
 def _wait_for_prefect() -> None:
     """Back pressure: Prefect's client buffers events without bound until its server takes them, so
     shards that come faster wait here, up to a limit in case the server hangs."""
-    deadline = time.monotonic() + _WAIT_S
-    while EventsWorker.instance()._queue.qsize() > _MOST_EVENTS and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(
+        lambda: EventsWorker.instance()._queue.qsize() <= _MOST_EVENTS, _WAIT_S, every_s=0.01
+    )

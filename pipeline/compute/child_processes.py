@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.compute.polling import wait_until
 from pipeline.compute.resource_limits import shortage_in_text
 
 Event = dict[str, Any]
@@ -155,9 +156,7 @@ def _end(children: Sequence[_Child], signals: Sequence[signal.Signals]) -> None:
 
 
 def _wait(children: Sequence[_Child], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while _any_running(children) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: not _any_running(children), timeout_s, every_s=0.05)
 
 
 def _any_running(children: Sequence[_Child]) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from pipeline.compute.polling import wait_until
 from pipeline.compute.rendezvous import NODES_TIMEOUT_S, NodesApart, Rendezvous, connect_store
 from pipeline.config.train import LaunchConfig
 
@@ -126,9 +127,7 @@ class Nodes:
         `lost` does."""
         if self._own.end is None:
             self._own.end = outcome
-            deadline = time.monotonic() + _END_WAIT_S
-            while self._others_running() and time.monotonic() < deadline:
-                time.sleep(0.1)
+            wait_until(lambda: not self._others_running(), _END_WAIT_S, every_s=0.1)
         return self.lost(_ENDING_SILENCE_S)
 
     def _others_running(self) -> bool:

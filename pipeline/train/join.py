@@ -5,7 +5,6 @@ Its processes write nothing but their logs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from data_catalog.storage.receipts import MANIFEST_NAME
 from pipeline.compute.child_processes import ChildFailed
 from pipeline.compute.devices import choose_device
 from pipeline.compute.node_group import node_group
+from pipeline.compute.polling import wait_until
 from pipeline.compute.rendezvous import NodesApart, Rendezvous
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
@@ -90,9 +90,4 @@ def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
 
 def _appears(path: Path) -> bool:
     """Whether a file that another machine wrote exists, now or within a minute."""
-    deadline = time.monotonic() + _DISK_TIMEOUT_S
-    while not path.exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
+    return wait_until(path.exists, _DISK_TIMEOUT_S, every_s=0.2)

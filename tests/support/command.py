@@ -6,8 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,17 +43,6 @@ def start(
         text=True,
         start_new_session=True,
     )
-
-
-def wait_until(
-    ready: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 180
-) -> None:
-    """Wait for something that a running command brings about."""
-    deadline = time.monotonic() + timeout_s
-    while not ready():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -17,14 +17,16 @@ from typing import Any, Protocol
 import pytest
 
 from data_catalog.storage.workspace import OUTPUT_FOLDERS
+from pipeline.compute.polling import wait_until
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.verify import verify
 from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
-from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start, wait_until
+from tests.support.command import ENVIRONMENT, descendants, is_running, snapshot, start
 from tests.support.small import TINY, small
+from tests.support.waiting import wait_while_running
 
 # The first thing of each stage that is finished: the stage has begun and has not ended.
 FIRST_OF = {
@@ -107,7 +109,7 @@ class Victim:
     ) -> subprocess.Popen[str]:
         """Start a run and wait until it is in the middle of a stage."""
         process = self.begin(**environment)
-        wait_until(lambda: len(list(self.root.glob(FIRST_OF[stage]))) >= enough, process)
+        wait_while_running(lambda: len(list(self.root.glob(FIRST_OF[stage]))) >= enough, process)
         return process
 
     def digests(self) -> dict[str, str]:
@@ -186,10 +188,7 @@ def kill_driver(process: subprocess.Popen[str]) -> Seen:
     below = descendants(process.pid)
     process.kill()
     seen = ended(process)
-    deadline = time.monotonic() + 60
-    while left := [pid for pid in below if is_running(pid)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    assert wait_until(lambda: not any(map(is_running, below)), 60, every_s=0.05), below
     return seen
 
 

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import uvicorn
 from flows.orchestration.prefect_server import free_port
 from flows.serve.app import Service
 from flows.serve.connections import LimitedProtocol
+from pipeline.compute.polling import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,8 @@ def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) ->
     )
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert thread.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: server.started or not thread.is_alive(), 30, every_s=0.01)
+    assert server.started
     try:
         yield port
     finally:

@@ -6,12 +6,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
+
+from pipeline.compute.polling import wait_until
+from tests.support.waiting import is_answering
 
 
 @contextlib.contextmanager
@@ -47,15 +48,8 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 90
-        while True:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2),
-            ):
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        health = f"http://127.0.0.1:{port}/health"
+        assert wait_until(lambda: is_answering(health), 90, every_s=0.2)
         yield process
     finally:
         kill(process)

@@ -6,12 +6,12 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from flows.orchestration.prefect_server import free_port
+from pipeline.compute.polling import wait_until
+from tests.support.waiting import is_answering
 
 WEED = str(Path(sys.executable).with_name("weed"))
 _TIMEOUT_S = 60
@@ -50,10 +50,5 @@ def object_server(folder: Path, bucket: str, key: str, secret: str) -> Iterator[
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], status: str, log: Path) -> None:
-    deadline = time.monotonic() + _TIMEOUT_S
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(status, timeout=2):
-            return
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
+    wait_until(lambda: is_answering(status) or process.poll() is not None, _TIMEOUT_S, every_s=0.1)
+    assert is_answering(status), log.read_text()[-3000:]

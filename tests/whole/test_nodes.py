@@ -7,8 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from pipeline.stages.run_inputs import RunInputs
 from pipeline.train.job import TrainJob
 from tests.support.command import REPOSITORY, descendants, is_running, start
 from tests.support.small import TINY
+from tests.support.waiting import wait_while_running
 from tests.support.workspace import make_workspace, overrides
 
 pytestmark = pytest.mark.slow
@@ -57,15 +56,6 @@ def run(module: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(ready: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not ready():
-        for process in processes:
-            assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def is_led(config: RunConfig) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(config.train.launch.meeting_place) == 0
@@ -99,9 +89,9 @@ def test_a_killed_node_ends_the_other_and_the_same_commands_end_with_the_bytes_o
     assert out
     slowly = [*settings, "train.checkpoint_every=2"]
     leader = run("tests.support.node", *slowly)
-    wait_until(lambda: is_led(config), leader)
+    wait_while_running(lambda: is_led(config), leader)
     other = run("tests.support.node", *slowly)
-    wait_until(lambda: bool(list(out.glob("checkpoints/step-*.pt"))), leader, other)
+    wait_while_running(lambda: list(out.glob("checkpoints/step-*.pt")), leader, other)
     ranks = [rank for node in (leader, other) for rank in descendants(node.pid)]
     assert len(ranks) == 2
     other.kill()

@@ -17,9 +17,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tests.support.command import CANARY, descendants, snapshot, start, tld, wait_until
+from tests.support.command import CANARY, descendants, snapshot, start, tld
 from tests.support.documents import python_with
 from tests.support.small import TINY, small
+from tests.support.waiting import wait_while_running
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +225,7 @@ def test_a_crash_of_training_is_one_failed_stage_and_its_checkpoint_is_kept(fini
 def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
     """Start a command and kill its whole tree, whatever sessions its parts are in, once `ready`."""
     process = start(*arguments)
-    wait_until(ready, process)
+    wait_while_running(ready, process)
     for pid in [process.pid, *descendants(process.pid)]:
         try:
             os.kill(pid, signal.SIGKILL)

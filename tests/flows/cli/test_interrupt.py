@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.compute.polling import wait_until
 from tests.support.command import descendants, start, tld
 from tests.support.images import encoded, photo
 from tests.support.small import TINY, small
+from tests.support.waiting import wait_while_running
 
 pytestmark = pytest.mark.slow
 
@@ -66,11 +68,7 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
         *small(root, download__urls=table, download__shard_size=4, **web),
     ]
     process = start(*arguments)
-    deadline = time.monotonic() + 120
-    while not list(root.glob("01_images/*/.0*")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_while_running(lambda: list(root.glob("01_images/*/.0*")), process)
     time.sleep(2)  # into the requests
     tree = descendants(process.pid)
     assert tree, "workers and the Prefect server"
@@ -83,10 +81,7 @@ def test_a_signal_ends_the_whole_tree_and_the_same_command_goes_on(
     assert process.returncode == 128 + how, output
     assert "stopped; run the same command to resume" in output
     assert "Traceback" not in output
-    deadline = time.monotonic() + 10
-    while left := [pid for pid in tree if is_running(pid)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    assert wait_until(lambda: not any(map(is_running, tree)), 10, every_s=0.1), tree
 
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'tiny'")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -16,9 +15,11 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.orchestration.prefect_server import free_port
+from pipeline.compute.polling import wait_until
 from tests.support.browser import chromium, needs_browser
 from tests.support.command import start, tld
 from tests.support.small import TINY, small
+from tests.support.waiting import is_answering
 
 pytestmark = pytest.mark.slow
 
@@ -38,20 +39,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, P
                 name, _, address = process.stdout.readline().partition(" ")
                 prefect = address.strip() if name == "Prefect" else ""
             for address in (mlflow, prefect):
-                wait_for(address)
+                assert wait_until(partial(is_answering, address), 120, every_s=0.3), address
             yield mlflow, prefect, root
         finally:
             os.kill(process.pid, signal.SIGINT)
             assert process.wait(30) == 0
-
-
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
-            return
-        time.sleep(0.3)
-    raise AssertionError(f"{address} does not answer")
 
 
 @needs_browser

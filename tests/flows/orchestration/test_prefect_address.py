@@ -17,6 +17,7 @@ from flows.orchestration.prefect_server import free_port
 from flows.orchestration.prefect_watch import watched
 from flows.terminal.errors import UserError
 from tests.support.command import CANARY
+from tests.support.waiting import printed_until
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -155,18 +156,9 @@ def test_silence_in_the_middle_of_a_run_is_told_once_and_its_end_too(
         with watched(api, lambda _: answers(1.0)):
             asked.acquire()
             is_silent.set()
-            heard = until_said(
+            heard = printed_until(
                 capsys, f"{api} does not answer; work that needs no Prefect continues"
             )
             is_silent.clear()
-            heard += until_said(capsys, f"{api} answers again")
+            heard += printed_until(capsys, f"{api} answers again")
     assert heard.count("does not answer") == 1
-
-
-def until_said(capsys: pytest.CaptureFixture[str], text: str) -> str:
-    heard, deadline = "", time.monotonic() + 60
-    while text not in heard:
-        assert time.monotonic() < deadline, heard
-        heard += capsys.readouterr().err
-        time.sleep(0.02)
-    return heard

@@ -26,6 +26,7 @@ from flows.orchestration.prefect_app import PrefectGuard, login_link
 from flows.orchestration.prefect_server import free_port, server_command, server_environment
 from tests.support.browser import chromium, needs_browser
 from tests.support.prefect_api import wait_for
+from tests.support.waiting import is_answering
 
 OURS = "http://127.0.0.1:5001"
 SOCKET = "ws://127.0.0.1:5001/api/events/in"
@@ -140,17 +141,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
     environment = server_environment(home, port, ui=True)
     with subprocess.Popen(server_command(port), env=environment) as process:
         try:
-            wait_for(lambda: is_open(f"http://127.0.0.1:{port}/api/health"))
+            wait_for(lambda: is_answering(f"http://127.0.0.1:{port}/api/health"))
             yield port, environment["PREFECT_SERVER_API_AUTH_STRING"]
         finally:
             process.terminate()
-
-
-def is_open(address: str) -> bool:
-    try:
-        return httpx.get(address, timeout=2).is_success
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.mark.slow

@@ -9,8 +9,7 @@ import io
 import json
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +23,7 @@ from flows.serve.app import Service, image_service
 from flows.serve.card import Card
 from flows.serve.guard import Access, read_access
 from flows.terminal.errors import UserError
+from pipeline.compute.polling import wait_until
 from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser
@@ -42,6 +42,7 @@ CARD = Card(
 )
 TOKEN = "a-token-that-nobody-guesses"
 STEPS = 3
+WAIT_S = 30
 
 
 class Studio:
@@ -97,18 +98,11 @@ def draw(port: int, prompt: str = "a star", **more: object) -> Answer:
     return ask(port, "POST", "/pictures", {"prompt": prompt, **more})
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def begin(studio: Studio, threads: ThreadPoolExecutor) -> Future[Answer]:
     """A request that is being drawn, in its first step."""
     future = threads.submit(draw, studio.port)
     studio.go_on(1)
-    wait_until(lambda: studio.permits._value == 0)
+    assert wait_until(lambda: studio.permits._value == 0, WAIT_S, every_s=0.01)
     return future
 
 
@@ -130,7 +124,7 @@ def test_those_who_come_together_are_drawn_together(
 ) -> None:
     first = begin(studio, threads)
     futures = [threads.submit(draw, studio.port, seed=seed) for seed in range(16)]
-    wait_until(lambda: studio.service.batches.waiting == 16)
+    assert wait_until(lambda: studio.service.batches.waiting == 16, WAIT_S, every_s=0.01)
     assert ask(studio.port, "GET", "/healthz").status == 200, "the event loop is free meanwhile"
     studio.go_on()
     assert first.result().status == 200
@@ -146,7 +140,7 @@ def test_a_full_queue_answers_429_and_none_in_it_is_lost(
 ) -> None:
     first = begin(studio, threads)
     futures = [threads.submit(draw, studio.port, count=16) for _ in range(6)]
-    wait_until(lambda: sum(future.done() for future in futures) == 2)
+    assert wait_until(lambda: sum(future.done() for future in futures) == 2, WAIT_S, every_s=0.01)
     refused = [future.result() for future in futures if future.done()]
     assert [answer.status for answer in refused] == [429, 429]
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
@@ -165,9 +159,9 @@ def test_who_leaves_is_not_drawn_for(
     leaving.request(
         "POST", path, b'{"prompt": "a star", "count": 9}', {"Content-Type": "application/json"}
     )
-    wait_until(lambda: studio.service.batches.waiting == 9)
+    assert wait_until(lambda: studio.service.batches.waiting == 9, WAIT_S, every_s=0.01)
     leaving.sock.close()
-    wait_until(lambda: studio.service.batches.waiting == 0)
+    assert wait_until(lambda: studio.service.batches.waiting == 0, WAIT_S, every_s=0.01)
     studio.go_on()
     assert first.result().status == 200
     assert studio.batches == [[1]]
@@ -182,8 +176,10 @@ def test_who_leaves_while_being_drawn_sets_the_device_free(studio: Studio) -> No
         answer = leaving.getresponse()
         assert [json.loads(answer.readline())["event"] for _ in range(2)] == ["waiting", "step"]
     answer.close()
-    wait_until(
-        lambda: "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode()
+    assert wait_until(
+        lambda: "tld_clients_left_total 1.0" in ask(studio.port, "GET", "/metrics").body.decode(),
+        WAIT_S,
+        every_s=0.01,
     )
     studio.go_on(1 + STEPS)
     assert draw(studio.port).status == 200
@@ -359,7 +355,7 @@ def test_a_closing_service_finishes_what_is_begun_and_says_503(
 ) -> None:
     first = begin(studio, threads)
     waiting = threads.submit(draw, studio.port)
-    wait_until(lambda: studio.service.batches.waiting == 1)
+    assert wait_until(lambda: studio.service.batches.waiting == 1, WAIT_S, every_s=0.01)
     assert ask(studio.port, "GET", "/readyz").status == 200
     studio.service.batches.close()
     assert waiting.result().status == 503

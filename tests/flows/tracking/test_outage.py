@@ -31,6 +31,7 @@ from tests.support.command import ENVIRONMENT, tld
 from tests.support.manifests import encodings_manifest
 from tests.support.mlflow_server import kill, mlflow_server
 from tests.support.small import TINY, small
+from tests.support.waiting import printed_until
 
 
 def manifest(folder: Path) -> Manifest:
@@ -81,16 +82,6 @@ def test_metrics_and_artifacts_of_an_outage_arrive_when_the_server_is_back(
     output += capsys.readouterr().err
     assert output.count("MLflow is unreachable; continuing") == 1
     assert output.count("MLflow is back") == 1
-
-
-def printed_until(capsys: pytest.CaptureFixture[str], text: str) -> str:
-    """All that was said until this was."""
-    heard, deadline = "", time.monotonic() + 60
-    while text not in heard:
-        assert time.monotonic() < deadline
-        heard += capsys.readouterr().err
-        time.sleep(0.1)
-    return heard
 
 
 @pytest.mark.slow

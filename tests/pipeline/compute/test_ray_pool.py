@@ -19,6 +19,7 @@ from data_catalog.storage.manifest import Manifest
 from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.compute import ray_cluster
 from pipeline.compute.engine import pool_on
+from pipeline.compute.polling import wait_until
 from pipeline.compute.ray_pool import RayPool
 from pipeline.compute.shard_map import map_in_pool, run_with_retries
 from pipeline.compute.worker_pool import PoolClosed, ShardFailed
@@ -72,10 +73,8 @@ def test_items_are_worked_on_at_both_nodes_and_all_is_over_with_the_pool(
             pool.run(-1)
         assert "in _square" in raised.value.__notes__[0]
     assert [value for value, _ in worked] == [0, 1, 4, 9]
-    deadline = time.monotonic() + 10
-    while running := [pid for _, pid in worked if Path(f"/proc/{pid}").exists()]:
-        assert time.monotonic() < deadline, running
-        time.sleep(0.1)
+    processes = [Path(f"/proc/{pid}") for _, pid in worked]
+    assert wait_until(lambda: not any(path.exists() for path in processes), 10, every_s=0.1)
     assert os.getpid() not in {pid for _, pid in worked}
 
 
@@ -188,9 +187,8 @@ class StuckAt:
             if stuck:
                 self.mark.touch()
                 time.sleep(600)
-            deadline = time.monotonic() + 120
-            while not self.mark.exists() and time.monotonic() < deadline:
-                time.sleep(0.1)  # or all would be done before the doomed node has taken one
+            # Otherwise all would be done before the doomed node has taken one.
+            wait_until(self.mark.exists, 120, every_s=0.1)
             return work(item)
 
         return stop_or_work
@@ -202,8 +200,7 @@ def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed_in_mid_
     doomed, mark = cluster.list_all_nodes()[-1], tmp_path / "stuck"
 
     def kill() -> None:
-        while not mark.exists():
-            time.sleep(0.1)
+        assert wait_until(mark.exists, 120, every_s=0.1)
         cluster.remove_node(doomed, allow_graceful=False)
 
     def on_ray(

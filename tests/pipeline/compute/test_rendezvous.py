@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.compute.node_group import Nodes, node_group
+from pipeline.compute.polling import wait_until
 from pipeline.compute.rendezvous import NodesApart, Rendezvous, rendezvous_of
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
@@ -43,11 +43,8 @@ def aside(work: Callable[[], object]) -> threading.Thread:
 
 def heard_by(nodes: Nodes, silence_s: float = 30) -> str:
     """What a node hears of the others, once it is something."""
-    deadline = time.monotonic() + WAIT_S
-    while not (lost := nodes.lost(silence_s)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return lost
+    assert wait_until(lambda: nodes.lost(silence_s), WAIT_S, every_s=0.05)
+    return nodes.lost(silence_s)
 
 
 def test_the_first_at_the_rendezvous_leads_and_tells_what_to_do(

@@ -8,8 +8,7 @@ import os
 import random
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from tests.support.command import descendants, is_running
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 from tests.support.training import SETTINGS, start_training, train_in, write_encodings
+from tests.support.waiting import wait_while_running
 
 pytestmark = pytest.mark.slow
 
@@ -60,14 +60,6 @@ def logged_steps(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines if '"loss"' in line and line.endswith("}")]
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not ready():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def curve(track: RememberingTracker, name: str = "loss") -> dict[int, float]:
     return {step: values[name] for step, values in track.heard if name in values}
 
@@ -84,7 +76,7 @@ def test_kill_9_at_random_steps_leaves_no_trace(
     seed = random.randrange(1000)
     for step in sorted(random.Random(seed).sample(range(1, 18), 3)):
         process = start_training(folder)
-        wait_until(lambda step=step: any(n >= step for n in logged_steps(folder)), process)  # type: ignore[misc]
+        wait_while_running(lambda step=step: any(n >= step for n in logged_steps(folder)), process)  # type: ignore[misc]
         for pid in [process.pid, *descendants(process.pid)]:
             os.kill(pid, signal.SIGKILL)
         process.communicate()
@@ -102,7 +94,7 @@ def test_sigterm_writes_a_checkpoint_and_the_rest_follows(
     process = start_training(
         folder, checkpoint_every=1000, sample_every=2, launch={"processes": processes}
     )
-    wait_until(lambda: len(logged_steps(folder)) >= 3, process)
+    wait_while_running(lambda: len(logged_steps(folder)) >= 3, process)
     os.kill(descendants(process.pid)[-1], signal.SIGTERM)  # one rank of two: they agree on the step
     _, output_text = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
@@ -156,7 +148,7 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
     folder: Path, undisturbed: tuple[Output, RememberingTracker]
 ) -> None:
     process = start_training(folder)
-    wait_until(lambda: (folder / "model/checkpoints/step-00000008.pt").exists(), process)
+    wait_while_running(lambda: (folder / "model/checkpoints/step-00000008.pt").exists(), process)
     process.kill()
     process.communicate()
     with file_lock(folder / "model/train.lock", timeout_s=60):  # its child has seen that, and ended
@@ -213,7 +205,7 @@ def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     folder: Path, undisturbed: tuple[Output, RememberingTracker]
 ) -> None:
     process = start_training(folder, launch={"processes": 2}, sharding="fsdp")
-    wait_until(lambda: bool(logged_steps(folder)), process)
+    wait_while_running(lambda: bool(logged_steps(folder)), process)
     ranks = descendants(process.pid)
     assert len(ranks) == 2
     process.kill()
@@ -243,7 +235,7 @@ def test_processes_of_a_killed_parent_that_do_not_end_are_told(
 
 def test_a_killed_rank_ends_the_others_and_the_training_can_go_on(folder: Path) -> None:
     process = start_training(folder, launch={"processes": 2})
-    wait_until(lambda: (folder / "model/checkpoints/step-00000004.pt").exists(), process)
+    wait_while_running(lambda: (folder / "model/checkpoints/step-00000004.pt").exists(), process)
     ranks = descendants(process.pid)
     os.kill(ranks[1], signal.SIGKILL)
     _, stderr = process.communicate(timeout=WAIT_S)

@@ -229,7 +229,7 @@ class ReportFigures(Figures):
     """Figures of an evaluation."""
 
     scores: dict[str, Number]
-    """Name -> value; the units are those of data_catalog/scores.py."""
+    """Name -> value; data_catalog/scores.py says what they mean."""
     intervals: dict[str, tuple[Number, Number]] = Field({})
     """Name -> ends of the 95 % interval of the score, where it has one."""
     timing: dict[str, float] = Field({})

@@ -1,38 +1,125 @@
-"""The scores of a model: their names, explanations and directions."""
+"""The scores of a model: one table of their names, meanings, directions and uses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
 from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
 
-SCORES = (
-    *("prompt_accuracy", *(f"accuracy/{name}" for name in ATTRIBUTE_NAMES)),
-    *("clip_score", "clip_score_reference", "cmmd", "kernel_distance", "frechet_distance"),
-    *("diversity", "held_out_loss", "latency_s"),
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score, and what is done with it."""
+
+    name: str
+    meaning: str  # for reports and cards
+    higher_is_better: bool | None  # None if a larger value is neither better nor worse
+    bounds: tuple[float, float] = (-inf, inf)  # of its possible values
+    larger: str = "larger"  # what tld compare says of the larger value if neither is better
+    counted: str = "prompts"  # what its interval is computed from
+    of_model: bool = True  # or else of the held-out images, for comparison
+    is_printed: bool = False  # by tld run
+    # The first of these that both models have decides which one is champion.
+    decides_champion: bool = False
+
+
+_SHARE = (0.0, 1.0)
+
+_TABLE = (
+    Score(
+        "prompt_accuracy",
+        "share of samples whose pixels show all attributes of the caption; higher is better",
+        higher_is_better=True,
+        bounds=_SHARE,
+        is_printed=True,
+        decides_champion=True,
+    ),
+    *(
+        Score(
+            f"accuracy/{name}",
+            f"share of samples whose pixels show the {name} of the caption; higher is better",
+            higher_is_better=True,
+            bounds=_SHARE,
+        )
+        for name in ATTRIBUTE_NAMES
+    ),
+    Score(
+        "clip_score",
+        "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
+        higher_is_better=True,
+        bounds=(-100, 100),
+        is_printed=True,
+        decides_champion=True,
+    ),
+    Score(
+        "clip_score_reference",
+        "the CLIP score of the held-out images: about the best that a model can reach",
+        higher_is_better=None,
+        bounds=(-100, 100),
+        of_model=False,
+        is_printed=True,
+    ),
+    Score(
+        "cmmd",
+        "CMMD to the held-out images; 0 is best",
+        higher_is_better=False,
+        bounds=(0, inf),
+        is_printed=True,
+    ),
+    Score(
+        "kernel_distance",
+        "KID's measure to the held-out images, on CLIP features; near 0 is best; "
+        "not an Inception KID",
+        higher_is_better=False,  # it is unbiased, so it may be below 0
+    ),
+    Score(
+        "frechet_distance",
+        "Fréchet distance of CLIP features to the held-out images; 0 is best; not an Inception FID",
+        higher_is_better=False,
+        bounds=(0, inf),
+        is_printed=True,
+    ),
+    Score(
+        "diversity",
+        "100 × mean CLIP distance between samples of the same caption; 0 if all are alike",
+        higher_is_better=None,  # wrong images are diverse too
+        bounds=(0, 200),
+        larger="more varied",
+    ),
+    Score(
+        "held_out_loss",
+        "mean squared error of the clean latent on held-out pairs, over all noise levels",
+        higher_is_better=False,
+        bounds=(0, inf),
+        counted="pairs",
+        is_printed=True,
+    ),
+    Score(
+        "latency_s",
+        "median seconds of one image alone",
+        higher_is_better=False,
+        bounds=(0, inf),
+    ),
 )
 
-EXPLAINED = {
-    "prompt_accuracy": (
-        "share of samples whose pixels show all attributes of the caption; higher is better"
-    ),
-    "clip_score": "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
-    "clip_score_reference": (
-        "the CLIP score of the held-out images: about the best that a model can reach"
-    ),
-    "cmmd": "CMMD to the held-out images; 0 is best",
-    "kernel_distance": (
-        "KID's measure to the held-out images, on CLIP features; near 0 is best; "
-        "not an Inception KID"
-    ),
-    "frechet_distance": (
-        "Fréchet distance of CLIP features to the held-out images; 0 is best; not an Inception FID"
-    ),
-    "diversity": (
-        "100 × mean CLIP distance between samples of the same caption; 0 if all are alike"
-    ),
-    "held_out_loss": (
-        "mean squared error of the clean latent on held-out pairs, over all noise levels"
-    ),
-}
+SCORES = {score.name: score for score in _TABLE}
 
-# Prefixes of the names of scores for which higher is better.
-HIGHER_IS_BETTER = ("clip_score", "prompt_accuracy", "accuracy/", "diversity")
+
+def score_of(name: str) -> Score:
+    """The score that a name in a report belongs to: `reference/accuracy/size` has the properties of
+    `accuracy/size`, and `held_out_loss/0.0-0.2` those of `held_out_loss`."""
+    name = name.removeprefix("reference/")
+    return SCORES[name] if name in SCORES else SCORES[name.partition("/")[0]]
+
+
+def is_part(name: str) -> bool:
+    """Whether this is a part of another score, such as that of one attribute or noise level."""
+    return "/" in name
+
+
+def whole_scores(names: Iterable[str]) -> list[Score]:
+    """The scores with these names, in the order of the table and without parts of others."""
+    present = set(names)
+    return [score for score in _TABLE if score.name in present and not is_part(score.name)]

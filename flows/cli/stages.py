@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.stages.freshness import StageStatus
 
-_SHOWN_SCORES = (
-    "prompt_accuracy",
-    "clip_score",
-    "clip_score_reference",
-    "cmmd",
-    "frechet_distance",
-    "held_out_loss",
-)
-
 
 def run(
     config: Config,
@@ -100,14 +91,15 @@ def _print_results(
 ) -> None:
     """Print the scores, the paths of the results, and what to try next."""
     from data_catalog.figures import ReportFigures
+    from data_catalog.scores import whole_scores
 
     figures = ReportFigures.of(report)
     console.print()
-    for name in _SHOWN_SCORES:
-        if name in figures.scores:
-            ends = figures.intervals.get(name)
+    for score in whole_scores(figures.scores):
+        if score.is_printed:
+            value, ends = figures.scores[score.name], figures.intervals.get(score.name)
             interval = "{:.3g} to {:.3g}".format(*ends) if ends else ""
-            console.print(f"  {name:21} {figures.scores[name]:<10.4g} {interval}".rstrip())
+            console.print(f"  {score.name:21} {value:<10.4g} {interval}".rstrip())
     prompt = (
         "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data_catalog.figures import ReportFigures
+from data_catalog.scores import is_part
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 
@@ -25,7 +26,7 @@ def run_page(inputs: RunInputs) -> str:
         figures = ReportFigures.of(report)
         lines += ["", "| score | value | 95 % interval |", "| --- | ---: | --- |"]
         for name, value in figures.scores.items():
-            if "/" in name:  # the parts of another score
+            if is_part(name):
                 continue
             interval = figures.intervals.get(name)
             low_high = "{:.3g} to {:.3g}".format(*interval) if interval else ""

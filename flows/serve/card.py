@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import public_name
+from data_catalog.scores import is_part
 from data_catalog.sources import known_sources
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
@@ -71,4 +72,4 @@ def run_card(
 
 def _scores(scores: dict[str, float]) -> dict[str, float]:
     """The aggregate scores, without those of single attributes or noise levels."""
-    return {name: value for name, value in scores.items() if "/" not in name}
+    return {name: value for name, value in scores.items() if not is_part(name)}

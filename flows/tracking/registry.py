@@ -22,14 +22,13 @@ from mlflow.exceptions import MlflowException
 
 from data_catalog.figures import ReportFigures
 from data_catalog.model_files import MODEL_FILE
+from data_catalog.scores import SCORES, is_part
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.logged_model import DETAILS_FILE, ModelRun, log_model, read_details
 from pipeline.config.run import RunConfig
 from pipeline.export.model_card import model_card
 
 CHAMPION = "champion"
-# The first of these that both models have decides.
-_DECISIVE = ("prompt_accuracy", "clip_score")
 _REPORT, _DIGEST, _SETTLED = "tld.report", "tld.digest", "tld.settled"
 _SCORES, _REFERENCE = "tld.scores", "tld.reference"
 
@@ -165,11 +164,12 @@ def compare_with_champion(challenger: Registered, present: Registered | None) ->
             False,
             "the champion was scored on other held-out images: use tld compare, then tld promote",
         )
+    decisive = [score.name for score in SCORES.values() if score.decides_champion]
     name = next(
-        (name for name in _DECISIVE if name in present.scores and name in challenger.scores), None
+        (name for name in decisive if name in present.scores and name in challenger.scores), None
     )
     if name is None:
-        return Verdict(False, f"they share no decisive score: neither {' nor '.join(_DECISIVE)}")
+        return Verdict(False, f"they share no decisive score: neither {' nor '.join(decisive)}")
     (new, *new_ends), (old, *old_ends) = challenger.scores[name], present.scores[name]
     half = math.hypot(*((high - low) / 2 for low, high in (new_ends, old_ends)))
     reason = f"{name} {new:.4g} against {old:.4g}, a difference of {new - old:+.3g} ± {half:.2g}"
@@ -226,7 +226,7 @@ def _scores(report: Manifest) -> dict[str, list[float]]:
     return {
         name: [value, *figures.intervals[name]]
         for name, value in figures.scores.items()
-        if name in figures.intervals and "/" not in name
+        if name in figures.intervals and not is_part(name)
     }
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
-from data_catalog.scores import HIGHER_IS_BETTER
+from data_catalog.scores import SCORES
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
@@ -34,10 +34,11 @@ from pipeline.evaluate.held_out_samples import (
     sample_held_out,
     select_held_out,
 )
-from pipeline.scoring.bootstrap import Estimate, bootstrap, bootstrap_difference
+from pipeline.scoring.bootstrap import Estimate, bootstrap_difference
 from pipeline.scoring.image_scores import (
     ImageScores,
     estimate_differences,
+    estimate_score,
     estimate_scores,
     score_images,
 )
@@ -84,10 +85,10 @@ class Row:
         """Which run is better, if the interval of the difference excludes 0."""
         if self.difference.low <= 0 <= self.difference.high:
             return "not shown"
-        larger = self.difference.value > 0
-        if self.name == "diversity":  # wrong images are diverse too
-            return f"{'B' if larger else 'A'} is more varied"
-        return "B" if larger == self.name.startswith(HIGHER_IS_BETTER) else "A"
+        score, larger = SCORES[self.name], self.difference.value > 0
+        if score.higher_is_better is None:
+            return f"{'B' if larger else 'A'} is {score.larger}"
+        return "B" if larger == score.higher_is_better else "A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,5 +218,5 @@ def _score_rows(first: Drawn, second: Drawn, reference: ImageScores) -> list[Row
     ]
     spreads = mean_statistic(first.spreads), mean_statistic(second.spreads)
     n = len(first.spreads)
-    first_spread, second_spread = (bootstrap(spread, n) for spread in spreads)
-    return [*rows, Row("diversity", first_spread, second_spread, bootstrap_difference(*spreads, n))]
+    of_first, of_second = (estimate_score("diversity", spread, n) for spread in spreads)
+    return [*rows, Row("diversity", of_first, of_second, bootstrap_difference(*spreads, n))]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_catalog.figures import ModelFigures
-from data_catalog.scores import EXPLAINED
+from data_catalog.scores import SCORES, is_part
 from data_catalog.storage.files import make_folder, replacing, write_atomically
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import Comparison
@@ -58,7 +58,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         "compare.html.j2",
         runs=[(run, ModelFigures.of(run.model)) for run in runs],
         rows=rows,
-        explained=EXPLAINED,
+        explained=[SCORES[row.name] for row in rows if not is_part(row.name)],
         differences=config_differences(runs[0].config, runs[1].config),
         seconds=[samples.seconds_per_image for samples in comparison.drawn],
         prompts=len(captions),

@@ -14,7 +14,7 @@ from data_catalog.image_formats import open_image
 from data_catalog.images import Images
 from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.row_counts import account_rows
-from data_catalog.scores import EXPLAINED
+from data_catalog.scores import SCORES, whole_scores
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
@@ -79,11 +79,9 @@ def render_report(report: Report) -> str:
         encodings=encodings,
         model=model,
         estimates=[
-            (name, report.estimates[name], text)
-            for name, text in EXPLAINED.items()
-            if name in report.estimates
+            (score, report.estimates[score.name]) for score in whole_scores(report.estimates)
         ],
-        explained=EXPLAINED,
+        latency=SCORES["latency_s"],
         attributes=[
             (
                 name,

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.figures import ReportFigures
-from data_catalog.scores import HIGHER_IS_BETTER
+from data_catalog.scores import SCORES
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
@@ -34,9 +34,9 @@ from pipeline.evaluate.held_out_samples import (
 )
 from pipeline.evaluate.report import Report, render_report
 from pipeline.reporting.image_grid import image_grid
-from pipeline.scoring.bootstrap import Estimate, bootstrap
+from pipeline.scoring.bootstrap import Estimate
 from pipeline.scoring.held_out_loss import held_out_losses
-from pipeline.scoring.image_scores import estimate_scores, score_images
+from pipeline.scoring.image_scores import estimate_score, estimate_scores, score_images
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
@@ -67,9 +67,9 @@ def evaluate(
     )
     estimates = estimate_scores(judged, reference)
     spreads = diversity_of_prompts(models, held_out, config, track)
-    estimates["diversity"] = bootstrap(mean_statistic(spreads), len(spreads))
+    estimates["diversity"] = estimate_score("diversity", mean_statistic(spreads), len(spreads))
     for name, losses in held_out_losses(models.denoiser, pairs, split, models.device).items():
-        estimates[name] = bootstrap(mean_statistic(losses.numpy()), len(losses))
+        estimates[name] = estimate_score(name, mean_statistic(losses.numpy()), len(losses))
     timing["latency_s"] = latency_s(models, held_out, config, track)
 
     shown = np.random.default_rng(config.seed).permutation(len(samples))[: config.grid].tolist()
@@ -143,10 +143,11 @@ def _require(scores: dict[str, float], required: dict[str, float], out: Path) ->
             missed.append(
                 f"  {name} is required, but this run has no such score; it has {', '.join(scores)}"
             )
-        elif name.startswith(HIGHER_IS_BETTER) and not scores[name] >= bound:
+        elif SCORES[name].higher_is_better is False:
+            if not scores[name] <= bound:
+                missed.append(f"  {name} is {scores[name]:.4g}, at most {bound:g} is required")
+        elif not scores[name] >= bound:
             missed.append(f"  {name} is {scores[name]:.4g}, at least {bound:g} is required")
-        elif not name.startswith(HIGHER_IS_BETTER) and not scores[name] <= bound:
-            missed.append(f"  {name} is {scores[name]:.4g}, at most {bound:g} is required")
     if missed:
         raise StageFailed(
             "evaluate: the model does not reach evaluate.require:\n"

@@ -34,8 +34,13 @@ from pipeline.evaluate.held_out_samples import (
     select_held_out,
 )
 from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
-from pipeline.scoring.bootstrap import bootstrap
-from pipeline.scoring.image_scores import ImageScores, load_judged, save_judged, score_images
+from pipeline.scoring.image_scores import (
+    ImageScores,
+    estimate_score,
+    load_judged,
+    save_judged,
+    score_images,
+)
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
@@ -124,7 +129,7 @@ def sweep(
     measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
     rows = [_quality(scores) for scores in judged]
     points = [
-        Point(way, latency, of_way, bootstrap(mean_statistic(of_way), len(of_way)))
+        Point(way, latency, of_way, estimate_score(measure, mean_statistic(of_way), len(of_way)))
         for way, latency, of_way in zip(requested, latencies, rows, strict=True)
     ]
     return Sweep(

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_catalog.scores import EXPLAINED
+from data_catalog.scores import SCORES
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
 from pipeline.compute.hardware import hardware
@@ -30,7 +30,7 @@ def write_sweep(folder: Path, name: str, model: Manifest, swept: Sweep) -> None:
         name=name,
         model=model,
         swept=swept,
-        explained=EXPLAINED[swept.measure],
+        meaning=SCORES[swept.measure].meaning,
         chart=svg_uri(figure),
         points=sorted(swept.points, key=lambda point: point.latency_s),
         front=swept.front,

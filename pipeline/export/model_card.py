@@ -16,7 +16,7 @@ import yaml
 from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import public_name
 from data_catalog.row_counts import account_rows
-from data_catalog.scores import EXPLAINED
+from data_catalog.scores import Score, whole_scores
 from data_catalog.sources import Source, known_sources
 from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
@@ -71,13 +71,12 @@ OWN_USAGE = Usage(
 
 
 @dataclass(frozen=True, slots=True)
-class _Score:
+class _ScoreRow:
     """A row of the evaluation table."""
 
-    name: str
+    score: Score
     value: float
     interval: tuple[float, float] | None
-    meaning: str
 
 
 def model_card(
@@ -151,7 +150,9 @@ def card_of_weights(
     )
 
 
-def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage) -> dict[str, Any]:
+def _front(
+    name: str, source: Source | None, scores: list[_ScoreRow], usage: Usage
+) -> dict[str, Any]:
     """The card's metadata. The owner of the weights chooses their licence, so it is unknown."""
     front: dict[str, Any] = {
         "license": "unknown",
@@ -161,9 +162,10 @@ def _front(name: str, source: Source | None, scores: list[_Score], usage: Usage)
     }
     if source and source.homepage.startswith(_HUB_DATASETS):
         front["datasets"] = [source.homepage.removeprefix(_HUB_DATASETS)]
-    model_scores = [score for score in scores if not score.name.endswith("_reference")]
     metrics = [
-        {"type": score.name, "value": score.value, "name": score.meaning} for score in model_scores
+        {"type": row.score.name, "value": row.value, "name": row.score.meaning}
+        for row in scores
+        if row.score.of_model
     ]
     if metrics:
         dataset = source.name if source else "own-table"
@@ -184,13 +186,13 @@ def _as_yaml(front: dict[str, Any]) -> str:
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _scores(report: Manifest | None) -> Iterator[_Score]:
+def _scores(report: Manifest | None) -> Iterator[_ScoreRow]:
     """Scores in the order of the report's page, without those that are not finite."""
     figures = ReportFigures.of(report) if report else ReportFigures(scores={})
-    for name, meaning in EXPLAINED.items():
-        value = figures.scores.get(name)
-        if value is not None and math.isfinite(value):
-            yield _Score(name, value, figures.intervals.get(name), meaning)
+    for score in whole_scores(figures.scores):
+        value = figures.scores[score.name]
+        if math.isfinite(value):
+            yield _ScoreRow(score, value, figures.intervals.get(score.name))
 
 
 def _as_text(setting: Any) -> str:

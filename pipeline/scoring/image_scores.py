@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_catalog.images import Images
+from data_catalog.scores import score_of
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
@@ -109,15 +110,17 @@ def load_judged(path: Path) -> ImageScores | None:
 
 def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, Estimate]:
     """Every score of the samples; row i of samples and reference has the same caption."""
+    statistics = _means(samples)
+    statistics["clip_score_reference"] = _mean(reference.clip_score)
+    statistics |= {f"reference/{k}": s for k, s in _means(reference).items() if "accuracy" in k}
+    statistics |= _distances(samples, reference)
     n = len(samples.features)
-    estimates = {name: bootstrap(statistic, n) for name, statistic in _means(samples).items()}
-    estimates["clip_score_reference"] = bootstrap(_mean(reference.clip_score), n)
-    estimates |= {
-        f"reference/{k}": bootstrap(s, n) for k, s in _means(reference).items() if "accuracy" in k
-    }
-    for name, statistic in _distances(samples, reference).items():
-        estimates[name] = bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES))
-    return estimates
+    return {name: estimate_score(name, statistic, n) for name, statistic in statistics.items()}
+
+
+def estimate_score(name: str, statistic: Statistic, n: int) -> Estimate:
+    """A score of n rows, with an interval that ends where its possible values do."""
+    return bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES), score_of(name).bounds)
 
 
 def estimate_differences(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_catalog.scores import SCORES
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import ComparisonError, Row, TrainedRun, compare
 from pipeline.evaluate.comparison_page import config_differences, write_comparison
@@ -98,6 +99,9 @@ def test_a_verdict_needs_an_interval_without_zero() -> None:
     assert row("cmmd", 1, 3).verdict == "A"
     assert row("cmmd", -1, 3).verdict == "not shown"
     assert row("diversity", 1, 3).verdict == "B is more varied"
+    for score in SCORES.values():
+        larger = {True: "B", False: "A", None: f"B is {score.larger}"}[score.higher_is_better]
+        assert row(score.name, 1, 3).verdict == larger
 
 
 def test_the_settings_that_differ_are_told(root: Path) -> None:

@@ -93,7 +93,8 @@ def test_what_older_manifests_lack_means_as_before() -> None:
     del figures["quantization"]["dtype"]
     read = EncodingsFigures.of(with_figures(stored("encodings"), figures))
     assert read.quantization.dtype == "uint8"
-    assert read.caption_columns is read.captions is read.token_dim is read.longest_caption is None
+    assert read.caption_columns is None
+    assert read.captions is read.token_dim is read.longest_caption is None
     assert ReportFigures.of(with_figures(stored("report"), {"scores": {}})).intervals == {}
 
 

@@ -68,7 +68,9 @@ def test_the_interval_of_a_share_stays_between_0_and_1(right: int) -> None:
 
 
 def test_a_value_that_rounding_put_past_its_bound_is_in_its_interval() -> None:
-    estimate = bootstrap(lambda counts: counts[:, 0] - 1 - 1e-15, 8, bounds=(0, 1))
+    estimate = bootstrap(
+        lambda counts: counts[:, 0].astype(np.float64) - 1 - 1e-15, 8, bounds=(0, 1)
+    )
     assert estimate.low == estimate.value < 0 < estimate.high <= 1
 
 

@@ -16,6 +16,7 @@ from flows.serve.app import image_service
 from flows.serve.card import Card
 from flows.serve.guard import Access
 from tests.support.command import REPOSITORY
+from tests.support.untrained import ORIGIN
 from tld_model.config import SamplingSettings
 
 DOCS = REPOSITORY / "docs"
@@ -48,7 +49,7 @@ def api() -> dict[str, Any]:
         name="x", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example=""
     )
     service = image_service(
-        lambda _requests, _before_step: [], card, SamplingSettings(), Access(), 64
+        lambda _requests, _before_step: [], card, ORIGIN, SamplingSettings(), Access(), 64
     )
     service.batches.close()
     return service.app.openapi()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
-from flows.cli.model_source import Model, ModelSource, resolve_model, trained_run
+from flows.cli.model_source import Model, resolve_model, trained_run
 from flows.cli.out_path import folder_problems
 from flows.terminal.console import console, load
 from flows.terminal.errors import UserError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.export.model_card import Usage
     from pipeline.generate.generator import ImageGenerator
+    from pipeline.generate.model_source import ModelSource
 
 _EXAMPLE = "a small red star in the top left on a blue background"
 

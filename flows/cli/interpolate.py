@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from flows.cli.groups import Config
-from flows.cli.image_options import (
-    DEFAULT_SAMPLING,
-    Bounds,
-    Sampling,
-    bound_problems,
-    prompt_problems,
-    seed_bounds,
-)
+from flows.cli.image_options import DEFAULT_SAMPLING, NO_PROMPT, Sampling
+from flows.cli.like import Basis, read_basis
 from flows.cli.model_source import resolve_model
 from flows.cli.out_path import file_problems
 from flows.cli.problems import refuse
@@ -23,14 +18,16 @@ from flows.terminal.console import console, load, prompts_and_overrides
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from data_catalog.images import Images
+    from pipeline.generate.image_metadata import Origin
+    from pipeline.generate.request import InterpolateRequest
 
 _STRIP, _ANIMATION = 9, 33  # frames
 _Words = Annotated[
     str,
     Parameter(
-        help="Prompt of the last image, in quotes, and settings to change for this command, as "
-        "section.key=value."
+        help="Prompts of the first and the last image, each in quotes; one stands for both. And "
+        "settings to change for this command, as section.key=value."
     ),
 ]
 _Frames = Annotated[
@@ -42,15 +39,19 @@ _Frames = Annotated[
 ]
 _Out = Annotated[
     Path,
-    Parameter(help="File to write: .png is a strip; .gif and .mp4 are loops, there and back."),
+    Parameter(
+        help="File to write: .png is a strip; .gif and .mp4 are loops, there and back, which hold "
+        "nothing for --like."
+    ),
 ]
 
 
 def interpolate(
     config: Config,
-    prompt: Annotated[str, Parameter(help="Prompt of the first image.")],
     *words: _Words,
-    seed: Annotated[int, Parameter(help="Random seed of the first image.")] = 0,
+    seed: Annotated[
+        int | None, Parameter(help="Random seed of the first image. [default: 0]")
+    ] = None,
     to_seed: Annotated[
         int | None, Parameter(help="Random seed of the last image. [default: SEED]")
     ] = None,
@@ -60,54 +61,72 @@ def interpolate(
 ) -> None:
     """Sample images between two prompts, two seeds, or both.
 
-    Example: tld interpolate conf/tiny.yaml "a small red star in the center on a blue background"
-    "a large blue circle in the center on a red background" --out morph.gif
-    """
-    more, overrides = prompts_and_overrides(words)
-    prompts, seeds = [prompt, *more], (seed, seed if to_seed is None else to_seed)
-    is_strip = out.suffix.lower() == ".png"
-    frames = frames if frames is not None else (_STRIP if is_strip else _ANIMATION)
-    refuse([*sampling.problems(), *_problems(prompts, seeds, frames, out)])
-    settings = load(config, overrides)
-    source = resolve_model(config, overrides, settings, sampling.model)
-    generate = source.load(settings.evaluate.device)
+    Examples:
 
+    tld interpolate conf/tiny.yaml "a small red star in the center on a blue background"
+    "a large blue circle in the center on a red background" --out morph.gif
+
+    tld interpolate conf/tiny.yaml --like interpolation.png --frames 33 --out morph.gif
+    """
+    prompts, overrides = prompts_and_overrides(words)
+    settings = load(config, overrides)
+    resolve = partial(resolve_model, config, overrides, settings, sampling.model)
+    basis = read_basis(settings, sampling.like, resolve, other_model=sampling.other_model)
+    changes = {
+        **sampling.changes(),
+        "prompts": prompts or None,
+        "seed": seed,
+        "to_seed": to_seed,
+        "frames": frames,
+    }
+    request = _read_request(basis, changes, out)
+
+    from pipeline.generate.interpolate import interpolate as interpolated
+    from pipeline.generate.request import InterpolateRequest
+
+    generate, origin = basis.load(InterpolateRequest)
+    how = request.frames, request.sampling, request.negative
+    images = interpolated(generate, request.ends, request.seeds, *how)
+    _write(images, request, origin, out)
+    count = (
+        request.frames if request.frame is None else f"image {request.frame} of {request.frames}"
+    )
+    console.print(f"{count}{' images' if request.frame is None else ''}: {out}")
+
+
+def _read_request(basis: Basis, changes: dict[str, Any], out: Path) -> InterpolateRequest:
+    """The request of the command line. Raises Problems with all that is wrong."""
+    from pipeline.generate.request import InterpolateRequest
+
+    is_strip = out.suffix.lower() == ".png"
+    fields = {
+        "frames": _STRIP if is_strip else _ANIMATION,
+        **basis.fields(InterpolateRequest, changes),
+    }
+    if changes["frames"] is not None or not is_strip:
+        fields.pop("frame", None)  # all of them are wanted
+    request, problems = basis.validate(InterpolateRequest, fields, {"prompts": NO_PROMPT})
+    is_asked_anew = "prompts" in fields and not basis.record_of(InterpolateRequest)
+    if request and is_asked_anew and len(set(request.ends)) == len(set(request.seeds)) == 1:
+        problems.append("both ends are the same image; give a second prompt, or another --to-seed")
+    refuse([*basis.problems, *problems, *file_problems(out, [".png", ".gif", ".mp4"])])
+    assert request
+    return request
+
+
+def _write(images: Images, request: InterpolateRequest, origin: Origin, out: Path) -> None:
+    """Write a strip, an animation, or the one frame that was asked for."""
     from PIL import Image
 
     from pipeline.generate.animation import strip, write_animation
-    from pipeline.generate.interpolate import interpolate as interpolated
+    from pipeline.generate.image_metadata import ImageMetadata
     from pipeline.generate.png_metadata import write_image
 
-    ends = prompts[0], prompts[-1]
-    images = interpolated(
-        generate, ends, seeds, frames, sampling.sampling(settings), sampling.negative
-    )
-    if is_strip:
-        metadata = {"command": "interpolate", "prompts": ends, "seeds": seeds, "frames": frames}
-        metadata |= sampling.metadata(settings, source)
-        write_image(Image.fromarray(strip(images)), metadata, out)
-    else:
-        try:
-            write_animation(images, out)
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error}") from error
-    console.print(f"{frames} images: {out}")
-
-
-def _problems(prompts: Sequence[str], seeds: tuple[int, int], frames: int, out: Path) -> list[str]:
-    """All that is wrong with the prompts, the seeds, the number of frames and the file."""
-    from pipeline.generate.request import MOST_IMAGES
-
-    problems = [*prompt_problems(prompts), *file_problems(out, [".png", ".gif", ".mp4"])]
-    if len(prompts) > 2:
-        problems.append(
-            f"there are {len(prompts)} prompts: {', '.join(map(repr, prompts))}; give one or two, "
-            "in quotes"
-        )
-    if len(set(prompts)) == 1 and seeds[0] == seeds[1]:
-        problems.append("both ends are the same image; give a second prompt, or another --to-seed")
-    return problems + bound_problems(
-        Bounds("--frames", frames, 2, MOST_IMAGES),
-        seed_bounds("--seed", seeds[0]),
-        *([seed_bounds("--to-seed", seeds[1])] if seeds[1] != seeds[0] else []),
-    )
+    if out.suffix.lower() == ".png":
+        pixels = strip(images) if request.frame is None else images[request.frame]
+        write_image(Image.fromarray(pixels), ImageMetadata(request=request, origin=origin), out)
+        return
+    try:
+        write_animation(images, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +16,7 @@ from flows.terminal.errors import UserError
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
-    from pipeline.generate.generator import ImageGenerator
-    from pipeline.generate.request import Encoder, ModelIdentity
+    from pipeline.generate.model_source import ModelSource
 
 _IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
@@ -31,42 +29,6 @@ Model = Annotated[
         "[default: the model trained by this run]"
     ),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """A denoiser's file, the encoders that it works with, and a description of where it comes
-    from that makes sense on other machines."""
-
-    denoiser: Path
-    vae: str
-    clip: str
-    source: str
-
-    def load(self, device: str) -> ImageGenerator:
-        """The model, ready to sample. Raises CheckpointError or EncoderError."""
-        from pipeline.generate.generator import load_generator
-
-        return load_generator(self.denoiser, self.vae, self.clip, device)
-
-    def identity(self) -> ModelIdentity:
-        """What distinguishes it from other models, without any path of this machine. Reads all its
-        files."""
-        from data_catalog.storage.digests import file_digest
-        from pipeline.generate.request import ModelIdentity
-
-        vae, clip = _encoder(self.vae), _encoder(self.clip)
-        return ModelIdentity(
-            source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip
-        )
-
-
-def _encoder(name: str) -> Encoder:
-    from pipeline.generate.request import Encoder
-    from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
-
-    is_path = name not in SHIPPED_ENCODERS and encoder_folder(name)
-    return Encoder(name=Path(name).name if is_path else name, identity=encoder_identity(name))
 
 
 def resolve_model(
@@ -92,8 +54,7 @@ def resolve_model(
 def _model_of_run(
     config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None
 ) -> ModelSource:
-    from data_catalog.figures import EncodingsFigures
-    from data_catalog.model_files import average_file
+    from pipeline.generate.model_source import source_of_run
 
     decays, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
     if not 0 <= number < len(decays):
@@ -102,10 +63,7 @@ def _model_of_run(
             "from 0"
         )
     encodings, trained, _ = trained_run(config, overrides, settings)
-    encoders = EncodingsFigures.of(encodings).encoders
-    path = trained.file(average_file(number))
-    source = f"{settings.name}, {path.parent.name}/{path.name}"
-    return ModelSource(path, encoders.vae, encoders.clip, source)
+    return source_of_run(settings.name, encodings, trained, number)
 
 
 def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:
@@ -121,6 +79,7 @@ def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:
     from mlflow.exceptions import MlflowException
 
     from flows.tracking.registry import registered_files
+    from pipeline.generate.model_source import ModelSource
 
     try:
         files = registered_files(uri, open_client(settings.folder).tracking_uri)
@@ -167,6 +126,7 @@ def trained_run(
 def _model_file(model: Path, settings: RunConfig) -> ModelSource:
     """A denoiser's file, with the encoders of the config."""
     from data_catalog.model_files import model_file
+    from pipeline.generate.model_source import ModelSource
     from tld_model.encoders.config_files import encoder_problem
 
     path, encode = model_file(model), settings.encode

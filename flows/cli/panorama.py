@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from flows.cli.groups import Config
 from flows.cli.image_options import (
     DEFAULT_SAMPLING,
-    MOST_OVERLAP,
-    Bounds,
+    NO_PROMPT,
     Overlap,
     Sampling,
-    bound_problems,
-    file_identity,
+    identify_file,
     last_of,
-    missing_files,
-    prompt_problems,
-    seed_bounds,
 )
+from flows.cli.like import Basis, OtherImage, read_basis
 from flows.cli.model_source import resolve_model
 from flows.cli.out_path import file_problems
-from flows.cli.problems import refuse
+from flows.cli.problems import attempt, refuse
 from flows.terminal.console import console, load, prompts_and_overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pipeline.generate.request import PanoramaRequest
 
 _WINDOWS = 4
 _Words = Annotated[
     str,
     Parameter(
-        help="Prompts of further windows, each in quotes; the last one is repeated. And settings "
-        "to change for this command, as section.key=value."
+        help="Prompts of the windows, each in quotes; the last one is repeated. And settings to "
+        "change for this command, as section.key=value."
     ),
 ]
 _Windows = Annotated[
@@ -44,68 +41,84 @@ _Windows = Annotated[
         "prompt]"
     ),
 ]
+_ImagePath = Annotated[
+    Path | None, Parameter(name="--picture", help="Image file to extend to the right.")
+]
 
 
 def panorama(
     config: Config,
-    prompt: Annotated[str, Parameter(help="Prompt of the first window.")],
     *words: _Words,
     windows: _Windows = None,
     overlap: Overlap = None,
-    picture: Annotated[Path | None, Parameter(help="Image file to extend to the right.")] = None,
-    seed: Annotated[int, Parameter(help="Random seed; window i uses SEED + i.")] = 0,
+    image: _ImagePath = None,
+    other_image: OtherImage = False,
+    seed: Annotated[
+        int | None, Parameter(help="Random seed; window i uses SEED + i. [default: 0]")
+    ] = None,
     out: Annotated[Path, Parameter(help="PNG file to write.")] = Path("panorama.png"),
     sampling: Sampling = DEFAULT_SAMPLING,
 ) -> None:
     """Sample a wide image. Each window keeps the part that it shares with the previous one and adds
     to the right.
 
-    Example: tld panorama conf/tiny.yaml "a small red star in the center on a blue
-    background" --windows 6
+    Examples:
+
+    tld panorama conf/tiny.yaml "a small red star in the center on a blue background" --windows 6
+
+    tld panorama conf/tiny.yaml --like panorama.png --windows 8
     """
-    more, overrides = prompts_and_overrides(words)
-    prompts = [prompt, *more]
-    windows = windows if windows is not None else (len(prompts) if more else _WINDOWS)
-    numbers = Bounds("--overlap", overlap, 1, MOST_OVERLAP), seed_bounds("--seed", seed)
-    refuse(
-        [
-            *sampling.problems(),
-            *prompt_problems(prompts),
-            *file_problems(out, [".png"]),
-            *missing_files(picture),
-            *_window_problems(windows, prompts),
-            *bound_problems(*numbers),
-        ]
-    )
+    prompts, overrides = prompts_and_overrides(words)
     settings = load(config, overrides)
-    source = resolve_model(config, overrides, settings, sampling.model)
-    generate = source.load(settings.evaluate.device)
+    resolve = partial(resolve_model, config, overrides, settings, sampling.model)
+    basis = read_basis(settings, sampling.like, resolve, other_model=sampling.other_model)
+    changes = {
+        **sampling.changes(),
+        "prompts": prompts or None,
+        "seed": seed,
+        "windows": windows,
+        "overlap": overlap,
+    }
+    request = _read_request(basis, changes, image, out, other_image=other_image)
 
     from PIL import Image
 
+    from pipeline.generate.image_metadata import ImageMetadata
     from pipeline.generate.image_to_image import edge_of
     from pipeline.generate.input_image import read_image
     from pipeline.generate.outpaint import panorama as outpainted
     from pipeline.generate.png_metadata import write_image
+    from pipeline.generate.request import PanoramaRequest
     from pipeline.generate.tiling import usual_overlap
 
-    image = read_image(picture, None, edge_of(generate)) if picture else None
-    if image and image.fitting:
-        console.print(image.fitting)
-    captions = prompts + prompts[-1:] * (windows - len(prompts))
-    overlap = overlap if overlap is not None else usual_overlap(edge_of(generate))
-    start, how = image.pixels if image else None, sampling.sampling(settings)
-    pixels = last_of(outpainted(generate, captions, overlap, start, seed, how, sampling.negative))
-    metadata = {"command": "panorama", "prompts": captions, "overlap": overlap, "seed": seed}
-    metadata |= {"picture": file_identity(picture), **sampling.metadata(settings, source)}
-    write_image(Image.fromarray(pixels), metadata, out)
+    generate, origin = basis.load(PanoramaRequest)
+    input_image = read_image(image, None, edge_of(generate)) if image else None
+    if input_image and input_image.fitting:
+        console.print(input_image.fitting)
+    overlap = request.overlap or usual_overlap(edge_of(generate))
+    start = input_image.pixels if input_image else None
+    how = request.seed, request.sampling, request.negative
+    pixels = last_of(outpainted(generate, request.captions, overlap, start, *how))
+    painted = request.model_copy(update={"overlap": overlap})
+    write_image(Image.fromarray(pixels), ImageMetadata(request=painted, origin=origin), out)
     console.print(f"{pixels.shape[1]} x {pixels.shape[0]} pixels: {out}")
 
 
-def _window_problems(windows: int, prompts: Sequence[str]) -> list[str]:
-    from pipeline.generate.request import MOST_IMAGES
+def _read_request(
+    basis: Basis, changes: dict[str, Any], image: Path | None, out: Path, *, other_image: bool
+) -> PanoramaRequest:
+    """The request of the command line. Raises Problems with all that is wrong."""
+    from pipeline.generate.request import PanoramaRequest
 
-    problems = bound_problems(Bounds("--windows", windows, 1, MOST_IMAGES))
-    if 1 <= windows < len(prompts):
-        problems.append(f"--windows must leave none of {len(prompts)} prompts out, got {windows}")
-    return problems
+    image_file, image_problems = attempt(identify_file, image)
+    fields = basis.fields(PanoramaRequest, {**changes, "image": image_file})
+    prompts = len(fields.get("prompts", ()))
+    fields.setdefault("windows", prompts if prompts > 1 else _WINDOWS)
+    request, problems = basis.validate(PanoramaRequest, fields, {"prompts": NO_PROMPT})
+    if (recorded := basis.record_of(PanoramaRequest)) and not image_problems:
+        problems += basis.input_problems(
+            recorded.image, image_file, "--picture", other_image=other_image
+        )
+    refuse([*basis.problems, *image_problems, *problems, *file_problems(out, [".png"])])
+    assert request
+    return request

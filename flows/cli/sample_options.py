@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.cli.image_options import Guidance, Solver, Steps
+from flows.cli.like import Like, OtherModel
 from flows.cli.model_source import Model
 
 
@@ -53,21 +54,8 @@ class SampleOptions:
             "[default: evaluate.ema]"
         ),
     ] = None
-    like: Annotated[
-        Path | None,
-        Parameter(
-            help="Repeat this PNG of tld sample: same prompts, seeds, size and settings. Each "
-            "option given beside it changes only that option. CONFIG and --model still say where "
-            "the model is."
-        ),
-    ] = None
-    other_model: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="With --like: sample even if the PNG was made with another model.",
-        ),
-    ] = False
+    like: Like = None
+    other_model: OtherModel = False
     out: Annotated[
         Path,
         Parameter(

@@ -1,7 +1,8 @@
 """The web service behind `tld serve`.
 
 Read server.py first (loading, running and shutdown), then app.py (the routes), schemas.py (requests
-and answers), answers.py (waiting for a batch and streaming its progress), card.py (facts about the
-model) and metrics.py (Prometheus). guard.py and connections.py protect the service: access control
-and body limits, connection limits and timeouts. page.html is the web page.
+and answers), answers.py (waiting for a batch and streaming its progress), images.py (PNG files with
+their metadata), card.py (facts about the model) and metrics.py (Prometheus). guard.py and
+connections.py protect the service: access control and body limits, connection limits and timeouts.
+page.html is the web page.
 """

@@ -6,38 +6,44 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from flows.serve.guard import CLIENT_LEFT, INTERNAL_ERROR, log_failure
+from flows.serve.images import answer, generated_images
 from flows.serve.metrics import ServiceMetrics
-from flows.serve.schemas import answer, generated_images
+from pipeline.generate.image_metadata import Origin
 from pipeline.serving.batch_queue import BatchQueue
 from pipeline.serving.queue_events import Failed, Finished, QueueEvent, ShuttingDown, Step
 from pipeline.serving.requests import DrawingRequest
 
 
-async def respond(
-    batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest, request: Request
-) -> Response:
-    """Answer a request once all its images are finished."""
-    queued = _QueuedRequest(batches, requested)
-    async with contextlib.aclosing(queued.follow(request.receive)) as events:
-        last = [event async for event in events][-1]
-    if isinstance(last, Finished):
-        return Response(
-            await asyncio.to_thread(answer, queued.request, last), media_type="application/json"
-        )
-    if isinstance(last, Failed):
-        raise last.error
-    metrics.left()
-    return Response(status_code=CLIENT_LEFT)
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Answers the requests of clients with the images of a queue."""
 
+    batches: BatchQueue
+    metrics: ServiceMetrics
+    origin: Origin
 
-def stream(batches: BatchQueue, metrics: ServiceMetrics, requested: DrawingRequest) -> Response:
-    """Answer a request with its events while they happen."""
-    return _EventStream(_QueuedRequest(batches, requested), metrics)
+    async def respond(self, requested: DrawingRequest, request: Request) -> Response:
+        """Answer a request once all its images are finished."""
+        queued = _QueuedRequest(self.batches, requested)
+        async with contextlib.aclosing(queued.follow(request.receive)) as events:
+            last = [event async for event in events][-1]
+        if isinstance(last, Finished):
+            body = await asyncio.to_thread(answer, queued.request, last, self.origin)
+            return Response(body, media_type="application/json")
+        if isinstance(last, Failed):
+            raise last.error
+        self.metrics.left()
+        return Response(status_code=CLIENT_LEFT)
+
+    def stream(self, requested: DrawingRequest) -> Response:
+        """Answer a request with its events while they happen."""
+        return _EventStream(_QueuedRequest(self.batches, requested), self.metrics, self.origin)
 
 
 class _QueuedRequest:
@@ -80,10 +86,10 @@ class _EventStream(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, queued: _QueuedRequest, metrics: ServiceMetrics) -> None:
+    def __init__(self, queued: _QueuedRequest, metrics: ServiceMetrics, origin: Origin) -> None:
         super().__init__()
         del self.headers["content-length"]
-        self.queued, self.metrics = queued, metrics
+        self.queued, self.metrics, self.origin = queued, metrics, origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         request = self.queued.request
@@ -100,7 +106,8 @@ class _EventStream(Response):
                     case Step(done):
                         await send_line("step", done=done, steps=request.steps)
                     case Finished():
-                        for image in await asyncio.to_thread(generated_images, request, event):
+                        finished = request, event, self.origin
+                        for image in await asyncio.to_thread(generated_images, *finished):
                             await send_line("picture", **image.model_dump())
                         await send_line("finished")
                     case Failed(error):

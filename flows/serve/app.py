@@ -7,7 +7,6 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 
-from flows.serve.answers import respond, stream
+from flows.serve.answers import Responder
 from flows.serve.card import Card
 from flows.serve.guard import Access, Guard, problem
 from flows.serve.metrics import ServiceMetrics
@@ -32,6 +31,7 @@ from flows.serve.schemas import (
     interpolation_request,
     outpainting_request,
 )
+from pipeline.generate.image_metadata import Origin
 from pipeline.serving.batch_queue import BatchQueue, DrawFn
 from pipeline.serving.queue_events import QueueFull, ShuttingDown
 from tld_model.config import SamplingSettings
@@ -51,11 +51,17 @@ class Service:
 
 
 def image_service(
-    draw: DrawFn, card: Card, own: SamplingSettings, access: Access, most_at_once: int
+    draw: DrawFn,
+    card: Card,
+    origin: Origin,
+    own: SamplingSettings,
+    access: Access,
+    most_at_once: int,
 ) -> Service:
     """A service that generates with `draw`, in batches of at most `most_at_once` images.
 
-    `own` are the run's sampling settings, which apply where a request sets none.
+    `origin` is what its images say of where they come from. `own` are the run's sampling settings,
+    which apply where a request sets none.
     """
     metrics = ServiceMetrics()
     most_at_once = max(most_at_once, MAX_COUNT)
@@ -66,7 +72,7 @@ def image_service(
     app = FastAPI(
         title=f"tld: {card.name}", summary="Text to image.", docs_url=None, redoc_url=None
     )
-    _add_generation(app, batches, own, card.edge, metrics)
+    _add_generation(app, Responder(batches, metrics, origin), own, card.edge)
     _add_status(app, batches, card, metrics)
     _add_problems(app)
     paths = [str(path) for route in app.routes if (path := getattr(route, "path", None))]
@@ -74,15 +80,12 @@ def image_service(
     return Service(app, batches)
 
 
-def _add_generation(
-    app: FastAPI, batches: BatchQueue, own: SamplingSettings, edge: int, metrics: ServiceMetrics
-) -> None:
+def _add_generation(app: FastAPI, responder: Responder, own: SamplingSettings, edge: int) -> None:
     answers: dict[str, Any] = {
         "dependencies": _TOKEN,
         "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
     }
     streams: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
-    answered, streamed = partial(respond, batches, metrics), partial(stream, batches, metrics)
 
     # The operation IDs are part of the API: generated clients name their functions after them.
 
@@ -90,19 +93,19 @@ def _add_generation(
     async def generate_images(body: ImagesRequested, request: Request) -> Response:
         """Generate images, and answer when all are finished. If the client disconnects, its request
         is cancelled."""
-        return await answered(image_request(body, own), request)
+        return await responder.respond(image_request(body, own), request)
 
     @app.post(
         "/pictures/stream", operation_id="draw_images_and_tell_pictures_stream_post", **streams
     )
     async def stream_images(body: ImagesRequested) -> Response:
         """Generate images, and report progress as lines of JSON."""
-        return streamed(image_request(body, own))
+        return responder.stream(image_request(body, own))
 
     @app.post("/interpolations", **answers)
     async def interpolate(body: InterpolationWanted, request: Request) -> Response:
         """Generate frames from one prompt and seed to others."""
-        return await answered(interpolation_request(body, own), request)
+        return await responder.respond(interpolation_request(body, own), request)
 
     @app.post(
         "/interpolations/stream",
@@ -111,13 +114,13 @@ def _add_generation(
     )
     async def stream_interpolation(body: InterpolationWanted) -> Response:
         """Generate frames, and report progress as lines of JSON."""
-        return streamed(interpolation_request(body, own))
+        return responder.stream(interpolation_request(body, own))
 
     @app.post("/outpaintings", **answers)
     async def outpaint(body: OutpaintingWanted, request: Request) -> Response:
         """Extend an image at its sides, window by window. The image itself is unchanged."""
         requested = await asyncio.to_thread(outpainting_request, body, own, edge)
-        return await answered(requested, request)
+        return await responder.respond(requested, request)
 
     @app.post(
         "/outpaintings/stream",
@@ -126,7 +129,7 @@ def _add_generation(
     )
     async def stream_outpainting(body: OutpaintingWanted) -> Response:
         """Extend an image, and report progress as lines of JSON, in which a step is a window."""
-        return streamed(await asyncio.to_thread(outpainting_request, body, own, edge))
+        return responder.stream(await asyncio.to_thread(outpainting_request, body, own, edge))
 
 
 def _add_status(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:

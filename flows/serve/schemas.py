@@ -6,22 +6,18 @@ The docstrings of the models appear on the OpenAPI page.
 from __future__ import annotations
 
 import base64
-import io
-import json
 from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from data_catalog.image_formats import open_image
+from pipeline.generate.request import InputFile, shows_something
 from pipeline.generate.tiling import Border
-from pipeline.serving.queue_events import Finished
 from pipeline.serving.requests import (
-    DrawingRequest,
     ImageRequest,
     InterpolationRequest,
     OutpaintingRequest,
@@ -33,7 +29,11 @@ LARGEST_IMAGE = 6_000_000  # characters
 
 _STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 _STAR = "a small red star in the top left on a blue background"
-_Prompt = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
+_Prompt = Annotated[
+    str,
+    Field(min_length=1, max_length=1000, pattern=r"\S"),
+    AfterValidator(shows_something),  # \S is not quite what Python calls blank
+]
 _Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
@@ -113,7 +113,7 @@ class GeneratedImage(BaseModel):
 
     seed: int
     png: str
-    """Base64 of a PNG file, whose text entry `tld` has the prompt, seed, steps and guidance."""
+    """Base64 of a PNG file, whose text entry `tld` has the metadata that `--like` reads."""
 
 
 class GeneratedImages(BaseModel):
@@ -174,9 +174,10 @@ def outpainting_request(
     Raises RequestValidationError if the image is not a PNG of the model's size, or if the borders
     are all 0 or too large.
     """
-    image = _read_png(body.picture, edge)
+    file, image = _read_png(body.picture, edge)
     border = Border(body.left, body.right, body.top, body.bottom)
-    request = OutpaintingRequest(body.prompt, image, border, body.seed, _sampling(body, own))
+    sampling = _sampling(body, own)
+    request = OutpaintingRequest(body.prompt, image, file, border, body.seed, sampling)
     if request.count == 0:
         raise wrong("right", "give the number of pixels to add on at least one side")
     if request.count > MAX_COUNT:
@@ -193,16 +194,18 @@ def wrong(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
 
 
-def _read_png(encoded: str, edge: int) -> NDArray[np.uint8]:
-    """Pixels [edge, edge, 3]. If the format or the size is wrong, only the header is read."""
+def _read_png(encoded: str, edge: int) -> tuple[InputFile, NDArray[np.uint8]]:
+    """The identity of a file, and its pixels [edge, edge, 3]. If the format or the size is wrong,
+    only the header is read."""
     try:
-        with open_image(base64.b64decode(encoded, validate=True), formats=("PNG",)) as image:
+        content = base64.b64decode(encoded, validate=True)
+        with open_image(content, formats=("PNG",)) as image:
             if image.size != (edge, edge):
                 raise wrong(
                     "picture",
                     f"must have {edge} x {edge} pixels, but has {image.width} x {image.height}",
                 )
-            return np.asarray(image.convert("RGB"))
+            return InputFile.of("picture", content), np.asarray(image.convert("RGB"))
     except RequestValidationError:
         raise
     except Exception as error:  # Pillow raises many kinds of errors
@@ -215,36 +218,3 @@ def _sampling(body: _Request, own: SamplingSettings) -> SamplingSettings:
         steps=own.steps if body.steps is None else body.steps,
         guidance=own.guidance if body.guidance is None else float(body.guidance),
     )
-
-
-def answer(request: DrawingRequest, finished: Finished) -> bytes:
-    """The answer to a request: GeneratedImages as JSON."""
-    images = GeneratedImages(
-        prompt=request.prompt,
-        steps=request.sampling.steps,
-        guidance=request.sampling.guidance,
-        pictures=generated_images(request, finished),
-    )
-    return images.model_dump_json().encode()
-
-
-def generated_images(request: DrawingRequest, finished: Finished) -> list[GeneratedImage]:
-    """Images as PNG files with their settings as metadata."""
-    images: list[GeneratedImage] = []
-    for number, pixels in enumerate(finished.images):
-        seed, entries = request.seed, PngImagePlugin.PngInfo()
-        settings: dict[str, Any] = {"prompt": request.prompt, "steps": request.sampling.steps}
-        if isinstance(request, ImageRequest):
-            seed += number
-        if isinstance(request, InterpolationRequest):
-            settings |= {
-                "to_prompt": request.to_prompt,
-                "to_seed": request.to_seed,
-                "frame": number,
-            }
-        settings["seed"] = seed
-        entries.add_text("tld", json.dumps(settings | {"guidance": request.sampling.guidance}))
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="PNG", pnginfo=entries)
-        images.append(GeneratedImage(seed=seed, png=base64.b64encode(file.getvalue()).decode()))
-    return images

@@ -12,8 +12,6 @@ from dataclasses import replace
 
 import uvicorn
 
-from data_catalog.figures import EncodingsFigures
-from data_catalog.model_files import average_file
 from data_catalog.storage.manifest import Manifest
 from flows.serve.app import Service, image_service
 from flows.serve.card import run_card
@@ -22,7 +20,8 @@ from flows.serve.guard import Access
 from flows.terminal.console import errors, say
 from flows.terminal.errors import UserError
 from pipeline.config.run import RunConfig
-from pipeline.generate.generator import load_generator
+from pipeline.generate.image_metadata import Origin
+from pipeline.generate.model_source import source_of_run
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import ImageRequest
 
@@ -71,17 +70,15 @@ def serve(
 def _service(
     config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None, access: Access
 ) -> Service:
-    encoders, evaluation = EncodingsFigures.of(encodings).encoders, config.evaluate
-    denoiser = model.file(average_file(evaluation.ema))
-    generator = load_generator(
-        denoiser, encoders.vae, encoders.clip, evaluation.device, safetensors_only=True
-    )
+    evaluation = config.evaluate
+    source = source_of_run(config.name, encodings, model, evaluation.ema)
+    generator = source.load(evaluation.device, safetensors_only=True)
+    origin = Origin.of(source.identity(), generator.device)
     draw, own = draw_with(generator), evaluation.sampling
     # The first batch is the slowest, and if the model cannot generate at all, it fails here.
     draw([ImageRequest("an image", 0, 1, replace(own, steps=1))], lambda _: [True])
-    return image_service(
-        draw, run_card(config, encodings, model, report), own, access, config.evaluate.batch_size
-    )
+    card = run_card(config, encodings, model, report)
+    return image_service(draw, card, origin, own, access, evaluation.batch_size)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+# A bound for what is read from a keyboard or a disk.
+_Pixels = Annotated[int, Field(ge=0, le=4096)]
 
 
 class WindowError(ValueError):
@@ -15,10 +21,10 @@ class WindowError(ValueError):
 class Border:
     """Pixels to add at each side of an image."""
 
-    left: int = 0
-    right: int = 0
-    top: int = 0
-    bottom: int = 0
+    left: _Pixels = 0
+    right: _Pixels = 0
+    top: _Pixels = 0
+    bottom: _Pixels = 0
 
 
 @dataclass(frozen=True, slots=True)

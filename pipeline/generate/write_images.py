@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.generate.generator import ImageGenerator
+from pipeline.generate.image_metadata import ImageMetadata, Origin
 from pipeline.generate.png_metadata import write_image
-from pipeline.generate.request import Device, Layout, ModelIdentity, SampleMetadata, SampleRequest
+from pipeline.generate.request import SampleRequest
 from pipeline.reporting.image_grid import image_grid
 
 # Progress callback: calls of the denoiser done, calls in total, images done.
@@ -22,15 +22,10 @@ ProgressFn = Callable[[int, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageWriter:
-    """A loaded model with its identity."""
+    """A loaded model, and what its images say of where they come from."""
 
     generate: ImageGenerator
-    by: ModelIdentity
-
-    @property
-    def device(self) -> Device:
-        """Kind of device, as far as it decides how sums are rounded."""
-        return "cpu" if self.generate.device == "cpu" else "gpu"
+    origin: Origin
 
     def to_folder(self, request: SampleRequest, folder: Path, on_progress: ProgressFn) -> None:
         """Write a PNG for each image as soon as it is generated.
@@ -45,14 +40,17 @@ class ImageWriter:
         seeds, captions = request.seeds, request.captions
         for number, pixels in enumerate(self._images(request, on_progress)):
             one = request.model_copy(
-                update={"prompts": (captions[number],), "seed": seeds[number], "count": 1}
+                update={
+                    "prompts": (captions[number],),
+                    "seed": seeds[number],
+                    "count": 1,
+                    "layout": "picture",
+                }
             )
             path = folder / f"{number // request.count:04}-seed{one.seed}.png"
-            self._write(Image.fromarray(pixels), one, pixels.shape, "picture", path)
+            self._write(Image.fromarray(pixels), one, pixels.shape, path)
 
-    def to_file(
-        self, request: SampleRequest, path: Path, layout: Layout, on_progress: ProgressFn
-    ) -> None:
+    def to_file(self, request: SampleRequest, path: Path, on_progress: ProgressFn) -> None:
         """Write one PNG: a grid of all images over their prompts, or a single image.
 
         Raises:
@@ -61,9 +59,11 @@ class ImageWriter:
         """
         images = list(self._images(request, on_progress))
         image = (
-            image_grid(images, request.captions) if layout == "grid" else Image.fromarray(images[0])
+            image_grid(images, request.captions)
+            if request.layout == "grid"
+            else Image.fromarray(images[0])
         )
-        self._write(image, request, images[0].shape, layout, path)
+        self._write(image, request, images[0].shape, path)
 
     def _images(
         self, request: SampleRequest, on_progress: ProgressFn
@@ -83,18 +83,7 @@ class ImageWriter:
             yield from part
 
     def _write(
-        self,
-        image: Image.Image,
-        request: SampleRequest,
-        shape: tuple[int, ...],
-        layout: Layout,
-        path: Path,
+        self, image: Image.Image, request: SampleRequest, shape: tuple[int, ...], path: Path
     ) -> None:
-        metadata = SampleMetadata(
-            drawing=request.model_copy(update={"size": (shape[1], shape[0])}),
-            layout=layout,
-            model=self.by,
-            device=self.device,
-            tld=importlib.metadata.version("tld"),
-        )
-        write_image(image, metadata.model_dump(mode="json"), path)
+        sized = request.model_copy(update={"size": (shape[1], shape[0])})
+        write_image(image, ImageMetadata(request=sized, origin=self.origin), path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.generate.request import InputFile
 from pipeline.generate.tiling import Border, usual_overlap, windows_around
 from tld_model.config import SamplingSettings
 
@@ -48,6 +49,7 @@ class OutpaintingRequest:
 
     prompt: str
     image: NDArray[np.uint8] = field(compare=False)
+    image_file: InputFile
     border: Border
     seed: int
     sampling: SamplingSettings

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from data_catalog.encodings import EncodingsError, read_arrays, read_rows
 from data_catalog.storage.manifest import ManifestError, read_manifest, write_manifest
@@ -21,15 +22,27 @@ from pipeline.config.download import DownloadConfig
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.resize import SquareResizer
+from pipeline.generate.image_metadata import ImageMetadata
+from pipeline.generate.png_metadata import ENTRY
 from tests.data_catalog.test_encodings import make_shard
+from tests.pipeline.generate.test_earlier_metadata import FORMAT_1, REQUESTS
+from tests.pipeline.generate.test_request import EXAMPLES, request
 from tests.support.command import REPOSITORY
 from tests.support.fuzz import bounded_memory, check_explained, damaged, refused_only_by, run_tld
 from tests.support.image_shards import make_images, read_image_pairs
 from tests.support.images import encoded, photo
+from tests.support.untrained import ORIGIN
 from tld_model.checkpoint import CheckpointError, load_denoiser, save_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 
+COMMANDS = ["sample", "edit", "interpolate", "panorama"]
+# Files of 0.1.0, and metadata of the present form for each command.
+IMAGES = [FORMAT_1 / f"{name}.png" for name in REQUESTS]
+METADATA = [
+    ImageMetadata(request=request(kind), origin=ORIGIN).model_dump_json().encode()
+    for kind in EXAMPLES
+]
 _SMALL = DenoiserConfig(
     latent_size=4, latent_channels=4, text_dim=8, width=64, layers=1, noise_embed_dim=16
 )
@@ -110,19 +123,32 @@ def test_a_damaged_picture_costs_its_own_row(kind: str, data: st.DataObject) -> 
     assert (picture is None) != (cause is None)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
 @given(data=st.data())
-def test_a_damaged_picture_is_no_crash_of_sample_like(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+def test_a_damaged_image_is_no_crash_of_like(
+    command: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "like.png"
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "PNG")
-    path.write_bytes(data.draw(damaged(file.getvalue())))
-    check_explained(
-        run_tld(
-            "sample", REPOSITORY / "conf/tiny.yaml", "--like", path, f"root={path.parent}/nowhere"
-        )
-    )
+    path.write_bytes(data.draw(damaged(data.draw(st.sampled_from(IMAGES)).read_bytes())))
+    _run_like(command, path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@given(data=st.data())
+def test_damaged_metadata_is_no_crash_of_like(
+    command: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    metadata = data.draw(damaged(data.draw(st.sampled_from(METADATA))))
+    path, entries = tmp_path_factory.getbasetemp() / "like.png", PngInfo()
+    entries.add_itxt(ENTRY, metadata.decode(errors="replace"))
+    Image.new("RGB", (8, 8)).save(path, pnginfo=entries)
+    _run_like(command, path)
+
+
+def _run_like(command: str, path: Path) -> None:
+    image = [FORMAT_1 / "in.png"] if command == "edit" else []
+    config, nowhere = REPOSITORY / "conf/tiny.yaml", f"root={path.parent}/nowhere"
+    check_explained(run_tld(command, config, *image, "--like", path, nowhere))
 
 
 @given(answer=st.sampled_from([_ANSWER, _REDIRECT, _CHUNKED]).flatmap(damaged))

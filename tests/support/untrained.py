@@ -5,10 +5,22 @@ from __future__ import annotations
 import torch
 
 from pipeline.generate.generator import ImageGenerator
+from pipeline.generate.image_metadata import Encoder, ModelIdentity, Origin
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
+
+ORIGIN = Origin(
+    model=ModelIdentity(
+        source="untrained",
+        digest="0" * 64,
+        vae=Encoder(name="shapes-vae", identity="1" * 64),
+        clip=Encoder(name="shapes-clip", identity="2" * 64),
+    ),
+    device="cpu",
+    tld="0.2.0",
+)
 
 
 def untrained_generator(**changed: object) -> ImageGenerator:

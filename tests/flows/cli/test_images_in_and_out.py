@@ -4,6 +4,7 @@ learned."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from PIL import Image
 from flows.cli.app import app
 from flows.terminal.console import prompts_and_overrides
 from flows.terminal.errors import UserError
-from pipeline.generate.png_metadata import read_settings
+from pipeline.generate.png_metadata import read_metadata
 from pipeline.generate.tiling import WindowError
 from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
+from tld_model.config import SamplingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +59,10 @@ def run(*words: str | Path) -> None:
     app([str(word) for word in words], exit_on_error=False, result_action="return_value")
 
 
+def recorded(path: Path) -> Any:
+    return read_metadata(path, SamplingSettings()).request
+
+
 def pixels(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path).convert("RGB"))
 
@@ -64,12 +70,8 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 def test_interpolate_writes_a_strip_with_its_settings_and_a_moving_picture(folder: Path) -> None:
     out = draw(folder, "interpolate", "a star", "a circle", "--to-seed", "3", "--frames", "4")
     assert pixels(out).shape == (64, 4 * 64, 3)
-    metadata = read_settings(out)
-    assert (metadata["prompts"], metadata["seeds"], metadata["steps"]) == (
-        ["a star", "a circle"],
-        [0, 3],
-        2,
-    )
+    request = recorded(out)
+    assert (request.ends, request.seeds, request.steps) == (("a star", "a circle"), (0, 3), 2)
     with Image.open(
         draw(folder, "interpolate", "a star", "--to-seed", "3", "--frames", "3", ending=".gif")
     ) as gif:
@@ -79,15 +81,15 @@ def test_interpolate_writes_a_strip_with_its_settings_and_a_moving_picture(folde
 def test_edit_changes_all_or_a_part_or_paints_on(folder: Path) -> None:
     original = pixels(folder / "in.png")
     out = draw(folder, "edit", folder / "in.png", "a star", "--mask", folder / "mask.png")
-    changed, metadata = pixels(out), read_settings(out)
+    changed, request = pixels(out), recorded(out)
     np.testing.assert_array_equal(changed[:, :32], original[:, :32])
     assert (changed[:, 32:] != original[:, 32:]).mean() > 0.5
-    assert metadata["strength"] == 1
-    assert metadata["picture"]["name"] == "in.png"
-    assert str(folder) not in str(metadata), "it may go to strangers"
+    assert request.strength == 1
+    assert request.image.name == "in.png"
+    assert str(folder) not in str(read_metadata(out, SamplingSettings())), "it may go to strangers"
     out = draw(folder, "edit", folder / "in.png", "a star")
     assert (pixels(out)[:, :32] != original[:, :32]).mean() > 0.5
-    assert read_settings(out)["strength"] == 0.7
+    assert recorded(out).strength == 0.7
     grown = pixels(
         draw(folder, "edit", folder / "in.png", "a star", "--outpaint", "left=16,bottom=8")
     )
@@ -98,7 +100,10 @@ def test_edit_changes_all_or_a_part_or_paints_on(folder: Path) -> None:
 def test_a_panorama_has_a_prompt_for_each_window_and_may_go_on_from_a_picture(folder: Path) -> None:
     out = draw(folder, "panorama", "a star", "a circle", "--windows", "3", "--overlap", "24")
     assert pixels(out).shape == (64, 64 + 2 * 40, 3)
-    assert read_settings(out)["prompts"] == ["a star", "a circle", "a circle"]
+    assert (recorded(out).captions, recorded(out).overlap) == (
+        ["a star", "a circle", "a circle"],
+        24,
+    )
     wide = pixels(
         draw(folder, "panorama", "a star", "--windows", "1", "--picture", folder / "in.png")
     )
@@ -107,15 +112,20 @@ def test_a_panorama_has_a_prompt_for_each_window_and_may_go_on_from_a_picture(fo
 
 
 def test_what_cannot_be_drawn_is_told_all_at_once(folder: Path) -> None:
-    picture, model = folder / "in.png", ("--model", folder / "model")
-    ends = "--steps must be from 1 to|is empty|.png or .gif or .mp4"
-    ends += "|--frames must be from 2 to|same image"
-    both = "at most 1, got 2|--outpaint goes with neither|no folder|there is no file gone.png"
-    both += "|'up=3' is not a side"
+    image, model = folder / "in.png", ("--model", folder / "model")
+    ends = "--steps: Input should be greater than or equal to 1|is empty|.png or .gif or .mp4"
+    ends += "|--frames: Input should be greater than or equal to 2"
+    both = (
+        "--strength: Input should be less than or equal to 1, got 2|--outpaint: goes with neither"
+    )
+    both += "|no folder|there is no file gone.png|'up=3' is not a side|no model has been trained"
     overlap = ("--outpaint", "top=8", "--overlap", "64")
     mistakes: list[tuple[str, *tuple[str | Path, ...]]] = [
         (ends, "interpolate", TINY, " ", "--steps", "0", "--frames", "1", "--out", "x.txt"),
-        ("there are 3 prompts", "interpolate", TINY, "a", "b", "c"),
+        ("one or two prompts; write each in quotes", "interpolate", TINY, "a", "b", "c"),
+        ("both ends are the same image", "interpolate", TINY, "a", *model),
+        ("no prompt; write one|no image; name the file", "edit", TINY, *model),
+        ("no prompt; write one|--windows: Input", "panorama", TINY, "--windows", "0", *model),
         (
             both,
             "edit",
@@ -129,7 +139,7 @@ def test_what_cannot_be_drawn_is_told_all_at_once(folder: Path) -> None:
             "--out",
             folder / "gone" / "x.png",
         ),
-        ("overlap by 1 to 63, got 64", "edit", TINY, picture, "a star", *overlap, *model),
+        ("overlap by 1 to 63, got 64", "edit", TINY, image, "a star", *overlap, *model),
         ("leave none of 2 prompts out, got 1", "panorama", TINY, "a", "b", "--windows", "1"),
     ]
     for says, *words in mistakes:

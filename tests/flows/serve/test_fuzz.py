@@ -24,7 +24,7 @@ from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import DrawingRequest
 from tests.support.generated import generated
 from tests.support.live import ask, ask_on, live
-from tests.support.untrained import untrained_generator
+from tests.support.untrained import ORIGIN, untrained_generator
 from tld_model.config import SamplingSettings
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def test_no_body_breaks_the_service(path: str) -> None:
 
     statuses: Counter[int] = Counter()
     with live(
-        image_service(draw_in_one_step, CARD, SamplingSettings(1, 2.0), Access(), 16)
+        image_service(draw_in_one_step, CARD, ORIGIN, SamplingSettings(1, 2.0), Access(), 16)
     ) as port:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 

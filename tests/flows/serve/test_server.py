@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,14 @@ from flows.serve.card import Card
 from flows.serve.guard import Access, read_access
 from flows.terminal.errors import UserError
 from pipeline.compute.polling import wait_until
+from pipeline.generate.image_metadata import ImageMetadata
+from pipeline.generate.request import EditRequest, InputFile, InterpolateRequest, SampleRequest
+from pipeline.generate.tiling import Border
 from pipeline.serving.batch_queue import BeforeStep
 from pipeline.serving.requests import DrawingRequest
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
+from tests.support.untrained import ORIGIN
 from tld_model.config import SamplingSettings
 
 CARD = Card(
@@ -53,7 +58,7 @@ class Studio:
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
         self.service: Service = image_service(
-            self.draw, CARD, SamplingSettings(STEPS, 2.0), access or Access(), 16
+            self.draw, CARD, ORIGIN, SamplingSettings(STEPS, 2.0), access or Access(), 16
         )
 
     def draw(
@@ -94,6 +99,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+def metadata(image: Image.Image) -> ImageMetadata:
+    return ImageMetadata.model_validate_json(image.info["tld"])
+
+
 def draw(port: int, prompt: str = "a star", **more: object) -> Answer:
     return ask(port, "POST", "/pictures", {"prompt": prompt, **more})
 
@@ -113,10 +122,16 @@ def test_an_answer_says_all_that_made_the_pictures(open_port: int) -> None:
     images = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in body.pop("pictures")]
     assert body == {"prompt": "a star", "steps": STEPS, "guidance": 2.0}
     assert [np.asarray(image).shape for image in images] == [(8, 8, 3)] * 2
-    settings = [json.loads(image.info["tld"]) for image in images]
-    assert settings == [
-        {"prompt": "a star", "seed": seed, "steps": STEPS, "guidance": 2.0} for seed in (7, 8)
-    ]
+    for seed, image in zip((7, 8), images, strict=True):
+        request = SampleRequest(
+            prompts=("a star",),
+            seed=seed,
+            count=1,
+            size=(8, 8),
+            layout="picture",
+            **asdict(SamplingSettings(STEPS, 2.0)),
+        )
+        assert metadata(image) == ImageMetadata(request=request, origin=ORIGIN)
 
 
 def test_those_who_come_together_are_drawn_together(
@@ -218,6 +233,7 @@ def test_a_failure_is_told_by_its_id_alone(
         ({}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": " \n"}, "prompt"),
+        ({"prompt": "\x1c"}, "prompt"),
         ({"prompt": "x" * 1001}, "prompt"),
         ({"prompt": 7}, "prompt"),
         ({"prompt": "x", "count": 0}, "count"),
@@ -430,8 +446,15 @@ def test_an_interpolation_answers_with_its_frames(open_port: int) -> None:
     frames = [
         Image.open(io.BytesIO(base64.b64decode(entry["png"]))) for entry in answer.json["pictures"]
     ]
-    assert [json.loads(frame.info["tld"])["frame"] for frame in frames] == [0, 1, 2]
-    assert json.loads(frames[2].info["tld"])["to_prompt"] == "a ring"
+    requests = [metadata(frame).request for frame in frames]
+    assert [getattr(request, "frame", None) for request in requests] == [0, 1, 2]
+    assert requests[2] == InterpolateRequest(
+        prompts=("a star", "a ring"),
+        seed=5,
+        frames=3,
+        frame=2,
+        **asdict(SamplingSettings(STEPS, 2.0)),
+    )
 
 
 def test_painting_on_answers_with_one_picture(open_port: int) -> None:
@@ -439,7 +462,16 @@ def test_painting_on_answers_with_one_picture(open_port: int) -> None:
         open_port, "POST", "/outpaintings", {"prompt": "a star", "picture": png(8, 8), "left": 3}
     )
     assert answer.status == 200, answer.body
-    assert len(answer.json["pictures"]) == 1
+    (one,) = answer.json["pictures"]
+    image = Image.open(io.BytesIO(base64.b64decode(one["png"])))
+    assert metadata(image).request == EditRequest(
+        prompts=("a star",),
+        seed=0,
+        image=InputFile.of("picture", base64.b64decode(png(8, 8))),
+        outpaint=Border(left=3),
+        overlap=3,
+        **asdict(SamplingSettings(STEPS, 2.0)),
+    )
 
 
 def test_a_device_that_fails_every_batch_is_not_ready_until_one_succeeds(studio: Studio) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
+from pipeline.generate.request import InputFile
 from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import (
@@ -100,7 +101,10 @@ def left(_: int) -> list[bool]:
 
 def test_a_picture_is_painted_on_window_by_window(generator: ImageGenerator) -> None:
     (original,) = draw(generator, dataclasses.replace(STAR, count=1))
-    asked = OutpaintingRequest("a large blue ring", original[0], Border(right=64), 3, SAMPLING)
+    file = InputFile.of("a.png", b"")
+    asked = OutpaintingRequest(
+        "a large blue ring", original[0], file, Border(right=64), 3, SAMPLING
+    )
     assert asked.count == asked.steps == 2
     steps: list[int] = []
 

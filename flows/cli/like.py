@@ -79,7 +79,8 @@ class Basis:
         the others are checked."""
         from pydantic import ValidationError
 
-        from pipeline.generate.request import InputFile, problems_of
+        from pipeline.generate.field_problems import problems_of
+        from pipeline.generate.request import InputFile
 
         placeholders = {"prompts": ("nothing",), "image": InputFile(name="", sha256="")}
         missing = {name: placeholders[name] for name in needed if name not in fields}
@@ -169,8 +170,8 @@ def _read_like(like: Path | None, own: SamplingSettings) -> ImageMetadata | None
         return None
     from pydantic import ValidationError
 
+    from pipeline.generate.field_problems import problems_of
     from pipeline.generate.png_metadata import ImageFileError, read_metadata
-    from pipeline.generate.request import problems_of
 
     try:
         return read_metadata(like, own)

@@ -7,15 +7,13 @@ so every field is bounded and none names a path to open.
 from __future__ import annotations
 
 import hashlib
-import reprlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -234,22 +232,3 @@ class PanoramaRequest(GenerationRequest):
         if windows < (prompts := len(info.data.get("prompts", ()))):
             raise ValueError(f"must leave none of {prompts} prompts out")
         return windows
-
-
-def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Each invalid field, as a dotted name, and what is wrong with it."""
-    return [
-        (".".join(map(str, details["loc"])), _message(dict(details))) for details in error.errors()
-    ]
-
-
-def _message(details: dict[str, Any]) -> str:
-    message = str(details["msg"]).removeprefix("Value error, ")
-    rejected = details["input"]
-    if details["type"] == "union_tag_invalid":
-        rejected = details["ctx"]["tag"]
-        message = f"the command must be one of {details['ctx']['expected_tags']}"
-    if details["type"] == "missing" or isinstance(rejected, dict):
-        return message
-    value = reprlib.repr(rejected)  # of any depth and length
-    return f"{message}, got {value if len(value) <= 60 else value[:60] + ' …'}"

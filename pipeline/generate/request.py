@@ -41,6 +41,13 @@ def shows_something(prompt: str) -> str:
     return prompt
 
 
+def _check_last_seed(first: int, count: int) -> None:
+    if (last := first + count - 1) > LARGEST_SEED:
+        raise ValueError(
+            f"the last of {count} seeds from {first} would be {last}; the largest is {LARGEST_SEED}"
+        )
+
+
 def _is_not_empty(prompts: tuple[str, ...]) -> tuple[str, ...]:
     if not prompts:
         raise ValueError("there is no prompt")
@@ -116,6 +123,7 @@ class SampleRequest(GenerationRequest):
                 f"{len(self.prompts)} prompts × {self.count} are {images} images; at most "
                 f"{MOST_IMAGES}"
             )
+        _check_last_seed(self.seed, self.count)
         return self
 
 
@@ -231,4 +239,6 @@ class PanoramaRequest(GenerationRequest):
     def _leave_no_prompt_out(cls, windows: int, info: ValidationInfo) -> int:
         if windows < (prompts := len(info.data.get("prompts", ()))):
             raise ValueError(f"must leave none of {prompts} prompts out")
+        if "seed" in info.data:
+            _check_last_seed(info.data["seed"], windows)
         return windows

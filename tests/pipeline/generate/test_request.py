@@ -118,3 +118,12 @@ def test_a_file_has_a_printable_name_and_the_digest_of_its_content() -> None:
     assert InputFile.of("ü.png", b"").name == "ü.png"
     assert InputFile.of("\udcff.png", b"").name == "?.png"
     assert InputFile.of("a", b"1") != InputFile.of("a", b"2")
+
+
+def test_the_last_seed_is_within_bounds_too() -> None:
+    """Or else an image could be written whose metadata cannot be read."""
+    last = 2**63 - 1
+    for kind, number in ((SampleRequest, "count"), (PanoramaRequest, "windows")):
+        assert request(kind, seed=last - 2, **{number: 3}).seed == last - 2
+        with pytest.raises(ValidationError, match=f"the last of 4 seeds from {last - 2} would be"):
+            request(kind, seed=last - 2, **{number: 4})

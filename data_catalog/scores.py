@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
 
 from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
 
@@ -16,7 +15,6 @@ class Score:
     name: str
     meaning: str  # for reports and cards
     higher_is_better: bool | None  # None if a larger value is neither better nor worse
-    bounds: tuple[float, float] = (-inf, inf)  # of its possible values
     larger: str = "larger"  # what tld compare says of the larger value if neither is better
     counted: str = "prompts"  # what its interval is computed from
     of_model: bool = True  # or else of the held-out images, for comparison
@@ -25,14 +23,11 @@ class Score:
     decides_champion: bool = False
 
 
-_SHARE = (0.0, 1.0)
-
 _TABLE = (
     Score(
         "prompt_accuracy",
         "share of samples whose pixels show all attributes of the caption; higher is better",
         higher_is_better=True,
-        bounds=_SHARE,
         is_printed=True,
         decides_champion=True,
     ),
@@ -41,7 +36,6 @@ _TABLE = (
             f"accuracy/{name}",
             f"share of samples whose pixels show the {name} of the caption; higher is better",
             higher_is_better=True,
-            bounds=_SHARE,
         )
         for name in ATTRIBUTE_NAMES
     ),
@@ -49,7 +43,6 @@ _TABLE = (
         "clip_score",
         "100 × cosine of the CLIP embeddings of sample and caption; higher is better",
         higher_is_better=True,
-        bounds=(-100, 100),
         is_printed=True,
         decides_champion=True,
     ),
@@ -57,7 +50,6 @@ _TABLE = (
         "clip_score_reference",
         "the CLIP score of the held-out images: about the best that a model can reach",
         higher_is_better=None,
-        bounds=(-100, 100),
         of_model=False,
         is_printed=True,
     ),
@@ -65,7 +57,6 @@ _TABLE = (
         "cmmd",
         "CMMD to the held-out images; 0 is best",
         higher_is_better=False,
-        bounds=(0, inf),
         is_printed=True,
     ),
     Score(
@@ -78,21 +69,18 @@ _TABLE = (
         "frechet_distance",
         "Fréchet distance of CLIP features to the held-out images; 0 is best; not an Inception FID",
         higher_is_better=False,
-        bounds=(0, inf),
         is_printed=True,
     ),
     Score(
         "diversity",
         "100 × mean CLIP distance between samples of the same caption; 0 if all are alike",
         higher_is_better=None,  # wrong images are diverse too
-        bounds=(0, 200),
         larger="more varied",
     ),
     Score(
         "held_out_loss",
         "mean squared error of the clean latent on held-out pairs, over all noise levels",
         higher_is_better=False,
-        bounds=(0, inf),
         counted="pairs",
         is_printed=True,
     ),
@@ -100,7 +88,6 @@ _TABLE = (
         "latency_s",
         "median seconds of one image alone",
         higher_is_better=False,
-        bounds=(0, inf),
     ),
 )
 

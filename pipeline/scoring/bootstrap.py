@@ -35,18 +35,12 @@ class Estimate:
         return "{:.3g} to {:.3g}".format(*self.interval) if self.interval else "–"
 
 
-def bootstrap(
-    statistic: Statistic,
-    n: int,
-    replicates: int = REPLICATES,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-) -> Estimate:
+def bootstrap(statistic: Statistic, n: int, replicates: int = REPLICATES) -> Estimate:
     """The statistic of n rows, with percentiles of its replicates on n rows drawn with replacement.
 
     The replicates are shifted so that their mean is the value: to a distance, repeated rows look
-    like structure, which shifts all of its replicates; those of a mean are not shifted. The shift,
-    and percentiles between two replicates, may pass the bounds of possible values; the interval
-    ends there. The random draws are the same in every call.
+    like structure, which shifts all of its replicates; those of a mean are not shifted. The random
+    draws are the same in every call.
     """
     value = float(statistic(np.ones((1, n), np.int64))[0])
     if n < 2:
@@ -54,8 +48,7 @@ def bootstrap(
     replicated = statistic(_resamplings(n, replicates))
     tail = 50 * (1 - _COVERED)
     low, high = np.percentile(replicated - replicated.mean(), [tail, 100 - tail])
-    lowest, highest = min(bounds[0], value), max(bounds[1], value)  # rounding may pass bounds too
-    return Estimate(value, max(value + float(low), lowest), min(value + float(high), highest), n)
+    return Estimate(value, value + float(low), value + float(high), n)
 
 
 def bootstrap_difference(

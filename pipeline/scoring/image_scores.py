@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_catalog.images import Images
-from data_catalog.scores import score_of
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
@@ -119,8 +118,8 @@ def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, E
 
 
 def estimate_score(name: str, statistic: Statistic, n: int) -> Estimate:
-    """A score of n rows, with an interval that ends where its possible values do."""
-    return bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES), score_of(name).bounds)
+    """A score of n rows, with as many replicates as it can afford."""
+    return bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES))
 
 
 def estimate_differences(

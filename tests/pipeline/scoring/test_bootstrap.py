@@ -57,23 +57,6 @@ def test_a_difference_on_the_same_rows_is_surer_than_its_parts() -> None:
     assert estimate.high - estimate.low < (alone.high - alone.low) / 4
 
 
-@pytest.mark.parametrize("right", [0, 1, 2, 31, 32])
-def test_the_interval_of_a_share_stays_between_0_and_1(right: int) -> None:
-    share = mean_statistic(np.array([1.0] * right + [0.0] * (32 - right)))
-    estimate, unbounded = bootstrap(share, 32, bounds=(0, 1)), bootstrap(share, 32)
-    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
-    assert estimate.low == max(unbounded.low, 0)
-    assert estimate.high == min(unbounded.high, 1)
-    assert right != 1 or unbounded.low < 0, "else nothing is tested"
-
-
-def test_a_value_that_rounding_put_past_its_bound_is_in_its_interval() -> None:
-    estimate = bootstrap(
-        lambda counts: counts[:, 0].astype(np.float64) - 1 - 1e-15, 8, bounds=(0, 1)
-    )
-    assert estimate.low == estimate.value < 0 < estimate.high <= 1
-
-
 def test_a_single_prompt_gives_no_interval() -> None:
     estimate = bootstrap(mean_statistic(np.array([53.7])), 1)
     assert estimate.value == 53.7

@@ -123,20 +123,18 @@ def test_a_damaged_picture_costs_its_own_row(kind: str, data: st.DataObject) -> 
     assert (picture is None) != (cause is None)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@given(data=st.data())
+@given(data=st.data(), command=st.sampled_from(COMMANDS))
 def test_a_damaged_image_is_no_crash_of_like(
-    command: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject, command: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "like.png"
     path.write_bytes(data.draw(damaged(data.draw(st.sampled_from(IMAGES)).read_bytes())))
     _run_like(command, path)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@given(data=st.data())
+@given(data=st.data(), command=st.sampled_from(COMMANDS))
 def test_damaged_metadata_is_no_crash_of_like(
-    command: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject, command: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     metadata = data.draw(damaged(data.draw(st.sampled_from(METADATA))))
     path, entries = tmp_path_factory.getbasetemp() / "like.png", PngInfo()

@@ -10,11 +10,12 @@ b batch   c channels   z latent size
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn
 
 _NOTHING_KNOWN = 0.25  # share of masks with nothing known: the model keeps learning text to image
@@ -55,7 +56,7 @@ def latent_mask(paint: Tensor, size: int) -> Tensor:
     return 1 - painted
 
 
-def with_known(denoiser: Denoiser, known: Tensor) -> DenoiseFn:
+def with_known(denoiser: Callable[..., Tensor], known: Tensor) -> DenoiseFn:
     """An inpainting denoiser with its known parts [b, c+1, z, z] bound to it. They are repeated if
     guidance repeats the batch."""
 

@@ -117,7 +117,8 @@ class Basis:
 
         assert self.source
         identity = self.identity or self.source.identity()
-        generate = self.source.load(self.settings.evaluate.device)
+        evaluation = self.settings.evaluate
+        generate = self.source.load(evaluation.device, precision=evaluation.precision)
         origin = Origin.of(identity, generate.device)
         for note in self._notes(kind, origin):
             say(note)

@@ -72,7 +72,9 @@ def _service(
 ) -> Service:
     evaluation = config.evaluate
     source = source_of_run(config.name, encodings, model, evaluation.ema)
-    generator = source.load(evaluation.device, safetensors_only=True)
+    generator = source.load(
+        evaluation.device, precision=evaluation.precision, safetensors_only=True
+    )
     origin = Origin.of(source.identity(), generator.device)
     draw, own = draw_with(generator), evaluation.sampling
     # The first batch is the slowest, and if the model cannot generate at all, it fails here.

@@ -19,13 +19,15 @@ from pipeline.bench.measure import (
     mib,
 )
 from pipeline.bench.synthetic_data import LONGEST_CAPTION
-from pipeline.compute.devices import choose_device, has_bf16
+from pipeline.compute.core_threads import core_threads
+from pipeline.compute.devices import choose_device, has_bf16, torch_threads
+from pipeline.compute.inference import inference_on
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.loop import initial_state, train_step
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample
+from tld_model.sampler import guided, noise_levels
 
 _LEAST_BATCH = 8  # for training on a CPU, where a step with a large batch takes minutes
 
@@ -33,11 +35,12 @@ _LEAST_BATCH = 8  # for training on a CPU, where a step with a large batch takes
 def measure_training(config: RunConfig) -> Measurement:
     """Training steps and, in turns with them, the fastest matrix products of this device."""
     device = choose_device(config.train.device)
+    threads = core_threads(device)
     before = memory()
     forget_peak()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    state = initial_state(config.train, config.model, device)
+    state = initial_state(config.train, config.model, device, threads)
     if config.train.compile:
         state.denoiser.compile_blocks()
 
@@ -45,7 +48,8 @@ def measure_training(config: RunConfig) -> Measurement:
         batch = _random_batch(config, count)
 
         def step() -> int:
-            train_step(state, batch, config.train, device).loss.item()
+            with torch_threads(threads.cores_each):
+                train_step(state, batch, config.train, device).loss.item()
             return count
 
         return step
@@ -90,14 +94,16 @@ def _arithmetic(device: str) -> dict[str, torch.dtype]:
 def measure_denoising(config: RunConfig) -> Measurement:
     """The denoiser's part of sampling: all steps, with guidance."""
     device = choose_device(config.evaluate.device)
-    denoiser = Denoiser(config.model).to(device).eval()
+    inference = inference_on(device, config.evaluate.precision)
+    denoiser = inference.denoiser(Denoiser(config.model).to(device).eval())
     denoise = guided(denoiser, config.evaluate.guidance, config.evaluate.guidance_interval)
     levels = noise_levels(config.evaluate.steps)
 
     def sampling_of(count: int) -> Callable[[], int]:
         batch = _random_batch(config, count)
         noise, text = batch.latents.to(device), batch.text.to(device)
-        return lambda: len(sample(config.evaluate.solver, denoise, noise, text, levels).cpu())
+        solver = config.evaluate.solver
+        return lambda: len(inference.sample(solver, denoise, noise, text, levels).cpu())
 
     size = largest_batch(sampling_of, config.evaluate.batch_size)
     return Measurement({"denoise": measure(sampling_of(size))}, {"denoise": {"batch_size": size}})
@@ -116,7 +122,8 @@ def measure_decoding(config: RunConfig) -> Measurement:
 def _decoding(config: RunConfig, codec: ImageCodec, count: int) -> Callable[[], int]:
     """Work that decodes this many random latents."""
     latents = _random_batch(config, count).latents
-    return lambda: len(codec.decode(latents).cpu())
+    decode = core_threads(str(codec.vae.device)).by_rows(codec.decode)
+    return lambda: len(decode(latents).cpu())
 
 
 def _random_batch(config: RunConfig, count: int) -> Batch:

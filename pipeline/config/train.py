@@ -23,6 +23,7 @@ from pipeline.config.section import (
 )
 from tld_model.config import LARGEST_SEED
 
+Precision = Literal["auto", "bf16", "fp32"]
 _Decays = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], ...],
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
@@ -141,7 +142,7 @@ class TrainConfig(Section):
     contrastive: float = Field(0.0, ge=0, lt=1)
     """Contrastive flow matching (Stoica et al., 2025, use 0.05): subtract this share of the squared
     distance to the velocity of a pair with another caption from the loss. 0 switches it off."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the forward pass. 'auto' uses bf16 if the hardware supports it."""
     compile: SpeedOnlyUpToRounding[bool] = False
     """Compile the transformer blocks with torch.compile, which needs a C++ compiler and takes about

@@ -18,6 +18,7 @@ from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.devices import choose_device
+from pipeline.compute.inference import Inference, inference_on
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
 from pipeline.scoring.image_scores import (
@@ -34,7 +35,7 @@ from tld_model.checkpoint import check_encoders, load_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import Clip, load_clip
 from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample
+from tld_model.sampler import guided, noise_levels
 
 _DIVERSITY_PROMPTS = 16
 _DIVERSITY_SAMPLES = 8  # per prompt
@@ -49,7 +50,12 @@ class Models:
     denoiser: Denoiser
     codec: ImageCodec
     clip: Clip
-    device: str
+    inference: Inference
+
+    @property
+    def device(self) -> str:
+        """Where the models are."""
+        return self.inference.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
         load_denoiser(denoiser, device),
         load_image_codec(encoders.vae, device),
         load_clip(encoders.clip, device),
-        device,
+        inference_on(device, config.precision),
     )
 
 
@@ -99,13 +105,14 @@ def sample_held_out(
     """One sample for each held-out caption; sample i depends on the seed and i alone."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held_out.batch.latents.shape, generator=generator)
-    denoise = guided(models.denoiser, config.guidance, config.guidance_interval)
+    denoiser = models.inference.denoiser(models.denoiser)
+    denoise = guided(denoiser, config.guidance, config.guidance_interval)
     levels = noise_levels(config.steps)
     batches: list[Images] = []
     for start in range(0, len(noise), config.batch_size):
         part = slice(start, start + config.batch_size)
         inputs = noise[part].to(models.device), held_out.batch.text[part].to(models.device)
-        latents = sample(config.solver, denoise, *inputs, levels)
+        latents = models.inference.sample(config.solver, denoise, *inputs, levels)
         batches.append(_decode(models, latents, config.batch_size))
         track.progress(
             min(start + config.batch_size, len(noise)),
@@ -117,10 +124,8 @@ def sample_held_out(
 
 def _decode(models: Models, latents: Tensor, batch_size: int) -> Images:
     """Scaled latents [n, c, z, z] -> uint8 [n, h, w, 3]."""
-    parts = [
-        models.codec.decode(part).permute(0, 2, 3, 1).cpu().numpy()
-        for part in latents.split(batch_size)
-    ]
+    decode = models.inference.threads.by_rows(models.codec.decode)
+    parts = [decode(part).permute(0, 2, 3, 1).cpu().numpy() for part in latents.split(batch_size)]
     images: Images = np.concatenate(parts)
     return images
 

@@ -68,7 +68,8 @@ def evaluate(
     estimates = estimate_scores(judged, reference)
     spreads = diversity_of_prompts(models, held_out, config, track)
     estimates["diversity"] = estimate_score("diversity", mean_statistic(spreads), len(spreads))
-    for name, losses in held_out_losses(models.denoiser, pairs, split, models.device).items():
+    denoiser = models.inference.denoiser(models.denoiser)
+    for name, losses in held_out_losses(denoiser, pairs, split, models.device).items():
         estimates[name] = estimate_score(name, mean_statistic(losses.numpy()), len(losses))
     timing["latency_s"] = latency_s(models, held_out, config, track)
 

@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 from data_catalog.images import Images
 from pipeline.compute.devices import choose_device
+from pipeline.compute.inference import Inference, inference_on
+from pipeline.config.train import Precision
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
 from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, SamplingSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import TextEncoder, load_text_encoder
 from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.sampler import DenoiseFn, guided, noise_levels, sample
+from tld_model.sampler import DenoiseFn, guided, noise_levels
 
 Size = tuple[int, int]  # width and height, pixels
 
@@ -47,7 +49,7 @@ class ImageGenerator:
     denoiser: Denoiser
     text_encoder: TextEncoder
     codec: ImageCodec
-    device: str
+    inference: Inference
 
     def __call__(
         self,
@@ -96,10 +98,14 @@ class ImageGenerator:
             indices = range(start, min(start + self.batch_size, len(captions)))
             rows = [indices[i % len(indices)] for i in range(self.batch_size)]
             noise = self.noise([seeds[i] for i in rows], size)
-            latents = sample(
-                sampling.solver, denoise, noise, self.text([captions[i] for i in rows]), levels
-            )
+            text = self.text([captions[i] for i in rows])
+            latents = self.inference.sample(sampling.solver, denoise, noise, text, levels)
             yield self.decode(latents)[: len(indices)]
+
+    @property
+    def device(self) -> str:
+        """Where the models are: cpu, cuda, cuda:1."""
+        return self.inference.device
 
     @property
     def batch_size(self) -> int:
@@ -141,12 +147,16 @@ class ImageGenerator:
         """The denoiser, or `denoise` in its place, with guidance."""
         away_from = self.text([negative]) if negative else None
         return guided(
-            denoise or self.denoiser, sampling.guidance, sampling.guidance_interval, away_from
+            denoise or self.inference.denoiser(self.denoiser),
+            sampling.guidance,
+            sampling.guidance_interval,
+            away_from,
         )
 
     def decode(self, latents: Tensor) -> Images:
         """Scaled latents [n, c, y, x] -> uint8 [n, h, w, 3]."""
-        images: Images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
+        decode = self.inference.threads.by_rows(self.codec.decode)
+        images: Images = decode(latents).permute(0, 2, 3, 1).cpu().numpy()
         return images
 
     def encode(self, images: Images) -> Tensor:
@@ -191,7 +201,13 @@ def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
 
 
 def load_generator(
-    denoiser: Path, vae: str, clip: str, device: str, *, safetensors_only: bool = False
+    denoiser: Path,
+    vae: str,
+    clip: str,
+    device: str,
+    *,
+    precision: Precision = "auto",
+    safetensors_only: bool = False,
 ) -> ImageGenerator:
     """Load all three models to a device.
 
@@ -215,7 +231,7 @@ def load_generator(
     if scaling := read_latent_scaling(denoiser):
         codec = replace(codec, scaling_factor=scaling, shift=0.0)
     _check_shapes(denoiser, model.config, text_encoder, codec)
-    return ImageGenerator(model, text_encoder, codec, device)
+    return ImageGenerator(model, text_encoder, codec, inference_on(device, precision))
 
 
 def _check_shapes(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_catalog.images import Images
 from pipeline.generate.generator import ImageGenerator
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
-from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels, sample
+from tld_model.sampler import HIGHEST_NOISE_LEVEL, noise_levels
 
 USUAL_STRENGTH = 0.7
 
@@ -46,7 +46,8 @@ def image_to_image(
     start = (1 - strength) * generate.encode(image[None]) + strength * noise
     levels = levels_from(strength, sampling.steps)
     text, denoise = generate.text(captions), generate.guided(sampling, negative)
-    return generate.decode(sample(sampling.solver, denoise, start, text, levels))
+    latents = generate.inference.sample(sampling.solver, denoise, start, text, levels)
+    return generate.decode(latents)
 
 
 def levels_from(strength: float, steps: int) -> list[float]:

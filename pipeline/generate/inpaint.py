@@ -15,7 +15,6 @@ from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_to_image import check_image, levels_from
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
 from tld_model.inpainting import keep_known_region, known_part, latent_mask, with_known
-from tld_model.sampler import sample
 
 _SECOND_PASS_LEVEL = 0.7  # noise level
 _SECOND_PASS_SEED = 1 << 32  # added to a seed, so that it differs from the seeds of all images
@@ -52,7 +51,8 @@ def inpaint(
     def solve(start: Images, strength: float, seeds: Sequence[int]) -> Images:
         clean = generate.encode(start).expand(len(captions), -1, -1, -1)
         if generate.denoiser.config.inpainting:
-            denoise = guided(denoise=with_known(generate.denoiser, known_part(clean, mask)))
+            denoiser = generate.inference.denoiser(generate.denoiser)
+            denoise = guided(denoise=with_known(denoiser, known_part(clean, mask)))
         else:
             denoise = keep_known_region(guided(), clean, mask)
         levels = levels_from(strength, sampling.steps)
@@ -60,7 +60,7 @@ def inpaint(
             mask.bool(), levels[0], strength
         )  # strength 1 starts from pure noise, at a level below 1
         noisy = (1 - amount) * clean + amount * generate.noise(seeds)
-        latents = sample(sampling.solver, denoise, noisy, text, levels)
+        latents = generate.inference.sample(sampling.solver, denoise, noisy, text, levels)
         return np.where(paint[None, :, :, None], generate.decode(latents), image[None])
 
     painted = solve((_fill_masked(image, paint) if strength == 1 else image)[None], strength, seeds)

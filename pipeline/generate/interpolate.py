@@ -8,7 +8,7 @@ from torch import Tensor
 from data_catalog.images import Images
 from pipeline.generate.generator import ImageGenerator
 from tld_model.config import DEFAULT_SAMPLING, SamplingSettings
-from tld_model.sampler import DenoiseFn, noise_levels, sample
+from tld_model.sampler import DenoiseFn, noise_levels
 
 
 @torch.no_grad()
@@ -39,7 +39,9 @@ def interpolate(
         texts = text[:1].expand(frames, *text.shape[1:])
         denoise = mixed(denoise, text[1:], places) if captions[0] != captions[1] else denoise
     return generate.decode(
-        sample(sampling.solver, denoise, noise, texts, noise_levels(sampling.steps))
+        generate.inference.sample(
+            sampling.solver, denoise, noise, texts, noise_levels(sampling.steps)
+        )
     )
 
 

@@ -10,6 +10,7 @@ from data_catalog.figures import EncodingsFigures
 from data_catalog.model_files import average_file
 from data_catalog.storage.digests import file_digest
 from data_catalog.storage.manifest import Manifest
+from pipeline.config.train import Precision
 from pipeline.generate.image_metadata import Encoder, ModelIdentity
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
 
@@ -27,12 +28,19 @@ class ModelSource:
     clip: str
     source: str
 
-    def load(self, device: str, *, safetensors_only: bool = False) -> ImageGenerator:
+    def load(
+        self, device: str, *, precision: Precision = "auto", safetensors_only: bool = False
+    ) -> ImageGenerator:
         """The model, ready to sample. Raises CheckpointError or EncoderError."""
         from pipeline.generate.generator import load_generator
 
         return load_generator(
-            self.denoiser, self.vae, self.clip, device, safetensors_only=safetensors_only
+            self.denoiser,
+            self.vae,
+            self.clip,
+            device,
+            precision=precision,
+            safetensors_only=safetensors_only,
         )
 
     def identity(self) -> ModelIdentity:

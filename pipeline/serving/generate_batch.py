@@ -5,9 +5,9 @@ b images of the batch   c latent channels   z latent size   t text width
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ from pipeline.serving.requests import (
     InterpolationRequest,
     OutpaintingRequest,
 )
-from tld_model.denoiser import Denoiser
-from tld_model.sampler import DenoiseFn, noise_levels, sample
+from tld_model.sampler import DenoiseFn, noise_levels
 
 
 def draw_with(generator: ImageGenerator) -> DrawFn:
@@ -59,24 +58,14 @@ def _interpolated(
     """The frames, uint8 [count, h, w, 3]."""
     calls = itertools.count()
 
-    def before_call(*_: object) -> None:
+    def before_call() -> None:
         before_step(min(next(calls), request.steps))
 
-    with _before_calls(generator.denoiser, before_call):
-        prompts, seeds = (request.prompt, request.to_prompt), (request.seed, request.to_seed)
-        frames = interpolate(generator, prompts, seeds, request.count, request.sampling)
+    watched = replace(generator, inference=replace(generator.inference, before_call=before_call))
+    prompts, seeds = (request.prompt, request.to_prompt), (request.seed, request.to_seed)
+    frames = interpolate(watched, prompts, seeds, request.count, request.sampling)
     before_step(request.steps)
     return frames
-
-
-@contextlib.contextmanager
-def _before_calls(denoiser: Denoiser, callback: Callable[..., None]) -> Iterator[None]:
-    """Call `callback` before each call of the denoiser in the block."""
-    hook = denoiser.register_forward_pre_hook(callback)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _outpainted(
@@ -123,7 +112,8 @@ def _images_with(
             return torch.tensor(before_step(done))[owners].to(generator.device)
 
         denoise = _on_active_rows(generator.guided(sampling), active_at)
-        latents = sample(sampling.solver, denoise, noise, text, noise_levels(sampling.steps))
+        levels = noise_levels(sampling.steps)
+        latents = generator.inference.sample(sampling.solver, denoise, noise, text, levels)
         before_step(sampling.steps)
         return np.split(generator.decode(latents), counts.cumsum(0)[:-1].tolist())
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from data_catalog.model_files import model_file
+from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.batch_order import batch_epochs, batch_numbers
@@ -23,6 +24,7 @@ from pipeline.dataset.split import Split
 from pipeline.train.ema import Ema, ema_decay_at, start_ema
 from pipeline.train.loss import per_pair_loss, step_randomness
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
+from pipeline.train.row_gradients import with_row_gradients
 from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
@@ -57,16 +59,19 @@ class TrainStep:
     lr: float
 
 
-def initial_state(config: TrainConfig, model: DenoiserConfig, device: str) -> TrainState:
+def initial_state(
+    config: TrainConfig, model: DenoiserConfig, device: str, threads: CoreThreads = ONE_THREAD
+) -> TrainState:
     """A seeded initial denoiser, or one with the weights of train.init_from; its averages start as
-    copies."""
+    copies. On a CPU, `threads` compute its steps."""
     torch.manual_seed(config.seed)
     denoiser = Denoiser(model)
     if config.init_from:
         transfer_weights(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
     denoiser = denoiser.to(device)
     averages = tuple(start_ema(denoiser, decay) for decay in config.ema_decay)
-    return TrainState(denoiser, averages, make_optimizer(denoiser, config), 0, denoiser)
+    optimizer = make_optimizer(denoiser, config, threads)
+    return TrainState(denoiser, averages, optimizer, 0, with_row_gradients(denoiser, threads))
 
 
 def train_steps(

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
+from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.config.train import TrainConfig
+from pipeline.train.muon import Muon
 from tld_model.denoiser import Denoiser
 
 _REMEMBERED: dict[type[Optimizer], set[str]] = {
@@ -82,7 +84,9 @@ class Optimizers:
             first += len(numbers)
 
 
-def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:
+def make_optimizer(
+    denoiser: Denoiser, config: TrainConfig, threads: CoreThreads = ONE_THREAD
+) -> Optimizers:
     """AdamW (Loshchilov and Hutter, 2019) for all weights, or for those that Muon does not update.
 
     Muon's updates are orthogonal matrices. Scaled by 0.2 sqrt(longer side) they are as large as
@@ -96,9 +100,7 @@ def make_optimizer(denoiser: Denoiser, config: TrainConfig) -> Optimizers:
     )
     if not matrices:
         return Optimizers((adamw,))
-    muon = Muon(
-        matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(matrices, threads, lr=config.lr, weight_decay=config.weight_decay)
     return Optimizers((muon, adamw))
 
 

@@ -18,7 +18,9 @@ from data_catalog.model_files import average_file
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
+from pipeline.compute.core_threads import ONE_THREAD, core_threads
 from pipeline.compute.devices import choose_device, use_deterministic_algorithms
+from pipeline.compute.inference import Inference
 from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
@@ -42,7 +44,7 @@ from pipeline.train.sharding import distribute
 from pipeline.train.stop import Denoise, Interrupted, Stop
 from tld_model.checkpoint import save_denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels, sample
+from tld_model.sampler import guided, noise_levels
 
 _SAMPLES = 16
 _SAMPLE_STEPS = 20
@@ -63,6 +65,7 @@ class Training:
     pairs: EncodedDataset
     split: Split
     codec: ImageCodec | None  # only on the leading rank
+    inference: Inference
 
     def run(self) -> None:
         """Train, and log, validate, sample and save at the configured steps."""
@@ -100,7 +103,7 @@ class Training:
     def _begin(self) -> TrainState:
         """The resumed state, or an initial one. For sharding it is created on the CPU."""
         config, start = self.job.config, "cpu" if self._is_sharded else self.device
-        state = initial_state(config, self.job.model, start)
+        state = initial_state(config, self.job.model, start, self.inference.threads)
         resume(state, self.checkpoints, start, self.ranks, self.log.warn)
         self.log.resume_at(state.step)
         if config.compile:
@@ -115,7 +118,9 @@ class Training:
         if not self.ranks.leads and not self._is_sharded:
             return
         config, step = self.job.config, state.step
-        ema = state.ema if self._is_sharded else self.stop.interrupts(state.ema)
+        ema = self.inference.denoiser(state.ema)
+        if not self._is_sharded:
+            ema = self.stop.interrupts(ema)
         grid = f"samples/step-{step:08d}.png"
 
         def is_due(every: int, what: str) -> bool:
@@ -137,12 +142,17 @@ class Training:
         shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         denoise = guided(ema, _SAMPLE_GUIDANCE)
-        latents = sample(
+        latents = self.inference.sample(
             "dpmpp_2m", denoise, noise, text.to(self.device), noise_levels(_SAMPLE_STEPS)
         )
         if self.codec is None:
             return
-        images = self.codec.decode(latents).permute(0, 2, 3, 1).cpu().numpy()
+        images = (
+            self.inference.threads.by_rows(self.codec.decode)(latents)
+            .permute(0, 2, 3, 1)
+            .cpu()
+            .numpy()
+        )
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as unfinished:
             image_grid(list(images), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
@@ -150,7 +160,8 @@ class Training:
     def _finish(self, state: TrainState) -> None:
         """Write the averages as the models, and the result event."""
         models = [whole_weights(average.denoiser) for average in state.averages]
-        losses = held_out_loss(state.ema, self.pairs, self.split, self.device)
+        ema = self.inference.denoiser(state.ema)
+        losses = held_out_loss(ema, self.pairs, self.split, self.device)
         if not self.ranks.leads:
             return
         for number, weights in enumerate(models):
@@ -214,7 +225,12 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     encoders = EncodingsFigures.of(encodings).encoders
     codec = load_image_codec(encoders.vae, device) if ranks.leads else None
     log = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
-    return Training(job, ranks, device, stop, log, encoders, pairs, split, codec)
+    # Ranks on a CPU are processes that already share its cores.
+    threads = core_threads(device) if ranks.count == 1 else ONE_THREAD
+    if threads.count > 1:
+        torch.set_num_threads(threads.cores_each)  # for what this thread computes beside them
+    inference = Inference(device, job.config.precision, threads)
+    return Training(job, ranks, device, stop, log, encoders, pairs, split, codec, inference)
 
 
 def run_from_arguments() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.compute.inference import inference_on
 from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_metadata import Encoder, ModelIdentity, Origin
 from tld_model.config import DenoiserConfig
@@ -31,4 +32,6 @@ def untrained_generator(**changed: object) -> ImageGenerator:
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     text_encoder = load_text_encoder("shapes-clip", "cpu", denoiser.config.text)
-    return ImageGenerator(denoiser, text_encoder, load_image_codec("shapes-vae", "cpu"), "cpu")
+    return ImageGenerator(
+        denoiser, text_encoder, load_image_codec("shapes-vae", "cpu"), inference_on("cpu")
+    )

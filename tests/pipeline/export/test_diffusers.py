@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.compute.inference import inference_on
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.export.bundle_source import bundle_source
 from pipeline.export.diffusers import ExportError, check_target, export_diffusers
@@ -56,7 +57,10 @@ def other_generator() -> ImageGenerator:
     for weight in denoiser.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     return ImageGenerator(
-        denoiser, text_encoder, replace(base.codec, scaling_factor=0.125, shift=0.5), "cpu"
+        denoiser,
+        text_encoder,
+        replace(base.codec, scaling_factor=0.125, shift=0.5),
+        inference_on("cpu"),
     )
 
 

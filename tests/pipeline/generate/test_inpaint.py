@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pipeline.compute.inference import inference_on
 from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_to_image import InputImageError
 from pipeline.generate.inpaint import inpaint
@@ -92,7 +93,7 @@ def test_a_perfect_denoiser_paints_what_was_there() -> None:
             return truth.expand_as(noisy)
 
     encoders = load_text_encoder("shapes-clip", "cpu"), load_image_codec("shapes-vae", "cpu")
-    perfect = ImageGenerator(Perfect(), *encoders, "cpu")  # type: ignore[arg-type]  # stands for a Denoiser
+    perfect = ImageGenerator(Perfect(), *encoders, inference_on("cpu"))  # type: ignore[arg-type]  # stands for a Denoiser
     painted = inpaint(perfect, ["a star"], original, paint, [1], SAMPLING)[0]
     off = np.abs(painted.astype(int) - generate.decode(truth)[0])[paint]
     assert off.mean() < 5, (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_catalog.model_files import EVENTS_FILE
+from pipeline.compute.inference import inference_on
 from pipeline.compute.ranks import ALONE
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_dataset
@@ -33,7 +34,16 @@ def training(tmp_path: Path) -> Training:
     pairs, split = open_dataset(encodings), split_pairs(encodings, config.held_out_fraction)
     codec = load_image_codec("shapes-vae", "cpu")
     return Training(
-        job, ALONE, "cpu", Stop(), EventLog(tmp_path, 20, 8), ENCODERS, pairs, split, codec
+        job,
+        ALONE,
+        "cpu",
+        Stop(),
+        EventLog(tmp_path, 20, 8),
+        ENCODERS,
+        pairs,
+        split,
+        codec,
+        inference_on("cpu"),
     )
 
 

@@ -1,0 +1,80 @@
+"""Inference: precision and threads change how a sample is computed, and no more than rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
+from pipeline.compute.inference import Inference
+from pipeline.config.train import Precision
+from tld_model.config import DenoiserConfig
+from tld_model.denoiser import Denoiser
+from tld_model.sampler import guided, noise_levels
+
+CONFIG = DenoiserConfig(latent_size=8, text_dim=16, width=64, layers=2, noise_embed_dim=64)
+
+
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    model = Denoiser(CONFIG).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return model
+
+
+def sampled(inference: Inference, model: Denoiser, rows: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(rows, 4, 8, 8, generator=generator)
+    text = torch.randn(rows, 16, generator=generator)
+    denoise = guided(inference.denoiser(model), 3.0)
+    return inference.sample("dpmpp_2m", denoise, noise, text, noise_levels(6))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_threads_sample_what_one_thread_samples_up_to_rounding(rows: int) -> None:
+    model = denoiser()
+    alone = sampled(Inference("cpu", "fp32", ONE_THREAD), model, rows)
+    shared = sampled(Inference("cpu", "fp32", CoreThreads(3)), model, rows)
+    torch.testing.assert_close(shared, alone, rtol=1e-4, atol=1e-5)
+    assert torch.equal(shared, sampled(Inference("cpu", "fp32", CoreThreads(3)), model, rows))
+
+
+@pytest.mark.parametrize("threads", [ONE_THREAD, CoreThreads(2)])
+def test_bf16_samples_nearly_the_same_and_predicts_float32(threads: CoreThreads) -> None:
+    model, dtypes = denoiser(), set[torch.dtype]()
+    inside: list[Tensor] = []
+    model.noise_embedding.contract.register_forward_hook(lambda *call: inside.append(call[2]))
+    model.head.register_forward_hook(lambda *call: dtypes.add(call[2].dtype))
+    exact = sampled(Inference("cpu", "fp32", threads), model)
+    assert dtypes == {torch.float32}
+    inference = Inference("cpu", "bf16", threads)
+    rounded = sampled(inference, model)
+    assert dtypes == {torch.float32, torch.bfloat16}
+    assert rounded.dtype == torch.float32
+    difference = (rounded - exact).norm() / exact.norm()
+    assert 0 < difference < 0.05
+    # The phases of the noise level: in bf16 they would be off by whole turns.
+    half = len(inside) // 2
+    torch.testing.assert_close(inside[half].float(), inside[0], rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_the_predictions_outside_a_sample_are_in_fp32(precision: Precision) -> None:
+    model = denoiser()
+    inputs = torch.randn(4, 4, 8, 8), torch.rand(4), torch.randn(4, 16)
+    with torch.no_grad():
+        predicted = Inference("cpu", precision, ONE_THREAD).denoiser(model)(*inputs)
+        assert torch.equal(predicted, model(*inputs))
+
+
+def test_a_call_is_announced_once_however_many_threads_compute_it() -> None:
+    calls: list[None] = []
+    inference = dataclasses.replace(
+        Inference("cpu", "fp32", CoreThreads(3)), before_call=lambda: calls.append(None)
+    )
+    sampled(inference, denoiser())
+    assert len(calls) == 6

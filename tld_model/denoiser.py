@@ -56,13 +56,14 @@ class Denoiser(nn.Module):
         self, noisy: Tensor, sigma: Tensor, text: Tensor, known: Tensor | None = None
     ) -> Tensor:
         """Predict clean latents [b, c, y, x] from noisy latents [b, c, y, x], noise levels [b] in
-        [0, 1] and text embeddings, pooled [b, t] or token-level [b, l, t].
+        [0, 1], also from the CPU, and text embeddings, pooled [b, t] or token-level [b, l, t].
 
         An inpainting model also takes the known part of the image [b, c+1, y, x]
         (inpainting.known_part); None means that nothing is known. For latents of another height or
         width than in training, position embeddings are interpolated; p must divide both.
         """
         rows = noisy.shape[2] // self.config.patch_size
+        sigma = sigma.to(noisy.device, non_blocking=True)  # [b]
         tokens, mask = self._text_tokens(text)  # [b, l, d], [b, 1 + l]
         noise_token = self.noise_embedding(sigma)[:, None]  # [b, 1, d]
         condition = torch.cat([noise_token, tokens], dim=1)  # [b, 1 + l, d]

@@ -70,5 +70,6 @@ def clipped_fraction(latents: Tensor, quantization: Quantization) -> Tensor:
 def _by_channel(values: float | tuple[float, ...], like: Tensor) -> Tensor | float:
     """A value that broadcasts against latents [..., c, z, z]."""
     if isinstance(values, tuple):
-        return torch.tensor(values, device=like.device).view(-1, 1, 1)
+        by_channel = torch.tensor(values).view(-1, 1, 1)
+        return by_channel.to(like.device, non_blocking=True)  # waits for no GPU
     return values

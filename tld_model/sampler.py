@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from tld_model.config import SolverName
 
-# (noisy [b, c, z, z], noise levels [b], text [b, t] or [b, l, t]) -> clean [b, c, z, z]
+# (noisy [b, c, z, z], noise levels [b], text [b, t] or [b, l, t]) -> clean [b, c, z, z]. The noise
+# levels are on the CPU, so that reading one does not wait for a GPU.
 DenoiseFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 # (noisy [b, c, z, z], the noise level of all) -> clean [b, c, z, z]
 PredictFn = Callable[[Tensor, float], Tensor]
@@ -57,7 +58,6 @@ def guided(
     low, high = interval
 
     def denoise_guided(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        # Reading a level waits for the device, so it is read only if the result depends on it.
         if interval != (0.0, 1.0) and not bool(((low < sigma) & (sigma <= high)).all()):
             return denoise(noisy, sigma, text)
         both = denoise(
@@ -88,7 +88,7 @@ def sample(
     at falling noise levels."""
 
     def predict(noisy: Tensor, level: float) -> Tensor:
-        return denoise(noisy, torch.full((len(noisy),), level, device=noisy.device), text)
+        return denoise(noisy, torch.full((len(noisy),), level), text)
 
     return SOLVERS[solver](predict, noise, levels)
 

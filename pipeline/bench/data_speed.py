@@ -15,10 +15,9 @@ from pipeline.bench.measure import (
     measure_in_turns,
     memory,
     mib,
-    synchronize,
 )
 from pipeline.bench.synthetic_data import soft_images, write_encodings, write_image_shard
-from pipeline.compute.devices import choose_device
+from pipeline.compute.devices import choose_device, wait_for
 from pipeline.config.run import RunConfig
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import open_dataset
@@ -77,7 +76,7 @@ def measure_loading(config: RunConfig, scratch: Path, pairs: int) -> Measurement
     def load_batches() -> int:
         for numbers in islice(batches, 10):
             dataset.batch(numbers, device)
-        synchronize(device)
+        wait_for(device)
         return 10 * config.train.batch_size
 
     speed, after = measure(load_batches), memory()

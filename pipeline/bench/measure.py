@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from pipeline.compute.devices import wait_for
+
 _ROUNDS = 3
 _LEAST_S = 2.0  # least duration of one round
 _MOST_S = 5.0  # longest duration of one call, if its size can be chosen
@@ -100,7 +102,7 @@ def _product(device: str, dtype: torch.dtype, m: int, k: int, n: int) -> Callabl
     def work() -> float:
         for _ in range(4):
             left @ right
-        synchronize(device)
+        wait_for(device)
         return 4 * 2.0 * m * k * n
 
     return work
@@ -110,12 +112,6 @@ def _seconds(work: Callable[[], float]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def synchronize(device: str) -> None:
-    """Wait until a GPU has finished its queued work."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ from pipeline.bench.measure import (
 )
 from pipeline.bench.synthetic_data import LONGEST_CAPTION
 from pipeline.compute.core_threads import core_threads
-from pipeline.compute.devices import choose_device, has_bf16, torch_threads
+from pipeline.compute.devices import compiles, has_bf16, torch_threads, use_device
 from pipeline.compute.inference import inference_on
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.loop import initial_state, train_step
+from pipeline.train.loss import step_randomness
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels
@@ -34,22 +35,24 @@ _LEAST_BATCH = 8  # for training on a CPU, where a step with a large batch takes
 
 def measure_training(config: RunConfig) -> Measurement:
     """Training steps and, in turns with them, the fastest matrix products of this device."""
-    device = choose_device(config.train.device)
+    device = use_device(config.train.device)
     threads = core_threads(device)
     before = memory()
     forget_peak()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     state = initial_state(config.train, config.model, device, threads)
-    if config.train.compile:
+    if compiles(config.train.compile, device):
         state.denoiser.compile_blocks()
 
     def steps_of(count: int) -> Callable[[], int]:
         batch = _random_batch(config, count)
+        batch = Batch(batch.latents.to(device), batch.text.to(device))
+        choices = step_randomness(config.train, config.model, count, step=0).on(device)
 
         def step() -> int:
             with torch_threads(threads.cores_each):
-                train_step(state, batch, config.train, device).loss.item()
+                train_step(state, batch, choices, config.train).loss.item()
             return count
 
         return step
@@ -93,7 +96,7 @@ def _arithmetic(device: str) -> dict[str, torch.dtype]:
 
 def measure_denoising(config: RunConfig) -> Measurement:
     """The denoiser's part of sampling: all steps, with guidance."""
-    device = choose_device(config.evaluate.device)
+    device = use_device(config.evaluate.device)
     inference = inference_on(device, config.evaluate.precision)
     denoiser = inference.denoiser(Denoiser(config.model).to(device).eval())
     denoise = guided(denoiser, config.evaluate.guidance, config.evaluate.guidance_interval)
@@ -111,7 +114,7 @@ def measure_denoising(config: RunConfig) -> Measurement:
 
 def measure_decoding(config: RunConfig) -> Measurement:
     """The decoder's part of sampling."""
-    codec = load_image_codec(config.encode.vae, choose_device(config.evaluate.device))
+    codec = load_image_codec(config.encode.vae, use_device(config.evaluate.device))
     size = largest_batch(lambda count: _decoding(config, codec, count), config.evaluate.batch_size)
     return Measurement(
         {"decode": measure(_decoding(config, codec, size))},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,24 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch of pairs as they are stored, on the CPU: a quarter or half of the size."""
+
+    latents: Tensor  # uint8 or float16 [b, c, z, z]
+    text: Tensor  # float16 [b, d] or [b, l, t]
+    quantization: Quantization
+
+    def pinned(self) -> StoredBatch:
+        """A copy in memory from which a GPU copies while the host goes on."""
+        return replace(self, latents=self.latents.pin_memory(), text=self.text.pin_memory())
+
+    def on(self, device: str) -> Batch:
+        """The batch on a device, dequantized there."""
+        latents, text = (x.to(device, non_blocking=True) for x in (self.latents, self.text))
+        return Batch(dequantize(latents, self.quantization), text.float())
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedDataset:
     """All pairs of an encodings output, memory-mapped and addressed by number."""
 
@@ -39,15 +57,15 @@ class EncodedDataset:
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
     sampler: CaptionSampler | None = None  # for pairs with several captions, if epochs are given
 
-    def batch(
-        self,
-        numbers: NDArray[np.int64],
-        device: str = "cpu",
-        epochs: NDArray[np.int64] | None = None,
-    ) -> Batch:
+    def batch(self, numbers: NDArray[np.int64], device: str = "cpu") -> Batch:
+        """The pairs with these numbers, in this order, with their main captions."""
+        return self.stored_batch(numbers).on(device)
+
+    def stored_batch(
+        self, numbers: NDArray[np.int64], epochs: NDArray[np.int64] | None = None
+    ) -> StoredBatch:
         """The pairs with these numbers, in this order. Each has its main caption or, if `epochs`
-        [b] are given, the one sampled for its epoch. Latents are copied to the device as they are
-        stored, a quarter or half of their float32 size, and are dequantized there."""
+        [b] are given, the one sampled for its epoch."""
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
@@ -65,11 +83,7 @@ class EncodedDataset:
                 shard.text[captions] if self.form == "pooled" else self._tokens(shard, captions)
             )
             unmap_pages(shard)
-        stored = torch.from_numpy(latents).to(device, non_blocking=True)
-        return Batch(
-            dequantize(stored, self.quantization),
-            torch.from_numpy(text).to(device, non_blocking=True).float(),
-        )
+        return StoredBatch(torch.from_numpy(latents), torch.from_numpy(text), self.quantization)
 
     def keys(self, numbers: NDArray[np.int64]) -> list[str]:
         """The keys of the pairs with these numbers."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.compute.devices import wait_for
 from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.outpaint import outpaint
@@ -109,7 +110,8 @@ def _images_with(
             done = int(
                 (1 - level) * sampling.steps + 1e-3
             )  # level i is 1 - i/steps, the first a little less
-            return torch.tensor(before_step(done))[owners].to(generator.device)
+            wait_for(generator.device)  # or all steps would be queued before a client can leave
+            return torch.tensor(before_step(done))[owners]
 
         denoise = _on_active_rows(generator.guided(sampling), active_at)
         levels = noise_levels(sampling.steps)
@@ -121,18 +123,15 @@ def _images_with(
 
 
 def _on_active_rows(denoise: DenoiseFn, active_at: Callable[[float], Tensor]) -> DenoiseFn:
-    """Denoise only the images that are still requested; the others become zeros.
-
-    Reading the noise level waits for the GPU. Otherwise all steps would be in its queue before a
-    request could be cancelled.
-    """
+    """Denoise only the images that are still requested; the others become zeros."""
 
     def denoise_active(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         active = active_at(float(sigma[0]))
         if active.all():
             return denoise(noisy, sigma, text)
-        clean = torch.zeros_like(noisy)
-        clean[active] = denoise(noisy[active], sigma[active], text[active])
-        return clean
+        rows = active.nonzero()[:, 0]
+        here = rows.to(noisy.device, non_blocking=True)
+        clean = denoise(noisy[here], sigma[rows], text[here])
+        return torch.zeros_like(noisy).index_copy(0, here, clean)
 
     return denoise_active

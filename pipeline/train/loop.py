@@ -17,18 +17,20 @@ from data_catalog.model_files import model_file
 from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.batch_order import batch_epochs, batch_numbers
 from pipeline.dataset.caption_sampling import caption_sampler
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
 from pipeline.dataset.split import Split
 from pipeline.train.ema import Ema, ema_decay_at, start_ema
-from pipeline.train.loss import per_pair_loss, step_randomness
+from pipeline.train.loss import StepRandomness, per_pair_loss
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
 from pipeline.train.row_gradients import with_row_gradients
+from pipeline.train.step_inputs import ahead, pinned, step_inputs
 from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 from tld_model.weight_transfer import transfer_weights
+
+_STEPS_AHEAD = 2  # whose inputs are prepared while a GPU computes
 
 
 @dataclass(slots=True)
@@ -89,29 +91,28 @@ def train_steps(
     pairs = replace(
         pairs, sampler=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
     )
-    for numbers in batch_numbers(split.train, config.batch_size, config.seed, state.step):
-        if state.step >= config.steps:
-            return
-        epochs = batch_epochs(len(split.train), config.batch_size, state.step)
-        yield train_step(state, pairs.batch(numbers, device, epochs), config, device, ranks)
+    inputs = step_inputs(pairs, split, state.denoiser.config, config, state.step, ranks)
+    if device.startswith("cuda"):
+        inputs = ahead(pinned(inputs), _STEPS_AHEAD)
+    for batch, choices in inputs:
+        yield train_step(state, batch.on(device), choices.on(device), config)
 
 
 def train_step(
-    state: TrainState, batch: Batch, config: TrainConfig, device: str, ranks: Ranks = ALONE
+    state: TrainState, batch: Batch, choices: StepRandomness, config: TrainConfig
 ) -> TrainStep:
-    """One step: the loss of the batch, part after part, then new weights and averages. Random
-    choices are made for the global batch, of which each rank computes its rows."""
-    model, rows = state.denoiser.config, ranks.rows(len(batch.latents))
-    choices = step_randomness(config, model, len(batch.latents), state.step)
+    """One step with this rank's rows of a batch: their loss, part after part, then new weights and
+    averages. Nothing here waits for a GPU."""
     state.optimizer.zero_grad(set_to_none=True)
-    loss = torch.zeros((), device=device)
-    parts = _parts(rows, config.accumulate)
+    loss = torch.zeros((), device=batch.latents.device)
+    parts = _parts(len(batch.latents), config.accumulate)
     for part in parts:
         pairs = Batch(batch.latents[part], batch.text[part])
         with nullcontext() if part is parts[-1] else state.no_sync():
-            share = per_pair_loss(
-                state.network, model, pairs, choices.rows(part), config, device
-            ).sum() / len(rows)
+            losses = per_pair_loss(
+                state.network, state.denoiser.config, pairs, choices.rows(part), config
+            )
+            share = losses.sum() / len(batch.latents)
             share.backward()
         loss += share.detach()
     lr = learning_rate(config, state.step)
@@ -119,10 +120,10 @@ def train_step(
     return TrainStep(state.step, loss, gradient_norm, lr)
 
 
-def _parts(rows: range, number: int) -> list[slice]:
+def _parts(rows: int, number: int) -> list[slice]:
     """Divide rows into equal parts."""
-    size = len(rows) // number
-    return [slice(start, start + size) for start in rows[::size]]
+    size = rows // number
+    return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def _update(state: TrainState, lr: float, config: TrainConfig) -> Tensor:

@@ -36,7 +36,7 @@ from tld_model.inpainting import known_part, sample_masks
 
 @dataclass(frozen=True, slots=True)
 class StepRandomness:
-    """The random choices of one step, one row per pair of its batch, on the CPU."""
+    """The random choices of one step, one row per pair of its batch."""
 
     sigma: Tensor  # noise levels [b]
     noise: Tensor  # [b, c, z, z]
@@ -45,18 +45,26 @@ class StepRandomness:
 
     def rows(self, part: slice) -> StepRandomness:
         """The choices for a part of the batch."""
-        return StepRandomness(
-            self.sigma[part],
-            self.noise[part],
-            self.dropped[part],
-            self.mask[part] if self.mask is not None else None,
-        )
+        return self._each(lambda tensor: tensor[part])
+
+    def pinned(self) -> StepRandomness:
+        """A copy in memory from which a GPU copies while the host goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def on(self, device: str) -> StepRandomness:
+        """The choices on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> StepRandomness:
+        mask = change(self.mask) if self.mask is not None else None
+        return StepRandomness(change(self.sigma), change(self.noise), change(self.dropped), mask)
 
 
 def step_randomness(
     config: TrainConfig, model: DenoiserConfig, count: int, step: int
 ) -> StepRandomness:
-    """The choices of a step of `count` pairs, which follow from the seed and the step."""
+    """The choices of a step of `count` pairs, which follow from the seed and the step, on the
+    CPU."""
     generator = torch.Generator().manual_seed(_seed_of(config.seed, step))
     edge = model.latent_size
     sigma = sample_noise_levels(count, noise_quantile(config), generator, config.noise_shift)
@@ -79,22 +87,15 @@ def per_pair_loss(
     batch: Batch,
     choices: StepRandomness,
     config: TrainConfig,
-    device: str,
 ) -> Tensor:
     """Add noise to the pairs, predict their clean latents with the denoiser or its wrapper, and
     weight the errors: [b]"""
-    text = drop_condition(batch.text, choices.dropped.to(batch.text.device))
-    clean, text, sigma, noise = (
-        x.to(device, non_blocking=True) for x in (batch.latents, text, choices.sigma, choices.noise)
-    )
-    known = (
-        known_part(clean, choices.mask.to(device, non_blocking=True))
-        if choices.mask is not None
-        else None
-    )
+    clean, sigma, noise = batch.latents, choices.sigma, choices.noise
+    text = drop_condition(batch.text, choices.dropped)
+    known = known_part(clean, choices.mask) if choices.mask is not None else None
     noisy = add_noise(clean, noise, sigma)
 
-    with autocast(device, config.precision):
+    with autocast(str(clean.device), config.precision):
         predicted = network(noisy, sigma, text, known)
 
     bound = largest_weight(config, model)

@@ -11,7 +11,8 @@ from torch import Tensor
 from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.compute.inference import Inference
 from pipeline.config.train import Precision
-from tld_model.config import DenoiserConfig
+from tests.support.dataless import DEVICE, watched_copies
+from tld_model.config import DenoiserConfig, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import guided, noise_levels
 
@@ -78,3 +79,19 @@ def test_a_call_is_announced_once_however_many_threads_compute_it() -> None:
     )
     sampled(inference, denoiser())
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.8)])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun", "euler"])
+def test_the_host_never_waits_for_a_sample(
+    solver: SolverName, interval: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = denoiser().to(DEVICE)
+    noise, text = torch.randn(2, 4, 8, 8, device=DEVICE), torch.randn(2, 16, device=DEVICE)
+    negative = torch.randn(1, 16, device=DEVICE)
+    inference = Inference(DEVICE, "fp32", ONE_THREAD)
+    with watched_copies(monkeypatch) as copies:
+        denoise = guided(inference.denoiser(model), 3.0, interval, negative)
+        latents = inference.sample(solver, denoise, noise, text, noise_levels(6))
+    assert copies.places == []
+    assert latents.device.type == DEVICE

@@ -197,7 +197,7 @@ def test_several_captions_travel_from_the_table_to_the_batches(tmp_path: Path) -
         ]  # by the epoch: both are drawn in ten
         seen = [set[int](), set[int]()]
         for epoch in range(10):
-            text = drawing.batch(numbers, epochs=np.full(8, epoch)).text
+            text = drawing.stored_batch(numbers, np.full(8, epoch)).on("cpu").text
             for number, choices in enumerate(shown):
                 either = encode_text([choice or captions[number] for choice in choices])
                 errors = [_error(text[number], one) for one in either]

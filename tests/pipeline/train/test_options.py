@@ -19,7 +19,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.checkpoints import resume, save_checkpoint
 from pipeline.train.ema import ema_decay_at
-from pipeline.train.loop import TrainState, initial_state, train_step
+from pipeline.train.loop import TrainState, TrainStep, initial_state, train_step
 from pipeline.train.loss import caption_differs, per_pair_loss, step_randomness
 from pipeline.train.optimizers import hidden_matrices
 from pipeline.train.sharding import distribute
@@ -58,16 +58,21 @@ def weights(denoiser: Denoiser) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in denoiser.parameters()])
 
 
+def do_step(state: TrainState, batch: Batch, config: TrainConfig) -> TrainStep:
+    choices = step_randomness(config, state.denoiser.config, len(batch.latents), state.step)
+    return train_step(state, batch, choices, config)
+
+
 def trained(state: TrainState, config: TrainConfig, upto: int) -> TrainState:
     while state.step < upto:
-        train_step(state, batch_of(state.step), config, "cpu")
+        do_step(state, batch_of(state.step), config)
     return state
 
 
 def losses(config: TrainConfig, model: DenoiserConfig, batch: Batch) -> Tensor:
     denoiser = initial_state(config, model, "cpu").denoiser
     return per_pair_loss(
-        denoiser, model, batch, step_randomness(config, model, len(batch.latents), 0), config, "cpu"
+        denoiser, model, batch, step_randomness(config, model, len(batch.latents), 0), config
     ).detach()
 
 
@@ -128,7 +133,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(contrastive: float, model: Denoise
     for accumulate in (1, 2, 4):
         config = config_with(accumulate=accumulate, contrastive=contrastive, max_loss_weight=4)
         state = initial_state(config, model, "cpu")
-        step = train_step(state, batch_of(0), config, "cpu")
+        step = do_step(state, batch_of(0), config)
         gradient = torch.cat(
             [p.grad.flatten() for p in state.denoiser.parameters() if p.grad is not None]
         )
@@ -155,7 +160,7 @@ def test_ranks_average_their_gradients_once_a_step_whatever_its_parts(tmp_path: 
         distribute(state, config, Ranks(0, 2), "cpu")
         assert isinstance(state.network, DistributedDataParallel)
         state.network.register_comm_hook(None, lambda _, bucket: count(bucket))
-        train_step(state, batch_of(0), config, "cpu")
+        do_step(state, batch_of(0), config)
     finally:
         dist.destroy_process_group()
     assert averaged
@@ -269,7 +274,7 @@ def test_the_state_of_two_optimizers_is_laid_out_as_that_of_one() -> None:
 def test_both_optimizers_learn(optimizer: str) -> None:
     config = config_with(optimizer=optimizer, steps=40, lr=3e-3, condition_dropout=0)
     state, batch = initial_state(config, MODEL, "cpu"), batch_of(0)
-    losses = [train_step(state, batch, config, "cpu").loss.item() for _ in range(40)]
+    losses = [do_step(state, batch, config).loss.item() for _ in range(40)]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 
@@ -278,7 +283,7 @@ def test_averages_of_two_lengths_follow_the_weights_at_their_own_pace() -> None:
     state = initial_state(config, MODEL, "cpu")
     expected = [weights(state.denoiser), weights(state.denoiser)]
     for _ in range(4):
-        train_step(state, batch_of(state.step), config, "cpu")
+        do_step(state, batch_of(state.step), config)
         now = weights(state.denoiser)
         expected = [
             decay * old + (1 - decay) * now for decay, old in zip((0.5, 0.9), expected, strict=True)
@@ -295,7 +300,7 @@ def test_an_average_forgets_its_start_unless_it_has_no_warm_up() -> None:
         config = config_with(ema_decay=0.999, ema_warmup=warmup)
         state = initial_state(config, MODEL, "cpu")
         start = weights(state.denoiser)
-        train_step(state, batch_of(0), config, "cpu")
+        do_step(state, batch_of(0), config)
         torch.testing.assert_close(
             weights(state.ema), torch.lerp(weights(state.denoiser), start, one_step)
         )

@@ -15,6 +15,7 @@ from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.loop import initial_state, train_step
+from pipeline.train.loss import step_randomness
 from pipeline.train.row_gradients import with_row_gradients
 from tests.support.training import MODEL, SETTINGS
 from tld_model.config import DenoiserConfig
@@ -106,7 +107,8 @@ def test_threads_train_what_one_thread_trains_up_to_rounding(kind: str) -> None:
 
     def trained(threads: CoreThreads) -> tuple[list[float], Tensor]:
         state = initial_state(config, shape, "cpu", threads)
-        losses = [train_step(state, batch, config, "cpu").loss.item() for _ in range(4)]
+        choices = [step_randomness(config, shape, 8, step) for step in range(4)]
+        losses = [train_step(state, batch, one, config).loss.item() for one in choices]
         weights = [weight.detach().flatten() for weight in state.denoiser.parameters()]
         return losses, torch.cat(weights)
 

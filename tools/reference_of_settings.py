@@ -144,6 +144,8 @@ def value_words(schema: Schema) -> str:
     """What a setting takes, and within which limits, in words."""
     if "anyOf" in schema:
         return ", or ".join(value_words(part) for part in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if choices := schema.get("enum"):
         return " or ".join(f"`{choice}`" for choice in choices)
     match schema.get("type"):

@@ -7,5 +7,6 @@ processes, `rendezvous.py` and `node_group.py` bring several machines together, 
 the process group that trains one model. `isolated_process.py` calls a function that may crash,
 `stalled_process.py` and `parent_watch.py` watch processes, `resource_limits.py` explains shortages
 of this machine, `devices.py` chooses a device and its precision, and `hardware.py` names the
-machine.
+machine. `core_threads.py` divides a batch among the cores of a CPU, `inference.py` runs a denoiser
+for sampling, and `worker_numbers.py` tells a worker its number, by which it takes a GPU.
 """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from pipeline.compute.hardware import c_compiler
+
+_LEAST_FOR_TRITON = (7, 0)  # compute capability
 # cuBLAS adds in a fixed order only with its own workspace. It reads this setting before its first
 # call.
 DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -16,6 +20,12 @@ class DeviceError(ValueError):
     """A device that this machine does not have."""
 
     exit_code = 2
+
+
+class OutOfGpuMemory(RuntimeError):
+    """A GPU has too little memory; the message says which setting needs less."""
+
+    exit_code = 1
 
 
 def choose_device(device: str) -> str:
@@ -29,8 +39,69 @@ def choose_device(device: str) -> str:
         return device
     raise DeviceError(
         f"no device {device!r} on this machine; it has cpu and {torch.cuda.device_count()} CUDA "
-        "devices"
+        "devices" + (". Apple's GPUs (mps) are not supported" if kind == "mps" else "")
     )
+
+
+def use_device(device: str) -> str:
+    """Choose the device on which this process computes, as `choose_device`, and prepare it.
+
+    Matrix products of float32 on a GPU are in TF32, which keeps 10 bits of each factor and all of
+    the sum: several times as fast, and what weights trained in bf16 need.
+    """
+    chosen = choose_device(device)
+    if chosen.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+        if ":" in chosen:
+            torch.cuda.set_device(chosen)  # for what allocates on the current device
+    return chosen
+
+
+def use_one_of(device: str, worker: int) -> str:
+    """Like `use_device`, for one of several workers: without an index, each takes the next GPU."""
+    chosen = choose_device(device)
+    if chosen == "cuda":
+        chosen = f"cuda:{worker % torch.cuda.device_count()}"
+    return use_device(chosen)
+
+
+def compiles(setting: bool | str, device: str) -> bool:  # noqa: FBT001
+    """Whether to compile: as set, or for 'auto' on a GPU for which Triton can."""
+    if isinstance(setting, bool):
+        return setting
+    return (
+        device.startswith("cuda")
+        and torch.cuda.get_device_capability(device) >= _LEAST_FOR_TRITON
+        and importlib.util.find_spec("triton") is not None
+        and c_compiler() is not None
+    )
+
+
+def idle_gpus(device: str, processes: int) -> str | None:
+    """A warning if a training leaves GPUs of this machine idle."""
+    present = torch.cuda.device_count()
+    if not device.startswith("cuda") or processes >= present:
+        return None
+    return (
+        f"training uses {processes} of the {present} GPUs of this machine; "
+        f"train.launch.processes={present} uses all"
+    )
+
+
+@contextmanager
+def advice_on_memory(advice: str) -> Iterator[None]:
+    """Turn a GPU's lack of memory in the block into OutOfGpuMemory with this advice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        first_line = str(error).partition(". ")[0]
+        raise OutOfGpuMemory(f"{first_line}.\n{advice}") from error
+
+
+def wait_for(device: str) -> None:
+    """Wait until a GPU has finished its queued work."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 def use_deterministic_algorithms() -> None:

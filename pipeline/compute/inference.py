@@ -55,5 +55,5 @@ class Inference:
 
 
 def inference_on(device: str, precision: Precision = "auto") -> Inference:
-    """Inference on a device that `choose_device` has checked."""
+    """Inference on a device that `use_device` has prepared."""
     return Inference(device, precision, core_threads(device))

@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.compute.parent_watch import end_with_parent
 from pipeline.compute.stalled_process import Standstill
+from pipeline.compute.worker_numbers import worker_name
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -100,6 +101,7 @@ class Answering(Generic[Item, Result]):
 class _Worker:
     process: SpawnProcess
     pipe: Connection
+    number: int
 
 
 class ShardPool(Generic[Item, Result]):
@@ -113,12 +115,12 @@ class ShardPool(Generic[Item, Result]):
     ) -> None:
         self._make_worker = make_worker
         self._deadline_s = deadline_s
-        self._idle: queue.Queue[_Worker | None] = queue.Queue()
+        self._idle: queue.Queue[_Worker | int] = queue.Queue()
         self._alive: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
-        for _ in range(workers):
-            self._idle.put(None)  # an empty slot: the first item that takes it starts a worker
+        for number in range(workers):
+            self._idle.put(number)  # an empty slot: the first item that takes it starts a worker
 
     def run(self, item: Item) -> Result:
         """Process one item in any free worker.
@@ -128,15 +130,15 @@ class ShardPool(Generic[Item, Result]):
             ShardFailed: No worker could be started.
             Exception: Whatever the worker raised.
         """
-        worker = self._idle.get()
+        slot = self._idle.get()
         try:
-            worker = worker or self._start()
+            worker = slot = slot if isinstance(slot, _Worker) else self._start(slot)
             error, result = self._ask(worker, item)
         except WorkerDied:
-            worker = None  # the slot stays: the next item starts another worker
+            slot = worker.number  # the next item starts another worker there
             raise
         finally:
-            self._idle.put(worker)
+            self._idle.put(slot)
         if error is not None:
             raise error
         answer: Result = result
@@ -179,23 +181,22 @@ class ShardPool(Generic[Item, Result]):
                 )
         return None
 
-    def _start(self) -> _Worker:
+    def _start(self, number: int) -> _Worker:
         with self._lock:
             if self._closed:
                 raise PoolClosed("the pool is closed: the stage is being stopped")
-            worker = self._spawn()
+            worker = self._spawn(number)
             self._alive.add(worker)
         return worker
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self, number: int) -> _Worker:
         context = mp.get_context("spawn")
         try:
             ours, theirs = context.Pipe()
         except OSError as error:
             raise ShardFailed(_could_not_start(error)) from error
-        process = context.Process(
-            target=_work, args=(theirs, self._make_worker, os.getpid()), daemon=True
-        )
+        name, args = worker_name(number), (theirs, self._make_worker, os.getpid())
+        process = context.Process(target=_work, name=name, args=args, daemon=True)
         try:
             process.start()
         except OSError as error:
@@ -203,7 +204,7 @@ class ShardPool(Generic[Item, Result]):
             raise ShardFailed(_could_not_start(error)) from error
         finally:
             theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, number)
 
     def __enter__(self) -> ShardPool[Item, Result]:
         return self

@@ -46,7 +46,8 @@ class EvaluateConfig(Section):
     device: SpeedOnly[str] = "auto"
     """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
     precision: Precision = "auto"
-    """Arithmetic of the denoiser. 'auto' uses bf16 if the hardware supports it."""
+    """Arithmetic of the denoiser. 'auto' uses bf16 if the hardware supports it. On a GPU, fp32
+    multiplies matrices in TF32."""
     batch_size: SpeedOnly[int] = Field(64, ge=1, le=65_536)
     """Samples per batch."""
 

@@ -143,10 +143,11 @@ class TrainConfig(Section):
     """Contrastive flow matching (Stoica et al., 2025, use 0.05): subtract this share of the squared
     distance to the velocity of a pair with another caption from the loss. 0 switches it off."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass. 'auto' uses bf16 if the hardware supports it."""
-    compile: SpeedOnlyUpToRounding[bool] = False
-    """Compile the transformer blocks with torch.compile, which needs a C++ compiler and takes about
-    a minute at the start. It is meant for GPUs; on a CPU it gains nothing."""
+    """Arithmetic of the forward pass. 'auto' uses bf16 if the hardware supports it. On a GPU, fp32
+    multiplies matrices in TF32."""
+    compile: SpeedOnlyUpToRounding[Literal["auto"] | bool] = "auto"
+    """Compile the transformer blocks with torch.compile, which takes about a minute at the start.
+    'auto' does so on a GPU if there is a C compiler (gcc or clang). On a CPU it gains nothing."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs held out of training, chosen by a hash of the key. A split column in the table
     takes precedence (download.split_column)."""

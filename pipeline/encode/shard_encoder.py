@@ -8,7 +8,6 @@ n pairs of a shard   b pairs of a batch   c channels   z latent size   d embeddi
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,9 @@ from data_catalog.images import UnreadableImage
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
-from pipeline.compute.devices import choose_device, torch_threads
+from pipeline.compute.devices import advice_on_memory, torch_threads, use_one_of
+from pipeline.compute.hardware import usable_cores
+from pipeline.compute.worker_numbers import own_worker_number
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.image_batches import (
     ImageBatch,
@@ -70,7 +71,7 @@ class ShardEncoder:
     clip: Clip = field(init=False)
 
     def __post_init__(self) -> None:
-        device = choose_device(self.config.device)
+        device = use_one_of(self.config.device, own_worker_number())
         self.codec = load_image_codec(self.config.vae, device)
         self.clip = load_clip(self.config.clip, device)
         if self.config.posterior == "sample" and not self.codec.has_posterior:
@@ -92,6 +93,10 @@ class ShardEncoder:
         This includes images that crash a worker: the mark that the worker leaves tells the next one
         to look for them.
         """
+        with advice_on_memory("Lower encode.batch_size, or encode.workers if they share a GPU"):
+            return self._encode_or_exclude(name)
+
+    def _encode_or_exclude(self, name: str) -> Shard:
         tar, mark = ensure_local(self.images / f"{name}.tar"), self.out / f".{name}.begun"
         unreadable_rows = unreadable(tar, self.edge) if mark.exists() else []
         mark.touch()
@@ -127,7 +132,7 @@ class ShardEncoder:
 
     def _encoded(self, packed: Iterable[PackedBatch]) -> Iterator[BatchEncodings]:
         """The encodings of the batches of a shard, in order."""
-        cores = max(1, len(os.sched_getaffinity(0)) // self.config.workers)
+        cores = max(1, usable_cores() // self.config.workers)
         threads = min(cores, _MAX_THREADS)
         if self.codec.vae.device.type == "cuda":
             yield from map(self._encode, in_lanes(self._unpack_pinned, packed, threads))

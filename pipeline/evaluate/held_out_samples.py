@@ -17,7 +17,7 @@ from data_catalog.model_files import average_file
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
-from pipeline.compute.devices import choose_device
+from pipeline.compute.devices import advice_on_memory, use_device
 from pipeline.compute.inference import Inference, inference_on
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
@@ -76,7 +76,7 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
         EncoderError: an encoder cannot be loaded.
         ManifestError: the denoiser's file is damaged.
     """
-    device = choose_device(config.device)
+    device = use_device(config.device)
     encoders = EncodingsFigures.of(encodings).encoders
     denoiser = model.file(average_file(config.ema))
     for record in (
@@ -112,8 +112,9 @@ def sample_held_out(
     for start in range(0, len(noise), config.batch_size):
         part = slice(start, start + config.batch_size)
         inputs = noise[part].to(models.device), held_out.batch.text[part].to(models.device)
-        latents = models.inference.sample(config.solver, denoise, *inputs, levels)
-        batches.append(_decode(models, latents, config.batch_size))
+        with advice_on_memory("Lower evaluate.batch_size"):
+            latents = models.inference.sample(config.solver, denoise, *inputs, levels)
+            batches.append(_decode(models, latents, config.batch_size))
         track.progress(
             min(start + config.batch_size, len(noise)),
             len(noise),

@@ -114,6 +114,7 @@ def sweep(
                 held_out.numbers.tolist(),
                 settings.seed,
                 repr(way),
+                *([settings.precision] if settings.precision != "auto" else []),
             ]
         )[:12]
         note = _Counted(track, number, len(requested))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 
 from data_catalog.storage.files import write_problem
 from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.object_store import check_object_root, is_url
+from pipeline.compute.hardware import c_compiler, cxx_compiler
 from pipeline.compute.resource_limits import descriptor_limit
 from pipeline.config.run import RunConfig
 
@@ -103,11 +102,18 @@ def _shared_folder(config: RunConfig) -> Iterator[str]:
 
 
 def _compiler(config: RunConfig) -> Iterator[str]:
-    name = os.environ.get("CXX", "g++")
-    if config.train.compile and not shutil.which(name):
+    if config.train.compile is not True:
+        return
+    on_gpu = False
+    if config.train.device != "cpu":
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+    language, name = ("C", c_compiler()) if on_gpu else ("C++", cxx_compiler())
+    if not name:
         yield (
-            f"train.compile: needs a C++ compiler, but {name!r} was not found; install one, or set "
-            "train.compile=false"
+            f"train.compile: needs a {language} compiler, but none was found (gcc, clang); install "
+            "one, or set train.compile=false"
         )
 
 

@@ -1,8 +1,9 @@
 """The training stage: encodings -> model. stage.py starts the processes that job.py describes
 (node_processes.py starts and watches those of one node), after model_fit.py has compared model and
 encodings; join.py does so on further machines, ray_nodes.py on those of a Ray cluster. worker.py is
-one process, which stop.py ends; loop.py is its training loop, loss.py the loss of a step,
-optimizers.py the update of the weights, ema.py their moving averages, sharding.py the distribution
-over ranks. checkpoints.py saves and resumes the state if checkpoint_fit.py allows it, divergence.py
-detects a training that has failed, and events.py is the log that the stage follows.
+one process, which stop.py ends; loop.py is its training loop. step_inputs.py prepares what a step
+takes in, loss.py is its loss, row_gradients.py lets threads compute the gradients, optimizers.py
+and muon.py are the update of the weights, ema.py their moving averages, sharding.py the
+distribution over ranks. checkpoints.py saves and resumes the state if checkpoint_fit.py allows it,
+divergence.py detects a training that has failed, and events.py is the log that the stage follows.
 """

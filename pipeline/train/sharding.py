@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,12 @@ from pipeline.config.train import TrainConfig
 from pipeline.train.loop import TrainState
 from pipeline.train.optimizers import make_optimizer
 from tld_model.denoiser import Denoiser
+
+# The buffers of all ranks are equal and constant. torch 2.13 renamed the option.
+_DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _DDP_OPTIONS else "broadcast_buffers": False
+}
 
 
 def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str) -> None:
@@ -36,9 +44,7 @@ def distribute(state: TrainState, config: TrainConfig, ranks: Ranks, device: str
         # arbitrary.
         warnings.filterwarnings("ignore", message="Grad strides do not match")
         own = [device] if device.startswith("cuda") else None
-        network = DistributedDataParallel(
-            state.denoiser, device_ids=own, forward_sync_buffers=False
-        )
+        network = DistributedDataParallel(state.denoiser, device_ids=own, **_KEEP_BUFFERS)
         state.network, state.no_sync = network, network.no_sync
 
 

@@ -19,7 +19,14 @@ from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.core_threads import ONE_THREAD, core_threads
-from pipeline.compute.devices import choose_device, use_deterministic_algorithms
+from pipeline.compute.devices import (
+    OutOfGpuMemory,
+    advice_on_memory,
+    compiles,
+    idle_gpus,
+    use_deterministic_algorithms,
+    use_device,
+)
 from pipeline.compute.inference import Inference
 from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.dataset.batch_order import batch_numbers
@@ -106,7 +113,9 @@ class Training:
         state = initial_state(config, self.job.model, start, self.inference.threads)
         resume(state, self.checkpoints, start, self.ranks, self.log.warn)
         self.log.resume_at(state.step)
-        if config.compile:
+        if warning := idle_gpus(self.device, config.launch.processes):
+            self.log.warn(warning)
+        if compiles(config.compile, self.device):
             state.denoiser.compile_blocks()
         distribute(state, config, self.ranks, self.device)
         return state
@@ -183,33 +192,32 @@ class Training:
         numbers = next(
             batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)
         )
-        (out / _BATCH_FILE).write_text(
-            "".join(f"{key}\n" for key in self.pairs.keys(numbers)), encoding="utf-8"
-        )
+        keys = "".join(f"{key}\n" for key in self.pairs.keys(numbers))
+        (out / _BATCH_FILE).write_text(keys, encoding="utf-8")
         good = [path for path in checkpoints(self.checkpoints) if step_of(path) < error.step]
+        last = good[-1] if good else "none, it diverged before the first one"
         return (
             f"{error} at step {error.step}; {describe_batch(self.pairs, numbers)} (all keys: "
             f"{out / _BATCH_FILE}).\n"
-            "The last good checkpoint: "
-            f"{good[-1] if good else 'none, it diverged before the first one'}.\n"
+            f"The last good checkpoint: {last}.\n"
             "The same settings would fail there again: lower train.lr or train.clip_norm, or "
             "remove bad pairs from the table"
         )
 
 
 def main(job_file: Path, parent: int) -> None:
-    """Run one rank of a training, which ends with its parent. The environment variables are those
-    of torchrun."""
+    """Run one rank of a training, which ends with its parent, in an environment as of torchrun."""
     job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     stop = Stop()
     stop.listen(parent)
     if job.config.deterministic:
         use_deterministic_algorithms()
-    with joined_ranks(choose_device(job.device)) as (ranks, device):
+    with joined_ranks(use_device(job.device)) as (ranks, device):
         training = _prepare(job, ranks, device, stop)
         try:
-            training.run()
-        except (Diverged, CheckpointNotRead, CheckpointNotWritten) as error:
+            with advice_on_memory("Twice the train.accumulate needs about half of the memory"):
+                training.run()
+        except (Diverged, CheckpointNotRead, CheckpointNotWritten, OutOfGpuMemory) as error:
             if not ranks.leads:
                 raise SystemExit(1) from error
             message = training.explain(error) if isinstance(error, Diverged) else str(error)

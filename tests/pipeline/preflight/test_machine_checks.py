@@ -33,7 +33,13 @@ def test_compilation_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert problems_of(tmp_path, train__compile="false") == []
     (problem,) = problems_of(tmp_path, train__compile="true")
-    assert "'no-such-compiler' was not found; install one, or set train.compile=false" in problem
+    assert "needs a C++ compiler, but none was found (gcc, clang); install one" in problem
+    assert problems_of(tmp_path, train__compile="auto") == []
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    (problem,) = problems_of(tmp_path, train__compile="true", train__device="auto")
+    assert "needs a C compiler" in problem
 
 
 def test_a_run_needs_some_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_catalog.images import Images
-from pipeline.compute.devices import choose_device
+from pipeline.compute.devices import use_device
 from pipeline.compute.inference import Inference, inference_on
 from pipeline.config.train import Precision
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
@@ -87,13 +87,10 @@ class ImageGenerator:
         """
         seeds = range(len(captions)) if seeds is None else seeds
         if len(seeds) != len(captions):
-            raise ValueError(
-                f"{len(captions)} captions need {len(captions)} seeds, got {len(seeds)}"
-            )
-        denoise, levels = (
-            _counted(self.guided(sampling, negative), after_call),
-            noise_levels(sampling.steps),
-        )
+            count = len(captions)
+            raise ValueError(f"{count} captions need {count} seeds, got {len(seeds)}")
+        denoise = _counted(self.guided(sampling, negative), after_call)
+        levels = noise_levels(sampling.steps)
         for start in range(0, len(captions), self.batch_size):
             indices = range(start, min(start + self.batch_size, len(captions)))
             rows = [indices[i % len(indices)] for i in range(self.batch_size)]
@@ -212,16 +209,15 @@ def load_generator(
     """Load all three models to a device.
 
     A denoiser that was trained on latents of another scale, such as an imported one, generates
-    latents of that scale, and the codec decodes them. The weights cannot be converted to our scale
-    instead: noise has a spread of 1 at any scale of latents, so the scale is part of what a noise
-    level means.
+    latents of that scale, and the codec decodes them. The weights cannot be converted to our scale:
+    noise has a spread of 1 at any scale of latents, which is thus part of what a noise level means.
 
     Raises:
         CheckpointError: the denoiser cannot be read or does not fit the encoders.
         EncoderError: an encoder cannot be loaded, or `safetensors_only` is true and its weights
             are in another format.
     """
-    device = choose_device(device)
+    device = use_device(device)
     model = load_denoiser(denoiser, device)
     check_encoders(denoiser, vae, clip)
     text_encoder = load_text_encoder(

@@ -16,6 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from pipeline.compute.devices import torch_threads
+
 _MOST_THREADS = 8  # because each holds the activations and gradients of its rows
 
 Item = TypeVar("Item")
@@ -52,23 +54,32 @@ class CoreThreads:
 
         return list(self._pool.map(compute, waiting))
 
-    def by_rows(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def by_rows(
+        self, function: Callable[..., Tensor], least_rows: int = 1
+    ) -> Callable[..., Tensor]:
         """The same function of tensors, which must treat each row alone, computed some rows in each
-        thread."""
+        thread. Fewer than `least_rows` are computed here on one core, because they take less time
+        than the threads need to meet."""
 
         def in_parts(*inputs: Tensor | None) -> Tensor:
+            if _rows_of(inputs) < least_rows:
+                with torch_threads(1):
+                    return function(*inputs)
             return torch.cat(self.map(lambda rows: function(*rows), self.split(inputs)))
 
         return function if self.count == 1 else in_parts
 
     def split(self, inputs: Sequence[Tensor | None]) -> list[Rows]:
         """The inputs' rows for each thread; what is None stays None."""
-        length = next(len(tensor) for tensor in inputs if tensor is not None)
-        parts = min(self.count, length)
+        parts = min(self.count, _rows_of(inputs))
         columns = [
             (None,) * parts if tensor is None else tensor.tensor_split(parts) for tensor in inputs
         ]
         return list(zip(*columns, strict=True))
+
+
+def _rows_of(inputs: Sequence[Tensor | None]) -> int:
+    return next(len(tensor) for tensor in inputs if tensor is not None)
 
 
 ONE_THREAD = CoreThreads()

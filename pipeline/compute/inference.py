@@ -14,6 +14,9 @@ from tld_model.config import SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn, sample
 
+# Multiplications of a call: below, the Python code around them takes longer, which threads share.
+_LEAST_PRODUCTS = 400_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Inference:
@@ -32,7 +35,7 @@ class Inference:
             predicted: Tensor = denoiser(*inputs)
             return predicted.float()
 
-        in_threads = self.threads.by_rows(predict)
+        in_threads = self.threads.by_rows(predict, _least_rows(denoiser))
 
         def call(*inputs: Tensor | None) -> Tensor:
             self.before_call()
@@ -52,6 +55,12 @@ class Inference:
         the first step."""
         with autocast(self.device, self.precision):
             return sample(solver, denoise, noise, text, levels)
+
+
+def _least_rows(denoiser: Denoiser) -> int:
+    """The number of rows whose matrix products are worth several threads."""
+    weights = sum(weight.numel() for weight in denoiser.parameters())
+    return _LEAST_PRODUCTS // (weights * denoiser.config.tokens)
 
 
 def inference_on(device: str, precision: Precision = "auto") -> Inference:

@@ -75,6 +75,16 @@ def test_equal_calls_give_equal_bits_in_whatever_order_threads_finish() -> None:
     assert all(torch.equal(first, other) for other in others)
 
 
+def test_too_few_rows_for_threads_are_computed_here_on_one_core() -> None:
+    def where(x: Tensor) -> Tensor:
+        here = (float(threading.get_ident()), float(torch.get_num_threads()))
+        return torch.tensor(here, dtype=torch.float64).expand(len(x), 2)
+
+    by_rows = CoreThreads(2).by_rows(where, least_rows=4)
+    assert by_rows(torch.zeros(3)).unique(dim=0).tolist() == [[float(threading.get_ident()), 1.0]]
+    assert threading.get_ident() not in by_rows(torch.zeros(4))[:, 0].tolist()
+
+
 def test_an_error_in_a_thread_reaches_the_caller_and_the_threads_stay_usable() -> None:
     threads = CoreThreads(2)
 

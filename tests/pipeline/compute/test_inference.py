@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import pytest
 import torch
 from torch import Tensor
 
+from pipeline.compute import inference as inference_module
 from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.compute.inference import Inference
 from pipeline.config.train import Precision
@@ -35,7 +37,13 @@ def sampled(inference: Inference, model: Denoiser, rows: int = 3) -> Tensor:
     return inference.sample("dpmpp_2m", denoise, noise, text, noise_levels(6))
 
 
+@pytest.fixture
+def any_size_is_worth_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference_module, "_LEAST_PRODUCTS", 1)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.usefixtures("any_size_is_worth_threads")
 def test_threads_sample_what_one_thread_samples_up_to_rounding(rows: int) -> None:
     model = denoiser()
     alone = sampled(Inference("cpu", "fp32", ONE_THREAD), model, rows)
@@ -45,6 +53,7 @@ def test_threads_sample_what_one_thread_samples_up_to_rounding(rows: int) -> Non
 
 
 @pytest.mark.parametrize("threads", [ONE_THREAD, CoreThreads(2)])
+@pytest.mark.usefixtures("any_size_is_worth_threads")
 def test_bf16_samples_nearly_the_same_and_predicts_float32(threads: CoreThreads) -> None:
     model, dtypes = denoiser(), set[torch.dtype]()
     inside: list[Tensor] = []
@@ -72,6 +81,7 @@ def test_the_predictions_outside_a_sample_are_in_fp32(precision: Precision) -> N
         assert torch.equal(predicted, model(*inputs))
 
 
+@pytest.mark.usefixtures("any_size_is_worth_threads")
 def test_a_call_is_announced_once_however_many_threads_compute_it() -> None:
     calls: list[None] = []
     inference = dataclasses.replace(
@@ -95,3 +105,20 @@ def test_the_host_never_waits_for_a_sample(
         latents = inference.sample(solver, denoise, noise, text, noise_levels(6))
     assert copies.places == []
     assert latents.device.type == DEVICE
+
+
+def test_a_few_rows_of_a_small_model_are_computed_by_one_thread_on_one_core() -> None:
+    places: set[tuple[int, int]] = set()
+
+    def note(*_: object) -> None:
+        places.add((threading.get_ident(), torch.get_num_threads()))
+
+    model = denoiser()
+    model.register_forward_pre_hook(note)
+    threads = Inference("cpu", "fp32", CoreThreads(2))
+    sampled(threads, model, rows=2)
+    assert places == {(threading.get_ident(), 1)}
+    places.clear()
+    needed = 400_000_000 // (sum(map(Tensor.numel, model.parameters())) * CONFIG.tokens)
+    sampled(threads, model, rows=needed // 2 + 1)
+    assert threading.get_ident() not in {thread for thread, _ in places}

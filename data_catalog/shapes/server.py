@@ -16,6 +16,8 @@ from data_catalog.shapes.dataset import Drawing
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Otherwise a body waits up to 40 ms for the client to acknowledge its headers.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         drawing = Drawing.from_url(self.path)

@@ -159,9 +159,7 @@ class ShardDownloader:
             self._run_img2dataset_in(shard, folder)
 
     def _run_img2dataset_in(self, shard: UrlShard, scratch: Path) -> None:
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
-            "1"  # otherwise its import contacts a package index
-        )
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or its import contacts a package index
         tempfile.tempdir = str(scratch)  # its import creates folders that would outlive a worker
         try:
             from img2dataset.downloader import Downloader
@@ -170,8 +168,7 @@ class ShardDownloader:
             tempfile.tempdir = None
 
         # This is never undone, because a thread of img2dataset that outlives its shard must not get
-        # urllib's own opener.
-        # Only its `open` is called.
+        # urllib's own opener. Only its `open` is called.
         urllib.request.install_opener(self._opener)  # type: ignore[arg-type]
         try:
             self._decode.start()  # before connections use up the descriptors
@@ -206,7 +203,10 @@ class ShardDownloader:
             redirect_stdout(null),
             redirect_stderr(null),
         ):
-            downloader.download_shard((shard.number, str(feather)))
+            try:
+                downloader.download_shard((shard.number, str(feather)))
+            finally:
+                self._opener.end_shard()
         # img2dataset would count these as failed rows.
         if lacking := self._shortage or self._opener.shortage:
             raise _shortage_failure(lacking)

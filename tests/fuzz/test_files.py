@@ -162,8 +162,10 @@ def test_any_http_answer_is_a_body_or_a_cause(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, bounded_memory(200):
         threading.Thread(target=_answer_all, args=(server, answer), daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/a.png"
+        opener = GuardedOpener(config)
         with refused_only_by(FetchFailed):
-            GuardedOpener(config).open(urllib.request.Request(url))
+            opener.open(urllib.request.Request(url))
+        opener.end_shard()
 
 
 def _answer_all(server: socket.socket, answer: bytes) -> None:

@@ -59,11 +59,13 @@ class UrlDeadline:
 
 
 class BoundedStream(io.RawIOBase):
-    """The bytes of a connection, bounded by the deadline and by a number of bytes that includes
+    """The bytes of one response, bounded by the deadline and by a number of bytes that includes
     headers and framing; http.client bounds neither."""
 
     def __init__(self, connection: socket.socket, deadline: UrlDeadline) -> None:
-        self._connection, self._deadline, self._remaining = connection, deadline, _HEADERS
+        self.deadline = deadline
+        self.has_surplus = False  # bytes arrived that http.client did not take for the response's
+        self._connection, self._remaining, self._is_over = connection, _HEADERS, False
 
     def allow(self, size: int) -> None:
         """Allow this many more bytes of content, and a quarter of it for framing."""
@@ -73,7 +75,9 @@ class BoundedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        self._connection.settimeout(self._deadline.step_timeout())
+        if self._is_over:
+            return 0
+        self._connection.settimeout(self.deadline.step_timeout())
         received = self._connection.recv_into(buffer)
         self._remaining -= received
         if self._remaining < 0:
@@ -82,7 +86,23 @@ class BoundedStream(io.RawIOBase):
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """The method by which http.client gets the stream of a socket."""
-        return io.BufferedReader(self, _BUFFER)
+        return _ResponseReader(self, _BUFFER)
+
+    def end(self, reader: io.BufferedReader) -> None:
+        """Read no more, and note whether the reader has bytes left."""
+        self._is_over = True
+        self.has_surplus = bool(reader.peek())
+
+
+class _ResponseReader(io.BufferedReader):
+    """Reads ahead of a response's end; http.client closes it there."""
+
+    raw: BoundedStream
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.end(self)
+        super().close()
 
 
 class MemoryBudget:

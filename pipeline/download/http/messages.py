@@ -172,7 +172,7 @@ def request_message(target: Target, agent: str, *, through_proxy: bool) -> bytes
     lines = (
         f"GET {f'{target.scheme}://{authority}' if through_proxy else ''}{target.path} HTTP/1.1",
         *(f"Host: {authority}", f"User-Agent: {agent}", "Accept: image/*,*/*;q=0.8"),
-        *("Accept-Encoding: identity", "Connection: close", "", ""),
+        *("Accept-Encoding: identity", "", ""),
     )
     return "\r\n".join(lines).encode("ascii", "replace")
 

@@ -7,21 +7,18 @@ seconds are bounded, and requests to each host are rate limited. It replaces url
 
 from __future__ import annotations
 
-import http
-import http.client
 import io
-import socket
 import time
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from pipeline.compute.resource_limits import Shortage, own_shortage_raised
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.connections import Connector, host_rate_limiter
 from pipeline.download.http.failure_causes import cause_of, is_transient
-from pipeline.download.http.limits import BoundedStream, MemoryBudget, TooManyBytes, UrlDeadline
+from pipeline.download.http.limits import MemoryBudget, TooManyBytes, UrlDeadline
 from pipeline.download.http.messages import (
     FetchFailed,
     Target,
@@ -33,6 +30,7 @@ from pipeline.download.http.messages import (
     retry_after_s,
 )
 from pipeline.download.http.rate_limiter import HostUnavailable, Route
+from pipeline.download.http.responses import Response, StaleConnection, request
 
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -63,6 +61,10 @@ class GuardedOpener:
         self._connector.start_shard()
         self._memory = MemoryBudget(config.threads * _UNKNOWN_LENGTH + 4 * self._max_body)
         self._limiter = host_rate_limiter(config, wait_budget_s=2 * config.url_deadline_s)
+
+    def end_shard(self) -> None:
+        """Close the connections that were held open for further requests."""
+        self._connector.end_shard()
 
     @property
     def shortage(self) -> Shortage | None:
@@ -156,44 +158,53 @@ class GuardedOpener:
     def _exchange(self, target: Target, agent: str, deadline: UrlDeadline) -> bytes | _Redirect:
         through_proxy = target.host == self._connector.proxied_host
         try:
-            with own_shortage_raised(), self._connector.connect(target, deadline) as connection:
-                connection.settimeout(deadline.step_timeout())
-                connection.sendall(request_message(target, agent, through_proxy=through_proxy))
-                stream = BoundedStream(connection, deadline)
-                response = _FinalResponse(cast(socket.socket, stream), method="GET")
-                response.begin()
-                return self._redirect(response) or self._body(response, deadline, stream)
+            with own_shortage_raised():
+                message = request_message(target, agent, through_proxy=through_proxy)
+                try:
+                    return self._ask(target, message, deadline)
+                except StaleConnection:
+                    return self._ask(target, message, deadline, is_new=True)
         except (FetchFailed, Shortage):
             raise
         except Exception as error:  # an untrusted server can provoke any error
             raise FetchFailed(cause_of(error)) from error
 
-    def _redirect(self, response: http.client.HTTPResponse) -> _Redirect | None:
-        """The redirect in a response, or None if it has a body. Raises FetchFailed for all other
-        responses."""
+    def _ask(
+        self, target: Target, message: bytes, deadline: UrlDeadline, *, is_new: bool = False
+    ) -> bytes | _Redirect:
+        with self._connector.connect(target, deadline, is_new=is_new) as connection:
+            response = request(connection, message, deadline)
+            answer = self._answer_without_body(response) or self._body(response, deadline)
+            response.discard_body()
+            connection.is_reusable = response.leaves_reusable_connection()
+            if isinstance(answer, FetchFailed):
+                raise answer
+            return answer
+
+    def _answer_without_body(self, response: Response) -> _Redirect | FetchFailed | None:
+        """The redirect or failure that a response is by its headers, or None if its body is
+        wanted."""
         location = response.getheader("Location")
         if response.status in _REDIRECTS and location:
             return _Redirect(location)
         if not 200 <= response.status < 300:
             wait = retry_after_s(response.headers) if response.status in _ASKS_TO_WAIT else None
-            raise FetchFailed(f"HTTP {response.status}", wait)
+            return FetchFailed(f"HTTP {response.status}", wait)
         if self._config.respect_opt_out and opted_out(response.headers):
-            raise FetchFailed("opted out of machine learning")
+            return FetchFailed("opted out of machine learning")
         if is_compressed(response.headers):
             # We requested none, so that a small body cannot become a large one.
-            raise FetchFailed("unwanted content encoding")
+            return FetchFailed("unwanted content encoding")
         return None
 
-    def _body(
-        self, response: http.client.HTTPResponse, deadline: UrlDeadline, stream: BoundedStream
-    ) -> bytes:
+    def _body(self, response: Response, deadline: UrlDeadline) -> bytes:
         """Read the body, reserving memory before it is used: the announced length, or a little at
         first and then the maximum. So a thread that waits for memory holds little of it, and one
         that holds much never waits."""
         length, limit = response.length, self._max_body
         if length is not None and length > limit:
             raise TooManyBytes
-        with self._memory.reserve(deadline, stream) as reserved:
+        with self._memory.reserve(deadline, response.stream) as reserved:
             if length is not None:
                 reserved.take(length)
                 return reserved.keep(response.read())
@@ -207,19 +218,6 @@ class GuardedOpener:
                     reserved.take(limit - reserved.size)
                 chunks.append(chunk)
             return reserved.keep(b"".join(chunks))
-
-
-class _FinalResponse(http.client.HTTPResponse):
-    """Skips the interim responses (1xx) that may precede the final one, within the bounds of its
-    stream."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            # typeshed does not list this method.
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from data_catalog.url_table.table import UrlShard
 from pipeline.config.download import DownloadConfig
@@ -30,6 +27,7 @@ from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.http.rate_limiter import HostRateLimiter, HostUnavailable, Route
 from pipeline.download.shard_downloader import ShardDownloader
 from tests.support import hostile
+from tests.support.certificates import self_signed
 from tests.support.hostile import Hostile
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -267,7 +265,7 @@ def test_our_own_proxy_serves_its_host_only(server: Hostile) -> None:
 def test_a_certificate_has_to_be_for_the_name_in_the_url(
     tmp_path: Path, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = _certificate("pictures.test", tmp_path)
+    certificate = self_signed(["pictures.test"], tmp_path)
     names |= {"pictures.test": ["127.0.0.1"], "other.test": ["127.0.0.1"]}
     with hostile.serve_hostile(certificate=certificate) as server:
         port = server.address.rsplit(":")[-1]
@@ -567,24 +565,3 @@ def test_transient_causes_are_told_from_permanent_ones(cause: str, transient: bo
 def test_a_network_that_is_none_is_refused_with_an_example() -> None:
     with pytest.raises(ValueError, match=r"write a network as 10\.20\.0\.0/16"):
         config(allowed_networks=["127.0.0.1/8"])
-
-
-def _certificate(name: str, folder: Path) -> Path:
-    """A self-signed certificate with its key, in one file."""
-    key, issued = ec.generate_private_key(ec.SECP256R1()), datetime.now() - timedelta(days=1)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    certificate = (
-        x509.CertificateBuilder(
-            subject, subject, key.public_key(), x509.random_serial_number(), issued
-        )
-        .not_valid_after(issued + timedelta(days=9))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = folder / "certificate.pem"
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path

@@ -5,5 +5,6 @@ one process, which stop.py ends; loop.py is its training loop. step_inputs.py pr
 takes in, loss.py is its loss, row_gradients.py lets threads compute the gradients, optimizers.py
 and muon.py are the update of the weights, ema.py their moving averages, sharding.py the
 distribution over ranks. checkpoints.py saves and resumes the state if checkpoint_fit.py allows it,
-divergence.py detects a training that has failed, and events.py is the log that the stage follows.
+checkpoint_writer.py saves it beside training, divergence.py detects a training that has failed, and
+events.py is the log that the stage follows.
 """

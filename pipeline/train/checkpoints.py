@@ -54,10 +54,10 @@ class _OfAnotherLayout(_Unusable):
     is_what = "does not fit this training"
 
 
-def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> None:
-    """Write the state atomically, then delete all but the newest checkpoints. Every rank must call
-    this; one writes. Raises CheckpointNotWritten if the disk refuses."""
-    content = {
+def checkpoint_of(state: TrainState) -> dict[str, Any]:
+    """The content of a checkpoint. Its tensors are those of the state, or gathered from all ranks,
+    each of which must call this."""
+    return {
         "layout": LAYOUT,
         "step": state.step,
         "denoiser": whole_weights(state.denoiser),
@@ -66,13 +66,16 @@ def save_checkpoint(state: TrainState, folder: Path, ranks: Ranks = ALONE) -> No
         },
         "optimizer": _whole_moments(state.optimizer.state_dict()),
     }
-    if not ranks.leads:
-        return
+
+
+def write_checkpoint(content: dict[str, Any], folder: Path) -> None:
+    """Write a checkpoint atomically, then delete all but the newest. Raises CheckpointNotWritten if
+    the disk refuses."""
     try:
         # Without parents: an output folder that was removed must not be created again here.
         folder.mkdir(exist_ok=True)
         flush_folder(folder.parent)
-        with replacing(_path(folder, state.step)) as unfinished, unfinished.open("wb") as file:
+        with replacing(_path(folder, content["step"])) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
         if cause := _disk_error(error):

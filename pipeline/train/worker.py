@@ -34,12 +34,12 @@ from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
 from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.held_out_loss import held_out_loss
+from pipeline.train.checkpoint_writer import CheckpointWriter
 from pipeline.train.checkpoints import (
     CheckpointNotRead,
     CheckpointNotWritten,
     checkpoints,
     resume,
-    save_checkpoint,
     step_of,
     whole_weights,
 )
@@ -81,19 +81,20 @@ class Training:
         monitor = DivergenceMonitor(self.ranks)
         if state.step:
             self.validate_and_sample(state)  # a stop may have interrupted it
-        for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
-            monitor.add(step)
-            last = step.step == config.steps
-            if last or step.step % config.log_every == 0:
-                self.log.write_step(step.step, *monitor.read(), step.lr)
-            self.validate_and_sample(state)
-            stopping = self.ranks.any(self.stop.requested)
-            if last or stopping or step.step % config.checkpoint_every == 0:
-                monitor.read()
-                check_weights(state, self.ranks)
-                save_checkpoint(state, self.checkpoints, self.ranks)
-            if stopping:
-                raise SystemExit(STOPPED)
+        with CheckpointWriter(self.checkpoints, self.ranks) as writer:
+            for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
+                monitor.add(step)
+                last = step.step == config.steps
+                if last or step.step % config.log_every == 0:
+                    self.log.write_step(step.step, *monitor.read(), step.lr)
+                self.validate_and_sample(state)
+                stopping = self.ranks.any(self.stop.requested)
+                if last or stopping or step.step % config.checkpoint_every == 0:
+                    monitor.read()
+                    check_weights(state, self.ranks)
+                    writer.save(state)
+                if stopping:
+                    raise SystemExit(STOPPED)
         if self.ranks.any(self.stop.requested):
             raise SystemExit(STOPPED)
         self._finish(state)
@@ -186,8 +187,7 @@ class Training:
         self.log.write(kind="result", values=result.model_dump(mode="json"))
 
     def explain(self, error: Diverged) -> str:
-        """Explain at which step and on which pairs the training diverged, and what the user can do.
-        The keys of the batch are written to a file."""
+        """Explain where the training diverged, and what to do. Writes the keys of the batch."""
         config, out = self.job.config, self.job.out
         numbers = next(
             batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)

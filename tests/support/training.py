@@ -20,6 +20,8 @@ from data_catalog.figures import QuantizationFigures
 from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
 from pipeline.config.train import TrainConfig
 from pipeline.stages.contract import Output, StageFailed
+from pipeline.train.checkpoints import checkpoint_of, write_checkpoint
+from pipeline.train.loop import TrainState
 from pipeline.train.stage import train
 from tests.support.command import REPOSITORY
 from tests.support.manifests import encodings_manifest
@@ -42,6 +44,10 @@ SETTINGS: dict[str, Any] = {
     "log_every": 2,
     "held_out_fraction": 0.2,
 }
+
+
+def save_checkpoint(state: TrainState, folder: Path) -> None:
+    write_checkpoint(checkpoint_of(state), folder)
 
 
 def write_encodings(

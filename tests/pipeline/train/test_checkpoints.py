@@ -19,10 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
-from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume, save_checkpoint
+from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import shard
-from tests.support.training import MODEL, SETTINGS, write_encodings
+from tests.support.training import MODEL, SETTINGS, save_checkpoint, write_encodings
 
 CONFIG = TrainConfig(**SETTINGS)
 

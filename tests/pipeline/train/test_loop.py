@@ -21,13 +21,14 @@ from pipeline.dataset.caption_sampling import CaptionColumnError
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import HELD_OUT, Split, SplitError, key_hash, split_pairs
 from pipeline.scoring.held_out_loss import held_out_loss
-from pipeline.train.checkpoints import checkpoints, resume, save_checkpoint
+from pipeline.train.checkpoints import checkpoints, resume
 from pipeline.train.loop import initial_state, train_steps
 from pipeline.train.model_fit import ModelMismatch, check_fit
 from pipeline.train.optimizers import learning_rate
 from pipeline.train.stage import train
 from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
+from tests.support.training import save_checkpoint
 from tld_model.config import DenoiserConfig, TextForm
 
 MODEL = DenoiserConfig(

@@ -17,13 +17,14 @@ from pipeline.compute.ranks import Ranks
 from pipeline.config.load import load_config
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch
-from pipeline.train.checkpoints import resume, save_checkpoint
+from pipeline.train.checkpoints import resume
 from pipeline.train.ema import ema_decay_at
 from pipeline.train.loop import TrainState, TrainStep, initial_state, train_step
 from pipeline.train.loss import caption_differs, per_pair_loss, step_randomness
 from pipeline.train.optimizers import hidden_matrices
 from pipeline.train.sharding import distribute
 from tests.support.command import REPOSITORY
+from tests.support.training import save_checkpoint
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 

@@ -42,7 +42,7 @@ def measure_training(config: RunConfig) -> Measurement:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     state = initial_state(config.train, config.model, device, threads)
-    if compiles(config.train.compile, device):
+    if compiles(config.train, device):
         state.denoiser.compile_blocks()
 
     def steps_of(count: int) -> Callable[[], int]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from pipeline.compute.hardware import c_compiler
+from pipeline.config.train import TrainConfig
 
 _LEAST_FOR_TRITON = (7, 0)  # compute capability
 # cuBLAS adds in a fixed order only with its own workspace. It reads this setting before its first
@@ -65,12 +66,14 @@ def use_one_of(device: str, worker: int) -> str:
     return use_device(chosen)
 
 
-def compiles(setting: bool | str, device: str) -> bool:  # noqa: FBT001
-    """Whether to compile: as set, or for 'auto' on a GPU for which Triton can."""
-    if isinstance(setting, bool):
-        return setting
+def compiles(config: TrainConfig, device: str) -> bool:
+    """Whether to compile: as set, or for 'auto' on a GPU for which Triton can. Not where each run
+    must give the same bits, because the compiler chooses among kernels by their speed."""
+    if isinstance(config.compile, bool):
+        return config.compile
     return (
         device.startswith("cuda")
+        and not config.deterministic
         and torch.cuda.get_device_capability(device) >= _LEAST_FOR_TRITON
         and importlib.util.find_spec("triton") is not None
         and c_compiler() is not None

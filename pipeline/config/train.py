@@ -147,7 +147,8 @@ class TrainConfig(Section):
     multiplies matrices in TF32."""
     compile: SpeedOnlyUpToRounding[Literal["auto"] | bool] = "auto"
     """Compile the transformer blocks with torch.compile, which takes about a minute at the start.
-    'auto' does so on a GPU if there is a C compiler (gcc or clang). On a CPU it gains nothing."""
+    'auto' does so on a GPU if there is a C compiler (gcc or clang), unless deterministic is set. On
+    a CPU it gains nothing."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs held out of training, chosen by a hash of the key. A split column in the table
     takes precedence (download.split_column)."""

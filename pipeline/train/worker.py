@@ -116,7 +116,7 @@ class Training:
         self.log.resume_at(state.step)
         if warning := idle_gpus(self.device, config.launch.processes):
             self.log.warn(warning)
-        if compiles(config.compile, self.device):
+        if compiles(config, self.device):
             state.denoiser.compile_blocks()
         distribute(state, config, self.ranks, self.device)
         return state

@@ -15,6 +15,7 @@ from pipeline.compute.devices import (
     idle_gpus,
 )
 from pipeline.compute.hardware import c_compiler, usable_cores
+from pipeline.config.train import TrainConfig
 
 
 @pytest.mark.parametrize("device", ["mps", "cuda:99", "tpu", "cpu:1"])
@@ -54,10 +55,11 @@ def test_training_compiles_by_itself_only_where_triton_can(monkeypatch: pytest.M
     ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
         monkeypatch.setattr(devices, "c_compiler", lambda c=compiler: c)
-        assert compiles("auto", "cuda:0") is expected
-    assert compiles("auto", "cpu") is False
-    assert compiles(True, "cpu") is True
-    assert compiles(False, "cuda") is False
+        assert compiles(TrainConfig(steps=1), "cuda:0") is expected
+        assert compiles(TrainConfig(steps=1, deterministic=True), "cuda:0") is False
+    assert compiles(TrainConfig(steps=1), "cpu") is False
+    assert compiles(TrainConfig(steps=1, compile=True), "cpu") is True
+    assert compiles(TrainConfig(steps=1, compile=False), "cuda") is False
 
 
 def test_a_compiler_is_the_one_of_the_environment_or_a_usual_one(

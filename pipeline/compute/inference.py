@@ -60,7 +60,7 @@ class Inference:
 def _least_rows(denoiser: Denoiser) -> int:
     """The number of rows whose matrix products are worth several threads."""
     weights = sum(weight.numel() for weight in denoiser.parameters())
-    return _LEAST_PRODUCTS // (weights * denoiser.config.tokens)
+    return _LEAST_PRODUCTS // max(1, weights * denoiser.config.tokens)
 
 
 def inference_on(device: str, precision: Precision = "auto") -> Inference:

@@ -60,6 +60,7 @@ def _interpolated(
     calls = itertools.count()
 
     def before_call() -> None:
+        wait_for(generator.device)  # or all steps would be queued before a client can leave
         before_step(min(next(calls), request.steps))
 
     watched = replace(generator, inference=replace(generator.inference, before_call=before_call))
@@ -110,7 +111,7 @@ def _images_with(
             done = int(
                 (1 - level) * sampling.steps + 1e-3
             )  # level i is 1 - i/steps, the first a little less
-            wait_for(generator.device)  # or all steps would be queued before a client can leave
+            wait_for(generator.device)  # as above
             return torch.tensor(before_step(done))[owners]
 
         denoise = _on_active_rows(generator.guided(sampling), active_at)

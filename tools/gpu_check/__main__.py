@@ -12,8 +12,10 @@ and complete after each of them; FOLDER/gpu_check.log has what the processes pri
 is 1 if a section failed or no time was left for it. No network is used.
 
 For a GPU machine without a package index, whose Python 3.12 has torch, transformers, pyarrow,
-PyYAML, OpenCV, matplotlib, SciPy and psutil, take the rest along as wheels:
+PyYAML, OpenCV, matplotlib, SciPy and psutil, take the rest along as wheels, in a folder that git
+ignores:
 
+    echo /.gpu/ >> .git/info/exclude
     for wheel in pydantic==2.14.3 pydantic_core==2.50.4 typing-inspection==0.4.5 \\
         annotated-types==0.8.0 typing_extensions==4.16.0 diffusers==0.42.1 \\
         importlib_metadata==9.1.0 xxhash==4.1.0; do

@@ -163,7 +163,7 @@ ROWS = (
         "",
         _at("stage", "best_over_bare_steps"),
     ),
-    Row("the GPU computes in the training loop", "", _at("stage", "loop", "busy_share"), "%"),
+    Row("the GPU computes in the training loop", "", _at("stage", "busy_share"), "%"),
     Row("a step under DDP, one process", "", _at("distributed", "ddp", "ms"), " ms"),
     Row("a step under FSDP, one process", "", _at("distributed", "fsdp", "ms"), " ms"),
 )

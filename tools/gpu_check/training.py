@@ -36,7 +36,7 @@ def train(device: str) -> Figures:
             machine.compile(state)
         yield name, _step_figures(machine, config, state, peak)
         yield f"{name}_synchronizations", _synchronizations(machine, config, state)
-        del state
+    yield "busy_share", machine.busy_share(step_of(machine, state, config), calls=5)
 
 
 def _step_figures(
@@ -55,7 +55,6 @@ def _step_figures(
         "tflop_per_s": round(rate, 4),
         "share_of_bf16_peak": round(rate / peak, 4),
         "host_ms": round(machine.host_milliseconds(step), 3),
-        "busy_share": machine.busy_share(step, calls=3),
         "memory_gib": machine.peak_gib(),
     }
 

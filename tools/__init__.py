@@ -1,6 +1,7 @@
 """Programs for developers, which no command imports: `python -m tools.NAME`.
 
 `audit_lock` checks the locked versions for known vulnerabilities, `load_serve` and `load_engine`
-are load tests, `stack_test` starts the containers' commands without containers, and
+are load tests, `gpu_check` measures everything on a GPU, `busy_neighbour` what another process
+takes from a CPU, `stack_test` starts the containers' commands without containers, and
 `train_demo_encoders` trains the encoders that ship with tld, scored by `demo_encoder_scores`.
 """

@@ -46,7 +46,7 @@ def measure_training(config: RunConfig) -> Measurement:
         state.denoiser.compile_blocks()
 
     def steps_of(count: int) -> Callable[[], int]:
-        batch = _random_batch(config, count)
+        batch = random_batch(config, count)
         batch = Batch(batch.latents.to(device), batch.text.to(device))
         choices = step_randomness(config.train, config.model, count, step=0).on(device)
 
@@ -63,7 +63,7 @@ def measure_training(config: RunConfig) -> Measurement:
     peaks = {name: matrix_product(device, dtype) for name, dtype in _arithmetic(device).items()}
     speeds = measure_in_turns({"train": steps_of(size), **peaks})
     used = "bf16" if "bf16" in peaks and config.train.precision != "fp32" else "fp32"
-    operations = 3 * _forward_operations(config)  # the backward pass takes twice as many
+    operations = 3 * forward_operations(config)  # the backward pass takes twice as many
     figures = {
         "batch_size": size,
         "configured_batch_size": config.train.batch_size,
@@ -78,11 +78,11 @@ def measure_training(config: RunConfig) -> Measurement:
     return Measurement({"train": speeds["train"]}, {"train": figures})
 
 
-def _forward_operations(config: RunConfig) -> int:
+def forward_operations(config: RunConfig) -> int:
     """Floating-point operations of the forward pass for one image, as torch counts them: all matrix
     products, including attention, and convolutions, two per multiply-add. Element-wise operations
     are not counted."""
-    batch = _random_batch(config, 1)
+    batch = random_batch(config, 1)
     # With the plain attention kernel, because fused ones are not counted.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         Denoiser(config.model)(batch.latents, torch.full((1,), 0.5), batch.text)
@@ -103,7 +103,7 @@ def measure_denoising(config: RunConfig) -> Measurement:
     levels = noise_levels(config.evaluate.steps)
 
     def sampling_of(count: int) -> Callable[[], int]:
-        batch = _random_batch(config, count)
+        batch = random_batch(config, count)
         noise, text = batch.latents.to(device), batch.text.to(device)
         solver = config.evaluate.solver
         return lambda: len(inference.sample(solver, denoise, noise, text, levels).cpu())
@@ -124,12 +124,12 @@ def measure_decoding(config: RunConfig) -> Measurement:
 
 def _decoding(config: RunConfig, codec: ImageCodec, count: int) -> Callable[[], int]:
     """Work that decodes this many random latents."""
-    latents = _random_batch(config, count).latents
+    latents = random_batch(config, count).latents
     decode = core_threads(str(codec.vae.device)).by_rows(codec.decode)
     return lambda: len(decode(latents).cpu())
 
 
-def _random_batch(config: RunConfig, count: int) -> Batch:
+def random_batch(config: RunConfig, count: int) -> Batch:
     """Random pairs in the shapes of the model. Token-level text has the length of the longest
     caption, to which training pads it too."""
     model = config.model

@@ -7,7 +7,6 @@ a GPU would make the host wait or fail. Copies to the device that block are coll
 from __future__ import annotations
 
 import contextlib
-import functools
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.train import optimizers
 from tests.support.command import REPOSITORY
 
 DEVICE = "meta"
+_CREATIONS = (torch.tensor, torch.as_tensor, torch.asarray)
 _COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 
 
@@ -47,6 +48,25 @@ class BlockingCopies(TorchDispatchMode):
         return result
 
 
+class BlockingCreations(TorchFunctionMode):
+    """Collects where a tensor is created on the device from values of the host."""
+
+    def __init__(self, places: list[str]) -> None:
+        super().__init__()
+        self.places = places
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _CREATIONS and str((kwargs or {}).get("device")) == DEVICE:
+            self.places.append(_caller())
+        return func(*args, **(kwargs or {}))
+
+
 def _crosses(copied: Tensor, result: Tensor) -> bool:
     return copied.device.type == "cpu" and result.device.type == DEVICE
 
@@ -66,10 +86,10 @@ def _caller() -> str:
 def watched_copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockingCopies]:
     """Watch the copies in the block. Two parts of torch are replaced that know no meta device: the
     fused AdamW, by the plain one, and autocast, by nothing."""
-    plain = functools.partial(torch.optim.AdamW)
+    plain = torch.optim.AdamW
     monkeypatch.setattr(
         optimizers, "AdamW", lambda *args, **options: plain(*args, **options | {"fused": False})
     )
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    with BlockingCopies() as copies:
+    with BlockingCopies() as copies, BlockingCreations(copies.places):
         yield copies

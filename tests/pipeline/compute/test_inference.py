@@ -12,9 +12,8 @@ from torch import Tensor
 from pipeline.compute import inference as inference_module
 from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.compute.inference import Inference
-from pipeline.config.train import Precision
 from tests.support.dataless import DEVICE, watched_copies
-from tld_model.config import DenoiserConfig, SolverName
+from tld_model.config import DenoiserConfig, Precision, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import guided, noise_levels
 

@@ -133,6 +133,8 @@ def test_a_wait_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     with watched_copies(monkeypatch) as copies:
         there = torch.zeros(3).to(DEVICE)
         assert len(copies.places) == 1
+        torch.tensor([1.0], device=DEVICE)
+        assert len(copies.places) == 2
         with pytest.raises(RuntimeError):
             there.sum().item()
         with pytest.raises(NotImplementedError):

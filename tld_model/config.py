@@ -100,6 +100,14 @@ def _has_a_length(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+Precision = Annotated[
+    Literal["auto", "bf16", "fp32"],
+    Field(
+        description="Arithmetic of the denoiser. 'auto' uses bf16 if the hardware supports it. On "
+        "a GPU, fp32 multiplies matrices in TF32."
+    ),
+]
+
 # The settings of sampling with their bounds and their help. Models of pydantic check the bounds.
 StepCount = Annotated[int, Field(ge=1, le=MOST_STEPS, description="Number of sampling steps.")]
 GuidanceScale = Annotated[

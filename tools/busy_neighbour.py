@@ -17,14 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
+from pipeline.bench.model_speed import random_batch
 from pipeline.compute.core_threads import core_threads
 from pipeline.compute.devices import torch_threads
 from pipeline.compute.inference import inference_on
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
-from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.loop import initial_state, train_step
 from pipeline.train.loss import step_randomness
 from tld_model.denoiser import Denoiser
@@ -79,7 +77,7 @@ def _training(config: RunConfig) -> Callable[[], int]:
     threads = core_threads("cpu")
     train, model = config.train, config.model
     state = initial_state(train, model, "cpu", threads)
-    batch, size = _batch(config, train.batch_size), train.batch_size
+    batch, size = random_batch(config, train.batch_size), train.batch_size
 
     def step() -> int:
         choices = step_randomness(train, model, size, state.step)
@@ -94,20 +92,13 @@ def _sampling(config: RunConfig) -> Callable[[], int]:
     inference, evaluation = inference_on("cpu", config.evaluate.precision), config.evaluate
     denoiser = inference.denoiser(Denoiser(config.model).eval())
     denoise = guided(denoiser, evaluation.guidance, evaluation.guidance_interval)
-    batch, levels = _batch(config, _SAMPLES), noise_levels(evaluation.steps)
+    batch, levels = random_batch(config, _SAMPLES), noise_levels(evaluation.steps)
 
     def sample() -> int:
         solver = evaluation.solver
         return len(inference.sample(solver, denoise, batch.latents, batch.text, levels))
 
     return sample
-
-
-def _batch(config: RunConfig, size: int) -> Batch:
-    model, generator = config.model, torch.Generator().manual_seed(0)
-    edge = model.latent_size
-    latents = torch.randn(size, model.latent_channels, edge, edge, generator=generator)
-    return Batch(latents, torch.randn(size, model.text_dim, generator=generator))
 
 
 def _shown(speeds: list[float]) -> str:

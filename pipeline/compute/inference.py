@@ -9,8 +9,7 @@ from torch import Tensor
 
 from pipeline.compute.core_threads import CoreThreads, core_threads
 from pipeline.compute.devices import autocast
-from pipeline.config.train import Precision
-from tld_model.config import SolverName
+from tld_model.config import Precision, SolverName
 from tld_model.denoiser import Denoiser
 from tld_model.sampler import DenoiseFn, sample
 

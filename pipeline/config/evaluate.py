@@ -10,12 +10,12 @@ from pydantic import (
 
 from data_catalog.scores import SCORES
 from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
-from pipeline.config.train import Precision
 from tld_model.config import (
     DEFAULT_SAMPLING,
     LARGEST_SEED,
     GuidanceInterval,
     GuidanceScale,
+    Precision,
     SamplingSettings,
     SolverChoice,
     StepCount,
@@ -46,8 +46,6 @@ class EvaluateConfig(Section):
     device: SpeedOnly[str] = "auto"
     """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
     precision: Precision = "auto"
-    """Arithmetic of the denoiser. 'auto' uses bf16 if the hardware supports it. On a GPU, fp32
-    multiplies matrices in TF32."""
     batch_size: SpeedOnly[int] = Field(64, ge=1, le=65_536)
     """Samples per batch."""
 

@@ -21,9 +21,8 @@ from pipeline.config.section import (
     SpeedOnly,
     SpeedOnlyUpToRounding,
 )
-from tld_model.config import LARGEST_SEED
+from tld_model.config import LARGEST_SEED, Precision
 
-Precision = Literal["auto", "bf16", "fp32"]
 _Decays = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], ...],
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
@@ -143,8 +142,6 @@ class TrainConfig(Section):
     """Contrastive flow matching (Stoica et al., 2025, use 0.05): subtract this share of the squared
     distance to the velocity of a pair with another caption from the loss. 0 switches it off."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass. 'auto' uses bf16 if the hardware supports it. On a GPU, fp32
-    multiplies matrices in TF32."""
     compile: SpeedOnlyUpToRounding[Literal["auto"] | bool] = "auto"
     """Compile the transformer blocks with torch.compile, which takes about a minute at the start.
     'auto' does so on a GPU if there is a C compiler (gcc or clang), unless deterministic is set. On
@@ -155,7 +152,8 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Seed of the initial weights, the order of pairs, noise and condition dropout."""
     checkpoint_every: SpeedOnly[int] = Field(1000, ge=1)
-    """Steps between checkpoints; a crash loses at most this many."""
+    """Steps between checkpoints. A crash loses at most these, and those of the seconds in which a
+    checkpoint is written."""
     validate_every: SpeedOnly[int] = Field(1000, ge=1)
     """Steps between evaluations of the held-out loss."""
     sample_every: SpeedOnly[int] = Field(5000, ge=1)

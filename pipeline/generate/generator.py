@@ -17,9 +17,8 @@ from torch.nn import functional as F
 from data_catalog.images import Images
 from pipeline.compute.devices import use_device
 from pipeline.compute.inference import Inference, inference_on
-from pipeline.config.train import Precision
 from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
-from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, SamplingSettings
+from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, Precision, SamplingSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import TextEncoder, load_text_encoder
 from tld_model.encoders.vae import ImageCodec, load_image_codec

@@ -10,8 +10,8 @@ from data_catalog.figures import EncodingsFigures
 from data_catalog.model_files import average_file
 from data_catalog.storage.digests import file_digest
 from data_catalog.storage.manifest import Manifest
-from pipeline.config.train import Precision
 from pipeline.generate.image_metadata import Encoder, ModelIdentity
+from tld_model.config import Precision
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
 
 if TYPE_CHECKING:

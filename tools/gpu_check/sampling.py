@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.compute.inference import inference_on
 from pipeline.config.run import RunConfig
-from pipeline.config.train import Precision
+from tld_model.config import Precision
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import guided, noise_levels

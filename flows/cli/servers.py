@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.terminal.console import errors
@@ -27,13 +29,28 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     from flows.orchestration.prefect_server import prefect_server
     from flows.orchestration.prefect_watch import watched
     from flows.terminal.errors import at_work
-    from flows.tracking.store import check_given_store
 
     with at_work(settings.folder), contextlib.ExitStack() as stack:
         with errors.status("starting (Prefect, MLflow) …"):
-            check_given_store(settings.folder)
+            if os.environ.get("MLFLOW_TRACKING_URI"):
+                from flows.tracking.store import check_given_store
+
+                check_given_store(settings.folder)
             if url := os.environ.get("PREFECT_API_URL"):
                 check_address(url)
                 stack.enter_context(watched(url, answers))
-            stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home))
+            prepare = partial(_prepare_flow, settings.folder)
+            stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home, prepare))
         yield
+
+
+def _prepare_flow(root: Path) -> None:
+    """Import the flow with its libraries, and create MLflow's database in a workspace. The run
+    opens it again, and reports what is wrong with it."""
+    import flows.text_to_image  # noqa: F401
+    from flows.tracking.store import is_given, open_client
+    from pipeline.stages.contract import StageFailed
+
+    with contextlib.suppress(StageFailed, OSError):
+        if not is_given(root):
+            open_client(root)

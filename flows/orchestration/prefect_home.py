@@ -1,4 +1,9 @@
-"""The folder of our Prefect server, with a database that all users of the workspace can write."""
+"""The folder of our Prefect server, with a database that all users of the workspace can write.
+
+The tables of a new database come from prefect_schema.sql, which `python -m
+tools.write_prefect_schema` writes: Prefect itself would make them in some hundred migrations, which
+take ten seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from flows.terminal.console import say
@@ -14,6 +20,8 @@ from flows.terminal.errors import UserError
 
 _DATABASE = "prefect.db"
 _MEMO = "memo_store.toml"  # which of Prefect's built-in records are in the database
+SCHEMA = Path(__file__).with_name("prefect_schema.sql")
+SCHEMA_VERSION = "-- prefect "  # the first line of that file, and a version
 
 
 def prepare_home(home: Path) -> None:
@@ -29,11 +37,26 @@ def prepare_home(home: Path) -> None:
             # other users of a group.
             if not path.exists():
                 path.touch(mode=0o666)
+        if not database.stat().st_size:
+            _create_tables(database)
     except PermissionError as error:
         raise UserError(_not_writable(Path(error.filename or home))) from None
     for path in (home, database):
         if not os.access(path, os.W_OK):
             raise UserError(_not_writable(path))
+
+
+def _create_tables(database: Path) -> None:
+    """Create the tables of Prefect's newest migration, in one transaction. If this fails, or
+    another version of Prefect is installed, its server creates them."""
+    script = SCHEMA.read_text(encoding="utf-8")
+    if script.splitlines()[0] != f"{SCHEMA_VERSION}{version('prefect')}":
+        return
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(database)) as connection,
+    ):
+        connection.executescript(script)
 
 
 def set_aside(home: Path) -> None:

@@ -18,7 +18,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,13 +67,16 @@ def server_environment(home: Path, port: int, *, ui: bool) -> dict[str, str]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins(port)),
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_UI_ENABLED": str(ui).lower(),
+        # Types of blocks are for people on the page; runs use none, and writing them takes seconds.
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": str(ui).lower(),
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
     }
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
-    """The address of the Prefect API for the length of the block.
+def prefect_server(home: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """The address of the Prefect API for the length of the block. Our server takes seconds to
+    start, and `meanwhile` is called in that time.
 
     Raises:
         PrefectServerError: our server does not start.
@@ -93,7 +96,10 @@ def prefect_server(home: Path) -> Iterator[str]:
     ):
         port = int(listener.getsockname()[1])
         api, environment = f"http://127.0.0.1:{port}/api", server_environment(home, port, ui=False)
-        with _running(home, listener, environment, log), _client_of(api, environment):
+        with (
+            _client_of(api, environment),
+            _running(home, listener, environment, log, meanwhile),
+        ):
             limit_s = _DRAIN_LIMIT_S
             try:
                 yield api
@@ -107,7 +113,11 @@ def prefect_server(home: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _running(
-    home: Path, listener: socket.socket, environment: Mapping[str, str], log: BinaryIO
+    home: Path,
+    listener: socket.socket,
+    environment: Mapping[str, str],
+    log: BinaryIO,
+    meanwhile: Callable[[], None],
 ) -> Iterator[None]:
     """The server for the length of the block, restarted if it ends before. Its clients are never
     refused a connection, because this process holds the socket."""
@@ -128,6 +138,7 @@ def _running(
     def started() -> subprocess.Popen[bytes]:
         server = start()
         try:
+            meanwhile()
             _wait_until_healthy(server, api, home / "server.log")
         except BaseException:
             stop(server)
@@ -186,9 +197,7 @@ def _client_of(api: str, environment: Mapping[str, str]) -> Iterator[None]:
     os.environ.update(
         {**ours, **logging, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": secret}
     )
-    from prefect.context import refresh_global_settings_context
-
-    refresh_global_settings_context()
+    _read_settings_again()
     try:
         yield
     finally:
@@ -196,7 +205,16 @@ def _client_of(api: str, environment: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
         os.environ.update(theirs)
         with contextlib.suppress(ValueError):  # the user's own settings may be invalid
-            refresh_global_settings_context()
+            _read_settings_again()
+
+
+def _read_settings_again() -> None:
+    """Let Prefect's client see a changed environment. If Prefect is not imported yet, which takes
+    seconds, its import will."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def _foreign_variables() -> list[str]:

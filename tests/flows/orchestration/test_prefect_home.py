@@ -6,11 +6,15 @@ import contextlib
 import os
 import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import prefect
 import pytest
+from alembic.script import ScriptDirectory
 
-from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home
+from flows.orchestration import prefect_home
+from flows.orchestration.prefect_home import SCHEMA, database_may_be_the_cause, prepare_home
 from flows.terminal.errors import UserError
 
 
@@ -29,6 +33,12 @@ def sound(path: Path) -> None:
         database.executemany(
             "INSERT INTO flow (name) VALUES (?)", [(f"flow-{i}" * 50,) for i in range(500)]
         )
+
+
+def tables(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name for (name,) in rows}
 
 
 def random_bytes(path: Path) -> None:
@@ -64,7 +74,7 @@ def test_a_damaged_database_is_set_aside_and_said(
     damage(tmp_path / "prefect.db")
     (tmp_path / "prefect.db-wal").touch()
     prepare_home(tmp_path)
-    assert (tmp_path / "prefect.db").read_bytes() == b""
+    assert "flow_run" in tables(tmp_path / "prefect.db"), "a new database"
     assert not (tmp_path / "prefect.db-wal").exists()
     (aside,) = tmp_path.glob("prefect.db.damaged-??????????????*[0-9]")
     assert str(aside) in capsys.readouterr().err.replace("\n", "")
@@ -103,7 +113,7 @@ def test_what_another_user_keeps_to_themselves_is_told(
 
 
 def test_a_failed_start_costs_no_history_where_another_cause_is_known(tmp_path: Path) -> None:
-    prepare_home(tmp_path)
+    (tmp_path / "prefect.db").touch()
     assert not database_may_be_the_cause(tmp_path, "Can't locate revision"), (
         "there is nothing in it"
     )
@@ -115,3 +125,43 @@ def test_a_failed_start_costs_no_history_where_another_cause_is_known(tmp_path: 
         "Too many open files",
     ):
         assert not database_may_be_the_cause(tmp_path, log)
+
+
+def test_a_new_database_needs_no_migration(tmp_path: Path) -> None:
+    """Else a new workspace waits ten seconds for its first stage."""
+    prepare_home(tmp_path)
+    migrations = Path(prefect.__file__).parent / "server/database/_migrations"
+    scripts = ScriptDirectory(str(migrations), version_locations=[f"{migrations}/versions/sqlite"])
+    with contextlib.closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        (newest,) = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    assert list(newest) == scripts.get_heads(), "run python -m tools.write_prefect_schema"
+
+
+def test_another_version_of_prefect_makes_its_own_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_home, "version", lambda _: "3.9.0")
+    prepare_home(tmp_path)
+    assert not tables(tmp_path / "prefect.db")
+
+
+@pytest.mark.parametrize("length", [0.2, 0.5, 0.99])
+def test_tables_are_made_whole_or_not_at_all(
+    length: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = SCHEMA.read_text()
+    cut = tmp_path / "cut.sql"
+    cut.write_text(script[: int(len(script) * length)])
+    monkeypatch.setattr(prefect_home, "SCHEMA", cut)
+    prepare_home(tmp_path / "home")
+    assert not tables(tmp_path / "home" / "prefect.db")
+    monkeypatch.undo()
+    prepare_home(tmp_path / "home")
+    assert "flow_run" in tables(tmp_path / "home" / "prefect.db")
+
+
+def test_processes_that_begin_together_make_one_database(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(prepare_home, [tmp_path] * 8))
+    assert "flow_run" in tables(tmp_path / "prefect.db")
+    assert not list(tmp_path.glob("*.damaged-*"))

@@ -12,7 +12,6 @@ from rich.table import Table
 from data_catalog.storage.workspace import StageName
 from flows.cli.groups import Config, Force, Overrides
 from flows.cli.servers import with_prefect
-from flows.orchestration.train_nodes import lead_or_join
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
 
@@ -41,6 +40,7 @@ def run(
     Example, a short training with another seed: tld run conf/tiny.yaml train.steps=500
     train.seed=1
     """
+    from flows.orchestration.train_nodes import lead_or_join
     from pipeline.preflight.check import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
@@ -208,6 +208,7 @@ def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> Non
 
 
 def _run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: bool) -> None:
+    from flows.orchestration.train_nodes import lead_or_join
     from pipeline.preflight.check import check_run
     from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses

@@ -1,6 +1,6 @@
 """The terminal: what users read, and how errors become sentences.
 
-`console` prints text as it is, without markup, with the help of `escape`; `progress` shows progress
-bars; `streams` sets up standard output and standard error; `errors` explains causes outside of tld,
-such as a full disk, and holds UserError.
+`console` prints text as it is, without markup, with the help of `escape`; `first_sign` shows that a
+command has begun, and `progress` its bars; `streams` sets up standard output and standard error;
+`errors` explains causes outside of tld, such as a full disk, and holds UserError.
 """

@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from flows.terminal.escape import visible
+from flows.terminal.first_sign import end_first_sign
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -36,7 +37,9 @@ class Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Escape everything that is shown: text, tables with the content of their cells, errors."""
+        """Escape everything that is shown: text, tables with the content of their cells, errors.
+        From the first of it on, it is what shows that the command works."""
+        end_first_sign()
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 

@@ -1,0 +1,41 @@
+"""A spinner from the start of a command until it prints something, for commands that import large
+libraries first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+
+_spinners: list[Live] = []  # at most one
+
+
+@contextlib.contextmanager
+def first_sign() -> Iterator[None]:
+    """Show the spinner on a terminal, at most for the length of the block."""
+    # Not a Terminal, whose output ends the spinner. What libraries print is not redirected: those
+    # that are imported meanwhile would keep the redirected stream.
+    console = Console(stderr=True)
+    if console.is_terminal:
+        spinner = Live(
+            Spinner("dots", "starting …"),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        _spinners.append(spinner)
+        spinner.start(refresh=True)
+    try:
+        yield
+    finally:
+        end_first_sign()
+
+
+def end_first_sign() -> None:
+    """Remove the spinner, before anything else is shown."""
+    while _spinners:
+        _spinners.pop().stop()

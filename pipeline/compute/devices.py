@@ -48,11 +48,13 @@ def use_device(device: str) -> str:
     """Choose the device on which this process computes, as `choose_device`, and prepare it.
 
     Matrix products of float32 on a GPU are in TF32, which keeps 10 bits of each factor and all of
-    the sum: several times as fast, and what weights trained in bf16 need.
+    the sum: several times as fast, and what weights trained in bf16 need. Attention there is not
+    cuDNN's, which prepares a plan for each new shape, where captions and batches vary.
     """
     chosen = choose_device(device)
     if chosen.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)
         if ":" in chosen:
             torch.cuda.set_device(chosen)  # for what allocates on the current device
     return chosen

@@ -13,6 +13,7 @@ from pipeline.compute.devices import (
     choose_device,
     compiles,
     idle_gpus,
+    use_device,
 )
 from pipeline.compute.hardware import c_compiler, usable_cores
 from pipeline.config.train import TrainConfig
@@ -23,6 +24,24 @@ def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(DeviceError, match=f"no device '{device}' on this machine") as caught:
         choose_device(device)
     assert ("Apple's GPUs (mps) are not supported" in str(caught.value)) == (device == "mps")
+
+
+def test_a_gpu_multiplies_in_tf32_and_attends_without_plans_for_each_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a pretended GPU. What is set for it has no effect on a CPU."""
+    precision, plans = torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        assert use_device("cpu") == "cpu"
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+        assert use_device("auto") == "cuda"
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cuda.enable_cudnn_sdp(plans)
 
 
 def test_a_gpu_without_memory_left_is_reported_with_advice() -> None:

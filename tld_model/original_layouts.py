@@ -101,7 +101,7 @@ def to_layout(
     """Our weights under the names, shapes and order of an original checkpoint. Raises
     CheckpointError if the layout does not support the model; the message names all settings
     concerned."""
-    if problems := _unsupported(config, layout):
+    if problems := unsupported_settings(config, layout):
         raise CheckpointError(f"layout {layout} cannot hold this model:\n" + "\n".join(problems))
     if layout == "legacy":
         weights = _reordered(weights, _stream_order(config.width).argsort())
@@ -182,7 +182,7 @@ def _reordered(weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor
     return reordered
 
 
-def _unsupported(config: DenoiserConfig, layout: Layout) -> list[str]:
+def unsupported_settings(config: DenoiserConfig, layout: Layout) -> list[str]:
     """Problems with the settings of a model that a layout fixes, which are all but the sizes."""
     defaults = DenoiserConfig().model_dump() | LAYOUTS[layout]
     model = config.model_dump()

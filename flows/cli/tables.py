@@ -160,6 +160,7 @@ def bench_page(results: dict[str, Any]) -> tuple[Table, str]:
             f"{train['configured_batch_size']}) reaches {train['flop_utilisation']:.1%} of the "
             f"{train['arithmetic']} peak: {train['gflop_per_image']} GFLOP per image for matrix "
             "products and convolutions, with backward counted as twice forward",
+            *_beside_original(train),
             f"training uses {train['memory_mib']:,} MiB of memory"
             + (f", {gpu:,} MiB on the device" if (gpu := train.get("device_memory_mib")) else ""),
         ]
@@ -171,6 +172,16 @@ def bench_page(results: dict[str, Any]) -> tuple[Table, str]:
         each = ", ".join(f"{name} {value:.2f}" for name, value in hours.items())
         lines.append(f"estimated hours of this run, without download: {each}")
     return table, "\n".join(lines)
+
+
+def _beside_original(train: dict[str, Any]) -> list[str]:
+    """A line on the original project's step, if it was measured."""
+    if not (times := train.get("times_original")):
+        return []
+    return [
+        f"training is {times['median']:.2f} times as fast ({times['slowest']:.2f}–"
+        f"{times['fastest']:.2f}) as the step of apapiu/transformer_latent_diffusion, not compiled"
+    ]
 
 
 def _rows(count: int) -> str:

@@ -30,7 +30,7 @@ def bench(
     measures: dict[Part, Callable[[Path], Measurement]] = {
         "encode": lambda scratch: measure_encoding(config, scratch),
         "load": lambda scratch: measure_loading(config, scratch, pairs),
-        "train": lambda _: measure_training(config),
+        "train": lambda _: measure_training(config, report),
         "denoise": lambda _: measure_denoising(config),
         "decode": lambda _: measure_decoding(config),
     }
@@ -49,7 +49,7 @@ def bench(
         details["load_over_train"] = round(per_s["load"] / per_s["train"], 1)
     return {
         "machine": _machine(choose_device(config.train.device)),
-        "images_per_s": {name: _figures(speed) for name, speed in speeds.items()},
+        "images_per_s": {name: speed.summary() for name, speed in speeds.items()},
         **details,
         "projected_hours": _projected_hours(config, per_s),
     }
@@ -84,7 +84,3 @@ def _machine(device: str) -> str:
         f"{device}: {name}, {torch.get_num_threads()} threads, {arithmetic}, "
         f"torch {torch.__version__}"
     )
-
-
-def _figures(speed: Speed) -> dict[str, float]:
-    return {name: round(getattr(speed, name), 2) for name in ("median", "slowest", "fastest")}

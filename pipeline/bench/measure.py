@@ -25,14 +25,35 @@ _PRODUCTS = (
 )
 _PRODUCT_S = 1.0  # products that would take longer are skipped
 
+Works = dict[str, Callable[[], float]]  # each returns the amount of work done
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Units of work (usually images) per second, over several rounds."""
+    """Units of work (usually images) per second in each of several rounds, or how many times as
+    many as another work."""
 
-    median: float
-    slowest: float
-    fastest: float
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def slowest(self) -> float:
+        return min(self.rounds)
+
+    @property
+    def fastest(self) -> float:
+        return max(self.rounds)
+
+    def relative_to(self, other: Speed) -> Speed:
+        """The speed as a multiple of another one that was measured in turns with it."""
+        return Speed(tuple(a / b for a, b in zip(self.rounds, other.rounds, strict=True)))
+
+    def summary(self) -> dict[str, float]:
+        """Median, slowest and fastest round, for people and programs."""
+        return {name: round(getattr(self, name), 2) for name in ("median", "slowest", "fastest")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +69,7 @@ def measure(work: Callable[[], float]) -> Speed:
     return measure_in_turns({"work": work})["work"]
 
 
-def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
+def measure_in_turns(works: Works) -> dict[str, Speed]:
     """Like `measure`, for several works in turns, so that other load on the machine slows all of
     them equally."""
     for work in works.values():
@@ -60,10 +81,7 @@ def measure_in_turns(works: dict[str, Callable[[], float]]) -> dict[str, Speed]:
             while (elapsed := time.perf_counter() - started) < _LEAST_S:
                 done += work()
             speeds[name].append(done / elapsed)
-    return {
-        name: Speed(statistics.median(rates), min(rates), max(rates))
-        for name, rates in speeds.items()
-    }
+    return {name: Speed(tuple(rates)) for name, rates in speeds.items()}
 
 
 def largest_batch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -10,6 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.bench.measure import (
     Measurement,
+    Memory,
+    Speed,
+    Works,
     forget_peak,
     largest_batch,
     matrix_product,
@@ -18,23 +23,26 @@ from pipeline.bench.measure import (
     memory,
     mib,
 )
+from pipeline.bench.original_step import OriginalTraining
 from pipeline.bench.synthetic_data import LONGEST_CAPTION
 from pipeline.compute.core_threads import core_threads
-from pipeline.compute.devices import compiles, has_bf16, torch_threads, use_device
+from pipeline.compute.devices import choose_device, compiles, has_bf16, torch_threads, use_device
 from pipeline.compute.inference import inference_on
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.loop import initial_state, train_step
-from pipeline.train.loss import step_randomness
+from pipeline.train.loss import StepRandomness, step_randomness
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
+from tld_model.original_layouts import unsupported_settings
 from tld_model.sampler import guided, noise_levels
 
 _LEAST_BATCH = 8  # for training on a CPU, where a step with a large batch takes minutes
 
 
-def measure_training(config: RunConfig) -> Measurement:
-    """Training steps and, in turns with them, the fastest matrix products of this device."""
+def measure_training(config: RunConfig, report: Callable[[str], None]) -> Measurement:
+    """Training steps and, in turns with them, the fastest matrix products of this device and the
+    steps of the original project."""
     device = use_device(config.train.device)
     threads = core_threads(device)
     before = memory()
@@ -46,9 +54,7 @@ def measure_training(config: RunConfig) -> Measurement:
         state.denoiser.compile_blocks()
 
     def steps_of(count: int) -> Callable[[], int]:
-        batch = random_batch(config, count)
-        batch = Batch(batch.latents.to(device), batch.text.to(device))
-        choices = step_randomness(config.train, config.model, count, step=0).on(device)
+        batch, choices = _step_inputs(config, count, device)
 
         def step() -> int:
             with torch_threads(threads.cores_each):
@@ -60,22 +66,76 @@ def measure_training(config: RunConfig) -> Measurement:
     size = config.train.batch_size
     if not device.startswith("cuda"):
         size = largest_batch(steps_of, size, _LEAST_BATCH)
+    step = steps_of(size)
+    for _ in range(2):  # the state of the optimizer takes memory from the second step on
+        step()
+    figures = {"batch_size": size, "configured_batch_size": config.train.batch_size}
+    figures |= _memory_since(before, device)
     peaks = {name: matrix_product(device, dtype) for name, dtype in _arithmetic(device).items()}
-    speeds = measure_in_turns({"train": steps_of(size), **peaks})
+    speeds = _beside_original({"train": step, **peaks}, config, size, report)
+    return _training_figures(config, speeds, figures)
+
+
+def _beside_original(
+    works: Works, config: RunConfig, size: int, report: Callable[[str], None]
+) -> dict[str, Speed]:
+    """Measure works in turns with steps of the original project, if the model has its architecture
+    and the device has the memory for a second training."""
+    if unsupported_settings(config.model, "main"):
+        return measure_in_turns(works)
+    report("measuring train in turns with the step of the original project …")
+    with suppress(torch.OutOfMemoryError):
+        return measure_in_turns(works | {"original_train": _original_steps(config, size)})
+    report("the step of the original project needs more memory than this device has")
+    return measure_in_turns(works)
+
+
+def _original_steps(config: RunConfig, size: int) -> Callable[[], int]:
+    """Work that trains one step as the original project does."""
+    device = choose_device(config.train.device)
+    training = OriginalTraining(Denoiser(config.model), config.train, device)
+    batch, choices = _step_inputs(config, size, device)
+
+    def step() -> int:
+        training.step(batch, choices)
+        return size
+
+    return step
+
+
+def _step_inputs(config: RunConfig, count: int, device: str) -> tuple[Batch, StepRandomness]:
+    """A random batch of pairs and the random choices of a step, on the device."""
+    batch = random_batch(config, count)
+    choices = step_randomness(config.train, config.model, count, step=0)
+    return Batch(batch.latents.to(device), batch.text.to(device)), choices.on(device)
+
+
+def _memory_since(before: Memory, device: str) -> dict[str, int]:
+    """Peak of the memory in use, in MiB."""
+    used = {"memory_mib": mib(memory().peak - before.own - before.mapped)}
+    if device.startswith("cuda"):
+        used["device_memory_mib"] = mib(torch.cuda.max_memory_allocated(device))
+    return used
+
+
+def _training_figures(
+    config: RunConfig, speeds: dict[str, Speed], figures: dict[str, Any]
+) -> Measurement:
+    """The measurement of training, with further figures."""
+    peaks = {name: speeds[name].fastest for name in ("fp32", "bf16") if name in speeds}
     used = "bf16" if "bf16" in peaks and config.train.precision != "fp32" else "fp32"
     operations = 3 * forward_operations(config)  # the backward pass takes twice as many
-    figures = {
-        "batch_size": size,
-        "configured_batch_size": config.train.batch_size,
+    train = speeds["train"]
+    figures = figures | {
         "gflop_per_image": round(operations / 1e9, 2),
-        "peak_gflop_per_s": {name: round(speeds[name].fastest / 1e9) for name in peaks},
+        "peak_gflop_per_s": {name: round(peak / 1e9) for name, peak in peaks.items()},
         "arithmetic": used,
-        "flop_utilisation": round(speeds["train"].median * operations / speeds[used].median, 3),
-        "memory_mib": mib(memory().peak - before.own - before.mapped),
+        "flop_utilisation": round(train.median * operations / speeds[used].median, 3),
     }
-    if device.startswith("cuda"):
-        figures["device_memory_mib"] = mib(torch.cuda.max_memory_allocated(device))
-    return Measurement({"train": speeds["train"]}, {"train": figures})
+    if original := speeds.get("original_train"):
+        figures["times_original"] = train.relative_to(original).summary()
+    steps = {name: speed for name, speed in speeds.items() if name.endswith("train")}
+    return Measurement(steps, {"train": figures})
 
 
 def forward_operations(config: RunConfig) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli.tables import bench_page
 from pipeline.bench import measure as stopwatch
 from pipeline.bench.bench import bench
-from pipeline.bench.measure import largest_batch, memory
+from pipeline.bench.measure import Speed, largest_batch, memory
 from pipeline.bench.synthetic_data import NoRoom, write_encodings
 from pipeline.config.load import load_config
 from pipeline.dataset.encoded_dataset import open_dataset
@@ -34,7 +35,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) -> None:
     config = load_config(TINY, small(tmp_path / "data"))
     figures = bench(config, ("load", "train", "denoise", "decode"), 2000, lambda _: None)
-    assert set(figures["images_per_s"]) == {"load", "train", "denoise", "decode"}
+    assert set(figures["images_per_s"]) == {"load", "train", "original_train", "denoise", "decode"}
     assert figures["loader"]["pairs"] == 2000
     assert figures["train"]["batch_size"] == config.train.batch_size
     assert figures["load_over_train"] > 0
@@ -48,6 +49,33 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
     forward = 2 * (n * (patch * patch + 2 * patch * d) + block + condition)
     assert figures["train"]["gflop_per_image"] == pytest.approx(3 * forward / 1e9, abs=0.006)
     json.dumps(figures)
+
+
+def test_training_is_compared_with_the_original_where_the_model_is_its(tmp_path: Path) -> None:
+    reports: list[str] = []
+    config = load_config(TINY, small(tmp_path / "data"))
+    figures = bench(config, ("train",), 1000, reports.append)
+    times, speeds = figures["train"]["times_original"], figures["images_per_s"]
+    assert times["slowest"] <= times["median"] <= times["fastest"]
+    least = speeds["train"]["slowest"] / speeds["original_train"]["fastest"]
+    most = speeds["train"]["fastest"] / speeds["original_train"]["slowest"]
+    assert least - 0.01 <= times["median"] <= most + 0.01
+    assert any("original" in report for report in reports)
+    table, lines = bench_page(figures)
+    assert list(table.columns[0].cells) == ["train", "original train"]
+    assert f"training is {times['median']:.2f} times as fast" in lines
+
+
+def test_another_architecture_is_not_compared(tmp_path: Path) -> None:
+    config = load_config(TINY, small(tmp_path / "data", model__qk_norm="true"))
+    figures = bench(config, ("train",), 1000, lambda _: None)
+    assert set(figures["images_per_s"]) == {"train"}
+    assert "original" not in bench_page(figures)[1]
+
+
+def test_a_comparison_is_made_round_by_round() -> None:
+    ours, theirs = Speed((3.0, 8.0, 2.0)), Speed((1.0, 2.0, 2.0))
+    assert ours.relative_to(theirs).summary() == {"median": 3, "slowest": 1, "fastest": 4}
 
 
 def test_the_command_measures_a_part_without_table_or_encoders(tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ def _beside_original(train: dict[str, Any]) -> list[str]:
         return []
     return [
         f"training is {times['median']:.2f} times as fast ({times['slowest']:.2f}–"
-        f"{times['fastest']:.2f}) as the step of apapiu/transformer_latent_diffusion, not compiled"
+        f"{times['fastest']:.2f}) as the step of apapiu/transformer_latent_diffusion without "
+        "torch.compile"
     ]
 
 

@@ -45,7 +45,8 @@ def test_it_is_the_same_model_under_the_names_of_published_files() -> None:
 def test_its_step_is_adam_on_the_squared_error_and_moves_the_average() -> None:
     torch.manual_seed(0)
     ours = Denoiser(MODEL)
-    training = OriginalTraining(ours, CONFIG, "cpu")
+    config = CONFIG.model_copy(update={"lr": 0.1})  # so that weight decay or a still average show
+    training = OriginalTraining(ours, config, "cpu")
     pairs, choices = random_pairs(6), step_randomness(CONFIG, MODEL, 6, step=0)
     before = [weight.detach().clone() for weight in training.network.parameters()]
     loss = training.step(pairs, choices)
@@ -55,7 +56,7 @@ def test_its_step_is_adam_on_the_squared_error_and_moves_the_average() -> None:
     error = (predicted - pairs.latents).square().mean()
     assert loss == pytest.approx(error.item(), rel=1e-5)
     error.backward()
-    torch.optim.Adam(ours.parameters(), lr=CONFIG.lr).step()
+    torch.optim.Adam(ours.parameters(), lr=config.lr).step()
     learned = training.network.state_dict()
     for name, weight in to_layout(ours.state_dict(), MODEL, "main").items():
         close = (weight - learned[name]).abs() < 1e-4

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tld_model.config import DenoiserConfig
-from tld_model.layers import Block, NoiseEmbedding
+from tld_model.layers import Block, FeedForward, FusedDepthwise, NoiseEmbedding
 
 
 class Denoiser(nn.Module):
@@ -88,6 +88,13 @@ class Denoiser(nn.Module):
         stay the same. All blocks have the same code, so one compilation serves all of them."""
         for block in self.blocks:
             block.compile()
+
+    def fuse_depthwise(self, fused: FusedDepthwise) -> None:
+        """From now on, compute each depthwise convolution with its GELU by this function, which may
+        differ from torch's layers by rounding."""
+        for layer in self.modules():
+            if isinstance(layer, FeedForward):
+                layer.fused = fused
 
     def _text_tokens(self, text: Tensor) -> tuple[Tensor, Tensor | None]:
         """The condition tokens of the text, and a mask of all condition tokens that is true where a

@@ -7,6 +7,7 @@ s tokens in a row
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 from tld_model.config import DenoiserConfig
 
 HEAD_WIDTH = 64
+
+FusedDepthwise = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class NoiseEmbedding(nn.Module):
@@ -84,8 +87,12 @@ class FeedForward(nn.Module):
     """1x1 convolution, 3x3 depthwise convolution, GELU, 1x1 convolution (LocalViT, Li et al.,
     2021).
 
-    The 1x1 convolutions are written as linear layers on tokens, which gives the same numbers.
+    The 1x1 convolutions are written as linear layers on tokens, which gives the same numbers. What
+    is between them is computed by `fused` where that is set: by one function of tokens [b, n, c],
+    weight, bias and rows, as `fused_depthwise.depthwise_gelu`, which needs Triton and a GPU.
     """
+
+    fused: FusedDepthwise | None = None
 
     def __init__(self, width: int, multiplier: int) -> None:
         super().__init__()
@@ -98,11 +105,18 @@ class FeedForward(nn.Module):
         rows = rows or math.isqrt(x.shape[1])  # by default the tokens form a square
 
         x = self.expand(x)  # [b, n, hidden]
-        x = x.transpose(1, 2).unflatten(2, (rows, -1))  # [b, hidden, r, s]
-        x = F.gelu(self.depthwise(x))  # [b, hidden, r, s]
-        x = x.flatten(2).transpose(1, 2)  # [b, n, hidden]
+        x = self._depthwise_gelu(x, rows)  # [b, n, hidden]
         out: Tensor = self.contract(x)  # [b, n, d]
         return out
+
+    def _depthwise_gelu(self, x: Tensor, rows: int) -> Tensor:
+        if self.fused:
+            weight, bias = self.depthwise.weight, self.depthwise.bias
+            assert bias is not None
+            return self.fused(x, weight, bias, rows)  # [b, n, hidden]
+        x = x.transpose(1, 2).unflatten(2, (rows, -1))  # [b, hidden, r, s]
+        x = F.gelu(self.depthwise(x))  # [b, hidden, r, s]
+        return x.flatten(2).transpose(1, 2)  # [b, n, hidden]
 
 
 class Block(nn.Module):

@@ -26,10 +26,11 @@ from pipeline.bench.measure import (
 from pipeline.bench.original_step import OriginalTraining
 from pipeline.bench.synthetic_data import LONGEST_CAPTION
 from pipeline.compute.core_threads import core_threads
-from pipeline.compute.devices import choose_device, compiles, has_bf16, torch_threads, use_device
+from pipeline.compute.devices import choose_device, has_bf16, torch_threads, use_device
 from pipeline.compute.inference import inference_on
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import Batch
+from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.loop import initial_state, train_step
 from pipeline.train.loss import StepRandomness, step_randomness
 from tld_model.denoiser import Denoiser
@@ -50,8 +51,7 @@ def measure_training(config: RunConfig, report: Callable[[str], None]) -> Measur
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     state = initial_state(config.train, config.model, device, threads)
-    if compiles(config.train, device):
-        state.denoiser.compile_blocks()
+    speed_up_blocks(state.denoiser, config.train, device)
 
     def steps_of(count: int) -> Callable[[], int]:
         batch, choices = _step_inputs(config, count, device)

@@ -71,6 +71,10 @@ class EventLog:
         """Append a warning."""
         self.write(kind="warning", text=text)
 
+    def note(self, text: str) -> None:
+        """Append a message that stands beside the progress until the first step."""
+        self.write(kind="progress", done=self._first_step, total=self.total, note=text)
+
     def write_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
         """Append the metrics of a step, and the progress with the remaining time."""
         elapsed = time.monotonic() - self._started

@@ -22,7 +22,6 @@ from pipeline.compute.core_threads import ONE_THREAD, core_threads
 from pipeline.compute.devices import (
     OutOfGpuMemory,
     advice_on_memory,
-    compiles,
     idle_gpus,
     use_deterministic_algorithms,
     use_device,
@@ -45,6 +44,7 @@ from pipeline.train.checkpoints import (
 )
 from pipeline.train.divergence import Diverged, DivergenceMonitor, check_weights, describe_batch
 from pipeline.train.events import EventLog
+from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import distribute
@@ -116,8 +116,7 @@ class Training:
         self.log.resume_at(state.step)
         if warning := idle_gpus(self.device, config.launch.processes):
             self.log.warn(warning)
-        if compiles(config, self.device):
-            state.denoiser.compile_blocks()
+        speed_up_blocks(state.denoiser, config, self.device, self.ranks, self.log)
         distribute(state, config, self.ranks, self.device)
         return state
 

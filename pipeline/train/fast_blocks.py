@@ -1,0 +1,139 @@
+"""Compilation of the transformer blocks, and the choice of how a GPU computes their depthwise
+convolutions: by torch's layers or the fused kernel, whichever is faster there and if both agree."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pipeline.compute.devices import autocast, compiles, wait_for
+from pipeline.compute.ranks import ALONE, Ranks
+from pipeline.config.train import TrainConfig
+from pipeline.train.events import EventLog
+from tld_model.config import DenoiserConfig
+from tld_model.denoiser import Denoiser
+from tld_model.layers import FeedForward, FusedDepthwise
+
+_ROUNDS = 10
+# Of the norm of an output or a gradient. bf16 rounds each number by up to 0.004 of it.
+_LARGEST_DIFFERENCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredWays:
+    """A feed-forward layer, forward and backward, with torch's layers and with the fused kernel."""
+
+    layers_ms: float
+    fused_ms: float
+    difference: float  # the largest of output and gradients, relative to their norm
+
+    def describe(self) -> str:
+        """Which way is faster, for the log."""
+        faster = "the fused kernel" if self.fused_ms < self.layers_ms else "torch's layers"
+        return (
+            f"depthwise convolutions by {faster}: a layer takes {self.fused_ms:.2f} ms fused, "
+            f"{self.layers_ms:.2f} ms otherwise"
+        )
+
+
+Compare = Callable[[TrainConfig, DenoiserConfig, str, int], MeasuredWays]
+
+
+def compare_ways(
+    config: TrainConfig, model: DenoiserConfig, device: str, count: int
+) -> MeasuredWays:
+    """Measure both ways in turns, as training runs them, on random tokens of this many images."""
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (count, model.tokens, model.width)
+    tokens, gradient = (torch.randn(shape, generator=generator, device=device) for _ in range(2))
+    tokens.requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        layers = FeedForward(model.width, model.mlp_multiplier).to(device)
+    fused = copy.deepcopy(layers)
+    fused.fused = _fused_depthwise()
+
+    def results(layer: FeedForward) -> list[Tensor]:
+        with autocast(device, config.precision):
+            out = layer(tokens)
+        leaves = [tokens, *layer.parameters()]
+        return [out, *torch.autograd.grad(out, leaves, gradient.to(out.dtype))]
+
+    if compiles(config, device):
+        layers.compile()
+        fused.compile()
+    difference = _difference(results(fused), results(layers))
+    ways = (partial(results, layers), partial(results, fused))
+    times = [[_milliseconds(way, device) for way in ways] for _ in range(_ROUNDS)]
+    layers_ms, fused_ms = map(statistics.median, zip(*times, strict=True))
+    if compiles(config, device):
+        torch.compiler.reset()  # the blocks are compiled as if nothing had been before
+    return MeasuredWays(layers_ms, fused_ms, difference)
+
+
+def speed_up_blocks(
+    denoiser: Denoiser,
+    config: TrainConfig,
+    device: str,
+    ranks: Ranks = ALONE,
+    log: EventLog | None = None,
+    compare: Compare = compare_ways,
+) -> None:
+    """Compile the blocks where `compiles` says so, on a GPU with the faster depthwise convolution.
+    Every rank must call this; all compute as the leading one has chosen. Where each run must give
+    the same bits nothing is chosen by its speed, and torch's layers stay."""
+    compiled = compiles(config, device)
+    may_fuse = compiled and device.startswith("cuda") and not config.deterministic
+    if not ranks.any(not may_fuse):
+        images = config.batch_size // ranks.count // config.accumulate
+        compare_here = partial(compare, config, denoiser.config, device, images)
+        if ranks.as_leader(int(ranks.leads and _is_fused_better(compare_here, log))):
+            denoiser.fuse_depthwise(_fused_depthwise())
+        torch.cuda.empty_cache()
+    if compiled:
+        denoiser.compile_blocks()
+
+
+def _is_fused_better(compare: Callable[[], MeasuredWays], log: EventLog | None) -> bool:
+    try:
+        measured = compare()
+    except Exception as error:  # compilers raise nearly any, of a missing header too
+        problem = f"it failed: {(str(error) or repr(error)).strip().splitlines()[0]}"
+    else:
+        if measured.difference <= _LARGEST_DIFFERENCE:
+            if log:
+                log.note(measured.describe())
+            return measured.fused_ms < measured.layers_ms
+        problem = f"its results differ by {100 * measured.difference:.2g}%"  # nan, too
+    if log:
+        log.warn(f"training goes on without the fused depthwise kernel: {problem}")
+    return False
+
+
+def _fused_depthwise() -> FusedDepthwise:
+    from tld_model.fused_depthwise import depthwise_gelu  # triton is not on every machine
+
+    return depthwise_gelu
+
+
+def _difference(results: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest norm of a difference, relative to that of the expected tensor; nan if one is."""
+    ratios = [
+        (result.float() - other.float()).norm() / other.float().norm()
+        for result, other in zip(results, expected, strict=True)
+    ]
+    return float(torch.stack(ratios).detach().max())
+
+
+def _milliseconds(work: Callable[[], object], device: str) -> float:
+    wait_for(device)
+    started = time.perf_counter()
+    work()
+    wait_for(device)
+    return (time.perf_counter() - started) * 1e3

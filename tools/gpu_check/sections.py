@@ -19,11 +19,11 @@ SECTIONS = {
     "train": Section("tools.gpu_check.training:train", 120),
     "sample": Section("tools.gpu_check.sampling:sample", 60),
     "encode": Section("tools.gpu_check.encoding:encode", 90),
-    "depthwise": Section("tools.gpu_check.training:depthwise", 40),
+    "depthwise": Section("tools.gpu_check.depthwise:depthwise", 100),
     "exactness": Section("tools.gpu_check.exactness:exactness", 120),
     "optimizers": Section("tools.gpu_check.training:optimizers", 40),
     "checkpoint": Section("tools.gpu_check.training:checkpoint", 40),
-    "stage": Section("tools.gpu_check.stage:stage", 100),
+    "stage": Section("tools.gpu_check.stage:stage", 140),
     "distributed": Section("tools.gpu_check.distributed:distributed", 60),
     "bench": Section("tools.gpu_check.bench:bench", 80),
 }

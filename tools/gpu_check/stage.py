@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
+from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.stage import train
 from tools.gpu_check.data import make_encodings, scratch_folder, training_loop
 from tools.gpu_check.machine import Figures, Machine
@@ -21,10 +22,11 @@ _LOG_ENTRIES = 8
 
 @dataclass(slots=True)
 class SpeedLog:
-    """A Tracker that keeps the speeds that training logs."""
+    """A Tracker that keeps the speeds and notes that training logs."""
 
     run_id: str = ""
     speeds: list[tuple[int, float]] = field(default_factory=list)  # after so many steps
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -34,8 +36,8 @@ class SpeedLog:
     def artifact(self, path: Path, folder: str = "") -> None:
         pass
 
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        pass
+    def progress(self, done: int, total: int, note: str = "") -> None:  # noqa: ARG002
+        self.notes.append(note)
 
     def warning(self, text: str) -> None:
         self.warnings.append(text)
@@ -64,6 +66,7 @@ def stage(device: str) -> Figures:
         train(encodings, settings.train, config.model, folder / "model", log)
         yield "seconds", round(time.perf_counter() - started, 1)
         yield "steps", steps
+        yield "depthwise", [note for note in log.notes if note.startswith("depthwise")]
         yield "warnings", log.warnings
         intervals = speeds_between(log.speeds, size)
         yield "images_per_s", {str(step): round(speed, 1) for step, speed in intervals}
@@ -75,10 +78,13 @@ def stage(device: str) -> Figures:
 def _bare_and_loop(
     machine: Machine, config: RunConfig, encodings: Manifest
 ) -> tuple[float, Callable[[], object]]:
-    """The milliseconds of a compiled step whose inputs are on the device, and a step of the loop
-    that prepares them."""
+    """The milliseconds of a step whose inputs are on the device, computed as the stage does, and a
+    step of the loop that prepares them."""
     state = machine.state(config)
-    machine.compile(state)
+    if machine.is_gpu:
+        speed_up_blocks(state.denoiser, config.train, machine.device)
+    else:
+        machine.compile(state)
     bare_ms = machine.milliseconds(step_of(machine, state, config), round_s=0.5)
     state.step = 0
     steps = training_loop(encodings, state, config, machine.device)

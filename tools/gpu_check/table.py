@@ -54,11 +54,11 @@ class Row:
 
 
 def _at(section: str, *names: str) -> Read:
-    """Reads a figure; yes is 1, and no is 0."""
+    """Reads a figure; yes is 1, and no is 0. A text says why there is none."""
 
     def read(report: Report) -> float | None:
         value: Any = report.figure(section, *names)
-        return None if value is None else float(value)
+        return None if value is None or isinstance(value, str) else float(value)
 
     return read
 
@@ -125,6 +125,29 @@ ROWS = (
         "",
         _ratio(_at("depthwise", "model_bfloat16", "step_ms"), _EAGER),
         "%",
+    ),
+    Row("by the fused kernel", "≥ 12 ms", _at("depthwise", "fused_bfloat16", "step_ms"), " ms"),
+    Row(
+        "its error over that of torch's layers",
+        "",
+        _ratio(
+            _at("depthwise", "agreement_bfloat16", "fused"),
+            _at("depthwise", "agreement_bfloat16", "layers"),
+        ),
+        most=1.2,
+    ),
+    Row(
+        "it repeats its bits",
+        "",
+        _at("depthwise", "agreement_bfloat16", "repeats_exactly"),
+        "yes",
+        least=1,
+    ),
+    Row(
+        "a training step, compiled, with it",
+        "",
+        _at("depthwise", "compiled_fused_step_ms"),
+        " ms",
     ),
     Row("36 images × 15 guided steps, fp32", "", _at("sample", "fp32", "seconds"), " s"),
     Row("the same in TF32", "", _at("sample", "tf32", "seconds"), " s"),

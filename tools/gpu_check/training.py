@@ -1,5 +1,4 @@
-"""Sections on training steps: eager and compiled, their depthwise convolution, optimizers, and
-checkpoints."""
+"""Sections on training steps: eager and compiled, optimizers, and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from pipeline.compute.ranks import ALONE
 from pipeline.config.run import RunConfig
@@ -17,7 +15,6 @@ from pipeline.train.checkpoint_writer import CheckpointWriter
 from pipeline.train.checkpoints import checkpoints, resume
 from pipeline.train.loop import TrainState
 from pipeline.train.optimizers import hidden_matrices
-from tld_model.layers import FeedForward
 from tools.gpu_check.data import make_encodings, scratch_folder, training_loop
 from tools.gpu_check.machine import Figures, Machine, bf16_peak
 from tools.gpu_check.steps import step_of, step_tflop
@@ -72,65 +69,6 @@ def _synchronizations(
             next(steps)
         where = machine.synchronizations(lambda: next(steps))
     return None if where is None else {"count": len(where), "where": sorted(set(where))}
-
-
-def depthwise(device: str) -> Figures:
-    """The 3x3 depthwise convolution and GELU of one block, forward and backward: as the model has
-    it, on a channels-last view of the tokens, and on contiguous channels."""
-    machine = Machine(device)
-    config = machine.config()
-    model, rows = config.model, config.model.latent_size // config.model.patch_size
-    layer = FeedForward(model.width, model.mlp_multiplier).to(machine.device)
-    layer.expand, layer.contract = nn.Identity(), nn.Identity()  # type: ignore[assignment]
-    channels = layer.depthwise.in_channels
-    yield "channels", channels
-    yield "layers", model.layers
-    shape = (config.train.batch_size, rows * rows, channels)
-
-    def channels_last(tokens: torch.Tensor) -> torch.Tensor:
-        x = tokens.transpose(1, 2).unflatten(2, (rows, rows))  # [b, c, r, s], a view
-        return F.gelu(layer.depthwise(x)).flatten(2).transpose(1, 2)
-
-    def contiguous(tokens: torch.Tensor) -> torch.Tensor:
-        x = tokens.transpose(1, 2).unflatten(2, (rows, rows)).contiguous()
-        return F.gelu(layer.depthwise(x)).flatten(2).transpose(1, 2).contiguous()
-
-    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "model": layer,
-        "channels_last": channels_last,
-        "contiguous": contiguous,
-    }
-    for dtype in (torch.bfloat16, torch.float32):
-        layer.to(dtype)
-        tokens = torch.randn(shape, device=machine.device).to(dtype).requires_grad_()
-        gradient = torch.randn(shape, device=machine.device).to(dtype)
-        for name, way in ways.items():
-            figures = _forward_and_backward(machine, way, tokens, gradient)
-            figures["step_ms"] = round(figures["both_ms"] * model.layers, 3)
-            yield f"{name}_{str(dtype).removeprefix('torch.')}", figures
-
-
-def _forward_and_backward(
-    machine: Machine,
-    layer: Callable[[torch.Tensor], torch.Tensor],
-    tokens: torch.Tensor,
-    gradient: torch.Tensor,
-) -> dict[str, float]:
-    def forward() -> None:
-        with torch.no_grad():
-            layer(tokens)
-
-    def both() -> None:
-        tokens.grad = None
-        layer(tokens).backward(gradient)
-
-    forward_ms, both_ms = machine.milliseconds(forward), machine.milliseconds(both)
-    return {
-        "forward_ms": round(forward_ms, 4),
-        "both_ms": round(both_ms, 4),
-        # Read and written once forward; the input, its gradient and the output's once backward.
-        "gb_per_s": round(5 * tokens.nbytes / both_ms / 1e6, 1),
-    }
 
 
 def optimizers(device: str) -> Figures:

@@ -34,6 +34,7 @@ OF_OTHERS = {
         "PYTHONUNBUFFERED",
         "PREFECT_UI_ENABLED",
         "PREFECT_UI_API_URL",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START",
     ),
     *("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL"),
 }  # set for processes that tld starts, of no use to a reader

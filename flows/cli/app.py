@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import signal
@@ -58,22 +57,9 @@ _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),
     groups.MANAGE: (status, clean, deploy, ui),
 }
-
-
-def _with_first_sign(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that shows at once on a terminal that it has begun."""
-
-    @functools.wraps(command)
-    def with_first_sign(*words: Any, **options: Any) -> None:
-        with first_sign():
-            command(*words, **options)
-
-    return with_first_sign
-
-
 for _group, _commands in _COMMANDS.items():
     for _position, _command in enumerate(_commands):
-        app.command(_with_first_sign(_command), group=_group, sort_key=_position)
+        app.command(first_sign()(_command), group=_group, sort_key=_position)
 app.command(show_config, name="config", group=groups.MANAGE)
 catalog.group = (groups.MANAGE,)
 app.command(catalog)

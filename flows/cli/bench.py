@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import console, load, say
+from flows.terminal.console import console, load, print_data, say
 from flows.terminal.errors import UserError
 from pipeline.bench.parts import LEAST_PAIRS, PARTS, Part
 
@@ -48,7 +48,7 @@ def bench(
         check_run(settings)
     results = measure(settings, only or PARTS, pairs, say)
     if as_json:
-        print(json.dumps(results, indent=2))
+        print_data(json.dumps(results, indent=2))
         return
     table, lines = bench_page(results)
     console.print(table)

@@ -15,6 +15,7 @@ from flows.cli.groups import Config, Overrides
 from flows.cli.servers import with_prefect
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
+from flows.terminal.first_sign import end_first_sign, first_sign
 
 catalog = App(
     name="catalog",
@@ -51,6 +52,7 @@ def show(name: Annotated[str, Parameter(help="Name of a data set in tld catalog 
 
 
 @catalog.command
+@first_sign()
 def dropped(
     config: Config,
     *overrides: Overrides,
@@ -74,6 +76,7 @@ def dropped(
     settings = load(config, overrides)
     rows = dropped_rows(settings.download, stage_statuses(RunInputs(settings)))
     with _open(out) if out else contextlib.nullcontext(sys.stdout) as target:
+        end_first_sign()
         writer = csv.DictWriter(target, COLUMNS)
         writer.writeheader()
         count = 0
@@ -94,6 +97,7 @@ def _open(out: Path) -> TextIO:
 
 
 @catalog.command
+@first_sign()
 def verify(
     config: Config,
     *overrides: Overrides,

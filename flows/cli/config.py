@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import load
+from flows.terminal.console import load, print_data
 
 
 def show_config(config: Config, *overrides: Overrides) -> None:
@@ -15,4 +15,4 @@ def show_config(config: Config, *overrides: Overrides) -> None:
     import yaml
 
     settings = load(config, overrides).model_dump(mode="json")
-    print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")
+    print_data(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip("\n"))

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import console, load
+from flows.terminal.console import console, load, print_data
 
 _Row = dict[str, str | int | None]
 
@@ -51,7 +51,7 @@ def status(
     if every:
         rows = _every(settings.folder, {str(row["folder"]): str(row["state"]) for row in rows})
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_data(json.dumps(rows, indent=2))
         return
     if not rows:
         console.print(f"{settings.folder} is empty; start with tld run")

@@ -57,6 +57,12 @@ def say(text: str) -> None:
     errors.print(text, soft_wrap=True)
 
 
+def print_data(text: str) -> None:
+    """Print JSON or YAML on standard output, as it is."""
+    end_first_sign()
+    print(text)
+
+
 def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     """The settings of a run from its file and overrides. Raises ConfigError if they are invalid."""
     from pipeline.config.load import load_config

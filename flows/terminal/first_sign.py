@@ -15,7 +15,8 @@ _spinners: list[Live] = []  # at most one
 
 @contextlib.contextmanager
 def first_sign() -> Iterator[None]:
-    """Show the spinner on a terminal, at most for the length of the block."""
+    """Show the spinner on a terminal, at most for the length of the block or, as a decorator, of
+    the command."""
     # Not a Terminal, whose output ends the spinner. What libraries print is not redirected: those
     # that are imported meanwhile would keep the redirected stream.
     console = Console(stderr=True)

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,20 @@ def test_the_spinner_comes_first_and_leaves_the_errors_alone(words: tuple[str, .
     assert before.endswith("\x1b[2K"), "its line is erased"
     assert after
     assert SPINNER not in after
+
+
+@pytest.mark.parametrize(
+    ("words", "data"),
+    [(("status", TINY, "--json"), "[\r\n  {"), (("catalog", "dropped", TINY), "stage,reason,row")],
+)
+def test_it_leaves_nothing_in_data_for_programs(
+    words: tuple[str, ...], data: str, tmp_path: Path
+) -> None:
+    shown = on_a_terminal(sys.executable, "-m", "flows.cli", *words, f"root={tmp_path / 'data'}")
+    before, _, after = shown.partition(data)
+    assert SPINNER in before
+    assert before.endswith("\x1b[2K"), "its line is erased"
+    assert "\x1b" not in after
 
 
 def test_it_shows_at_once(

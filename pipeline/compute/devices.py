@@ -23,8 +23,8 @@ class DeviceError(ValueError):
     exit_code = 2
 
 
-class OutOfGpuMemory(RuntimeError):
-    """A GPU has too little memory; the message says which setting needs less."""
+class GpuFailure(RuntimeError):
+    """A GPU has too little memory or has failed; the message says which setting to change."""
 
     exit_code = 1
 
@@ -95,12 +95,12 @@ def idle_gpus(device: str, processes: int) -> str | None:
 
 @contextmanager
 def advice_on_memory(advice: str) -> Iterator[None]:
-    """Turn a GPU's lack of memory in the block into OutOfGpuMemory with this advice."""
+    """Turn a GPU's lack of memory in the block into GpuFailure with this advice."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         first_line = str(error).partition(". ")[0]
-        raise OutOfGpuMemory(f"{first_line}.\n{advice}") from error
+        raise GpuFailure(f"{first_line}.\n{advice}") from error
 
 
 def wait_for(device: str) -> None:
@@ -121,11 +121,16 @@ def use_deterministic_algorithms() -> None:
 def autocast(device: str, precision: str) -> Iterator[None]:
     """bf16 autocast if requested, or if 'auto' finds hardware for it: without, it is emulated and
     many times slower than fp32."""
-    if precision == "fp32" or (precision == "auto" and not has_bf16(device)):
-        yield
-    else:
+    if computes_in_bf16(device, precision):
         with torch.autocast(device.partition(":")[0], torch.bfloat16):
             yield
+    else:
+        yield
+
+
+def computes_in_bf16(device: str, precision: str) -> bool:
+    """Whether this precision is bf16 on a device."""
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
 
 
 def has_bf16(device: str) -> bool:

@@ -20,7 +20,7 @@ from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.core_threads import ONE_THREAD, core_threads
 from pipeline.compute.devices import (
-    OutOfGpuMemory,
+    GpuFailure,
     advice_on_memory,
     idle_gpus,
     use_deterministic_algorithms,
@@ -216,7 +216,7 @@ def main(job_file: Path, parent: int) -> None:
         try:
             with advice_on_memory("Twice the train.accumulate needs about half of the memory"):
                 training.run()
-        except (Diverged, CheckpointNotRead, CheckpointNotWritten, OutOfGpuMemory) as error:
+        except (Diverged, CheckpointNotRead, CheckpointNotWritten, GpuFailure) as error:
             if not ranks.leads:
                 raise SystemExit(1) from error
             message = training.explain(error) if isinstance(error, Diverged) else str(error)

@@ -8,7 +8,7 @@ import torch
 from pipeline.compute import devices
 from pipeline.compute.devices import (
     DeviceError,
-    OutOfGpuMemory,
+    GpuFailure,
     advice_on_memory,
     choose_device,
     compiles,
@@ -45,7 +45,7 @@ def test_a_gpu_multiplies_in_tf32_and_attends_without_plans_for_each_shape(
 
 
 def test_a_gpu_without_memory_left_is_reported_with_advice() -> None:
-    with pytest.raises(OutOfGpuMemory) as caught, advice_on_memory("Lower encode.batch_size"):
+    with pytest.raises(GpuFailure) as caught, advice_on_memory("Lower encode.batch_size"):
         raise torch.OutOfMemoryError(
             "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB"
         )

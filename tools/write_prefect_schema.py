@@ -15,6 +15,8 @@ from pathlib import Path
 from flows.orchestration.prefect_home import SCHEMA, SCHEMA_VERSION
 from flows.orchestration.prefect_server import prefect_server
 
+_VERSION = 'INSERT INTO "alembic_version"'
+
 
 def main() -> None:
     """Write the file."""
@@ -38,14 +40,14 @@ def schema_of(database: Path) -> str:
     """SQL that creates the tables of a database, with the number of its newest migration."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         statements = [line for line in connection.iterdump() if _is_of_schema(line)]
+    if not any(statement.startswith(_VERSION) for statement in statements):
+        raise SystemExit("no server has made the tables; is PREFECT_API_URL set?")
     statements[0] = "BEGIN EXCLUSIVE;"
     return "\n".join(line.rstrip() for line in "\n".join(statements).splitlines())
 
 
 def _is_of_schema(statement: str) -> bool:
-    return not statement.startswith("INSERT") or statement.startswith(
-        'INSERT INTO "alembic_version"'
-    )
+    return not statement.startswith("INSERT") or statement.startswith(_VERSION)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.terminal.console import errors
+from data_catalog.storage.workspace import Workspace
+from flows.terminal.first_sign import first_sign
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -24,14 +25,13 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
         UserError: the Prefect or MLflow server that the environment names does not answer.
         PrefectServerError: our own Prefect server does not start.
     """
-    from data_catalog.storage.workspace import Workspace
     from flows.orchestration.prefect_address import answers, check_address
     from flows.orchestration.prefect_server import prefect_server
     from flows.orchestration.prefect_watch import watched
     from flows.terminal.errors import at_work
 
     with at_work(settings.folder), contextlib.ExitStack() as stack:
-        with errors.status("starting (Prefect, MLflow) …"):
+        with first_sign("starting (Prefect, MLflow) …"):
             if os.environ.get("MLFLOW_TRACKING_URI"):
                 from flows.tracking.store import check_given_store
 
@@ -45,12 +45,9 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
 
 
 def _prepare_flow(root: Path) -> None:
-    """Import the flow with its libraries, and create MLflow's database in a workspace. The run
-    opens it again, and reports what is wrong with it."""
+    """Import the flow with its libraries, and create MLflow's database in a new workspace."""
     import flows.text_to_image  # noqa: F401
     from flows.tracking.store import is_given, open_client
-    from pipeline.stages.contract import StageFailed
 
-    with contextlib.suppress(StageFailed, OSError):
-        if not is_given(root):
-            open_client(root)
+    if not is_given(root) and not Workspace(root).mlflow_database.exists():
+        open_client(root)

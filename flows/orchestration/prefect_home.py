@@ -37,7 +37,7 @@ def prepare_home(home: Path) -> None:
             # other users of a group.
             if not path.exists():
                 path.touch(mode=0o666)
-        if not database.stat().st_size:
+        if database.exists() and not database.stat().st_size:
             _create_tables(database)
     except PermissionError as error:
         raise UserError(_not_writable(Path(error.filename or home))) from None
@@ -63,7 +63,7 @@ def set_aside(home: Path) -> None:
     """Rename the database, so that the server creates a new one. It contains only the history of
     runs, no results."""
     aside = home / f"{_DATABASE}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             (home / f"{_DATABASE}{suffix}").rename(f"{aside}{suffix}")
     (home / _MEMO).unlink(missing_ok=True)

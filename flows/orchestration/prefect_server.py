@@ -18,7 +18,9 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,7 +78,7 @@ def server_environment(home: Path, port: int, *, ui: bool) -> dict[str, str]:
 @contextlib.contextmanager
 def prefect_server(home: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
     """The address of the Prefect API for the length of the block. Our server takes seconds to
-    start, and `meanwhile` is called in that time.
+    start, and `meanwhile` is called in that time, in a thread. What it raises is raised here.
 
     Raises:
         PrefectServerError: our server does not start.
@@ -138,13 +140,13 @@ def _running(
     def started() -> subprocess.Popen[bytes]:
         server = start()
         try:
-            meanwhile()
             _wait_until_healthy(server, api, home / "server.log")
         except BaseException:
             stop(server)
             raise
         return server
 
+    prepared = _in_background(meanwhile)
     with _exclusive_start(home):
         start_of_log = log.tell()
         try:
@@ -157,7 +159,24 @@ def _running(
             prepare_home(home)
             server = started()
     with restarted(start, server, functools.partial(is_healthy, api), listener.close):
+        prepared.result()
         yield
+
+
+def _in_background(work: Callable[[], None]) -> Future[None]:
+    """The end of work in a thread, for which an interrupted process does not wait."""
+    done = Future[None]()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="meanwhile", daemon=True).start()
+    return done
 
 
 @contextlib.contextmanager

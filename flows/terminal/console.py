@@ -7,10 +7,11 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.status import Status
 
 from flows.terminal.escape import visible
 from flows.terminal.first_sign import end_first_sign
@@ -42,6 +43,11 @@ class Terminal(Console):
         end_first_sign()
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    def status(self, *arguments: Any, **options: Any) -> Status:
+        """A spinner, which ends the first one before it hides the cursor."""
+        end_first_sign()
+        return super().status(*arguments, **options)
 
     def on_broken_pipe(self) -> None:
         """Raise the error that is being handled: Rich would exit with 1, `main` does better."""

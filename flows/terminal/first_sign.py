@@ -14,15 +14,16 @@ _spinners: list[Live] = []  # at most one
 
 
 @contextlib.contextmanager
-def first_sign() -> Iterator[None]:
-    """Show the spinner on a terminal, at most for the length of the block or, as a decorator, of
-    the command."""
+def first_sign(text: str = "starting …") -> Iterator[None]:
+    """Show the spinner on a terminal, in place of an earlier one, at most for the length of the
+    block or, as a decorator, of the command."""
+    end_first_sign()
     # Not a Terminal, whose output ends the spinner. What libraries print is not redirected: those
     # that are imported meanwhile would keep the redirected stream.
     console = Console(stderr=True)
     if console.is_terminal:
         spinner = Live(
-            Spinner("dots", "starting …"),
+            Spinner("dots", text),
             console=console,
             transient=True,
             redirect_stdout=False,

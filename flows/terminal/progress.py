@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 
 from flows.terminal.console import Terminal
 from flows.terminal.escape import visible
+from flows.terminal.first_sign import end_first_sign
 
 _INTERVAL_S = 10.0  # between two lines, if there is no terminal
 
@@ -27,6 +28,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
+            end_first_sign()  # before the bars hide the cursor
             self._bars = Bars(
                 TextColumn("{task.description:9}"),
                 BarColumn(bar_width=30),

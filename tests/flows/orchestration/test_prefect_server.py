@@ -17,6 +17,7 @@ from prefect import Flow
 from flows.orchestration import prefect_watch
 from flows.orchestration.prefect_api import ask, drain, is_healthy
 from flows.orchestration.prefect_server import prefect_server
+from flows.terminal.errors import UserError
 from tests.support.command import descendants, is_running
 from tests.support.prefect_api import wait_for
 
@@ -53,6 +54,39 @@ def test_a_server_that_is_gone_or_hangs_is_started_again_and_knows_what_it_knew(
     output = capsys.readouterr().err
     assert output.count(warning) == 1
     assert output.count("restarting it") == 1
+
+
+@pytest.mark.slow
+def test_what_is_done_meanwhile_is_done_beside_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    before, seen = set(descendants(os.getpid())), list[object]()
+
+    def meanwhile() -> None:
+        wait_for(lambda: set(descendants(os.getpid())) > before)
+        with contextlib.suppress(OSError, ValueError):
+            seen.append(ask(os.environ["PREFECT_API_URL"], "/health", limit_s=0.1))
+        seen.append("begun before the server answers")
+
+    with prefect_server(tmp_path, meanwhile):
+        assert seen == ["begun before the server answers"]
+
+
+@pytest.mark.slow
+def test_what_fails_meanwhile_ends_the_server_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    before, mine = set(descendants(os.getpid())), os.environ.copy()
+
+    def fail() -> None:
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"), prefect_server(tmp_path, fail):
+        pytest.fail("the block must not begin")
+    wait_for(lambda: set(descendants(os.getpid())) <= before)
+    assert os.environ == mine
 
 
 @pytest.mark.slow

@@ -67,6 +67,21 @@ def test_its_step_is_adam_on_the_squared_error_and_moves_the_average() -> None:
         torch.testing.assert_close(average, 0.999 * first + 0.001 * weight)
 
 
+def test_a_gradient_is_of_one_step() -> None:
+    torch.manual_seed(0)
+    training = OriginalTraining(Denoiser(MODEL), CONFIG, "cpu")
+    pairs, choices = random_pairs(6), step_randomness(CONFIG, MODEL, 6, step=0)
+    weights = [weight.detach().clone() for weight in training.network.parameters()]
+    gradients = []
+    for _ in range(2):  # from the same weights
+        for weight, first in zip(training.network.parameters(), weights, strict=True):
+            weight.data.copy_(first)
+        training.step(pairs, choices)
+        grads = [weight.grad for weight in training.network.parameters()]
+        gradients.append([grad.clone() for grad in grads if grad is not None])
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def test_it_learns_to_repeat_a_batch() -> None:
     torch.manual_seed(0)
     training = OriginalTraining(Denoiser(MODEL), CONFIG, "cpu")

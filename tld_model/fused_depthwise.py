@@ -8,7 +8,7 @@ gradients of input and filters (this gradient, input, gradient of the input). On
 between them. Neighbours are expected in the GPU's caches.
 
 Arithmetic is in fp32. Equal inputs give equal bits: partial sums are added in a fixed order, which
-follows from the shape alone.
+follows from the shape and the alignment of the inputs.
 
 Import this module only where triton is installed. In Triton's interpreter (TRITON_INTERPRET=1) the
 kernels run on a CPU. To torch.compile they are two operators without an inside, because the

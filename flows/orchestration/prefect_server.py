@@ -18,13 +18,12 @@ import secrets
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
 from data_catalog.storage.file_lock import LockTimeout, file_lock
+from flows.orchestration.background import in_background
 from flows.orchestration.prefect_api import drain, is_healthy
 from flows.orchestration.prefect_app import USER, origins
 from flows.orchestration.prefect_home import database_may_be_the_cause, prepare_home, set_aside
@@ -146,7 +145,7 @@ def _running(
             raise
         return server
 
-    prepared = _in_background(meanwhile)
+    prepared = in_background(meanwhile)
     with _exclusive_start(home):
         start_of_log = log.tell()
         try:
@@ -161,22 +160,6 @@ def _running(
     with restarted(start, server, functools.partial(is_healthy, api), listener.close):
         prepared.result()
         yield
-
-
-def _in_background(work: Callable[[], None]) -> Future[None]:
-    """The end of work in a thread, for which an interrupted process does not wait."""
-    done = Future[None]()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    threading.Thread(target=run, name="meanwhile", daemon=True).start()
-    return done
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A training step of apapiu/transformer_latent_diffusion, the original project, to compare ours
 with.
 
-The code is ours; it does what that repository's does, operation by operation:
+The code is ours; it does what that repository's does:
 
 - tld/transformer_blocks.py: 1x1 and depthwise convolutions on the tokens as an image, attention by
   torch, layer norms before each branch. tld/denoiser.py: patches, embeddings and head. The names of
@@ -9,9 +9,10 @@ The code is ours; it does what that repository's does, operation by operation:
 - tld/train.py: fp16 autocast with loss scaling, the plain squared error, whose value the host waits
   for before the backward pass, Adam, and an average that is updated weight by weight. No clipping.
 
-Three things differ. accelerate refuses fp16 on a CPU, so there the arithmetic is that of our step.
-Nothing is compiled, which tld/train.py does unless told not to. The noise levels, the noise and the
-dropped captions are ours, drawn before, as they are for our step.
+What differs: accelerate refuses fp16 on a CPU, so there the arithmetic is that of our step. Nothing
+is compiled, which tld/train.py does unless told not to. The noise levels, the noise and the dropped
+captions are ours, drawn before, as they are for our step, and the noise is mixed in fp32, not fp64.
+On a GPU, TF32 is on and cuDNN's attention off, as for our step.
 
 b batch   c latent channels   y, x latent height and width   n tokens   d width   p patch size
 t text width   h heads   k width of a head   r rows of tokens   s tokens in a row   f features

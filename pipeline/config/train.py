@@ -143,10 +143,11 @@ class TrainConfig(Section):
     distance to the velocity of a pair with another caption from the loss. 0 switches it off."""
     precision: Precision = "auto"
     compile: SpeedOnlyUpToRounding[Literal["auto"] | bool] = "auto"
-    """Compile the transformer blocks with torch.compile, which takes about a minute at the start.
+    """Compile the transformer blocks with torch.compile, which takes a minute or two at the start.
     'auto' does so on a GPU if there is a C compiler (gcc or clang), unless deterministic is set. On
-    a CPU it gains nothing. Where a GPU compiles, training also measures at its start whether a
-    fused kernel computes the depthwise convolutions faster, unless deterministic is set."""
+    a CPU it gains nothing. Where the blocks are compiled on a GPU, training also measures at its
+    start whether a fused kernel computes the depthwise convolutions faster, unless deterministic is
+    set."""
     held_out_fraction: float = Field(0.02, ge=0, le=0.5)
     """Share of pairs held out of training, chosen by a hash of the key. A split column in the table
     takes precedence (download.split_column)."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import mmap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from flows.cli.tables import bench_page
@@ -49,6 +51,16 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
     forward = 2 * (n * (patch * patch + 2 * patch * d) + block + condition)
     assert figures["train"]["gflop_per_image"] == pytest.approx(3 * forward / 1e9, abs=0.006)
     json.dumps(figures)
+
+
+def test_the_original_is_left_out_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    reports: list[str] = []
+    figures = bench(load_config(TINY, small(tmp_path / "data")), ("train",), 1000, reports.append)
+    assert set(figures["images_per_s"]) == {"train"}
+    assert "needs more memory than this device has" in reports[-1]
 
 
 def test_training_is_compared_with_the_original_where_the_model_is_its(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline.compute.ranks import ALONE
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
+from pipeline.train import worker
 from pipeline.train.events import EventLog, set_events_aside
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
@@ -54,6 +55,15 @@ def event_kinds(folder: Path) -> list[str]:
         if path.exists()
         else []
     )
+
+
+def test_a_training_chooses_how_its_blocks_compute_together_with_its_ranks(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(worker, "speed_up_blocks", lambda *asked: chosen.append(asked))
+    state = training._begin()
+    assert chosen == [(state.denoiser, training.job.config, "cpu", training.ranks, training.log)]
 
 
 def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Training) -> None:

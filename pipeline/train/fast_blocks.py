@@ -65,7 +65,7 @@ def compare_ways(
     with torch.random.fork_rng(devices=[]):
         layers = FeedForward(model.width, model.mlp_multiplier).to(device)
     fused = copy.deepcopy(layers)
-    fused.fused = _fused_depthwise()
+    fused.fused = fused_depthwise()
 
     def results(layer: FeedForward) -> list[Tensor]:
         with autocast(device, config.precision):
@@ -76,7 +76,7 @@ def compare_ways(
     if compiles(config, device):
         layers.compile()
         fused.compile()
-    difference = _difference(results(fused), results(layers))
+    difference = largest_error(results(fused), results(layers))
     ways = (partial(results, layers), partial(results, fused))
     times = [[_milliseconds(way, device) for way in ways] for _ in range(_ROUNDS)]
     layers_ms, fused_ms = map(statistics.median, zip(*times, strict=True))
@@ -103,7 +103,7 @@ def speed_up_blocks(
         compare_here = partial(compare, config, denoiser.config, device, images)
         limit = largest_difference(config, device)
         if ranks.as_leader(int(ranks.leads and _is_fused_better(compare_here, limit, device, log))):
-            denoiser.fuse_depthwise(_fused_depthwise())
+            denoiser.fuse_depthwise(fused_depthwise())
         torch.cuda.empty_cache()
     if compiled:
         denoiser.compile_blocks()
@@ -151,13 +151,14 @@ def _check_gpu(device: str, problem: str) -> None:
         ) from error
 
 
-def _fused_depthwise() -> FusedDepthwise:
+def fused_depthwise() -> FusedDepthwise:
+    """The fused kernel. Raises ImportError without triton."""
     from tld_model.fused_depthwise import depthwise_gelu  # triton is not on every machine
 
     return depthwise_gelu
 
 
-def _difference(results: list[Tensor], expected: list[Tensor]) -> float:
+def largest_error(results: list[Tensor], expected: list[Tensor]) -> float:
     """The largest norm of a difference, relative to that of the expected tensor; nan if one is."""
     ratios = [
         (result.float() - other.float()).norm() / other.float().norm()

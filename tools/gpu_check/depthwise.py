@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config.run import RunConfig
-from tld_model.layers import FeedForward, FusedDepthwise
+from pipeline.train.fast_blocks import fused_depthwise, largest_error
+from tld_model.layers import FeedForward
 from tools.gpu_check.machine import Figures, Machine
 from tools.gpu_check.steps import step_of
 
@@ -62,14 +63,8 @@ def _ways_of_torch(layer: FeedForward, rows: int) -> dict[str, Way]:
     return {"model": layer, "channels_last": channels_last, "contiguous": contiguous}
 
 
-def _fused_kernel() -> FusedDepthwise:
-    from tld_model.fused_depthwise import depthwise_gelu  # triton is not on every machine
-
-    return depthwise_gelu
-
-
 def _fused_layer(layer: FeedForward, rows: int) -> Way:
-    fused, convolution = _fused_kernel(), layer.depthwise
+    fused, convolution = fused_depthwise(), layer.depthwise
     return lambda tokens: fused(tokens, convolution.weight, _bias(convolution), rows)
 
 
@@ -110,7 +105,7 @@ def _agreement(
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         exact = _results(layer, layer, tokens.detach().float().requires_grad_(), gradient.float())
     layer.to(dtype)
-    errors = {"layers": _largest_error(plain, exact), "fused": _largest_error(fused, exact)}
+    errors = {"layers": largest_error(plain, exact), "fused": largest_error(fused, exact)}
     repeats = all(map(torch.equal, fused, again))
     return {**errors, "repeats_exactly": repeats}
 
@@ -121,17 +116,9 @@ def _results(layer: FeedForward, way: Way, tokens: Tensor, gradient: Tensor) -> 
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
 
 
-def _largest_error(results: list[Tensor], exact: list[Tensor]) -> float:
-    errors = [
-        (result.float() - other).norm() / other.norm()
-        for result, other in zip(results, exact, strict=True)
-    ]
-    return float(torch.stack(errors).max())
-
-
 def _fused_step_ms(machine: Machine, config: RunConfig) -> float:
     state = machine.state(config)
-    state.denoiser.fuse_depthwise(_fused_kernel())
+    state.denoiser.fuse_depthwise(fused_depthwise())
     machine.compile(state)
     return round(machine.milliseconds(step_of(machine, state, config), round_s=0.5), 3)
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data_catalog.image_formats import open_image
 from data_catalog.storage.manifest import ManifestError
+from data_catalog.tar_samples import TarError, split_name, tar_samples
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 
 Images = NDArray[np.uint8]  # [n, h, w, 3]
@@ -141,28 +142,18 @@ def decode(content: bytes, edge: int | None = None) -> NDArray[np.uint8] | str:
 def read_packed_pairs(tar: Path) -> Iterator[PackedPair]:
     """Stream the pairs of one shard without decoding images. Raises ManifestError if the shard is
     damaged."""
-    key, members = "", dict[str, bytes]()
+    size = tar.stat().st_size
     try:
-        with tarfile.open(tar, "r:") as archive:
-            for info in archive:
-                its_key, _, suffix = info.name.partition(".")
-                if suffix not in _EXPECTED:
-                    continue
-                if its_key != key:
-                    if members:
-                        yield _packed(tar, key, members)
-                    key, members = its_key, {}
-                if info.size > tar.stat().st_size or (member := archive.extractfile(info)) is None:
-                    raise tarfile.TarError(f"{info.name} is not a file in it")
-                members[suffix] = member.read()
-                # tarfile would keep every header in memory
-                archive.members.clear()  # type: ignore[attr-defined]
-    except (tarfile.TarError, EOFError, KeyError, OverflowError, ValueError) as error:
-        if isinstance(error, ManifestError):
-            raise
+        with tar.open("rb") as stream:
+            for sample in tar_samples(stream, size, lambda name: split_name(name)[1] in _EXPECTED):
+                expected = {n: sample.members[n] for n in sample.members if n in _EXPECTED}
+                members = {n: content for n, content in expected.items() if content is not None}
+                if len(members) < len(expected):
+                    raise TarError(f"{sample.key} has a member larger than the file")
+                if members:
+                    yield _packed(tar, sample.key, members)
+    except TarError as error:
         raise ManifestError(f"{tar} is damaged ({error}); " + _REPAIR_HINT) from error
-    if members:
-        yield _packed(tar, key, members)
 
 
 def _packed(tar: Path, key: str, members: dict[str, bytes]) -> PackedPair:

@@ -38,6 +38,8 @@ class ImagesFigures(Figures):
     """Size of all files."""
     images_per_s: float
     """Images per second, in the last run of the stage."""
+    unused_captions: int = 0
+    """Captions of the table of captions whose key no row has."""
 
 
 class ImageShardFigures(Figures):

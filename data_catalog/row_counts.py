@@ -1,4 +1,4 @@
-"""Row counts of a URL table by outcome, for manifests, tables and reports."""
+"""Row counts of the input by outcome, for manifests, tables and reports."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from data_catalog.storage.manifest import StoredValues
 
 
 class Account(StoredValues):
-    """The number of rows of a URL table by what became of them."""
+    """The number of rows of a URL table or image source by what became of them."""
 
     rows: int
-    """Rows of the table."""
+    """Rows of the input."""
     rejected: dict[str, int]
     """Reason -> rows that could not be used."""
     failed: dict[str, int]
@@ -23,8 +23,8 @@ class Account(StoredValues):
 
 
 def account_rows(account: Account) -> list[tuple[str, str, int]]:
-    """The rows of a URL table as (kind, cause, rows). The first entry is the total of the rest."""
-    rows = [("table", "rows of the URL table", account.rows)]
+    """The rows of the input as (kind, cause, rows). The first entry is the total of the rest."""
+    rows = [("input", "rows of the input", account.rows)]
     for kind, causes in (
         ("rejected", account.rejected),
         ("failed", account.failed),

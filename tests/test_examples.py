@@ -138,7 +138,7 @@ def test_the_run_on_a_table_of_ones_own_is_valid() -> None:
     text = (REPOSITORY / "examples" / "train_on_my_table.md").read_text(encoding="utf-8")
     (config,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
 
-    assert RunConfig.model_validate(yaml.safe_load(config)).download.columns.url == "link"
+    assert RunConfig.model_validate(yaml.safe_load(config)).download.rows.columns.url == "link"
 
 
 def test_the_python_of_the_reference_runs(encodings: Path, model: Path) -> None:

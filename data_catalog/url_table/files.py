@@ -5,10 +5,11 @@ A table is one file or a folder of files, on a local disk or at any fsspec URL.
 
 from __future__ import annotations
 
+import hashlib
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -54,6 +55,7 @@ class TableFile:
     path: str
     format: str  # one of FORMATS
     packing: str | None  # a value of PACKINGS
+    what: str = "URL table"  # what it is, for errors
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -82,7 +84,7 @@ class TableFile:
                 else f"parsed as {self.format[1:]}"
             )
             raise UrlTableError(
-                f"URL table {self.path} cannot be {what}: {_cause(error)}"
+                f"{self.what} {self.path} cannot be {what}: {cause_of(error)}"
             ) from error
 
     def _packing(self) -> str | None:
@@ -105,42 +107,52 @@ class TableFile:
         except Exception as error:
             if not isinstance(error, OSError) and isinstance(self.filesystem, LocalFileSystem):
                 raise
-            raise UrlTableError(f"URL table {self.path} cannot be read: {_cause(error)}") from error
+            raise UrlTableError(
+                f"{self.what} {self.path} cannot be read: {cause_of(error)}"
+            ) from error
 
 
-def table_files(source: str) -> tuple[TableFile, ...]:
+def table_files(source: str, what: str = "URL table") -> tuple[TableFile, ...]:
     """The files of a table, sorted by name. Other files in a folder are ignored, and links to files
-    are followed.
+    are followed. `what` names the table in errors.
 
     Raises:
         TableMissing: there is nothing at `source`.
         UrlTableError: the table cannot be reached, or its files cannot be used.
     """
     try:
-        filesystem, path = _locate(source)
-        return _files_at(source, filesystem, path)
+        filesystem, path = locate(source, what)
+        files = _files_at(source, filesystem, path, what)
     except UrlTableError:
         raise
     except Exception as error:  # each remote file system has errors of its own
-        cause = _cause(error)
+        cause = cause_of(error)
         # An error may name a single URL of a chain, with its query.
         for link in source.split("::"):
             cause = cause.replace(link, link.partition("?")[0])
-        raise UrlTableError(f"URL table {source} cannot be reached: {cause}") from error
+        raise UrlTableError(f"{what} {source} cannot be reached: {cause}") from error
+    return tuple(replace(file, what=what) for file in files)
 
 
-def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
+def bytes_digest(files: Iterable[TableFile]) -> str:
+    """SHA-256 of the bytes of these files, as they are stored."""
+    digest = hashlib.sha256()
+    for file in files:
+        for block in file.packed_blocks():
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _files_at(source: str, filesystem: Any, path: str, what: str) -> tuple[TableFile, ...]:
     if not _exists(filesystem, path):
-        raise TableMissing(
-            f"no URL table at {source}; give a path to a table, or 'shapes' for the built-in data "
-            "set"
-        )
+        built_in = ", or 'shapes' for the built-in data set" if what == "URL table" else ""
+        raise TableMissing(f"no {what} at {source}; give a path to a table{built_in}")
     # On the web, isdir would download the whole file.
     is_web_file = "http" in filesystem.protocol and _is_table(PurePosixPath(path))
     if is_web_file or not filesystem.isdir(path):
         if isinstance(filesystem, LocalFileSystem) and not filesystem.isfile(path):
             raise UrlTableError(
-                f"URL table {source} is a pipe or a device, but tables are read twice; save it to "
+                f"{what} {source} is a pipe or a device, but tables are read twice; save it to "
                 "a file"
             )
         return (_table_file(filesystem, path, filesystem.size(path)),)
@@ -152,7 +164,7 @@ def _files_at(source: str, filesystem: Any, path: str) -> tuple[TableFile, ...]:
     )
     if not files:
         raise UrlTableError(
-            f"URL table {source} is a folder without a table; known formats: {', '.join(FORMATS)}"
+            f"{what} {source} is a folder without a table; known formats: {', '.join(FORMATS)}"
         )
     return files
 
@@ -184,8 +196,9 @@ def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
     return bool(filesystem.isfile(entry["name"]))
 
 
-def _locate(source: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path in it."""
+def locate(source: str, what: str = "URL table") -> tuple[Any, str]:
+    """The file system of a path or URL, and the path in it. `what` names it in errors. Raises
+    UrlTableError if there is no such file system, or its package is missing."""
     if "://" not in source:
         return LocalFileSystem(), LocalFileSystem._strip_protocol(source)
     protocol = source.partition("://")[0]
@@ -194,10 +207,10 @@ def _locate(source: str) -> tuple[Any, str]:
     except ImportError as error:
         hint = known_implementations.get(protocol, {}).get("err", str(error))
         raise UrlTableError(
-            f"URL table {source} needs a package that is not installed: {hint}"
+            f"{what} {source} needs a package that is not installed: {hint}"
         ) from error
     except (ValueError, TypeError) as error:  # TypeError: the file system needs more than a URL
-        raise UrlTableError(f"URL table {source}: {error}") from error
+        raise UrlTableError(f"{what} {source}: {error}") from error
 
 
 def _http_settings(source: str) -> dict[str, Any]:
@@ -211,11 +224,11 @@ def _http_settings(source: str) -> dict[str, Any]:
     return {scheme: {"client_kwargs": {"timeout": timeout}} for scheme in schemes}
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """A description of an error, even if the error itself has no message."""
     # fsspec reports every failure on the web as a missing file.
     if isinstance(error, FileNotFoundError) and error.__cause__:
-        return _cause(error.__cause__)
+        return cause_of(error.__cause__)
     if isinstance(error, TimeoutError) and not getattr(error, "errno", None):
         return f"no answer within {_TIMEOUT_S:g} s"
     return str(error) or type(error).__name__

@@ -41,6 +41,13 @@ BATCH_ROWS = 32_768  # of Parquet, at most
 BLOCK_BYTES = 1 << 20
 _MOST_METADATA_BYTES = 16 << 20
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# The settings that name the columns of a file, by what it is.
+_SETTINGS = {
+    "URL table": "download.url_column, caption_column, more_caption_columns or split_column",
+    "metadata file": "download.caption_column, more_caption_columns or split_column",
+    "Parquet file": "download.caption_column, more_caption_columns or split_column",
+    "table of captions": "download.key_column, caption_column or more_caption_columns",
+}
 _OTHER_FORMATS = {  # first bytes of files that are not tables, or not what their names say
     b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it or save it as csv",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as csv",
@@ -64,19 +71,20 @@ def check_columns(file: TableFile, columns: TableColumns) -> None:
     """Raise UrlTableError if a file is not what its name says, lacks a column or has it twice, or
     at least half of its first rows cannot be parsed."""
     _refuse_other_formats(file)
-    names = _column_names(file, columns)
+    names = column_names(file, columns)
     places, missing = find_columns(columns, names)
     if missing:
         raise UrlTableError(
-            f"URL table {file.path} has no column {', '.join(map(repr, missing))}; "
+            f"{file.what} {file.path} has no column {', '.join(map(repr, missing))}; "
             f"its columns are {', '.join(repr(name)[:80] for name in names[:50])}"
             f"{', …' if len(names) > 50 else ''}; "
-            "set download.url_column, caption_column, more_caption_columns or split_column"
+            f"set {_SETTINGS[file.what]}"
         )
     count = Counter(names)
     if twice := [place.column for place in places.values() if count[place.column] > 1]:
         raise UrlTableError(
-            f"URL table {file.path} has {count[twice[0]]} columns {twice[0]!r}; rename all but one"
+            f"{file.what} {file.path} has {count[twice[0]]} columns {twice[0]!r}; rename all but "
+            "one"
         )
     if file.format != ".parquet" and (
         first := next((batch for batch in read_batches(file, columns) if batch.size), None)
@@ -94,15 +102,15 @@ def _refuse_other_formats(file: TableFile) -> None:
     )
     if (kind := next(known, None)) and not (file.format == ".parquet" and head.startswith(b"PAR1")):
         raise UrlTableError(
-            f"URL table {file.path} cannot be parsed as {file.format[1:]}: it is {kind}"
+            f"{file.what} {file.path} cannot be parsed as {file.format[1:]}: it is {kind}"
         )
 
 
 def _refuse_mostly_bad(file: TableFile, first: RowBatch) -> None:
     if first.bad and 2 * len(first.bad) >= first.size:
         raise UrlTableError(
-            f"URL table {file.path} cannot be parsed as {file.format[1:]}: {len(first.bad)} of its "
-            f"first {first.size} rows fail; row {first.bad[0].row + 1}: "
+            f"{file.what} {file.path} cannot be parsed as {file.format[1:]}: {len(first.bad)} of "
+            f"its first {first.size} rows fail; row {first.bad[0].row + 1}: "
             f"{first.bad[0].text}{_json_document(file)}"
         )
 
@@ -139,7 +147,8 @@ def is_metadata(file: TableFile, columns: TableColumns) -> bool:
     return isinstance(value, dict) and bool(find_columns(columns, [*value])[1])
 
 
-def _column_names(file: TableFile, columns: TableColumns) -> list[str]:
+def column_names(file: TableFile, columns: TableColumns) -> list[str]:
+    """The names of a file's columns. Of a file without a header line, `columns` tells them."""
     with file.open() as stream:
         if file.format == ".parquet":
             return list(parquet.read_schema(stream).names)

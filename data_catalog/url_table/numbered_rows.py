@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.sources import source_at
 from data_catalog.url_table.files import TableFile, TableMissing, UrlTableError, table_files
 from data_catalog.url_table.formats import is_metadata, read_batches
-from data_catalog.url_table.rows import SCHEMA, BadRow, RowBatch, TableColumns
+from data_catalog.url_table.rows import SCHEMA, RowBatch, TableColumns
 
 
 def numbered_batches(
@@ -29,6 +30,18 @@ def numbered_batches(
             start += batch.size
             if limit is not None and start >= limit:
                 return
+
+
+def renumbered(batches: Iterable[RowBatch], limit: int | None = None) -> Iterator[RowBatch]:
+    """Batches up to the limit with consecutive numbers, whatever numbers they begin with."""
+    start = 0
+    for batch in batches:
+        if batch.size:
+            numbers = batch.rows["row"].to_pylist()[:1] + [bad.row for bad in batch.bad[:1]]
+            yield _up_to(_shifted(batch, start - min(numbers)), limit)
+        start += batch.size
+        if limit is not None and start >= limit:
+            return
 
 
 def find_files(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
@@ -52,13 +65,13 @@ def _shapes_rows() -> RowBatch:
 
 
 def _shifted(batch: RowBatch, first: int) -> RowBatch:
-    """Renumber a batch of a file whose first row is row `first` of the table."""
+    """A batch with all its numbers raised by `first`."""
     if not first:
         return batch
     numbers = pa.array(batch.rows["row"].to_numpy() + first)
     return RowBatch(
         batch.rows.set_column(3, "row", numbers),
-        tuple(BadRow(bad.row + first, bad.text) for bad in batch.bad),
+        tuple(replace(bad, row=bad.row + first) for bad in batch.bad),
     )
 
 

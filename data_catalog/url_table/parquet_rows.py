@@ -55,10 +55,18 @@ def parquet_batches(
                 for batch in file.iter_batches(
                     rows, row_groups=[group], columns=needed, use_threads=False
                 ):
-                    for part in _parts(batch, places):
-                        numbers = np.arange(start, start + part.num_rows)
-                        yield as_batch({role: _as_text(part[role]) for role in places}, numbers)
-                        start += part.num_rows
+                    yield from arrow_batches(batch, places, start)
+                    start += batch.num_rows
+
+
+def arrow_batches(
+    batch: pa.RecordBatch, places: dict[str, Place], start: int
+) -> Iterator[RowBatch]:
+    """The texts at these places of an Arrow batch, by role, numbered from `start`."""
+    for part in _parts(batch, places):
+        numbers = np.arange(start, start + part.num_rows)
+        yield as_batch({role: _as_text(part[role]) for role in places}, numbers)
+        start += part.num_rows
 
 
 def _text_columns(schema: parquet.ParquetSchema, needed: list[str]) -> list[str]:

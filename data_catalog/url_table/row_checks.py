@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from data_catalog.url_table.rows import LONGEST_CELL
+from data_catalog.url_table.rows import BAD_ROW, LONGEST_CELL
 
 SPLITS = ("train", "held_out")
 USABLE = ""
@@ -25,10 +25,13 @@ NOT_UTF8 = "text that is not UTF-8"
 NO_CAPTION, TOO_SHORT, TOO_LONG = "empty caption", "caption too short", "caption too long"
 BAD_SPLIT = f"split that is not {' or '.join(SPLITS)}"
 TWICE = "URL that stands in the table twice"
-BAD_ROW = "row that cannot be parsed"
+# Of images that exist already, and of captions from a table of their own.
+NO_IMAGE, IMAGE_TWICE = "sample without an image", "image that is listed twice"
+NO_MATCH = "key that the table of captions lacks"
 REASONS = (
     *(USABLE, NO_URL, NOT_UTF8, LONG_URL, NOT_HTTP, NO_PARSE, WHITE_SPACE),
     *(NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW),
+    *(NO_IMAGE, IMAGE_TWICE, NO_MATCH),
 )
 # A column of usable rows. It holds JSON text because img2dataset passes on only strings.
 MORE_CAPTIONS = "more_captions"
@@ -43,10 +46,12 @@ RejectReasons = NDArray[np.int8]  # for each row its index in REASONS
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
-    """The limits that a usable row must meet."""
+    """What a usable row must meet."""
 
     min_caption_chars: int = 1
     max_caption_chars: int = 1000  # captions above LONGEST_CELL bytes are always too long
+    from_web: bool = True  # False: the URLs are addresses of images that exist already
+    captions_by_key: bool = False  # a caption that is null had no match in a table of captions
 
 
 @dataclass(slots=True)
@@ -116,24 +121,28 @@ def check_rows(rows: pa.RecordBatch, rules: RowRules, seen: SeenUrls) -> RejectR
     length = pc.utf8_length(caption)
     too_long = pc.or_(_over_long(caption), pc.greater(length, rules.max_caption_chars))
 
-    reject(NO_URL, pc.equal(pc.utf8_trim_whitespace(url), ""))
+    reject(NO_URL if rules.from_web else NO_IMAGE, pc.equal(pc.utf8_trim_whitespace(url), ""))
     reject(LONG_URL, _over_long(url))
     reject(
         NOT_UTF8,
         pc.or_(pc.match_substring(url, _REPLACEMENT), pc.match_substring(caption, _REPLACEMENT)),
     )
-    plain = pc.match_substring_regex(url, _PLAIN_URL).to_numpy(zero_copy_only=False)
-    odd = np.flatnonzero(~plain & (verdicts == 0))
-    verdicts[odd] = [
-        REASONS.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()
-    ]
+    if rules.from_web:
+        plain = pc.match_substring_regex(url, _PLAIN_URL).to_numpy(zero_copy_only=False)
+        odd = np.flatnonzero(~plain & (verdicts == 0))
+        verdicts[odd] = [
+            REASONS.index(_closer_look(text)) for text in url.take(pa.array(odd)).to_pylist()
+        ]
+    if rules.captions_by_key:
+        reject(NO_MATCH, pc.is_null(rows["caption"]))
     reject(NO_CAPTION, pc.equal(length, 0))
     reject(TOO_SHORT, pc.less(length, rules.min_caption_chars))
     reject(TOO_LONG, too_long)
     reject(BAD_SPLIT, pc.invert(pc.is_in(pc.fill_null(rows["split"], ""), pa.array(["", *SPLITS]))))
 
     usable = np.flatnonzero(verdicts == 0)
-    verdicts[usable[seen.add(url.take(pa.array(usable)))]] = REASONS.index(TWICE)
+    twice = REASONS.index(TWICE if rules.from_web else IMAGE_TWICE)
+    verdicts[usable[seen.add(url.take(pa.array(usable)))]] = twice
     return verdicts
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 SCHEMA = pa.schema(
     [("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())]
 )
+BAD_ROW, DAMAGED_TAR = "row that cannot be parsed", "tar file that is damaged from there on"
 LONGEST_CELL = 1 << 14  # bytes of a URL or a caption that can be used
 _SHOWN_CHARS = 200  # of a row that cannot be parsed
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]$")
@@ -59,6 +60,7 @@ class BadRow:
 
     row: int  # from 0
     text: str  # what is wrong, and the beginning of the row
+    reason: str = BAD_ROW
 
     @classmethod
     def of(cls, row: int, why: str, text: str) -> BadRow:
@@ -84,6 +86,13 @@ def more_caption_roles(count: int) -> list[str]:
     return [f"more_caption_{number}" for number in range(1, count + 1)]
 
 
+def place_of(name: str) -> Place:
+    """The place that a column's name means if no column has the whole name: `name[1]` is the second
+    elements of `name`."""
+    element = _ELEMENT.match(name)
+    return Place(element[1], int(element[2])) if element else Place(name)
+
+
 def find_columns(columns: TableColumns, names: Sequence[str]) -> tuple[dict[str, Place], list[str]]:
     """The place of each role among a file's columns, and the names of missing columns.
 
@@ -92,11 +101,11 @@ def find_columns(columns: TableColumns, names: Sequence[str]) -> tuple[dict[str,
     places, missing = dict[str, Place](), list[str]()
     trimmed = {name.strip(): name for name in reversed(names)} | {name: name for name in names}
     for role, name in columns.names.items():
-        element = _ELEMENT.match(name)
+        place = place_of(name)
         if name in trimmed:
             places[role] = Place(trimmed[name])
-        elif element and element[1] in trimmed:
-            places[role] = Place(trimmed[element[1]], int(element[2]))
+        elif place.column in trimmed:
+            places[role] = Place(trimmed[place.column], place.element)
         else:
             missing.append(name)
     return places, missing

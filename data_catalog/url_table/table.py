@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog.shapes import dataset as shapes
-from data_catalog.url_table.files import TableFile, UrlTableError
+from data_catalog.url_table.captions import CaptionTable
+from data_catalog.url_table.files import TableFile, UrlTableError, bytes_digest
 from data_catalog.url_table.formats import (
     RowBatch,
     TableColumns,
@@ -27,7 +28,6 @@ from data_catalog.url_table.formats import (
 )
 from data_catalog.url_table.numbered_rows import find_files, numbered_batches
 from data_catalog.url_table.row_checks import (
-    BAD_ROW,
     MORE_CAPTIONS,
     REASONS,
     RejectReasons,
@@ -63,6 +63,8 @@ class UrlShard:
     # key decides). If there are further caption columns, more_captions (string) is a JSON list with
     # the caption of each, null if it cannot be used.
     pairs: pa.Table
+    # Changes with the files that the images of the shard come from; "" for images of the web.
+    version: str = ""
 
     @property
     def name(self) -> str:
@@ -75,6 +77,7 @@ class RowCounts:
 
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)  # cause -> rows
+    unused_captions: int = 0  # of a table of captions: those whose key no row has
 
     @property
     def usable(self) -> int:
@@ -97,8 +100,12 @@ class UrlTable:
 
     source: str
     columns: TableColumns
-    limit: int | None
     rules: RowRules
+    batches: Callable[[], Iterator[RowBatch]]
+    """All rows up to the limit, numbered from 0. With `captions` their captions are keys."""
+    captions: CaptionTable | None = None
+    version_of: Callable[[list[str]], str] | None = None
+    """Digest of the files of these addresses; None for URLs."""
 
     def shards(self, shard_size: int, counts: RowCounts | None = None) -> Iterator[UrlShard]:
         """Yield the usable rows in table order, `shard_size` at a time; every call gives the same.
@@ -114,13 +121,14 @@ class UrlTable:
             usable = np.flatnonzero(verdicts == 0)
             while waiting + len(usable) >= shard_size:
                 now, usable = np.split(usable, [shard_size - waiting])
-                yield UrlShard(number, self._table([*parts, batch.rows.take(pa.array(now))]))
+                yield self._shard(number, [*parts, batch.rows.take(pa.array(now))])
                 number, parts, waiting = number + 1, [], 0
             if len(usable):
                 parts.append(batch.rows.take(pa.array(usable)))
                 waiting += len(usable)
         if parts:
-            yield UrlShard(number, self._table(parts))
+            yield self._shard(number, parts)
+        counts.unused_captions = self.captions.unused if self.captions else 0
         if not counts.usable:
             causes = ", ".join(f"{cause}: {count}" for cause, count in counts.rejected.items())
             raise UrlTableError(f"{self.source} has no usable row ({causes})")
@@ -135,8 +143,13 @@ class UrlTable:
                     batch.rows.take(pa.array(rejected)).to_pylist(), verdicts[rejected], strict=True
                 )
             ]
-            rows += [Rejected(bad.row, "", bad.text, BAD_ROW) for bad in batch.bad]
+            rows += [Rejected(bad.row, "", bad.text, bad.reason) for bad in batch.bad]
             yield from sorted(rows, key=lambda row: row.row)
+
+    def _shard(self, number: int, parts: list[pa.RecordBatch]) -> UrlShard:
+        pairs = self._table(parts)
+        version = self.version_of(pairs["url"].to_pylist()) if self.version_of else ""
+        return UrlShard(number, pairs, version)
 
     def _table(self, parts: list[pa.RecordBatch]) -> pa.Table:
         """Join batches into a table of contiguous memory, with "" for a missing split."""
@@ -151,8 +164,11 @@ class UrlTable:
 
     def _checked(self) -> Iterator[tuple[RowBatch, RejectReasons]]:
         seen = SeenUrls()
-        for batch in numbered_batches(self.source, self.columns, self.limit):
-            rows = with_clean_urls(batch.rows)
+        if self.captions:
+            self.captions.start()
+        for batch in self.batches():
+            rows = with_clean_urls(batch.rows) if self.rules.from_web else batch.rows
+            rows = self.captions.join(rows) if self.captions else rows
             yield RowBatch(rows, batch.bad), check_rows(rows, self.rules, seen)
 
 
@@ -174,7 +190,9 @@ def open_url_table(
                 ) from error
         if not any(_has_rows(file, columns) for file in files):
             raise UrlTableError(f"URL table {source} has columns but no rows")
-    return UrlTable(source, columns, limit, rules or RowRules())
+    return UrlTable(
+        source, columns, rules or RowRules(), lambda: numbered_batches(source, columns, limit)
+    )
 
 
 def url_table_digest(source: str) -> str:
@@ -183,11 +201,7 @@ def url_table_digest(source: str) -> str:
     if source == shapes.NAME:
         rows = zip(*shapes.url_table().values(), strict=True)
         return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
-    digest = hashlib.sha256()
-    for file in find_files(source):
-        for block in file.packed_blocks():
-            digest.update(block)
-    return digest.hexdigest()
+    return bytes_digest(find_files(source))
 
 
 def count_rows(source: str, columns: TableColumns) -> int:
@@ -225,5 +239,4 @@ def _count(counts: RowCounts, batch: RowBatch, verdicts: RejectReasons) -> None:
             if cause and count
         }
     )
-    if batch.bad:
-        counts.rejected[BAD_ROW] += len(batch.bad)
+    counts.rejected.update(bad.reason for bad in batch.bad)

@@ -105,9 +105,13 @@ def _problems(settings: RunConfig, gpus: int, crons: dict[str, str | None]) -> l
         problems.append(f"--gpus must be from 1 to {_MOST_GPUS}, got {gpus}")
     for option, cron in crons.items():
         problems += [f"{option}: {problem}" for problem in _cron_problems(cron)]
-    if holds_secret(settings.download.urls):
+    download = settings.download
+    places = {"urls": download.urls, "images": download.images, "captions": download.captions}
+    for name, place in places.items():
+        if not place or not holds_secret(place):
+            continue
         problems.append(
-            "download.urls: the URL contains a user, a password or a query, which a deployment "
+            f"download.{name}: the URL contains a user, a password or a query, which a deployment "
             "would show to others; put secrets where fsspec looks for them on the workers "
             "(environment variables, or files in ~/.config/fsspec)"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,11 @@ class TableProgress:
 def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
     """A download plan as text."""
     counts, download = plan.account, settings.download
-    undercount = (
-        f", each undercounted by {plan.hosts.missed:,} at most" if plan.hosts.missed else ""
-    )
-    answered = "if every URL answers"
+    answered = "if every URL answers" if download.urls else "if every image can be used"
     if download.source:
         answered = f"if {plan.success:.0%} of the URLs answer, as expected of {download.source}"
     facts = [
-        ("table", redacted(download.urls)),
+        ("images" if download.images else "table", redacted(download.place)),
         ("rows", f"{counts.rows:,}"),
         ("usable", f"{counts.usable:,}  ({counts.usable / counts.rows:.1%})"),
         *(("", f"{count:,} × {cause}") for cause, count in counts.rejected.most_common()),
@@ -54,11 +51,7 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
             "finished",
             f"{plan.finished:,} of them, in {plan.folder}" if plan.finished else "none yet",
         ),
-        ("hosts", f"with the most URLs{undercount}"),
-        *(
-            ("", f"{count:>12,}  {count / counts.usable:6.1%}  {host}")
-            for host, count in plan.hosts.top()
-        ),
+        *(_hosts(plan) if download.urls else ()),
         (
             "images",
             f"about {_size(plan.image_bytes)} as {download.image_size} px {download.image_format}, "
@@ -69,8 +62,8 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
         (
             "time",
             f"about {duration(plan.seconds)} for what is missing, assuming "
-            f"{plan.urls_per_s:g} URLs per second with {download.workers} workers of "
-            f"{download.threads} connections each",
+            f"{plan.urls_per_s:g} images per second with {download.workers} workers"
+            + (f" of {download.threads} connections each" if download.urls else ""),
         ),
     ]
     if plan.image_bytes + plan.encoding_bytes > plan.disk_free:
@@ -81,6 +74,15 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
             )
         )
     return "\n".join(f"{name:10} {text}" for name, text in facts)
+
+
+def _hosts(plan: DownloadPlan) -> Iterator[tuple[str, str]]:
+    """The hosts with the most URLs."""
+    missed = plan.hosts.missed
+    undercount = f", each undercounted by {missed:,} at most" if missed else ""
+    yield "hosts", f"with the most URLs{undercount}"
+    for host, count in plan.hosts.top():
+        yield "", f"{count:>12,}  {count / plan.account.usable:6.1%}  {host}"
 
 
 def sources_table(sources: Iterable[Source]) -> Table:

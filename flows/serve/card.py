@@ -37,7 +37,7 @@ def run_card(
     source = known_sources().get(config.download.source or "")
     built_in = config.download.urls == "shapes"
     data: dict[str, int | str] = {
-        "table": public_name(config.download.urls),
+        "table": public_name(config.download.place),
         "pairs": encodings.rows,
     }
     if source:

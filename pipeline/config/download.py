@@ -1,4 +1,4 @@
-"""Download settings: the URL table, and how images are fetched, filtered, resized and stored."""
+"""Download settings: where images are, and how they are fetched, filtered, resized and stored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pydantic import (
 )
 
 from data_catalog.deduplication import MOST_BITS
+from data_catalog.image_sources.source import ImagesAt
+from data_catalog.input_rows import InputRows
 from data_catalog.redaction import redacted
 from data_catalog.sources import known_sources, source_at
 from data_catalog.url_table.table import RowRules, TableColumns
@@ -23,19 +25,39 @@ from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
 
 
 class DownloadConfig(Section):
-    """urls -> images"""
+    """urls or images -> square images with captions"""
 
     source: NotInFingerprint[str | None] = None  # the settings that it supplies count
     """Name of a data set from `tld catalog list`. It supplies defaults for urls, the columns and
     min_success_rate; settings that you give yourself take precedence."""
-    urls: NotInFingerprint[TextPath]  # the digest of the table counts
+    urls: NotInFingerprint[TextPath | None] = None  # the digest of the table counts
     """Table of image URLs and captions: a file (csv, tsv, parquet or JSON lines, optionally
     compressed), a folder of such files, an fsspec URL like s3://…, or 'shapes' for the built-in
     data set. Records show '***' in place of a URL's user, password and query."""
+    images: NotInFingerprint[TextPath | None] = None  # the digest of its files counts
+    """Images that exist already, in place of urls: a folder of images, webdataset tars, Parquet
+    files with image bytes, or a Hugging Face data set. A folder, a file, a pattern like
+    'data/*.tar' or 'data/{00000..00099}.tar', an fsspec URL like s3://… or hf://…, or
+    hf://datasets/OWNER/NAME for a data set of the hub."""
+    image_column: str = "image"
+    """Column of the image bytes in Parquet files and data sets. In tars, the suffix of the image
+    where a sample has several."""
+    dataset_config: str | None = None
+    """Configuration of a Hugging Face data set that has several; its page calls them subsets."""
+    dataset_split: str = "train"
+    """Split of a Hugging Face data set; several are joined with a plus sign."""
     url_column: str = "url"
     """Column that holds the image URLs."""
     caption_column: str = "caption"
-    """Column that holds the captions."""
+    """Column that holds the captions. Of a folder or tar, 'caption' is NAME.txt beside NAME.jpg, or
+    the field of NAME.json or of metadata.csv; 'file_name' and 'folder_name' take the words of the
+    names."""
+    captions: NotInFingerprint[TextPath | None] = None  # the digest of the table counts
+    """Table of captions by key, in any format of urls. Its captions, in caption_column and
+    more_caption_columns, replace those beside the images."""
+    key_column: str = "key"
+    """Column of the keys in the table of captions and in that of the images. The key of an image in
+    a folder or tar is its path there without the suffix."""
     more_caption_columns: tuple[str, ...] = Field((), max_length=255)
     """Columns with alternative captions of the same image, among which training chooses
     (train.caption_weights). A caption that is empty, too short or too long is ignored; its row is
@@ -64,7 +86,7 @@ class DownloadConfig(Section):
     max_pixels_m: float = Field(64, gt=0, le=178)
     """Drop images of more megapixels, without decoding them."""
     drop_duplicates: bool = True
-    """Keep only the first of several URLs that returned the same file."""
+    """Keep only the first of several images whose files are equal."""
     near_duplicate_bits: int | None = Field(3, ge=0, le=MOST_BITS)
     """Keep only the first of several images that look the same: their 64-bit perceptual hashes
     differ in at most this many bits. null keeps them all."""
@@ -87,7 +109,7 @@ class DownloadConfig(Section):
     """Private networks that images may be fetched from, in CIDR notation, for example
     ['10.20.0.0/16']. Other addresses that are not public are refused."""
     max_body_mb: float = Field(32, gt=0, le=1024)
-    """Largest file to fetch, in MB."""
+    """Largest image file, in MB."""
     respect_opt_out: bool = True
     """Drop images whose HTTP headers opt out of training (X-Robots-Tag, TDM-Reservation)."""
     requests_per_host: SpeedOnly[int] = Field(8, ge=1)
@@ -99,10 +121,10 @@ class DownloadConfig(Section):
     threads: SpeedOnly[int] = Field(32, ge=1, le=4096)
     """Number of connections per process."""
 
-    @field_serializer("urls", when_used="json")
-    def _urls_as_recorded(self, urls: str) -> str:
+    @field_serializer("urls", "images", "captions", when_used="json")
+    def _place_as_recorded(self, place: str | None) -> str | None:
         """Records hide credentials; the run itself uses the full URL."""
-        return escape(redacted(urls))
+        return place and escape(redacted(place))
 
     @field_validator("allowed_networks")
     @classmethod
@@ -127,13 +149,30 @@ class DownloadConfig(Section):
     @property
     def known_source(self) -> str | None:
         """The catalog data set that `source` names, or whose table is at `urls`."""
-        match = source_at(self.urls)
+        match = source_at(self.urls) if self.urls else None
         return self.source or (match.name if match else None)
 
     @property
-    def columns(self) -> TableColumns:
-        return TableColumns(
-            self.url_column, self.caption_column, self.split_column, self.more_caption_columns
+    def place(self) -> str:
+        """Where the images or their URLs are: the value of `images` or `urls`."""
+        return self.images or self.urls or ""
+
+    @property
+    def rows(self) -> InputRows:
+        """The rows that stage 1 works on."""
+        at = None
+        if self.images:
+            at = ImagesAt(self.images, self.image_column, self.dataset_config, self.dataset_split)
+        return InputRows(
+            urls=self.urls,
+            images=at,
+            captions=self.captions,
+            key_column=self.key_column,
+            columns=TableColumns(
+                self.url_column, self.caption_column, self.split_column, self.more_caption_columns
+            ),
+            limit=self.limit,
+            rules=RowRules(self.min_caption_chars, self.max_caption_chars),
         )
 
     @property
@@ -141,15 +180,13 @@ class DownloadConfig(Section):
         """All caption columns, the main one first."""
         return (self.caption_column, *self.more_caption_columns)
 
-    @property
-    def rules(self) -> RowRules:
-        return RowRules(self.min_caption_chars, self.max_caption_chars)
-
     @model_validator(mode="before")
     @classmethod
     def _take_from_source(cls, settings: Any) -> Any:
         if not isinstance(settings, dict) or not isinstance(name := settings.get("source"), str):
             return settings
+        if settings.get("images"):
+            raise ValueError("source names a table of URLs, but images is set; remove one")
         known = known_sources().get(name)
         return (
             known.settings if known else {"urls": name}
@@ -165,6 +202,16 @@ class DownloadConfig(Section):
             )
             raise ValueError(f"no such data set in the catalog; {hint}")
         return name
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> DownloadConfig:
+        if (self.urls is None) == (self.images is None):
+            have = "neither is" if self.urls is None else "both are"
+            raise ValueError(
+                f"{have} set: set urls to a table of image URLs, or images to a folder, tars, "
+                "Parquet files or a data set with the images themselves"
+            )
+        return self
 
     @model_validator(mode="after")
     def _captions_have_a_length(self) -> DownloadConfig:

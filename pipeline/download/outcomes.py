@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from data_catalog.figures import ImageShardFigures
+from data_catalog.image_sources.source import file_of
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.receipts import Shard, finished_shards
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
@@ -44,8 +45,9 @@ class DownloadCounts:
 
     downloaded: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    requests_by_host: Counter[str] = field(default_factory=Counter)  # host -> URLs
-    failures_by_host: Counter[str] = field(default_factory=Counter)  # host -> URLs
+    # Host, or the tar, Parquet file or folder of images that exist already -> images.
+    requests_by_host: Counter[str] = field(default_factory=Counter)
+    failures_by_host: Counter[str] = field(default_factory=Counter)
     short_sides: Counter[int] = field(default_factory=Counter)  # histogram bin -> number of images
 
 
@@ -76,7 +78,7 @@ def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
 
 
 def _count_hosts(counts: DownloadCounts, rows: pa.Table, succeeded: pa.ChunkedArray) -> None:
-    hosts = [urlsplit(url).hostname or "" for url in rows["url"].to_pylist()]
+    hosts = [urlsplit(url).hostname or file_of(url) for url in rows["url"].to_pylist()]
     counts.requests_by_host.update(hosts)
     counts.failures_by_host.update(
         host for host, success in zip(hosts, succeeded.to_pylist(), strict=True) if not success

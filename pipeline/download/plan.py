@@ -5,6 +5,7 @@ The table is read once, in pieces. Nothing is written.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections import Counter
@@ -15,9 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_catalog.input_rows import about_how_many, open_rows
 from data_catalog.sources import known_sources
 from data_catalog.storage.receipts import read_receipt
-from data_catalog.url_table.table import RowCounts, open_url_table, rows_known
+from data_catalog.url_table.table import RowCounts
 from pipeline.config.run import RunConfig
 from pipeline.stages.remote_workspace import sync_listing
 from pipeline.stages.run_inputs import RunInputs
@@ -86,15 +88,13 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     UrlTableError if the table cannot be read.
     """
     settings = config.download
-    table = open_url_table(settings.urls, settings.columns, settings.limit, settings.rules)
-    total = rows_known(settings.urls)
-    if total and settings.limit:
-        total = min(total, settings.limit)
+    table, total = open_rows(settings.rows), about_how_many(settings.rows)
     sync_listing(config, "download", accounts=True)
     folder = RunInputs(config).stage_run("download", {}).folder
     counts, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0
     for shard in table.shards(settings.shard_size, counts):
-        hosts.add(shard.pairs["url"])
+        if settings.urls:
+            hosts.add(shard.pairs["url"])
         shards += 1
         finished += read_receipt(folder, shard.name) is not None
         report(counts.rows, total)
@@ -110,7 +110,8 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     vectors = len(settings.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
     text = 2 * config.model.text_dim * vectors  # float16
     # The cores bound the speed of resizing, the connections that of fetching.
-    per_worker = min(IMAGES_PER_S_AND_WORKER, settings.threads / SECONDS_PER_IMAGE)
+    fetched_per_s = settings.threads / SECONDS_PER_IMAGE if settings.urls else math.inf
+    per_worker = min(IMAGES_PER_S_AND_WORKER, fetched_per_s)
     urls_per_s = settings.workers * per_worker
     return DownloadPlan(
         account=counts,

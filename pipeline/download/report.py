@@ -40,7 +40,8 @@ def write_download_report(
     page = render_page(
         "download_report.html.j2",
         config=config,
-        table=redacted(config.urls),
+        table=redacted(config.place),
+        captions=redacted(config.captions or ""),
         figures=figures,
         asked=requested,
         success=counts.downloaded / requested if requested else 0.0,

@@ -1,4 +1,4 @@
-"""The shard downloader: fetches, resizes and packs one shard of the URL table with img2dataset.
+"""The shard downloader: fetches, resizes and packs the images of one shard with img2dataset.
 
 The same images give the same bytes, because the members of a tar are sorted and have no times.
 """
@@ -24,7 +24,6 @@ from pyarrow import ipc, parquet
 
 from data_catalog.figures import ImageShardFigures
 from data_catalog.images import repack_sorted
-from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import put_in_place
 from data_catalog.storage.receipts import Shard, write_receipt
@@ -34,7 +33,7 @@ from pipeline.compute.resource_limits import Shortage, raise_descriptor_limit
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.failure_causes import NO_TIME_LEFT
 from pipeline.download.http.messages import USER_AGENT_TOKEN
-from pipeline.download.http.opener import GuardedOpener
+from pipeline.download.image_opener import Opener, opener_for
 from pipeline.download.outcomes import LOST
 from pipeline.download.plain_path import plain_path
 from pipeline.download.resize import Resized, SquareResizer
@@ -47,7 +46,6 @@ _DIGITS = 5  # of a shard's number in file names
 _DECODE_SHARE = 0.75
 _MIN_CPU_S, _CPU_S_PER_MEGAPIXEL = 5.0, 0.2  # enough for slow machines and the slowest formats
 _MIN_MEMORY, _BYTES_PER_PIXEL = 256 << 20, 16
-_THREADS_PER_CONNECTION = 4  # most threads wait for a slot of their host, without a connection
 
 
 class BrokenShard(StageFailed):
@@ -61,7 +59,7 @@ class ShardDownloader:
     config: DownloadConfig
     out: Path
     proxy: str
-    _opener: GuardedOpener = field(init=False)
+    _opener: Opener = field(init=False)
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
     # As in SquareResizer, of the current shard.
     _hashes: dict[str, str] = field(init=False, default_factory=dict)
@@ -71,7 +69,7 @@ class ShardDownloader:
     def __post_init__(self) -> None:
         raise_descriptor_limit()  # a worker of a cluster or server did not inherit it
         config = self.config
-        self._opener = GuardedOpener(config, self.proxy, shapes.HOST)
+        self._opener = opener_for(config, self.proxy)
         resizer = SquareResizer(
             edge=config.image_size,
             encode_format=config.image_format,
@@ -174,14 +172,14 @@ class ShardDownloader:
             self._decode.start()  # before connections use up the descriptors
         except Shortage as shortage:
             raise _shortage_failure(shortage) from shortage
-        self._opener.start_shard()
+        self._opener.start_shard(shard.pairs["url"].to_pylist())
         feather = scratch / "pairs.feather"
         with ipc.new_file(feather, shard.pairs.schema) as writer:
             writer.write_table(shard.pairs)
         downloader = Downloader(
             sample_writer_class=WebDatasetSampleWriter,
             resizer=self._resize,
-            thread_count=_THREADS_PER_CONNECTION * self.config.threads,
+            thread_count=self._opener.threads,
             save_caption=True,
             extract_exif=False,
             output_folder=str(scratch),

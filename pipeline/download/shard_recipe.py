@@ -18,13 +18,14 @@ _IRRELEVANT_SETTINGS = {
         "min_caption_chars",
         "max_caption_chars",
     ),
-    *("more_caption_columns", "drop_duplicates"),
+    *("more_caption_columns", "drop_duplicates", "key_column"),
 }
 
 
 def recipe_of(shard: UrlShard, config: DownloadConfig) -> str:
-    """Digest of everything that determines the images of a shard, except the web: its rows and
-    settings."""
+    """Digest of everything that determines the images of a shard, except the web: its rows, the
+    files that these name, and settings."""
     spec = STAGES["download"]
     settings = output_settings("download", config, _IRRELEVANT_SETTINGS)
-    return digest_of([spec.version, settings, shard.pairs.to_pydict()])
+    content = [spec.version, settings, shard.pairs.to_pydict()]
+    return digest_of([*content, shard.version] if shard.version else content)

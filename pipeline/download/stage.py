@@ -1,6 +1,6 @@
-"""Stage 1: the download, which turns a URL table into tar shards of square images.
+"""Stage 1: the download, which turns URLs or images into tar shards of square images.
 
-Every usable row is fetched, and every row of the table is accounted for in the figures.
+The image of every usable row is fetched, and every row is accounted for in the figures.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from functools import partial
 from pathlib import Path
 
 from data_catalog.figures import ImagesFigures
+from data_catalog.input_rows import about_how_many, open_rows
+from data_catalog.redaction import redacted
 from data_catalog.row_counts import Account
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
 from data_catalog.storage.receipts import Shard, read_receipt
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
-from data_catalog.url_table.table import RowCounts, UrlShard, count_rows, open_url_table
+from data_catalog.url_table.rows import DAMAGED_TAR
+from data_catalog.url_table.table import RowCounts, UrlShard
 from pipeline.config.download import DownloadConfig
 from pipeline.download.deduplicate import drop_duplicates
 from pipeline.download.http.failure_causes import NO_TIME_LEFT, is_transient
@@ -54,15 +57,14 @@ def download(
     *,
     retry_failed: bool = False,
 ) -> Output:
-    """Fetch every usable row of the URL table into tar shards of square images.
+    """Fetch the image of every usable row into tar shards of square images.
 
     With `retry_failed`, the rows that failed for a transient reason are fetched again, into new
     shards.
     """
-    table = open_url_table(config.urls, config.columns, config.limit, config.rules)
+    table = open_rows(config.rows)
     row_counts, done = RowCounts(), dict[str, Shard]()
-    rows = count_rows(config.urls, config.columns)
-    progress = DownloadProgress(track, min(rows, config.limit or rows))
+    progress = DownloadProgress(track, about_how_many(config.rows, read=True) or 0)
     server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
     with server as proxy:
         fetch = partial(map_shards, partial(ShardDownloader, config, out, proxy))
@@ -81,21 +83,38 @@ def download(
     shards, dropped = drop_duplicates(
         out, receipts, config.near_duplicate_bits, same_file=config.drop_duplicates
     )
+    account = Account(
+        rows=row_counts.rows,
+        rejected=dict(row_counts.rejected),
+        failed=dict(counts.failed.most_common()),
+        downloaded=counts.downloaded,
+        dropped=dict(dropped),
+    )
     figures = ImagesFigures(
-        account=Account(
-            rows=row_counts.rows,
-            rejected=dict(row_counts.rejected),
-            failed=dict(counts.failed.most_common()),
-            downloaded=counts.downloaded,
-            dropped=dict(dropped),
-        ),
+        account=account,
         may_pass=sum(count for cause, count in counts.failed.items() if is_transient(cause)),
         bytes=sum(file.bytes for shard in shards for file in shard.files.values()),
         images_per_s=progress.images_per_s,
+        unused_captions=row_counts.unused_captions,
     )
+    _warn(track, config, row_counts)
     write_download_report(out, config, figures, counts, shards)
     track.artifact(out / REPORT_FILE)
     return Output(tuple(shards), figures.model_dump(mode="json"))
+
+
+def _warn(track: Tracker, config: DownloadConfig, counts: RowCounts) -> None:
+    """Warn of input that was left out without a row of its own."""
+    if tars := counts.rejected[DAMAGED_TAR]:
+        track.warning(
+            f"{tars} tar files are damaged and were read up to the damage; `tld catalog dropped "
+            f'CONFIG --reason "{DAMAGED_TAR}"` names them'
+        )
+    if counts.unused_captions:
+        track.warning(
+            f"{counts.unused_captions:,} captions of {redacted(config.captions or '')} have a key "
+            "that no row has"
+        )
 
 
 def _check_success_rate(config: DownloadConfig, usable: int, counts: DownloadCounts) -> None:

@@ -1,4 +1,4 @@
 """Maintenance of a workspace: inventory.py lists its outputs, cleanup.py finds and deletes unneeded
 files, trash.py moves them aside and restores them, verify.py checks finished files, and
-excluded_rows.py lists the rows of the URL table that have no encoding.
+excluded_rows.py lists the rows of the input that have no encoding.
 """

@@ -1,4 +1,4 @@
-"""Excluded rows: every row of the URL table that has no encoding, with the reason."""
+"""Excluded rows: every row of the input that has no encoding, with the reason."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from pyarrow import parquet
 
 from data_catalog.excluded_rows import read_dropped
+from data_catalog.input_rows import open_rows
 from data_catalog.storage.manifest import Manifest
-from data_catalog.url_table.table import open_url_table
 from pipeline.config.download import DownloadConfig
 from pipeline.download.outcomes import last_tries
 from pipeline.stages.freshness import StageStatus
@@ -21,9 +21,7 @@ Row = dict[str, Any]
 def dropped_rows(config: DownloadConfig, statuses: Mapping[str, StageStatus]) -> Iterator[Row]:
     """Unusable rows of the table, failed downloads and duplicates, and pairs that the encoding left
     out, as far as the stages are finished. Raises UrlTableError if the table cannot be read."""
-    for rejected in open_url_table(
-        config.urls, config.columns, config.limit, config.rules
-    ).rejected_rows():
+    for rejected in open_rows(config.rows).rejected_rows():
         yield _row("table", rejected.reason, rejected.url, rejected.caption, rejected.row)
     if images := statuses["download"].manifest:
         yield from _failed(images)

@@ -1,12 +1,13 @@
-"""Preflight checks of the data and the models: URL table, encoders, shapes, captions, split."""
+"""Preflight checks of the data and the models: input rows, encoders, shapes, captions, split."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from data_catalog.input_rows import open_rows
 from data_catalog.model_files import model_file
 from data_catalog.shapes import dataset as shapes
-from data_catalog.url_table.table import UrlTableError, open_url_table
+from data_catalog.url_table.files import UrlTableError
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
 from tld_model.encoders.config_files import (
@@ -18,11 +19,11 @@ from tld_model.encoders.config_files import (
 )
 
 
-def _url_table(config: RunConfig) -> Iterator[str]:
+def _input_rows(config: RunConfig) -> Iterator[str]:
     try:
-        open_url_table(config.download.urls, config.download.columns)
+        open_rows(config.download.rows)
     except UrlTableError as error:
-        yield f"download.urls: {error}"
+        yield f"download.{'images' if config.download.images else 'urls'}: {error}"
 
 
 def _encoders(config: RunConfig) -> Iterator[str]:
@@ -81,6 +82,8 @@ def _compare(config: RunConfig, name: str, provided: int | None) -> Iterator[str
 
 
 def _built_in_data_set(config: RunConfig) -> Iterator[str]:
+    if config.download.urls == shapes.NAME and config.download.captions:
+        yield "download.captions: the built-in data set has its own captions; remove this setting"
     if config.download.urls == shapes.NAME and config.download.split_column:
         yield (
             "download.split_column: the built-in data set has its own split; remove this setting"
@@ -121,7 +124,7 @@ def _initial_weights(config: RunConfig) -> Iterator[str]:
 
 
 DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
-    _url_table,
+    _input_rows,
     _encoders,
     _shapes_fit,
     _captions,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_catalog.input_rows import digests_of
 from data_catalog.model_files import model_file
 from data_catalog.storage.digests import digest_of, file_digest
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
-from data_catalog.url_table.table import url_table_digest
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.dag import STAGES, StageSpec
@@ -36,9 +36,9 @@ class StageRun:
 class RunInputs:
     """The settings of a run, and the digests of the files that they name.
 
-    The URL table and the weights of encoders are read once, when a stage asks for its settings, so
-    hand this value on instead of making another one. If a file changes meanwhile, the value does
-    not.
+    The input of stage 1 and the weights of encoders are read once, when a stage asks for its
+    settings, so hand this value on instead of making another one. If a file changes meanwhile, the
+    value does not.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -71,7 +71,7 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
     section = output_settings(spec.name, getattr(config, spec.name))
     match spec.name:
         case "download":
-            section["urls_digest"] = url_table_digest(config.download.urls)
+            section |= digests_of(config.download.rows)
         case "encode":
             section["vae_identity"] = encoder_identity(config.encode.vae)
             section["clip_identity"] = encoder_identity(config.encode.clip)

@@ -27,7 +27,7 @@ ENCODINGS = IMAGES.model_copy(
 )
 def test_every_row_is_counted_once(account: Account, last: tuple[str, str, int]) -> None:
     total, *parts = account_rows(account)
-    assert total == ("table", "rows of the URL table", 10)
+    assert total == ("input", "rows of the input", 10)
     assert sum(count for _, _, count in parts) == 10
     assert parts[:3] == [
         ("rejected", "no caption", 1),

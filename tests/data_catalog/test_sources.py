@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from data_catalog.input_rows import open_rows
 from data_catalog.sources import known_sources
-from data_catalog.url_table.table import UrlTableError, open_url_table
+from data_catalog.url_table.files import UrlTableError
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from tests.support.command import REPOSITORY, tld
@@ -68,7 +69,7 @@ def test_a_known_table_that_is_not_there_says_where_it_comes_from(
     with pytest.raises(
         UrlTableError, match=r"no URL table at data/urls/cc12m;(.|\n)*conceptual_12m/cc12m.tsv"
     ):
-        open_url_table(config.urls, config.columns)
+        open_rows(config.rows)
 
 
 def test_the_catalog_lists_and_teaches() -> None:

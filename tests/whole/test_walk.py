@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from data_catalog.encodings import read_arrays, read_rows
+from data_catalog.input_rows import open_rows
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.manifest import Manifest
-from data_catalog.url_table.table import open_url_table
 from pipeline.config.load import load_config
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
@@ -36,7 +36,7 @@ def test_the_walk_of_one_pair(tmp_path: Path, track: RememberingTracker) -> None
     config = load_config(TINY, small(tmp_path, download__limit=20))
 
     # a row of a table -> a checked (url, caption)
-    shard = next(open_url_table(config.download.urls, config.download.columns, 20).shards(20))
+    shard = next(open_rows(config.download.rows).shards(20))
     row = shard.pairs.to_pylist()[1]
     drawing = shapes.Drawing.from_url(row["url"])
     assert drawing

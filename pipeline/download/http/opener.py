@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -38,6 +39,7 @@ _ASKS_TO_WAIT = {429, 503}
 _FIRST_PAUSE_S = 0.5  # before the first retry; doubled before each further one
 _MEGABYTE = 1 << 20
 _CHUNK = 64 << 10
+_THREADS_PER_CONNECTION = 4  # most threads wait for a slot of their host, without a connection
 _UNKNOWN_LENGTH = 2 * _MEGABYTE  # bytes reserved for a body of unknown length
 
 
@@ -55,8 +57,14 @@ class GuardedOpener:
         self._connector = Connector(config, proxy, proxied_host)
         self.start_shard()
 
-    def start_shard(self) -> None:
+    @property
+    def threads(self) -> int:
+        """The number of threads that may call `open`."""
+        return _THREADS_PER_CONNECTION * self._config.threads
+
+    def start_shard(self, urls: Sequence[str] = ()) -> None:
         """Reset all limits and reservations."""
+        del urls  # each request names its own
         config = self._config
         self._connector.start_shard()
         self._memory = MemoryBudget(config.threads * _UNKNOWN_LENGTH + 4 * self._max_body)

@@ -228,7 +228,7 @@ def test_absurd_settings_are_refused_with_their_name(override: str) -> None:
 
 def test_the_url_of_a_table_is_used_whole_and_recorded_without_its_secrets() -> None:
     config = DownloadConfig(urls="zip://t.csv::https://me:canary@host/t.zip?key=canary")
-    assert config.urls.count("canary") == 2
+    assert (config.urls or "").count("canary") == 2
     assert pickle.loads(pickle.dumps(config)) == config.model_copy() == config
     assert config.model_dump(mode="json")["urls"] == "zip://t.csv::https://host/t.zip?key=***"
     assert "canary" not in config.model_dump_json()

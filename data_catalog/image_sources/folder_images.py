@@ -1,0 +1,143 @@
+"""Images in a folder and the folders in it, with captions beside them or in metadata files.
+
+Captions come from NAME.txt or NAME.json beside NAME.jpg, from a metadata.csv, .jsonl or .parquet
+with a column `file_name` as the Hugging Face library `datasets` reads it, or from the names of
+files and folders. An address is `file:cats/001.jpg`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+
+from data_catalog.image_sources.file_tree import FileTree, NoContent
+from data_catalog.image_sources.sample_columns import (
+    FILE_NAME,
+    FIRST_SAMPLES,
+    FOLDER_NAME,
+    MOST_TEXT_BYTES,
+    Row,
+    Sample,
+    columns_of,
+    is_image,
+    sample_batches,
+)
+from data_catalog.url_table.files import TableFile
+from data_catalog.url_table.formats import check_columns, column_names, read_batches
+from data_catalog.url_table.rows import RowBatch, TableColumns
+
+SCHEME = "file:"
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """The images of a folder. With metadata files, their rows come first, in their order; then all
+    other images, sorted by name."""
+
+    tree: FileTree
+
+    def batches(self, columns: TableColumns) -> Iterator[RowBatch]:
+        """The rows, numbered from 0 in each file and in the rest."""
+        listed = set[str]()
+        for file in self._metadata_for(columns):
+            folder = PurePosixPath(file.path.removeprefix(self.tree.root).lstrip("/")).parent
+            for batch in read_batches(file, replace(columns, url=FILE_NAME)):
+                names = [
+                    None if name is None else str(folder / name)
+                    for name in batch.rows["url"].to_pylist()
+                ]
+                listed.update(name for name in names if name)
+                urls = pa.array([name and _address(name) for name in names], pa.string())
+                yield RowBatch(batch.rows.set_column(0, "url", urls), batch.bad)
+        rest = (name for name in self.images if name not in listed)
+        yield from sample_batches(
+            (Row(_address(name), self._sample(name)) for name in rest), columns
+        )
+
+    def check(self, columns: TableColumns) -> None:
+        """Raise UrlTableError if a metadata file lacks a column or cannot be read."""
+        for file in self._metadata_for(columns):
+            check_columns(file, replace(columns, url=FILE_NAME))
+
+    def columns(self) -> list[str]:
+        """The columns of the first metadata file, or of the first samples."""
+        if self.metadata:
+            wanted = TableColumns(url=FILE_NAME)
+            return [*column_names(self.metadata[0], wanted), FILE_NAME, FOLDER_NAME]
+        return columns_of(map(self._sample, self.images[:FIRST_SAMPLES]))
+
+    def rows_about(self) -> int:
+        """The number of images, which is about that of the rows of metadata files."""
+        return len(self.images)
+
+    def digest(self, urls: Sequence[str] | None = None) -> str:
+        """SHA-256 of the names, sizes and times of the files."""
+        if urls is None:
+            return self.tree.digest()
+        return self.tree.digest(name for url in urls if (name := name_of(url)) in self.tree.by_name)
+
+    def bodies(self, urls: Sequence[str], most_bytes: int) -> Iterator[bytes | Exception]:
+        """The content of these images, or why there is none."""
+        for url in urls:
+            yield self._body(name_of(url), most_bytes)
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """The names of all images, sorted."""
+        return tuple(f.name for f in self.tree.files if is_image(f.suffix.removeprefix(".")))
+
+    @cached_property
+    def metadata(self) -> tuple[TableFile, ...]:
+        """The metadata files, sorted by folder."""
+        return tuple(
+            TableFile(
+                self.tree.filesystem, self.tree.path(file.name), file.suffix, None, "metadata file"
+            )
+            for file in self.tree.files
+            if PurePosixPath(file.name).name in _METADATA and file.size
+        )
+
+    def _metadata_for(self, columns: TableColumns) -> tuple[TableFile, ...]:
+        """The metadata files, unless the captions are names of files or folders."""
+        return () if columns.caption in (FILE_NAME, FOLDER_NAME) else self.metadata
+
+    def _sample(self, name: str) -> Sample:
+        stem = name.removesuffix(PurePosixPath(name).suffix)
+
+        def read(suffix: str) -> bytes | None:
+            file = self.tree.by_name.get(f"{stem}.{suffix}")
+            if file is None or file.size > MOST_TEXT_BYTES:
+                return None
+            with self.tree.open(file.name) as stream:
+                return stream.read()
+
+        return Sample(name, read)
+
+    def _body(self, name: str, most_bytes: int) -> bytes | Exception:
+        if ".." in PurePosixPath(name).parts or name.startswith("/"):
+            return NoContent("file outside the folder")
+        try:
+            with self.tree.open(name) as stream:
+                content = stream.read(most_bytes + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return NoContent("no such file")
+        except IsADirectoryError:
+            return NoContent("a folder, not a file")
+        except OSError as error:
+            return NoContent("file cannot be read") if self.tree.is_local else error
+        return content if len(content) <= most_bytes else NoContent("file too large")
+
+
+def name_of(url: str) -> str:
+    """The path of an image from the root of its source."""
+    return unquote(url.removeprefix(SCHEME))
+
+
+def _address(name: str) -> str:
+    return SCHEME + quote(name)

@@ -1,0 +1,170 @@
+"""Images in webdataset tars: 000123.jpg with 000123.txt and 000123.json, in one or many tar files.
+
+An address is `tar:00007.tar!/000123.jpg`, with the path of the file from the root of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import IO
+from urllib.parse import quote, unquote
+
+from data_catalog.image_sources.file_tree import FileTree, FoundFile, ImageSourceError, NoContent
+from data_catalog.image_sources.sample_columns import (
+    FIRST_SAMPLES,
+    MOST_TEXT_BYTES,
+    Row,
+    Sample,
+    columns_of,
+    is_image,
+    sample_batches,
+)
+from data_catalog.tar_samples import TarError, TarSample, split_name, tar_samples
+from data_catalog.url_table.rows import (
+    DAMAGED_TAR,
+    BadRow,
+    RowBatch,
+    TableColumns,
+    as_batch,
+    text_array,
+)
+
+SCHEME = "tar:"
+SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+_SEPARATOR = "!/"
+
+
+@dataclass(frozen=True, slots=True)
+class TarImages:
+    """The tars of a source. One sample is one row, in the order of the files and their members."""
+
+    tree: FileTree
+    image_column: str
+    """The suffix of the image among several of one sample; without such a member, the first."""
+
+    def batches(self, columns: TableColumns) -> Iterator[RowBatch]:
+        """The rows of each file, numbered from 0 in each batch. Where a file is damaged, a bad row
+        says so and the next file follows."""
+        for file in self.files:
+            try:
+                with self.tree.open(file.name) as stream:
+                    yield from sample_batches(self._rows(file.name, stream), columns)
+            except (TarError, OSError) as error:
+                empty = {role: text_array([]) for role in columns.names}
+                bad = BadRow(0, f"{file.name} is damaged: {error}", DAMAGED_TAR)
+                yield as_batch(empty, [], [bad])
+
+    def check(self, columns: TableColumns) -> None:
+        """Raise ImageSourceError if the first sample of a tar cannot be read. Of tars in object
+        storage only the first is read."""
+        del columns  # a sample need not have them all
+        files = self.files if self.tree.is_local else self.files[:1]
+        for file in files:
+            try:
+                with self.tree.open(file.name) as stream:
+                    first = next(self._rows(file.name, stream), None)
+            except (TarError, OSError) as error:
+                raise ImageSourceError(
+                    f"{self.tree.path(file.name)} cannot be read as a tar: {error}; get it again, "
+                    "or move it out of the source"
+                ) from error
+            if first is None:
+                raise ImageSourceError(
+                    f"{self.tree.path(file.name)} is a tar without files; move it out of the source"
+                )
+
+    def columns(self) -> list[str]:
+        """The columns that have texts in the first samples of the first tar."""
+        first = self.files[0].name
+        with suppress(TarError), self.tree.open(first) as stream:
+            rows = list(islice(self._rows(first, stream), FIRST_SAMPLES))
+            return columns_of(row.sample for row in rows)
+        return []
+
+    def rows_about(self) -> int:
+        """An estimate from the number of rows in the first tar and the sizes of all."""
+        first = self.files[0]
+        with suppress(TarError), self.tree.open(first.name) as stream:
+            rows = sum(1 for _ in self._rows(first.name, stream))
+            return round(rows * sum(file.size for file in self.files) / max(first.size, 1))
+        return 0
+
+    def digest(self, urls: Sequence[str] | None = None) -> str:
+        """SHA-256 of the names, sizes and times of the tars."""
+        return self.tree.digest(
+            map(file_of, urls) if urls is not None else [file.name for file in self.files]
+        )
+
+    @property
+    def files(self) -> tuple[FoundFile, ...]:
+        """The tars, sorted by name."""
+        return tuple(file for file in self.tree.files if file.name.lower().endswith(SUFFIXES))
+
+    def bodies(self, urls: Sequence[str], most_bytes: int) -> Iterator[bytes | Exception]:
+        """The content of these images in this order, which must be that of the rows, or why there
+        is none. Each tar is read once, up to the last of its images."""
+        for file, addresses in groupby(map(_parsed, urls), key=lambda address: address.file):
+            yield from self._contents(file, list(addresses), most_bytes)
+
+    def _contents(
+        self, file: str, addresses: list[_Address], most_bytes: int
+    ) -> Iterator[bytes | Exception]:
+        """The contents of images of one tar."""
+        left, why = iter(addresses), Exception()
+        address = next(left, None)
+        names = {(address.key, address.suffix) for address in addresses}
+        try:
+            with self.tree.open(file) as stream:
+                for sample in tar_samples(
+                    stream, most_bytes, lambda name: split_name(name) in names
+                ):
+                    if address is None:
+                        return
+                    if sample.key == address.key and address.suffix in sample.members:
+                        content = sample.members[address.suffix]
+                        yield NoContent("file too large") if content is None else content
+                        address = next(left, None)
+            why = NoContent("image is gone from its tar")
+        except TarError:
+            why = NoContent("damaged tar")
+        except OSError as error:
+            why = error
+        while address is not None:
+            yield why
+            address = next(left, None)
+
+    def _rows(self, file: str, stream: IO[bytes]) -> Iterator[Row]:
+        def is_text(name: str) -> bool:
+            return not is_image(name.rpartition(".")[2])
+
+        for sample in tar_samples(stream, MOST_TEXT_BYTES, is_text):
+            yield self._row(file, sample)
+
+    def _row(self, file: str, sample: TarSample) -> Row:
+        members = sample.members
+        images = [suffix for suffix in members if is_image(suffix.rpartition(".")[2])]
+        # A plain suffix like jpg comes before one like mask.png.
+        images.sort(key=lambda suffix: (suffix != self.image_column, "." in suffix))
+        name = f"{sample.key}.{images[0]}" if images else sample.key
+        url = f"{SCHEME}{quote(file)}{_SEPARATOR}{quote(name)}" if images else None
+        return Row(url, Sample(name, members.get))
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    file: str
+    key: str
+    suffix: str
+
+
+def file_of(url: str) -> str:
+    """The name of the tar that an address is in."""
+    return _parsed(url).file
+
+
+def _parsed(url: str) -> _Address:
+    file, _, member = url.removeprefix(SCHEME).partition(_SEPARATOR)
+    return _Address(unquote(file), *split_name(unquote(member)))

@@ -26,6 +26,10 @@ class ImageSourceError(UrlTableError):
     """Images cannot be used. The message names the source, with credentials redacted."""
 
 
+class NoImages(ImageSourceError):
+    """There are no images at a place, though there may be something else."""
+
+
 class NoContent(Exception):
     """The content of an image cannot be given. The message is a cause that can be counted."""
 

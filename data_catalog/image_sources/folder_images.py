@@ -65,6 +65,10 @@ class FolderImages:
         for file in self._metadata_for(columns):
             check_columns(file, replace(columns, url=FILE_NAME))
 
+    def image_columns(self) -> list[str]:
+        """None: an image is a file of its own."""
+        return []
+
     def columns(self) -> list[str]:
         """The columns of the first metadata file, or of the first samples."""
         if self.metadata:

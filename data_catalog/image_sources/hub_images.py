@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data_catalog.image_sources.file_tree import ImageSourceError, NoContent
-from data_catalog.image_sources.parquet_images import contents_of, text_columns
+from data_catalog.image_sources.parquet_images import contents_of, image_columns, text_columns
 from data_catalog.storage.digests import digest_of
 from data_catalog.url_table.parquet_rows import arrow_batches
 from data_catalog.url_table.rows import RowBatch, TableColumns, find_columns
@@ -74,6 +74,12 @@ class HubImages:
                 f"the column {self.image_column!r} of {self.source} holds {kind}, no images; set "
                 "download.image_column"
             )
+
+    def image_columns(self) -> list[str]:
+        """The columns of images, or else of bytes."""
+        features = self.data.features
+        images = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
+        return images or image_columns(features.arrow_schema)
 
     def columns(self) -> list[str]:
         """The columns that can be text, with those of classes."""

@@ -57,6 +57,11 @@ class ParquetImages:
                     "download.image_column"
                 )
 
+    def image_columns(self) -> list[str]:
+        """The columns of bytes of the first file."""
+        with self._table(self.files[0].name).open() as stream:
+            return image_columns(parquet.read_schema(stream))
+
     def columns(self) -> list[str]:
         """The columns of the first file that can be text."""
         with self._table(self.files[0].name).open() as stream:

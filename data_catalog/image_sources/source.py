@@ -11,7 +11,13 @@ from typing import Protocol
 from pyarrow import ArrowException, parquet
 
 from data_catalog.image_sources import folder_images, hub_images, parquet_images, tar_images
-from data_catalog.image_sources.file_tree import FileTree, ImageSourceError, find_tree
+from data_catalog.image_sources.file_tree import (
+    FileTree,
+    FoundFile,
+    ImageSourceError,
+    NoImages,
+    find_tree,
+)
 from data_catalog.image_sources.folder_images import FolderImages
 from data_catalog.image_sources.hub_images import HubImages, is_hub_name, is_saved
 from data_catalog.image_sources.parquet_images import ParquetImages
@@ -44,6 +50,9 @@ class ImageSource(Protocol):
     def check(self, columns: TableColumns) -> None:
         """Raise UrlTableError if the images, or these columns beside them, cannot be read."""
 
+    def image_columns(self) -> list[str]:
+        """The columns that hold images, where they have names."""
+
     def columns(self) -> list[str]:
         """The columns that have texts in the first rows."""
 
@@ -66,11 +75,12 @@ def open_images(at: ImagesAt) -> ImageSource:
         return _hub(at)
     tree = find_tree(at.source)
     found = {
-        "tars": any(file.name.lower().endswith(tar_images.SUFFIXES) for file in tree.files),
-        "Parquet files with images": _has_parquet_images(tree),
-        "images": any(is_image(file.suffix.removeprefix(".")) for file in tree.files),
+        "tars": (file for file in tree.files if file.name.lower().endswith(tar_images.SUFFIXES)),
+        "Parquet files with images": _parquet_with_images(tree),
+        "images": (file for file in tree.files if is_image(file.suffix.removeprefix("."))),
     }
-    match [kind for kind, exists in found.items() if exists]:
+    firsts = {kind: file for kind, files in found.items() if (file := next(iter(files), None))}
+    match list(firsts):
         case ["tars"]:
             return TarImages(tree, at.image_column)
         case ["Parquet files with images"]:
@@ -78,13 +88,13 @@ def open_images(at: ImagesAt) -> ImageSource:
         case ["images"]:
             return FolderImages(tree)
         case []:
-            raise ImageSourceError(f"there are no images at {at.source}: {_contents(tree)}")
+            raise NoImages(f"there are no images at {at.source}: {_contents(tree)}")
         case kinds:
-            example = tree.files[0].name
-            pattern = f"{example.removesuffix(PurePosixPath(example).name)}*{tree.files[0].suffix}"
+            example = firsts[kinds[0]]
+            folder = example.name.removesuffix(PurePosixPath(example.name).name)
             raise ImageSourceError(
                 f"{at.source} holds {' and '.join(kinds)}; say which of them to use, as a folder "
-                f"or a pattern such as {tree.path(pattern)}"
+                f"or a pattern such as {tree.path(folder)}*{example.suffix}"
             )
 
 
@@ -115,15 +125,16 @@ def _hub(at: ImagesAt) -> HubImages:
     return HubImages(at.source, at.image_column, at.dataset_config, at.dataset_split)
 
 
-def _has_parquet_images(tree: FileTree) -> bool:
-    """Whether the first Parquet file has a column of bytes. img2dataset writes a Parquet file
-    without images beside each tar."""
+def _parquet_with_images(tree: FileTree) -> list[FoundFile]:
+    """The first Parquet file if it has a column of bytes. img2dataset writes a Parquet file without
+    images beside each tar."""
     first = next((file for file in tree.files if file.suffix == ".parquet"), None)
     if first is None:
-        return False
+        return []
     try:
         with tree.open(first.name) as stream:
-            return bool(parquet_images.image_columns(parquet.read_schema(stream)))
+            has_images = parquet_images.image_columns(parquet.read_schema(stream))
+            return [first] if has_images else []
     except (OSError, ArrowException) as error:
         raise ImageSourceError(
             f"{tree.path(first.name)} cannot be read as Parquet: {error}"

@@ -76,6 +76,10 @@ class TarImages:
                     f"{self.tree.path(file.name)} is a tar without files; move it out of the source"
                 )
 
+    def image_columns(self) -> list[str]:
+        """None: an image is a file of its own."""
+        return []
+
     def columns(self) -> list[str]:
         """The columns that have texts in the first samples of the first tar."""
         first = self.files[0].name

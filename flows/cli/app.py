@@ -22,6 +22,7 @@ from flows.cli.convert_checkpoint import export_checkpoint, import_checkpoint
 from flows.cli.deploy import deploy
 from flows.cli.edit import edit
 from flows.cli.export import export
+from flows.cli.init import init
 from flows.cli.interpolate import interpolate
 from flows.cli.panorama import panorama
 from flows.cli.promote import promote
@@ -39,10 +40,10 @@ from pipeline.compute.resource_limits import raise_descriptor_limit
 
 app = App(
     name="tld",
-    help="Train a text-to-image model from a table of image URLs and captions.\n\n"
+    help="Train a text-to-image model from images and captions.\n\n"
     "Start with: tld run conf/tiny.yaml. It draws a small data set of shapes, downloads and "
     "encodes it, trains a model on it and samples images. At the end it prints the scores and the "
-    "paths of the sample grid and the report.\n\n"
+    "paths of the sample grid and the report. For data of your own: tld init PATH.\n\n"
     "Stages whose output is fresh are skipped, and each stage can be rerun alone. To resume a "
     "stopped run, repeat the command.",
     version_flags=[],
@@ -51,7 +52,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
-    groups.TRAIN: (run, download, encode, train, evaluate),
+    groups.TRAIN: (init, run, download, encode, train, evaluate),
     groups.GENERATE: (sample, interpolate, edit, panorama, serve),
     groups.MEASURE: (compare, sweep, bench),
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),

@@ -1,0 +1,96 @@
+"""`tld init`: a first config for a user's own data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from flows.terminal.console import console, quote_overrides
+from flows.terminal.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.first_config.choose import Choice
+    from pipeline.first_config.look import FirstLook
+
+
+def init(
+    path: Annotated[
+        str,
+        Parameter(
+            help="A folder of images, webdataset tars (a folder or a pattern in quotes), Parquet "
+            "files with images, a Hugging Face data set (a folder, or "
+            "hf://datasets/OWNER/NAME), or a table of image URLs. Also s3://… and other URLs."
+        ),
+    ],
+    config: Annotated[
+        Path | None,
+        Parameter(help="The config to write. [default: the last part of PATH, with .yaml]"),
+    ] = None,
+) -> None:
+    """Look at your images or your table of URLs, and write a commented config for them.
+
+    It finds the format, the captions and the sizes of images, chooses a model for this machine, and
+    says what to type next. It changes nothing else.
+
+    Example: tld init photos
+    """
+    from pipeline.compute.devices import choose_device
+    from pipeline.compute.hardware import hardware
+    from pipeline.config.paths import expand
+    from pipeline.first_config.choose import choose, config_text
+    from pipeline.first_config.look import look_at
+
+    target = config or Path(f"{_name_of(path)}.yaml")
+    if target.exists():
+        raise UserError(f"{target} exists; give another name: tld init {path} NAME.yaml")
+    look = look_at(expand(path))
+    choice = choose(look, on_gpu=choose_device("auto") != "cpu")
+    text = config_text(target.stem, look, choice)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    for name, fact in _facts(look, choice, hardware()):
+        console.print(f"{name:10} {fact}")
+    written = quote_overrides(target, ())
+    console.print(
+        f"\nwrote {target}. Next:\n"
+        f"  tld download {written} --plan        # what it would cost\n"
+        f"  tld run {written} download.limit=500 --until encode    # a taste\n"
+        f"  tld run {written}"
+    )
+
+
+def _facts(look: FirstLook, choice: Choice, machine: str) -> Iterator[tuple[str, str]]:
+    """What was found, as lines."""
+    exact = "" if look.what != "webdataset tars" else "about "
+    yield "found", f"{look.what} at {look.place}: {exact}{look.rows:,} rows"
+    yield (
+        "captions",
+        f"in {look.columns.caption!r}: {len(look.captions)} of the first {look.looked_at} rows "
+        f"have one, such as {look.captions[0][:60]!r}",
+    )
+    if look.short_sides:
+        low, high = min(look.short_sides), max(look.short_sides)
+        bad = f"; {look.unreadable} cannot be opened" if look.unreadable else ""
+        yield (
+            "sizes",
+            f"short sides from {low} to {high} pixels, half of them at least "
+            f"{median(look.short_sides):.0f}{bad}",
+        )
+    elif not look.is_urls:
+        yield "sizes", "none of the first images can be opened"
+    yield "machine", machine
+    size = f"{choice.image_size} px, {choice.steps:,} steps of {choice.batch_size} pairs"
+    yield "model", f"{'101 million parameters' if choice.on_gpu else 'a small one'} at {size}"
+
+
+def _name_of(path: str) -> str:
+    """A name for a config: the last part of a path that has letters, without its suffixes."""
+    for part in reversed(path.partition("?")[0].rstrip("/").split("/")):
+        if name := re.sub(r"[^\w-]+", "-", part.partition(".")[0]).strip("-_"):
+            return name
+    return "my-data"

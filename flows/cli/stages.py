@@ -136,7 +136,8 @@ def download(
         ),
     ] = False,
 ) -> None:
-    """Stage 1: download the images of the URL table, resize them, and write tar shards.
+    """Stage 1: download the images of a URL table, or read those that exist already; resize them,
+    and write tar shards.
 
     Example: tld download conf/tiny.yaml --plan
     """

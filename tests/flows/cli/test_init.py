@@ -1,0 +1,45 @@
+"""`tld init` as a user types it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from tests.support.command import tld
+from tests.support.images import encoded, photo
+
+
+def png(edge: int = 64) -> bytes:
+    return encoded(photo(0, (edge + 20, edge)), "PNG")
+
+
+def test_it_writes_a_config_whose_printed_commands_run(tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    photos.mkdir()
+    for number in range(6):
+        (photos / f"{number}.png").write_bytes(png(64))
+        (photos / f"{number}.txt").write_text(f"picture number {number}", encoding="utf-8")
+
+    done = tld("init", "my photos", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a folder of images at my photos: 6 rows" in done.stdout
+    assert "6 of the first 6 rows have one, such as 'picture number 0'" in done.stdout
+
+    plan = next(line for line in done.stdout.splitlines() if "--plan" in line)
+    planned = tld(*shlex.split(plan.partition("#")[0])[1:], cwd=tmp_path)
+    assert planned.returncode == 0
+    assert "usable     6  (100.0%)" in planned.stdout
+
+    again = tld("init", "my photos", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "my-photos.yaml exists; give another name" in again.stderr
+
+
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    refused = tld("init", "owner/name", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "tld: there is nothing at owner/name; for the data set owner/name of the Hugging Face hub "
+        "write hf://datasets/owner/name\n"
+    )
+    assert not any(tmp_path.iterdir())

@@ -139,13 +139,14 @@ def _caption_column(
     """The column with captions: one of a customary name, or the one with the longest texts, or the
     names of folders or files. Raises UrlTableError if there is none."""
     own = [name for name in names if name not in (FILE_NAME, FOLDER_NAME)]
-    found = {name: [text for text in texts(name) if text] for name in own}
-    filled = [name for name in own if 2 * len(found[name]) >= len(texts(name)) > 0]
+    texts_of = {name: texts(name) for name in own}
+    filled_of = {name: [text for text in texts_of[name] if text] for name in own}
+    filled = [name for name in own if 2 * len(filled_of[name]) >= len(texts_of[name]) > 0]
     if named := [name for name in _CAPTION_NAMES if name in filled]:
         return named[0]
-    spoken = [name for name in filled if _are_words(found[name])]
+    spoken = [name for name in filled if _are_words(filled_of[name])]
     if spoken:
-        return max(spoken, key=lambda name: sum(map(len, found[name])) / len(found[name]))
+        return max(spoken, key=lambda name: sum(map(len, filled_of[name])) / len(filled_of[name]))
     if FOLDER_NAME in names and len({*texts(FOLDER_NAME)} - _NOT_CLASSES) > 1:
         return FOLDER_NAME
     if FILE_NAME in names and _are_words([text or "" for text in texts(FILE_NAME)]):

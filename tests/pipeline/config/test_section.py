@@ -22,7 +22,7 @@ from tools.reference_of_settings import all_settings
 # Stored, so that an output does not become stale because a marker was lost.
 NOT_IN_FINGERPRINT = {
     "download": (
-        "source urls workers threads min_success_rate requests_per_host host_requests_per_s "
+        "source urls images captions workers threads min_success_rate requests_per_host host_requests_per_s "
         "shard_deadline_s"
     ),
     "encode": "device batch_size workers keep_images",
@@ -33,7 +33,8 @@ NOT_IN_FINGERPRINT = {
     "evaluate": "device batch_size price_per_hour",
 }
 OTHER_REASONS = {
-    *("download.source", "download.urls", "download.min_success_rate", "encode.keep_images"),
+    *("download.source", "download.urls", "download.images", "download.captions"),
+    *("download.min_success_rate", "encode.keep_images"),
     *("train.deterministic", "evaluate.price_per_hour"),
 }
 UP_TO_ROUNDING = {

@@ -75,7 +75,7 @@ def identity(config: RunConfig, stage: str) -> dict[str, Any]:
 
 def recipes(config: RunConfig) -> dict[str, str]:
     pairs: Any = SimpleNamespace(
-        pairs=pa.table({"url": ["https://a.example/1.jpg"], "caption": ["one"]})
+        pairs=pa.table({"url": ["https://a.example/1.jpg"], "caption": ["one"]}), version=""
     )
     images: Any = SimpleNamespace(
         shards=[SimpleNamespace(name="00000", digest="abc")], figures={}, settings={}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from data_catalog.url_table.table import url_table_digest
+from data_catalog.input_rows import digests_of
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.freshness import stage_statuses
@@ -30,11 +30,11 @@ def config_of(root: Path, **changed: object) -> RunConfig:
 class Counting:
     """A function that remembers what it was called with."""
 
-    def __init__(self, function: Callable[[Any], str]) -> None:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
         self.of: list[object] = []
 
-    def __call__(self, argument: object) -> str:
+    def __call__(self, argument: object) -> Any:
         self.of.append(argument)
         return self.function(argument)
 
@@ -42,8 +42,8 @@ class Counting:
 def test_files_are_read_once_for_all_stages_and_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables, files = Counting(url_table_digest), Counting(names._digest)
-    monkeypatch.setattr("pipeline.stages.run_inputs.url_table_digest", tables)
+    tables, files = Counting(digests_of), Counting(names._digest)
+    monkeypatch.setattr("pipeline.stages.run_inputs.digests_of", tables)
     monkeypatch.setattr(names, "_digest", files)
     inputs = RunInputs(config_of(tmp_path))
     assert not tables.of, "nothing is read before it is asked for"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.compose import TRY_INSTALL, compose_file, entrypoint
+from tests.support.compose import TRY_INSTALL, compose_file, copy_into_image, entrypoint
 
 ROOT = Path(__file__).parents[1]
 stages, context = TRY_INSTALL["stages"], TRY_INSTALL["context"]
@@ -53,6 +53,14 @@ def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
         "docker/entrypoint.sh",
     } <= seen
     assert not any(path.startswith(("tests/", "docs/", "docker/secrets")) for path in seen)
+
+
+def test_the_configs_of_an_image_are_files(tmp_path: Path) -> None:
+    """In a checkout those of conf/ are links into a package."""
+    copy_into_image(tmp_path)
+    configs = sorted((tmp_path / "app/conf").iterdir())
+    assert {"tiny.yaml", "tld-100m.yaml"} <= {path.name for path in configs}
+    assert all("\nname: " in path.read_text(encoding="utf-8") for path in configs)
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])

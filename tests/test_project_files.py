@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from pipeline.config.config_file import shipped_configs
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -72,6 +76,29 @@ def test_every_file_of_the_packages_is_shipped() -> None:
     }
     assert found == shipped
     assert {Path(package, "py.typed") for package in PACKAGES} <= shipped
+
+
+def test_the_wheel_holds_every_config(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    for name in (*PACKAGES, "pyproject.toml", "README.md", "LICENSE"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (sources / name).parent.mkdir(exist_ok=True)
+        copy(ROOT / name, sources / name)
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    pip_wheel = [sys.executable, "-m", "pip", "wheel", *options, f"--wheel-dir={tmp_path}"]
+    subprocess.run([*pip_wheel, str(sources)], check=True)
+    (wheel,) = tmp_path.glob("tld-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for name, path in shipped_configs().items():
+            assert archive.read(f"pipeline/config/presets/{name}.yaml") == path.read_bytes()
+
+
+def test_a_checkout_has_each_config_once() -> None:
+    for name, path in shipped_configs().items():
+        link = ROOT / "conf" / path.name
+        assert link.is_symlink(), f"{name} is edited in pipeline/config/presets"
+        assert not link.readlink().is_absolute()
+        assert link.resolve() == path.resolve()
 
 
 def test_the_changelog_knows_this_version_and_no_later_one() -> None:

@@ -41,7 +41,7 @@ from pipeline.compute.resource_limits import raise_descriptor_limit
 app = App(
     name="tld",
     help="Train a text-to-image model from images and captions.\n\n"
-    "Start with: tld run conf/tiny.yaml. It draws a small data set of shapes, downloads and "
+    "Start with: tld run tiny. It draws a small data set of shapes, downloads and "
     "encodes it, trains a model on it and samples images. At the end it prints the scores and the "
     "paths of the sample grid and the report. For data of your own: tld init PATH.\n\n"
     "Stages whose output is fresh are skipped, and each stage can be rerun alone. To resume a "

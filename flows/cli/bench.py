@@ -34,7 +34,7 @@ def bench(
     """Measure how fast this machine encodes, loads, trains and samples with this run's models, and
     estimate how long the run would take.
 
-    Example: tld bench conf/tld-100m.yaml --only train --only load
+    Example: tld bench tld-100m --only train --only load
     """
     from flows.cli.tables import bench_page
     from pipeline.bench.bench import bench as measure

@@ -66,7 +66,7 @@ def dropped(
     Control characters are escaped, and cells that a spreadsheet would evaluate start with an
     apostrophe.
 
-    Example: tld catalog dropped conf/tiny.yaml --reason "HTTP 404" --out dropped.csv
+    Example: tld catalog dropped tiny --reason "HTTP 404" --out dropped.csv
     """
     from flows.terminal.escape import csv_cell
     from pipeline.maintenance.excluded_rows import COLUMNS, dropped_rows

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _RunText = Annotated[
     str,
-    Parameter(help="A run as typed after tld run, in quotes: 'conf/tiny.yaml train.lr=5e-4'."),
+    Parameter(help="A run as typed after tld run, in quotes: 'tiny train.lr=5e-4'."),
 ]
 
 
@@ -43,7 +43,7 @@ def compare(
     """Compare two trained runs on the same prompts and seeds: images side by side, scores with
     confidence intervals of their differences, and settings.
 
-    Example: tld compare conf/tiny.yaml "conf/tiny.yaml train.lr=5e-4" --prompts 64
+    Example: tld compare tiny "tiny train.lr=5e-4" --prompts 64
     """
     if prompts is not None and prompts < 2:
         raise UserError(f"--prompts must be at least 2, got {prompts}")
@@ -98,7 +98,7 @@ def _find(text: str, overrides: Sequence[str]) -> _Trained:
 
     words = shlex.split(text)
     if not words:
-        raise UserError("is empty; name a config file")
+        raise UserError("is empty; name a config, such as tiny")
     config = load(Path(words[0]), [*words[1:], *overrides])
     name = shlex.join([*words, *overrides])
     statuses = stage_statuses(RunInputs(config))

@@ -9,8 +9,7 @@ from flows.terminal.console import load, print_data
 def show_config(config: Config, *overrides: Overrides) -> None:
     """Print every setting of the run with its value, as YAML, and exit.
 
-    Example, a config of your own with all settings: tld config conf/tiny.yaml train.lr=3e-4 >
-    conf/mine.yaml
+    Example, a config of your own with all settings: tld config tiny train.lr=3e-4 > mine.yaml
     """
     import yaml
 

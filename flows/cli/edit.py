@@ -45,16 +45,16 @@ def edit(
     Any model of this project can edit. Models trained with model.inpainting=true also see the part
     that is kept, and take less time for it. Examples:
 
-    tld edit conf/tiny.yaml star.png "a large green circle in the center on a
+    tld edit tiny star.png "a large green circle in the center on a
     white background" --strength 0.6
 
-    tld edit conf/tiny.yaml star.png "a small red star in the top left on a
+    tld edit tiny star.png "a small red star in the top left on a
     white background" --mask corner.png
 
-    tld edit conf/tiny.yaml star.png "a small red star in the top left on a
+    tld edit tiny star.png "a small red star in the top left on a
     blue background" --outpaint right=64
 
-    tld edit conf/tiny.yaml star.png --like edit.png --seed 1
+    tld edit tiny star.png --like edit.png --seed 1
     """
     path, prompts, overrides = read_words(image, words)
     settings = load(config, overrides)

@@ -38,7 +38,7 @@ def export(
     In Python: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True). The same seed gives
     the same images as tld sample, up to rounding.
 
-    Example: tld export conf/tiny.yaml --out mine
+    Example: tld export tiny --out mine
     """
     settings = load(config, overrides)
     if problems := folder_problems(out):

@@ -19,7 +19,10 @@ TRAIN, GENERATE, MEASURE, PUBLISH, MANAGE = map(
 )
 
 Config = Annotated[
-    Path, Parameter(help="YAML file with the settings of the run, such as conf/tiny.yaml.")
+    Path,
+    Parameter(
+        help="Settings of the run: a YAML file, or the name of a shipped one: tiny, tld-100m."
+    ),
 ]
 Overrides = Annotated[
     str,

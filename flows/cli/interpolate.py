@@ -63,10 +63,10 @@ def interpolate(
 
     Examples:
 
-    tld interpolate conf/tiny.yaml "a small red star in the center on a blue background"
+    tld interpolate tiny "a small red star in the center on a blue background"
     "a large blue circle in the center on a red background" --out morph.gif
 
-    tld interpolate conf/tiny.yaml --like interpolation.png --frames 33 --out morph.gif
+    tld interpolate tiny --like interpolation.png --frames 33 --out morph.gif
     """
     prompts, overrides = prompts_and_overrides(words)
     settings = load(config, overrides)

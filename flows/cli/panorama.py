@@ -64,9 +64,9 @@ def panorama(
 
     Examples:
 
-    tld panorama conf/tiny.yaml "a small red star in the center on a blue background" --windows 6
+    tld panorama tiny "a small red star in the center on a blue background" --windows 6
 
-    tld panorama conf/tiny.yaml --like panorama.png --windows 8
+    tld panorama tiny --like panorama.png --windows 8
     """
     prompts, overrides = prompts_and_overrides(words)
     settings = load(config, overrides)

@@ -30,7 +30,7 @@ def promote(
     NAME being the name of the run, the model is models:/NAME@champion from then on, both for tld
     sample --model and for mlflow.pyfunc.load_model.
 
-    Example: tld promote conf/tiny.yaml --alias staging
+    Example: tld promote tiny --alias staging
     """
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs

@@ -23,12 +23,12 @@ def sample(config: Config, *words: WordsWithPrompts, options: Options = DEFAULT_
     Each PNG of tld records in its metadata how it was made. --like repeats it, bit for bit on the
     same machine. Examples:
 
-    tld sample conf/tiny.yaml "a small red star in the center on a blue background" --seed 7
+    tld sample tiny "a small red star in the center on a blue background" --seed 7
     --out star.png
 
-    tld sample conf/tiny.yaml --prompts captions.txt --negative "a circle" --out images/
+    tld sample tiny --prompts captions.txt --negative "a circle" --out images/
 
-    tld sample conf/tiny.yaml --like star.png --steps 50 --out slower.png
+    tld sample tiny --like star.png --steps 50 --out slower.png
     """
     prompts, overrides = prompts_and_overrides(words)
     settings, to_folder = load(config, overrides), is_folder(options.out)

@@ -37,7 +37,7 @@ def run(
 ) -> None:
     """Run all stages: download, encode, train, evaluate. Stages whose output is fresh are skipped.
 
-    Example, a short training with another seed: tld run conf/tiny.yaml train.steps=500
+    Example, a short training with another seed: tld run tiny train.steps=500
     train.seed=1
     """
     from flows.orchestration.train_nodes import lead_or_join
@@ -139,7 +139,7 @@ def download(
     """Stage 1: download the images of a URL table, or read those that exist already; resize them,
     and write tar shards.
 
-    Example: tld download conf/tiny.yaml --plan
+    Example: tld download tiny --plan
     """
     if plan:
         _print_plan(load(config, overrides))
@@ -198,7 +198,7 @@ def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
 
     A stopped training resumes from its last checkpoint.
 
-    Example: tld train conf/tiny.yaml train.steps=500
+    Example: tld train tiny train.steps=500
     """
     _run_one("train", config, overrides, force=force)
 

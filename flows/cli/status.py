@@ -31,7 +31,7 @@ def status(
     """Show for each stage whether its output is fresh, stale, missing, interrupted or damaged, and
     where it is.
 
-    Example, for scripts: tld status conf/tiny.yaml --json
+    Example, for scripts: tld status tiny --json
     """
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs

@@ -63,7 +63,7 @@ def sweep(
     All combinations use the same held-out captions and the same noise. Combinations that were
     measured before are not measured again.
 
-    Example: tld sweep conf/tiny.yaml --guidance 1 2 4 --steps 5 10 --solver dpmpp_2m euler
+    Example: tld sweep tiny --guidance 1 2 4 --steps 5 10 --solver dpmpp_2m euler
     """
     settings = load(config, overrides)
     encodings, model, _ = trained_run(config, overrides, settings)

@@ -114,9 +114,9 @@ def source_page(source: Source) -> str:
         *(f"  {name:9} {fact}" for name, fact in facts.items()),
         "",
     ]
-    run = "conf/tiny.yaml"
+    run = "tiny"
     if source.get:
-        run = f"conf/tld-100m.yaml download.source={source.name}"
+        run = f"tld-100m download.source={source.name}"
         page += [
             f"Put the table at {source.urls}:",
             *(f"  {line}" for line in source.get.strip().splitlines()),

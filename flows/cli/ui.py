@@ -13,8 +13,12 @@ from flows.terminal.console import load
 
 def ui(
     config: Annotated[
-        Path, Parameter(help="YAML file of a run; its workspace (root) is shown.")
-    ] = Path("conf/tiny.yaml"),
+        Path,
+        Parameter(
+            help="The run whose workspace (root) is shown: a YAML file, or the name of a shipped "
+            "one: tiny, tld-100m."
+        ),
+    ] = Path("tiny"),
     *overrides: Overrides,
     port: Annotated[int, Parameter(help="Port of MLflow; Prefect uses the next one.")] = 5000,
 ) -> None:

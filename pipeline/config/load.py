@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from data_catalog.text_files import TextFileError, read_text
+from pipeline.config.config_file import find_config_file
 from pipeline.config.run import RunConfig
 from pipeline.config.section import UNSPEAKABLE, ConfigError
 from pipeline.config.yaml_tree import YamlError, read_tree, read_value
@@ -22,13 +23,13 @@ _LARGEST_CONFIG = 1 << 20  # bytes
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run from a YAML file and `section.key=value` overrides.
+    """Read a run from a YAML file, or the name of a shipped one, and `section.key=value`
+    overrides.
 
     Raises:
         ConfigError: the message lists all problems at once.
     """
-    if not path.exists() or path.is_dir():
-        raise ConfigError(f"no config file at {path}; conf/tiny.yaml is a good example to copy")
+    path = find_config_file(path)
     try:
         tree = read_tree(read_text(path, _LARGEST_CONFIG))
     except TextFileError as error:

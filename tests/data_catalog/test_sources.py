@@ -80,7 +80,7 @@ def test_the_catalog_lists_and_teaches() -> None:
         "top_caption",
         "licence",
         "hf download",
-        "tld download conf/tld-100m.yaml download.source=laion-coco",
+        "tld download tld-100m download.source=laion-coco",
     ):
         assert text in shown
     wrong = tld("catalog", "show", "laion-cocoa")

@@ -152,12 +152,20 @@ class Compose:
         return re.sub(r"(?<![\w.])/data\b", str(self.folder / "data"), text)
 
 
+def copy_into_image(folder: Path) -> None:
+    """What the image holds below /app, with links as links."""
+    lines = TRY_INSTALL["stages"]((DOCKER / "Dockerfile").read_text(encoding="utf-8"))["runtime"]
+    for line in (line for line in lines if re.match(r"COPY \S+ /app/", line)):
+        _, source, target = line.split()
+        shutil.copytree(REPOSITORY / source, f"{folder}{target}", symlinks=True)
+
+
 def compose(folder: Path, variables: Mapping[str, str]) -> Compose:
     """All that is there before the first service: configurations, and secrets as `make up` makes
     them."""
     for name in ("logs", "data", "docker", "engine"):
         (folder / name).mkdir()
-    shutil.copytree(REPOSITORY / "conf", folder / "app/conf")
+    copy_into_image(folder)
     shutil.copy(DOCKER / "up.sh", folder / "docker")
     engine = folder / "engine/docker"  # does nothing, and knows one digest
     engine.write_text("#!/bin/sh\necho sha256:0\n")

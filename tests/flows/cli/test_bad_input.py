@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.config_file import shipped_configs
 from pipeline.stages.dag import STAGES
 from tests.support.command import ENVIRONMENT, tld
 from tests.support.small import TINY, small
@@ -132,7 +133,7 @@ def test_help_and_config_teach() -> None:
     output = tld("--help").stdout
     for command in (*STAGES, "run", "sample", "serve", "status", "config", "catalog", "ui"):
         assert command in output
-    assert "conf/tiny.yaml" in tld("run", "--help").stdout
+    assert ", ".join(shipped_configs()) in tld("run", "--help").stdout
     shown = tld("config", TINY, "train.lr=0.5").stdout
     assert "lr: 0.5" in shown
     assert "shapes" in tld("catalog", "list").stdout

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
+
+FEWEST_CAPTIONS = 20  # distinct ones behind a score with an interval
+FEWEST_IMAGES = 50  # of each of two sets between which a distance is given
+NO_INTERVAL = f"< {FEWEST_CAPTIONS} captions"  # in a table, in place of the interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,9 @@ class Score:
     higher_is_better: bool | None  # None if a larger value is neither better nor worse
     larger: str = "larger"  # what tld compare says of the larger value if neither is better
     counted: str = "prompts"  # what its interval is computed from
+    lowest: float = -math.inf  # no value is below
+    is_share: bool = False  # of images, from 0 to 1
+    is_distance: bool = False  # between two sets of images
     of_model: bool = True  # or else of the held-out images, for comparison
     is_printed: bool = False  # by tld run
     # The first of these that both models have decides which one is champion.
@@ -28,6 +36,7 @@ _TABLE = (
         "prompt_accuracy",
         "share of samples whose pixels show all attributes of the caption; higher is better",
         higher_is_better=True,
+        is_share=True,
         is_printed=True,
         decides_champion=True,
     ),
@@ -36,6 +45,7 @@ _TABLE = (
             f"accuracy/{name}",
             f"share of samples whose pixels show the {name} of the caption; higher is better",
             higher_is_better=True,
+            is_share=True,
         )
         for name in ATTRIBUTE_NAMES
     ),
@@ -57,18 +67,23 @@ _TABLE = (
         "cmmd",
         "CMMD to the held-out images; 0 is best",
         higher_is_better=False,
+        lowest=0,
+        is_distance=True,
         is_printed=True,
     ),
     Score(
         "kernel_distance",
         "KID's measure to the held-out images, on CLIP features; near 0 is best; "
         "not an Inception KID",
-        higher_is_better=False,  # it is unbiased, so it may be below 0
+        higher_is_better=False,
+        is_distance=True,  # unbiased, so it may be below 0
     ),
     Score(
         "frechet_distance",
         "Fréchet distance of CLIP features to the held-out images; 0 is best; not an Inception FID",
         higher_is_better=False,
+        lowest=0,
+        is_distance=True,
         is_printed=True,
     ),
     Score(
@@ -76,11 +91,13 @@ _TABLE = (
         "100 × mean CLIP distance between samples of the same caption; 0 if all are alike",
         higher_is_better=None,  # wrong images are diverse too
         larger="more varied",
+        lowest=0,
     ),
     Score(
         "held_out_loss",
         "mean squared error of the clean latent on held-out pairs, over all noise levels",
         higher_is_better=False,
+        lowest=0,
         counted="pairs",
         is_printed=True,
     ),
@@ -92,6 +109,7 @@ _TABLE = (
 )
 
 SCORES = {score.name: score for score in _TABLE}
+DISTANCES = tuple(score.name for score in _TABLE if score.is_distance)
 
 
 def score_of(name: str) -> Score:
@@ -99,6 +117,13 @@ def score_of(name: str) -> Score:
     `accuracy/size`, and `held_out_loss/0.0-0.2` those of `held_out_loss`."""
     name = name.removeprefix("reference/")
     return SCORES[name] if name in SCORES else SCORES[name.partition("/")[0]]
+
+
+def missing_distances(images: int) -> str:
+    """Why there are no distances of sets of so many images, or ""."""
+    if images >= FEWEST_IMAGES:
+        return ""
+    return f"no {', '.join(DISTANCES)}: they need {FEWEST_IMAGES} images, and here are {images}"
 
 
 def is_part(name: str) -> bool:

@@ -68,8 +68,18 @@ def compare(
     console.print(_table(comparison.rows))
     console.print(f"\n  A  {first.name}\n  B  {second.name}\n")
     console.print(
-        f"{len(comparison.captions)} prompts; 95 % is the confidence interval of B - A\n"
+        f"{_note(len(comparison.captions))}\n"
         f"  page      {folder / 'comparison.html'}\n  images    {folder / 'comparison.png'}",
+    )
+
+
+def _note(prompts: int) -> str:
+    from data_catalog.scores import FEWEST_CAPTIONS, missing_distances
+
+    missing = missing_distances(prompts)
+    return (
+        f"{prompts} prompts; 95 % is the confidence interval of B - A, which needs "
+        f"{FEWEST_CAPTIONS} distinct captions" + (f"\n{missing}" if missing else "")
     )
 
 

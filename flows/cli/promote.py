@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from data_catalog.scores import NO_INTERVAL
 from flows.cli.groups import Config, Overrides
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
@@ -77,9 +78,12 @@ def _table(versions: Sequence[Registered], alias: str) -> Table:
             f"version {version.version}{'' if index == len(versions) - 1 else f', {alias} before'}"
         )
     for name in versions[-1].scores:
-        scores = (version.scores.get(name, ()) for version in versions)
-        table.add_row(
-            name,
-            *("{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else "" for score in scores),
-        )
+        table.add_row(name, *(_cell(version.scores.get(name, ())) for version in versions))
     return table
+
+
+def _cell(score: Sequence[float]) -> str:
+    """A value with the ends of its interval, or alone, or nothing."""
+    if len(score) == 1:
+        return f"{score[0]:.4g}  ({NO_INTERVAL})"
+    return "{:.4g}  ({:.3g} to {:.3g})".format(*score) if score else ""

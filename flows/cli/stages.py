@@ -91,15 +91,15 @@ def _print_results(
 ) -> None:
     """Print the scores, the paths of the results, and what to try next."""
     from data_catalog.figures import ReportFigures
-    from data_catalog.scores import whole_scores
+    from data_catalog.scores import NO_INTERVAL, whole_scores
 
     figures = ReportFigures.of(report)
     console.print()
     for score in whole_scores(figures.scores):
         if score.is_printed:
             value, ends = figures.scores[score.name], figures.intervals.get(score.name)
-            interval = "{:.3g} to {:.3g}".format(*ends) if ends else ""
-            console.print(f"  {score.name:21} {value:<10.4g} {interval}".rstrip())
+            interval = "{:.3g} to {:.3g}".format(*ends) if ends else NO_INTERVAL
+            console.print(f"  {score.name:21} {value:<10.4g} {interval}")
     prompt = (
         "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"

@@ -93,8 +93,9 @@ def _summary(swept: Sweep, folder: Path) -> str:
     from pipeline.evaluate.sweep_page import PAGE
 
     best = swept.best
+    why = "the fastest within the noise of the best" if best.quality.interval else "the best"
     return (
-        f"recommended, the fastest within the noise of the best: {swept.measure} "
+        f"recommended, {why}: {swept.measure} "
         f"{best.quality.value:.3g} ({best.quality}), {best.latency_s:.3g} s per image\n"
         f"  {best.way.overrides()}\n  page     {folder / PAGE}\n  chart    {folder / 'sweep.png'}"
     )

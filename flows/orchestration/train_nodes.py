@@ -33,9 +33,11 @@ def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | 
 
 def train_on_nodes(encodings: Manifest, config: RunConfig, track: Tracker, out: Path) -> Output:
     """Train as the leading node. If the engine is a Ray cluster, the other nodes are machines of
-    the cluster."""
+    the cluster. Raises ConfigError if evaluate.require demands what cannot be given."""
+    from pipeline.preflight.gate_checks import check_gate
     from pipeline.train.stage import train
 
+    check_gate(config, encodings)
     with ExitStack() as stack:
         if config.engine.kind == "ray" and config.train.launch.nodes > 1:
             from pipeline.train.ray_nodes import nodes_of_the_cluster

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from data_catalog.figures import ReportFigures
 from data_catalog.model_files import MODEL_FILE
-from data_catalog.scores import SCORES, is_part
+from data_catalog.scores import NO_INTERVAL, SCORES, is_part
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.logged_model import DETAILS_FILE, ModelRun, log_model, read_details
 from pipeline.config.run import RunConfig
@@ -49,7 +49,7 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Registered:
     """A version of a registered model, and its scores: each a value with the low and high end of
-    its interval."""
+    its interval, or alone if it has none."""
 
     name: str
     version: str
@@ -171,9 +171,15 @@ def compare_with_champion(challenger: Registered, present: Registered | None) ->
     if name is None:
         return Verdict(False, f"they share no decisive score: neither {' nor '.join(decisive)}")
     (new, *new_ends), (old, *old_ends) = challenger.scores[name], present.scores[name]
+    reason = f"{name} {new:.4g} against {old:.4g}"
+    if not new_ends or not old_ends:
+        return Verdict(
+            False,
+            f"{reason}, without an interval ({NO_INTERVAL}): use tld compare, then tld promote",
+        )
     half = math.hypot(*((high - low) / 2 for low, high in (new_ends, old_ends)))
-    reason = f"{name} {new:.4g} against {old:.4g}, a difference of {new - old:+.3g} ± {half:.2g}"
-    return Verdict(new - old > half, reason)
+    difference = f"a difference of {new - old:+.3g} ± {half:.2g}"
+    return Verdict(new - old > half, f"{reason}, {difference}")
 
 
 def set_champion(client: MlflowClient, winner: Registered, alias: str = CHAMPION) -> None:
@@ -221,12 +227,12 @@ def _reference(candidate: Candidate) -> str:
 
 
 def _scores(report: Manifest) -> dict[str, list[float]]:
-    """Score -> its value and the ends of its interval."""
+    """Score -> its value and the ends of its interval, if it has one."""
     figures = ReportFigures.of(report)
     return {
-        name: [value, *figures.intervals[name]]
+        name: [value, *figures.intervals.get(name, ())]
         for name, value in figures.scores.items()
-        if name in figures.intervals and not is_part(name)
+        if not is_part(name)
     }
 
 

@@ -39,7 +39,7 @@ class EvaluateConfig(Section):
     """Number of samples in grid.png."""
     require: dict[str, float] = Field({})
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
-    and latency_s (seconds per image) the number is an upper limit."""
+    and latency_s (seconds per image) the number is an upper limit. A distance needs 50 prompts."""
     price_per_hour: NotInFingerprint[float | None] = Field(None, ge=0)
     """Price of this machine per hour, from which the report computes the price of the run. Changes
     nothing else."""

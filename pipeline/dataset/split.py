@@ -13,6 +13,7 @@ from data_catalog.encodings import read_rows
 from data_catalog.storage.manifest import Manifest
 
 HELD_OUT = "held_out"  # in the table's split column
+_FEWEST_HELD_OUT = 16  # without a warning
 _DECIDED = 2.0  # above every hash: marks rows that the split column decides
 
 
@@ -54,6 +55,18 @@ def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
         encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1])
     )
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), captions)
+
+
+def few_held_out(split: Split, held_out_fraction: float) -> str:
+    """A warning if so few pairs are held out that scores of them say little, or ""."""
+    held_out = len(split.held_out)
+    if held_out >= _FEWEST_HELD_OUT:
+        return ""
+    return (
+        f"only {held_out} of {held_out + len(split.train):,} pairs are held out of training, so "
+        f"the scores will say little; raise train.held_out_fraction (now {held_out_fraction:g}) "
+        "or mark more rows 'held_out' in the table's split column (download.split_column)"
+    )
 
 
 def _one_sided(

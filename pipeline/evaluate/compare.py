@@ -34,7 +34,12 @@ from pipeline.evaluate.held_out_samples import (
     sample_held_out,
     select_held_out,
 )
-from pipeline.scoring.bootstrap import Estimate, bootstrap_difference
+from pipeline.scoring.bootstrap import (
+    Estimate,
+    Groups,
+    bootstrap_difference,
+    caption_groups,
+)
 from pipeline.scoring.image_scores import (
     ImageScores,
     estimate_differences,
@@ -83,6 +88,8 @@ class Row:
     @property
     def verdict(self) -> str:
         """Which run is better, if the interval of the difference excludes 0."""
+        if self.difference.interval is None:
+            return "no interval"
         if self.difference.low <= 0 <= self.difference.high:
             return "not shown"
         score, larger = SCORES[self.name], self.difference.value > 0
@@ -141,7 +148,7 @@ def compare(
         first_set.captions,
         (first_samples, second_samples),
         real,
-        _score_rows(first_samples, second_samples, reference),
+        _score_rows(first_samples, second_samples, reference, caption_groups(first_set.captions)),
     )
 
 
@@ -209,14 +216,14 @@ def _sample_run(
     return Drawn(samples, judged, spreads, seconds)
 
 
-def _score_rows(first: Drawn, second: Drawn, reference: ImageScores) -> list[Row]:
-    scores = [estimate_scores(drawn.judged, reference) for drawn in (first, second)]
-    differences = estimate_differences(first.judged, second.judged, reference)
+def _score_rows(first: Drawn, second: Drawn, reference: ImageScores, groups: Groups) -> list[Row]:
+    scores = [estimate_scores(drawn.judged, reference, groups) for drawn in (first, second)]
+    differences = estimate_differences(first.judged, second.judged, reference, groups)
     rows = [
         Row(name, scores[0][name], scores[1][name], difference)
         for name, difference in differences.items()
     ]
     spreads = mean_statistic(first.spreads), mean_statistic(second.spreads)
-    n = len(first.spreads)
-    of_first, of_second = (estimate_score("diversity", spread, n) for spread in spreads)
-    return [*rows, Row("diversity", of_first, of_second, bootstrap_difference(*spreads, n))]
+    few = groups[: len(first.spreads)]
+    of_first, of_second = (estimate_score("diversity", spread, few) for spread in spreads)
+    return [*rows, Row("diversity", of_first, of_second, bootstrap_difference(*spreads, few))]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_catalog.figures import ModelFigures
-from data_catalog.scores import SCORES, is_part
+from data_catalog.scores import FEWEST_CAPTIONS, SCORES, is_part, missing_distances
 from data_catalog.storage.files import make_folder, replacing, write_atomically
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.compare import Comparison
+from pipeline.evaluate.compare import Comparison, Row
 from pipeline.reporting.image_grid import image_grid
 from pipeline.reporting.render import image_uri, render_page
 
@@ -62,6 +62,8 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         differences=config_differences(runs[0].config, runs[1].config),
         seconds=[samples.seconds_per_image for samples in comparison.drawn],
         prompts=len(captions),
+        missing=missing_distances(len(captions)),
+        fewest_captions=FEWEST_CAPTIONS,
         spread=[prompt(i) for i in shown],
         gains=[prompt(i) for i in order[:extremes]],
         losses=[prompt(i) for i in order[::-1][:extremes]],
@@ -71,11 +73,21 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     labels = [label for i in shown for label in (f"A: {captions[i]}", "B", "held out")]
     with replacing(folder / "comparison.png") as unfinished:
         image_grid(triples, labels, columns=6).save(unfinished)
-    scores = {row.name: asdict(row) | {"verdict": row.verdict} for row in rows}
+    scores = {row.name: _as_json(row) for row in rows}
     names = {"A": runs[0].name, "B": runs[1].name}
     write_atomically(
         folder / "comparison.json", json.dumps({"runs": names, "scores": scores}, indent=2) + "\n"
     )
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "first": row.first.as_json(),
+        "second": row.second.as_json(),
+        "difference": row.difference.as_json(),
+        "verdict": row.verdict,
+    }
 
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:

@@ -14,7 +14,7 @@ from data_catalog.image_formats import open_image
 from data_catalog.images import Images
 from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.row_counts import account_rows
-from data_catalog.scores import SCORES, whole_scores
+from data_catalog.scores import FEWEST_CAPTIONS, SCORES, missing_distances, whole_scores
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
@@ -82,6 +82,8 @@ def render_report(report: Report) -> str:
             (score, report.estimates[score.name]) for score in whole_scores(report.estimates)
         ],
         latency=SCORES["latency_s"],
+        missing=missing_distances(len(report.samples)),
+        fewest_captions=FEWEST_CAPTIONS,
         attributes=[
             (
                 name,

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.figures import ReportFigures
-from data_catalog.scores import SCORES
+from data_catalog.scores import FEWEST_IMAGES, SCORES, missing_distances, score_of
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
@@ -34,7 +34,7 @@ from pipeline.evaluate.held_out_samples import (
 )
 from pipeline.evaluate.report import Report, render_report
 from pipeline.reporting.image_grid import image_grid
-from pipeline.scoring.bootstrap import Estimate
+from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.held_out_loss import held_out_losses
 from pipeline.scoring.image_scores import estimate_score, estimate_scores, score_images
 from pipeline.scoring.metrics import mean_statistic
@@ -65,12 +65,18 @@ def evaluate(
     reference = reference_scores(
         models, held_out, encodings, config.batch_size, Workspace(out.parents[1])
     )
-    estimates = estimate_scores(judged, reference)
+    if missing := missing_distances(len(samples)):
+        track.warning(f"{missing}; raise evaluate.prompts, or hold more pairs out of training")
+    groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
+    estimates = estimate_scores(judged, reference, groups[: len(samples)])
     spreads = diversity_of_prompts(models, held_out, config, track)
-    estimates["diversity"] = estimate_score("diversity", mean_statistic(spreads), len(spreads))
+    estimates["diversity"] = estimate_score(
+        "diversity", mean_statistic(spreads), groups[: len(spreads)]
+    )
     denoiser = models.inference.denoiser(models.denoiser)
     for name, losses in held_out_losses(denoiser, pairs, split, models.device).items():
-        estimates[name] = estimate_score(name, mean_statistic(losses.numpy()), len(losses))
+        statistic = mean_statistic(losses.numpy())
+        estimates[name] = estimate_score(name, statistic, groups[: len(losses)])
     timing["latency_s"] = latency_s(models, held_out, config, track)
 
     shown = np.random.default_rng(config.seed).permutation(len(samples))[: config.grid].tolist()
@@ -98,7 +104,7 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     The digest covers only what follows from the settings, so it leaves the timing out.
     """
     scores = {name: estimate.value for name, estimate in report.estimates.items()}
-    metrics = {name: _in_json(estimate) for name, estimate in report.estimates.items()}
+    metrics = {name: estimate.as_json() for name, estimate in report.estimates.items()}
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     with replacing(out / "grid.png") as unfinished:
         _grid(report).save(unfinished)
@@ -108,7 +114,7 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     files = [out / name for name in _FILES]
     for path in files:
         track.artifact(path)
-    _require(scores | report.timing, report.config.require, out)
+    _require(scores | report.timing, report.config.require, len(report.samples), out)
     digest = file_digest(out / "metrics.json")
     shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
     intervals = {
@@ -118,12 +124,6 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     }
     figures = ReportFigures(scores=scores, intervals=intervals, timing=report.timing)
     return Output((shard,), figures.model_dump(mode="json"))
-
-
-def _in_json(estimate: Estimate) -> dict[str, float | None]:
-    """An estimate for JSON, which has no infinity: an unknown interval is null."""
-    low, high = estimate.interval or (None, None)
-    return {"value": estimate.value, "low": low, "high": high, "n": estimate.n}
 
 
 def _grid(report: Report) -> Image.Image:
@@ -136,11 +136,15 @@ def _grid(report: Report) -> Image.Image:
     )
 
 
-def _require(scores: dict[str, float], required: dict[str, float], out: Path) -> None:
+def _require(scores: dict[str, float], required: dict[str, float], images: int, out: Path) -> None:
     """Raise StageFailed if a score does not reach evaluate.require."""
     missed = []
     for name, bound in required.items():
-        if name not in scores:
+        if name not in scores and score_of(name).is_distance:
+            missed.append(
+                f"  {name} is required, but it needs {FEWEST_IMAGES} images, and here are {images}"
+            )
+        elif name not in scores:
             missed.append(
                 f"  {name} is required, but this run has no such score; it has {', '.join(scores)}"
             )

@@ -34,6 +34,7 @@ from pipeline.evaluate.held_out_samples import (
     select_held_out,
 )
 from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
+from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.image_scores import (
     ImageScores,
     estimate_score,
@@ -128,9 +129,9 @@ def sweep(
         latencies.append(measured[1])
         track.progress(number + 1, len(requested), "sampling variants")
     measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
-    rows = [_quality(scores) for scores in judged]
+    rows, groups = [_quality(scores) for scores in judged], caption_groups(held_out.captions)
     points = [
-        Point(way, latency, of_way, estimate_score(measure, mean_statistic(of_way), len(of_way)))
+        Point(way, latency, of_way, groups, estimate_score(measure, mean_statistic(of_way), groups))
         for way, latency, of_way in zip(requested, latencies, rows, strict=True)
     ]
     return Sweep(

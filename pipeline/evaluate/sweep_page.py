@@ -53,7 +53,7 @@ def _as_json(point: Point, swept: Sweep) -> dict[str, object]:
         **asdict(point.way.sampling),
         "ema": point.way.ema,
         "latency_s": point.latency_s,
-        swept.measure: asdict(point.quality),
+        swept.measure: point.quality.as_json(),
         "on_front": point in swept.front,
         "chosen": point.way == swept.chosen,
         "best": point is swept.best,
@@ -105,9 +105,10 @@ def _lines(swept: Sweep) -> dict[str, list[Point]]:
 def _draw_line(axes: Axes, label: str, points: list[Point]) -> None:
     """Draw a line with the intervals of its points and, beside each, its number of steps."""
     x, y = [p.latency_s for p in points], [p.quality.value for p in points]
+    intervals = [p.quality.interval or (p.quality.value, p.quality.value) for p in points]
     ends = [
-        [p.quality.value - p.quality.low for p in points],
-        [p.quality.high - p.quality.value for p in points],
+        [value - low for value, (low, _) in zip(y, intervals, strict=True)],
+        [high - value for value, (_, high) in zip(y, intervals, strict=True)],
     ]
     thin: dict[str, Any] = {"linewidth": 1.2, "elinewidth": 0.7, "capsize": 2}
     axes.errorbar(x, y, ends, label=label, marker="o", markersize=4, **thin)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scoring.bootstrap import Estimate, bootstrap_difference
+from pipeline.scoring.bootstrap import Estimate, Groups, bootstrap_difference
 from pipeline.scoring.metrics import mean_statistic
 from tld_model.config import SamplingSettings
 
@@ -39,6 +39,7 @@ class Point:
     way: SamplingVariant
     latency_s: float  # of one image sampled alone: the median of a few runs
     rows: NDArray[np.float64]  # quality of each prompt's sample [n]
+    groups: Groups  # the number of each prompt's caption [n]
     quality: Estimate
 
 
@@ -65,9 +66,12 @@ def fastest_on_par(points: Sequence[Point]) -> Point:
     """The fastest point whose quality is not significantly below the highest.
 
     Not significantly below means that the interval of the difference, on the same prompts,
-    includes 0.
+    includes 0. With too few captions for an interval it is the highest itself, and of equal ones
+    the fastest.
     """
-    top = max(points, key=lambda point: point.quality.value)
+    top = max(points, key=lambda point: (point.quality.value, -point.latency_s))
+    if top.quality.interval is None:
+        return top
     return min(
         (point for point in points if _as_good(point, top)), key=lambda point: point.latency_s
     )
@@ -75,6 +79,6 @@ def fastest_on_par(points: Sequence[Point]) -> Point:
 
 def _as_good(point: Point, top: Point) -> bool:
     difference = bootstrap_difference(
-        mean_statistic(point.rows), mean_statistic(top.rows), len(top.rows)
+        mean_statistic(point.rows), mean_statistic(top.rows), top.groups
     )
     return difference.low <= 0

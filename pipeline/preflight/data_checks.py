@@ -10,6 +10,7 @@ from data_catalog.shapes import dataset as shapes
 from data_catalog.url_table.files import UrlTableError
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
+from pipeline.preflight.gate_checks import gate_problems
 from tld_model.encoders.config_files import (
     ClipConfig,
     VaeConfig,
@@ -130,5 +131,6 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _captions,
     _split,
     _built_in_data_set,
+    gate_problems,
     _initial_weights,
 )

@@ -15,10 +15,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_catalog.images import Images
+from data_catalog.scores import missing_distances, score_of
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
-from pipeline.scoring.bootstrap import REPLICATES, Estimate, bootstrap, bootstrap_difference
+from pipeline.scoring.bootstrap import (
+    REPLICATES,
+    Estimate,
+    Groups,
+    bootstrap,
+    bootstrap_difference,
+    bootstrap_share,
+)
 from pipeline.scoring.metrics import (
     Statistic,
     clip_scores,
@@ -107,32 +115,36 @@ def load_judged(path: Path) -> ImageScores | None:
         return None
 
 
-def estimate_scores(samples: ImageScores, reference: ImageScores) -> dict[str, Estimate]:
-    """Every score of the samples; row i of samples and reference has the same caption."""
+def estimate_scores(
+    samples: ImageScores, reference: ImageScores, groups: Groups
+) -> dict[str, Estimate]:
+    """Every score of the samples; row i of samples and reference has the same caption, whose number
+    is groups[i]."""
     statistics = _means(samples)
     statistics["clip_score_reference"] = _mean(reference.clip_score)
     statistics |= {f"reference/{k}": s for k, s in _means(reference).items() if "accuracy" in k}
     statistics |= _distances(samples, reference)
-    n = len(samples.features)
-    return {name: estimate_score(name, statistic, n) for name, statistic in statistics.items()}
+    return {name: estimate_score(name, statistic, groups) for name, statistic in statistics.items()}
 
 
-def estimate_score(name: str, statistic: Statistic, n: int) -> Estimate:
-    """A score of n rows, with as many replicates as it can afford."""
-    return bootstrap(statistic, n, _REPLICATES.get(name, REPLICATES))
+def estimate_score(name: str, statistic: Statistic, groups: Groups) -> Estimate:
+    """A score, with as many replicates as it can afford, and an interval within its range."""
+    replicates, score = _REPLICATES.get(name, REPLICATES), score_of(name)
+    if score.is_share:
+        return bootstrap_share(statistic, groups, replicates)
+    return bootstrap(statistic, groups, replicates, score.lowest)
 
 
 def estimate_differences(
-    first: ImageScores, second: ImageScores, reference: ImageScores
+    first: ImageScores, second: ImageScores, reference: ImageScores, groups: Groups
 ) -> dict[str, Estimate]:
     """second - first for every score that depends on the samples; row i of all three has the same
-    caption."""
-    n = len(reference.features)
+    caption, whose number is groups[i]."""
     of_first, of_second = (
         _means(scores) | _distances(scores, reference) for scores in (first, second)
     )
     return {
-        k: bootstrap_difference(of_first[k], of_second[k], n, _REPLICATES.get(k, REPLICATES))
+        k: bootstrap_difference(of_first[k], of_second[k], groups, _REPLICATES.get(k, REPLICATES))
         for k in of_first
     }
 
@@ -148,8 +160,8 @@ def _means(scores: ImageScores) -> dict[str, Statistic]:
 
 def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:
     a, b = samples.features, reference.features
-    if len(a) < 2:
-        return {}  # a distance between sets needs at least two samples
+    if missing_distances(min(len(a), len(b))):
+        return {}
     return {
         "cmmd": cmmd_statistic(a, b),
         "kernel_distance": kernel_distance_statistic(a, b),

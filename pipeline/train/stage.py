@@ -22,7 +22,7 @@ from pipeline.compute.devices import choose_device
 from pipeline.compute.node_group import Nodes, node_group
 from pipeline.compute.rendezvous import NodesApart, rendezvous_of
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.split import split_pairs
+from pipeline.dataset.split import few_held_out, split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.train.events import set_events_aside
@@ -41,7 +41,9 @@ def train(
     the leading one; the others call join_training."""
     check_fit(encodings, model)
     refuse_damaged_shards(encodings, track)
-    split_pairs(encodings, config.held_out_fraction)  # to fail here, not in a child's traceback
+    split = split_pairs(encodings, config.held_out_fraction)  # fails here, not in a child process
+    if warning := few_held_out(split, config.held_out_fraction):
+        track.warning(warning)
     job = TrainJob(
         encodings=encodings.folder.absolute(),
         out=out.absolute(),

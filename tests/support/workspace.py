@@ -34,18 +34,20 @@ def overrides(root: Path | str, **changed: object) -> list[str]:
     return small(root, train__held_out_fraction=0.5, evaluate__device="cpu", **changed)
 
 
-def make_workspace(root: Path | str, **changed: object) -> RunConfig:
-    """Download, encode and train, as far as they are not fresh."""
+def make_workspace(
+    root: Path | str, sizes: tuple[int, ...] = _SIZES, /, **changed: object
+) -> RunConfig:
+    """Download shards of these sizes, encode and train, as far as they are not fresh."""
     config = load_config(TINY, overrides(root, **changed))
-    images = make_images_of(config)
+    images = make_images_of(config, sizes)
     encodings = _run(config, "encode", {"download": images}, partial(_encodings, images, config))
     _run(config, "train", {"encode": encodings}, partial(_model, encodings, config))
     return config
 
 
-def make_images_of(config: RunConfig) -> Manifest:
+def make_images_of(config: RunConfig, sizes: tuple[int, ...] = _SIZES) -> Manifest:
     """Download, as far as it is not fresh."""
-    return _run(config, "download", {}, _images)
+    return _run(config, "download", {}, partial(_images, sizes))
 
 
 def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: object) -> Manifest:
@@ -57,8 +59,8 @@ def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: obje
     )
 
 
-def _images(out: Path) -> Output:
-    made = make_images(out, _SIZES)
+def _images(sizes: tuple[int, ...], out: Path) -> Output:
+    made = make_images(out, sizes)
     return Output(made.shards, made.figures)
 
 

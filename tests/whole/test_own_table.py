@@ -35,7 +35,7 @@ def test_a_users_own_table_runs_through_to_samples(tmp_path: Path) -> None:
         assert cause in page
     scores = json.loads((report.parent / "metrics.json").read_text())
     assert "prompt_accuracy" not in scores, "only the built-in data set can be graded"
-    assert "cmmd" in scores
+    assert "clip_score" in scores
     frames = pd.concat(
         pd.read_parquet(path) for path in (root / "02_encodings").glob("*/*.parquet")
     )

@@ -159,7 +159,7 @@ def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_line
         6,
         12,
     ]
-    assert "cmmd" in evaluate.data.metrics
+    assert "clip_score" in evaluate.data.metrics
     assert "prompt_accuracy" in parent.data.metrics
     samples = [file.path for file in client.list_artifacts(train.info.run_id, "samples")]
     assert samples == ["samples/step-00000006.png", "samples/step-00000012.png"]

@@ -124,6 +124,9 @@ def test_a_champion_is_beaten_by_more_than_chance_explains() -> None:
     elsewhere = compare_with_champion(replace(present, version="2", reference="others"), present)
     assert not elsewhere.wins
     assert "other held-out images" in elsewhere.reason
+    few = compare_with_champion(replace(challenger, scores={"prompt_accuracy": (0.99,)}), present)
+    assert not few.wins
+    assert "0.99 against 0.8, without an interval (< 20 captions)" in few.reason
     by_clip = Registered("m", "2", {"clip_score": (33, 32, 34)}, "held out")
     assert compare_with_champion(by_clip, present).wins, "what both have decides"
 

@@ -4,11 +4,12 @@ refused."""
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from data_catalog.scores import SCORES
+from data_catalog.scores import DISTANCES, SCORES
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import ComparisonError, Row, TrainedRun, compare
 from pipeline.evaluate.comparison_page import config_differences, write_comparison
@@ -20,6 +21,8 @@ from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
 
+SIZES = (64, 64)  # enough for distances
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(root: Path) -> TrainedRun:
-    return run_of(make_workspace(root), "first")
+    return run_of(make_workspace(root, SIZES), "first")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +39,9 @@ def page(root: Path, first: TrainedRun, tmp_path_factory: pytest.TempPathFactory
     """A comparison with a run of other encodings, another model and another seed of its
     evaluation."""
     changed = {"encode.latent_clip": 6, "train.seed": 1, "evaluate.seed": 5, "evaluate.guidance": 1}
-    second = run_of(make_workspace(root, **changed), "second")
-    comparison = compare(first, second, 8, RememberingTracker())
-    assert len(comparison.captions) == 8
+    second = run_of(make_workspace(root, SIZES, **changed), "second")
+    comparison = compare(first, second, 50, RememberingTracker())
+    assert len(comparison.captions) == 50
     folder = tmp_path_factory.mktemp("page")
     write_comparison(folder, comparison)
     return folder / "comparison.html"
@@ -69,12 +72,29 @@ def test_every_score_has_both_values_their_difference_and_its_interval(page: Pat
     for name, row in results["scores"].items():
         difference = row["second"]["value"] - row["first"]["value"]
         assert row["difference"]["value"] == pytest.approx(difference, abs=1e-9), name
+        if name == "diversity":  # of 16 captions
+            assert row["difference"]["low"] is row["difference"]["high"] is None
+            assert row["verdict"] == "no interval"
+            continue
         assert (
             row["difference"]["low"] <= row["difference"]["value"] <= row["difference"]["high"]
         ), name
-        assert row["difference"]["n"] == 8
+        assert row["difference"]["n"] == 50
     assert results["scores"]["clip_score"]["difference"]["value"] != 0
     assert page.with_suffix(".png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_few_prompts_show_nothing_and_the_page_says_why(first: TrainedRun, tmp_path: Path) -> None:
+    comparison = compare(first, other_evaluation(first, guidance=1.0), 8, RememberingTracker())
+    assert {row.verdict for row in comparison.rows} == {"no interval"}
+    write_comparison(tmp_path, comparison)
+    results = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert results["scores"]["clip_score"]["difference"]["low"] is None
+    assert set(results["scores"]).isdisjoint(DISTANCES)
+    page = (tmp_path / "comparison.html").read_text()
+    assert "&lt; 20 captions" in page
+    assert "they need 50 images, and here are 8" in page
 
 
 def test_both_start_from_the_same_noise(first: TrainedRun) -> None:
@@ -99,6 +119,7 @@ def test_a_verdict_needs_an_interval_without_zero() -> None:
     assert row("cmmd", 1, 3).verdict == "A"
     assert row("cmmd", -1, 3).verdict == "not shown"
     assert row("diversity", 1, 3).verdict == "B is more varied"
+    assert row("clip_score", -math.inf, math.inf).verdict == "no interval"
     for score in SCORES.values():
         larger = {True: "B", False: "A", None: f"B is {score.larger}"}[score.higher_is_better]
         assert row(score.name, 1, 3).verdict == larger
@@ -157,5 +178,5 @@ def test_a_browser_without_network_shows_the_whole_page(
             "Side by side",
         ):
             expect(shown.get_by_text(text).first).to_be_visible()
-        assert shown.locator("figure").count() == 8 + 4 + 4, "spread, where B gains, where B loses"
+        assert shown.locator("figure").count() == 12 + 6 + 6, "spread, where B gains, where B loses"
         assert shown.locator("figure").first.locator("img").count() == 3, "A, B, held out"

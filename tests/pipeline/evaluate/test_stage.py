@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data_catalog.scores import SCORES
+from data_catalog.scores import DISTANCES, SCORES
 from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
@@ -31,12 +31,14 @@ from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
 
 
-def report_of(config: RunConfig, force: bool = False) -> Manifest:
+def report_of(
+    config: RunConfig, force: bool = False, track: RememberingTracker | None = None
+) -> Manifest:
     statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
     assert encodings
     assert model
-    track = RememberingTracker(run_id="run-of-evaluate")
+    track = track or RememberingTracker(run_id="run-of-evaluate")
     work = partial(evaluate, encodings, model, config.evaluate, track=track)
     return run_stage(
         RunInputs(config).stage_run("evaluate", {"encode": encodings, "train": model}),
@@ -56,16 +58,27 @@ def report(config: RunConfig) -> Manifest:
     return report_of(config)
 
 
-def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: Manifest) -> None:
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """A report of enough images and captions for every score."""
+    root = tmp_path_factory.mktemp("large") / "data"
+    return report_of(make_workspace(root, (64, 64), evaluate__prompts=50))
+
+
+def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(large: Manifest) -> None:
+    report = large
     metrics = json.loads(report.file("metrics.json").read_text())
-    for name in set(SCORES) - {"held_out_loss", "latency_s"}:
+    for name in set(SCORES) - {"held_out_loss", "latency_s", "diversity"}:
         assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"], name
-        assert metrics[name]["n"] == 12
+        assert metrics[name]["n"] == 50
+    assert metrics["diversity"]["n"] == 16, "too few captions for an interval"
+    assert metrics["diversity"]["low"] is metrics["diversity"]["high"] is None
+    assert "diversity" not in report.figures["intervals"]
     bins = [name for name in metrics if name.startswith("held_out_loss/")]
     assert len(bins) == 5
     for name in ("held_out_loss", *bins):
         assert 0 < metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"], name
-        assert metrics[name]["n"] == 24, "all held-out pairs"
+        assert metrics[name]["n"] == 72, "all held-out pairs"
     assert (
         metrics["clip_score"]["low"]
         < metrics["clip_score"]["value"]
@@ -74,6 +87,25 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(report: 
     assert metrics["reference/prompt_accuracy"]["value"] > 0.9
     assert report.figures["scores"] == {name: value["value"] for name, value in metrics.items()}
     assert report.figures["intervals"]["cmmd"] == [metrics["cmmd"]["low"], metrics["cmmd"]["high"]]
+
+
+def test_distances_of_few_images_are_left_out_and_the_reason_is_given_once(
+    config: RunConfig, report: Manifest
+) -> None:
+    reason = "no cmmd, kernel_distance, frechet_distance: they need 50 images, and here are 12"
+    assert set(report.figures["scores"]).isdisjoint(DISTANCES)
+    page = report.file("report.html").read_text()
+    assert page.count(reason) == 1
+    assert "&lt; 20 captions" in page
+    track = RememberingTracker()
+    report_of(config, force=True, track=track)
+    assert track.warnings == [
+        f"{reason}; raise evaluate.prompts, or hold more pairs out of training"
+    ]
+
+
+def test_a_report_of_enough_images_has_no_warning(large: Manifest) -> None:
+    assert "they need 50 images" not in large.file("report.html").read_text()
 
 
 def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:
@@ -121,7 +153,9 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(
         report_of(demanding)
     assert "latency_s is " in str(failed.value)
     assert "at most 0 is required" in str(failed.value)
-    assert "at most -1e+09 is required" in str(failed.value)
+    assert "kernel_distance is required, but it needs 50 images, and here are 2" in str(
+        failed.value
+    )
     assert "clip_score_reference" not in str(failed.value)
 
     (reference,) = (
@@ -213,4 +247,4 @@ def test_one_prompt_has_scores_and_no_interval(config: RunConfig) -> None:
     assert "cmmd" not in one.figures["scores"]
     page = one.file("report.html").read_text()
     assert "inf" not in re.findall(r"[a-z]+", page)
-    assert "–" in page
+    assert "&lt; 20 captions" in page

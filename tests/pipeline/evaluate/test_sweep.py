@@ -17,7 +17,7 @@ from pipeline.evaluate.held_out_samples import HeldOutSet, Models, load_models, 
 from pipeline.evaluate.sweep import sweep, sweep_folder, variants
 from pipeline.evaluate.sweep_page import write_sweep
 from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
-from pipeline.scoring.bootstrap import bootstrap
+from pipeline.scoring.bootstrap import bootstrap_share
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.freshness import stage_statuses
@@ -39,7 +39,8 @@ def point(steps: int, latency_s: float, right: int, of: int = 200) -> Point:
         SamplingVariant(SamplingSettings(steps), 0),
         latency_s,
         rows,
-        bootstrap(mean_statistic(rows), of),
+        np.arange(of),
+        bootstrap_share(mean_statistic(rows), np.arange(of)),
     )
 
 
@@ -49,6 +50,14 @@ def test_the_fastest_that_chance_cannot_tell_from_the_best_is_recommended() -> N
     assert fastest_on_par([best, worse]) is best
     swept = Sweep("prompt_accuracy", [best, nearly, worse, point(10, 3.0, 179)], best.way, nearly)
     assert swept.front == [worse, nearly, best]
+
+
+def test_of_few_captions_the_best_is_recommended() -> None:
+    """No interval tells what is as good, so the fastest would be any point at all."""
+    best, worse = point(20, 2.0, 15, of=18), point(5, 0.5, 2, of=18)
+    assert fastest_on_par([worse, best]) is best
+    equal = point(10, 1.0, 15, of=18)
+    assert fastest_on_par([best, equal, worse]) is equal
 
 
 def test_every_combination_is_a_way_and_the_runs_own_is_among_them(workspace: RunConfig) -> None:
@@ -153,7 +162,7 @@ def test_the_page_shows_the_plot_and_marks_the_chosen(
     _, model = outputs(workspace)
     folder = sweep_folder(workspace, model)
     write_sweep(folder, "tiny", model, swept)
-    results = json.loads((folder / "sweep.json").read_text())
+    results = json.loads((folder / "sweep.json").read_text(), parse_constant=pytest.fail)
     assert [p["chosen"] for p in results["points"]] == [True, False, False, False]
     assert sum(p["best"] for p in results["points"]) == 1
     with opened(folder / "sweep.html", width, tmp_path) as page:

@@ -79,6 +79,7 @@ def test_it_says_what_was_made_from_what(
     assert encodings.parents["download"] in text
     assert model.digest in text
     assert "| `clip_score` | 93.5 | 93.1 to 93.9 |" in text
+    assert "| `held_out_loss` | 0.04 | < 20 captions |" in text
     assert "| `clip_score_reference` | 94 |" in text
     assert "20 steps of `heun` at guidance scale 2.0" in text
     assert "| `lr` | 0.001 |" in text

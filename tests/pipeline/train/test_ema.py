@@ -60,6 +60,10 @@ def test_each_average_has_a_file_and_is_evaluated_when_asked_for(
     model = run("train", {"encode": encodings}, work)
     names = ["denoiser.safetensors", "denoiser-ema1.safetensors"]
     assert list(model.shards[0].files) == names
+    held_out = model.figures["held_out_pairs"]
+    warnings = [text for text in track.warnings if "held out of training" in text]
+    assert len(warnings) == 1, "of so few pairs, once"
+    assert f"only {held_out} of 20 pairs" in warnings[0]
 
     report = run(
         "evaluate",

@@ -11,13 +11,11 @@ from data_catalog.image_sources.source import ImagesAt, ImageSource, open_images
 from data_catalog.url_table.captions import CaptionTable, captions_digest, load_captions
 from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.numbered_rows import renumbered
-from data_catalog.url_table.rows import TableColumns
+from data_catalog.url_table.rows import BadRow, TableColumns
 from data_catalog.url_table.table import (
     RowRules,
     UrlTable,
-    count_rows,
     open_url_table,
-    rows_known,
     url_table_digest,
 )
 
@@ -77,6 +75,7 @@ def _without_captions(rows: InputRows) -> UrlTable:
         columns,
         replace(rows.rules, from_web=False),
         lambda: renumbered(images.batches(columns), rows.limit),
+        lambda: min(images.rows_about(), rows.limit or 2**63),
         version_of=images.digest,
     )
     if rows.captions is None:
@@ -93,18 +92,6 @@ def digests_of(rows: InputRows) -> dict[str, str]:
     if rows.captions is not None:
         digests["captions_digest"] = captions_digest(rows.captions)
     return digests
-
-
-def about_how_many(rows: InputRows, *, read: bool = False) -> int | None:
-    """The number of rows up to the limit; an estimate for tars. Of a URL table that is not Parquet
-    it is None unless the table may be read."""
-    if rows.images is not None:
-        count: int | None = open_images(rows.images).rows_about()
-    elif read:
-        count = count_rows(rows.source, rows.own_columns)
-    else:
-        count = rows_known(rows.source)
-    return count if count is None or rows.limit is None else min(count, rows.limit)
 
 
 def _require_captions(table: UrlTable, images: ImageSource) -> None:
@@ -137,12 +124,14 @@ def _require_match(table: UrlTable, captions: CaptionTable) -> None:
 
 def _first_rows(table: UrlTable) -> pa.Table:
     """About the first thousand rows, or all if there are fewer."""
-    batches, count = list[pa.RecordBatch](), 0
+    batches, bad, count = list[pa.RecordBatch](), list[BadRow](), 0
     for batch in table.batches():
         batches.append(batch.rows)
+        bad += batch.bad
         count += batch.size
         if count >= _FIRST_ROWS:
             break
-    if not batches:
-        raise UrlTableError(f"{table.source} has no rows")
+    if not sum(batch.num_rows for batch in batches):
+        why = f"{bad[0].reason}: {bad[0].text}" if bad else "it is empty"
+        raise UrlTableError(f"{table.source} has no row that can be read; {why}")
     return pa.Table.from_batches(batches)

@@ -3,16 +3,30 @@
 
 Members are grouped by `webdataset`. Those that are no ordinary files are skipped, and the sizes in
 the headers are checked before anything is read: a sparse member of a small file may claim
-terabytes.
+terabytes. The file may be compressed with gzip, bzip2 or xz.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+_UNPACKERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+_MOST_HEADER_BYTES = 1 << 20
+_DAMAGE = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, KeyError, OverflowError, RecursionError, ValueError),
+)
 META_PREFIX = "__"  # of members that describe the whole file, by webdataset's convention
 
 
@@ -31,16 +45,16 @@ class TarError(ValueError):
 
 
 def tar_samples(
-    stream: IO[bytes], most_bytes: int, wanted: Callable[[str], bool] = lambda _: True
+    stream: IO[bytes], most_bytes: int, is_needed: Callable[[str], bool] = lambda _: True
 ) -> Iterator[TarSample]:
-    """The samples of an open tar file, in its order. Only members whose name is `wanted` and that
+    """The samples of an open tar file, in its order. Only members whose name `is_needed` and that
     have at most `most_bytes` are read; the others are skipped over where the file can seek.
 
     Raises TarError after the last sample before the damage.
     """
     from webdataset.tariterators import group_by_keys  # loads torch
 
-    members = _members(stream, most_bytes, wanted)
+    members = _members(stream, most_bytes, is_needed)
     # The first of two members of one name counts.
     for sample in group_by_keys(members, handler=lambda _: True):
         key = sample.pop("__key__")
@@ -56,21 +70,51 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def _members(
-    stream: IO[bytes], most_bytes: int, wanted: Callable[[str], bool]
+    stream: IO[bytes], most_bytes: int, is_needed: Callable[[str], bool]
 ) -> Iterator[dict[str, Any]]:
     """Members as `webdataset.tariterators.tar_file_iterator` yields them."""
+    bounded = _Bounded(_unpacked(stream), max(most_bytes, _MOST_HEADER_BYTES))
     try:
-        with tarfile.open(fileobj=stream, mode="r:*") as archive:
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:  # type: ignore[call-overload]
             for info in archive:
-                if info.isreg() and not info.issparse() and not info.name.startswith(META_PREFIX):
+                name = info.name.removeprefix("./")
+                if info.isreg() and not name.startswith(META_PREFIX):
                     data = None
-                    if wanted(info.name) and info.size <= most_bytes:
+                    if is_needed(name) and info.size <= most_bytes:
                         data = _content(archive, info)
-                    yield {"fname": info.name, "data": data, "__url__": ""}
+                    yield {"fname": name, "data": data, "__url__": ""}
                 # tarfile would keep every header in memory
-                archive.members.clear()  # type: ignore[attr-defined]
-    except (tarfile.TarError, EOFError, KeyError, OverflowError, ValueError) as error:
-        raise TarError(str(error)) from error
+                archive.members.clear()
+    except _DAMAGE as error:
+        raise TarError(str(error) or type(error).__name__) from error
+
+
+def _unpacked(stream: IO[bytes]) -> IO[bytes]:
+    """The tar inside a file that is compressed as a whole."""
+    head = stream.read(6)
+    stream.seek(0)
+    unpack = next((unpack for mark, unpack in _UNPACKERS.items() if head.startswith(mark)), None)
+    return unpack(stream) if unpack else stream
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounded:
+    """A stream that refuses to read more at once than the largest member or header may have.
+    tarfile reads the names in extended headers whole, and these may claim any size."""
+
+    stream: IO[bytes]
+    most_bytes: int
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.most_bytes + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self.stream.read(size)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return self.stream.seek(place, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
 
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

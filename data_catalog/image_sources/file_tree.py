@@ -3,21 +3,22 @@ local disk or at any fsspec URL."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any
+from urllib.parse import quote, unquote
 
-import braceexpand
 from fsspec.implementations.local import LocalFileSystem
 
-from data_catalog.redaction import redacted
 from data_catalog.storage.digests import digest_of
-from data_catalog.url_table.files import UrlTableError, cause_of, locate
+from data_catalog.url_table.files import UrlTableError, cause_of
 
-_PATTERN = "*?["
+PATTERN_SIGNS = "*?["
 # What file systems call the mark that changes with the content of a file.
 _MARKS = ("ETag", "etag", "blob_id", "checksum", "mtime", "LastModified", "last_modified")
 
@@ -66,22 +67,48 @@ class FileTree:
     @cached_property
     def files(self) -> tuple[FoundFile, ...]:
         """The files, sorted by name. Names that begin with a dot or an underscore are left out, as
-        are those in such folders. Raises ImageSourceError if they cannot be listed."""
+        are those in such folders, and pipes, sockets and devices. A link to nothing stays, so that
+        its image is counted. Raises ImageSourceError if they cannot be listed."""
         try:
-            found = sorted(self._found(), key=lambda file: file.name)
-        except OSError as error:
+            files = {
+                file.name: file for place in self.chosen or (None,) for file in self._at(place)
+            }
+        except Exception as error:  # each remote file system has errors of its own
+            if self.is_local and not isinstance(error, OSError):
+                raise
             raise ImageSourceError(
                 f"the images at {self.source} cannot be listed: {cause_of(error)}"
             ) from error
-        return tuple(found)
+        return tuple(files[name] for name in sorted(files) if not _is_hidden(name))
 
     @cached_property
     def by_name(self) -> dict[str, FoundFile]:
         return {file.name: file for file in self.files}
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading. Raises OSError."""
-        return self.filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]
+        """Open a file for reading. Raises OSError, also for a pipe, socket or device, which could
+        be waited for without end."""
+        path = self.path(name)
+        if self.is_local:
+            mode = os.stat(path).st_mode  # noqa: PTH116
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise OSError(errno.EINVAL, "a pipe, socket or device, not a file", path)
+        return self.filesystem.open(path, "rb")  # type: ignore[no-any-return]
+
+    def why_not(self, error: OSError) -> Exception:
+        """What to report of a file that cannot be read: a NoContent, or the error itself if the
+        file is remote, because that may pass."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            cause = "no such file"
+        elif isinstance(error, IsADirectoryError):
+            cause = "a folder, not a file"
+        elif self.is_local:
+            cause = "file cannot be read"
+        else:
+            return error
+        reported = NoContent(cause)
+        reported.__cause__ = error
+        return reported
 
     def path(self, name: str) -> str:
         """The path of a file in its file system."""
@@ -97,110 +124,87 @@ class FileTree:
     def is_local(self) -> bool:
         return isinstance(self.filesystem, LocalFileSystem)
 
-    def _found(self) -> Iterator[FoundFile]:
-        if self.chosen is None:
-            entries = self._local_files() if self.is_local else self._remote_files(self.root)
+    def _at(self, place: str | None) -> Iterator[FoundFile]:
+        """The files of one pattern or path, or of the root."""
+        if self.is_local:
+            for path in _matches(self.filesystem, self.root if place is None else place):
+                is_folder = os.path.isdir(path)  # noqa: PTH112
+                yield from self._local_files(path) if is_folder else self._local_file(path)
+        elif place is None:
+            yield from self._remote_files(self.root)
         else:
-            entries = (entry for place in self.chosen for entry in self._at(place))
-        seen = set[str]()
-        for name, size, mark in entries:
-            hidden = any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
-            if not hidden and name not in seen:
-                seen.add(name)
-                yield FoundFile(name, size, mark)
+            pattern = is_pattern(place) and not self.filesystem.exists(place)
+            for path, info in (
+                self.filesystem.glob(place, detail=True)
+                if pattern
+                else {place: self.filesystem.info(place)}
+            ).items():
+                if info["type"] == "directory":
+                    yield from self._remote_files(path)
+                else:
+                    yield self._remote_file(path, info)
 
-    def _at(self, place: str) -> Iterator[tuple[str, int, str]]:
-        """The files of one pattern or path."""
-        if _is_pattern(place):
-            found = self.filesystem.glob(place, detail=True)
-        else:
-            found = {place: self.filesystem.info(place)}
-        for path, info in found.items():
-            if info["type"] == "directory":
-                yield from self._remote_files(path)
-            else:
-                yield self._relative(path), info["size"] or 0, _mark(info)
-
-    def _remote_files(self, folder: str) -> Iterator[tuple[str, int, str]]:
+    def _remote_files(self, folder: str) -> Iterator[FoundFile]:
         for path, info in self.filesystem.find(folder, detail=True).items():
-            yield self._relative(path), info["size"] or 0, _mark(info)
+            yield self._remote_file(path, info)
 
-    def _local_files(self) -> Iterator[tuple[str, int, str]]:
-        """All files under the root. Links are followed, but each folder is entered once."""
+    def _remote_file(self, path: str, info: dict[str, Any]) -> FoundFile:
+        return FoundFile(self._relative(path), info["size"] or 0, _mark(info))
+
+    def _local_files(self, root: str) -> Iterator[FoundFile]:
+        """All files under a folder. Links are followed, but each folder is entered once."""
         entered = set[tuple[int, int]]()
-        for folder, inner, names in os.walk(self.root, followlinks=True, onerror=_raise):
+        for folder, inner, names in os.walk(root, followlinks=True, onerror=_raise):
             inner.sort()
-            about = Path(folder).stat()
+            about = os.stat(folder)  # noqa: PTH116  # ten times as fast as pathlib
             if (about.st_dev, about.st_ino) in entered:
                 inner.clear()
                 continue
             entered.add((about.st_dev, about.st_ino))
             for name in names:
-                path = os.path.join(folder, name)  # noqa: PTH118  # ten times as fast as pathlib
-                try:
-                    status = os.stat(path)  # noqa: PTH116
-                except FileNotFoundError:
-                    raise ImageSourceError(
-                        f"{path} is a link to a file that does not exist; get the file, or remove "
-                        "the link"
-                    ) from None
-                yield self._relative(path), status.st_size, str(status.st_mtime_ns)
+                yield from self._local_file(os.path.join(folder, name))  # noqa: PTH118
+
+    def _local_file(self, path: str) -> Iterator[FoundFile]:
+        """One file; nothing for what is no file, or vanished while the folder was listed."""
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            if os.path.islink(path):  # noqa: PTH114  # to nothing, or to itself
+                yield FoundFile(self._relative(path), 0, "")
+            elif not isinstance(error, FileNotFoundError):
+                raise
+        else:
+            if stat.S_ISREG(status.st_mode):
+                yield FoundFile(self._relative(path), status.st_size, str(status.st_mtime_ns))
 
     def _relative(self, path: str) -> str:
         return path.removeprefix(self.root.rstrip("/")).lstrip("/")
 
 
-def find_tree(source: str) -> FileTree:
-    """The files at a path, URL or pattern: `*`, `?` and `[…]` as in a shell, and `{00..11}` as in
-    webdataset. Raises ImageSourceError if there is nothing."""
-    try:
-        filesystem, path = locate(source, "image source")
-        if filesystem.exists(path):
-            is_folder = filesystem.isdir(path)
-            root = path if is_folder else _parent(path)
-            return FileTree(source, filesystem, root, None if is_folder else (path,))
-        places = tuple(
-            locate(place, "image source")[1] for place in braceexpand.braceexpand(source)
-        )
-        missing = [p for p in places if not (_is_pattern(p) or filesystem.exists(p))]
-        if not missing:
-            return FileTree(source, filesystem, _common_root(places), places)
-    except UrlTableError:
-        raise
-    except ValueError:  # of unbalanced braces
-        places, missing = (source,), [source]
-    except Exception as error:  # each remote file system has errors of its own
-        raise ImageSourceError(
-            f"the images at {redacted(source)} cannot be reached: {cause_of(error)}"
-        ) from error
-    raise ImageSourceError(
-        f"there is nothing at {missing[0] if len(missing) > 1 else source}{_hint(source)}"
-    )
+def _matches(filesystem: Any, place: str) -> list[str]:
+    """The local paths that a pattern matches, sorted, or one that exists with such a name."""
+    if is_pattern(place) and not os.path.lexists(place):
+        return sorted(filesystem.glob(place))
+    return [place]
 
 
-def _hint(source: str) -> str:
-    """What somebody may have meant by a path at which there is nothing."""
-    if source.count("/") == 1 and "." not in source:
-        return f"; for the data set {source} of the Hugging Face hub write hf://datasets/{source}"
-    return ""
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-def _common_root(places: Sequence[str]) -> str:
-    """The deepest folder that contains all files which these patterns can match."""
-    fixed = [_parent(place[: _first_special(place)] + "x") for place in places]
-    return os.path.commonpath(fixed) if len(fixed) > 1 else fixed[0]
+def is_pattern(place: str) -> bool:
+    """Whether a path has a sign that stands for others."""
+    return any(sign in place for sign in PATTERN_SIGNS)
 
 
-def _first_special(place: str) -> int:
-    return min((place.find(sign) for sign in _PATTERN if sign in place), default=len(place))
+def quoted(name: str) -> str:
+    """A name as part of an address. Bytes that are not UTF-8 survive."""
+    return quote(name, errors="surrogateescape")
 
 
-def _is_pattern(place: str) -> bool:
-    return any(sign in place for sign in _PATTERN)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
+def unquoted(name: str) -> str:
+    """The name of which `quoted` made a part of an address."""
+    return unquote(name, errors="surrogateescape")
 
 
 def _mark(info: dict[str, Any]) -> str:

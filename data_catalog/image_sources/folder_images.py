@@ -11,23 +11,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
-from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from data_catalog.image_sources.file_tree import FileTree, NoContent
+from data_catalog.image_sources.file_tree import (
+    FileTree,
+    ImageSourceError,
+    NoContent,
+    quoted,
+    unquoted,
+)
 from data_catalog.image_sources.sample_columns import (
     FILE_NAME,
     FIRST_SAMPLES,
     FOLDER_NAME,
     MOST_TEXT_BYTES,
-    Row,
     Sample,
+    SampleRow,
     columns_of,
     is_image,
     sample_batches,
 )
-from data_catalog.url_table.files import TableFile
+from data_catalog.url_table.files import TableFile, cause_of
 from data_catalog.url_table.formats import check_columns, column_names, read_batches
 from data_catalog.url_table.rows import RowBatch, TableColumns
 
@@ -49,7 +54,7 @@ class FolderImages:
             folder = PurePosixPath(file.path.removeprefix(self.tree.root).lstrip("/")).parent
             for batch in read_batches(file, replace(columns, url=FILE_NAME)):
                 names = [
-                    None if name is None else str(folder / name)
+                    str(folder / name) if name and name.strip() else None
                     for name in batch.rows["url"].to_pylist()
                 ]
                 listed.update(name for name in names if name)
@@ -57,7 +62,7 @@ class FolderImages:
                 yield RowBatch(batch.rows.set_column(0, "url", urls), batch.bad)
         rest = (name for name in self.images if name not in listed)
         yield from sample_batches(
-            (Row(_address(name), self._sample(name)) for name in rest), columns
+            (SampleRow(_address(name), self._sample(name)) for name in rest), columns
         )
 
     def check(self, columns: TableColumns) -> None:
@@ -72,8 +77,8 @@ class FolderImages:
     def columns(self) -> list[str]:
         """The columns of the first metadata file, or of the first samples."""
         if self.metadata:
-            wanted = TableColumns(url=FILE_NAME)
-            return [*column_names(self.metadata[0], wanted), FILE_NAME, FOLDER_NAME]
+            columns = TableColumns(url=FILE_NAME)
+            return [*column_names(self.metadata[0], columns), FILE_NAME, FOLDER_NAME]
         return columns_of(map(self._sample, self.images[:FIRST_SAMPLES]))
 
     def rows_about(self) -> int:
@@ -115,33 +120,39 @@ class FolderImages:
         stem = name.removesuffix(PurePosixPath(name).suffix)
 
         def read(suffix: str) -> bytes | None:
-            file = self.tree.by_name.get(f"{stem}.{suffix}")
-            if file is None or file.size > MOST_TEXT_BYTES:
-                return None
-            with self.tree.open(file.name) as stream:
-                return stream.read()
+            files = (self.tree.by_name.get(f"{stem}.{s}") for s in (suffix, suffix.upper()))
+            file = next((file for file in files if file), None)
+            return None if file is None or file.size > MOST_TEXT_BYTES else self._text(file.name)
 
         return Sample(name, read)
+
+    def _text(self, name: str) -> bytes:
+        """The content of a text file. Raises ValueError if a local file cannot be read, and
+        ImageSourceError for a remote one."""
+        try:
+            with self.tree.open(name) as stream:
+                return stream.read()
+        except OSError as error:
+            kind = ValueError if self.tree.is_local else ImageSourceError
+            raise kind(f"{self.tree.path(name)} cannot be read: {cause_of(error)}") from error
 
     def _body(self, name: str, most_bytes: int) -> bytes | Exception:
         if ".." in PurePosixPath(name).parts or name.startswith("/"):
             return NoContent("file outside the folder")
+        if "\0" in name:
+            return NoContent("no such file")
         try:
             with self.tree.open(name) as stream:
                 content = stream.read(most_bytes + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            return NoContent("no such file")
-        except IsADirectoryError:
-            return NoContent("a folder, not a file")
         except OSError as error:
-            return NoContent("file cannot be read") if self.tree.is_local else error
+            return self.tree.why_not(error)
         return content if len(content) <= most_bytes else NoContent("file too large")
 
 
 def name_of(url: str) -> str:
     """The path of an image from the root of its source."""
-    return unquote(url.removeprefix(SCHEME))
+    return unquoted(url.removeprefix(SCHEME))
 
 
 def _address(name: str) -> str:
-    return SCHEME + quote(name)
+    return SCHEME + quoted(name)

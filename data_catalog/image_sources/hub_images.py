@@ -117,8 +117,7 @@ class HubImages:
         for number, content in enumerate(contents_of(images, most_bytes)):
             path = paths[number] if paths else None
             if path and isinstance(content, NoContent) and Path(path).is_file():
-                whole = Path(path).read_bytes()
-                yield whole if len(whole) <= most_bytes else content
+                yield _content_of(Path(path), most_bytes)
             else:
                 yield content
 
@@ -164,6 +163,16 @@ def is_hub_name(source: str) -> bool:
 def is_saved(folder: str) -> bool:
     """Whether `save_to_disk` wrote this folder."""
     return any((Path(folder) / name).is_file() for name in _SAVED)
+
+
+def _content_of(path: Path, most_bytes: int) -> bytes | Exception:
+    """The content of a local file that a row names."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(most_bytes + 1)
+    except OSError:
+        return NoContent("file cannot be read")
+    return content if len(content) <= most_bytes else NoContent("file too large")
 
 
 def _has_paths(kind: pa.DataType) -> bool:

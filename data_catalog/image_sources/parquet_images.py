@@ -5,19 +5,33 @@ the row in its file."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from data_catalog.image_sources.file_tree import FileTree, FoundFile, ImageSourceError, NoContent
-from data_catalog.url_table.files import TableFile
+from data_catalog.image_sources.file_tree import (
+    FileTree,
+    FoundFile,
+    ImageSourceError,
+    NoContent,
+    quoted,
+    unquoted,
+)
+from data_catalog.url_table.files import TableFile, UrlTableError
 from data_catalog.url_table.formats import check_columns, read_batches, rows_by_footer
-from data_catalog.url_table.rows import RowBatch, TableColumns
+from data_catalog.url_table.rows import (
+    DAMAGED_FILE,
+    BadRow,
+    RowBatch,
+    TableColumns,
+    as_batch,
+    text_array,
+)
 
 SCHEME = "parquet:"
 _SEPARATOR = "!/"
@@ -33,43 +47,58 @@ class ParquetImages:
     image_column: str
 
     def batches(self, columns: TableColumns) -> Iterator[RowBatch]:
-        """The rows of each file, numbered from 0."""
+        """The rows of each file, numbered from 0. Where a file is damaged, a bad row says so and
+        the next file follows. Raises UrlTableError if a remote file cannot be read."""
         for file in self.files:
-            # Their addresses come from the numbers; any column that exists will do for them.
-            for batch in read_batches(
-                self._table(file.name), replace(columns, url=columns.caption)
-            ):
-                prefix = f"{SCHEME}{quote(file.name)}{_SEPARATOR}"
-                urls = [f"{prefix}{row}" for row in batch.rows["row"].to_pylist()]
-                yield RowBatch(batch.rows.set_column(0, "url", pa.array(urls)), batch.bad)
+            try:
+                yield from self._rows(file.name, columns)
+            except UrlTableError as error:
+                if not self.tree.is_local:
+                    raise
+                empty = {role: text_array([]) for role in columns.names}
+                yield as_batch(empty, [], [BadRow(0, str(error), DAMAGED_FILE)])
 
     def check(self, columns: TableColumns) -> None:
-        """Raise UrlTableError if a file cannot be read, or lacks a column or images."""
+        """Raise UrlTableError if a file lacks a column or images, or none can be read."""
+        damages = list[UrlTableError]()
         for file in self.files:
             table = self._table(file.name)
+            try:
+                schema = self._schema(file.name)
+            except UrlTableError as error:
+                damages.append(error)
+                continue
             check_columns(table, replace(columns, url=columns.caption))
-            with table.open() as stream:
-                schema = parquet.read_schema(stream)
             if self.image_column not in image_columns(schema):
                 raise ImageSourceError(
                     f"{table.path} has no images in a column {self.image_column!r}; columns of "
                     f"bytes: {', '.join(image_columns(schema)) or 'none'}; set "
                     "download.image_column"
                 )
+        if len(damages) == len(self.files):
+            raise damages[0]
 
     def image_columns(self) -> list[str]:
-        """The columns of bytes of the first file."""
-        with self._table(self.files[0].name).open() as stream:
-            return image_columns(parquet.read_schema(stream))
+        """The columns of bytes of the first file that can be read."""
+        for file in self.files:
+            with suppress(UrlTableError):
+                return image_columns(self._schema(file.name))
+        return []
 
     def columns(self) -> list[str]:
-        """The columns of the first file that can be text."""
-        with self._table(self.files[0].name).open() as stream:
-            return text_columns(parquet.read_schema(stream))
+        """The columns of the first file that can be read which hold text."""
+        for file in self.files:
+            with suppress(UrlTableError):
+                return text_columns(self._schema(file.name))
+        return []
 
     def rows_about(self) -> int:
         """The number of rows, from the footers."""
-        return sum(rows_by_footer(self._table(file.name)) or 0 for file in self.files)
+        count = 0
+        for file in self.files:
+            with suppress(UrlTableError):
+                count += rows_by_footer(self._table(file.name)) or 0
+        return count
 
     def digest(self, urls: Sequence[str] | None = None) -> str:
         """SHA-256 of the names, sizes and times of the files."""
@@ -86,14 +115,15 @@ class ParquetImages:
         """The content of these images in this order, which must be that of the rows."""
         for file, addresses in groupby(map(_parsed, urls), key=lambda address: address.file):
             rows = [address.row for address in addresses]
-            given = 0
+            count = 0
             try:
                 for content in self._contents(file, rows, most_bytes):
                     yield content
-                    given += 1
-            except (OSError, pa.ArrowException) as error:
-                why = error if isinstance(error, OSError) else NoContent("damaged Parquet file")
-                yield from [why] * (len(rows) - given)
+                    count += 1
+                why: Exception = NoContent("row is gone from its file")
+            except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+                why = self._why_not(error)
+            yield from [why] * (len(rows) - count)
 
     def _contents(self, file: str, rows: list[int], most_bytes: int) -> Iterator[bytes | Exception]:
         """The images of these rows of one file, which must ascend."""
@@ -117,6 +147,26 @@ class ParquetImages:
             if len(here):
                 yield from contents_of(batch.column(0).take(pa.array(here)), most_bytes)
             first += batch.num_rows
+            if first > rows[-1]:
+                return
+
+    def _rows(self, name: str, columns: TableColumns) -> Iterator[RowBatch]:
+        # Their addresses come from the numbers; any column that exists will do for them.
+        for batch in read_batches(self._table(name), replace(columns, url=columns.caption)):
+            prefix = f"{SCHEME}{quoted(name)}{_SEPARATOR}"
+            urls = [f"{prefix}{row}" for row in batch.rows["row"].to_pylist()]
+            yield RowBatch(batch.rows.set_column(0, "url", pa.array(urls, pa.string())), batch.bad)
+
+    def _why_not(self, error: Exception) -> Exception:
+        """What to report of rows that cannot be read. pyarrow raises OSError without a number for
+        damage."""
+        if isinstance(error, OSError) and (error.errno or not self.tree.is_local):
+            return self.tree.why_not(error)
+        return NoContent("damaged Parquet file")
+
+    def _schema(self, name: str) -> pa.Schema:
+        with self._table(name).open() as stream:
+            return parquet.read_schema(stream)
 
     def _table(self, name: str) -> TableFile:
         return TableFile(
@@ -166,11 +216,11 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _RowAddress:
     file: str
     row: int
 
 
-def _parsed(url: str) -> _Address:
+def _parsed(url: str) -> _RowAddress:
     file, _, row = url.removeprefix(SCHEME).partition(_SEPARATOR)
-    return _Address(unquote(file), int(row))
+    return _RowAddress(unquoted(file), int(row))

@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.rows import (
     BadRow,
     RowBatch,
@@ -107,8 +108,10 @@ def key_of(name: str) -> str:
     return stem if dot and is_image(suffix) else name
 
 
-def sample_batches(samples: Iterator[Row], columns: TableColumns) -> Iterator[RowBatch]:
-    """Samples as batches of rows, numbered from 0."""
+def sample_batches(
+    samples: Iterator[SampleRow | BadRow], columns: TableColumns
+) -> Iterator[RowBatch]:
+    """Samples as batches of rows, and bad rows between them, numbered from 0."""
     collected, enough = _Batch(columns, 0), _FIRST_ROWS
     for row in samples:
         collected.add(row)
@@ -121,7 +124,7 @@ def sample_batches(samples: Iterator[Row], columns: TableColumns) -> Iterator[Ro
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SampleRow:
     """A row of an image source: the address of the image and the sample that has its texts."""
 
     url: str | None
@@ -146,13 +149,18 @@ class _Batch:
     def size(self) -> int:
         return len(self.numbers) + len(self.bad)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: SampleRow | BadRow) -> None:
         number = self.first + self.size
+        if isinstance(row, BadRow):
+            self.bad.append(replace(row, row=number))
+            return
         try:
             cells = {
                 role: row.url if role == "url" else row.sample.text(column)
                 for role, column in self.columns.names.items()
             }
+        except UrlTableError:
+            raise
         except ValueError as error:
             self.bad.append(BadRow(number, f"{row.sample.name}: {error}"))
             return

@@ -16,8 +16,8 @@ from data_catalog.image_sources.file_tree import (
     FoundFile,
     ImageSourceError,
     NoImages,
-    find_tree,
 )
+from data_catalog.image_sources.find_tree import find_tree
 from data_catalog.image_sources.folder_images import FolderImages
 from data_catalog.image_sources.hub_images import HubImages, is_hub_name, is_saved
 from data_catalog.image_sources.parquet_images import ParquetImages
@@ -74,13 +74,13 @@ def open_images(at: ImagesAt) -> ImageSource:
     if is_hub_name(at.source) or is_saved(at.source):
         return _hub(at)
     tree = find_tree(at.source)
-    found = {
-        "tars": (file for file in tree.files if file.name.lower().endswith(tar_images.SUFFIXES)),
-        "Parquet files with images": _parquet_with_images(tree),
-        "images": (file for file in tree.files if is_image(file.suffix.removeprefix("."))),
+    first = {
+        "tars": next((f for f in tree.files if f.name.lower().endswith(tar_images.SUFFIXES)), None),
+        "Parquet files with images": _first_with_images(tree),
+        "images": next((f for f in tree.files if is_image(f.suffix.removeprefix("."))), None),
     }
-    firsts = {kind: file for kind, files in found.items() if (file := next(iter(files), None))}
-    match list(firsts):
+    examples = {kind: file for kind, file in first.items() if file}
+    match [*examples]:
         case ["tars"]:
             return TarImages(tree, at.image_column)
         case ["Parquet files with images"]:
@@ -89,13 +89,14 @@ def open_images(at: ImagesAt) -> ImageSource:
             return FolderImages(tree)
         case []:
             raise NoImages(f"there are no images at {at.source}: {_contents(tree)}")
-        case kinds:
-            example = firsts[kinds[0]]
-            folder = example.name.removesuffix(PurePosixPath(example.name).name)
+        case [kind, *_] as kinds:
+            name = PurePosixPath(examples[kind].name)
+            pattern = tree.path(str(name.with_name(f"*{name.suffix}")))
             raise ImageSourceError(
                 f"{at.source} holds {' and '.join(kinds)}; say which of them to use, as a folder "
-                f"or a pattern such as {tree.path(folder)}*{example.suffix}"
+                f"or a pattern such as {pattern}"
             )
+    raise AssertionError
 
 
 def image_reader(at: ImagesAt, address: str) -> ImageSource:
@@ -125,20 +126,21 @@ def _hub(at: ImagesAt) -> HubImages:
     return HubImages(at.source, at.image_column, at.dataset_config, at.dataset_split)
 
 
-def _parquet_with_images(tree: FileTree) -> list[FoundFile]:
-    """The first Parquet file if it has a column of bytes. img2dataset writes a Parquet file without
-    images beside each tar."""
-    first = next((file for file in tree.files if file.suffix == ".parquet"), None)
-    if first is None:
-        return []
-    try:
-        with tree.open(first.name) as stream:
-            has_images = parquet_images.image_columns(parquet.read_schema(stream))
-            return [first] if has_images else []
-    except (OSError, ArrowException) as error:
-        raise ImageSourceError(
-            f"{tree.path(first.name)} cannot be read as Parquet: {error}"
-        ) from error
+def _first_with_images(tree: FileTree) -> FoundFile | None:
+    """The first Parquet file that can be read, if it has a column of bytes. img2dataset writes a
+    Parquet file without images beside each tar. Raises ImageSourceError if none can be read."""
+    why = None
+    for file in tree.files:
+        if file.suffix == ".parquet":
+            try:
+                with tree.open(file.name) as stream:
+                    schema = parquet.read_schema(stream)
+                return file if parquet_images.image_columns(schema) else None
+            except (OSError, ArrowException) as error:
+                why = why or f"{tree.path(file.name)} cannot be read as Parquet: {error}"
+    if why:
+        raise ImageSourceError(why)
+    return None
 
 
 def _contents(tree: FileTree) -> str:
@@ -146,12 +148,12 @@ def _contents(tree: FileTree) -> str:
     kinds = Counter(file.suffix or "without suffix" for file in tree.files)
     if not kinds:
         return "it has no files"
-    found = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(_MOST_KINDS))
+    listed = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(_MOST_KINDS))
     if kinds.keys() & {".zip", ".7z", ".rar"}:
-        return f"it has {found}; unpack archives first"
+        return f"it has {listed}; unpack archives first"
     if kinds.keys() & {*FORMATS}:
         return (
-            f"it has {found}; a table of URLs belongs in download.urls, and one of file names "
+            f"it has {listed}; a table of URLs belongs in download.urls, and one of file names "
             "beside its images as metadata.csv with a column file_name"
         )
-    return f"it has {found}"
+    return f"it has {listed}"

@@ -10,26 +10,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import IO
-from urllib.parse import quote, unquote
 
-from data_catalog.image_sources.file_tree import FileTree, FoundFile, ImageSourceError, NoContent
+from data_catalog.image_sources.file_tree import (
+    FileTree,
+    FoundFile,
+    ImageSourceError,
+    NoContent,
+    quoted,
+    unquoted,
+)
 from data_catalog.image_sources.sample_columns import (
     FIRST_SAMPLES,
     MOST_TEXT_BYTES,
-    Row,
     Sample,
+    SampleRow,
     columns_of,
     is_image,
     sample_batches,
 )
 from data_catalog.tar_samples import TarError, TarSample, split_name, tar_samples
+from data_catalog.url_table.files import cause_of
 from data_catalog.url_table.rows import (
-    DAMAGED_TAR,
+    DAMAGED_FILE,
     BadRow,
     RowBatch,
     TableColumns,
-    as_batch,
-    text_array,
 )
 
 SCHEME = "tar:"
@@ -46,35 +51,25 @@ class TarImages:
     """The suffix of the image among several of one sample; without such a member, the first."""
 
     def batches(self, columns: TableColumns) -> Iterator[RowBatch]:
-        """The rows of each file, numbered from 0 in each batch. Where a file is damaged, a bad row
-        says so and the next file follows."""
+        """The rows, numbered from 0 across the files. Where a file is damaged, a bad row says so
+        and the next file follows. Raises ImageSourceError if a remote file cannot be read."""
+        yield from sample_batches(self._all_rows(), columns)
+
+    def check(self, columns: TableColumns) -> None:
+        """Raise ImageSourceError if no tar has a sample that can be read."""
+        del columns  # a sample need not have them all
+        why = ""
         for file in self.files:
             try:
                 with self.tree.open(file.name) as stream:
-                    yield from sample_batches(self._rows(file.name, stream), columns)
+                    if next(self._rows(file.name, stream), None):
+                        return
+                why = why or f"{self.tree.path(file.name)} is a tar without files"
             except (TarError, OSError) as error:
-                empty = {role: text_array([]) for role in columns.names}
-                bad = BadRow(0, f"{file.name} is damaged: {error}", DAMAGED_TAR)
-                yield as_batch(empty, [], [bad])
-
-    def check(self, columns: TableColumns) -> None:
-        """Raise ImageSourceError if the first sample of a tar cannot be read. Of tars in object
-        storage only the first is read."""
-        del columns  # a sample need not have them all
-        files = self.files if self.tree.is_local else self.files[:1]
-        for file in files:
-            try:
-                with self.tree.open(file.name) as stream:
-                    first = next(self._rows(file.name, stream), None)
-            except (TarError, OSError) as error:
-                raise ImageSourceError(
-                    f"{self.tree.path(file.name)} cannot be read as a tar: {error}; get it again, "
-                    "or move it out of the source"
-                ) from error
-            if first is None:
-                raise ImageSourceError(
-                    f"{self.tree.path(file.name)} is a tar without files; move it out of the source"
-                )
+                path = self.tree.path(file.name)
+                why = why or f"{path} cannot be read as a tar: {cause_of(error)}"
+        others = f", nor can its {len(self.files) - 1} others" if len(self.files) > 1 else ""
+        raise ImageSourceError(f"{why}{others}; get it again")
 
     def image_columns(self) -> list[str]:
         """None: an image is a file of its own."""
@@ -83,7 +78,7 @@ class TarImages:
     def columns(self) -> list[str]:
         """The columns that have texts in the first samples of the first tar."""
         first = self.files[0].name
-        with suppress(TarError), self.tree.open(first) as stream:
+        with suppress(TarError, OSError), self.tree.open(first) as stream:
             rows = list(islice(self._rows(first, stream), FIRST_SAMPLES))
             return columns_of(row.sample for row in rows)
         return []
@@ -91,7 +86,7 @@ class TarImages:
     def rows_about(self) -> int:
         """An estimate from the number of rows in the first tar and the sizes of all."""
         first = self.files[0]
-        with suppress(TarError), self.tree.open(first.name) as stream:
+        with suppress(TarError, OSError), self.tree.open(first.name) as stream:
             rows = sum(1 for _ in self._rows(first.name, stream))
             return round(rows * sum(file.size for file in self.files) / max(first.size, 1))
         return 0
@@ -114,7 +109,7 @@ class TarImages:
             yield from self._contents(file, list(addresses), most_bytes)
 
     def _contents(
-        self, file: str, addresses: list[_Address], most_bytes: int
+        self, file: str, addresses: list[_MemberAddress], most_bytes: int
     ) -> Iterator[bytes | Exception]:
         """The contents of images of one tar."""
         left, why = iter(addresses), Exception()
@@ -135,30 +130,41 @@ class TarImages:
         except TarError:
             why = NoContent("damaged tar")
         except OSError as error:
-            why = error
+            why = self.tree.why_not(error)
         while address is not None:
             yield why
             address = next(left, None)
 
-    def _rows(self, file: str, stream: IO[bytes]) -> Iterator[Row]:
+    def _all_rows(self) -> Iterator[SampleRow | BadRow]:
+        for file in self.files:
+            try:
+                with self.tree.open(file.name) as stream:
+                    yield from self._rows(file.name, stream)
+            except (TarError, OSError) as error:
+                if isinstance(error, OSError) and not self.tree.is_local:
+                    path = self.tree.path(file.name)
+                    raise ImageSourceError(f"{path} cannot be read: {cause_of(error)}") from error
+                yield BadRow(0, f"{file.name} is damaged: {error}", DAMAGED_FILE)
+
+    def _rows(self, file: str, stream: IO[bytes]) -> Iterator[SampleRow]:
         def is_text(name: str) -> bool:
             return not is_image(name.rpartition(".")[2])
 
         for sample in tar_samples(stream, MOST_TEXT_BYTES, is_text):
             yield self._row(file, sample)
 
-    def _row(self, file: str, sample: TarSample) -> Row:
+    def _row(self, file: str, sample: TarSample) -> SampleRow:
         members = sample.members
         images = [suffix for suffix in members if is_image(suffix.rpartition(".")[2])]
         # A plain suffix like jpg comes before one like mask.png.
         images.sort(key=lambda suffix: (suffix != self.image_column, "." in suffix))
         name = f"{sample.key}.{images[0]}" if images else sample.key
-        url = f"{SCHEME}{quote(file)}{_SEPARATOR}{quote(name)}" if images else None
-        return Row(url, Sample(name, members.get))
+        url = f"{SCHEME}{quoted(file)}{_SEPARATOR}{quoted(name)}" if images else None
+        return SampleRow(url, Sample(name, members.get))
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _MemberAddress:
     file: str
     key: str
     suffix: str
@@ -169,6 +175,6 @@ def file_of(url: str) -> str:
     return _parsed(url).file
 
 
-def _parsed(url: str) -> _Address:
+def _parsed(url: str) -> _MemberAddress:
     file, _, member = url.removeprefix(SCHEME).partition(_SEPARATOR)
-    return _Address(unquote(file), *split_name(unquote(member)))
+    return _MemberAddress(unquoted(file), *split_name(unquoted(member)))

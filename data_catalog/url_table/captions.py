@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from data_catalog.url_table.files import UrlTableError, bytes_digest, table_files
-from data_catalog.url_table.formats import check_columns, is_metadata, read_batches
+from data_catalog.url_table.files import UrlTableError, table_files
+from data_catalog.url_table.formats import bytes_digest, check_columns, is_metadata, read_batches
 from data_catalog.url_table.rows import TableColumns, more_caption_roles
 
 _WHAT = "table of captions"
 # Tables name an image as `cats/001` or as `cats/001.jpg`.
-_SUFFIX = r"\.(?i:jpe?g|png|webp|gif|bmp|tiff?|avif)$"
+_SUFFIX = r"\.(?i:jpe?g?|jfif|a?png|webp|gif|bmp|tiff?|avif|hei[cf]|jxl)$"
 
 
 @dataclass(slots=True)
@@ -47,17 +47,21 @@ class CaptionTable:
     def join(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows with captions in place of the keys in their column `caption`, and null where the
         table lacks the key."""
-        keys = _plain(rows["caption"])
+        keys = _plain(rows["caption"]).cast(pa.large_string())
         hashes = _hashes_of(keys)
         places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        found = self._rows[places]
-        theirs = self.texts["url"].take(pa.array(found)).combine_chunks()
+        numbers = self._rows[places]
+        theirs = self.texts["url"].take(pa.array(numbers)).combine_chunks()
         same = pc.fill_null(pc.equal(theirs, keys), False).to_numpy(zero_copy_only=False)
         self._used[places[same]] = True
-        taken = self.texts.take(pa.array(found, mask=~same))
-        rows = rows.set_column(1, "caption", taken["caption"].combine_chunks())
-        for role in taken.column_names[2:]:
-            rows = rows.append_column(role, taken[role].combine_chunks())
+        matches = self.texts.take(pa.array(numbers, mask=~same))
+        for role in matches.column_names[1:]:
+            texts = matches[role].combine_chunks().cast(pa.string())
+            rows = (
+                rows.set_column(1, role, texts)
+                if role == "caption"
+                else rows.append_column(role, texts)
+            )
         return rows
 
     def some_keys(self) -> str:
@@ -76,11 +80,16 @@ def load_captions(source: str, columns: TableColumns) -> CaptionTable:
     batches = [batch.rows.select(names) for file in rows for batch in read_batches(file, columns)]
     if not sum(batch.num_rows for batch in batches):
         raise UrlTableError(f"{_WHAT} {source} has no rows")
-    texts = pa.Table.from_batches(batches).combine_chunks()
-    texts = texts.set_column(0, "url", _plain(texts["url"].combine_chunks()))
+    # More than 2 GB of text need the larger type.
+    schema = pa.schema([(name, pa.large_string()) for name in names])
+    texts = pa.Table.from_batches(batches).cast(schema)
+    texts = texts.set_column(0, "url", _plain(texts["url"]))
+    texts = texts.filter(pc.not_equal(texts["url"], "")).combine_chunks()  # nor null
+    if not texts.num_rows:
+        raise UrlTableError(f"{_WHAT} {source} has no key in its column {columns.url!r}")
     # A caption that is empty differs from one that is not there.
     texts = texts.set_column(1, "caption", pc.fill_null(texts["caption"], ""))
-    hashes, first = np.unique(_hashes_of(texts["url"].combine_chunks()), return_index=True)
+    hashes, first = np.unique(_hashes_of(texts["url"]), return_index=True)
     return CaptionTable(source, texts, texts.num_rows - len(hashes), hashes, first)
 
 
@@ -89,11 +98,13 @@ def captions_digest(source: str) -> str:
     return bytes_digest(table_files(source, _WHAT))
 
 
-def _plain(keys: pa.Array) -> pa.Array:
+def _plain(keys: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Keys without white space around them and without the suffix of an image."""
     return pc.replace_substring_regex(pc.utf8_trim_whitespace(keys), _SUFFIX, "")
 
 
-def _hashes_of(keys: pa.Array) -> NDArray[np.uint64]:
-    texts = pc.fill_null(keys, "").cast(pa.binary()).to_numpy(zero_copy_only=False)
-    return np.fromiter(map(xxh3_64_intdigest, texts), np.uint64, len(keys))
+def _hashes_of(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
+    texts = pc.fill_null(keys, "").cast(pa.large_binary())
+    return np.fromiter(
+        (xxh3_64_intdigest(text.as_buffer()) for text in texts), np.uint64, len(keys)
+    )

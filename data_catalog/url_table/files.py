@@ -5,11 +5,10 @@ A table is one file or a folder of files, on a local disk or at any fsspec URL.
 
 from __future__ import annotations
 
-import hashlib
 import lzma
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -122,7 +121,7 @@ def table_files(source: str, what: str = "URL table") -> tuple[TableFile, ...]:
     """
     try:
         filesystem, path = locate(source, what)
-        files = _files_at(source, filesystem, path, what)
+        return _files_at(source, filesystem, path, what)
     except UrlTableError:
         raise
     except Exception as error:  # each remote file system has errors of its own
@@ -131,16 +130,6 @@ def table_files(source: str, what: str = "URL table") -> tuple[TableFile, ...]:
         for link in source.split("::"):
             cause = cause.replace(link, link.partition("?")[0])
         raise UrlTableError(f"{what} {source} cannot be reached: {cause}") from error
-    return tuple(replace(file, what=what) for file in files)
-
-
-def bytes_digest(files: Iterable[TableFile]) -> str:
-    """SHA-256 of the bytes of these files, as they are stored."""
-    digest = hashlib.sha256()
-    for file in files:
-        for block in file.packed_blocks():
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _files_at(source: str, filesystem: Any, path: str, what: str) -> tuple[TableFile, ...]:
@@ -155,12 +144,12 @@ def _files_at(source: str, filesystem: Any, path: str, what: str) -> tuple[Table
                 f"{what} {source} is a pipe or a device, but tables are read twice; save it to "
                 "a file"
             )
-        return (_table_file(filesystem, path, filesystem.size(path)),)
+        return (_table_file(filesystem, path, filesystem.size(path), what),)
     entries = sorted(filesystem.ls(path, detail=True), key=lambda entry: str(entry["name"]))
     files = tuple(
-        _table_file(filesystem, entry["name"], entry["size"])
+        _table_file(filesystem, entry["name"], entry["size"], what)
         for entry in entries
-        if _is_table(PurePosixPath(entry["name"])) and _is_file(filesystem, entry)
+        if _is_table(PurePosixPath(entry["name"])) and _is_file(filesystem, entry, what)
     )
     if not files:
         raise UrlTableError(
@@ -183,14 +172,14 @@ def _exists(filesystem: Any, path: str) -> bool:
     return True
 
 
-def _is_file(filesystem: Any, entry: dict[str, Any]) -> bool:
+def _is_file(filesystem: Any, entry: dict[str, Any], what: str) -> bool:
     """Whether an entry of a folder is a file or a link to one. Raises UrlTableError for a broken
     link."""
     if entry["type"] == "file" or not entry.get("islink"):
         return bool(entry["type"] == "file")
     if not filesystem.exists(entry["name"]):
         raise UrlTableError(
-            f"URL table {entry['name']} is a link to a file that does not exist; get the file, or "
+            f"{what} {entry['name']} is a link to a file that does not exist; get the file, or "
             "remove the link"
         )
     return bool(filesystem.isfile(entry["name"]))
@@ -245,15 +234,15 @@ def _format(name: PurePosixPath) -> str:
     return f"{kind}{name.suffix}" if packed and kind == ".parquet" else kind
 
 
-def _table_file(filesystem: Any, path: str, size: int | None) -> TableFile:
+def _table_file(filesystem: Any, path: str, size: int | None, what: str) -> TableFile:
     # The query of a signed URL is not part of the name.
     name = PurePosixPath(path.partition("?")[0] if "://" in path else path)
     if (kind := _format(name)) not in FORMATS:
         known = f"{', '.join(FORMATS)}, all but parquet also with {', '.join(PACKINGS)}"
         raise UrlTableError(
-            f"URL table {path} has an unknown format {''.join(name.suffixes[-2:])!r}; "
+            f"{what} {path} has an unknown format {''.join(name.suffixes[-2:])!r}; "
             f"known formats: {known}"
         )
     if size == 0:
-        raise UrlTableError(f"URL table {path} is empty")
-    return TableFile(filesystem, path, kind, PACKINGS.get(name.suffix.lower()))
+        raise UrlTableError(f"{what} {path} is empty")
+    return TableFile(filesystem, path, kind, PACKINGS.get(name.suffix.lower()), what)

@@ -5,8 +5,9 @@ It chooses the reader of a file by its format and explains what is wrong with un
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from pyarrow import parquet
@@ -30,6 +31,7 @@ __all__ = [
     "BadRow",
     "RowBatch",
     "TableColumns",
+    "bytes_digest",
     "check_columns",
     "is_metadata",
     "more_caption_roles",
@@ -185,3 +187,12 @@ def rows_by_footer(file: TableFile) -> int | None:
         return None
     with file.open() as stream:
         return int(parquet.read_metadata(stream).num_rows)
+
+
+def bytes_digest(files: Iterable[TableFile]) -> str:
+    """SHA-256 of the bytes of these files, as they are stored."""
+    digest = hashlib.sha256()
+    for file in files:
+        for block in file.packed_blocks():
+            digest.update(block)
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 SCHEMA = pa.schema(
     [("url", pa.string()), ("caption", pa.string()), ("split", pa.string()), ("row", pa.int64())]
 )
-BAD_ROW, DAMAGED_TAR = "row that cannot be parsed", "tar file that is damaged from there on"
+BAD_ROW, DAMAGED_FILE = "row that cannot be parsed", "file that is damaged from there on"
 LONGEST_CELL = 1 << 14  # bytes of a URL or a caption that can be used
 _SHOWN_CHARS = 200  # of a row that cannot be parsed
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]$")

@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 
 from data_catalog.shapes import dataset as shapes
 from data_catalog.url_table.captions import CaptionTable
-from data_catalog.url_table.files import TableFile, UrlTableError, bytes_digest
+from data_catalog.url_table.files import TableFile, UrlTableError
 from data_catalog.url_table.formats import (
     RowBatch,
     TableColumns,
+    bytes_digest,
     check_columns,
     more_caption_roles,
     read_batches,
@@ -103,6 +104,9 @@ class UrlTable:
     rules: RowRules
     batches: Callable[[], Iterator[RowBatch]]
     """All rows up to the limit, numbered from 0. With `captions` their captions are keys."""
+    rows_about: Callable[[], int]
+    """The number of rows up to the limit, an estimate for tars. A URL table that is not Parquet is
+    read for it."""
     captions: CaptionTable | None = None
     version_of: Callable[[list[str]], str] | None = None
     """Digest of the files of these addresses; None for URLs."""
@@ -191,7 +195,11 @@ def open_url_table(
         if not any(_has_rows(file, columns) for file in files):
             raise UrlTableError(f"URL table {source} has columns but no rows")
     return UrlTable(
-        source, columns, rules or RowRules(), lambda: numbered_batches(source, columns, limit)
+        source,
+        columns,
+        rules or RowRules(),
+        lambda: numbered_batches(source, columns, limit),
+        lambda: min(count_rows(source, columns), limit or 2**63),
     )
 
 

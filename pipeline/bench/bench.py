@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from data_catalog.input_rows import about_how_many
+from data_catalog.input_rows import open_rows
 from pipeline.bench.data_speed import measure_encoding, measure_loading
 from pipeline.bench.measure import Measurement, Speed
 from pipeline.bench.model_speed import measure_decoding, measure_denoising, measure_training
@@ -58,7 +58,7 @@ def bench(
 def _projected_hours(config: RunConfig, per_s: dict[str, float]) -> dict[str, float]:
     """Hours that the whole run would take in each stage whose speed is known."""
     counts: dict[str, Callable[[], int]] = {
-        "encode": lambda: about_how_many(config.download.rows, read=True) or 0,
+        "encode": lambda: open_rows(config.download.rows).rows_about(),
         "train": lambda: config.train.steps * config.train.batch_size,
         "sample": lambda: config.evaluate.prompts,
     }

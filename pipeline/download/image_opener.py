@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 from data_catalog.image_sources.file_tree import NoContent
-from data_catalog.image_sources.source import ImagesAt, image_reader
+from data_catalog.image_sources.source import ImagesAt, ImageSource, image_reader
 from data_catalog.shapes import dataset as shapes
-from pipeline.compute.resource_limits import Shortage, own_shortage_raised
+from pipeline.compute.resource_limits import Shortage, own_shortage_raised, shortage_of
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.failure_causes import cause_of
 from pipeline.download.http.messages import FetchFailed
@@ -52,15 +52,17 @@ class ImageOpener:
 
     def __init__(self, config: DownloadConfig, at: ImagesAt) -> None:
         self._at, self._most_bytes = at, int(config.max_body_mb * _MEGABYTE)
+        self._reader: ImageSource | None = None
         self._left: Iterator[bytes | Exception] = iter(())
-        self._urls: Iterator[str] = iter(())
+        self._urls: Sequence[str] = ()
+        self._asked = 0
         self.shortage: Shortage | None = None
 
     def start_shard(self, urls: Sequence[str]) -> None:
         """Begin a shard with these addresses."""
-        self.shortage, self._urls = None, iter(urls)
-        reader = image_reader(self._at, urls[0])
-        self._left = reader.bodies(urls, self._most_bytes)
+        self.shortage, self._urls, self._asked = None, urls, 0
+        self._reader = self._reader or image_reader(self._at, urls[0])
+        self._left = self._reader.bodies(urls, self._most_bytes)
 
     def end_shard(self) -> None:
         """Close the file that is being read."""
@@ -76,20 +78,39 @@ class ImageOpener:
             Shortage: This machine ran out of something.
         """
         del data, timeout
-        if next(self._urls) != request.full_url:
+        if self._urls[self._asked] != request.full_url:
             raise AssertionError("images must be asked for in the order of their rows")
+        self._asked += 1
         try:
             with own_shortage_raised():
-                body = next(self._left)
+                body = self._next()
         except Shortage as shortage:
             self.shortage = shortage
             raise
         if isinstance(body, bytes):
             return io.BytesIO(body)
-        raise FetchFailed(str(body) if isinstance(body, NoContent) else cause_of(body)) from body
+        raise FetchFailed(_cause_of(body)) from body
+
+    def _next(self) -> bytes | Exception:
+        """The next content, or why there is none. Raises what this machine ran out of."""
+        assert self._reader
+        try:
+            body = next(self._left)
+        except Exception as error:  # each remote file system has errors of its own
+            body = error
+            self._left = self._reader.bodies(self._urls[self._asked :], self._most_bytes)
+        if isinstance(body, Exception) and shortage_of(body.__cause__ or body):
+            raise body.__cause__ or body
+        return body
 
     def forget_body(self, size: int) -> None:
         """Nothing is reserved: few images are in memory at a time."""
+
+
+def _cause_of(error: Exception) -> str:
+    if isinstance(error, NoContent):
+        return str(error)
+    return cause_of(error) if isinstance(error, OSError) else "file cannot be read"
 
 
 def opener_for(config: DownloadConfig, proxy: str) -> Opener:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_catalog.input_rows import about_how_many, open_rows
+from data_catalog.input_rows import open_rows
 from data_catalog.sources import known_sources
 from data_catalog.storage.receipts import read_receipt
-from data_catalog.url_table.table import RowCounts
+from data_catalog.url_table.table import RowCounts, rows_known
 from pipeline.config.run import RunConfig
 from pipeline.stages.remote_workspace import sync_listing
 from pipeline.stages.run_inputs import RunInputs
@@ -88,7 +88,10 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     UrlTableError if the table cannot be read.
     """
     settings = config.download
-    table, total = open_rows(settings.rows), about_how_many(settings.rows)
+    table = open_rows(settings.rows)
+    total = rows_known(settings.urls) if settings.urls else table.rows_about()
+    if total and settings.limit:
+        total = min(total, settings.limit)
     sync_listing(config, "download", accounts=True)
     folder = RunInputs(config).stage_run("download", {}).folder
     counts, hosts, shards, finished = RowCounts(), HeavyHosts(), 0, 0

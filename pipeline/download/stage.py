@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from data_catalog.figures import ImagesFigures
-from data_catalog.input_rows import about_how_many, open_rows
+from data_catalog.input_rows import open_rows
 from data_catalog.redaction import redacted
 from data_catalog.row_counts import Account
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
 from data_catalog.storage.receipts import Shard, read_receipt
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
-from data_catalog.url_table.rows import DAMAGED_TAR
+from data_catalog.url_table.rows import DAMAGED_FILE
 from data_catalog.url_table.table import RowCounts, UrlShard
 from pipeline.config.download import DownloadConfig
 from pipeline.download.deduplicate import drop_duplicates
@@ -64,7 +64,7 @@ def download(
     """
     table = open_rows(config.rows)
     row_counts, done = RowCounts(), dict[str, Shard]()
-    progress = DownloadProgress(track, about_how_many(config.rows, read=True) or 0)
+    progress = DownloadProgress(track, table.rows_about())
     server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
     with server as proxy:
         fetch = partial(map_shards, partial(ShardDownloader, config, out, proxy))
@@ -95,25 +95,32 @@ def download(
         may_pass=sum(count for cause, count in counts.failed.items() if is_transient(cause)),
         bytes=sum(file.bytes for shard in shards for file in shard.files.values()),
         images_per_s=progress.images_per_s,
-        unused_captions=row_counts.unused_captions,
+        # With a limit, the captions of all later rows would count.
+        unused_captions=row_counts.unused_captions if config.limit is None else 0,
     )
-    _warn(track, config, row_counts)
+    repeated = table.captions.repeated if table.captions else 0
+    _warn(track, config, figures, repeated)
     write_download_report(out, config, figures, counts, shards)
     track.artifact(out / REPORT_FILE)
     return Output(tuple(shards), figures.model_dump(mode="json"))
 
 
-def _warn(track: Tracker, config: DownloadConfig, counts: RowCounts) -> None:
-    """Warn of input that was left out without a row of its own."""
-    if tars := counts.rejected[DAMAGED_TAR]:
+def _warn(track: Tracker, config: DownloadConfig, figures: ImagesFigures, repeated: int) -> None:
+    """Warn of input that was left out without a row of its own. `repeated` counts rows of the
+    table of captions."""
+    captions = redacted(config.captions or "")
+    if files := figures.account.rejected.get(DAMAGED_FILE):
         track.warning(
-            f"{tars} tar files are damaged and were read up to the damage; `tld catalog dropped "
-            f'CONFIG --reason "{DAMAGED_TAR}"` names them'
+            f"{files} files are damaged and were read up to the damage; `tld catalog dropped "
+            f'CONFIG --reason "{DAMAGED_FILE}"` names them'
         )
-    if counts.unused_captions:
+    if figures.unused_captions:
         track.warning(
-            f"{counts.unused_captions:,} captions of {redacted(config.captions or '')} have a key "
-            "that no row has"
+            f"{figures.unused_captions:,} captions of {captions} have a key that no row has"
+        )
+    if repeated:
+        track.warning(
+            f"{repeated:,} rows of {captions} have the key of an earlier row and were left out"
         )
 
 

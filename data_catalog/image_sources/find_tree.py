@@ -1,0 +1,77 @@
+"""From the path, URL or pattern of an image source to its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import braceexpand
+from fsspec.implementations.local import LocalFileSystem
+
+from data_catalog.image_sources.file_tree import (
+    PATTERN_SIGNS,
+    FileTree,
+    ImageSourceError,
+    is_pattern,
+)
+from data_catalog.redaction import redacted
+from data_catalog.url_table.files import UrlTableError, cause_of, locate
+
+
+def find_tree(source: str) -> FileTree:
+    """The files at a path, URL or pattern: `*`, `?` and `[…]` as in a shell, and `{00..11}` as in
+    webdataset. Raises ImageSourceError if there is nothing."""
+    try:
+        filesystem, path = locate(source, "image source")
+        if filesystem.exists(path):
+            # On the web, isdir would download the whole file.
+            is_web_file = "http" in filesystem.protocol and bool(PurePosixPath(path).suffix)
+            is_folder = not is_web_file and filesystem.isdir(path)
+            root = path if is_folder else _parent(path)
+            return FileTree(source, filesystem, root, None if is_folder else (path,))
+        places = _expanded(source)
+        # Of many remote files each check would be a request; listing them finds what is missing.
+        checked = places if isinstance(filesystem, LocalFileSystem) else places[:1]
+        missing = [p for p in checked if not (is_pattern(p) or filesystem.exists(p))]
+        if not missing:
+            return FileTree(source, filesystem, _common_root(places), places)
+    except UrlTableError:
+        raise
+    except Exception as error:  # each remote file system has errors of its own
+        raise ImageSourceError(
+            f"the images at {redacted(source)} cannot be reached: {cause_of(error)}"
+        ) from error
+    raise ImageSourceError(
+        f"there is nothing at {missing[0] if len(places) > 1 else source}{_hint(source)}"
+    )
+
+
+def _expanded(source: str) -> tuple[str, ...]:
+    """The paths that braces stand for. Braces without their counterpart stand for themselves."""
+    try:
+        sources = [*braceexpand.braceexpand(source)]
+    except ValueError:
+        sources = [source]
+    return tuple(locate(place, "image source")[1] for place in sources)
+
+
+def _hint(source: str) -> str:
+    """What somebody may have meant by a path at which there is nothing."""
+    if source.count("/") == 1 and "." not in source:
+        return f"; for the data set {source} of the Hugging Face hub write hf://datasets/{source}"
+    return ""
+
+
+def _common_root(places: Sequence[str]) -> str:
+    """The deepest folder that contains all files which these patterns can match."""
+    fixed = [_parent(place[: _first_special(place)] + "x") for place in places]
+    return os.path.commonpath(fixed) if len(fixed) > 1 else fixed[0]
+
+
+def _first_special(place: str) -> int:
+    return min((place.find(sign) for sign in PATTERN_SIGNS if sign in place), default=len(place))
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or "/"

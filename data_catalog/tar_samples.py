@@ -24,9 +24,10 @@ _UNPACKERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
 }
 _MOST_HEADER_BYTES = 1 << 20
 _DAMAGE = (
-    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
+    *(tarfile.TarError, zlib.error, lzma.LZMAError),
     *(EOFError, KeyError, OverflowError, RecursionError, ValueError),
 )
+_BZ2_DAMAGE = "Invalid data stream"  # an OSError without a number
 META_PREFIX = "__"  # of members that describe the whole file, by webdataset's convention
 
 
@@ -85,6 +86,13 @@ def _members(
                     yield {"fname": name, "data": data, "__url__": ""}
                 # tarfile would keep every header in memory
                 archive.members.clear()
+            # The end is a block of zeros. tarfile takes a damaged header, or nothing, for it too.
+            if bounded.last != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no valid header at byte {archive.offset}")
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile) or str(error) == _BZ2_DAMAGE:
+            raise TarError(str(error)) from error
+        raise
     except _DAMAGE as error:
         raise TarError(str(error) or type(error).__name__) from error
 
@@ -97,18 +105,21 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
     return unpack(stream) if unpack else stream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Bounded:
     """A stream that refuses to read more at once than the largest member or header may have.
     tarfile reads the names in extended headers whole, and these may claim any size."""
 
     stream: IO[bytes]
     most_bytes: int
+    last: bytes = b""
+    """What was read last."""
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self.most_bytes + tarfile.BLOCKSIZE:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self.stream.read(size)
+        self.last = self.stream.read(size)
+        return self.last
 
     def seek(self, place: int, whence: int = 0) -> int:
         return self.stream.seek(place, whence)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_catalog.image_sources.file_tree import ImageSourceError, NoContent
 from data_catalog.image_sources.parquet_images import contents_of, image_columns, text_columns
@@ -45,12 +46,13 @@ class HubImages:
         """The rows, numbered from 0."""
         places, _missing = find_columns(columns, self.data.column_names)
         needed = sorted({place.column for role, place in places.items() if role != "url"})
-        texts = _with_class_names(self.data.select_columns(needed)).with_format("arrow")
+        texts = self.data.select_columns(needed).with_format("arrow")
         # Their addresses come from the numbers; any column that exists will do for them.
         places["url"] = places["caption"]
         start = 0
         for table in texts.iter(batch_size=1000):
-            for part in table.combine_chunks().to_batches():
+            named = _with_class_names(table, self.data.features)
+            for part in named.combine_chunks().to_batches():
                 for batch in arrow_batches(part, places, start):
                     urls = [f"{SCHEME}{row}" for row in batch.rows["row"].to_pylist()]
                     yield RowBatch(batch.rows.set_column(0, "url", pa.array(urls, pa.string())))
@@ -190,20 +192,17 @@ def _split_of(datasets: Any, saved: Any, split: str) -> Dataset:
     return datasets.concatenate_datasets([saved[name] for name in names])
 
 
-def _with_class_names(data: Dataset) -> Dataset:
-    """The data set with the names of classes in place of their numbers."""
-    from datasets import ClassLabel, Value
+def _with_class_names(table: pa.Table, features: Any) -> pa.Table:
+    """A table with the names of classes in place of their numbers; class -1 is none."""
+    from datasets import ClassLabel
 
-    for column, feature in data.features.items():
-        if isinstance(feature, ClassLabel):
-            names = [*feature.names, None]  # class -1 is none
-
-            def named(numbers: list[int | None], names: list[str | None] = names) -> Any:
-                return [None if n is None else names[n] for n in numbers]
-
-            values = named(data[column][:])
-            data = data.remove_columns(column).add_column(column, values, feature=Value("string"))
-    return data
+    for place, column in enumerate(table.column_names):
+        if isinstance(feature := features[column], ClassLabel):
+            names, numbers = pa.array(feature.names, pa.string()), table[column]
+            exists = pc.and_(pc.greater_equal(numbers, 0), pc.less(numbers, len(names)))
+            texts = names.take(pc.if_else(exists, numbers, None))
+            table = table.set_column(place, column, texts)
+    return table
 
 
 def _reason(error: Exception) -> str:

@@ -70,12 +70,25 @@ def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
     info = tarfile.TarInfo("header")
     info.type, info.size = tarfile.XHDTYPE, 8 << 30
     path = tmp_path / "a.tar"
-    path.write_bytes(info.tobuf() + bytes(1 << 20))
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
     tracemalloc.start()
     with pytest.raises(TarError, match="a header of"):
         samples(path)
     assert tracemalloc.get_traced_memory()[1] < 64 << 20
     tracemalloc.stop()
+
+
+def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
+    path = write_members(tmp_path / "a.tar", [(f"{n}.jpg", b"x") for n in range(4)])
+    content = bytearray(path.read_bytes())
+    content[2 * 1024 + 100] ^= 1  # the mode in the third header
+    path.write_bytes(content)
+    with pytest.raises(TarError, match="no valid header at byte 2048"):
+        samples(path)
+    for end in (2 * 1024, 2 * 1024 + 100, 2 * 1024 + 512, 3 * 1024):
+        path.write_bytes(content[:end])
+        with pytest.raises(TarError):
+            samples(path)
 
 
 def test_headers_within_headers_are_refused(tmp_path: Path) -> None:

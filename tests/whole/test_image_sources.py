@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from pyarrow import parquet
@@ -24,8 +25,10 @@ from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support import image_sets
+from tests.support.command import CANARY
 from tests.support.image_sets import CaptionedImage, image_set
 from tests.support.mapping import map_here
+from tests.support.object_server import object_server
 from tests.support.odd_images import odd_images
 from tests.support.tracker import RememberingTracker
 
@@ -257,3 +260,41 @@ def test_input_that_cannot_be_read_at_all_is_one_message_before_any_work(tmp_pat
     with pytest.raises(UrlTableError, match="cannot be read as a tar") as told:
         run_download(config)
     assert told.value.exit_code == 2
+
+
+@pytest.fixture
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """On an S3 server of its own, as the environment of a user tells of it."""
+    with (
+        object_server(tmp_path_factory.mktemp("server"), "images", "key", CANARY) as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": CANARY,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("images")
+        yield "s3://images"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # aiobotocore's connections
+def test_images_in_object_storage_are_those_of_a_disk(tmp_path: Path, bucket: str) -> None:
+    objects = fsspec.filesystem("s3")
+    for door in ("folder", "tars", "parquet"):
+        local = through(door, tmp_path, image_set(20))
+        place = tmp_path / door
+        for path in filter(Path.is_file, place.rglob("*")):
+            objects.put_file(str(path), f"images/{door}/{path.relative_to(place)}")
+        remote = config_for(tmp_path / "remote" / door, images=f"{bucket}/{door}")
+        made = run_download(remote)
+        assert images_of(made) == images_of(run_download(local)), door
+        assert stage_statuses(RunInputs(remote))["download"].state == "fresh"
+        last = max(filter(Path.is_file, place.rglob("*")))
+        content = bytearray(last.read_bytes())
+        content[10] ^= 1
+        objects.pipe_file(f"images/{door}/{last.relative_to(place)}", bytes(content))
+        assert stage_statuses(RunInputs(remote))["download"].state == "stale", door

@@ -81,7 +81,8 @@ def test_names_of_classes_and_files_that_rows_name(tmp_path: Path) -> None:
 
 
 def test_what_a_data_set_lacks_is_named(tmp_path: Path) -> None:
-    place = save_odd(tmp_path / "saved", tmp_path / "none")
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    place = save_odd(tmp_path / "saved", tmp_path / "photo.jpg")
     for images, columns, message in (
         (source(place, "dev"), TableColumns(), "no split 'dev'; its splits are train, test"),
         (source(place), TableColumns(caption="label"), "no column 'image'.*picture, label, n"),

@@ -38,8 +38,8 @@ class ImagesFigures(Figures):
     """Size of all files."""
     images_per_s: float
     """Images per second, in the last run of the stage."""
-    unused_captions: int = 0
-    """Captions of the table of captions whose key no row has."""
+    unused_captions: int | None = None
+    """Captions of the table of captions whose key no row has; None without such a table."""
 
 
 class ImageShardFigures(Figures):

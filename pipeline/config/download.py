@@ -206,10 +206,10 @@ class DownloadConfig(Section):
     @model_validator(mode="after")
     def _has_one_place(self) -> DownloadConfig:
         if (self.urls is None) == (self.images is None):
-            have = "neither is" if self.urls is None else "both are"
+            have = "neither urls nor images is" if self.urls is None else "both urls and images are"
             raise ValueError(
-                f"{have} set: set urls to a table of image URLs, or images to a folder, tars, "
-                "Parquet files or a data set with the images themselves"
+                f"{have} set; set urls to a table of image URLs, or images to a folder, tars, "
+                "Parquet files or a data set, or source to a name from `tld catalog list`"
             )
         return self
 

@@ -83,11 +83,6 @@ def _describe(problem: dict[str, Any]) -> str:
         close = close or difflib.get_close_matches(str(location[-1]), within, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"{where}: no such setting; {hint}"
-    if location == ("download", "urls") and problem["type"] == "missing":
-        return (
-            f"{where}: is missing; give the path of a table, or set download.source to a name from "
-            "`tld catalog list`"
-        )
     if problem["type"] == "missing":
         return f"{where}: is missing"
     message = problem["msg"].removeprefix("Value error, ")

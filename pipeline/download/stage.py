@@ -96,7 +96,9 @@ def download(
         bytes=sum(file.bytes for shard in shards for file in shard.files.values()),
         images_per_s=progress.images_per_s,
         # With a limit, the captions of all later rows would count.
-        unused_captions=row_counts.unused_captions if config.limit is None else 0,
+        unused_captions=row_counts.unused_captions
+        if config.captions and config.limit is None
+        else None,
     )
     repeated = table.captions.repeated if table.captions else 0
     _warn(track, config, figures, repeated)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_catalog.input_rows import InputRows, about_how_many, digests_of, open_rows
+from data_catalog.input_rows import InputRows, digests_of, open_rows
 from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.table import RowCounts
 from pipeline.config.download import DownloadConfig
@@ -55,8 +55,8 @@ def test_splits_further_captions_and_the_limit(tmp_path: Path) -> None:
     assert counts.rejected == {"split that is not train or held_out": 1}
     limited = rows_of(tmp_path, limit=1, **settings)
     assert len(usable(limited)[0]) == 1
-    assert about_how_many(limited) == 1
-    assert about_how_many(rows_of(tmp_path)) == 3
+    assert open_rows(limited).rows_about() == 1
+    assert open_rows(rows_of(tmp_path, **settings)).rows_about() == 3
 
 
 def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def test_an_unknown_source_and_no_table_at_all_are_told(tmp_path: Path) -> None:
         match=r"^[^\n]*\n  download.source: no such data set .* mean 'cc12m'\?, got 'cc12mm'$",
     ):
         load_config(path)
-    with pytest.raises(ConfigError, match=r"download.urls: is missing; .* `tld catalog list`"):
+    with pytest.raises(
+        ConfigError, match=r"download: neither urls nor images is set; .* `tld catalog list`"
+    ):
         load_config(config_with(path, "{image_size: 64}"))
 
 

@@ -6,5 +6,6 @@ files of a trained model (form 4). `storage/` holds manifests, locks and object 
 lists known data sets, and `shapes/` is the built-in one. `image_formats.py` opens image files
 safely, `text_files.py` reads text files, and `redaction.py` hides credentials in URLs.
 `deduplication.py` finds duplicate images, `excluded_rows.py` records rows that are left out on
-purpose, `row_counts.py` lists rows by outcome, and `scores.py` names the scores of a model.
+purpose, `row_counts.py` lists rows by outcome, `scores.py` names the scores of a model, and
+`figures.py` with `text_figures.py` says what manifests hold of an output.
 """

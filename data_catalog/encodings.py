@@ -64,8 +64,10 @@ class EncodedArrays:
     text_column: NDArray[np.uint8] | None = None
     # Only if captions are encoded by token: the tokens of row j of text are rows
     # token_start[j]:token_start[j+1] of tokens.
-    tokens: NDArray[np.float16] | None = None  # [k, t], no padding
+    tokens: NDArray[np.uint8] | NDArray[np.float16] | None = None  # [k, t], no padding
     token_start: NDArray[np.int64] | None = None  # [m + 1]
+    # Only if they are uint8: a state is (tokens - 128) * token_scale of its row.
+    token_scale: NDArray[np.float16] | None = None  # [k]
 
     @property
     def by_name(self) -> dict[str, NDArray[Any]]:
@@ -99,8 +101,9 @@ _TYPES: dict[str, tuple[tuple[np.dtype[Any], ...], int]] = {
     "key": ((), 1),
     "text_start": ((_I64,), 1),
     "text_column": ((_U8,), 1),
-    "tokens": ((_F16,), 2),
+    "tokens": ((_U8, _F16), 2),
     "token_start": ((_I64,), 1),
+    "token_scale": ((_F16,), 1),
 }
 _LONGEST_KEY = 1024
 _ALWAYS = ("latents", "text", "key")
@@ -140,7 +143,7 @@ def unmap_pages(arrays: EncodedArrays) -> None:
     They stay in the page cache of the system but no longer count as memory of this process, which
     would otherwise grow to the size of the files.
     """
-    for array in (arrays.latents, arrays.text, arrays.tokens):
+    for array in (arrays.latents, arrays.text, arrays.tokens, arrays.token_scale):
         if array is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
 
@@ -219,13 +222,19 @@ def _check_fit(arrays: EncodedArrays) -> None:
         raise ValueError(f"{captions} texts for {pairs} keys")
     if arrays.text_column is not None and len(arrays.text_column) != captions:
         raise ValueError(f"text_column has {len(arrays.text_column)} rows for {captions} texts")
+    _check_scale(arrays)
     _check_starts("text_start", arrays.text_start, pairs, captions)
-    _check_starts(
-        "token_start",
-        arrays.token_start,
-        captions,
-        0 if arrays.tokens is None else len(arrays.tokens),
-    )
+    tokens = 0 if arrays.tokens is None else len(arrays.tokens)
+    _check_starts("token_start", arrays.token_start, captions, tokens)
+
+
+def _check_scale(arrays: EncodedArrays) -> None:
+    is_uint8 = arrays.tokens is not None and arrays.tokens.dtype == _U8
+    if is_uint8 != (arrays.token_scale is not None):
+        raise ValueError("tokens of uint8 must come with token_scale, and others without it")
+    scales, tokens = (len(x) if x is not None else 0 for x in (arrays.token_scale, arrays.tokens))
+    if is_uint8 and scales != tokens:
+        raise ValueError(f"token_scale has {scales} rows for {tokens} tokens")
 
 
 def _check_starts(name: str, starts: NDArray[np.int64] | None, parts: int, end: int) -> None:

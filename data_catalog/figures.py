@@ -1,8 +1,7 @@
 """Figures of the stages: what a manifest and its receipts say of images, encodings, model, report.
 
-A stage builds these models and dumps them; whoever reads a manifest takes them from it, as
-`EncodingsFigures.of(manifest).latent_shape`. The names and the order of the fields are those on
-disk. A new field needs a default that means "as before".
+A stage builds these models and dumps them; readers take them by `EncodingsFigures.of(manifest)`.
+Names and order of the fields are those on disk. A new field needs a default that means "as before".
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pydantic import (
 
 from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Figures, StoredValues
+from data_catalog.text_figures import TextFigures, TokenStatistics, TokenSums
 
 # A number that may be NaN, for which JSON has null.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -54,12 +54,19 @@ class EncoderNames(StoredValues):
 
     vae: str
     """Name or folder of the VAE."""
-    clip: str
-    """Name or folder of the CLIP model."""
+    clip: str | None = None
+    """Name or folder of the CLIP model; None if there was none."""
     vae_identity: str
     """What distinguishes this VAE from others, whatever its name."""
-    clip_identity: str
+    clip_identity: str | None = None
     """What distinguishes this CLIP model from others, whatever its name."""
+    text: TextFigures | None = None
+    """The text encoder; None if it was CLIP's text tower as it is."""
+
+    @property
+    def text_model(self) -> str:
+        """Name or folder of the model that encoded the captions."""
+        return self.text.name if self.text else self.clip or ""
 
 
 class CodecFigures(StoredValues):
@@ -106,8 +113,8 @@ class LatentStatistics(StoredValues):
     """Standard deviation of each channel."""
     channel_largest: tuple[float, ...]
     """Largest absolute value of each channel."""
-    clip_score: float
-    """Mean of 100 x cosine of the CLIP embeddings of image and caption."""
+    clip_score: float | None = None
+    """Mean of 100 x cosine of the CLIP embeddings of image and caption; None without CLIP."""
 
 
 class LatentSums(StoredValues):
@@ -122,8 +129,8 @@ class LatentSums(StoredValues):
     """Of the mean square error of a stored latent."""
     clipped: float = 0.0
     """Of the fraction of a latent's values beyond the range."""
-    clip_score: float = 0.0
-    """Of the CLIP score."""
+    clip_score: float | None = None
+    """Of the CLIP score; None without CLIP."""
     rows: int
     """Pairs."""
     largest: tuple[float, ...] = ()
@@ -161,6 +168,8 @@ class EncodingsFigures(Figures):
     """Width of a token's embedding; None if only pooled text is stored."""
     longest_caption: int | None = None
     """Tokens of the longest caption; None if only pooled text is stored."""
+    token_statistics: TokenStatistics | None = None
+    """The error of stored token states."""
     account: Account
     """What became of the rows of the table."""
     statistics: LatentStatistics
@@ -193,13 +202,17 @@ class EncodedShardFigures(Figures):
     """Width of a token's embedding; None if only pooled text is stored."""
     longest_caption: int | None = None
     """Tokens of the longest caption; None if only pooled text is stored."""
+    token_sums: TokenSums | None = None
+    """What the error of stored token states follows from."""
+    text: TextFigures | None = None
+    """As in EncoderNames."""
     codec: CodecFigures
     """How the VAE's latents relate to pixels."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_statistics(cls, stored: Mapping[str, Any]) -> Mapping[str, Any]:
-        flat = "statistics" not in stored and "clip_score" in stored
+        flat = "statistics" not in stored and "latent_mean" in stored
         return {**stored, "statistics": stored} if flat else stored
 
 

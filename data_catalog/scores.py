@@ -26,6 +26,7 @@ class Score:
     is_share: bool = False  # of images, from 0 to 1
     is_distance: bool = False  # between two sets of images
     of_model: bool = True  # or else of the held-out images, for comparison
+    needs_clip: bool = False  # to compute it
     is_printed: bool = False  # by tld run
     # The first of these that both models have decides which one is champion.
     decides_champion: bool = False
@@ -55,6 +56,7 @@ _TABLE = (
         higher_is_better=True,
         is_printed=True,
         decides_champion=True,
+        needs_clip=True,
     ),
     Score(
         "clip_score_reference",
@@ -62,6 +64,7 @@ _TABLE = (
         higher_is_better=None,
         of_model=False,
         is_printed=True,
+        needs_clip=True,
     ),
     Score(
         "cmmd",
@@ -70,6 +73,7 @@ _TABLE = (
         lowest=0,
         is_distance=True,
         is_printed=True,
+        needs_clip=True,
     ),
     Score(
         "kernel_distance",
@@ -77,6 +81,7 @@ _TABLE = (
         "not an Inception KID",
         higher_is_better=False,
         is_distance=True,  # unbiased, so it may be below 0
+        needs_clip=True,
     ),
     Score(
         "frechet_distance",
@@ -85,6 +90,7 @@ _TABLE = (
         lowest=0,
         is_distance=True,
         is_printed=True,
+        needs_clip=True,
     ),
     Score(
         "diversity",
@@ -92,6 +98,7 @@ _TABLE = (
         higher_is_better=None,  # wrong images are diverse too
         larger="more varied",
         lowest=0,
+        needs_clip=True,
     ),
     Score(
         "held_out_loss",

@@ -96,6 +96,8 @@ def test_each_library_is_named_where_it_belongs() -> None:
     assert users_of("diffusers") == {"tld_model/encoders/vae.py", example, *carried}
     assert users_of("transformers") == {
         "tld_model/encoders/clip.py",
+        "tld_model/encoders/sentence_modules.py",
+        "tld_model/encoders/text_model.py",
         "pipeline/export/diffusers_pipeline.py",
     }
 

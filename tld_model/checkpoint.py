@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tld_model.config import DenoiserConfig
+from tld_model.config import DenoiserConfig, TextSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import encoder_identity
 from tld_model.weights_file import WeightsHeader, read_weights_header
@@ -33,11 +33,13 @@ def save_denoiser(
     path: Path,
     weights: Mapping[str, Tensor],
     config: DenoiserConfig,
-    encoders: Mapping[str, str] | None = None,
+    encoders: Mapping[str, Any] | None = None,
     latent_scaling: float | None = None,
 ) -> None:
     """Write weights, config and the encoders that it was trained with (vae, clip, vae_identity,
-    clip_identity) to a safetensors file. Equal models give equal bytes.
+    clip_identity; and `text` of a text encoder other than CLIP's text tower as it is, with its
+    name, identity, layer, tokens and template) to a safetensors file. Equal models give equal
+    bytes.
 
     `latent_scaling` is given for a model that was trained on raw * latent_scaling instead of our
     scaled latents, which are (raw - shift) * factor, as the VAE's config says.
@@ -52,11 +54,31 @@ def save_denoiser(
     save_file(on_cpu, path, metadata={_ENTRY: json.dumps(description, sort_keys=True)})
 
 
+class _TextEncoder(BaseModel):
+    """The text encoder of a denoiser, with what determines its embeddings beside the model."""
+
+    name: str
+    identity: str
+    layer: int | None = Field(None, ge=1)
+    tokens: int = Field(ge=1, le=65_536)
+    template: str = Field("{}", max_length=10_000)
+
+
+class _Encoders(BaseModel):
+    """The encoders that a denoiser was trained with, as far as they are known."""
+
+    vae: str | None = None
+    vae_identity: str | None = None
+    clip: str | None = None
+    clip_identity: str | None = None
+    text: _TextEncoder | None = None
+
+
 class _Description(BaseModel):
     """The metadata of a denoiser's file."""
 
     config: DenoiserConfig
-    encoders: dict[str, str] = {}
+    encoders: _Encoders = _Encoders()
     latent_scaling: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
@@ -89,6 +111,13 @@ def read_latent_scaling(path: Path) -> float | None:
     """The factor by which raw latents are multiplied for this denoiser, or None if they are scaled
     as the VAE's config says. Raises CheckpointError."""
     return _describe(path, _read_header(path)).latent_scaling
+
+
+def read_text_settings(path: Path) -> TextSettings:
+    """What was chosen of the text encoder in the training of this denoiser. Raises
+    CheckpointError."""
+    text = _describe(path, _read_header(path)).encoders.text
+    return TextSettings(text.layer, text.tokens, text.template) if text else TextSettings()
 
 
 def _read_header(path: Path) -> WeightsHeader:
@@ -143,16 +172,19 @@ def _check_weights(path: Path, header: WeightsHeader, config: DenoiserConfig) ->
         )
 
 
-def check_encoders(path: Path, vae: str, clip: str) -> None:
-    """Raise CheckpointError if a denoiser was trained on encodings of other encoders than these. A
-    file that does not name its encoders, such as an imported one, is accepted."""
-    trained_on = _describe(path, _read_header(path)).encoders
+def check_encoders(path: Path, vae: str, text_model: str) -> None:
+    """Raise CheckpointError if a denoiser was trained on encodings of other encoders than these:
+    the VAE, and the model that encodes captions. A file that does not name its encoders, such as an
+    imported one, is accepted."""
+    known = _describe(path, _read_header(path)).encoders
+    text = ("CLIP", known.clip, known.clip_identity, text_model)
+    if known.text:
+        text = ("text encoder", known.text.name, known.text.identity, text_model)
     problems = [
-        f"  it was trained on encodings by {what} {trained_on.get(kind)!r}, but these are by "
-        f"{requested!r}" + (", with other weights" if trained_on.get(kind) == requested else "")
-        for kind, what, requested in (("vae", "VAE", vae), ("clip", "CLIP", clip))
-        if f"{kind}_identity" in trained_on
-        and trained_on[f"{kind}_identity"] != encoder_identity(requested)
+        f"  it was trained on encodings by {what} {name!r}, but these are by "
+        f"{requested!r}" + (", with other weights" if name == requested else "")
+        for what, name, identity, requested in (("VAE", known.vae, known.vae_identity, vae), text)
+        if identity is not None and identity != encoder_identity(requested)
     ]
     if problems:
         raise CheckpointError(

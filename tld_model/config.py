@@ -7,8 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-# A caption as one vector (CLIP's pooled and projected embedding), or as one vector per token.
+# A caption as one vector (its pooled embedding), or as one vector per token.
 TextForm = Literal["pooled", "tokens"]
+# The number format of stored latents and token states.
+StoredDtype = Literal["uint8", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextSettings:
+    """What a user chooses of a text encoder's embeddings, beside the model."""
+
+    layer: int | None = None  # from 1, or from -1 for the last backwards; None is the output
+    tokens: int | None = None  # of the longest caption; None is what the model takes
+    template: str = "{}"  # the caption takes the place of {}
 
 
 class DenoiserConfig(BaseModel):
@@ -25,7 +36,7 @@ class DenoiserConfig(BaseModel):
     (encode.text=tokens), to which the latent's tokens attend, as in Latent Diffusion (Rombach et
     al., 2022)."""
     text_dim: int = Field(768, ge=1)
-    """Width of the pooled CLIP text embedding, or of the token states: both are 768 for CLIP
+    """Width of the pooled text embedding, or of the token states: both are 768 for CLIP
     ViT-L/14."""
     patch_size: int = Field(2, ge=1)
     """Edge of the square of latent pixels that becomes one token. It must divide latent_size."""

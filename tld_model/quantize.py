@@ -6,15 +6,14 @@ uint8 is linear with rounding: |x - dequantize(quantize(x))| <= scale/2 within t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tld_model.config import StoredDtype
+
 ZERO_POINT = 128  # the uint8 that stands for 0; 1..255 are used
 _LARGEST_HALF = 65504.0
-
-StoredDtype = Literal["uint8", "float16"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,7 @@ def _rooted(settings: RunConfig) -> dict[str, Any]:
         ("download", "urls"),
         ("encode", "vae"),
         ("encode", "clip"),
+        ("encode", "text_encoder"),
         ("train", "init_from"),
     ):
         value = config[section][name]

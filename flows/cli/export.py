@@ -84,7 +84,7 @@ def _card_of_run(
 def _card_of_weights(source: ModelSource, generate: ImageGenerator) -> Callable[[Usage], str]:
     from pipeline.export.model_card import card_of_weights
 
-    denoiser, encoders = generate.denoiser, {"vae": source.vae, "clip": source.clip}
+    denoiser, encoders = generate.denoiser, {"vae": source.vae, "text": source.text_model}
     parameters = sum(weight.numel() for weight in denoiser.parameters())
     name = source.denoiser.resolve().parent.name
     return lambda usage: card_of_weights(denoiser.config, parameters, encoders, name, usage)

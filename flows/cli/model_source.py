@@ -23,9 +23,9 @@ Model = Annotated[
     str | None,
     Parameter(
         help="Model to use: a denoiser.safetensors file or its folder, as tld import-checkpoint "
-        "writes it, with the encoders of encode.vae and encode.clip; or a model in MLflow "
+        "writes it, with the encoders of the config; or a model in MLflow "
         "(models:/tiny@champion, models:/tiny/3, runs:/…) with the encoders recorded there, which "
-        "must be built in or equal to encode.vae and encode.clip. "
+        "must be built in or named in the config. "
         "[default: the model trained by this run]"
     ),
 ]
@@ -85,8 +85,10 @@ def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:
         files = registered_files(uri, open_client(settings.folder).tracking_uri)
     except (MlflowException, OSError) as error:
         raise UserError(f"--model {uri}: MLflow reports: {error}") from error
-    check_named_encoders(uri, {"vae": files.vae, "clip": files.clip}, settings)
-    return ModelSource(files.denoiser, files.vae, files.clip, uri)
+    details = files.details
+    by = "text_encoder" if details.text_encoder else "clip"
+    check_named_encoders(uri, {"vae": details.vae, by: details.text_model}, settings)
+    return ModelSource(files.denoiser, details.vae, details.text_model, uri)
 
 
 def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig) -> None:
@@ -94,9 +96,11 @@ def check_named_encoders(uri: str, named: Mapping[str, str], settings: RunConfig
     user's own config, because nothing may be fetched or opened on the word of a stranger."""
     from tld_model.encoders.names import SHIPPED_ENCODERS
 
-    own = {"vae": settings.encode.vae, "clip": settings.encode.clip}
+    own = settings.encode.named_encoders
     strange = [
-        kind for kind, name in named.items() if name not in SHIPPED_ENCODERS and name != own[kind]
+        kind
+        for kind, name in named.items()
+        if name not in SHIPPED_ENCODERS and name != own.get(kind)
     ]
     if strange:
         lines = "".join(f"\n  encode.{kind}={named[kind]!r}" for kind in strange)
@@ -132,10 +136,10 @@ def _model_file(model: Path, settings: RunConfig) -> ModelSource:
     path, encode = model_file(model), settings.encode
     problems = [
         f"encode.{kind}: {problem}"
-        for kind, name in (("vae", encode.vae), ("clip", encode.clip))
+        for kind, name in encode.named_encoders.items()
         if (problem := encoder_problem(name))
     ]
     if not path.is_file():
         problems.append(f"--model: there is no file {path}; tld import-checkpoint writes one")
     refuse(problems)
-    return ModelSource(path, encode.vae, encode.clip, path.name)
+    return ModelSource(path, encode.vae, encode.text_model, path.name)

@@ -37,7 +37,7 @@ def sample(config: Config, *words: WordsWithPrompts, options: Options = DEFAULT_
     request = read_request(basis, prompts, options, to_folder=to_folder)
 
     from flows.terminal.progress import Progress
-    from pipeline.generate.generator import SizeError
+    from pipeline.generate.image_size import SizeError
     from pipeline.generate.png_metadata import ImageFileError
     from pipeline.generate.request import SampleRequest
     from pipeline.generate.write_images import ImageWriter

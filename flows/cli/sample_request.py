@@ -97,7 +97,7 @@ def read_size(size: str | None) -> tuple[int, int] | None:
 def size_misfit(size: tuple[int, int] | None, source: ModelSource) -> list[str]:
     """Why a model cannot sample at a size, as far as its files show before it is
     loaded. Raises CheckpointError."""
-    from pipeline.generate.generator import size_problem
+    from pipeline.generate.image_size import size_problem
     from tld_model.checkpoint import read_config
     from tld_model.encoders.config_files import vae_downscale
 

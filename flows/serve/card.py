@@ -57,7 +57,9 @@ def run_card(
         data=data,
         encoders={
             "vae": public_name(encoded.encoders.vae),
-            "clip": public_name(encoded.encoders.clip),
+            "text encoder" if encoded.encoders.text else "clip": public_name(
+                encoded.encoders.text_model
+            ),
         },
         sampling={
             "solver": config.evaluate.solver,

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
@@ -38,8 +38,21 @@ class ModelDetails(BaseModel):
     """The content of DETAILS_FILE."""
 
     vae: _EncoderName
-    clip: _EncoderName
+    clip: _EncoderName | None = None
+    text_encoder: _EncoderName | None = None
+    """None if CLIP encodes the captions."""
     sampling: SamplingSettings
+
+    @property
+    def text_model(self) -> str:
+        """The model that encodes the captions."""
+        return self.text_encoder or self.clip or ""
+
+    @model_validator(mode="after")
+    def _captions_are_encoded(self) -> ModelDetails:
+        if not self.text_model:
+            raise ValueError("it names no model that encodes captions")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ def _load_pyfunc(path: str) -> TextToImage:
     folder = Path(path)
     details = read_details(folder)
     generator = load_generator(
-        folder / MODEL_FILE, details.vae, details.clip, "auto", safetensors_only=True
+        folder / MODEL_FILE, details.vae, details.text_model, "auto", safetensors_only=True
     )
     return TextToImage(generator, details.sampling)
 
@@ -113,8 +126,10 @@ def log_model(
     logged = client.create_logged_model(
         run.experiment_id, name="denoiser", source_run_id=run.run_id, params=params, tags=tags
     )
-    encoders = EncodingsFigures.of(encodings).encoders.model_dump()
-    details = {**encoders, "sampling": asdict(sampling)}
+    encoders = EncodingsFigures.of(encodings).encoders
+    details = {**encoders.model_dump(exclude={"text"}), "sampling": asdict(sampling)}
+    if encoders.text:
+        details["text_encoder"] = encoders.text.name
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / MODEL_FILE).symlink_to(model.file(average_file(ema)).resolve())

@@ -24,7 +24,13 @@ from data_catalog.figures import ReportFigures
 from data_catalog.model_files import MODEL_FILE
 from data_catalog.scores import NO_INTERVAL, SCORES, is_part
 from data_catalog.storage.manifest import Manifest
-from flows.tracking.logged_model import DETAILS_FILE, ModelRun, log_model, read_details
+from flows.tracking.logged_model import (
+    DETAILS_FILE,
+    ModelDetails,
+    ModelRun,
+    log_model,
+    read_details,
+)
 from pipeline.config.run import RunConfig
 from pipeline.export.model_card import model_card
 
@@ -69,11 +75,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredFiles:
-    """The local files of a registered model: its denoiser, and the names of its encoders."""
+    """The local files of a registered model: its denoiser, and what is stored beside it."""
 
     denoiser: Path
-    vae: str
-    clip: str
+    details: ModelDetails
 
 
 def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> Registered:
@@ -206,7 +211,7 @@ def registered_files(uri: str, tracking: str) -> RegisteredFiles:
         details = read_details(folder)
     except ValueError as error:
         raise MlflowException(f"{uri} is no model of tld: {error}") from error
-    return RegisteredFiles(folder / MODEL_FILE, details.vae, details.clip)
+    return RegisteredFiles(folder / MODEL_FILE, details)
 
 
 def _version_of(client: MlflowClient, name: str, report: Manifest) -> Registered | None:

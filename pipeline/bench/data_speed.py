@@ -35,15 +35,13 @@ def measure_encoding(config: RunConfig, scratch: Path) -> Measurement:
     images = soft_images(batch_size, edge)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # with the strides that the stage uses
     captions = [f"picture number {number} of a made-up set" for number in range(batch_size)]
-    tokens = encoder.clip.tokenize(captions)
+    tokens = encoder.captions.tokenize(captions)
 
     def bare(batches: int) -> int:
         for _ in range(batches):
-            outputs = (
-                encoder.codec.encode(pixels),
-                encoder.clip.encode_tokens(tokens),
-                encoder.clip.encode_images(pixels),
-            )
+            outputs = [encoder.codec.encode(pixels), encoder.captions(tokens).pooled]
+            if encoder.clip:
+                outputs.append(encoder.clip.encode_images(pixels))
         for tensor in outputs:
             tensor.cpu()
         return batches * batch_size

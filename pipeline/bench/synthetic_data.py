@@ -81,7 +81,8 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
     latent = (model.latent_channels, model.latent_size, model.latent_size)
     by_token = model.text == "tokens"
     mean_tokens = (LONGEST_CAPTION + _SHORTEST_CAPTION) // 2 if by_token else 0  # of a caption
-    needed = pairs * (int(np.prod(latent)) + 2 * (1 + mean_tokens) * model.text_dim + 100)
+    text_bytes = (2 + mean_tokens) * model.text_dim + 2 * mean_tokens
+    needed = pairs * (int(np.prod(latent)) + text_bytes + 100)
     free = shutil.disk_usage(folder).free
     if needed > 0.9 * free:
         raise NoRoom(
@@ -94,11 +95,8 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
     text = rng.standard_normal((sizes[0], model.text_dim), dtype=np.float32).astype(np.float16)
     lengths = rng.integers(_SHORTEST_CAPTION, LONGEST_CAPTION + 1, sizes[0])
     starts = np.cumsum([0, *lengths])
-    tokens = (
-        rng.standard_normal((starts[-1], model.text_dim), dtype=np.float32).astype(np.float16)
-        if by_token
-        else None
-    )
+    tokens = rng.integers(1, 256, (starts[-1] * by_token, model.text_dim), dtype=np.uint8)
+    scale = np.full(len(tokens), 1 / 64, np.float16)
     for number, n in enumerate(sizes):
         keys = [f"{number:05d}{row:04d}" for row in range(n)]
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
@@ -107,8 +105,13 @@ def write_encodings(folder: Path, pairs: int, model: DenoiserConfig) -> Manifest
             "caption": [f"made-up caption number {key} of a set that means nothing" for key in keys]
         }
         arrays = EncodedArrays(latents[:n], text[:n], np.array(keys, np.bytes_))
-        if tokens is not None:
-            arrays = replace(arrays, tokens=tokens[: starts[n]], token_start=starts[: n + 1])
+        if by_token:
+            arrays = replace(
+                arrays,
+                tokens=tokens[: starts[n]],
+                token_start=starts[: n + 1],
+                token_scale=scale[: starts[n]],
+            )
         write_encoded_shard(folder, f"{number:05d}", rows, arrays)
     shards = tuple(
         Shard(name=f"{number:05d}", rows=n, digest="", files={}) for number, n in enumerate(sizes)

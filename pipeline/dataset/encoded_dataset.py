@@ -14,7 +14,8 @@ from data_catalog.figures import EncodingsFigures
 from data_catalog.storage.manifest import Manifest
 from pipeline.dataset.caption_sampling import CaptionSampler
 from tld_model.config import TextForm
-from tld_model.quantize import Quantization, dequantize
+from tld_model.quantize import ZERO_POINT, Quantization, dequantize
+from tld_model.quantize_tokens import StoredStates, dequantize_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,24 @@ class StoredBatch:
     """A batch of pairs as they are stored, on the CPU: a quarter or half of the size."""
 
     latents: Tensor  # uint8 or float16 [b, c, z, z]
-    text: Tensor  # float16 [b, d] or [b, l, t]
+    text: StoredStates  # float16 [b, d], or token states [b, l, t]
     quantization: Quantization
 
     def pinned(self) -> StoredBatch:
         """A copy in memory from which a GPU copies while the host goes on."""
-        return replace(self, latents=self.latents.pin_memory(), text=self.text.pin_memory())
+        scale = None if self.text.scale is None else self.text.scale.pin_memory()
+        text = StoredStates(self.text.states.pin_memory(), scale)
+        return replace(self, latents=self.latents.pin_memory(), text=text)
 
     def on(self, device: str) -> Batch:
         """The batch on a device, dequantized there."""
-        latents, text = (x.to(device, non_blocking=True) for x in (self.latents, self.text))
-        return Batch(dequantize(latents, self.quantization), text.float())
+        latents, states = (
+            x.to(device, non_blocking=True) for x in (self.latents, self.text.states)
+        )
+        scale = self.text.scale
+        scale = None if scale is None else scale.to(device, non_blocking=True)
+        text = dequantize_tokens(StoredStates(states, scale))
+        return Batch(dequantize(latents, self.quantization), text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class EncodedDataset:
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
-        text = np.empty((len(numbers), *self._text_shape(first)), np.float16)
+        text = self._empty_text(len(numbers), first)
         uniform = (
             self.sampler.uniform(numbers, epochs) if self.sampler and epochs is not None else None
         )
@@ -79,11 +87,12 @@ class EncodedDataset:
             shard = self.shards[index]
             latents[here] = shard.latents[rows]
             captions = self._captions(shard, rows, uniform[here] if uniform is not None else None)
-            text[here] = (
-                shard.text[captions] if self.form == "pooled" else self._tokens(shard, captions)
-            )
+            if self.form == "pooled":
+                text.states[here] = torch.from_numpy(shard.text[captions])
+            else:
+                self._copy_tokens(shard, captions, text, np.flatnonzero(here))
             unmap_pages(shard)
-        return StoredBatch(torch.from_numpy(latents), torch.from_numpy(text), self.quantization)
+        return StoredBatch(torch.from_numpy(latents), text, self.quantization)
 
     def keys(self, numbers: NDArray[np.int64]) -> list[str]:
         """The keys of the pairs with these numbers."""
@@ -91,11 +100,18 @@ class EncodedDataset:
         rows = zip(shard_of, numbers - self.starts[shard_of], strict=True)
         return [self.shards[shard].key[row].decode() for shard, row in rows]
 
-    def _text_shape(self, shard: EncodedArrays) -> tuple[int, ...]:
+    def _empty_text(self, rows: int, shard: EncodedArrays) -> StoredStates:
+        """Memory for the text of some pairs. Token states are padding, which stands for zeros."""
         if self.form == "pooled":
-            return shard.text.shape[1:]
+            return StoredStates(torch.empty(rows, shard.text.shape[1], dtype=torch.float16))
         assert shard.tokens is not None, "open_dataset checked this"
-        return (self.longest_caption, shard.tokens.shape[1])
+        shape = (rows, self.longest_caption, shard.tokens.shape[1])
+        if shard.token_scale is None:
+            return StoredStates(torch.zeros(shape, dtype=torch.float16))
+        return StoredStates(
+            torch.full(shape, ZERO_POINT, dtype=torch.uint8),
+            torch.zeros(shape[:2], dtype=torch.float16),
+        )
 
     def _captions(
         self, shard: EncodedArrays, rows: NDArray[np.int64], uniform: NDArray[np.float64] | None
@@ -112,16 +128,23 @@ class EncodedDataset:
         columns[present] = shard.text_column[places[present]]
         return first + self.sampler.choose(columns, uniform)
 
-    def _tokens(self, shard: EncodedArrays, captions: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Token-level text of some captions of a shard, padded with zeros: [b, l, t]"""
+    def _copy_tokens(
+        self,
+        shard: EncodedArrays,
+        captions: NDArray[np.int64],
+        text: StoredStates,
+        rows: NDArray[np.int64],
+    ) -> None:
+        """Copy the tokens of some captions of a shard into these rows of the text."""
         assert shard.tokens is not None, "open_dataset checked this"
         assert shard.token_start is not None, "open_dataset checked this"
         first, end = shard.token_start[captions], shard.token_start[captions + 1]
         places = first[:, None] + np.arange(self.longest_caption)  # [b, l]
-        present = places < end[:, None]
-        padded = np.zeros((*places.shape, shard.tokens.shape[1]), np.float16)
-        padded[present] = shard.tokens[places[present]]
-        return padded
+        row, column = np.nonzero(places < end[:, None])
+        chosen = places[row, column]
+        text.states.numpy()[rows[row], column] = shard.tokens[chosen]
+        if text.scale is not None and shard.token_scale is not None:
+            text.scale.numpy()[rows[row], column] = shard.token_scale[chosen]
 
 
 def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDataset:
@@ -153,5 +176,5 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
 
 def _layout(arrays: EncodedArrays) -> tuple[object, ...]:
     """The properties that all shards must share."""
-    tokens = None if arrays.tokens is None else arrays.tokens.shape[1]
+    tokens = None if arrays.tokens is None else (arrays.tokens.shape[1], arrays.tokens.dtype)
     return arrays.latents.shape[1:], arrays.latents.dtype, arrays.text.shape[1], tokens

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from data_catalog.images import PackedPair, read_packed_pairs
+from pipeline.encode.caption_encoder import CaptionTokens
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
+Tokenize = Callable[[Sequence[str]], CaptionTokens]
 
 # The columns that the table of an encoded shard has for each pair.
 DESCRIPTION = (
@@ -54,7 +55,7 @@ class ImageBatch:
     pixels: Tensor  # uint8 [b, 3, h, w]
     rows: dict[str, list[Any]]  # column -> b values
     captions: list[dict[int, int]]  # as in PackedBatch
-    new_tokens: dict[str, Tensor] | None  # of the new captions
+    new_tokens: CaptionTokens | None  # of the new captions
 
 
 def packed_batches(
@@ -88,7 +89,7 @@ def unpack(
     tokens = tokenize(packed.new_captions) if packed.new_captions else None
     if pin:
         pixels = pixels.pin_memory()
-        tokens = {name: tensor.pin_memory() for name, tensor in tokens.items()} if tokens else None
+        tokens = tokens.pinned() if tokens else None
     return ImageBatch(pixels.permute(0, 3, 1, 2), rows, packed.captions, tokens)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +45,11 @@ def sums_of(measured: dict[str, Tensor]) -> LatentSums:
 def added(all_sums: Iterable[LatentSums]) -> LatentSums:
     """The sums of several shards as if they were one. Shards without rows are skipped."""
     filled = [sums for sums in all_sums if sums.rows]
-    totals = {}
+    totals: dict[str, Any] = {}
     for name in LatentSums.model_fields:
+        if any(getattr(sums, name) is None for sums in filled):
+            totals[name] = None
+            continue
         values = torch.tensor([getattr(sums, name) for sums in filled], dtype=torch.float64)
         totals[name] = (values.amax(dim=0) if name == "largest" else values.sum(dim=0)).tolist()
     return LatentSums(**totals)
@@ -68,5 +72,5 @@ def statistics_from(sums: LatentSums) -> LatentStatistics:
         latent_std=std,
         channel_std=tuple(map(math.sqrt, variances)),
         channel_largest=sums.largest,
-        clip_score=sums.clip_score / rows,
+        clip_score=None if sums.clip_score is None else sums.clip_score / rows,
     )

@@ -28,6 +28,7 @@ from pipeline.compute.devices import advice_on_memory, torch_threads, use_one_of
 from pipeline.compute.hardware import usable_cores
 from pipeline.compute.worker_numbers import own_worker_number
 from pipeline.config.encode import EncodeConfig
+from pipeline.encode.caption_encoder import CaptionEncoder, caption_encoder
 from pipeline.encode.image_batches import (
     ImageBatch,
     PackedBatch,
@@ -40,7 +41,7 @@ from pipeline.encode.posterior_noise import noise_of
 from pipeline.encode.shard_encodings import BatchEncodings, Row, ShardEncodings, join_batches
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
-from tld_model.encoders.clip import Clip, EncodedText, load_clip
+from tld_model.encoders.clip import Clip, load_clip
 from tld_model.encoders.pretrained import EncoderError
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.quantize import Quantization, quantize
@@ -68,12 +69,14 @@ class ShardEncoder:
     tars: Mapping[str, FileRecord] = field(default_factory=dict)
     edge: int | None = None  # pixels of each image
     codec: ImageCodec = field(init=False)
-    clip: Clip = field(init=False)
+    clip: Clip | None = field(init=False)
+    captions: CaptionEncoder = field(init=False)
 
     def __post_init__(self) -> None:
         device = use_one_of(self.config.device, own_worker_number())
         self.codec = load_image_codec(self.config.vae, device)
-        self.clip = load_clip(self.config.clip, device)
+        self.clip = load_clip(self.config.clip, device) if self.config.clip else None
+        self.captions = caption_encoder(self.config, self.clip, device)
         if self.config.posterior == "sample" and not self.codec.has_posterior:
             raise EncoderError(
                 f"VAE {self.config.vae!r} has no posterior to sample from; set "
@@ -125,7 +128,7 @@ class ShardEncoder:
                 hashing.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
             )
             try:
-                return join_batches(list(self._encoded(packed)), self.clip.dim)
+                return join_batches(list(self._encoded(packed)), self.captions.text_dim)
             finally:  # a damaged file is reported as such, whatever else it caused
                 if check:
                     check.result()
@@ -141,10 +144,10 @@ class ShardEncoder:
                 yield from in_lanes(self._unpack_and_encode, packed, threads)
 
     def _unpack_pinned(self, batch: PackedBatch) -> ImageBatch:
-        return unpack(batch, self.clip.tokenize, self.edge, pin=True)
+        return unpack(batch, self.captions.tokenize, self.edge, pin=True)
 
     def _unpack_and_encode(self, batch: PackedBatch) -> BatchEncodings:
-        return self._encode(unpack(batch, self.clip.tokenize, self.edge))
+        return self._encode(unpack(batch, self.captions.tokenize, self.edge))
 
     def _encode(self, batch: ImageBatch) -> BatchEncodings:
         """Encode one batch. The results stay on the device, because reading one waits for it."""
@@ -156,15 +159,10 @@ class ShardEncoder:
             rows=batch.rows,
             captions=batch.captions,
             stored=stored,
-            new_text=self._encode_text(batch.new_tokens) if batch.new_tokens is not None else None,
-            image_embeddings=self.clip.encode_images(pixels),
+            new_text=self.captions(batch.new_tokens) if batch.new_tokens else None,
+            image_embeddings=self.clip.encode_images(pixels) if self.clip else None,
             measured=measure(latents, stored, quantization),
         )
-
-    def _encode_text(self, tokens: dict[str, Tensor]) -> EncodedText:
-        if self.config.text == "pooled":
-            return EncodedText(self.clip.encode_tokens(tokens))
-        return self.clip.encode_both(tokens)
 
     def _noise(self, batch: ImageBatch) -> Tensor | None:
         """The noise of a sample from the posterior: [b, c, z, z], or None for its mean."""
@@ -182,7 +180,7 @@ class ShardEncoder:
             return encoded, []
         if len(finite) >= _MIN_IMAGES_TO_JUDGE and not finite.any():
             raise EncoderError(
-                f"VAE {self.config.vae!r} or CLIP {self.config.clip!r} makes no finite numbers of "
+                f"VAE or text model ({', '.join(self.config.encoders)}) makes no finite numbers of "
                 f"any of {len(finite)} images; some models overflow float16, in which a GPU "
                 "computes: choose one that is made for it, such as madebyollin/sdxl-vae-fp16-fix "
                 "instead of SDXL's VAE"
@@ -201,13 +199,14 @@ class ShardEncoder:
     def _write(self, name: str, encoded: ShardEncodings, excluded: list[Row]) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
         filled = len(encoded.captions) > 0
-        rows["clip_score"] = measured["clip_score"].tolist() if filled else []
+        scores = measured.get("clip_score")
+        rows["clip_score"] = [None] * len(encoded.captions) if scores is None else scores.tolist()
         rows["clipped_fraction"] = measured["clipped"].tolist() if filled else []
         rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
         if not self._more_captions:
             del rows["more_captions"]
-        token_dim = self.clip.token_dim if self.config.text == "tokens" else None
-        arrays = encoded.arrays(token_dim, more_captions=self._more_captions)
+        dim, dtype = self.captions.token_dim, self.config.token_dtype
+        arrays = encoded.arrays(dim, dtype, more_captions=self._more_captions)
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
         excluded_files = [write_dropped(self.out, name, excluded)] if excluded else []
@@ -217,7 +216,7 @@ class ShardEncoder:
             digest=" ".join(file_digest(path) for path in content),
             files=file_records([*content, *excluded_files]),
             recipe=self.recipes.get(name, ""),
-            figures=self._figures(measured, arrays, excluded).model_dump(mode="json"),
+            figures=self._figures(encoded, arrays, excluded).model_dump(mode="json"),
         )
         write_receipt(self.out, receipt)
         return receipt
@@ -227,19 +226,21 @@ class ShardEncoder:
         return len(self.caption_columns) > 1
 
     def _figures(
-        self, measured: dict[str, Tensor], arrays: EncodedArrays, excluded: list[Row]
+        self, encoded: ShardEncodings, arrays: EncodedArrays, excluded: list[Row]
     ) -> EncodedShardFigures:
-        sums = sums_of(measured) if measured else LatentSums(rows=0)
+        sums = sums_of(encoded.measured) if encoded.measured else LatentSums(rows=0)
         starts = arrays.token_start
         return EncodedShardFigures(
             statistics=statistics_from(sums) if sums.rows else None,
             sums=sums,
             dropped=dict(Counter(row["reason"] for row in excluded)),
             latent_shape=arrays.latents.shape[1:],
-            text_dim=self.clip.dim,
+            text_dim=self.captions.text_dim,
             captions=len(arrays.text) if self._more_captions else None,
-            token_dim=self.clip.token_dim if starts is not None else None,
+            token_dim=self.captions.token_dim,
             longest_caption=int(np.diff(starts).max(initial=0)) if starts is not None else None,
+            token_sums=encoded.token_sums,
+            text=self.captions.text,
             codec=CodecFigures(
                 scaling_factor=self.codec.scaling_factor,
                 shift=self.codec.shift,

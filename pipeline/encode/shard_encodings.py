@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_catalog.encodings import EncodedArrays
+from data_catalog.text_figures import TokenDtype, TokenSums
+from pipeline.encode.caption_encoder import EncodedCaptions, TokenMeasures
 from pipeline.encode.image_batches import DESCRIPTION
-from tld_model.encoders.clip import EncodedText
+from tld_model.quantize_tokens import StoredStates
 
 Row = dict[str, str]
 
@@ -29,8 +31,8 @@ class BatchEncodings:
     rows: dict[str, list[Any]]  # column -> b values
     captions: list[dict[int, int]]  # as in PackedBatch
     stored: Tensor  # uint8 or float16 [b, c, z, z]
-    new_text: EncodedText | None  # of the captions that no earlier batch had
-    image_embeddings: Tensor  # float32 [b, d]
+    new_text: EncodedCaptions | None  # of the captions that no earlier batch had
+    image_embeddings: Tensor | None  # CLIP's, float32 [b, …]; None without CLIP
     measured: dict[str, Tensor]  # name -> [b, ...]
 
 
@@ -42,25 +44,27 @@ class ShardEncodings:
     captions: list[dict[int, int]]  # as in PackedBatch
     stored: Tensor  # uint8 or float16 [n, c, z, z]
     text: Tensor  # of distinct captions, float32 [u, d]
-    states: list[Tensor]  # of their tokens, float16 [l, t] each; empty for pooled text
+    states: list[StoredStates]  # of their tokens, [l, t] each; empty for pooled text
     measured: dict[str, Tensor]  # name -> [n, ...]; empty if there are no rows
+    token_sums: TokenSums | None = None  # over the distinct captions
 
     @property
     def finite(self) -> Tensor:
         """Whether all stored numbers of a pair are finite: bool [n]."""
         text = self.text.half().isfinite().all(dim=1)  # [u]
         if self.states:
-            text &= torch.tensor([bool(states.isfinite().all()) for states in self.states])
+            text &= torch.tensor([_is_finite(stored) for stored in self.states])
         texts = torch.tensor(
             [bool(text[list(numbers.values())].all()) for numbers in self.captions]
         )
-        return (
-            texts
-            & self.measured["squared_error"].isfinite()
-            & self.measured["clip_score"].isfinite()
-        )
+        finite = texts & self.measured["squared_error"].isfinite()
+        if "clip_score" in self.measured:
+            finite &= self.measured["clip_score"].isfinite()
+        return finite
 
-    def arrays(self, token_dim: int | None, *, more_captions: bool) -> EncodedArrays:
+    def arrays(
+        self, token_dim: int | None, token_dtype: TokenDtype, *, more_captions: bool
+    ) -> EncodedArrays:
         """The arrays that are stored of a shard; `token_dim` is None if only pooled text is stored.
 
         A caption that several pairs share is stored for each of them.
@@ -68,9 +72,10 @@ class ShardEncodings:
         caption_numbers = [number for numbers in self.captions for number in numbers.values()]  # m
         columns = [column for numbers in self.captions for column in numbers]
         counts = [len(numbers) for numbers in self.captions]
-        states = [
-            self.states[number].numpy() for number in caption_numbers if token_dim is not None
-        ]
+        tokens = [self.states[number] for number in caption_numbers if token_dim is not None]
+        scales = [stored.scale.numpy() for stored in tokens if stored.scale is not None]
+        none = np.zeros((0, token_dim or 0), token_dtype)
+        is_scaled = token_dim is not None and token_dtype == "uint8"
         return EncodedArrays(
             latents=self.stored.numpy(),
             text=self.text[caption_numbers].half().numpy(),
@@ -79,8 +84,11 @@ class ShardEncodings:
             text_column=np.array(columns, np.uint8) if more_captions else None,
             tokens=None
             if token_dim is None
-            else np.concatenate([np.zeros((0, token_dim), np.float16), *states]),
-            token_start=None if token_dim is None else _starts([len(rows) for rows in states]),
+            else np.concatenate([none, *(stored.states.numpy() for stored in tokens)]),
+            token_start=None
+            if token_dim is None
+            else _starts([len(stored.states) for stored in tokens]),
+            token_scale=np.concatenate([np.zeros(0, np.float16), *scales]) if is_scaled else None,
         )
 
     def without(self, unwanted: Tensor, reason: str) -> tuple[ShardEncodings, list[Row]]:
@@ -102,6 +110,7 @@ class ShardEncodings:
             self.text,
             self.states,
             {name: values[numbers] for name, values in self.measured.items()},
+            self.token_sums,
         )
 
 
@@ -116,17 +125,42 @@ def join_batches(batches: list[BatchEncodings], text_dim: int) -> ShardEncodings
     captions = [numbers for batch in batches for numbers in batch.captions]
     new_text = [batch.new_text for batch in batches if batch.new_text is not None]
     text = torch.cat([part.pooled for part in new_text]).cpu()  # [u, d]
-    states = [states for part in new_text for states in part.unpadded()]
+    states = [stored for part in new_text for stored in part.unpadded()]
     figures = {
         name: torch.cat([batch.measured[name] for batch in batches]).cpu()
         for name in batches[0].measured
     }
-    image_embeddings = torch.cat([batch.image_embeddings for batch in batches]).cpu()
-    figures["clip_score"] = 100 * F.cosine_similarity(
-        image_embeddings, text[[numbers[0] for numbers in captions]]
-    )
+    of_images = [batch.image_embeddings for batch in batches if batch.image_embeddings is not None]
+    if of_images:
+        of_captions = torch.cat([part.clip for part in new_text if part.clip is not None]).cpu()
+        figures["clip_score"] = 100 * F.cosine_similarity(
+            torch.cat(of_images).cpu(), of_captions[[numbers[0] for numbers in captions]]
+        )
     stored = torch.cat([batch.stored for batch in batches]).cpu()
-    return ShardEncodings(rows, captions, stored, text, states, figures)
+    measures = [part.measures for part in new_text if part.measures is not None]
+    return ShardEncodings(rows, captions, stored, text, states, figures, _token_sums(measures))
+
+
+def _token_sums(measures: list[TokenMeasures]) -> TokenSums | None:
+    """The sums over the tokens of all batches; None if there are no token states."""
+    if not measures:
+        return None
+    count = int(sum(part.count for part in measures))
+    total, squares, error = (
+        torch.stack([getattr(part, name) for part in measures]).sum(dim=0).cpu()
+        for name in ("total", "squares", "squared_error")
+    )  # [t] each
+    deviation = (squares - total.square() / max(1, count)).clamp_min(0)
+    return TokenSums(
+        tokens=count,
+        squared_error=float(error.mean()),
+        squared_deviation=float(deviation.mean()),
+    )
+
+
+def _is_finite(stored: StoredStates) -> bool:
+    numbers = stored.states if stored.scale is None else stored.scale
+    return bool(numbers.isfinite().all())
 
 
 def _starts(counts: list[int]) -> NDArray[np.int64]:

@@ -1,4 +1,5 @@
-"""Stage 2: encoding, which runs every image through the VAE and every caption through CLIP once.
+"""Stage 2: encoding, which runs every image through the VAE and every caption through a text
+encoder once.
 
 Each image shard becomes one encoded shard. Finished shards are not encoded again.
 """
@@ -21,6 +22,7 @@ from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard, evict, is_evicted, read_receipt
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
+from data_catalog.text_figures import token_statistics
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.latent_statistics import added, statistics_from
 from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
@@ -66,8 +68,12 @@ def encode(
             + _exclusion_reasons(receipts)
         )
     figures = _figures(images, receipts, filled, config)
-    logged = {"quantization_rmse", "clipped_fraction", "clip_score"}
-    track.metrics(figures.statistics.model_dump(include=logged), step=len(receipts))
+    logged = figures.statistics.model_dump(
+        include={"quantization_rmse", "clipped_fraction", "clip_score"}
+    )
+    if (tokens := figures.token_statistics) is not None:
+        logged["token_rmse_sigma"] = tokens.rmse_sigma
+    track.metrics(logged, step=len(receipts))
     return Output(receipts, figures.model_dump(mode="json"))
 
 
@@ -84,7 +90,8 @@ def _figures(
             vae=config.vae,
             clip=config.clip,
             vae_identity=encoder_identity(config.vae),
-            clip_identity=encoder_identity(config.clip),
+            clip_identity=config.clip and encoder_identity(config.clip),
+            text=of_filled.text,
         ),
         codec=of_filled.codec,
         posterior=config.posterior,
@@ -96,6 +103,9 @@ def _figures(
         captions=sum(shard.captions or 0 for shard in of_shards) if several else None,
         token_dim=of_filled.token_dim,
         longest_caption=_longest_caption(of_shards),
+        token_statistics=token_statistics(
+            config.token_dtype, (shard.token_sums for shard in of_shards if shard.token_sums)
+        ),
         account=account.model_copy(
             update={
                 "dropped": account.dropped | _dropped(receipts),
@@ -129,7 +139,7 @@ def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
     settings = output_settings("encode", config)
     if config.text == "pooled":
         del settings["text"]  # keeps the recipes of shards from before this setting existed
-    encoders = [encoder_identity(config.vae), encoder_identity(config.clip)]
+    encoders = [encoder_identity(name) for name in config.encoders]
     more = _caption_columns(images)[1:]
     return {
         shard.name: digest_of([spec.version, settings, encoders, shard.digest, *more])

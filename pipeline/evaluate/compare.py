@@ -163,10 +163,14 @@ def comparison_folder(first: TrainedRun, second: TrainedRun, prompts: int) -> Pa
 def check_comparable(first: TrainedRun, second: TrainedRun) -> None:
     """Raise ComparisonError if nothing differs or if no single CLIP can score both runs."""
     encoders = [EncodingsFigures.of(run.encodings).encoders for run in (first, second)]
+    if not all(names.clip for names in encoders):
+        raise ComparisonError(
+            "A and B cannot be scored without CLIP: encode.clip is null in one of them; set it"
+        )
     if encoders[0].clip_identity != encoders[1].clip_identity:
         raise ComparisonError(
-            "A and B have no CLIP in common to score them with: the captions of A are encoded by "
-            f"{encoders[0].clip!r}, those of B by {encoders[1].clip!r} (encode.clip)"
+            "A and B have no CLIP in common to score them with: that of A is "
+            f"{encoders[0].clip!r}, that of B {encoders[1].clip!r} (encode.clip)"
         )
     sampling = [
         run.config.evaluate.model_dump(exclude=_UNRELATED_TO_SAMPLING) for run in (first, second)
@@ -213,6 +217,7 @@ def _sample_run(
     seconds = (time.monotonic() - started) / len(samples)
     judged = score_images(models.clip, samples, held_out.captions, settings.batch_size)
     spreads = diversity_of_prompts(models, held_out, settings, track)
+    assert spreads is not None, "check_comparable requires CLIP"
     return Drawn(samples, judged, spreads, seconds)
 
 

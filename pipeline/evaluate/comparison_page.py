@@ -41,7 +41,10 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     )
     first, second = comparison.drawn
     make_folder(folder)
-    gains = second.judged.clip_score - first.judged.clip_score
+    before, after = first.judged.clip_score, second.judged.clip_score
+    assert before is not None, "check_comparable requires CLIP"
+    assert after is not None, "check_comparable requires CLIP"
+    gains = after - before
     order = gains.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(order) // 2)
     shown = _evenly_spaced(len(order), _SHOWN)
@@ -51,7 +54,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         return _Prompt(
             captions[i],
             images,
-            f"CLIP score {first.judged.clip_score[i]:.1f} → {second.judged.clip_score[i]:.1f}",
+            f"CLIP score {before[i]:.1f} → {after[i]:.1f}",
         )
 
     page = render_page(

@@ -49,7 +49,7 @@ class Models:
 
     denoiser: Denoiser
     codec: ImageCodec
-    clip: Clip
+    clip: Clip | None  # None if encode.clip was null: then nothing is scored by it
     inference: Inference
 
     @property
@@ -83,11 +83,11 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
         shard.files[denoiser.name] for shard in model.shards if denoiser.name in shard.files
     ):
         refuse_damaged(denoiser, record)
-    check_encoders(denoiser, encoders.vae, encoders.clip)
+    check_encoders(denoiser, encoders.vae, encoders.text_model)
     return Models(
         load_denoiser(denoiser, device),
         load_image_codec(encoders.vae, device),
-        load_clip(encoders.clip, device),
+        load_clip(encoders.clip, device) if encoders.clip else None,
         inference_on(device, config.precision),
     )
 
@@ -158,11 +158,13 @@ def reference_scores(
 
 def diversity_of_prompts(
     models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
-) -> NDArray[np.float64]:
-    """How much the samples of one prompt differ, for each of the first prompts.
+) -> NDArray[np.float64] | None:
+    """How much the samples of one prompt differ, for each of the first prompts; None without CLIP.
 
     The noise has a seed of its own, so that no other score uses it.
     """
+    if models.clip is None:
+        return None
     prompts = min(len(held_out.captions), _DIVERSITY_PROMPTS)
     captions = [
         caption for caption in held_out.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)

@@ -62,7 +62,8 @@ def render_report(report: Report) -> str:
     encodings, model = EncodingsFigures.of(report.encodings), ModelFigures.of(report.model)
     history = _history(report.model.file(EVENTS_FILE))
     lineage = list(ancestors(report.encodings, report.model))
-    by_score = report.judged.clip_score.argsort(descending=True).tolist()
+    scores = report.judged.clip_score
+    by_score = [] if scores is None else scores.argsort(descending=True).tolist()
     extremes = min(_EXTREMES, len(by_score) // 2)
     bins = {
         name.rpartition("/")[2]: estimate
@@ -119,7 +120,8 @@ def render_report(report: Report) -> str:
 def _tile(report: Report, number: int) -> Tile:
     right = None if report.judged.all_correct is None else bool(report.judged.all_correct[number])
     mark = {None: "", True: "✓ ", False: "✗ "}[right]
-    note = f"{mark}CLIP score {report.judged.clip_score[number]:.1f}"
+    scores = report.judged.clip_score
+    note = mark if scores is None else f"{mark}CLIP score {scores[number]:.1f}"
     return Tile(image_uri(report.samples[number]), report.captions[number], note, right)
 
 

@@ -70,9 +70,13 @@ def evaluate(
     groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
     estimates = estimate_scores(judged, reference, groups[: len(samples)])
     spreads = diversity_of_prompts(models, held_out, config, track)
-    estimates["diversity"] = estimate_score(
-        "diversity", mean_statistic(spreads), groups[: len(spreads)]
-    )
+    if spreads is not None:
+        estimates["diversity"] = estimate_score(
+            "diversity", mean_statistic(spreads), groups[: len(spreads)]
+        )
+    else:
+        left_out = ", ".join(score.name for score in SCORES.values() if score.needs_clip)
+        track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
     denoiser = models.inference.denoiser(models.denoiser)
     for name, losses in held_out_losses(denoiser, pairs, split, models.device).items():
         statistic = mean_statistic(losses.numpy())

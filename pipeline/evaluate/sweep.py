@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.files import write_atomically
 from data_catalog.storage.manifest import Manifest
@@ -70,9 +71,11 @@ def variants(
 def problems(
     config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]
 ) -> list[str]:
-    """Everything that is wrong with the values to sweep over."""
+    """Everything that is wrong with the run and the values to sweep over."""
     count = len(config.train.ema_decay)
+    scored = config.encode.clip or config.download.urls == shapes.NAME
     return [
+        *([] if scored else ["encode.clip is null, so nothing can score the samples; set it"]),
         *(
             f"--guidance must be from 1 to {MOST_GUIDANCE:g}, got {value:g}"
             for value in guidance
@@ -197,5 +200,7 @@ def _load(path: Path) -> tuple[ImageScores, float] | None:
 
 def _quality(judged: ImageScores) -> NDArray[np.float64]:
     right = judged.all_correct
-    rows: NDArray[np.float64] = (judged.clip_score if right is None else right).double().numpy()
+    scores = judged.clip_score if right is None else right
+    assert scores is not None, "`problems` refused this"
+    rows: NDArray[np.float64] = scores.double().numpy()
     return rows

@@ -89,9 +89,12 @@ def _index(generate: ImageGenerator, defaults: EvaluateConfig) -> dict[str, Any]
         "transformer": ["tld_transformer", "TldTransformer"],
         "vae": ["diffusers", type(generate.codec.vae).__name__],
         "text_encoder": ["transformers", type(generate.text_encoder.model).__name__],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer": ["transformers", type(generate.text_encoder.tokenizer).__name__],
         "sampling": asdict(defaults.sampling),
-        "latents": {"scale": generate.codec.scaling_factor, "shift": generate.codec.shift},
+        "encodings": {
+            "latents": {"scale": generate.codec.scaling_factor, "shift": generate.codec.shift},
+            "text": asdict(generate.text_encoder.recipe),
+        },
     }
 
 

@@ -14,9 +14,10 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, ImagePi
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tld_model.config import SamplingSettings, SolverName
+from tld_model.encoders.text_states import TextRecipe, encode_captions, tokenize_captions
 from tld_model.sampler import SOLVERS, guided, noise_levels, sample
 
 _OUTPUT_TYPES = ("pil", "np", "latent")
@@ -25,8 +26,10 @@ _OUTPUT_TYPES = ("pil", "np", "latent")
 class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
     """Text-to-image pipeline with a latent diffusion transformer.
 
-    `sampling` holds the defaults of a call, as fields of SamplingSettings. `latents` holds the
-    scale and shift of the transformer's latents, which are (raw - shift) * scale of the VAE's.
+    `sampling` holds the defaults of a call, as fields of SamplingSettings. `encodings` has two
+    entries. `latents` holds the scale and shift of the transformer's latents, which are
+    (raw - shift) * scale of the VAE's. `text` says how captions are encoded, as fields of
+    TextRecipe.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -35,17 +38,22 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         self,
         transformer: nn.Module,
         vae: AutoencoderKL | AutoencoderTiny,
-        text_encoder: CLIPTextModelWithProjection,
-        tokenizer: CLIPTokenizer,
+        text_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         sampling: dict[str, Any] | None = None,
-        latents: dict[str, float] | None = None,
+        encodings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
             transformer=transformer, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
         )
         self.register_to_config(
-            sampling=sampling or {}, latents=latents or {"scale": 1.0, "shift": 0.0}
+            sampling=sampling or {},
+            encodings={
+                "latents": {"scale": 1.0, "shift": 0.0},
+                "text": {"limit": 77, "pooling": "projection"},
+            }
+            | (encodings or {}),
         )
 
     @torch.no_grad()
@@ -137,19 +145,13 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         return noise
 
     def _encode(self, prompts: list[str]) -> Tensor:
-        """Pooled, projected embeddings [b, t]; or states of tokens [b, l, t], which are zero after
-        the end of a caption."""
-        limit = self.text_encoder.config.max_position_embeddings
-        tokens = self.tokenizer(
-            prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
-        )
-        tokens = tokens.to(self._execution_device)
-        encoded = self.text_encoder(**tokens)
-        pooled, states = encoded.text_embeds.float(), encoded.last_hidden_state.float()
-        text: Tensor = pooled
-        if self.transformer.denoiser.config.text == "tokens":
-            text = states * tokens["attention_mask"][:, :, None]
-        return text
+        """Pooled embeddings [b, t]; or states of tokens [b, l, t], which are zero after the end of
+        a caption."""
+        recipe = TextRecipe(**self.config.encodings["text"])
+        tokens = tokenize_captions(self.tokenizer, prompts, recipe)
+        pooled, states = encode_captions(self.text_encoder, tokens, recipe)
+        text = states if self.transformer.denoiser.config.text == "tokens" else pooled
+        return text.to(self._execution_device)
 
     def _sample(
         self, sampling: SamplingSettings, noise: Tensor, text: Tensor, negative: Tensor | None
@@ -177,7 +179,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Images of latents [b, c, z, z]."""
         if self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
             self.vae.to(torch.float32)  # it overflows in half precision
-        scaling = self.config.latents
+        scaling = self.config.encodings["latents"]
         raw = latents / scaling["scale"] + scaling["shift"]
         signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
         pixels = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # [b, 3, h, w]

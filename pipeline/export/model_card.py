@@ -116,7 +116,8 @@ def model_card(
         no_interval=NO_INTERVAL,
         encoders={
             "vae": public_name(encoded.encoders.vae),
-            "clip": public_name(encoded.encoders.clip),
+            "text": public_name(encoded.encoders.text_model),
+            "clip": public_name(encoded.encoders.clip or ""),
         },
         image_size=images.settings["image_size"] if images else None,
         split_column=images.settings.get("split_column") if images else None,
@@ -136,7 +137,7 @@ def card_of_weights(
 ) -> str:
     """Card of a denoiser without history, such as an imported one.
 
-    `encoders` has the keys vae and clip.
+    `encoders` has the keys vae and text.
     """
     return render_page(
         "model_card.md.j2",

@@ -17,24 +17,24 @@ from torch.nn import functional as F
 from data_catalog.images import Images
 from pipeline.compute.devices import use_device
 from pipeline.compute.inference import Inference, inference_on
-from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, read_latent_scaling
+from pipeline.generate.image_size import Size, SizeError, size_problem
+from tld_model.checkpoint import (
+    CheckpointError,
+    check_encoders,
+    load_denoiser,
+    read_latent_scaling,
+    read_text_settings,
+)
 from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, Precision, SamplingSettings
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import TextEncoder, load_text_encoder
+from tld_model.encoders.text_encoder import TextEncoder, load_text_encoder
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.sampler import DenoiseFn, guided, noise_levels
-
-Size = tuple[int, int]  # width and height, pixels
 
 # On a CPU, an image of the large model takes as long alone as in a batch of eight. On a GPU, the
 # padding of a batch costs almost nothing.
 _BATCH_ON_CPU = 1
 _TOGETHER_ON_GPU = 8
-_MOST_TOKENS = 128**2  # the cost of attention is quadratic in the number of tokens
-
-
-class SizeError(ValueError):
-    """The model cannot generate images of this size; the message names sizes that it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,33 +160,6 @@ class ImageGenerator:
         return self.codec.encode(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
-def size_problem(size: Size, multiple: int) -> str | None:
-    """Why a model cannot generate images of this size, or None if it can.
-
-    `multiple` is the width and height of a token in pixels.
-    """
-    width, height = size
-    if width % multiple or height % multiple or min(size) < multiple:
-        below, above = (
-            "x".join(
-                str(max(1, -(-side // multiple) if up else side // multiple) * multiple)
-                for side in size
-            )
-            for up in (False, True)
-        )
-        return (
-            f"{width}x{height}: this model needs multiples of {multiple} pixels; "
-            f"nearest are {below} and {above}"
-        )
-    if (tokens := width * height // multiple**2) > _MOST_TOKENS:
-        side = int(_MOST_TOKENS**0.5) * multiple
-        return (
-            f"{width}x{height}: is {tokens} tokens of this model; the maximum is {_MOST_TOKENS}, "
-            f"for example {side}x{side}"
-        )
-    return None
-
-
 def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
     def counted(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         clean = denoise(noisy, sigma, text)
@@ -199,13 +172,14 @@ def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
 def load_generator(
     denoiser: Path,
     vae: str,
-    clip: str,
+    text_model: str,
     device: str,
     *,
     precision: Precision = "auto",
     safetensors_only: bool = False,
 ) -> ImageGenerator:
-    """Load all three models to a device.
+    """Load all three models to a device. `text_model` is a CLIP or another text encoder; the layer,
+    the longest caption and the template are those that the denoiser was trained with.
 
     A denoiser that was trained on latents of another scale, such as an imported one, generates
     latents of that scale, and the codec decodes them. The weights cannot be converted to our scale:
@@ -218,9 +192,13 @@ def load_generator(
     """
     device = use_device(device)
     model = load_denoiser(denoiser, device)
-    check_encoders(denoiser, vae, clip)
+    check_encoders(denoiser, vae, text_model)
     text_encoder = load_text_encoder(
-        clip, device, model.config.text, safetensors_only=safetensors_only
+        text_model,
+        device,
+        model.config.text,
+        read_text_settings(denoiser),
+        safetensors_only=safetensors_only,
     )
     codec = load_image_codec(vae, device, safetensors_only=safetensors_only)
     if scaling := read_latent_scaling(denoiser):

@@ -29,7 +29,7 @@ AnyRequest = SampleRequest | EditRequest | InterpolateRequest | PanoramaRequest
 
 
 class Encoder(FrozenModel):
-    """A VAE or CLIP."""
+    """A VAE or a text encoder."""
 
     name: Name
     identity: Digest
@@ -43,6 +43,7 @@ class ModelIdentity(FrozenModel):
     vae: Encoder | None
     """None in files of earlier versions that do not say it, like `clip`."""
     clip: Encoder | None
+    """The text encoder, of whatever kind: this name is from when all were CLIP."""
 
     def differences(self, other: ModelIdentity) -> list[str]:
         """Sentences on what differs between this model and `other`, as far as both are known."""
@@ -52,7 +53,7 @@ class ModelIdentity(FrozenModel):
                 (what, mine.name, mine.identity, theirs.name, theirs.identity)
                 for what, mine, theirs in (
                     ("VAE", self.vae, other.vae),
-                    ("CLIP", self.clip, other.clip),
+                    ("text encoder", self.clip, other.clip),
                 )
                 if mine and theirs
             ),

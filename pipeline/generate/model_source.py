@@ -25,7 +25,7 @@ class ModelSource:
 
     denoiser: Path
     vae: str
-    clip: str
+    text_model: str
     source: str
 
     def load(
@@ -37,7 +37,7 @@ class ModelSource:
         return load_generator(
             self.denoiser,
             self.vae,
-            self.clip,
+            self.text_model,
             device,
             precision=precision,
             safetensors_only=safetensors_only,
@@ -46,9 +46,9 @@ class ModelSource:
     def identity(self) -> ModelIdentity:
         """What distinguishes it from other models, without any path of this machine. Reads all its
         files."""
-        vae, clip = _encoder(self.vae), _encoder(self.clip)
+        vae, text = _encoder(self.vae), _encoder(self.text_model)
         return ModelIdentity(
-            source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=clip
+            source=self.source[:300], digest=file_digest(self.denoiser), vae=vae, clip=text
         )
 
 
@@ -56,7 +56,7 @@ def source_of_run(name: str, encodings: Manifest, model: Manifest, ema: int) -> 
     """The model of a run of this name: its EMA number `ema`."""
     encoders, path = EncodingsFigures.of(encodings).encoders, model.file(average_file(ema))
     source = f"{name}, {path.parent.name}/{path.name}"
-    return ModelSource(path, encoders.vae, encoders.clip, source)
+    return ModelSource(path, encoders.vae, encoders.text_model, source)
 
 
 def _encoder(name: str) -> Encoder:

@@ -6,17 +6,22 @@ from collections.abc import Callable, Iterator
 
 from data_catalog.input_rows import open_rows
 from data_catalog.model_files import model_file
+from data_catalog.scores import SCORES
 from data_catalog.shapes import dataset as shapes
 from data_catalog.url_table.files import UrlTableError
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
 from pipeline.preflight.gate_checks import gate_problems
 from tld_model.encoders.config_files import (
-    ClipConfig,
     VaeConfig,
     encoder_config,
     encoder_problem,
     vae_downscale,
+)
+from tld_model.encoders.text_config import (
+    settings_problems,
+    text_encoder_problem,
+    text_width,
 )
 
 
@@ -28,9 +33,22 @@ def _input_rows(config: RunConfig) -> Iterator[str]:
 
 
 def _encoders(config: RunConfig) -> Iterator[str]:
-    for setting, name in (("encode.vae", config.encode.vae), ("encode.clip", config.encode.clip)):
-        if problem := encoder_problem(name):
-            yield f"{setting}: {problem}"
+    encode = config.encode
+    for setting, name in encode.named_encoders.items():
+        problem = encoder_problem(name)
+        if setting == "text_encoder":
+            problem = problem or text_encoder_problem(name)
+        if problem:
+            yield f"encode.{setting}: {problem}"
+    for setting, problem in settings_problems(encode.text_model, encode.text_settings):
+        yield f"encode.{setting}: {problem}"
+
+
+def _without_clip(config: RunConfig) -> Iterator[str]:
+    """Scores that cannot be computed without CLIP must not be required."""
+    needed = [name for name in config.evaluate.require if SCORES[name].needs_clip]
+    if needed and not config.encode.clip:
+        yield f"evaluate.require: {', '.join(needed)}: needs CLIP, but encode.clip is null"
 
 
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
@@ -46,11 +64,7 @@ def _shapes_fit(config: RunConfig) -> Iterator[str]:
         elif factor:
             yield from _compare(config, "latent_size", config.download.image_size // factor)
         yield from _compare(config, "latent_channels", vae.latent_channels)
-    if (clip := encoder_config(config.encode.clip, ClipConfig)) is not None:
-        pooled = config.model.text == "pooled"
-        yield from _compare(
-            config, "text_dim", clip.projection_dim if pooled else clip.text_config.hidden_size
-        )
+    yield from _compare(config, "text_dim", text_width(config.encode.text_model, config.model.text))
 
 
 def _captions(config: RunConfig) -> Iterator[str]:
@@ -106,16 +120,27 @@ def _initial_weights(config: RunConfig) -> Iterator[str]:
     """Compare the model with the one that train.init_from names."""
     if config.train.init_from is None:
         return
-    from tld_model.checkpoint import CheckpointError, check_encoders, read_config
+    from tld_model.checkpoint import (
+        CheckpointError,
+        check_encoders,
+        read_config,
+        read_text_settings,
+    )
     from tld_model.weight_transfer import incompatible_settings
 
     path = model_file(config.train.init_from)
     try:
         base = read_config(path)
-        check_encoders(path, config.encode.vae, config.encode.clip)
+        check_encoders(path, config.encode.vae, config.encode.text_model)
+        trained_with = read_text_settings(path)
     except CheckpointError as error:
         yield f"train.init_from: {error}"
         return
+    text = config.encode.text_settings
+    for name in ("template", "layer"):
+        have, theirs = getattr(text, name), getattr(trained_with, name)
+        if have != theirs and not (isinstance(have, int) and have < 0):
+            yield f"train.init_from: encode.text_{name} is {have!r}, but {path} has {theirs!r}"
     for name in incompatible_settings(base, config.model):
         have, theirs = getattr(config.model, name), getattr(base, name)
         yield (
@@ -127,6 +152,7 @@ def _initial_weights(config: RunConfig) -> Iterator[str]:
 DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _input_rows,
     _encoders,
+    _without_clip,
     _shapes_fit,
     _captions,
     _split,

@@ -44,8 +44,10 @@ _REPLICATES = {"frechet_distance": 100}  # each replicate decomposes two covaria
 class ImageScores:
     """The scores of each image of a set, given its caption."""
 
-    features: Tensor  # CLIP image embeddings, float32 [n, d]
-    clip_score: Tensor  # of image and caption, float64 [n]
+    # CLIP image embeddings, float32 [n, d], and the score of image and caption, float64 [n]; None
+    # without CLIP.
+    features: Tensor | None
+    clip_score: Tensor | None
     # Attribute -> whether the image shows it as the caption says, bool [n]; {} for captions that
     # are not of the built-in data set.
     correct: dict[str, Tensor]
@@ -58,15 +60,18 @@ class ImageScores:
 
 
 def score_images(
-    clip: Clip, images: Images, captions: Sequence[str], batch_size: int
+    clip: Clip | None, images: Images, captions: Sequence[str], batch_size: int
 ) -> ImageScores:
-    """Score each image with its caption."""
+    """Score each image with its caption, without CLIP only by the grader."""
+    correct = grade_attributes(images, captions)
+    if clip is None:
+        return ImageScores(None, None, correct)
     features = embed_images(clip, images, batch_size)
     starts = range(0, len(captions), batch_size)
     text = torch.cat(
         [clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts]
     )
-    return ImageScores(features, clip_scores(features, text), grade_attributes(images, captions))
+    return ImageScores(features, clip_scores(features, text), correct)
 
 
 def embed_images(clip: Clip, images: Images, batch_size: int) -> Tensor:
@@ -95,10 +100,10 @@ def save_judged(scores: ImageScores, path: Path) -> None:
     """Write to a safetensors file."""
     make_folder(path.parent)
     correct = {f"correct/{name}": verdicts for name, verdicts in scores.correct.items()}
+    by_clip = {"features": scores.features, "clip_score": scores.clip_score}
+    tensors = {name: tensor for name, tensor in by_clip.items() if tensor is not None}
     with replacing(path) as unfinished:
-        save_file(
-            {"features": scores.features, "clip_score": scores.clip_score, **correct}, unfinished
-        )
+        save_file(tensors | correct, unfinished)
 
 
 def load_judged(path: Path) -> ImageScores | None:
@@ -110,8 +115,8 @@ def load_judged(path: Path) -> ImageScores | None:
             for name in shapes.ATTRIBUTE_NAMES
             if f"correct/{name}" in tensors
         }
-        return ImageScores(tensors["features"], tensors["clip_score"], correct)
-    except (OSError, SafetensorError, KeyError):
+        return ImageScores(tensors.get("features"), tensors.get("clip_score"), correct)
+    except (OSError, SafetensorError):
         return None
 
 
@@ -121,7 +126,8 @@ def estimate_scores(
     """Every score of the samples; row i of samples and reference has the same caption, whose number
     is groups[i]."""
     statistics = _means(samples)
-    statistics["clip_score_reference"] = _mean(reference.clip_score)
+    if reference.clip_score is not None:
+        statistics["clip_score_reference"] = _mean(reference.clip_score)
     statistics |= {f"reference/{k}": s for k, s in _means(reference).items() if "accuracy" in k}
     statistics |= _distances(samples, reference)
     return {name: estimate_score(name, statistic, groups) for name, statistic in statistics.items()}
@@ -149,8 +155,14 @@ def estimate_differences(
     }
 
 
+def _count(scores: ImageScores) -> int:
+    """The number of images; 0 if nothing could be scored."""
+    rows = (scores.features, *scores.correct.values())
+    return max((len(values) for values in rows if values is not None), default=0)
+
+
 def _means(scores: ImageScores) -> dict[str, Statistic]:
-    means = {"clip_score": _mean(scores.clip_score)}
+    means = {} if scores.clip_score is None else {"clip_score": _mean(scores.clip_score)}
     if (all_correct := scores.all_correct) is not None:
         means["prompt_accuracy"] = _mean(all_correct)
     return means | {
@@ -160,7 +172,7 @@ def _means(scores: ImageScores) -> dict[str, Statistic]:
 
 def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:
     a, b = samples.features, reference.features
-    if missing_distances(min(len(a), len(b))):
+    if a is None or b is None or missing_distances(min(len(a), len(b))):
         return {}
     return {
         "cmmd": cmmd_statistic(a, b),

@@ -3,6 +3,8 @@
 A setting that was added later counts only if it differs from its default, which must mean "as
 before", so that an upgrade makes no output stale. Therefore
 - a new setting needs no entry here, but a default that leaves outputs as they were without it;
+- if its default is not "as before", name the value that is in _BEFORE, and in _ONLY_WITH the other
+  setting without which it changes nothing;
 - if you change the default of a setting that is not in _ALWAYS, add it there, so that both the old
   and the new default count.
 """
@@ -44,17 +46,35 @@ _ALWAYS: dict[str, frozenset[str]] = {
     }.items()
 }
 
+# The value that means "as before", of settings whose default means something else.
+_BEFORE: dict[tuple[Section, str], Any] = {("encode", "token_dtype"): "float16"}
+# Settings that count only while another setting has this value.
+_ONLY_WITH: dict[tuple[Section, str], tuple[str, Any]] = {
+    ("encode", "token_dtype"): ("text", "tokens")
+}
+
 
 def output_settings(
     name: Section, section: BaseModel, but: Set[str] = frozenset()
 ) -> dict[str, Any]:
     """The settings of a section on which an output depends, except those in `but`, as JSON
     values."""
-    excluded = but | settings_not_in_fingerprint(type(section))
+    excluded = but | settings_not_in_fingerprint(type(section)) | _without_effect(name, section)
     fields = type(section).model_fields
-    at_default = {
-        field
+    as_before = {
+        field: _BEFORE[name, field]
+        if (name, field) in _BEFORE
+        else fields[field].get_default(call_default_factory=True)
         for field in fields.keys() - _ALWAYS[name]
-        if getattr(section, field) == fields[field].get_default(call_default_factory=True)
     }
-    return section.model_dump(mode="json", exclude=at_default | excluded)
+    unchanged = {field for field, value in as_before.items() if getattr(section, field) == value}
+    return section.model_dump(mode="json", exclude=unchanged | excluded)
+
+
+def _without_effect(name: Section, section: BaseModel) -> set[str]:
+    """Settings that change nothing because another one has some other value than they need."""
+    return {
+        field
+        for (of, field), (needs, value) in _ONLY_WITH.items()
+        if of == name and getattr(section, needs) != value
+    }

@@ -74,7 +74,9 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
             section |= digests_of(config.download.rows)
         case "encode":
             section["vae_identity"] = encoder_identity(config.encode.vae)
-            section["clip_identity"] = encoder_identity(config.encode.clip)
+            section["clip_identity"] = config.encode.clip and encoder_identity(config.encode.clip)
+            if config.encode.text_encoder:
+                section["text_encoder_identity"] = encoder_identity(config.encode.text_encoder)
             if config.download.more_caption_columns:
                 section["caption_columns"] = list(config.download.caption_columns)
         case "train":

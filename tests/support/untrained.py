@@ -9,7 +9,7 @@ from pipeline.generate.generator import ImageGenerator
 from pipeline.generate.image_metadata import Encoder, ModelIdentity, Origin
 from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
 ORIGIN = Origin(

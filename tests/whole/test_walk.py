@@ -28,7 +28,8 @@ from tests.support.image_shards import read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.small import TINY, small
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders.clip import load_clip, load_text_encoder
+from tld_model.encoders.clip import load_clip
+from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
 

@@ -1,4 +1,4 @@
-"""CLIP encoders: captions or pixels => embeddings. No other file imports transformers.
+"""CLIP: captions or pixels => embeddings.
 
 b batch   h, w pixels   d embedding width   l tokens of a caption   t width of a token
 """
@@ -23,7 +23,6 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from tld_model.config import TextForm
 from tld_model.encoders.pretrained import EncoderError, load_files, load_model, weights_dtype
 
 transformers_logging.set_verbosity_error()
@@ -39,58 +38,8 @@ _HIGHEST_TOKEN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class TextEncoder:
-    """Captions -> pooled and projected CLIP text embeddings, float32 [b, d], not normalized; or the
-    states of their tokens, float32 [b, l, t], zero after the end of a caption."""
-
-    model: Any  # CLIPTextModelWithProjection
-    tokenizer: CLIPTokenizer
-    form: TextForm = "pooled"
-
-    @property
-    def dim(self) -> int:
-        """The width of its embeddings or token states."""
-        config = self.model.config
-        return int(config.projection_dim if self.form == "pooled" else config.hidden_size)
-
-    @property
-    def longest(self) -> int:
-        """The number of tokens in the longest caption. Longer captions are truncated."""
-        return int(self.model.config.max_position_embeddings)
-
-    @torch.no_grad()
-    def __call__(self, captions: Sequence[str]) -> Tensor:
-        tokens = _tokenize(self.tokenizer, captions, self.longest)
-        tokens = tokens.to(self.model.device)
-        output = self.model(**tokens)
-        if self.form == "pooled":
-            return output.text_embeds.float()  # type: ignore[no-any-return]
-        return _without_padding(output.last_hidden_state, tokens["attention_mask"])
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedText:
-    """Captions in pooled form and optionally as token states, on the device."""
-
-    pooled: Tensor  # float32 [b, d]
-    # States of tokens after the last layer norm, including BOS and EOS: float16 [b, l, t].
-    states: Tensor | None = None
-    lengths: Tensor | None = None  # number of tokens of each caption, int64 [b]; zeros follow them
-
-    def unpadded(self) -> list[Tensor]:
-        """The states of each caption [l, t] without padding, on the CPU. Empty if there are no
-        states."""
-        if self.states is None or self.lengths is None:
-            return []
-        return [
-            states[:length]
-            for states, length in zip(self.states.cpu(), self.lengths.tolist(), strict=True)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
 class Clip:
-    """Both towers of CLIP: the text embeddings of TextEncoder, and image embeddings to compare them
+    """Both towers of CLIP: the embeddings of its text tower, and image embeddings to compare them
     with."""
 
     model: Any  # CLIPModel
@@ -122,11 +71,12 @@ class Clip:
         return self._encode(tokens)[0]
 
     @torch.inference_mode()
-    def encode_both(self, tokens: Mapping[str, Tensor]) -> EncodedText:
-        """Captions from `tokenize` -> pooled embeddings and token states."""
+    def encode_both(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Captions from `tokenize` -> pooled embeddings, float32 [b, d], and token states behind
+        the last layer norm, float32 [b, l, t], zero after the end of a caption."""
         pooled, states = self._encode(tokens)
         mask = tokens["attention_mask"].to(states.device, non_blocking=True)
-        return EncodedText(pooled, _without_padding(states, mask).half(), mask.sum(dim=1))
+        return pooled, states.float() * mask[:, :, None]
 
     @torch.inference_mode()
     def _encode(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -157,11 +107,12 @@ class Clip:
         return embeddings.float()
 
 
-def load_text_encoder(
-    name_or_path: str, device: str, form: TextForm = "pooled", *, safetensors_only: bool = False
-) -> TextEncoder:
-    """Load the text tower of a CLIP model and its tokenizer. Raises EncoderError if they cannot be
-    loaded, or with `safetensors_only` if the weights are in another format."""
+def load_text_tower(
+    name_or_path: str, device: str, *, safetensors_only: bool = False
+) -> tuple[Any, CLIPTokenizer]:
+    """Load the text tower of a CLIP model, a CLIPTextModelWithProjection, and its tokenizer. Raises
+    EncoderError if they cannot be loaded, or with `safetensors_only` if the weights are in another
+    format."""
 
     def load(source: str | Path, **options: Any) -> Any:
         kinds, config = safetensors_only or None, _text_config(source, **options)
@@ -170,7 +121,7 @@ def load_text_encoder(
         )
 
     model = load_model("CLIP text encoder", name_or_path, load)
-    return TextEncoder(_ready(model, device), _load_tokenizer(name_or_path, model.config), form)
+    return _ready(model, device), _load_tokenizer(name_or_path, model.config)
 
 
 def load_clip(name_or_path: str, device: str) -> Clip:
@@ -230,8 +181,3 @@ def _tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str], limit: int) -> 
     return tokenizer(
         list(captions), padding=True, truncation=True, max_length=limit, return_tensors="pt"
     )
-
-
-def _without_padding(states: Tensor, mask: Tensor) -> Tensor:
-    """Hidden states, float32 [b, l, t], set to zero where the mask [b, l] is zero."""
-    return states.float() * mask[:, :, None]

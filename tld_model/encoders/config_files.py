@@ -41,17 +41,6 @@ class VaeConfig(BaseModel):
     encoder_block_out_channels: tuple[int, ...] = ()  # of AutoencoderTiny
 
 
-class _TextConfig(BaseModel):
-    hidden_size: int | None = None
-
-
-class ClipConfig(BaseModel):
-    """The used fields of a CLIP model's config.json."""
-
-    projection_dim: int | None = None
-    text_config: _TextConfig = _TextConfig()
-
-
 def encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:
     """The config of an encoder in a local folder, or None if there is no valid one. The encoder's
     loader reports what is wrong with it."""

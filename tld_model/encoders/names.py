@@ -8,6 +8,8 @@ from pathlib import Path
 _SHIPPED = Path(__file__).parents[1] / "demo_encoders"
 SHIPPED_ENCODERS = {"shapes-vae": _SHIPPED / "vae", "shapes-clip": _SHIPPED / "clip"}
 
+POOLING_FILE = "1_Pooling/config.json"  # how a sentence encoder makes one vector of a caption
+
 
 def encoder_folder(name_or_path: str) -> Path | None:
     """The local folder of an encoder, or None for a name on the Hugging Face hub."""
@@ -26,9 +28,11 @@ def encoder_identity(name_or_path: str) -> str:
     files = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix in (".json", ".txt", ".safetensors", ".bin")
+        if path.suffix in (".json", ".txt", ".safetensors", ".bin", ".model")
     )
-    lines = (f"{path.name} {_digest(path)}" for path in files)
+    if (pooling := folder / POOLING_FILE).is_file():
+        files.append(pooling)
+    lines = (f"{path.relative_to(folder)} {_digest(path)}" for path in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -32,9 +32,9 @@ from tests.support.finished import finish
 from tests.support.live import ask
 from tests.support.small import TINY, small
 from tld_model.config import SamplingSettings
-from tld_model.encoders.clip import load_text_encoder
 from tld_model.encoders.names import SHIPPED_ENCODERS
 from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
 pytestmark = pytest.mark.slow

@@ -62,7 +62,7 @@ def test_the_champion_loads_in_mlflow_and_draws_what_our_own_call_draws(uri: str
         pd.DataFrame({"prompt": PROMPTS}), params={"steps": 3, "guidance": 2.0, "seed": 7}
     )
     ours = registered_files("models:/tiny/champion", uri)
-    generate = load_generator(ours.denoiser, ours.vae, ours.clip, "cpu")
+    generate = load_generator(ours.denoiser, ours.details.vae, ours.details.text_model, "cpu")
     np.testing.assert_array_equal(images, generate(PROMPTS, [7, 8], SamplingSettings(3, 2.0)))
     default = model.predict(pd.DataFrame({"prompt": PROMPTS}))
     np.testing.assert_array_equal(

@@ -130,7 +130,7 @@ def test_models_load_after_a_move(
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # a new process
     files = registered_files("models:/tiny/1", open_client(tmp_path / "new").tracking_uri)
     assert files.denoiser.parent.is_relative_to(tmp_path / "new")
-    assert files.vae == "shapes-vae"
+    assert files.details.vae == "shapes-vae"
 
 
 def test_artifacts_stay_below_a_workspace_that_another_sees_at_another_path(

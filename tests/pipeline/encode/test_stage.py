@@ -20,6 +20,7 @@ from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
 from pipeline.compute.shard_map import map_in_pool
 from pipeline.config.encode import EncodeConfig
 from pipeline.dataset.encoded_dataset import open_dataset
+from pipeline.encode.caption_encoder import CaptionTokens
 from pipeline.encode.image_batches import in_lanes, packed_batches, unpack
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.encode.stage import encode
@@ -47,8 +48,8 @@ def all_of_them(_packed: PackedPair) -> bool:
     return True
 
 
-def no_tokens(_captions: Sequence[str]) -> dict[str, torch.Tensor]:
-    return {}
+def no_tokens(_captions: Sequence[str]) -> CaptionTokens:
+    return CaptionTokens({})
 
 
 def contents(folder: Path) -> dict[str, bytes]:

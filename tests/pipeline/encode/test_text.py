@@ -26,12 +26,13 @@ from tests.support import images as web
 from tests.support.image_shards import images_manifest, make_images, read_image_pairs
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.text_encoder import load_text_encoder
 
 
 def encoded(folder: Path, images: Manifest, **settings: Any) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
-    config = EncodeConfig(vae="shapes-vae", clip="shapes-clip", device="cpu", **settings)
+    encoders = {"vae": "shapes-vae", "clip": "shapes-clip", "device": "cpu"}
+    config = EncodeConfig(**(encoders | settings))
     output = encode(images, config, folder, RememberingTracker(), map_here)
     return images_manifest(folder, output.shards).model_copy(update={"figures": output.figures})
 
@@ -45,7 +46,9 @@ def test_the_states_of_tokens_are_stored_without_padding_beside_what_is_stored_a
     images: Manifest, tmp_path: Path
 ) -> None:
     pooled = encoded(tmp_path / "pooled", images)
-    tokens = encoded(tmp_path / "tokens", images, text="tokens", batch_size=5)
+    tokens = encoded(
+        tmp_path / "tokens", images, text="tokens", batch_size=5, token_dtype="float16"
+    )
     encode_text = load_text_encoder("shapes-clip", "cpu", "tokens")
     longest = 0
     for shard in tokens.shards:

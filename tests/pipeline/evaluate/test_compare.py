@@ -149,7 +149,7 @@ def test_what_cannot_be_compared_is_refused_before_any_work(first: TrainedRun) -
         update={"figures": {**first.encodings.figures, "encoders": encoders}}
     )
     with pytest.raises(
-        ComparisonError, match="encoded by 'shapes-clip', those of B by 'other-clip'"
+        ComparisonError, match="that of A is 'shapes-clip', that of B 'other-clip'"
     ):
         compare(first, TrainedRun("other", first.config, judged_otherwise, first.model), 4, track)
 

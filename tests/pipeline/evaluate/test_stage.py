@@ -163,6 +163,7 @@ def test_the_reference_is_judged_once_and_demands_point_the_right_way(
     )  # another choice of pairs is another file
     judged = load_judged(reference)
     assert judged
+    assert judged.clip_score is not None
     save_judged(
         dataclasses.replace(judged, clip_score=torch.full_like(judged.clip_score, 7.0)), reference
     )

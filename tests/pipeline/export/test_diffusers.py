@@ -25,10 +25,11 @@ from pipeline.export.diffusers import ExportError, check_target, export_diffuser
 from pipeline.export.model_card import Usage, card_of_weights
 from pipeline.generate.generator import ImageGenerator
 from tests.support import load_exports
+from tests.support.text_encoders import save_decoder, save_t5
 from tests.support.untrained import untrained_generator
-from tld_model.config import DenoiserConfig, SamplingSettings
+from tld_model.config import DenoiserConfig, SamplingSettings, TextSettings
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.sampler import guided, noise_levels, sample
 
 pytestmark = pytest.mark.slow
@@ -64,12 +65,19 @@ def other_generator() -> ImageGenerator:
     )
 
 
+def generator_with(name: str, settings: TextSettings) -> ImageGenerator:
+    """With another text encoder."""
+    text_encoder = load_text_encoder(name, "cpu", settings=settings)
+    return replace(untrained_generator(text_dim=text_encoder.dim), text_encoder=text_encoder)
+
+
 @dataclass(frozen=True)
 class Exported:
-    """Two exports, what drew them here, and what diffusers made of them elsewhere."""
+    """The exports, what drew them here, and what diffusers made of them elsewhere."""
 
     pooled: ImageGenerator
     tokens: ImageGenerator
+    others: dict[str, ImageGenerator]
     folder: Path
     results: dict[str, NDArray[Any]]
 
@@ -78,7 +86,11 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     root = tmp_path_factory.mktemp("exports")
     pooled, tokens = untrained_generator(), other_generator()
-    for name, generate in (("pooled", pooled), ("tokens", tokens)):
+    others = {
+        "decoder": generator_with(save_decoder(root / "a decoder"), TextSettings(layer=-2)),
+        "t5": generator_with(save_t5(root / "a t5"), TextSettings(None, 9, "an image: {}")),
+    }
+    for name, generate in {"pooled": pooled, "tokens": tokens, **others}.items():
         export_diffusers(generate, USUAL, card_of(generate), PROMPTS[0], root / name)
     jobs: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[int]]] = {
         "usual": ("pooled", {}, {"prompt": PROMPTS}, SEEDS),
@@ -100,6 +112,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             ASKED | {"prompt": PROMPTS[0], "num_images_per_prompt": 2, "height": 64},
             SEEDS,
         ),
+        "decoder": ("decoder", {}, {"prompt": PROMPTS}, SEEDS),
+        "t5": ("t5", {}, {"prompt": PROMPTS}, SEEDS),
         "half": ("pooled", {"dtype": "bfloat16"}, {"prompt": PROMPTS}, SEEDS),
         "wrong": ("pooled", {}, {"prompt": PROMPTS, "width": 512, "solver": "magic"}, SEEDS[:1]),
     }
@@ -114,7 +128,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         for job, (name, load, call, seeds) in jobs.items()
     ]
     run_elsewhere(listed, root)
-    return Exported(pooled, tokens, root, {job: np.load(root / f"{job}.npy") for job in jobs})
+    return Exported(
+        pooled, tokens, others, root, {job: np.load(root / f"{job}.npy") for job in jobs}
+    )
 
 
 ASKED = {
@@ -126,7 +142,7 @@ ASKED = {
 
 
 def card_of(generate: ImageGenerator) -> Any:
-    encoders = {"vae": "shapes-vae", "clip": "shapes-clip"}
+    encoders = {"vae": "shapes-vae", "text": "shapes-clip"}
     return lambda usage: card_of_weights(generate.denoiser.config, 1, encoders, "untrained", usage)
 
 
@@ -185,6 +201,14 @@ def test_so_do_models_of_another_kind(exported: Exported) -> None:
     negative = drawn_here(exported.tokens, here(), PROMPTS, "a large green square, and more")
     assert np.array_equal(exported.results["negative"], negative)
     assert not np.array_equal(exported.results["negative"], exported.results["by token"])
+
+
+@pytest.mark.parametrize("kind", ["decoder", "t5"])
+def test_so_do_models_with_another_text_encoder(kind: str, exported: Exported) -> None:
+    expected = drawn_here(exported.others[kind], here(), PROMPTS)
+    difference = np.abs(exported.results[kind].astype(int) - expected.astype(int))
+    assert difference.max() <= 1
+    assert not np.array_equal(expected[0], expected[1])
 
 
 def test_a_call_says_how_to_sample(exported: Exported) -> None:

@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.generate.generator import ImageGenerator, SizeError
+from pipeline.generate.generator import ImageGenerator
+from pipeline.generate.image_size import SizeError
 from tests.support.documents import python_with
 from tests.support.untrained import untrained_generator
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig, SamplingSettings, SolverName, TextForm
 from tld_model.denoiser import Denoiser
-from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.text_encoder import load_text_encoder
 
 PROMPTS = ["a star", "a large green circle in the bottom right on a white background", "红"]
 SAMPLING = SamplingSettings(steps=3, guidance=3.0)

@@ -57,7 +57,7 @@ def test_models_differ_by_digest_as_far_as_it_is_known() -> None:
     )
     assert model.differences(other) == [
         f"model 'untrained' ({'0' * 12}), but here 'untrained' ({'9' * 12})",
-        f"CLIP 'shapes-clip' ({'2' * 12}), but here 'mine' ({'8' * 12})",
+        f"text encoder 'shapes-clip' ({'2' * 12}), but here 'mine' ({'8' * 12})",
     ]
     nameless = ModelIdentity(source="", digest="9" * 64, vae=None, clip=None)
     assert nameless.differences(other) == []

@@ -11,7 +11,7 @@ from pipeline.generate.image_to_image import InputImageError
 from pipeline.generate.inpaint import inpaint
 from tests.support.untrained import untrained_generator
 from tld_model.config import SamplingSettings
-from tld_model.encoders.clip import load_text_encoder
+from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
 SAMPLING = SamplingSettings(steps=2)

@@ -32,7 +32,7 @@ def inputs_of(tmp_path: Path, first: int = 0, ranks: Ranks = ALONE) -> list[Step
 
 def tensors(inputs: StepInputs) -> list[Tensor]:
     batch, choices = inputs
-    return [batch.latents, batch.text, choices.sigma, choices.noise, choices.dropped]
+    return [batch.latents, batch.text.states, choices.sigma, choices.noise, choices.dropped]
 
 
 def test_a_training_that_resumes_gets_the_inputs_of_one_that_never_stopped(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tld_model.encoders.clip import load_clip, load_text_encoder
+from tld_model.encoders.clip import load_clip
 from tld_model.encoders.names import SHIPPED_ENCODERS
 from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
 LOADERS: dict[str, Callable[[str, str], Any]] = {

@@ -148,9 +148,7 @@ def test_what_cannot_be_compared_is_refused_before_any_work(first: TrainedRun) -
     judged_otherwise = first.encodings.model_copy(
         update={"figures": {**first.encodings.figures, "encoders": encoders}}
     )
-    with pytest.raises(
-        ComparisonError, match="that of A is 'shapes-clip', that of B 'other-clip'"
-    ):
+    with pytest.raises(ComparisonError, match="that of A is 'shapes-clip', that of B 'other-clip'"):
         compare(first, TrainedRun("other", first.config, judged_otherwise, first.model), 4, track)
 
     settings = {**first.model.settings, "held_out_fraction": 1e-9}

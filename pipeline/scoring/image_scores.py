@@ -155,12 +155,6 @@ def estimate_differences(
     }
 
 
-def _count(scores: ImageScores) -> int:
-    """The number of images; 0 if nothing could be scored."""
-    rows = (scores.features, *scores.correct.values())
-    return max((len(values) for values in rows if values is not None), default=0)
-
-
 def _means(scores: ImageScores) -> dict[str, Statistic]:
     means = {} if scores.clip_score is None else {"clip_score": _mean(scores.clip_score)}
     if (all_correct := scores.all_correct) is not None:

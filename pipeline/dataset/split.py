@@ -41,20 +41,26 @@ def split_pairs(encodings: Manifest, held_out_fraction: float) -> Split:
     names = [shard.name for shard in encodings.shards if shard.rows]
     if not names:
         raise SplitError(f"{encodings.folder} contains no pairs, so there is nothing to train on")
-    parts = [
-        _hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names
-    ]
+    parts = [hashes_or_split(read_rows(encodings.folder, name, ["key", "split"])) for name in names]
     hashes, held_out = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    held_out |= hashes < held_out_fraction
-    undecided = hashes < _DECIDED
-    if not held_out.any() and undecided.any() and held_out_fraction > 0 and len(hashes) > 1:
-        held_out[hashes.argmin()] = True
+    held_out = held_out_rows(hashes, held_out, held_out_fraction)
     if held_out.all() or not held_out.any():
-        raise SplitError(_one_sided(held_out, undecided, held_out_fraction))
+        raise SplitError(_one_sided(held_out, hashes < _DECIDED, held_out_fraction))
     captions = _captions(
         encodings, names, np.split(held_out, np.cumsum([len(part[0]) for part in parts])[:-1])
     )
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), captions)
+
+
+def held_out_rows(
+    hashes: NDArray[np.float64], by_column: NDArray[np.bool_], held_out_fraction: float
+) -> NDArray[np.bool_]:
+    """Which pairs are held out, of what `hashes_or_split` says of all of them."""
+    held_out = by_column | (hashes < held_out_fraction)
+    undecided = hashes < _DECIDED
+    if not held_out.any() and undecided.any() and held_out_fraction > 0 and len(hashes) > 1:
+        held_out[hashes.argmin()] = True
+    return held_out
 
 
 def few_held_out(split: Split, held_out_fraction: float) -> str:
@@ -93,7 +99,7 @@ def _one_sided(
     )
 
 
-def _hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def hashes_or_split(rows: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The hash of each row's key (_DECIDED if the split column decides), and whether the column
     holds the row out."""
     split = np.array(rows["split"].fill_null("").to_pylist())

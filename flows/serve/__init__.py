@@ -4,5 +4,6 @@ Read server.py first (loading, running and shutdown), then app.py (the routes), 
 and answers), answers.py (waiting for a batch and streaming its progress), images.py (PNG files with
 their metadata), card.py (facts about the model) and metrics.py (Prometheus). guard.py and
 connections.py protect the service: access control and body limits, connection limits and timeouts.
-page.html is the web page.
+listening.py binds its socket, page.html is the web page, and content_policy.py says what a page may
+load.
 """

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from fastapi.security import HTTPBearer
 
 from flows.serve.answers import Responder
 from flows.serve.card import Card
+from flows.serve.content_policy import content_policy
 from flows.serve.guard import Access, Guard, problem
 from flows.serve.metrics import ServiceMetrics
 from flows.serve.schemas import (
@@ -135,7 +133,7 @@ def _add_generation(app: FastAPI, responder: Responder, own: SamplingSettings, e
 def _add_status(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _content_policy(_PAGE)})
+        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": content_policy(_PAGE)})
 
     @app.get("/card", dependencies=_TOKEN, responses={401: PROBLEMS[401]})
     async def the_card() -> Card:
@@ -173,21 +171,3 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(ShuttingDown)
     async def closing(_: Request, error: ShuttingDown) -> Response:
         return problem(503, str(error), {"Retry-After": "10"})
-
-
-def _content_policy(page: str) -> str:
-    """Allow only the page's own script and style, and connections to this service alone."""
-    parts = {
-        tag: re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style")
-    }
-    hashes = {
-        tag: base64.b64encode(hashlib.sha256(match.group(1).encode()).digest()).decode()
-        for tag, match in parts.items()
-        if match
-    }
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src "
-        f"'sha256-{hashes['style']}'; "
-        "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )

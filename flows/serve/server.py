@@ -15,10 +15,10 @@ import uvicorn
 from data_catalog.storage.manifest import Manifest
 from flows.serve.app import Service, image_service
 from flows.serve.card import run_card
-from flows.serve.connections import BACKLOG, connection_limit, limited_to
+from flows.serve.connections import connection_limit
 from flows.serve.guard import Access
+from flows.serve.listening import AnnouncingServer, listen, server_settings
 from flows.terminal.console import errors, say
-from flows.terminal.errors import UserError
 from pipeline.config.run import RunConfig
 from pipeline.generate.image_metadata import Origin
 from pipeline.generate.model_source import source_of_run
@@ -48,17 +48,7 @@ def serve(
         logging.basicConfig(
             format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
         )
-        settings = uvicorn.Config(
-            service.app,
-            http=limited_to(connection_limit()),
-            backlog=BACKLOG,
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_TIMEOUT_S + _REFUSAL_S,
-        )
+        settings = server_settings(service.app, _TIMEOUT_S + _REFUSAL_S)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again at the end
             _Server(settings, service, config.name).run([listening])
     ended = service.batches.join(_REFUSAL_S)
@@ -83,43 +73,18 @@ def _service(
     return image_service(draw, card, origin, own, access, evaluation.batch_size)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound to this address. Raises UserError if that is not possible."""
-    if not 0 <= port <= 65535:
-        raise UserError(f"--port must be between 0 and 65535, got {port}")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UserError(f"cannot serve on --host {host}: {error}") from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as error:
-        listening.close()
-        raise UserError(
-            f"cannot serve on port {port} of {host}: {error.strerror}; choose another --port"
-        ) from None
-    return listening
-
-
-class _Server(uvicorn.Server):
+class _Server(AnnouncingServer):
     """Server that prints its address once it answers, and drains its queue at shutdown."""
 
     def __init__(self, settings: uvicorn.Config, service: Service, name: str) -> None:
-        super().__init__(settings)
-        self.service, self.name = service, name
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listening in sockets or []:
-            host, port = listening.getsockname()[:2]
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(
-                f"{self.name}  {address}/\nmetrics at {address}/metrics, "
-                f"OpenAPI at {address}/openapi.json; press Ctrl-C to stop",
-                flush=True,
-            )
+        super().__init__(
+            settings,
+            lambda address: (
+                f"{name}  {address}/\nmetrics at {address}/metrics, "
+                f"OpenAPI at {address}/openapi.json; press Ctrl-C to stop"
+            ),
+        )
+        self.service = service
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.batches.close()

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from flows.orchestration.prefect_server import free_port
-from flows.serve.server import listen
+from flows.serve.listening import listen
 from flows.terminal.errors import UserError
 from pipeline.generate.generator import ImageGenerator, load_generator
 from pipeline.stages.freshness import stage_statuses

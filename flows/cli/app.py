@@ -19,6 +19,7 @@ from flows.cli.clean import clean
 from flows.cli.compare import compare
 from flows.cli.config import show_config
 from flows.cli.convert_checkpoint import export_checkpoint, import_checkpoint
+from flows.cli.data import data
 from flows.cli.deploy import deploy
 from flows.cli.edit import edit
 from flows.cli.export import export
@@ -52,7 +53,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
-    groups.TRAIN: (init, run, download, encode, train, evaluate),
+    groups.TRAIN: (init, run, download, data, encode, train, evaluate),
     groups.GENERATE: (sample, interpolate, edit, panorama, serve),
     groups.MEASURE: (compare, sweep, bench),
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),

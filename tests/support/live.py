@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from flows.orchestration.prefect_server import free_port
 from flows.serve.app import Service
@@ -32,10 +33,20 @@ class Answer:
 @contextlib.contextmanager
 def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) -> Iterator[int]:
     """The port on which a service answers."""
+    with live_app(service.app, protocol) as port:
+        try:
+            yield port
+        finally:
+            service.batches.close()
+
+
+@contextlib.contextmanager
+def live_app(app: FastAPI, protocol: type[LimitedProtocol] = LimitedProtocol) -> Iterator[int]:
+    """The port on which an application answers."""
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            service.app,
+            app,
             port=port,
             http=protocol,
             ws="none",
@@ -50,7 +61,6 @@ def live(service: Service, protocol: type[LimitedProtocol] = LimitedProtocol) ->
     try:
         yield port
     finally:
-        service.batches.close()
         server.should_exit = True
         thread.join()
 

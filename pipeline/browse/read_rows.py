@@ -30,7 +30,7 @@ _COLUMNS = (
     *("key", "url", "caption", "split", "row"),
     *("status", "error_message", "original_width", "original_height"),
 )
-_THREADS = 8  # reading many small files is mostly waiting
+_THREADS = 4  # Python holds more of them up than the disk does
 _BATCH = 10_000  # rejected rows at a time
 # Nearly every URL: scheme, user, host. The others need a closer look.
 _HOST = r"^(?i:https?)://(?:[^/?#@]*@)?(?P<host>[A-Za-z0-9._-]+)(?:[:/?#]|$)"

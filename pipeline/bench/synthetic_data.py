@@ -14,13 +14,8 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.figures import (
-    CodecFigures,
-    EncoderNames,
-    EncodingsFigures,
-    LatentStatistics,
-    QuantizationFigures,
-)
+from data_catalog.figures import EncoderNames, EncodingsFigures
+from data_catalog.latent_figures import CodecFigures, LatentStatistics, QuantizationFigures
 from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard

@@ -105,11 +105,11 @@ class BrowsedRows:
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:
         """Whether each kept row is held out of training: [n], by the rule of training."""
-        kept = np.flatnonzero(self.kept)
+        numbers = np.flatnonzero(self.kept)
         columns = self.table.select(["key", "table_split"]).filter(pa.array(self.kept))
         hashes, by_column = hashes_or_split(columns.rename_columns(["key", "split"]))
         held_out = np.zeros(len(self), bool)
-        held_out[kept] = held_out_rows(hashes, by_column, self.held_out_fraction)
+        held_out[numbers] = held_out_rows(hashes, by_column, self.held_out_fraction)
         return held_out
 
     def split_of(self, number: int) -> str:

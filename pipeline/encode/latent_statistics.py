@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_catalog.figures import LatentStatistics, LatentSums
+from data_catalog.latent_figures import LatentStatistics, LatentSums
 from tld_model.quantize import Quantization, clipped_fraction, dequantize
 
 

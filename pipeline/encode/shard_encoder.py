@@ -19,8 +19,9 @@ from torch import Tensor
 
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
-from data_catalog.figures import CodecFigures, EncodedShardFigures, LatentSums
+from data_catalog.figures import EncodedShardFigures
 from data_catalog.images import UnreadableImage
+from data_catalog.latent_figures import CodecFigures, LatentSums
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
@@ -169,8 +170,7 @@ class ShardEncoder:
         if self.config.posterior == "mean":
             return None
         height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
-        shape = (self.codec.latent_channels, height, width)
-        return noise_of(batch.rows["key"], shape)
+        return noise_of(batch.rows["key"], (self.codec.latent_channels, height, width))
 
     def _without_overflow(self, encoded: ShardEncodings) -> tuple[ShardEncodings, list[Row]]:
         """Split off the pairs whose encodings are not finite. Numbers too large for float16, in

@@ -11,13 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from data_catalog.figures import (
-    EncodedShardFigures,
-    EncoderNames,
-    EncodingsFigures,
-    ImagesFigures,
-    QuantizationFigures,
-)
+from data_catalog.figures import EncodedShardFigures, EncoderNames, EncodingsFigures, ImagesFigures
+from data_catalog.latent_figures import QuantizationFigures
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard, evict, is_evicted, read_receipt

@@ -14,10 +14,10 @@ from data_catalog.figures import (
     EncodingsFigures,
     ImagesFigures,
     ImageShardFigures,
-    LatentSums,
     ModelFigures,
     ReportFigures,
 )
+from data_catalog.latent_figures import LatentSums
 from data_catalog.storage.manifest import (
     Figures,
     Manifest,

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_catalog.figures import (
-    CodecFigures,
-    EncoderNames,
-    EncodingsFigures,
-    ImagesFigures,
-    LatentStatistics,
-    QuantizationFigures,
-)
+from data_catalog.figures import EncoderNames, EncodingsFigures, ImagesFigures
+from data_catalog.latent_figures import CodecFigures, LatentStatistics, QuantizationFigures
 from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
-from data_catalog.figures import QuantizationFigures
+from data_catalog.latent_figures import QuantizationFigures
 from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
 from pipeline.config.train import TrainConfig
 from pipeline.stages.contract import Output, StageFailed

@@ -17,6 +17,14 @@ from PIL import Image, PngImagePlugin
 # The formats of images on the web, without formats that call other programs (EPS) or that nobody
 # uses for photographs.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
+# Suffixes of images: of the formats that can be used, and of others, so that a file which cannot be
+# used is counted with the reason and not passed over.
+_SUFFIXES = (
+    "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff avif avifs "
+    "heic heif hif jp2 j2k jpx jxl ico icns svg psd tga dds exr hdr qoi "
+    "pbm pgm ppm pnm pfm pcx sgi rgb ras xbm xpm eps fli flc im msp dcx cur blp ftex"
+)
+IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 # Scans of a JPEG. Progressive files have about ten, and each costs a pass over the whole image.
 MOST_SCANS = 100
 LARGEST_PROFILE = 4 << 20  # bytes of a colour profile; larger profiles are ignored
@@ -36,6 +44,11 @@ PngImagePlugin.MAX_TEXT_CHUNK = LARGEST_PROFILE  # Pillow applies it to profiles
 
 class TooManyScans(ValueError):
     """A JPEG that would take a thousand times as long to decode as a photograph."""
+
+
+def is_image(suffix: str) -> bool:
+    """Whether a suffix, without its dot, is that of an image."""
+    return suffix.lower() in IMAGE_SUFFIXES
 
 
 def open_image(

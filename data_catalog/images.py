@@ -25,8 +25,8 @@ from data_catalog.tar_samples import TarError, split_name, tar_samples
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
 
 Images = NDArray[np.uint8]  # [n, h, w, 3]
-IMAGE_SUFFIXES = ("jpg", "png", "webp")
-_EXPECTED = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
+STORED_SUFFIXES = ("jpg", "png", "webp")
+_EXPECTED = frozenset({*STORED_SUFFIXES, "txt", "json"})
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 1 << 26
 NO_IMAGE, OTHER_SIZE = "not an image any more", "image of another size than its shard's"
@@ -100,14 +100,14 @@ class PackedPair:
     @property
     def image_file(self) -> bytes:
         """The content of the image file, or nothing if the pair has none."""
-        return next((self.members[name] for name in IMAGE_SUFFIXES if name in self.members), b"")
+        return next((self.members[name] for name in STORED_SUFFIXES if name in self.members), b"")
 
     def unpack(self, edge: int | None = None) -> ImagePair:
         """Decode the image, which must be a square of this edge if one is given. Raises
         UnreadableImage if it is damaged."""
         image = decode(self.image_file, edge)
         if isinstance(image, str):
-            suffix = next((name for name in IMAGE_SUFFIXES if name in self.members), "*")
+            suffix = next((name for name in STORED_SUFFIXES if name in self.members), "*")
             raise UnreadableImage(f"{self.key}.{suffix} is {image}; " + _REPAIR_HINT)
         return ImagePair(
             key=self.key,

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from data_catalog.image_sources.source import ImagesAt, ImageSource, open_images
+from data_catalog.image_sources.sample_columns import FILE_NAME, KEY
+from data_catalog.image_sources.source import (
+    NAMED_BY_FILES,
+    ImagesAt,
+    ImageSource,
+    open_images,
+)
 from data_catalog.url_table.captions import CaptionTable, captions_digest, load_captions
 from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.numbered_rows import renumbered
@@ -69,6 +75,8 @@ def _without_captions(rows: InputRows) -> UrlTable:
     if rows.images is None:
         return open_url_table(rows.source, columns, rows.limit, rows.rules)
     images = open_images(rows.images)
+    if rows.captions and columns.caption == FILE_NAME and isinstance(images, NAMED_BY_FILES):
+        columns = replace(columns, caption=KEY)  # the name itself, not its words
     images.check(columns)
     table = UrlTable(
         rows.source,

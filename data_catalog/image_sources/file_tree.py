@@ -20,7 +20,16 @@ from data_catalog.url_table.files import UrlTableError, cause_of
 
 PATTERN_SIGNS = "*?["
 # What file systems call the mark that changes with the content of a file.
-_MARKS = ("ETag", "etag", "blob_id", "checksum", "mtime", "LastModified", "last_modified")
+_MARKS = (
+    "ETag",
+    "etag",
+    "blob_id",
+    "checksum",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "Last-Modified",
+)
 
 
 class ImageSourceError(UrlTableError):
@@ -66,9 +75,9 @@ class FileTree:
 
     @cached_property
     def files(self) -> tuple[FoundFile, ...]:
-        """The files, sorted by name. Names that begin with a dot or an underscore are left out, as
-        are those in such folders, and pipes, sockets and devices. A link to nothing stays, so that
-        its image is counted. Raises ImageSourceError if they cannot be listed."""
+        """The files, sorted by name. Names that begin with a dot are left out, folders that begin
+        with a dot or an underscore, and pipes, sockets and devices. A link to nothing stays, so
+        that its image is counted. Raises ImageSourceError if they cannot be listed."""
         try:
             files = {
                 file.name: file for place in self.chosen or (None,) for file in self._at(place)
@@ -189,7 +198,9 @@ def _matches(filesystem: Any, place: str) -> list[str]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "_")) for part in name.split("/"))
+    *folders, base = name.split("/")
+    # Cameras name images _DSC0001.JPG.
+    return base.startswith(".") or any(folder.startswith((".", "_")) for folder in folders)
 
 
 def is_pattern(place: str) -> bool:

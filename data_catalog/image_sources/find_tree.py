@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 import braceexpand
 from fsspec.implementations.local import LocalFileSystem
@@ -15,7 +16,6 @@ from data_catalog.image_sources.file_tree import (
     ImageSourceError,
     is_pattern,
 )
-from data_catalog.redaction import redacted
 from data_catalog.url_table.files import UrlTableError, cause_of, locate
 
 
@@ -24,10 +24,12 @@ def find_tree(source: str) -> FileTree:
     webdataset. Raises ImageSourceError if there is nothing."""
     try:
         filesystem, path = locate(source, "image source")
+        is_web = "http" in filesystem.protocol
+        if is_web:
+            _refuse_on_web(source)
         if filesystem.exists(path):
             # On the web, isdir would download the whole file.
-            is_web_file = "http" in filesystem.protocol and bool(PurePosixPath(path).suffix)
-            is_folder = not is_web_file and filesystem.isdir(path)
+            is_folder = not is_web and filesystem.isdir(path)
             root = path if is_folder else _parent(path)
             return FileTree(source, filesystem, root, None if is_folder else (path,))
         places = _expanded(source)
@@ -40,11 +42,29 @@ def find_tree(source: str) -> FileTree:
         raise
     except Exception as error:  # each remote file system has errors of its own
         raise ImageSourceError(
-            f"the images at {redacted(source)} cannot be reached: {cause_of(error)}"
+            f"the images at {source} cannot be reached: {cause_of(error)}"
         ) from error
     raise ImageSourceError(
         f"there is nothing at {missing[0] if len(places) > 1 else source}{_hint(source)}"
     )
+
+
+def _refuse_on_web(source: str) -> None:
+    """Raise ImageSourceError for what a web server cannot give: it lists no folders, so nothing
+    would tell that an image changed; and a signed query would become part of the records."""
+    place, question, _ = source.partition("?")
+    if question:
+        raise ImageSourceError(
+            f"the images at {place}: a URL with a query cannot be used; fetch the file first"
+        )
+    path = urlsplit(place).path
+    if path.endswith("/") or not PurePosixPath(path).suffix or is_pattern(place):
+        folder = _parent(place[: _first_special(place)])
+        raise ImageSourceError(
+            f"the images at {place}: a web server does not list folders; name tar or Parquet "
+            f"files, for example {folder}/{{00000..00009}}.tar, or put the URLs of the "
+            "images into a table for download.urls"
+        )
 
 
 def _expanded(source: str) -> tuple[str, ...]:
@@ -66,7 +86,9 @@ def _hint(source: str) -> str:
 def _common_root(places: Sequence[str]) -> str:
     """The deepest folder that contains all files which these patterns can match."""
     fixed = [_parent(place[: _first_special(place)] + "x") for place in places]
-    return os.path.commonpath(fixed) if len(fixed) > 1 else fixed[0]
+    by_level = zip(*(folder.split("/") for folder in fixed), strict=False)
+    levels = takewhile(lambda names: len({*names}) == 1, by_level)
+    return "/".join(names[0] for names in levels) or "/"
 
 
 def _first_special(place: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
+from data_catalog.image_formats import is_image
 from data_catalog.image_sources.file_tree import (
     FileTree,
     ImageSourceError,
@@ -25,11 +26,12 @@ from data_catalog.image_sources.sample_columns import (
     FILE_NAME,
     FIRST_SAMPLES,
     FOLDER_NAME,
+    KEY,
     MOST_TEXT_BYTES,
     Sample,
     SampleRow,
     columns_of,
-    is_image,
+    key_of,
     sample_batches,
 )
 from data_catalog.url_table.files import TableFile, cause_of
@@ -52,14 +54,19 @@ class FolderImages:
         listed = set[str]()
         for file in self._metadata_for(columns):
             folder = PurePosixPath(file.path.removeprefix(self.tree.root).lstrip("/")).parent
-            for batch in read_batches(file, replace(columns, url=FILE_NAME)):
+            with_keys = self._gives_keys(file, columns)
+            for batch in read_batches(file, self._columns_in(file, columns)):
                 names = [
                     str(folder / name) if name and name.strip() else None
                     for name in batch.rows["url"].to_pylist()
                 ]
                 listed.update(name for name in names if name)
                 urls = pa.array([name and _address(name) for name in names], pa.string())
-                yield RowBatch(batch.rows.set_column(0, "url", urls), batch.bad)
+                rows = batch.rows.set_column(0, "url", urls)
+                if with_keys:
+                    keys = pa.array([name and key_of(name) for name in names], pa.string())
+                    rows = rows.set_column(1, "caption", keys)
+                yield RowBatch(rows, batch.bad)
         rest = (name for name in self.images if name not in listed)
         yield from sample_batches(
             (SampleRow(_address(name), self._sample(name)) for name in rest), columns
@@ -68,7 +75,7 @@ class FolderImages:
     def check(self, columns: TableColumns) -> None:
         """Raise UrlTableError if a metadata file lacks a column or cannot be read."""
         for file in self._metadata_for(columns):
-            check_columns(file, replace(columns, url=FILE_NAME))
+            check_columns(file, self._columns_in(file, columns))
 
     def image_columns(self) -> list[str]:
         """None: an image is a file of its own."""
@@ -78,7 +85,8 @@ class FolderImages:
         """The columns of the first metadata file, or of the first samples."""
         if self.metadata:
             columns = TableColumns(url=FILE_NAME)
-            return [*column_names(self.metadata[0], columns), FILE_NAME, FOLDER_NAME]
+            names = [*column_names(self.metadata[0], columns), FILE_NAME, FOLDER_NAME]
+            return list(dict.fromkeys(names))
         return columns_of(map(self._sample, self.images[:FIRST_SAMPLES]))
 
     def rows_about(self) -> int:
@@ -115,6 +123,15 @@ class FolderImages:
     def _metadata_for(self, columns: TableColumns) -> tuple[TableFile, ...]:
         """The metadata files, unless the captions are names of files or folders."""
         return () if columns.caption in (FILE_NAME, FOLDER_NAME) else self.metadata
+
+    def _gives_keys(self, file: TableFile, columns: TableColumns) -> bool:
+        """Whether the captions are keys that a metadata file does not have: those of the names."""
+        names = column_names(file, TableColumns(url=FILE_NAME))
+        return columns.caption == KEY and KEY not in names
+
+    def _columns_in(self, file: TableFile, columns: TableColumns) -> TableColumns:
+        caption = FILE_NAME if self._gives_keys(file, columns) else columns.caption
+        return replace(columns, url=FILE_NAME, caption=caption)
 
     def _sample(self, name: str) -> Sample:
         stem = name.removesuffix(PurePosixPath(name).suffix)

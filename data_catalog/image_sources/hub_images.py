@@ -71,7 +71,7 @@ class HubImages:
         if not self.data.num_rows:
             raise ImageSourceError(f"the split {self.split!r} of {self.source} has no rows")
         kind = self.data.features[self.image_column]
-        if type(kind).__name__ != "Image" and getattr(kind, "dtype", "") not in _BYTES:
+        if self.image_column not in image_columns(self.data.features.arrow_schema):
             raise ImageSourceError(
                 f"the column {self.image_column!r} of {self.source} holds {kind}, no images; set "
                 "download.image_column"
@@ -118,10 +118,19 @@ class HubImages:
         paths = images.field("path").to_pylist() if _has_paths(images.type) else []
         for number, content in enumerate(contents_of(images, most_bytes)):
             path = paths[number] if paths else None
-            if path and isinstance(content, NoContent) and Path(path).is_file():
+            if path and isinstance(content, NoContent) and self._may_read(Path(path)):
                 yield _content_of(Path(path), most_bytes)
             else:
                 yield content
+
+    def _may_read(self, path: Path) -> bool:
+        """Whether a row may name this file: a data set of the hub only files that came with it."""
+        import datasets
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.HF_CACHE_HOME, HF_HUB_CACHE)
+        inside = any(path.resolve().is_relative_to(Path(cache).resolve()) for cache in caches)
+        return path.is_file() and (inside or not self.source.startswith(HUB_PREFIX))
 
     @cached_property
     def data(self) -> Dataset:
@@ -131,7 +140,7 @@ class HubImages:
         except ImportError as error:
             raise ImageSourceError(
                 f"to read the data set {self.source}, install the package datasets: "
-                "pip install 'tld[datasets]'"
+                "pip install datasets"
             ) from error
         for library in ("datasets", "huggingface_hub"):  # the error below says it all
             logging.getLogger(library).setLevel(logging.ERROR)
@@ -146,14 +155,13 @@ class HubImages:
     def _load(self, datasets: Any) -> Dataset:
         if not self.source.startswith(HUB_PREFIX):
             saved = datasets.load_from_disk(self.source)
+            if not isinstance(saved, dict) and self.split != "train":
+                raise ValueError("it has no splits; remove download.dataset_split")
             return saved if not isinstance(saved, dict) else _split_of(datasets, saved, self.split)
         name, _, revision = self.source.removeprefix(HUB_PREFIX).partition("@")
         return datasets.load_dataset(
             name.strip("/"), self.config, split=self.split, revision=revision or None
         )
-
-
-_BYTES = ("binary", "large_binary")
 
 
 def is_hub_name(source: str) -> bool:
@@ -207,7 +215,11 @@ def _with_class_names(table: pa.Table, features: Any) -> pa.Table:
 
 def _reason(error: Exception) -> str:
     """What is wrong, and what to do if the hub wants a login."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if first.startswith("Config name is missing"):
+        return " ".join([first, *more[:1], "Set download.dataset_config."])
+    if first.startswith("Unknown split"):
+        return f"{first} Set download.dataset_split."
     kinds = {kind.__name__ for kind in type(error).__mro__}
     answer = getattr(getattr(error, "response", None), "status_code", None)
     if kinds & {"GatedRepoError", "DatasetNotFoundError"} or answer in (401, 403):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from data_catalog.image_formats import is_image
 from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.rows import (
     BadRow,
@@ -24,14 +25,6 @@ from data_catalog.url_table.rows import (
     value_text,
 )
 
-# Suffixes of images: of the formats that can be used, and of others, so that a file which cannot be
-# used is counted with the reason and not passed over.
-_SUFFIXES = (
-    "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff avif avifs "
-    "heic heif hif jp2 j2k jpx jxl ico icns svg psd tga dds exr hdr qoi "
-    "pbm pgm ppm pnm pfm pcx sgi rgb ras xbm xpm eps fli flc im msp dcx cur blp ftex"
-)
-IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 CAPTION, KEY, FILE_NAME, FOLDER_NAME = "caption", "key", "file_name", "folder_name"
 FIRST_SAMPLES = 32  # that show which columns there are
 MOST_TEXT_BYTES = 1 << 20  # of a .txt or .json
@@ -60,7 +53,9 @@ class Sample:
             return _words(PurePosixPath(self.name).stem)
         if column == FOLDER_NAME:
             return _words(PurePosixPath(self.name).parent.name)
-        if (content := self.read("txt" if column == CAPTION else column)) is not None:
+        suffixes = ("txt", CAPTION) if column == CAPTION else (column,)
+        contents = (self.read(suffix) for suffix in suffixes)
+        if (content := next((c for c in contents if c is not None), None)) is not None:
             return content.decode("utf-8-sig", "replace").strip()
         fields, place = self.fields(), place_of(column)
         if column in fields:
@@ -85,16 +80,11 @@ class Sample:
         return self._fields
 
 
-def is_image(suffix: str) -> bool:
-    """Whether a suffix, without its dot, is that of an image."""
-    return suffix.lower() in IMAGE_SUFFIXES
-
-
 def columns_of(samples: Iterable[Sample]) -> list[str]:
     """The columns that have texts in these samples."""
     names = dict[str, None]()
     for sample in samples:
-        if sample.read("txt") is not None:
+        if any(sample.read(suffix) is not None for suffix in ("txt", CAPTION)):
             names[CAPTION] = None
         with suppress(ValueError):  # a damaged .json
             fields = sample.fields().items()

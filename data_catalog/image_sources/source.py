@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from pyarrow import ArrowException, parquet
 
+from data_catalog.image_formats import is_image
 from data_catalog.image_sources import folder_images, hub_images, parquet_images, tar_images
 from data_catalog.image_sources.file_tree import (
     FileTree,
@@ -21,11 +23,11 @@ from data_catalog.image_sources.find_tree import find_tree
 from data_catalog.image_sources.folder_images import FolderImages
 from data_catalog.image_sources.hub_images import HubImages, is_hub_name, is_saved
 from data_catalog.image_sources.parquet_images import ParquetImages
-from data_catalog.image_sources.sample_columns import is_image
 from data_catalog.image_sources.tar_images import TarImages
 from data_catalog.url_table.files import FORMATS
 from data_catalog.url_table.rows import RowBatch, TableColumns
 
+NAMED_BY_FILES = (FolderImages, TarImages)  # whose images are files with names
 _MOST_KINDS = 5  # of files in an error
 
 
@@ -120,6 +122,14 @@ def file_of(address: str) -> str:
         case folder_images.SCHEME:
             return folder_images.name_of(address).rpartition("/")[0]
     return ""
+
+
+def origin_of(url: str) -> str:
+    """The host of a URL, or the tar, Parquet file or folder of an address; "" if it has none."""
+    try:
+        return urlsplit(url).hostname or file_of(url)
+    except ValueError:  # a URL that cannot be parsed
+        return ""
 
 
 def _hub(at: ImagesAt) -> HubImages:

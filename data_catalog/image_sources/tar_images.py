@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import IO
 
+from data_catalog.image_formats import is_image
 from data_catalog.image_sources.file_tree import (
     FileTree,
     FoundFile,
@@ -25,7 +26,6 @@ from data_catalog.image_sources.sample_columns import (
     Sample,
     SampleRow,
     columns_of,
-    is_image,
     sample_batches,
 )
 from data_catalog.tar_samples import TarError, TarSample, split_name, tar_samples
@@ -76,19 +76,19 @@ class TarImages:
         return []
 
     def columns(self) -> list[str]:
-        """The columns that have texts in the first samples of the first tar."""
-        first = self.files[0].name
-        with suppress(TarError, OSError), self.tree.open(first) as stream:
-            rows = list(islice(self._rows(first, stream), FIRST_SAMPLES))
-            return columns_of(row.sample for row in rows)
+        """The columns that have texts in the first samples of the first tar that can be read."""
+        for file in self.files:
+            with suppress(TarError, OSError), self.tree.open(file.name) as stream:
+                rows = list(islice(self._rows(file.name, stream), FIRST_SAMPLES))
+                return columns_of(row.sample for row in rows)
         return []
 
     def rows_about(self) -> int:
-        """An estimate from the number of rows in the first tar and the sizes of all."""
-        first = self.files[0]
-        with suppress(TarError, OSError), self.tree.open(first.name) as stream:
-            rows = sum(1 for _ in self._rows(first.name, stream))
-            return round(rows * sum(file.size for file in self.files) / max(first.size, 1))
+        """An estimate from the number of rows in the first whole tar and the sizes of all."""
+        for file in self.files:
+            with suppress(TarError, OSError), self.tree.open(file.name) as stream:
+                rows = sum(1 for _ in self._rows(file.name, stream))
+                return round(rows * sum(f.size for f in self.files) / max(file.size, 1))
         return 0
 
     def digest(self, urls: Sequence[str] | None = None) -> str:

@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from data_catalog.image_formats import IMAGE_SUFFIXES
 from data_catalog.url_table.files import UrlTableError, table_files
 from data_catalog.url_table.formats import bytes_digest, check_columns, is_metadata, read_batches
 from data_catalog.url_table.rows import TableColumns, more_caption_roles
 
 _WHAT = "table of captions"
 # Tables name an image as `cats/001` or as `cats/001.jpg`.
-_SUFFIX = r"\.(?i:jpe?g?|jfif|a?png|webp|gif|bmp|tiff?|avif|hei[cf]|jxl)$"
+_SUFFIX = rf"\.(?i:{'|'.join(sorted(IMAGE_SUFFIXES))})$"
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ def dropped(
         Path | None, Parameter(help="CSV file to write. [default: the terminal]")
     ] = None,
 ) -> None:
-    """List every row of the URL table that is not among the encodings, with the reason, as CSV.
+    """List every row of the input that is not among the encodings, with the reason, as CSV.
 
     Control characters are escaped, and cells that a spreadsheet would evaluate start with an
     apostrophe.

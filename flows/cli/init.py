@@ -50,7 +50,7 @@ def init(
         raise UserError(f"{target} exists; give another name: tld init {path} NAME.yaml")
     look = look_at(expand(path))
     choice = choose(look, on_gpu=choose_device("auto") != "cpu")
-    text = config_text(target.stem, look, choice)
+    text = config_text(_slug(target.stem) or "my-data", look, choice)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     for name, fact in _facts(look, choice, hardware()):
@@ -90,7 +90,10 @@ def _facts(look: FirstLook, choice: Choice, machine: str) -> Iterator[tuple[str,
 
 def _name_of(path: str) -> str:
     """A name for a config: the last part of a path that has letters, without its suffixes."""
-    for part in reversed(path.partition("?")[0].rstrip("/").split("/")):
-        if name := re.sub(r"[^\w-]+", "-", part.partition(".")[0]).strip("-_"):
-            return name
-    return "my-data"
+    parts = reversed(path.partition("?")[0].rstrip("/").split("/"))
+    return next(filter(None, (_slug(part.partition(".")[0]) for part in parts)), "my-data")
+
+
+def _slug(text: str) -> str:
+    """A text as the name of a run: its ASCII letters and digits."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")

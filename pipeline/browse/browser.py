@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_catalog.storage.cached_files import exists_anywhere
-from data_catalog.url_table.files import UrlTableError
 from pipeline.browse.duplicate_pairs import DUPLICATE_REASONS, DuplicatePairs, pair_duplicates
 from pipeline.browse.queries import RowQuery, matching_rows
 from pipeline.browse.read_rows import (
@@ -75,7 +74,7 @@ class DataBrowser:
                 list(read_rejected(self.run.config.download)) if self.run.has_rejected else []
             )
             rows = rows.followed_by(*rejected)
-        except (UrlTableError, OSError) as error:
+        except Exception as error:  # the page works without them, whatever is wrong
             self.notes.append(f"Rows that the checks of the input reject are missing here: {error}")
         rows.held_out  # noqa: B018  (computed for those who ask later)
         self.rows, self.is_reading = rows, False

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from data_catalog.excluded_rows import dropped_file
-from data_catalog.image_sources.source import file_of
+from data_catalog.image_sources.source import origin_of
 from data_catalog.input_rows import open_rows
 from data_catalog.storage.cached_files import ensure_local, exists_anywhere
 from data_catalog.storage.receipts import Shard, finished_shards
@@ -179,13 +178,6 @@ def sources_of(urls: pa.ChunkedArray) -> list[str]:
     """The host of each URL, or the tar, Parquet file or folder that an address names."""
     hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(urls, _HOST), "host")).to_pylist()
     return [
-        host if host is not None else _source_of(url or "")
+        host if host is not None else origin_of(url or "") or _NO_SOURCE
         for host, url in zip(hosts, urls.to_pylist(), strict=True)
     ]
-
-
-def _source_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or file_of(url) or _NO_SOURCE
-    except ValueError:  # a URL that cannot be parsed
-        return _NO_SOURCE

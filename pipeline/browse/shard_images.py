@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_catalog.images import IMAGE_SUFFIXES
+from data_catalog.images import STORED_SUFFIXES
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.tar_samples import split_name
 
@@ -21,7 +21,7 @@ _MOST_TARS = 64  # indexed at once: 25 bytes an image
 class StoredImage:
     """An image file as it is in a tar."""
 
-    suffix: str  # one of IMAGE_SUFFIXES
+    suffix: str  # one of STORED_SUFFIXES
     content: bytes
 
 
@@ -32,7 +32,7 @@ class TarIndex:
     keys: NDArray[np.bytes_]  # [n], sorted
     starts: NDArray[np.int64]  # [n], of the contents
     sizes: NDArray[np.int64]  # [n]
-    suffixes: NDArray[np.int8]  # [n], indices into IMAGE_SUFFIXES
+    suffixes: NDArray[np.int8]  # [n], indices into STORED_SUFFIXES
 
 
 class ShardImages:
@@ -57,7 +57,7 @@ class ShardImages:
                 content = file.read(index.sizes[place])
         except (OSError, tarfile.TarError):
             return None
-        return StoredImage(IMAGE_SUFFIXES[index.suffixes[place]], content)
+        return StoredImage(STORED_SUFFIXES[index.suffixes[place]], content)
 
 
 def index_tar(path: Path, size: int, _modified_ns: int) -> TarIndex:
@@ -68,8 +68,8 @@ def index_tar(path: Path, size: int, _modified_ns: int) -> TarIndex:
         for info in archive:
             key, suffix = split_name(info.name)
             is_whole = info.isreg() and info.offset_data + info.size <= size
-            if suffix in IMAGE_SUFFIXES and is_whole:
-                place = (info.offset_data, info.size, IMAGE_SUFFIXES.index(suffix))
+            if suffix in STORED_SUFFIXES and is_whole:
+                place = (info.offset_data, info.size, STORED_SUFFIXES.index(suffix))
                 entries.setdefault(key.encode(errors="replace"), place)
             archive.members.clear()  # type: ignore[attr-defined]
     keys = sorted(entries)

@@ -56,8 +56,8 @@ class DownloadConfig(Section):
     """Table of captions by key, in any format of urls. Its captions, in caption_column and
     more_caption_columns, replace those beside the images."""
     key_column: str = "key"
-    """Column of the keys in the table of captions and in that of the images. The key of an image in
-    a folder or tar is its path there without the suffix."""
+    """Column of the keys in the table of captions, and beside the images in Parquet files, data
+    sets and URL tables. In a folder or tar, the key of an image is its path without the suffix."""
     more_caption_columns: tuple[str, ...] = Field((), max_length=255)
     """Columns with alternative captions of the same image, among which training chooses
     (train.caption_weights). A caption that is empty, too short or too long is ignored; its row is
@@ -66,7 +66,7 @@ class DownloadConfig(Section):
     """Column that assigns each row to 'train' or 'held_out'. Without it, and for rows in which it
     is empty, a hash of the key decides (train.held_out_fraction)."""
     limit: int | None = Field(None, ge=1)
-    """Use only this many rows from the start of the table; null uses all."""
+    """Use only this many rows from the start of the input; null uses all."""
     min_caption_chars: int = Field(1, ge=1)
     """Skip rows whose caption is shorter, in characters."""
     max_caption_chars: int = Field(1000, ge=1, le=16_384)
@@ -91,7 +91,7 @@ class DownloadConfig(Section):
     """Keep only the first of several images that look the same: their 64-bit perceptual hashes
     differ in at most this many bits. null keeps them all."""
     shard_size: int = Field(1000, ge=2, le=100_000)
-    """Table rows per shard. A shard is the unit of work, retry and progress."""
+    """Rows of the input per shard. A shard is the unit of work, retry and progress."""
     shard_deadline_s: SpeedOnly[float] = Field(3600, gt=0)
     """Time limit for one shard, in seconds. When it is exceeded another process restarts the shard,
     at most twice."""
@@ -205,8 +205,8 @@ class DownloadConfig(Section):
 
     @model_validator(mode="after")
     def _has_one_place(self) -> DownloadConfig:
-        if (self.urls is None) == (self.images is None):
-            have = "neither urls nor images is" if self.urls is None else "both urls and images are"
+        if bool(self.urls) == bool(self.images):
+            have = "neither urls nor images is" if not self.urls else "both urls and images are"
             raise ValueError(
                 f"{have} set; set urls to a table of image URLs, or images to a folder, tars, "
                 "Parquet files or a data set, or source to a name from `tld catalog list`"

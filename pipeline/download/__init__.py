@@ -1,4 +1,4 @@
-"""Stage 1: every usable row of a URL table becomes an image in a tar shard.
+"""Stage 1: every usable row of the input becomes an image in a tar shard.
 
 `stage.py` runs the stage, `shard_downloader.py` downloads one shard with img2dataset,
 `shard_recipe.py` computes the digest by which a shard can be reused, `plain_path.py` gives

@@ -89,7 +89,7 @@ class ImageOpener:
             raise
         if isinstance(body, bytes):
             return io.BytesIO(body)
-        raise FetchFailed(_cause_of(body)) from body
+        raise FetchFailed(self._cause_of(body)) from body
 
     def _next(self) -> bytes | Exception:
         """The next content, or why there is none. Raises what this machine ran out of."""
@@ -103,14 +103,16 @@ class ImageOpener:
             raise body.__cause__ or body
         return body
 
+    def _cause_of(self, error: Exception) -> str:
+        """The cause to count. Clients of object stores have errors of their own, which may pass."""
+        if isinstance(error, NoContent):
+            return str(error)
+        if isinstance(error, OSError):
+            return cause_of(error)
+        return "connection failed" if "://" in self._at.source else "file cannot be read"
+
     def forget_body(self, size: int) -> None:
         """Nothing is reserved: few images are in memory at a time."""
-
-
-def _cause_of(error: Exception) -> str:
-    if isinstance(error, NoContent):
-        return str(error)
-    return cause_of(error) if isinstance(error, OSError) else "file cannot be read"
 
 
 def opener_for(config: DownloadConfig, proxy: str) -> Opener:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from data_catalog.figures import ImageShardFigures
-from data_catalog.image_sources.source import file_of
+from data_catalog.image_sources.source import origin_of
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.receipts import Shard, finished_shards
 from data_catalog.url_table.row_checks import MORE_CAPTIONS
@@ -78,7 +77,7 @@ def tally(out: Path, receipts: Iterable[Shard]) -> DownloadCounts:
 
 
 def _count_hosts(counts: DownloadCounts, rows: pa.Table, succeeded: pa.ChunkedArray) -> None:
-    hosts = [urlsplit(url).hostname or file_of(url) for url in rows["url"].to_pylist()]
+    hosts = [origin_of(url) for url in rows["url"].to_pylist()]
     counts.requests_by_host.update(hosts)
     counts.failures_by_host.update(
         host for host, success in zip(hosts, succeeded.to_pylist(), strict=True) if not success

@@ -109,9 +109,10 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     images = counts.usable * success
     bytes_per_image = settings.image_size**2 * BYTES_PER_PIXEL[settings.image_format] + ROW_BYTES
     latent = config.model.latent_channels * config.model.latent_size**2  # uint8
-    by_token = config.encode.text == "tokens"
-    vectors = len(settings.caption_columns) * (1 + by_token * TOKENS_PER_CAPTION)
-    text = 2 * config.model.text_dim * vectors  # float16
+    dim = config.model.text_dim
+    token = 2 * dim if config.encode.token_dtype == "float16" else dim + 2  # uint8 and a scale
+    by_token = TOKENS_PER_CAPTION * token if config.encode.text == "tokens" else 0
+    text = len(settings.caption_columns) * (2 * dim + by_token)  # pooled as float16
     # The cores bound the speed of resizing, the connections that of fetching.
     fetched_per_s = settings.threads / SECONDS_PER_IMAGE if settings.urls else math.inf
     per_worker = min(IMAGES_PER_S_AND_WORKER, fetched_per_s)

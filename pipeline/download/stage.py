@@ -141,10 +141,10 @@ def _check_success_rate(config: DownloadConfig, usable: int, counts: DownloadCou
         for cause, count in counts.failed.most_common()
     )
     raise StageFailed(
-        f"download: only {downloaded} of {usable} usable rows could be downloaded "
+        f"download: only {downloaded} of {usable} usable rows became images "
         f"({downloaded / usable:.0%}), {required}. Failures by cause:\n{causes}\n"
-        "Fix the table or lower download.min_success_rate, and run the same command again; "
-        "the images fetched so far are kept."
+        "Fix the input or lower download.min_success_rate, and run the same command again; "
+        "finished images are kept."
     )
 
 

@@ -56,7 +56,7 @@ def choose(look: FirstLook, *, on_gpu: bool) -> Choice:
     fraction = max(0.02, min(0.5, math.ceil(1000 * _HELD_OUT / max(look.rows, 1)) / 1000))
     return Choice(
         image_size=size,
-        enlarge=not fits,
+        enlarge=not fits and len(look.short_sides) > 0,
         shard_size=10_000 if look.rows >= 200_000 else 1000 if look.rows >= 5000 else 250,
         on_gpu=on_gpu,
         batch_size=batch_size,

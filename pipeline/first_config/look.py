@@ -182,7 +182,7 @@ def _first_rows(batches: Iterator[RowBatch]) -> pa.Table:
         if count >= _ROWS:
             break
     if not parts:
-        raise UrlTableError("there are no rows")
+        raise UrlTableError("it has no rows")
     return pa.Table.from_batches(parts).slice(0, _ROWS)
 
 

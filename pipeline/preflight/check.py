@@ -10,7 +10,7 @@ from pipeline.preflight.machine_checks import MACHINE_CHECKS
 
 
 def check_run(config: RunConfig) -> None:
-    """Raise ConfigError if a run cannot succeed because of its URL table, encoders, shapes, devices
+    """Raise ConfigError if a run cannot succeed because of its input, encoders, shapes, devices
     or folders."""
     problems = [problem for check in (*DATA_CHECKS, *MACHINE_CHECKS) for problem in check(config)]
     if problems:

@@ -110,3 +110,23 @@ def test_the_digest_follows_the_files(tmp_path: Path) -> None:
     assert digests_of(rows_of(tmp_path / "b")) == before
     (tmp_path / "b/0000.txt").write_text("another caption")
     assert digests_of(rows_of(tmp_path / "b")) != before
+
+
+@pytest.mark.parametrize("key_column", ["key", "file_name"])
+@pytest.mark.parametrize("kind", ["folder", "metadata", "tars"])
+def test_captions_are_joined_by_the_names_of_files(
+    tmp_path: Path, kind: str, key_column: str
+) -> None:
+    place, images = tmp_path / kind, image_set(3)
+    if kind == "folder":
+        write_folder(place, images, captions=False)
+    elif kind == "metadata":
+        write_metadata(place, images)
+    else:
+        write_tars(place, images, 2)
+    table = tmp_path / "captions.csv"
+    named = [f"{image.name},new {n}" for n, image in enumerate(images)]
+    table.write_text("\n".join([f"{key_column},caption", *named]), encoding="utf-8")
+    rows, counts = usable(rows_of(place, captions=str(table), key_column=key_column))
+    assert [row["caption"] for row in rows] == ["new 0", "new 1", "new 2"]
+    assert counts.unused_captions == 0

@@ -147,7 +147,7 @@ def test_too_few_successes_are_an_error_that_names_the_causes_and_keeps_the_rest
             tmp_path / "data", urls=str(tmp_path / "urls.csv"), min_success_rate=0.95
         )
         with pytest.raises(
-            StageFailed, match=r"only 45 of 50 usable rows could be downloaded \(90%\)"
+            StageFailed, match=r"only 45 of 50 usable rows became images \(90%\)"
         ) as told:
             run_download(config, track)
         assert "3 × HTTP 404" in str(told.value)

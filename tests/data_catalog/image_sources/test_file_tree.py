@@ -25,7 +25,7 @@ def touch(folder: Path, *files: str) -> None:
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "b/2.jpg", "a.jpg", ".DS_Store", "_tmp/1.jpg", "b/.thumbs/1.jpg", "b/_x.jpg")
-    assert names(tmp_path) == ["a.jpg", "b/2.jpg"]
+    assert names(tmp_path) == ["a.jpg", "b/2.jpg", "b/_x.jpg"]  # as cameras name images
 
 
 def test_pipes_and_sockets_are_left_out_and_cannot_be_opened(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from data_catalog.image_sources.file_tree import ImageSourceError
 from data_catalog.image_sources.find_tree import find_tree
+from tests.support.image_sets import image_set, serve
 
 
 @pytest.fixture
@@ -68,3 +69,28 @@ def test_remote_places(memory: str) -> None:
         names(f"{memory}/a/{{0..5}}.tar")
     with find_tree(memory).open("b.jpg") as stream:
         assert stream.read() == b"content"
+
+
+def test_files_of_a_web_server_have_sizes_and_marks() -> None:
+    with serve(image_set(2)) as address:
+        tree = find_tree(f"{address}/{{0000..0001}}.jpg")
+        assert [file.name for file in tree.files] == ["0000.jpg", "0001.jpg"]
+        assert all(file.size > 0 for file in tree.files)
+        with tree.open("0001.jpg") as stream:
+            assert stream.read() == image_set(2)[1].content
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/", "does not list folders"),
+        ("/v1.0/", "does not list folders"),
+        ("/folder", "does not list folders; name tar or Parquet files"),
+        ("/tars/*.tar", r"/tars/{00000\.\.00009}\.tar"),
+        ("/0.tar?sig=canary", "a URL with a query cannot be used"),
+    ],
+)
+def test_what_a_web_server_cannot_give_is_refused(path: str, says: str) -> None:
+    with serve([]) as address, pytest.raises(ImageSourceError, match=says) as refused:
+        find_tree(f"{address}{path}")
+    assert "canary" not in str(refused.value)

@@ -111,7 +111,7 @@ def test_without_the_package_the_extra_is_named(
 ) -> None:
     place = write_dataset(tmp_path / "a", image_set(1))
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImageSourceError, match=r"pip install 'tld\[datasets\]'"):
+    with pytest.raises(ImageSourceError, match=r"pip install datasets"):
         source(place).check(TableColumns())
 
 

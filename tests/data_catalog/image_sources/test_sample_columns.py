@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from data_catalog.image_formats import is_image
 from data_catalog.image_sources.sample_columns import (
     Sample,
     SampleRow,
     columns_of,
-    is_image,
     key_of,
     sample_batches,
 )

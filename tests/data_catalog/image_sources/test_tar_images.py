@@ -131,3 +131,10 @@ def test_the_digest_of_some_rows_is_that_of_their_tars(tmp_path: Path) -> None:
     images = source(tmp_path)
     assert images.digest(urls[:2]) != first
     assert images.digest(urls[2:]) == last
+
+
+def test_a_damaged_first_tar_hides_no_columns_and_no_rows(tmp_path: Path) -> None:
+    write_tars(tmp_path, image_set(4), 2)
+    (tmp_path / "00000.tar").write_bytes(b"damaged" * 200)
+    assert "caption" in source(tmp_path).columns()
+    assert source(tmp_path).rows_about() >= 2

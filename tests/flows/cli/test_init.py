@@ -43,3 +43,13 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
         "write hf://datasets/owner/name\n"
     )
     assert not any(tmp_path.iterdir())
+
+
+def test_any_name_of_a_folder_or_file_becomes_the_name_of_a_run(tmp_path: Path) -> None:
+    photos = tmp_path / "Fotos de España"
+    photos.mkdir()
+    (photos / "a red apple.png").write_bytes(png(64))
+    assert tld("init", photos.name, cwd=tmp_path).returncode == 0
+    assert "name: Fotos-de-Espa-a\n" in (tmp_path / "Fotos-de-Espa-a.yaml").read_text("utf-8")
+    assert tld("init", photos.name, "años.yaml", cwd=tmp_path).returncode == 0
+    assert "name: a-os\n" in (tmp_path / "años.yaml").read_text("utf-8")

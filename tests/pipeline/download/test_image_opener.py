@@ -14,6 +14,7 @@ from data_catalog.image_sources.folder_images import FolderImages
 from data_catalog.image_sources.source import ImagesAt
 from pipeline.compute.resource_limits import Shortage
 from pipeline.config.download import DownloadConfig
+from pipeline.download.http.failure_causes import is_transient
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener
 from pipeline.download.image_opener import ImageOpener, opener_for
@@ -97,6 +98,11 @@ def test_what_this_machine_lacks_is_no_fault_of_an_image(
     with pytest.raises(Shortage):
         outcome(opener, URLS[1])
     assert opener.shortage
+
+
+def test_an_error_of_an_object_store_may_pass() -> None:
+    remote = ImageOpener(DownloadConfig(images="s3://bucket/x"), ImagesAt("s3://bucket/x"))
+    assert is_transient(remote._cause_of(RuntimeError("of a client")))
 
 
 def test_urls_keep_their_opener(tmp_path: Path) -> None:

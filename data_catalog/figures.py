@@ -34,7 +34,7 @@ class ImagesFigures(Figures):
     """Figures of the images of a download."""
 
     account: Account
-    """What became of the rows of the table."""
+    """What became of the rows of the input."""
     may_pass: int
     """Rows that failed for a transient reason, so that trying again may help."""
     bytes: int
@@ -102,7 +102,7 @@ class EncodingsFigures(Figures):
     token_statistics: TokenStatistics | None = None
     """The error of stored token states."""
     account: Account
-    """What became of the rows of the table."""
+    """What became of the rows of the input."""
     statistics: LatentStatistics
     """Statistics of all pairs."""
 

@@ -192,7 +192,7 @@ def evaluate_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
 def text_to_image(
     config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
 ) -> Manifest:
-    """All stages up to `until`, from URLs to a report. Stages that are fresh are skipped."""
+    """All stages up to `until`, from images to a report. Stages that are fresh are skipped."""
     with pipeline_run(config) as run:
         job = _Job(run, RunInputs(config), force)
         last = images = download_task(job)

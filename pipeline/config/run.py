@@ -49,7 +49,7 @@ class CacheConfig(Section):
 
 
 class RunConfig(Section):
-    """Settings of a whole run, from URLs to a report."""
+    """Settings of a whole run, from images to a report."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the run and of its MLflow experiment."""

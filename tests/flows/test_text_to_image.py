@@ -24,8 +24,8 @@ from tests.support.small import TINY, small
 COUNTING = """
 import sys
 from pipeline.stages import run_inputs
-digest = run_inputs.url_table_digest
-run_inputs.url_table_digest = lambda urls: (print("the table is read"), digest(urls))[1]
+digest = run_inputs.digests_of
+run_inputs.digests_of = lambda urls: (print("the table is read"), digest(urls))[1]
 from flows.cli.app import main
 main(sys.argv[1:])
 """

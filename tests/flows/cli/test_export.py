@@ -52,7 +52,7 @@ def test_an_imported_model_keeps_its_scale_of_latents(tmp_path: Path) -> None:
     )
     export(TINY, out=tmp_path / "out", model=str(tmp_path / "imported"))
     index = json.loads((tmp_path / "out" / "model_index.json").read_text())
-    assert index["latents"] == {"scale": 0.125, "shift": 0.0}
+    assert index["encodings"]["latents"] == {"scale": 0.125, "shift": 0.0}
     card = ModelCard.load(tmp_path / "out" / "README.md").text
     assert "# imported" in card
     assert "This model was not evaluated here." in card

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from s3fs import S3FileSystem
+
 from flows.orchestration.prefect_server import free_port
 from pipeline.compute.polling import wait_until
 from tests.support.waiting import is_answering
@@ -44,6 +46,7 @@ def object_server(folder: Path, bucket: str, key: str, secret: str) -> Iterator[
     finally:
         process.kill()
         process.wait()
+        S3FileSystem.clear_instance_cache()  # or the next server's tests would ask this one
         for port in ports.values():  # it talks with itself through files too
             for file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 file.unlink()

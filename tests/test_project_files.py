@@ -78,6 +78,7 @@ def test_every_file_of_the_packages_is_shipped() -> None:
     assert {Path(package, "py.typed") for package in PACKAGES} <= shipped
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_config(tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     for name in (*PACKAGES, "pyproject.toml", "README.md", "LICENSE"):

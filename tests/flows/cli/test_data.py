@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.browsed import ROWS, browsed_config, download_browsed
 from tests.support.command import start, tld
 from tests.support.live import ask
@@ -19,6 +21,7 @@ def config_file(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_without_a_download_it_says_what_to_type(tmp_path: Path) -> None:
     path = config_file(tmp_path)
     done = tld("data", path)
@@ -30,6 +33,7 @@ def test_without_a_download_it_says_what_to_type(tmp_path: Path) -> None:
     assert "--port must be between 0 and 65535" in taken.stderr
 
 
+@pytest.mark.slow
 def test_it_prints_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     path = config_file(tmp_path)
     download_browsed(browsed_config(tmp_path))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import tld
 from tests.support.images import encoded, photo
 
@@ -45,6 +47,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_any_name_of_a_folder_or_file_becomes_the_name_of_a_run(tmp_path: Path) -> None:
     photos = tmp_path / "Fotos de España"
     photos.mkdir()

@@ -60,6 +60,7 @@ def test_the_error_names_what_is_close_and_what_is_shipped(
     assert "tiny, tld-100m" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_commands_work_in_an_empty_folder_and_repeat_what_was_typed(tmp_path: Path) -> None:
     status = tld("status", "tiny", cwd=tmp_path)
     assert status.returncode == 0, status.stderr

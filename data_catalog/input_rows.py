@@ -16,8 +16,8 @@ from data_catalog.image_sources.source import (
 )
 from data_catalog.url_table.captions import CaptionTable, captions_digest, load_captions
 from data_catalog.url_table.files import UrlTableError
-from data_catalog.url_table.numbered_rows import renumbered
-from data_catalog.url_table.rows import BadRow, TableColumns
+from data_catalog.url_table.numbered_rows import first_batches, renumbered
+from data_catalog.url_table.rows import TableColumns
 from data_catalog.url_table.table import (
     RowRules,
     UrlTable,
@@ -132,14 +132,9 @@ def _require_match(table: UrlTable, captions: CaptionTable) -> None:
 
 def _first_rows(table: UrlTable) -> pa.Table:
     """About the first thousand rows, or all if there are fewer."""
-    batches, bad, count = list[pa.RecordBatch](), list[BadRow](), 0
-    for batch in table.batches():
-        batches.append(batch.rows)
-        bad += batch.bad
-        count += batch.size
-        if count >= _FIRST_ROWS:
-            break
-    if not sum(batch.num_rows for batch in batches):
-        why = f"{bad[0].reason}: {bad[0].text}" if bad else "it is empty"
+    batches = first_batches(table.batches(), _FIRST_ROWS)
+    if not any(batch.rows.num_rows for batch in batches):
+        bad = next((bad for batch in batches for bad in batch.bad), None)
+        why = f"{bad.reason}: {bad.text}" if bad else "it is empty"
         raise UrlTableError(f"{table.source} has no row that can be read; {why}")
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches([batch.rows for batch in batches])

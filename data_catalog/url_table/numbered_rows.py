@@ -44,6 +44,16 @@ def renumbered(batches: Iterable[RowBatch], limit: int | None = None) -> Iterato
             return
 
 
+def first_batches(batches: Iterable[RowBatch], rows: int) -> list[RowBatch]:
+    """The first batches that have at least so many rows together, or all."""
+    first = list[RowBatch]()
+    for batch in batches:
+        first.append(batch)
+        if sum(b.size for b in first) >= rows:
+            break
+    return first
+
+
 def find_files(source: str, columns: TableColumns | None = None) -> tuple[TableFile, ...]:
     """The files of a table, without metadata files if `columns` are given. If the table of a known
     data set is missing, the error says where to get it."""

@@ -189,7 +189,8 @@ def _print_plan(settings: RunConfig) -> None:
 
 
 def encode(config: Config, *overrides: Overrides, force: Force = False) -> None:
-    """Stage 2: encode images (VAE) and captions (CLIP) once, into Parquet and NPZ shards."""
+    """Stage 2: encode images (VAE) and captions (text encoder) once, into Parquet and NPZ
+    shards."""
     _run_one("encode", config, overrides, force=force)
 
 

@@ -17,7 +17,7 @@ from data_catalog.image_sources.source import ImagesAt, ImageSource, image_reade
 from data_catalog.image_sources.tar_images import TarImages
 from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.formats import column_names, read_batches
-from data_catalog.url_table.numbered_rows import find_files
+from data_catalog.url_table.numbered_rows import find_files, first_batches
 from data_catalog.url_table.rows import RowBatch, TableColumns
 from data_catalog.url_table.table import count_rows
 
@@ -86,11 +86,11 @@ def _look_at_images(place: str, images: ImageSource) -> FirstLook:
     at = ImagesAt(place) if image_column is None else ImagesAt(place, image_column)
 
     def texts(column: str) -> list[str | None]:
-        rows = _first_rows(images.batches(TableColumns(caption=column)))
+        rows = _first_rows(place, images.batches(TableColumns(caption=column)))
         return rows["caption"].to_pylist()  # type: ignore[no-any-return]
 
     caption = _caption_column(place, images.columns(), texts)
-    rows = _first_rows(images.batches(TableColumns(caption=caption)))
+    rows = _first_rows(place, images.batches(TableColumns(caption=caption)))
     urls = [url for url in rows["url"].to_pylist() if url is not None]
     sides = [_short_side(body) for body in _bodies(at, urls)]
     return FirstLook(
@@ -111,7 +111,7 @@ def _look_at_table(place: str) -> FirstLook:
     names = column_names(file, TableColumns())
 
     def texts(column: str) -> list[str | None]:
-        rows = _first_rows(read_batches(file, TableColumns(url=column, caption=column)))
+        rows = _first_rows(place, read_batches(file, TableColumns(url=column, caption=column)))
         return rows["url"].to_pylist()  # type: ignore[no-any-return]
 
     urls = [name for name in _by_name(names, _URL_NAMES) if _hold_urls(texts(name))]
@@ -174,16 +174,11 @@ def _are_words(texts: Sequence[str]) -> bool:
     return 2 * len(spoken) >= len(texts) > 0
 
 
-def _first_rows(batches: Iterator[RowBatch]) -> pa.Table:
-    parts, count = list[pa.RecordBatch](), 0
-    for batch in batches:
-        parts.append(batch.rows)
-        count += batch.size
-        if count >= _ROWS:
-            break
-    if not parts:
-        raise UrlTableError("it has no rows")
-    return pa.Table.from_batches(parts).slice(0, _ROWS)
+def _first_rows(place: str, batches: Iterator[RowBatch]) -> pa.Table:
+    first = [batch.rows for batch in first_batches(batches, _ROWS)]
+    if not first:
+        raise UrlTableError(f"there are no rows at {place}")
+    return pa.Table.from_batches(first).slice(0, _ROWS)
 
 
 def _bodies(at: ImagesAt, urls: list[str]) -> Iterator[bytes | Exception]:

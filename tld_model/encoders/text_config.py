@@ -12,7 +12,7 @@ from tld_model.config import TextForm, TextSettings
 from tld_model.encoders.config_files import encoder_config
 from tld_model.encoders.names import encoder_folder
 
-_CLIP_TYPES = (None, "clip", "clip_text_model")
+CLIP_TYPES = (None, "clip", "clip_text_model")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt"),
     *("spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
@@ -63,7 +63,7 @@ def text_width(name: str, form: TextForm) -> int | None:
     config = encoder_config(name, _Config)
     if config is None:
         return None
-    if config.model_type in _CLIP_TYPES and form == "pooled":
+    if config.model_type in CLIP_TYPES and form == "pooled":
         return config.projection_dim or config.text.projection_dim
     return config.text.width
 

@@ -22,6 +22,7 @@ from tld_model.config import TextForm, TextSettings
 from tld_model.encoders.clip import load_text_tower
 from tld_model.encoders.pretrained import EncoderError, load_files
 from tld_model.encoders.sentence_modules import SentenceModules, read_sentence_modules
+from tld_model.encoders.text_config import CLIP_TYPES
 from tld_model.encoders.text_model import (
     is_causal,
     load_text_model,
@@ -30,7 +31,6 @@ from tld_model.encoders.text_model import (
 )
 from tld_model.encoders.text_states import Pooling, TextRecipe, encode_captions, tokenize_captions
 
-_CLIP_TYPES = (None, "clip", "clip_text_model")
 # Without encode.text_tokens no caption is longer: the cost of padding it in every batch is linear.
 LONGEST_CAPTION = 256
 _DEFAULT = TextSettings()
@@ -85,7 +85,7 @@ def load_text_encoder(
     fit each other or the settings, or with `safetensors_only` if the weights are in another
     format."""
     sentences, end = None, None
-    if model_type(name_or_path) in _CLIP_TYPES:
+    if model_type(name_or_path) in CLIP_TYPES:
         model, tokenizer = load_text_tower(name_or_path, device, safetensors_only=safetensors_only)
         pooling: Pooling = "projection"
     else:
@@ -135,7 +135,7 @@ def _limit(
     """The longest caption in tokens. Raises EncoderError if the model takes fewer than
     requested."""
     positions = getattr(config, "max_position_embeddings", None) or 0
-    is_clip = config.model_type in _CLIP_TYPES
+    is_clip = config.model_type in CLIP_TYPES
     limits = [positions] if is_clip else [positions, tokenizer.model_max_length]
     most = min((limit for limit in limits if limit > 0), default=LONGEST_CAPTION)
     if requested is None:

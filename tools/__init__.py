@@ -3,6 +3,7 @@
 `audit_lock` checks the locked versions for known vulnerabilities, `load_serve` and `load_engine`
 are load tests, `gpu_check` measures everything on a GPU, `busy_neighbour` what another process
 takes from a CPU, `stack_test` starts the containers' commands without containers,
-`write_prefect_schema` writes down the tables of Prefect's database, and `train_demo_encoders`
-trains the encoders that ship with tld, scored by `demo_encoder_scores`.
+`write_prefect_schema` writes down the tables of Prefect's database, `train_autoencoder` trains a
+VAE on the images of a run, by the recipe in `autoencoder_recipe`, and `train_demo_encoders` the
+encoders that ship with tld, scored by `demo_encoder_scores`.
 """

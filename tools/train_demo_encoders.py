@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from data_catalog.shapes import dataset as shapes
 from tools.demo_encoder_scores import measure_psnr, measure_retrieval, normalized, to_tensor
+from tools.encoder_training import Recipe, fit
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The settings of one training. The scores they reached are in BENCHMARKS.md."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-
-
+# The scores that they reached are in BENCHMARKS.md.
 VAE_RECIPE = Recipe(steps=16_000, batch_size=16, learning_rate=2.0e-3, seed=1)
 CLIP_RECIPE = Recipe(steps=2600, batch_size=96, learning_rate=1.0e-3, seed=2)
 
@@ -189,25 +179,11 @@ def _fit(
     progress: Callable[[], str],
     clip_norm: float,
 ) -> None:
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99)
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, recipe.steps, pct_start=0.05
-    )
-    started = time.monotonic()
-    for step in range(1, recipe.steps + 1):
-        loss = loss_of_batch()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
-        schedule.step()
-        if step % 250 == 0 or step == recipe.steps:
-            minutes = (time.monotonic() - started) / 60
+    for step in fit(model, loss_of_batch, recipe, clip_norm):
+        if step.number % 250 == 0 or step.number == recipe.steps:
             report(
-                f"step {step}/{recipe.steps}  loss {loss.item():.4f}  {progress()}  {minutes:.1f} "
-                "min"
+                f"step {step.number}/{recipe.steps}  loss {step.loss.item():.4f}  {progress()}  "
+                f"{step.seconds / 60:.1f} min"
             )
 
 

@@ -14,14 +14,17 @@ ByChannel = float | tuple[float, ...]  # one number for all channels of a latent
 class CodecFigures(StoredValues):
     """How the VAE's latents relate to pixels."""
 
-    scaling_factor: float
+    scaling_factor: ByChannel
     """Scaled latents are (raw latents - shift) * scaling_factor."""
-    shift: float
+    shift: ByChannel
     """In units of raw latents."""
     latent_channels: int
     """Channels of a latent."""
     downscale: int
     """Pixels per latent value, along one side."""
+    patch: int | None = None
+    """Side of the patches of the VAE's own latents that became channels of raw latents; None
+    without patches."""
 
 
 class QuantizationFigures(StoredValues):

@@ -28,7 +28,8 @@ class DenoiserConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     latent_size: int = Field(32, ge=1)
-    """Height and width of a latent: image size / 8 for common autoencoders."""
+    """Height and width of a latent: image size / 8 for most autoencoders, / 16 for FLUX.2's, / 32
+    for a DC-AE of 32."""
     latent_channels: int = Field(4, ge=1)
     """Channels of a latent."""
     text: TextForm = "pooled"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tld_model.config import StoredDtype
+from tld_model.latent_scaling import ByChannel, by_channel
 
 ZERO_POINT = 128  # the uint8 that stands for 0; 1..255 are used
 _LARGEST_HALF = 65504.0
@@ -21,11 +22,11 @@ class Quantization:
     """uint8 = round(latent / scale) + ZERO_POINT for latents in [-clip, clip]. float16 is stored
     unchanged."""
 
-    clip: float | tuple[float, ...]  # of scaled latents: one for all channels, or one per channel
+    clip: ByChannel  # of scaled latents: one for all channels, or one per channel
     dtype: StoredDtype = "uint8"
 
     @property
-    def scale(self) -> float | tuple[float, ...]:
+    def scale(self) -> ByChannel:
         """The width of one level in units of the scaled latent: one for all channels, or one per
         channel."""
         return (
@@ -45,7 +46,7 @@ def quantize(latents: Tensor, quantization: Quantization) -> Tensor:
     """Scaled latents [..., c, z, z] -> uint8 or float16. Values beyond the range are clipped."""
     if quantization.dtype == "float16":
         return latents.clamp(-_LARGEST_HALF, _LARGEST_HALF).half()
-    levels = (latents.float() / _by_channel(quantization.scale, latents)).round().clamp(-127, 127)
+    levels = (latents.float() / by_channel(quantization.scale, latents)).round().clamp(-127, 127)
     return (levels + ZERO_POINT).to(torch.uint8)
 
 
@@ -53,22 +54,12 @@ def dequantize(stored: Tensor, quantization: Quantization) -> Tensor:
     """uint8 or float16 [..., c, z, z] -> scaled latents, float32, on the same device."""
     if quantization.dtype == "float16":
         return stored.float()
-    return (stored.float() - ZERO_POINT) * _by_channel(quantization.scale, stored)
+    return (stored.float() - ZERO_POINT) * by_channel(quantization.scale, stored)
 
 
 def clipped_fraction(latents: Tensor, quantization: Quantization) -> Tensor:
     """The fraction of each latent's values beyond the range: [b, c, z, z] -> [b]."""
     limit = (
-        _LARGEST_HALF
-        if quantization.dtype == "float16"
-        else _by_channel(quantization.clip, latents)
+        _LARGEST_HALF if quantization.dtype == "float16" else by_channel(quantization.clip, latents)
     )
     return (latents.abs() > limit).flatten(1).float().mean(dim=1)
-
-
-def _by_channel(values: float | tuple[float, ...], like: Tensor) -> Tensor | float:
-    """A value that broadcasts against latents [..., c, z, z]."""
-    if isinstance(values, tuple):
-        by_channel = torch.tensor(values).view(-1, 1, 1)
-        return by_channel.to(like.device, non_blocking=True)  # waits for no GPU
-    return values

@@ -39,7 +39,7 @@ def measure_encoding(config: RunConfig, scratch: Path) -> Measurement:
 
     def bare(batches: int) -> int:
         for _ in range(batches):
-            outputs = [encoder.codec.encode(pixels), encoder.captions(tokens).pooled]
+            outputs = [encoder.latents.codec.encode(pixels), encoder.captions(tokens).pooled]
             if encoder.clip:
                 outputs.append(encoder.clip.encode_images(pixels))
         for tensor in outputs:

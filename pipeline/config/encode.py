@@ -21,7 +21,8 @@ class EncodeConfig(Section):
 
     vae: TextPath = "madebyollin/sdxl-vae-fp16-fix"
     """Autoencoder (VAE): a folder, a Hugging Face model name, or 'shapes-vae', which ships with
-    the project."""
+    the project. Its class in diffusers is AutoencoderKL, AutoencoderTiny, AutoencoderDC or
+    AutoencoderKLFlux2."""
     clip: TextPath | None = "openai/clip-vit-large-patch14"
     """CLIP model and tokenizer: a folder, a Hugging Face model name, or 'shapes-clip', which ships
     with the project. null, with a text_encoder, leaves out CLIP scores and all that is computed
@@ -46,7 +47,8 @@ class EncodeConfig(Section):
     takes twice the space."""
     posterior: Literal["mean", "sample"] = "mean"
     """'mean' stores the mean of the VAE's posterior as the latent; 'sample' stores a sample from
-    it, seeded by the pair's key."""
+    it, seeded by the pair's key. AutoencoderTiny and AutoencoderDC have no posterior but only
+    'mean'."""
     latent_dtype: StoredDtype = "uint8"
     """Number format of stored latents; float16 takes twice the space of uint8."""
     latent_clip: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 5.0

@@ -1,9 +1,9 @@
 """Stage 2: images and captions become VAE latents and text embeddings.
 
 `stage.py` runs the stage, `shard_encoder.py` encodes one shard, `image_batches.py` reads, decodes
-and tokenizes its pairs in batches, `caption_encoder.py` encodes captions with any
-text encoder, `shard_encodings.py` is the encodings of a shard in memory,
-`posterior_noise.py` is the noise of samples from the VAE's posterior, `latent_statistics.py`
-measures the latents and their quantization, and `unreadable_images.py` finds the images that cannot
-be decoded.
+and tokenizes its pairs in batches, `latent_encoder.py` encodes images with the VAE,
+`caption_encoder.py` encodes captions with any text encoder, `shard_encodings.py` is the encodings
+of a shard in memory, `posterior_noise.py` is the noise of samples from the VAE's posterior,
+`latent_statistics.py` measures the latents and their quantization, and `unreadable_images.py` finds
+the images that cannot be decoded.
 """

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
 from data_catalog.figures import EncodedShardFigures
 from data_catalog.images import UnreadableImage
-from data_catalog.latent_figures import CodecFigures, LatentSums
+from data_catalog.latent_figures import LatentSums
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
@@ -37,24 +36,17 @@ from pipeline.encode.image_batches import (
     packed_batches,
     unpack,
 )
-from pipeline.encode.latent_statistics import measure, statistics_from, sums_of
-from pipeline.encode.posterior_noise import noise_of
+from pipeline.encode.latent_encoder import LatentEncoder, latent_encoder
+from pipeline.encode.latent_statistics import statistics_from, sums_of
 from pipeline.encode.shard_encodings import BatchEncodings, Row, ShardEncodings, join_batches
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
 from tld_model.encoders.clip import Clip, load_clip
 from tld_model.encoders.pretrained import EncoderError
-from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.quantize import Quantization, quantize
 
 # If none of at least this many images of a shard has finite encodings, the encoders are at fault.
 _MIN_IMAGES_TO_JUDGE = 8
 _MAX_THREADS = 8  # batches at once, because each takes memory
-
-
-def quantization_of(config: EncodeConfig) -> Quantization:
-    """The quantization of latents in these settings."""
-    return Quantization(config.latent_clip, config.latent_dtype)
 
 
 @dataclass(slots=True)
@@ -69,26 +61,15 @@ class ShardEncoder:
     # The tars as they were when the download finished them.
     tars: Mapping[str, FileRecord] = field(default_factory=dict)
     edge: int | None = None  # pixels of each image
-    codec: ImageCodec = field(init=False)
+    latents: LatentEncoder = field(init=False)
     clip: Clip | None = field(init=False)
     captions: CaptionEncoder = field(init=False)
 
     def __post_init__(self) -> None:
         device = use_one_of(self.config.device, own_worker_number())
-        self.codec = load_image_codec(self.config.vae, device)
+        self.latents = latent_encoder(self.config, device)
         self.clip = load_clip(self.config.clip, device) if self.config.clip else None
         self.captions = caption_encoder(self.config, self.clip, device)
-        if self.config.posterior == "sample" and not self.codec.has_posterior:
-            raise EncoderError(
-                f"VAE {self.config.vae!r} has no posterior to sample from; set "
-                "encode.posterior=mean"
-            )
-        clip, channels = self.config.latent_clip, self.codec.latent_channels
-        if isinstance(clip, tuple) and len(clip) != channels:
-            raise EncoderError(
-                f"VAE {self.config.vae!r} makes {channels} channels, but encode.latent_clip is a "
-                f"list of {len(clip)}; give one number, or one for each channel"
-            )
 
     def __call__(self, name: str) -> Shard:
         """Encode a shard.
@@ -138,7 +119,7 @@ class ShardEncoder:
         """The encodings of the batches of a shard, in order."""
         cores = max(1, usable_cores() // self.config.workers)
         threads = min(cores, _MAX_THREADS)
-        if self.codec.vae.device.type == "cuda":
+        if self.latents.codec.vae.device.type == "cuda":
             yield from map(self._encode, in_lanes(self._unpack_pinned, packed, threads))
         else:
             with torch_threads(cores // threads):
@@ -152,25 +133,16 @@ class ShardEncoder:
 
     def _encode(self, batch: ImageBatch) -> BatchEncodings:
         """Encode one batch. The results stay on the device, because reading one waits for it."""
-        quantization = quantization_of(self.config)
-        pixels = batch.pixels.to(self.codec.vae.device, non_blocking=True)
-        latents = self.codec.encode(pixels, self._noise(batch))  # [b, c, z, z]
-        stored = quantize(latents, quantization)
+        pixels = batch.pixels.to(self.latents.codec.vae.device, non_blocking=True)
+        images = self.latents(pixels, batch.rows["key"])
         return BatchEncodings(
             rows=batch.rows,
             captions=batch.captions,
-            stored=stored,
+            stored=images.stored,
             new_text=self.captions(batch.new_tokens) if batch.new_tokens else None,
             image_embeddings=self.clip.encode_images(pixels) if self.clip else None,
-            measured=measure(latents, stored, quantization),
+            measured=images.measured,
         )
-
-    def _noise(self, batch: ImageBatch) -> Tensor | None:
-        """The noise of a sample from the posterior: [b, c, z, z], or None for its mean."""
-        if self.config.posterior == "mean":
-            return None
-        height, width = (side // self.codec.downscale for side in batch.pixels.shape[2:])
-        return noise_of(batch.rows["key"], (self.codec.latent_channels, height, width))
 
     def _without_overflow(self, encoded: ShardEncodings) -> tuple[ShardEncodings, list[Row]]:
         """Split off the pairs whose encodings are not finite. Numbers too large for float16, in
@@ -241,10 +213,5 @@ class ShardEncoder:
             longest_caption=int(np.diff(starts).max(initial=0)) if starts is not None else None,
             token_sums=encoded.token_sums,
             text=self.captions.text,
-            codec=CodecFigures(
-                scaling_factor=self.codec.scaling_factor,
-                shift=self.codec.shift,
-                latent_channels=self.codec.latent_channels,
-                downscale=self.codec.downscale,
-            ),
+            codec=self.latents.codec_figures,
         )

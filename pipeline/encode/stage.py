@@ -19,8 +19,9 @@ from data_catalog.storage.receipts import Shard, evict, is_evicted, read_receipt
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
 from data_catalog.text_figures import token_statistics
 from pipeline.config.encode import EncodeConfig
+from pipeline.encode.latent_encoder import quantization_of
 from pipeline.encode.latent_statistics import added, statistics_from
-from pipeline.encode.shard_encoder import ShardEncoder, quantization_of
+from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 from pipeline.stages.dag import STAGES
 from pipeline.stages.output_settings import output_settings

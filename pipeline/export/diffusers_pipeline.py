@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, ImagePipelineOutput
+from diffusers import DiffusionPipeline, ImagePipelineOutput, ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tld_model.config import SamplingSettings, SolverName
 from tld_model.encoders.text_states import TextRecipe, encode_captions, tokenize_captions
+from tld_model.encoders.vae_config import VaeConfig
+from tld_model.latent_scaling import unpatchify, unscale_latents
 from tld_model.sampler import SOLVERS, guided, noise_levels, sample
 
 _OUTPUT_TYPES = ("pil", "np", "latent")
@@ -28,8 +30,8 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     `sampling` holds the defaults of a call, as fields of SamplingSettings. `encodings` has two
     entries. `latents` holds the scale and shift of the transformer's latents, which are
-    (raw - shift) * scale of the VAE's. `text` says how captions are encoded, as fields of
-    TextRecipe.
+    (raw - shift) * scale of the VAE's: numbers, or lists with one for each channel. `text` says how
+    captions are encoded, as fields of TextRecipe.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -37,7 +39,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
     def __init__(
         self,
         transformer: nn.Module,
-        vae: AutoencoderKL | AutoencoderTiny,
+        vae: ModelMixin,
         text_encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         sampling: dict[str, Any] | None = None,
@@ -116,9 +118,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         generator: Any,
         output_type: str,
     ) -> None:
-        config = self.vae.config
-        levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
-        edge = self.transformer.denoiser.config.latent_size * 2 ** (len(levels) - 1)
+        edge = self.transformer.denoiser.config.latent_size * self._vae_config.downscale
         problems = [
             f"{name} {side}: this model generates {edge}x{edge}"
             for name, side in sides.items()
@@ -135,6 +135,10 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
             problems.append(f"solver {sampling.solver!r} is not one of {', '.join(SOLVERS)}")
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def _vae_config(self) -> VaeConfig:
+        return VaeConfig(**{**self.vae.config, "_class_name": type(self.vae).__name__})
 
     def _noise(
         self, count: int, generator: torch.Generator | list[torch.Generator] | None
@@ -177,10 +181,11 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
         """Images of latents [b, c, z, z]."""
-        if self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
-            self.vae.to(torch.float32)  # it overflows in half precision
-        scaling = self.config.encodings["latents"]
-        raw = latents / scaling["scale"] + scaling["shift"]
+        config, scaling = self._vae_config, self.config.encodings["latents"]
+        if self.vae.dtype == torch.float16 and not config.allows_half_precision:
+            self.vae.to(torch.float32)  # it may overflow
+        raw = unscale_latents(latents, scaling["scale"], scaling["shift"])
+        raw = unpatchify(raw, config.patch)
         signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
         pixels = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # [b, 3, h, w]
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()  # [b, h, w, 3]

@@ -12,17 +12,13 @@ from data_catalog.url_table.files import UrlTableError
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
 from pipeline.preflight.gate_checks import gate_problems
-from tld_model.encoders.config_files import (
-    VaeConfig,
-    encoder_config,
-    encoder_problem,
-    vae_downscale,
-)
+from tld_model.encoders.config_files import encoder_config, encoder_problem, vae_problem
 from tld_model.encoders.text_config import (
     settings_problems,
     text_encoder_problem,
     text_width,
 )
+from tld_model.encoders.vae_config import VaeConfig
 
 
 def _input_rows(config: RunConfig) -> Iterator[str]:
@@ -36,6 +32,8 @@ def _encoders(config: RunConfig) -> Iterator[str]:
     encode = config.encode
     for setting, name in encode.named_encoders.items():
         problem = encoder_problem(name)
+        if setting == "vae":
+            problem = problem or vae_problem(name)
         if setting == "text_encoder":
             problem = problem or text_encoder_problem(name)
         if problem:
@@ -55,7 +53,7 @@ def _shapes_fit(config: RunConfig) -> Iterator[str]:
     """Compare the model with encoders on this disk; encoders on a hub are checked after their
     download."""
     if (vae := encoder_config(config.encode.vae, VaeConfig)) is not None:
-        factor = vae_downscale(config.encode.vae)
+        factor = vae.downscale
         if factor and config.download.image_size % factor:
             yield (
                 f"download.image_size: {config.download.image_size} is not a multiple of {factor}, "
@@ -63,7 +61,7 @@ def _shapes_fit(config: RunConfig) -> Iterator[str]:
             )
         elif factor:
             yield from _compare(config, "latent_size", config.download.image_size // factor)
-        yield from _compare(config, "latent_channels", vae.latent_channels)
+        yield from _compare(config, "latent_channels", vae.channels)
     yield from _compare(config, "text_dim", text_width(config.encode.text_model, config.model.text))
 
 

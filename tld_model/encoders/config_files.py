@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
+from tld_model.encoders.vae_config import VaeConfig, class_problem
 
 
 def encoder_problem(name: str) -> str | None:
@@ -25,20 +26,18 @@ def encoder_problem(name: str) -> str | None:
 def vae_downscale(name: str) -> int | None:
     """The number of pixels per latent along each axis, or None if the VAE's config is not on a
     local disk."""
-    vae = encoder_config(name, VaeConfig) or VaeConfig()
-    levels = vae.block_out_channels or vae.encoder_block_out_channels
-    return 2 ** (len(levels) - 1) if levels else None
+    vae = encoder_config(name, VaeConfig)
+    return vae.downscale if vae else None
+
+
+def vae_problem(name: str) -> str | None:
+    """The reason why an encoder cannot be a VAE, as far as a config on a local disk shows it, or
+    None if it may be one."""
+    vae = encoder_config(name, VaeConfig)
+    return class_problem(name, vae.class_name) if vae else None
 
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
-
-
-class VaeConfig(BaseModel):
-    """The used fields of a VAE's config.json."""
-
-    latent_channels: int | None = None
-    block_out_channels: tuple[int, ...] = ()
-    encoder_block_out_channels: tuple[int, ...] = ()  # of AutoencoderTiny
 
 
 def encoder_config(name: str, kind: type[_Kind]) -> _Kind | None:

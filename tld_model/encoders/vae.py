@@ -1,6 +1,6 @@
 """The VAE: raw pixels => raw latents => scaled latents, and back. No other file imports diffusers.
 
-b batch   c latent channels   h, w pixels   z latent size
+b batch   c latent channels   h, w pixels   z latent size   p side of a patch
 """
 
 from __future__ import annotations
@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from tld_model.encoders.pretrained import EncoderError, load_model, weights_dtype
+from tld_model.encoders.vae_config import VaeConfig, class_problem
+from tld_model.latent_scaling import (
+    ByChannel,
+    patchify,
+    scale_latents,
+    unpatchify,
+    unscale_latents,
+)
 
 diffusers_logging.set_verbosity_error()
 
@@ -26,21 +34,20 @@ _PIXELS_AT_ONCE = 64 * 256 * 256
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
     """A VAE that converts between raw pixels, uint8 [b, 3, h, w], and scaled latents, float32
-    [b, c, h/8, w/8].
+    [b, c, z, z] with z = h / downscale.
 
-    Scaled latents are (raw latents - shift) * scaling_factor. Their standard deviation is about 1.
+    Raw latents are what the VAE makes, with patches of p x p values as channels. Scaled latents are
+    (raw latents - shift) * scaling_factor. Their standard deviation is about 1.
     """
 
-    vae: Any  # AutoencoderKL or AutoencoderTiny
-    scaling_factor: float
-    shift: float
+    vae: Any  # of a class in VAE_CLASSES
+    scaling_factor: ByChannel
+    shift: ByChannel
     latent_channels: int
     downscale: int
-
-    @property
-    def has_posterior(self) -> bool:
-        """Whether latents have a distribution to sample from; those of AutoencoderTiny have not."""
-        return not isinstance(self.vae, AutoencoderTiny)
+    patch: int = 1
+    has_posterior: bool = True
+    """Whether latents have a distribution to sample from."""
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -55,11 +62,14 @@ class ImageCodec:
     def _encode(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
         signed = pixels.to(self.vae.device).to(self.vae.dtype) / 127.5 - 1
         encoded = self.vae.encode(signed)
-        raw = (encoded.latent_dist.mean if self.has_posterior else encoded.latents).float()
+        raw = self._patchified(encoded.latent_dist.mean if self.has_posterior else encoded[0])
         if noise is not None:
-            raw = raw + encoded.latent_dist.std.float() * noise.to(raw.device)
-        scaled: Tensor = (raw - self.shift) * self.scaling_factor
-        return scaled
+            raw = raw + self._patchified(encoded.latent_dist.std) * noise.to(raw.device)
+        return scale_latents(raw, self.scaling_factor, self.shift)
+
+    def _patchified(self, latents: Tensor) -> Tensor:
+        """[b, c/p², z p, z p] -> float32 [b, c, z, z]"""
+        return patchify(latents.float(), self.patch)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -68,7 +78,8 @@ class ImageCodec:
         return torch.cat([self._decode(part) for part in latents.split(at_once)])
 
     def _decode(self, latents: Tensor) -> Tensor:
-        raw = latents.to(self.vae.device).float() / self.scaling_factor + self.shift
+        scaled = latents.to(self.vae.device).float()
+        raw = unpatchify(unscale_latents(scaled, self.scaling_factor, self.shift), self.patch)
         signed = self.vae.decode(raw.to(self.vae.dtype)).sample.float()
         pixels: Tensor = ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels
@@ -77,33 +88,41 @@ class ImageCodec:
 def load_image_codec(
     name_or_path: str, device: str, *, safetensors_only: bool = False
 ) -> ImageCodec:
-    """Load an AutoencoderKL or AutoencoderTiny, as its config says. Raises EncoderError if it
+    """Load a VAE by the class that its config names, one of VAE_CLASSES. Raises EncoderError if it
     cannot be loaded, or with `safetensors_only` if the weights are in another format."""
 
     def load(source: str | Path, **options: Any) -> Any:
-        kind = AutoencoderKL.load_config(source, **options).get("_class_name")
-        classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-        if kind not in classes:
-            raise EncoderError(
-                f"VAE {name_or_path!r} is a {kind}; supported are {' and '.join(classes)}"
-            )
-        kinds = safetensors_only or None
-        return classes[kind].from_pretrained(
-            source, use_safetensors=kinds, output_loading_info=True, **options
+        class_name = diffusers.AutoencoderKL.load_config(source, **options).get("_class_name")
+        if problem := class_problem(name_or_path, class_name):
+            raise EncoderError(problem)
+        return getattr(diffusers, class_name).from_pretrained(
+            source, use_safetensors=safetensors_only or None, output_loading_info=True, **options
         )
 
     vae = load_model("VAE", name_or_path, load)
-    # A VAE with force_upcast overflows in half precision.
-    dtype = torch.float32 if vae.config.get("force_upcast") else weights_dtype(device)
-    vae = vae.to(device, dtype).eval()
-    levels = len(vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"])
+    config = VaeConfig(**{**vae.config, "_class_name": type(vae).__name__})
+    assert config.channels, "diffusers fills in what a config does not say"
+    assert config.downscale, "as above"
+    scaling_factor, shift = _scaling(vae)
+    dtype = weights_dtype(device) if config.allows_half_precision else torch.float32
     return ImageCodec(
-        vae=vae,
-        scaling_factor=float(vae.config["scaling_factor"]),
-        shift=float(vae.config.get("shift_factor") or 0.0),
-        latent_channels=int(vae.config["latent_channels"]),
-        downscale=2 ** (levels - 1),
+        vae=vae.to(device, dtype).eval(),
+        scaling_factor=scaling_factor,
+        shift=shift,
+        latent_channels=config.channels,
+        downscale=config.downscale,
+        patch=config.patch,
+        has_posterior=config.has_posterior,
     )
+
+
+def _scaling(vae: Any) -> tuple[ByChannel, ByChannel]:
+    """Scaling factor and shift: those of the config, or of FLUX.2's autoencoder the statistics of
+    its batch norm, as `Flux2Pipeline._encode_vae_image` of diffusers takes them."""
+    if isinstance(vae, diffusers.AutoencoderKLFlux2):
+        std = (vae.bn.running_var.double() + vae.config["batch_norm_eps"]).sqrt()
+        return tuple((1 / std).tolist()), tuple(vae.bn.running_mean.tolist())
+    return float(vae.config["scaling_factor"]), float(vae.config.get("shift_factor") or 0.0)
 
 
 def _images_at_once(height: int, width: int) -> int:

@@ -262,13 +262,6 @@ def test_the_error_of_each_shard_is_recorded_in_units_of_the_spread(
     assert len(output.figures["channel_std"]) == 4
 
 
-def test_a_list_of_ranges_must_have_one_for_each_channel(tmp_path: Path) -> None:
-    with pytest.raises(
-        EncoderError, match=r"makes 4 channels, but encode\.latent_clip is a list of 2"
-    ):
-        ShardEncoder(tmp_path, config_with(latent_clip=(1.0, 2.0)), tmp_path)
-
-
 def test_a_draw_from_the_posterior_follows_from_the_key_alone(
     images: Manifest, encoded: Path, tmp_path: Path
 ) -> None:

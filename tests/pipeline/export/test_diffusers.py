@@ -27,15 +27,18 @@ from pipeline.generate.generator import ImageGenerator
 from tests.support import load_exports
 from tests.support.text_encoders import save_decoder, save_t5
 from tests.support.untrained import untrained_generator
+from tests.support.vaes import save_vae
 from tld_model.config import DenoiserConfig, SamplingSettings, TextSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.text_encoder import load_text_encoder
+from tld_model.encoders.vae import load_image_codec
 from tld_model.sampler import guided, noise_levels, sample
 
 pytestmark = pytest.mark.slow
 
 PROMPTS = ["a small red star", "a large blue circle in the top left on a yellow background"]
 SEEDS = [7, 11]
+OTHER_VAES = ("AutoencoderTiny", "AutoencoderDC", "AutoencoderKLFlux2")
 USUAL = EvaluateConfig(steps=3, guidance=2.0, guidance_interval=(0.2, 0.9))
 
 
@@ -71,6 +74,15 @@ def generator_with(name: str, settings: TextSettings) -> ImageGenerator:
     return replace(untrained_generator(text_dim=text_encoder.dim), text_encoder=text_encoder)
 
 
+def generator_with_vae(class_name: str, folder: Path) -> ImageGenerator:
+    """With a VAE of another class."""
+    codec = load_image_codec(save_vae(class_name, folder), "cpu")
+    generate = untrained_generator(
+        latent_channels=codec.latent_channels, latent_size=64 // codec.downscale
+    )
+    return replace(generate, codec=codec)
+
+
 @dataclass(frozen=True)
 class Exported:
     """The exports, what drew them here, and what diffusers made of them elsewhere."""
@@ -86,7 +98,7 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     root = tmp_path_factory.mktemp("exports")
     pooled, tokens = untrained_generator(), other_generator()
-    others = {
+    others = {name: generator_with_vae(name, root / f"a {name}") for name in OTHER_VAES} | {
         "decoder": generator_with(save_decoder(root / "a decoder"), TextSettings(layer=-2)),
         "t5": generator_with(save_t5(root / "a t5"), TextSettings(None, 9, "an image: {}")),
     }
@@ -114,6 +126,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         ),
         "decoder": ("decoder", {}, {"prompt": PROMPTS}, SEEDS),
         "t5": ("t5", {}, {"prompt": PROMPTS}, SEEDS),
+        **{name: (name, {}, {"prompt": PROMPTS}, SEEDS) for name in OTHER_VAES},
         "half": ("pooled", {"dtype": "bfloat16"}, {"prompt": PROMPTS}, SEEDS),
         "wrong": ("pooled", {}, {"prompt": PROMPTS, "width": 512, "solver": "magic"}, SEEDS[:1]),
     }
@@ -203,8 +216,8 @@ def test_so_do_models_of_another_kind(exported: Exported) -> None:
     assert not np.array_equal(exported.results["negative"], exported.results["by token"])
 
 
-@pytest.mark.parametrize("kind", ["decoder", "t5"])
-def test_so_do_models_with_another_text_encoder(kind: str, exported: Exported) -> None:
+@pytest.mark.parametrize("kind", ["decoder", "t5", *OTHER_VAES])
+def test_so_do_models_with_other_encoders(kind: str, exported: Exported) -> None:
     expected = drawn_here(exported.others[kind], here(), PROMPTS)
     difference = np.abs(exported.results[kind].astype(int) - expected.astype(int))
     assert difference.max() <= 1

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.generate.generator import ImageGenerator
+from pipeline.generate.generator import ImageGenerator, load_generator
 from pipeline.generate.image_size import SizeError
 from tests.support.documents import python_with
 from tests.support.untrained import untrained_generator
+from tests.support.vaes import SHAPES, VAES, save_vae
 from tld_model.checkpoint import save_denoiser
 from tld_model.config import DenoiserConfig, SamplingSettings, SolverName, TextForm
 from tld_model.denoiser import Denoiser
@@ -22,6 +23,20 @@ from tld_model.encoders.text_encoder import load_text_encoder
 
 PROMPTS = ["a star", "a large green circle in the bottom right on a white background", "红"]
 SAMPLING = SamplingSettings(steps=3, guidance=3.0)
+
+
+@pytest.mark.parametrize("class_name", VAES)
+def test_a_stored_model_draws_and_edits_with_each_vae(class_name: str, tmp_path: Path) -> None:
+    vae, (downscale, channels) = save_vae(class_name, tmp_path / "vae"), SHAPES[class_name]
+    generate = untrained_generator(latent_channels=channels, latent_size=64 // downscale)
+    denoiser = generate.denoiser
+    save_denoiser(tmp_path / "denoiser.safetensors", denoiser.state_dict(), denoiser.config)
+    loaded = load_generator(tmp_path / "denoiser.safetensors", vae, "shapes-clip", "cpu")
+    images = loaded(PROMPTS[:1], [1], SAMPLING, size=(96, 64))
+    assert images.shape == (1, 64, 96, 3)
+    assert loaded.encode(images).shape == (1, channels, 64 // downscale, 96 // downscale)
+    with pytest.raises(SizeError):
+        loaded(PROMPTS[:1], [1], SAMPLING, size=(64 + downscale, 64))
 
 
 def generator(form: TextForm) -> ImageGenerator:

@@ -10,6 +10,7 @@ from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.preflight.check import check_run
 from tests.support.small import TINY, small
+from tests.support.vaes import SHAPES, VAES, save_vae
 
 
 def test_a_run_that_can_succeed_passes(tmp_path: Path) -> None:
@@ -38,3 +39,22 @@ def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
         *("train.init_from", "root"),
     ):
         assert len([line for line in problems if line.startswith(f"  {setting}: ")]) == 1, setting
+
+
+@pytest.mark.parametrize("class_name", VAES)
+def test_the_latents_of_each_vae_are_compared_with_the_model(
+    class_name: str, tmp_path: Path
+) -> None:
+    vae = save_vae(class_name, tmp_path / "vae")
+    downscale, channels = SHAPES[class_name]
+    settings = {"encode__vae": vae, "model__latent_size": 2, "model__latent_channels": 99}
+    with pytest.raises(ConfigError) as raised:
+        check_run(load_config(TINY, small(tmp_path / "data", **settings)))
+    assert f"set model.latent_size={64 // downscale}" in str(raised.value)
+    assert f"set model.latent_channels={channels}" in str(raised.value)
+
+
+def test_a_vae_of_another_class_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKLWan"}')
+    with pytest.raises(ConfigError, match=r"encode\.vae: .*AutoencoderKLWan; supported are"):
+        check_run(load_config(TINY, small(tmp_path / "data", encode__vae=tmp_path)))

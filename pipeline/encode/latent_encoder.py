@@ -1,0 +1,81 @@
+"""The image side of the encode stage: pixels -> stored latents and what is measured of them.
+
+b images   c channels   z latent size   h, w pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from data_catalog.latent_figures import CodecFigures
+from pipeline.config.encode import EncodeConfig
+from pipeline.encode.latent_statistics import measure
+from pipeline.encode.posterior_noise import noise_of
+from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.vae import ImageCodec, load_image_codec
+from tld_model.quantize import Quantization, quantize
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """The latents of a batch, on the device of the VAE."""
+
+    stored: Tensor  # uint8 or float16 [b, c, z, z]
+    measured: dict[str, Tensor]  # name -> [b, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LatentEncoder:
+    """The VAE, and how its latents are stored."""
+
+    codec: ImageCodec
+    config: EncodeConfig
+
+    def __call__(self, pixels: Tensor, keys: Sequence[str]) -> EncodedImages:
+        """Encode images, uint8 [b, 3, h, w]. The results stay on the device, because reading one
+        waits for it."""
+        quantization = quantization_of(self.config)
+        noise = self._noise(pixels, keys) if self.config.posterior == "sample" else None
+        latents = self.codec.encode(pixels, noise)  # [b, c, z, z]
+        stored = quantize(latents, quantization)
+        return EncodedImages(stored, measure(latents, stored, quantization))
+
+    def _noise(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
+        """The noise of samples from the posterior: [b, c, z, z]."""
+        height, width = (side // self.codec.downscale for side in pixels.shape[2:])
+        return noise_of(keys, (self.codec.latent_channels, height, width))
+
+    @property
+    def codec_figures(self) -> CodecFigures:
+        """What is recorded of the VAE."""
+        return CodecFigures(
+            scaling_factor=self.codec.scaling_factor,
+            shift=self.codec.shift,
+            latent_channels=self.codec.latent_channels,
+            downscale=self.codec.downscale,
+            patch=self.codec.patch if self.codec.patch > 1 else None,
+        )
+
+
+def latent_encoder(config: EncodeConfig, device: str) -> LatentEncoder:
+    """Load the VAE of these settings. Raises EncoderError if it does not fit them."""
+    codec = load_image_codec(config.vae, device)
+    if config.posterior == "sample" and not codec.has_posterior:
+        raise EncoderError(
+            f"VAE {config.vae!r} has no posterior to sample from; set encode.posterior=mean"
+        )
+    clip, channels = config.latent_clip, codec.latent_channels
+    if isinstance(clip, tuple) and len(clip) != channels:
+        raise EncoderError(
+            f"VAE {config.vae!r} makes {channels} channels, but encode.latent_clip is a list of "
+            f"{len(clip)}; give one number, or one for each channel"
+        )
+    return LatentEncoder(codec, config)
+
+
+def quantization_of(config: EncodeConfig) -> Quantization:
+    """The quantization of latents in these settings."""
+    return Quantization(config.latent_clip, config.latent_dtype)

@@ -21,6 +21,7 @@ from data_catalog.latent_figures import (
     LatentStatistics,
     LatentSums,
     QuantizationFigures,
+    RoundTrip,
 )
 from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Figures, StoredValues
@@ -103,8 +104,23 @@ class EncodingsFigures(Figures):
     """The error of stored token states."""
     account: Account
     """What became of the rows of the input."""
+    round_trip_psnr: float | None = None
+    """Mean PSNR of a few images after encoding, storing and decoding, dB; None of outputs that
+    began before 0.2."""
+    round_trip_psnr_min: float | None = None
+    """The least of them, dB."""
     statistics: LatentStatistics
     """Statistics of all pairs."""
+
+    @property
+    def round_trips(self) -> str:
+        """What the VAE leaves of images, as a line; "" if it was not measured."""
+        if self.round_trip_psnr is None:
+            return ""
+        return (
+            f"images after the VAE's round trip: PSNR {self.round_trip_psnr:.1f} dB on average, "
+            f"{self.round_trip_psnr_min:.1f} dB at least (round_trips.html)"
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -139,6 +155,8 @@ class EncodedShardFigures(Figures):
     """As in EncoderNames."""
     codec: CodecFigures
     """How the VAE's latents relate to pixels."""
+    round_trips: tuple[RoundTrip, ...] | None = None
+    """Images that were decoded again; None of shards without any."""
 
     @model_validator(mode="before")
     @classmethod

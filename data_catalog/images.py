@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -169,18 +169,31 @@ def _packed(tar: Path, key: str, members: dict[str, bytes]) -> PackedPair:
 def sample_image_pairs(tar: Path, count: int, rng: random.Random) -> list[ImagePair]:
     """A random sample of the pairs of one shard. Only these are read from disk."""
     with tarfile.open(tar, "r:") as archive:
-        by_key: dict[str, list[tarfile.TarInfo]] = {}
-        for info in archive.getmembers():
-            by_key.setdefault(info.name.partition(".")[0], []).append(info)
-        pairs = []
-        for key in rng.sample(sorted(by_key), min(count, len(by_key))):
-            files = {info.name.partition(".")[2]: archive.extractfile(info) for info in by_key[key]}
-            pairs.append(
-                _packed(
-                    tar, key, {suffix: file.read() for suffix, file in files.items() if file}
-                ).unpack()
-            )
-    return pairs
+        members = _members_by_key(archive)
+        chosen = rng.sample(sorted(members), min(count, len(members)))
+        return [_read_pair(tar, archive, key, members[key]) for key in chosen]
+
+
+def read_image_pairs(tar: Path, keys: Sequence[str]) -> list[ImagePair]:
+    """The pairs of one shard with these keys, in their order. Only these are read from disk."""
+    with tarfile.open(tar, "r:") as archive:
+        members = _members_by_key(archive)
+        return [_read_pair(tar, archive, key, members[key]) for key in keys]
+
+
+def _members_by_key(archive: tarfile.TarFile) -> dict[str, list[tarfile.TarInfo]]:
+    by_key: dict[str, list[tarfile.TarInfo]] = {}
+    for info in archive.getmembers():
+        by_key.setdefault(info.name.partition(".")[0], []).append(info)
+    return by_key
+
+
+def _read_pair(
+    tar: Path, archive: tarfile.TarFile, key: str, members: Sequence[tarfile.TarInfo]
+) -> ImagePair:
+    files = {info.name.partition(".")[2]: archive.extractfile(info) for info in members}
+    contents = {suffix: file.read() for suffix, file in files.items() if file}
+    return _packed(tar, key, contents).unpack()
 
 
 def repack_sorted(source: Path, target: Path) -> int:

@@ -27,6 +27,17 @@ class CodecFigures(StoredValues):
     without patches."""
 
 
+class RoundTrip(StoredValues):
+    """An image that was encoded, stored and decoded again."""
+
+    key: str
+    """The pair."""
+    caption: str
+    """Its main caption."""
+    psnr: float
+    """Peak signal-to-noise ratio of what came back, dB; at most 100."""
+
+
 class QuantizationFigures(StoredValues):
     """How stored latents become scaled latents: (stored - zero_point) * scale for uint8; float16 is
     stored unchanged."""

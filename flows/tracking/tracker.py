@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_catalog.figures import ModelFigures, ReportFigures
+from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import redact_credentials
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
@@ -114,6 +114,8 @@ class PipelineTracking:
             tracker.show.finish(
                 f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}"
             )
+            if manifest.stage == "encode" and (note := EncodingsFigures.of(manifest).round_trips):
+                tracker.show.finish(note)
         self.outbox.put(Message(tracker.run_id, "tags", tags))
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":

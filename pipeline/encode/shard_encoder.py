@@ -20,7 +20,7 @@ from data_catalog.encodings import EncodedArrays, write_encoded_shard
 from data_catalog.excluded_rows import dropped_keys, write_dropped
 from data_catalog.figures import EncodedShardFigures
 from data_catalog.images import UnreadableImage
-from data_catalog.latent_figures import LatentSums
+from data_catalog.latent_figures import LatentSums, RoundTrip
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import FileRecord, file_digest, file_records
 from data_catalog.storage.receipts import Shard, write_receipt
@@ -36,8 +36,9 @@ from pipeline.encode.image_batches import (
     packed_batches,
     unpack,
 )
-from pipeline.encode.latent_encoder import LatentEncoder, latent_encoder
+from pipeline.encode.latent_encoder import LatentEncoder, latent_encoder, quantization_of
 from pipeline.encode.latent_statistics import statistics_from, sums_of
+from pipeline.encode.round_trips import round_trips_file, write_round_trips
 from pipeline.encode.shard_encodings import BatchEncodings, Row, ShardEncodings, join_batches
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
@@ -61,6 +62,7 @@ class ShardEncoder:
     # The tars as they were when the download finished them.
     tars: Mapping[str, FileRecord] = field(default_factory=dict)
     edge: int | None = None  # pixels of each image
+    round_trips: Mapping[str, int] = field(default_factory=dict)  # shard -> how many
     latents: LatentEncoder = field(init=False)
     clip: Clip | None = field(init=False)
     captions: CaptionEncoder = field(init=False)
@@ -95,7 +97,9 @@ class ShardEncoder:
                 encoded = self._shard(name, tar, unreadable_rows)
             encoded, overflowing = self._without_overflow(encoded)
             encoded, mismatched = self._without_poor_matches(encoded)
-            return self._write(name, encoded, unreadable_rows + overflowing + mismatched)
+            round_trips = self._round_trips(name, tar, encoded)
+            excluded = unreadable_rows + overflowing + mismatched
+            return self._write(name, encoded, excluded, round_trips)
         finally:
             mark.unlink(missing_ok=True)
 
@@ -168,7 +172,23 @@ class ShardEncoder:
             encoded.measured["clip_score"] < threshold, f"clip score below {threshold:g}"
         )
 
-    def _write(self, name: str, encoded: ShardEncodings, excluded: list[Row]) -> Shard:
+    def _round_trips(
+        self, name: str, tar: Path, encoded: ShardEncodings
+    ) -> tuple[RoundTrip, ...] | None:
+        """The round trips of a shard, whose images are written; None if there are none."""
+        count = min(self.round_trips.get(name, 0), len(encoded.captions))
+        if not count:
+            return None
+        path, by = self.out / round_trips_file(name), quantization_of(self.config)
+        return write_round_trips(path, tar, encoded, count, self.latents.codec, by)
+
+    def _write(
+        self,
+        name: str,
+        encoded: ShardEncodings,
+        excluded: list[Row],
+        round_trips: tuple[RoundTrip, ...] | None,
+    ) -> Shard:
         rows, measured = dict(encoded.rows), encoded.measured
         filled = len(encoded.captions) > 0
         scores = measured.get("clip_score")
@@ -182,13 +202,16 @@ class ShardEncoder:
         write_encoded_shard(self.out, name, rows, arrays)
         content = [self.out / f"{name}.npz", self.out / f"{name}.parquet"]
         excluded_files = [write_dropped(self.out, name, excluded)] if excluded else []
+        shown = [self.out / round_trips_file(name)] if round_trips else []
+        figures = self._figures(encoded, arrays, excluded)
+        figures = figures.model_copy(update={"round_trips": round_trips})
         receipt = Shard(
             name=name,
             rows=len(arrays.key),
             digest=" ".join(file_digest(path) for path in content),
-            files=file_records([*content, *excluded_files]),
+            files=file_records([*content, *excluded_files, *shown]),
             recipe=self.recipes.get(name, ""),
-            figures=self._figures(encoded, arrays, excluded).model_dump(mode="json"),
+            figures=figures.model_dump(mode="json"),
         )
         write_receipt(self.out, receipt)
         return receipt

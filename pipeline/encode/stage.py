@@ -21,6 +21,8 @@ from data_catalog.text_figures import token_statistics
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.latent_encoder import quantization_of
 from pipeline.encode.latent_statistics import added, statistics_from
+from pipeline.encode.round_trip_page import publish_round_trips, summary
+from pipeline.encode.round_trips import round_trips_by_shard
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 from pipeline.stages.dag import STAGES
@@ -48,7 +50,10 @@ def encode(
     _check_no_images_evicted(images, missing)
     tars = {shard.name: shard.files[_tar(shard.name)] for shard in images.shards}
     columns, edge = _caption_columns(images), images.settings.get("image_size")
-    make_worker = partial(ShardEncoder, images.folder, config, out, recipes, columns, tars, edge)
+    shown = round_trips_by_shard(images.shards)
+    make_worker = partial(
+        ShardEncoder, images.folder, config, out, recipes, columns, tars, edge, shown
+    )
     _report(track, done, len(images.shards))
     _evict_images(images, done, config)
     for receipt in map_shards(make_worker, missing, config.workers):
@@ -67,6 +72,10 @@ def encode(
     logged = figures.statistics.model_dump(
         include={"quantization_rmse", "clipped_fraction", "clip_score"}
     )
+    if round_trips := publish_round_trips(out, config.vae, receipts, track):
+        average, least = summary(round_trips)
+        psnr = {"round_trip_psnr": average, "round_trip_psnr_min": least}
+        figures, logged = figures.model_copy(update=psnr), logged | psnr
     if (tokens := figures.token_statistics) is not None:
         logged["token_rmse_sigma"] = tokens.rmse_sigma
     track.metrics(logged, step=len(receipts))

@@ -127,3 +127,11 @@ def test_figures_of_a_shard_that_do_not_fit_name_the_shard() -> None:
     damaged = shard.model_copy(update={"figures": {"failed": {"timeout": "often"}}})
     with pytest.raises(ManifestError, match=r"shard 00000 is damaged \(figures\.failed\.timeout: "):
         ImageShardFigures.of(damaged)
+
+
+def test_what_the_vae_leaves_of_images_is_a_line_where_it_was_measured() -> None:
+    manifest = stored("encodings")
+    assert EncodingsFigures.of(manifest).round_trips == ""
+    measured = manifest.figures | {"round_trip_psnr": 31.24, "round_trip_psnr_min": 28.0}
+    line = EncodingsFigures.of(with_figures(manifest, measured)).round_trips
+    assert "PSNR 31.2 dB on average, 28.0 dB at least" in line

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from data_catalog.array_checks import check_alike, check_starts
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import replacing
 
@@ -68,6 +69,8 @@ class EncodedArrays:
     token_start: NDArray[np.int64] | None = None  # [m + 1]
     # Only if they are uint8: a state is (tokens - 128) * token_scale of its row.
     token_scale: NDArray[np.float16] | None = None  # [k]
+    # Only with encode.flips: the latents of the mirrored images, stored as `latents` are.
+    flipped: NDArray[np.uint8] | NDArray[np.float16] | None = None  # [n, c, z, z]
 
     @property
     def by_name(self) -> dict[str, NDArray[Any]]:
@@ -104,6 +107,7 @@ _TYPES: dict[str, tuple[tuple[np.dtype[Any], ...], int]] = {
     "tokens": ((_U8, _F16), 2),
     "token_start": ((_I64,), 1),
     "token_scale": ((_F16,), 1),
+    "flipped": ((_U8, _F16), 4),
 }
 _LONGEST_KEY = 1024
 _ALWAYS = ("latents", "text", "key")
@@ -143,7 +147,8 @@ def unmap_pages(arrays: EncodedArrays) -> None:
     They stay in the page cache of the system but no longer count as memory of this process, which
     would otherwise grow to the size of the files.
     """
-    for array in (arrays.latents, arrays.text, arrays.tokens, arrays.token_scale):
+    large = (arrays.latents, arrays.flipped, arrays.text, arrays.tokens, arrays.token_scale)
+    for array in large:
         if array is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
 
@@ -223,9 +228,10 @@ def _check_fit(arrays: EncodedArrays) -> None:
     if arrays.text_column is not None and len(arrays.text_column) != captions:
         raise ValueError(f"text_column has {len(arrays.text_column)} rows for {captions} texts")
     _check_scale(arrays)
-    _check_starts("text_start", arrays.text_start, pairs, captions)
+    check_alike("flipped", arrays.flipped, arrays.latents)
+    check_starts("text_start", arrays.text_start, pairs, captions)
     tokens = 0 if arrays.tokens is None else len(arrays.tokens)
-    _check_starts("token_start", arrays.token_start, captions, tokens)
+    check_starts("token_start", arrays.token_start, captions, tokens)
 
 
 def _check_scale(arrays: EncodedArrays) -> None:
@@ -235,15 +241,3 @@ def _check_scale(arrays: EncodedArrays) -> None:
     scales, tokens = (len(x) if x is not None else 0 for x in (arrays.token_scale, arrays.tokens))
     if is_uint8 and scales != tokens:
         raise ValueError(f"token_scale has {scales} rows for {tokens} tokens")
-
-
-def _check_starts(name: str, starts: NDArray[np.int64] | None, parts: int, end: int) -> None:
-    if starts is None:
-        return
-    if (
-        len(starts) != parts + 1
-        or starts[0] != 0
-        or starts[-1] != end
-        or (starts[1:] < starts[:-1]).any()
-    ):
-        raise ValueError(f"{name} does not divide {end} rows among {parts}")

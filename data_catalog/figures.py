@@ -84,6 +84,8 @@ class EncodingsFigures(Figures):
     """How the VAE's latents relate to pixels."""
     posterior: str
     """mean or sample: which value of the VAE's posterior is the latent."""
+    flips: bool | None = None
+    """Whether the latents of mirrored images are stored too; None if not."""
     quantization: QuantizationFigures
     """How the latents are stored."""
     quantization_bound: float

@@ -49,6 +49,10 @@ class EncodeConfig(Section):
     """'mean' stores the mean of the VAE's posterior as the latent; 'sample' stores a sample from
     it, seeded by the pair's key. AutoencoderTiny and AutoencoderDC have no posterior but only
     'mean'."""
+    flips: bool = False
+    """Store the latent of the mirrored image too, in twice the space of latents. Training then
+    takes one of the two for each pair and epoch; held-out pairs are never mirrored. Captions stay
+    as they are, so leave it off where they say left or right, or where lettering matters."""
     latent_dtype: StoredDtype = "uint8"
     """Number format of stored latents; float16 takes twice the space of uint8."""
     latent_clip: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 5.0

@@ -12,11 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# SplitMix64 (Steele et al., 2014, fig. 17): the increment of the counter and the two multipliers of
-# its mixing function.
-_STEP, _MIX_1, _MIX_2 = (
-    np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
+from pipeline.dataset.pair_draws import uniform_of_pairs
 
 
 class CaptionColumnError(ValueError):
@@ -32,10 +28,7 @@ class CaptionSampler:
 
     def uniform(self, numbers: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.float64]:
         """A uniform random number in [0, 1) for each pair in its epoch [b]"""
-        mixed = np.full(len(numbers), self.seed % 2**64, np.uint64)
-        for part in (epochs, numbers):
-            mixed = _mix(mixed ^ part.astype(np.uint64))
-        return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return uniform_of_pairs(self.seed, numbers, epochs)
 
     def choose(self, columns: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
         """The position of the chosen caption among the captions of each pair [b]. `columns` [b, c]
@@ -72,11 +65,3 @@ def wrong_weights(columns: Sequence[str], weights: Mapping[str, float]) -> str |
     if not any(weights.get(name, 1.0) for name in columns):
         return "all captions have weight 0"
     return None
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The next SplitMix64 number of each state, modulo 2^64."""
-    z = state + _STEP
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))

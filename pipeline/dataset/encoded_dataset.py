@@ -13,6 +13,7 @@ from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, u
 from data_catalog.figures import EncodingsFigures
 from data_catalog.storage.manifest import Manifest
 from pipeline.dataset.caption_sampling import CaptionSampler
+from pipeline.dataset.pair_draws import flips_of_pairs
 from tld_model.config import TextForm
 from tld_model.quantize import ZERO_POINT, Quantization, dequantize
 from tld_model.quantize_tokens import StoredStates, dequantize_tokens
@@ -64,6 +65,7 @@ class EncodedDataset:
     longest_caption: int = 0
     caption_columns: tuple[str, ...] = ("caption",)  # the main one first
     sampler: CaptionSampler | None = None  # for pairs with several captions, if epochs are given
+    seed: int = 0  # of the choice between latents and those of mirrored images, as above
 
     def batch(self, numbers: NDArray[np.int64], device: str = "cpu") -> Batch:
         """The pairs with these numbers, in this order, with their main captions."""
@@ -72,8 +74,9 @@ class EncodedDataset:
     def stored_batch(
         self, numbers: NDArray[np.int64], epochs: NDArray[np.int64] | None = None
     ) -> StoredBatch:
-        """The pairs with these numbers, in this order. Each has its main caption or, if `epochs`
-        [b] are given, the one sampled for its epoch."""
+        """The pairs with these numbers, in this order. Each has its main caption and its latent or,
+        if `epochs` [b] are given, the caption that is sampled for its epoch, and in half of the
+        epochs the latent of the mirrored image, if that is stored."""
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
@@ -81,11 +84,15 @@ class EncodedDataset:
         uniform = (
             self.sampler.uniform(numbers, epochs) if self.sampler and epochs is not None else None
         )
+        mirrored = flips_of_pairs(self.seed, numbers, epochs) if epochs is not None else None
         for index in np.unique(shard_of):
             here = shard_of == index
             rows = numbers[here] - self.starts[index]
             shard = self.shards[index]
             latents[here] = shard.latents[rows]
+            if shard.flipped is not None and mirrored is not None:
+                flips = mirrored[here]
+                latents[np.flatnonzero(here)[flips]] = shard.flipped[rows[flips]]
             captions = self._captions(shard, rows, uniform[here] if uniform is not None else None)
             if self.form == "pooled":
                 text.states[here] = torch.from_numpy(shard.text[captions])
@@ -177,4 +184,5 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
 def _layout(arrays: EncodedArrays) -> tuple[object, ...]:
     """The properties that all shards must share."""
     tokens = None if arrays.tokens is None else (arrays.tokens.shape[1], arrays.tokens.dtype)
-    return arrays.latents.shape[1:], arrays.latents.dtype, arrays.text.shape[1], tokens
+    latents = arrays.latents.shape[1:], arrays.latents.dtype, arrays.flipped is not None
+    return *latents, arrays.text.shape[1], tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from data_catalog.latent_figures import CodecFigures
@@ -24,6 +25,7 @@ class EncodedImages:
     """The latents of a batch, on the device of the VAE."""
 
     stored: Tensor  # uint8 or float16 [b, c, z, z]
+    flipped: Tensor | None  # of the mirrored images, [b, c, z, z]
     measured: dict[str, Tensor]  # name -> [b, ...]
 
 
@@ -41,7 +43,15 @@ class LatentEncoder:
         noise = self._noise(pixels, keys) if self.config.posterior == "sample" else None
         latents = self.codec.encode(pixels, noise)  # [b, c, z, z]
         stored = quantize(latents, quantization)
-        return EncodedImages(stored, measure(latents, stored, quantization))
+        measured = measure(latents, stored, quantization)
+        if not self.config.flips:
+            return EncodedImages(stored, None, measured)
+        mirrored = None if noise is None else noise.flip(3)
+        flipped = self.codec.encode(pixels.flip(3), mirrored)  # [b, c, z, z]
+        # A pair counts as finite if both of its latents are.
+        finite = flipped.isfinite().all(dim=(1, 2, 3))
+        measured["squared_error"] = measured["squared_error"].where(finite, torch.nan)
+        return EncodedImages(stored, quantize(flipped, quantization), measured)
 
     def _noise(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
         """The noise of samples from the posterior: [b, c, z, z]."""

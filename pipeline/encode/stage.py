@@ -100,6 +100,7 @@ def _figures(
         ),
         codec=of_filled.codec,
         posterior=config.posterior,
+        flips=config.flips or None,
         quantization=_quantization_figures(quantization_of(config)),
         quantization_bound=quantization_of(config).bound,
         latent_shape=of_filled.latent_shape,

@@ -88,9 +88,8 @@ def train_steps(
 
     Raises CaptionColumnError if train.caption_weights does not fit the encodings.
     """
-    pairs = replace(
-        pairs, sampler=caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
-    )
+    sampler = caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
+    pairs = replace(pairs, sampler=sampler, seed=config.seed)
     inputs = step_inputs(pairs, split, state.denoiser.config, config, state.step, ranks)
     if device.startswith("cuda"):
         inputs = ahead(pinned(inputs), _STEPS_AHEAD)

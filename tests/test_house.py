@@ -99,6 +99,7 @@ def test_each_library_is_named_where_it_belongs() -> None:
         "tld_model/encoders/sentence_modules.py",
         "tld_model/encoders/text_model.py",
         "pipeline/export/diffusers_pipeline.py",
+        "pipeline/scoring/feature_networks.py",
     }
 
 

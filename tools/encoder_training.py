@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+_RISING = 0.0499  # of all steps; with 0.05, OneCycleLR divides by zero in trainings of 20 steps
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -38,7 +40,7 @@ def fit(
         model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99)
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, recipe.steps, pct_start=0.05
+        optimizer, recipe.learning_rate, recipe.steps, pct_start=_RISING
     )
     started = time.monotonic()
     for number in range(1, recipe.steps + 1):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel
 
@@ -28,14 +28,31 @@ _EDGE = 224
 # Pixel statistics of ImageNet, on a scale of 0 to 255.
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # EfficientNet-Lite's: lite/efficientnet_lite_builder.py of its authors.
-_LITE_MEAN, _LITE_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+LITE_MEAN, LITE_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 _DINOV2_TYPES = ("dinov2", "dinov2_with_registers")
 
 
 def load_efficientnet(_: str | None, device: str) -> PixelEncoder:
+    """EfficientNet-Lite0's mean of the last convolution's output over the image, d = 1280. The
+    short side is resized to 224 and the center is cropped.
+
+    Raises:
+        EncoderError: a package or the weights are missing or damaged.
+    """
+    network: Any = efficientnet_network(device)
+
+    @torch.inference_mode()
+    def encode(pixels: Tensor) -> Tensor:
+        x = _square(pixels.to(device), LITE_MEAN, LITE_STD)
+        features: Tensor = network.extract_features(x).mean((2, 3))
+        return features
+
+    return encode
+
+
+def efficientnet_network(device: str) -> nn.Module:
     """EfficientNet-Lite0 (Tan and Le, 2019, in its authors' variant without squeeze-and-excitation)
-    with the ImageNet weights of its package: the mean of the last convolution's output over the
-    image, d = 1280. The short side is resized to 224 and the center is cropped.
+    with the ImageNet weights of its package.
 
     Raises:
         EncoderError: a package or the weights are missing or damaged.
@@ -44,20 +61,12 @@ def load_efficientnet(_: str | None, device: str) -> PixelEncoder:
     assert path, "the package has the file"
     from efficientnet_lite_pytorch import EfficientNet
 
-    network = EfficientNet.from_name(EFFICIENTNET)
+    network: nn.Module = EfficientNet.from_name(EFFICIENTNET)
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file can cause any error in torch
         raise _unreadable(EFFICIENTNET, path, error) from error
-    network.to(device).eval()
-
-    @torch.inference_mode()
-    def encode(pixels: Tensor) -> Tensor:
-        x = _square(pixels.to(device), _LITE_MEAN, _LITE_STD)
-        features: Tensor = network.extract_features(x).mean((2, 3))
-        return features
-
-    return encode
+    return network.to(device).eval()
 
 
 def load_inception(weights: str | None, device: str) -> PixelEncoder:

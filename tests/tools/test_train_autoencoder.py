@@ -94,7 +94,7 @@ def test_training_beats_the_mean_colour_and_its_folder_loads_as_a_vae(
     config_file: Path, config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "vae"
-    assert trained(config_file, out, "--steps", "120", "--learning-rate", "5e-3") == 0
+    assert trained(config_file, out, "--steps", "250", "--learning-rate", "5e-3") == 0
     split = read_images(config, 2**30)
     mean = split.held_out.float().mean((2, 3), keepdim=True).round().byte()
     alone = psnr(split.held_out, mean.expand_as(split.held_out))
@@ -173,3 +173,12 @@ def test_layouts_that_fit_are_those_that_run(
             return False
 
     assert runs() is fits
+
+
+def test_a_perceptual_loss_changes_what_is_learned(config_file: Path, tmp_path: Path) -> None:
+    trained(config_file, tmp_path / "plain", "--steps", "30")
+    trained(config_file, tmp_path / "perceptual", "--steps", "30", "--perceptual", "1")
+    first, second = (
+        load_autoencoder(tmp_path / name).state_dict() for name in ("plain", "perceptual")
+    )
+    assert not torch.allclose(first["encoder.conv_out.weight"], second["encoder.conv_out.weight"])

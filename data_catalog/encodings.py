@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from data_catalog.array_checks import check_alike, check_starts
+from data_catalog.array_checks import FURTHER_LATENTS, check_further_latents, check_starts
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import replacing
 
@@ -71,6 +71,10 @@ class EncodedArrays:
     token_scale: NDArray[np.float16] | None = None  # [k]
     # Only with encode.flips: the latents of the mirrored images, stored as `latents` are.
     flipped: NDArray[np.uint8] | NDArray[np.float16] | None = None  # [n, c, z, z]
+    # Only with encode.posterior=spread: standard deviations of the posteriors, of which `latents`
+    # and `flipped` are the means, on a logarithmic scale.
+    latents_spread: NDArray[np.uint8] | None = None  # [n, c, z, z]
+    flipped_spread: NDArray[np.uint8] | None = None  # [n, c, z, z]
 
     @property
     def by_name(self) -> dict[str, NDArray[Any]]:
@@ -108,6 +112,8 @@ _TYPES: dict[str, tuple[tuple[np.dtype[Any], ...], int]] = {
     "token_start": ((_I64,), 1),
     "token_scale": ((_F16,), 1),
     "flipped": ((_U8, _F16), 4),
+    "latents_spread": ((_U8,), 4),
+    "flipped_spread": ((_U8,), 4),
 }
 _LONGEST_KEY = 1024
 _ALWAYS = ("latents", "text", "key")
@@ -147,8 +153,8 @@ def unmap_pages(arrays: EncodedArrays) -> None:
     They stay in the page cache of the system but no longer count as memory of this process, which
     would otherwise grow to the size of the files.
     """
-    large = (arrays.latents, arrays.flipped, arrays.text, arrays.tokens, arrays.token_scale)
-    for array in large:
+    for name in ("latents", "text", "tokens", "token_scale", *FURTHER_LATENTS):
+        array = getattr(arrays, name)
         if array is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
 
@@ -228,7 +234,7 @@ def _check_fit(arrays: EncodedArrays) -> None:
     if arrays.text_column is not None and len(arrays.text_column) != captions:
         raise ValueError(f"text_column has {len(arrays.text_column)} rows for {captions} texts")
     _check_scale(arrays)
-    check_alike("flipped", arrays.flipped, arrays.latents)
+    check_further_latents(arrays.by_name)
     check_starts("text_start", arrays.text_start, pairs, captions)
     tokens = 0 if arrays.tokens is None else len(arrays.tokens)
     check_starts("token_start", arrays.token_start, captions, tokens)

@@ -83,7 +83,8 @@ class EncodingsFigures(Figures):
     codec: CodecFigures
     """How the VAE's latents relate to pixels."""
     posterior: str
-    """mean or sample: which value of the VAE's posterior is the latent."""
+    """mean, sample or spread: which value of the VAE's posterior is the latent. With spread it is
+    the mean, and the standard deviation is stored too."""
     flips: bool | None = None
     """Whether the latents of mirrored images are stored too; None if not."""
     quantization: QuantizationFigures

@@ -45,10 +45,11 @@ class EncodeConfig(Section):
     token_dtype: StoredDtype = "uint8"
     """Number format of stored token states: 'uint8' with a scale for each token, or float16, which
     takes twice the space."""
-    posterior: Literal["mean", "sample"] = "mean"
+    posterior: Literal["mean", "sample", "spread"] = "mean"
     """'mean' stores the mean of the VAE's posterior as the latent; 'sample' stores a sample from
-    it, seeded by the pair's key. AutoencoderTiny and AutoencoderDC have no posterior but only
-    'mean'."""
+    it, seeded by the pair's key; 'spread' stores the mean and the standard deviation, one byte a
+    value more, and each step of the training takes new samples. AutoencoderTiny and AutoencoderDC
+    have no posterior but only 'mean'."""
     flips: bool = False
     """Store the latent of the mirrored image too, in twice the space of latents. Training then
     takes one of the two for each pair and epoch; held-out pairs are never mirrored. Captions stay

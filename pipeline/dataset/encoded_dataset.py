@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_catalog.array_checks import FURTHER_LATENTS
 from data_catalog.encodings import EncodedArrays, EncodingsError, read_arrays, unmap_pages
 from data_catalog.figures import EncodingsFigures
 from data_catalog.storage.manifest import Manifest
@@ -16,6 +17,7 @@ from pipeline.dataset.caption_sampling import CaptionSampler
 from pipeline.dataset.pair_draws import flips_of_pairs
 from tld_model.config import TextForm
 from tld_model.quantize import ZERO_POINT, Quantization, dequantize
+from tld_model.quantize_spread import dequantize_spread
 from tld_model.quantize_tokens import StoredStates, dequantize_tokens
 
 
@@ -35,22 +37,29 @@ class StoredBatch:
     latents: Tensor  # uint8 or float16 [b, c, z, z]
     text: StoredStates  # float16 [b, d], or token states [b, l, t]
     quantization: Quantization
+    spread: Tensor | None = None  # of the posterior, as stored: uint8 [b, c, z, z]
 
     def pinned(self) -> StoredBatch:
         """A copy in memory from which a GPU copies while the host goes on."""
         scale = None if self.text.scale is None else self.text.scale.pin_memory()
         text = StoredStates(self.text.states.pin_memory(), scale)
-        return replace(self, latents=self.latents.pin_memory(), text=text)
+        spread = None if self.spread is None else self.spread.pin_memory()
+        return replace(self, latents=self.latents.pin_memory(), text=text, spread=spread)
 
-    def on(self, device: str) -> Batch:
-        """The batch on a device, dequantized there."""
+    def on(self, device: str, noise: Tensor | None = None) -> Batch:
+        """The batch on a device, dequantized there. With unit noise [b, c, z, z] on that device,
+        latents whose spread is stored are samples from their posterior: mean + std * noise."""
         latents, states = (
             x.to(device, non_blocking=True) for x in (self.latents, self.text.states)
         )
         scale = self.text.scale
         scale = None if scale is None else scale.to(device, non_blocking=True)
         text = dequantize_tokens(StoredStates(states, scale))
-        return Batch(dequantize(latents, self.quantization), text)
+        clean = dequantize(latents, self.quantization)
+        if self.spread is not None and noise is not None:
+            spread = self.spread.to(device, non_blocking=True)
+            clean = clean + dequantize_spread(spread) * noise
+        return Batch(clean, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,11 @@ class EncodedDataset:
     sampler: CaptionSampler | None = None  # for pairs with several captions, if epochs are given
     seed: int = 0  # of the choice between latents and those of mirrored images, as above
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether standard deviations of the VAE's posterior are stored."""
+        return self.shards[0].latents_spread is not None
+
     def batch(self, numbers: NDArray[np.int64], device: str = "cpu") -> Batch:
         """The pairs with these numbers, in this order, with their main captions."""
         return self.stored_batch(numbers).on(device)
@@ -80,26 +94,37 @@ class EncodedDataset:
         shard_of = np.searchsorted(self.starts, numbers, side="right") - 1
         first = self.shards[int(shard_of[0])]
         latents = np.empty((len(numbers), *first.latents.shape[1:]), first.latents.dtype)
+        with_spread = self.has_spread and epochs is not None
+        spread = np.empty(latents.shape, np.uint8) if with_spread else None
         text = self._empty_text(len(numbers), first)
-        uniform = (
-            self.sampler.uniform(numbers, epochs) if self.sampler and epochs is not None else None
-        )
-        mirrored = flips_of_pairs(self.seed, numbers, epochs) if epochs is not None else None
+        uniform = flips = None
+        if epochs is not None:
+            flips = flips_of_pairs(self.seed, numbers, epochs)
+            uniform = self.sampler.uniform(numbers, epochs) if self.sampler else None
         for index in np.unique(shard_of):
-            here = shard_of == index
+            here = np.flatnonzero(shard_of == index)
             rows = numbers[here] - self.starts[index]
             shard = self.shards[index]
             latents[here] = shard.latents[rows]
-            if shard.flipped is not None and mirrored is not None:
-                flips = mirrored[here]
-                latents[np.flatnonzero(here)[flips]] = shard.flipped[rows[flips]]
+            if spread is not None:
+                spread[here] = _present(shard.latents_spread)[rows]
+            if flips is not None and shard.flipped is not None:
+                mirrored = flips[here]
+                latents[here[mirrored]] = shard.flipped[rows[mirrored]]
+                if spread is not None:
+                    spread[here[mirrored]] = _present(shard.flipped_spread)[rows[mirrored]]
             captions = self._captions(shard, rows, uniform[here] if uniform is not None else None)
             if self.form == "pooled":
                 text.states[here] = torch.from_numpy(shard.text[captions])
             else:
-                self._copy_tokens(shard, captions, text, np.flatnonzero(here))
+                self._copy_tokens(shard, captions, text, here)
             unmap_pages(shard)
-        return StoredBatch(torch.from_numpy(latents), text, self.quantization)
+        return StoredBatch(
+            torch.from_numpy(latents),
+            text,
+            self.quantization,
+            None if spread is None else torch.from_numpy(spread),
+        )
 
     def keys(self, numbers: NDArray[np.int64]) -> list[str]:
         """The keys of the pairs with these numbers."""
@@ -184,5 +209,11 @@ def open_dataset(encodings: Manifest, form: TextForm = "pooled") -> EncodedDatas
 def _layout(arrays: EncodedArrays) -> tuple[object, ...]:
     """The properties that all shards must share."""
     tokens = None if arrays.tokens is None else (arrays.tokens.shape[1], arrays.tokens.dtype)
-    latents = arrays.latents.shape[1:], arrays.latents.dtype, arrays.flipped is not None
-    return *latents, arrays.text.shape[1], tokens
+    further = FURTHER_LATENTS & arrays.by_name.keys()
+    return arrays.latents.shape[1:], arrays.latents.dtype, arrays.text.shape[1], tokens, further
+
+
+def _present(array: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """An array that its layout promises."""
+    assert array is not None, "read_arrays and open_dataset checked this"
+    return array

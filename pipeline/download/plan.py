@@ -109,6 +109,7 @@ def plan_download(config: RunConfig, report: Callable[[int, int | None], None]) 
     images = counts.usable * success
     bytes_per_image = settings.image_size**2 * BYTES_PER_PIXEL[settings.image_format] + ROW_BYTES
     latent = config.model.latent_channels * config.model.latent_size**2  # uint8
+    latent *= 2 if config.encode.posterior == "spread" else 1
     latent *= 2 if config.encode.flips else 1
     dim = config.model.text_dim
     token = 2 * dim if config.encode.token_dtype == "float16" else dim + 2  # uint8 and a scale

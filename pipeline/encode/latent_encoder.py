@@ -18,6 +18,7 @@ from pipeline.encode.posterior_noise import noise_of
 from tld_model.encoders.pretrained import EncoderError
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.quantize import Quantization, quantize
+from tld_model.quantize_spread import quantize_spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class EncodedImages:
     """The latents of a batch, on the device of the VAE."""
 
     stored: Tensor  # uint8 or float16 [b, c, z, z]
-    flipped: Tensor | None  # of the mirrored images, [b, c, z, z]
+    more: dict[str, Tensor]  # further arrays: name in EncodedArrays -> [b, c, z, z]
     measured: dict[str, Tensor]  # name -> [b, ...]
 
 
@@ -41,17 +42,33 @@ class LatentEncoder:
         waits for it."""
         quantization = quantization_of(self.config)
         noise = self._noise(pixels, keys) if self.config.posterior == "sample" else None
-        latents = self.codec.encode(pixels, noise)  # [b, c, z, z]
+        latents, further = self._encode(pixels, noise, "latents")
+        if self.config.flips:
+            mirrored = None if noise is None else noise.flip(3)
+            flipped, more = self._encode(pixels.flip(3), mirrored, "flipped")
+            further |= {"flipped": flipped, **more}
         stored = quantize(latents, quantization)
         measured = measure(latents, stored, quantization)
-        if not self.config.flips:
-            return EncodedImages(stored, None, measured)
-        mirrored = None if noise is None else noise.flip(3)
-        flipped = self.codec.encode(pixels.flip(3), mirrored)  # [b, c, z, z]
-        # A pair counts as finite if both of its latents are.
-        finite = flipped.isfinite().all(dim=(1, 2, 3))
-        measured["squared_error"] = measured["squared_error"].where(finite, torch.nan)
-        return EncodedImages(stored, quantize(flipped, quantization), measured)
+        for numbers in further.values():  # a pair counts as finite if all of them are
+            finite = numbers.isfinite().all(dim=(1, 2, 3))
+            measured["squared_error"] = measured["squared_error"].where(finite, torch.nan)
+        more = {
+            name: quantize_spread(numbers)
+            if name.endswith("_spread")
+            else quantize(numbers, quantization)
+            for name, numbers in further.items()
+        }
+        return EncodedImages(stored, more, measured)
+
+    def _encode(
+        self, pixels: Tensor, noise: Tensor | None, name: str
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scaled latents [b, c, z, z], and their standard deviations as NAME_spread with
+        encode.posterior=spread."""
+        if self.config.posterior != "spread":
+            return self.codec.encode(pixels, noise), {}
+        posterior = self.codec.encode_posterior(pixels)
+        return posterior.mean, {f"{name}_spread": posterior.std}
 
     def _noise(self, pixels: Tensor, keys: Sequence[str]) -> Tensor:
         """The noise of samples from the posterior: [b, c, z, z]."""
@@ -73,7 +90,7 @@ class LatentEncoder:
 def latent_encoder(config: EncodeConfig, device: str) -> LatentEncoder:
     """Load the VAE of these settings. Raises EncoderError if it does not fit them."""
     codec = load_image_codec(config.vae, device)
-    if config.posterior == "sample" and not codec.has_posterior:
+    if config.posterior != "mean" and not codec.has_posterior:
         raise EncoderError(
             f"VAE {config.vae!r} has no posterior to sample from; set encode.posterior=mean"
         )

@@ -146,7 +146,7 @@ class ShardEncoder:
             new_text=self.captions(batch.new_tokens) if batch.new_tokens else None,
             image_embeddings=self.clip.encode_images(pixels) if self.clip else None,
             measured=images.measured,
-            flipped=images.flipped,
+            more=images.more,
         )
 
     def _without_overflow(self, encoded: ShardEncodings) -> tuple[ShardEncodings, list[Row]]:

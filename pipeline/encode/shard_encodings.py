@@ -6,7 +6,7 @@ m captions of a shard   u distinct captions   l tokens of a caption   t their wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ class BatchEncodings:
     new_text: EncodedCaptions | None  # of the captions that no earlier batch had
     image_embeddings: Tensor | None  # CLIP's, float32 [b, …]; None without CLIP
     measured: dict[str, Tensor]  # name -> [b, ...]
-    flipped: Tensor | None = None  # as stored, of the mirrored images
+    more: dict[str, Tensor] = field(default_factory=dict)
+    """Further arrays of latents: name in EncodedArrays -> [b, c, z, z]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class ShardEncodings:
     states: list[StoredStates]  # of their tokens, [l, t] each; empty for pooled text
     measured: dict[str, Tensor]  # name -> [n, ...]; empty if there are no rows
     token_sums: TokenSums | None = None  # over the distinct captions
-    flipped: Tensor | None = None  # as stored, of the mirrored images
+    more: dict[str, Tensor] = field(default_factory=dict)
+    """Further arrays of latents: name in EncodedArrays -> [n, c, z, z]"""
 
     @property
     def finite(self) -> Tensor:
@@ -91,7 +93,7 @@ class ShardEncodings:
             if token_dim is None
             else _starts([len(stored.states) for stored in tokens]),
             token_scale=np.concatenate([np.zeros(0, np.float16), *scales]) if is_scaled else None,
-            flipped=None if self.flipped is None else self.flipped.numpy(),
+            **{name: latents.numpy() for name, latents in self.more.items()},
         )
 
     def without(self, unwanted: Tensor, reason: str) -> tuple[ShardEncodings, list[Row]]:
@@ -114,7 +116,7 @@ class ShardEncodings:
             self.states,
             {name: values[numbers] for name, values in self.measured.items()},
             self.token_sums,
-            None if self.flipped is None else self.flipped[numbers],
+            {name: latents[numbers] for name, latents in self.more.items()},
         )
 
 
@@ -141,11 +143,12 @@ def join_batches(batches: list[BatchEncodings], text_dim: int) -> ShardEncodings
             torch.cat(of_images).cpu(), of_captions[[numbers[0] for numbers in captions]]
         )
     stored = torch.cat([batch.stored for batch in batches]).cpu()
-    of_mirrored = [batch.flipped for batch in batches if batch.flipped is not None]
-    flipped = torch.cat(of_mirrored).cpu() if of_mirrored else None
+    more = {
+        name: torch.cat([batch.more[name] for batch in batches]).cpu() for name in batches[0].more
+    }
     measures = [part.measures for part in new_text if part.measures is not None]
     sums = _token_sums(measures)
-    return ShardEncodings(rows, captions, stored, text, states, figures, sums, flipped)
+    return ShardEncodings(rows, captions, stored, text, states, figures, sums, more)
 
 
 def _token_sums(measures: list[TokenMeasures]) -> TokenSums | None:

@@ -53,6 +53,11 @@ def _shapes_fit(config: RunConfig) -> Iterator[str]:
     """Compare the model with encoders on this disk; encoders on a hub are checked after their
     download."""
     if (vae := encoder_config(config.encode.vae, VaeConfig)) is not None:
+        if config.encode.posterior != "mean" and not vae.has_posterior:
+            yield (
+                f"encode.posterior: is {config.encode.posterior}, but the VAE, of the class "
+                f"{vae.class_name}, has no posterior; set encode.posterior=mean"
+            )
         factor = vae.downscale
         if factor and config.download.image_size % factor:
             yield (

@@ -93,8 +93,9 @@ def train_steps(
     inputs = step_inputs(pairs, split, state.denoiser.config, config, state.step, ranks)
     if device.startswith("cuda"):
         inputs = ahead(pinned(inputs), _STEPS_AHEAD)
-    for batch, choices in inputs:
-        yield train_step(state, batch.on(device), choices.on(device), config)
+    for batch, on_cpu in inputs:
+        choices = on_cpu.on(device)
+        yield train_step(state, batch.on(device, choices.posterior), choices, config)
 
 
 def train_step(

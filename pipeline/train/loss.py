@@ -42,6 +42,7 @@ class StepRandomness:
     noise: Tensor  # [b, c, z, z]
     dropped: Tensor  # captions that become 'no condition', bool [b]
     mask: Tensor | None  # for inpainting models: 1 where the latent is known [b, 1, z, z]
+    posterior: Tensor | None = None  # unit noise of samples from the VAE's posterior [b, c, z, z]
 
     def rows(self, part: slice) -> StepRandomness:
         """The choices for a part of the batch."""
@@ -57,11 +58,18 @@ class StepRandomness:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> StepRandomness:
         mask = change(self.mask) if self.mask is not None else None
-        return StepRandomness(change(self.sigma), change(self.noise), change(self.dropped), mask)
+        posterior = change(self.posterior) if self.posterior is not None else None
+        sigma, noise, dropped = change(self.sigma), change(self.noise), change(self.dropped)
+        return StepRandomness(sigma, noise, dropped, mask, posterior)
 
 
 def step_randomness(
-    config: TrainConfig, model: DenoiserConfig, count: int, step: int
+    config: TrainConfig,
+    model: DenoiserConfig,
+    count: int,
+    step: int,
+    *,
+    samples_posterior: bool = False,
 ) -> StepRandomness:
     """The choices of a step of `count` pairs, which follow from the seed and the step, on the
     CPU."""
@@ -71,7 +79,9 @@ def step_randomness(
     noise = torch.randn(count, model.latent_channels, edge, edge, generator=generator)
     dropped = sample_dropped(count, config.condition_dropout, generator)
     mask = sample_masks(count, edge, generator) if model.inpainting else None
-    return StepRandomness(sigma, noise, dropped, mask)
+    # Drawn last, so that without it all others are the same.
+    posterior = torch.randn(noise.shape, generator=generator) if samples_posterior else None
+    return StepRandomness(sigma, noise, dropped, mask, posterior)
 
 
 def noise_quantile(config: TrainConfig) -> Quantile:

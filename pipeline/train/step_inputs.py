@@ -41,7 +41,9 @@ def step_inputs(
     for step in range(first_step, config.steps):
         epochs = batch_epochs(len(split.train), config.batch_size, step)
         batch = pairs.stored_batch(next(numbers)[rows], epochs[rows])
-        choices = step_randomness(config, model, config.batch_size, step)
+        choices = step_randomness(
+            config, model, config.batch_size, step, samples_posterior=pairs.has_spread
+        )
         yield StepInputs(batch, choices.rows(rows))
 
 

@@ -32,6 +32,14 @@ _PIXELS_AT_ONCE = 64 * 256 * 256
 
 
 @dataclass(frozen=True, slots=True)
+class Posterior:
+    """The distribution of scaled latents, float32 [b, c, z, z]: independent normal numbers."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class ImageCodec:
     """A VAE that converts between raw pixels, uint8 [b, 3, h, w], and scaled latents, float32
     [b, c, z, z] with z = h / downscale.
@@ -60,12 +68,30 @@ class ImageCodec:
         )
 
     def _encode(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
+        mean, std = self._raw(pixels)
+        raw = mean if noise is None or std is None else mean + std * noise.to(mean.device)
+        return scale_latents(raw, self.scaling_factor, self.shift)
+
+    @torch.inference_mode()
+    def encode_posterior(self, pixels: Tensor) -> Posterior:
+        """Pixels -> mean and standard deviation of scaled latents. The VAE must have a
+        posterior."""
+        means, deviations = [], []
+        for part in pixels.split(_images_at_once(*pixels.shape[2:])):
+            mean, std = self._raw(part)
+            assert std is not None, "without a posterior there is none"
+            means.append(scale_latents(mean, self.scaling_factor, self.shift))
+            deviations.append(scale_latents(std, self.scaling_factor, 0.0))
+        return Posterior(torch.cat(means), torch.cat(deviations).abs())
+
+    def _raw(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and, with a posterior, standard deviation of raw latents."""
         signed = pixels.to(self.vae.device).to(self.vae.dtype) / 127.5 - 1
         encoded = self.vae.encode(signed)
-        raw = self._patchified(encoded.latent_dist.mean if self.has_posterior else encoded[0])
-        if noise is not None:
-            raw = raw + self._patchified(encoded.latent_dist.std) * noise.to(raw.device)
-        return scale_latents(raw, self.scaling_factor, self.shift)
+        if not self.has_posterior:
+            return self._patchified(encoded[0]), None
+        posterior = encoded.latent_dist
+        return self._patchified(posterior.mean), self._patchified(posterior.std)
 
     def _patchified(self, latents: Tensor) -> Tensor:
         """[b, c/p², z p, z p] -> float32 [b, c, z, z]"""

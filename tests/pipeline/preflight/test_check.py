@@ -58,3 +58,11 @@ def test_a_vae_of_another_class_is_refused_before_the_run(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKLWan"}')
     with pytest.raises(ConfigError, match=r"encode\.vae: .*AutoencoderKLWan; supported are"):
         check_run(load_config(TINY, small(tmp_path / "data", encode__vae=tmp_path)))
+
+
+def test_a_posterior_is_refused_before_the_run_of_a_vae_without_one(tmp_path: Path) -> None:
+    vae = save_vae("AutoencoderDC", tmp_path / "vae")
+    for posterior in ("sample", "spread"):
+        settings = small(tmp_path / "data", encode__vae=vae, encode__posterior=posterior)
+        with pytest.raises(ConfigError, match=rf"encode\.posterior: is {posterior}, but the VAE"):
+            check_run(load_config(TINY, settings))

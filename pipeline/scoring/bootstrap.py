@@ -29,13 +29,14 @@ Groups = NDArray[np.int64]  # [n]: the number of each row's caption, 0 to k - 1
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A score, its 95 % interval, and the number of rows behind it. Of few captions the spread is
-    unknown, so the interval is infinite."""
+    """A score, its 95 % interval, and the number of rows behind it. Without an interval its ends
+    are infinite."""
 
     value: float
     low: float
     high: float
     n: int
+    no_interval: str = NO_INTERVAL  # why it is missing, for tables
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -43,7 +44,7 @@ class Estimate:
         return None if math.isinf(self.high - self.low) else (self.low, self.high)
 
     def __str__(self) -> str:
-        return "{:.3g} to {:.3g}".format(*self.interval) if self.interval else NO_INTERVAL
+        return "{:.3g} to {:.3g}".format(*self.interval) if self.interval else self.no_interval
 
     def as_json(self) -> dict[str, float | None]:
         """The estimate for JSON, which has no infinity: a missing interval is null."""
@@ -120,9 +121,11 @@ def _replicate(
     statistic: Statistic, groups: Groups, replicates: int
 ) -> tuple[float, Values | None]:
     """The statistic of all rows, and of resampled ones, or None where captions are too few."""
-    value = float(statistic(np.ones((1, len(groups)), np.int64))[0])
-    few = groups.max() + 1 < FEWEST_CAPTIONS
-    return value, None if few else statistic(_resamplings(groups, replicates))
+    once = np.ones((1, len(groups)), np.int64)
+    if replicates == 0 or groups.max() + 1 < FEWEST_CAPTIONS:
+        return float(statistic(once)[0]), None
+    values = statistic(np.concatenate([once, _resamplings(groups, replicates)]))
+    return float(values[0]), values[1:]
 
 
 def _without_interval(value: float, groups: Groups) -> Estimate:

@@ -1,4 +1,4 @@
-"""Image metrics on CLIP embeddings: CLIP score, diversity, Frechet distance, CMMD, kernel distance.
+"""Image metrics on embeddings: CLIP score, diversity, Frechet distance, CMMD, kernel distance, KID.
 
 A statistic takes how often each row counts: once by default, other numbers when a bootstrap draws
 rows with replacement (pipeline/scoring/bootstrap.py).
@@ -8,7 +8,7 @@ n, m samples   d embedding width   r resamplings; all arithmetic in float64
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch.nn import functional as F
 Counts = NDArray[np.int64]  # [r, n]: how often each of n rows counts, in each of r resamplings
 Values = NDArray[np.float64]  # [r]
 Statistic = Callable[[Counts], Values]
+
+_ROWS = 1024  # of a kernel matrix in memory at a time
 
 
 def clip_scores(images: Tensor, text: Tensor) -> Tensor:
@@ -48,8 +50,8 @@ def mean_statistic(values: NDArray[np.float64]) -> Statistic:
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Frechet distance of two Gaussians fitted to embeddings [n, d] and [m, d] (Heusel et
-    al., 2017, eq. 6). On CLIP features its values are not comparable with Inception FID. With few
-    samples it is biased upwards, so compare only runs with the same n."""
+    al., 2017, eq. 6). On Inception features it is FID; on others its values are not comparable with
+    it. With few samples it is biased upwards, so compare only runs with the same n."""
     return _frechet(*_fit(a.double(), _once(a)), *_fit(b.double(), _once(b)))
 
 
@@ -88,30 +90,26 @@ def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> 
 
 def cmmd(a: Tensor, b: Tensor) -> float:
     """CMMD (Jayasumana et al., 2024): 1000 x squared maximum mean discrepancy of normalized CLIP
-    embeddings [n, d] and [m, d], with a Gaussian kernel of bandwidth 10. It needs no Gaussian fit
-    and only few samples."""
-    aa, bb, ab = _gaussian_kernels(a, b)
-    return float(1000 * (aa.mean() + bb.mean() - 2 * ab.mean()))
+    embeddings of paired rows [n, d] and [n, d], with a Gaussian kernel of bandwidth 10. It needs no
+    Gaussian fit and only few samples."""
+    return float(cmmd_statistic(a, b)(np.ones((1, len(a)), np.int64))[0])
 
 
 def cmmd_statistic(a: Tensor, b: Tensor) -> Statistic:
-    """`cmmd` for resampled paired rows [n, d] and [n, d]."""
-    aa, bb, ab = _gaussian_kernels(a, b)
-    kernel = aa + bb - 2 * ab
-    return lambda counts: 1000 * (counts @ kernel * counts).sum(1) / counts.sum(1) ** 2
-
-
-def _gaussian_kernels(a: Tensor, b: Tensor) -> Iterator[NDArray[np.float64]]:
-    """The kernel matrices of a with a, b with b, and a with b."""
+    """`cmmd` for resampled rows."""
     a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
-    for x, y in ((a, a), (b, b), (a, b)):
-        yield torch.exp(-torch.cdist(x, y).square() / (2 * 10**2)).numpy()
+
+    def statistic(counts: Counts) -> Values:
+        sums, _ = _sums_over_pairs(_gaussian_kernel, a, b, counts)
+        return np.asarray(1000 * sums / counts.sum(1) ** 2)
+
+    return statistic
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """KID's measure (Binkowski et al., 2018) on normalized CLIP embeddings of paired rows [n, d]
-    and [n, d]: 1000 x squared maximum mean discrepancy with kernel (cosine + 1)^3; the cosine takes
-    the place of KID's x.y / d for features of unit variance.
+    """KID's measure (Binkowski et al., 2018) on normalized embeddings of paired rows [n, d] and
+    [n, d]: 1000 x squared maximum mean discrepancy with kernel (cosine + 1)^3; the cosine takes the
+    place of KID's x.y / d for features of unit variance.
 
     It is unbiased for every n: equal distributions give 0 on average, so small negative values
     occur. This requires that rows of the same caption are not compared (Gretton et al., 2012, eq.
@@ -122,12 +120,49 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 def kernel_distance_statistic(a: Tensor, b: Tensor) -> Statistic:
     """`kernel_distance` for resampled rows."""
     a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
-    aa, bb, ab = ((x @ y.T + 1).pow(3).numpy() for x, y in ((a, a), (b, b), (a, b)))
-    kernel = aa + bb - ab - ab.T
+    return _unbiased(lambda x, y: (x @ y.T + 1).pow(3), a, b, scale=1000)
+
+
+def kid(a: Tensor, b: Tensor) -> float:
+    """KID (Binkowski et al., 2018): the unbiased squared maximum mean discrepancy of Inception
+    features of paired rows [n, d] and [n, d], kernel (x.y / d + 1)^3, over all pairs instead of
+    random subsets. As in `kernel_distance`, rows of the same caption are not compared."""
+    return float(kid_statistic(a, b)(np.ones((1, len(a)), np.int64))[0])
+
+
+def kid_statistic(a: Tensor, b: Tensor) -> Statistic:
+    """`kid` for resampled rows."""
+    return _unbiased(lambda x, y: (x @ y.T / x.shape[1] + 1).pow(3), a.double(), b.double())
+
+
+Kernel = Callable[[Tensor, Tensor], Tensor]  # float64 [p, d], [q, d] -> [p, q]
+
+
+def _gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
+    return torch.exp(-torch.cdist(x, y).square() / (2 * 10**2))
+
+
+def _unbiased(kernel: Kernel, a: Tensor, b: Tensor, scale: float = 1) -> Statistic:
+    """The squared maximum mean discrepancy without pairs of a row with itself."""
 
     def statistic(counts: Counts) -> Values:
+        sums, diagonal = _sums_over_pairs(kernel, a, b, counts)
         drawn = counts.sum(1)
-        pairs = (counts @ kernel * counts).sum(1) - counts @ np.diag(kernel)
-        return np.asarray(1000 * pairs / (drawn * (drawn - 1)))
+        return np.asarray(scale * (sums - counts @ diagonal) / (drawn * (drawn - 1)))
 
     return statistic
+
+
+def _sums_over_pairs(kernel: Kernel, a: Tensor, b: Tensor, counts: Counts) -> tuple[Values, Values]:
+    """The sum of k(a, a) + k(b, b) - 2 k(a, b) over all pairs of drawn rows [r], and the summands
+    of each row with itself [n].
+
+    Some rows of the matrix [n, n] are in memory at a time: with 30,000 images it has 7 GB."""
+    sums, diagonal = np.zeros(len(counts)), np.zeros(len(a))
+    for start in range(0, len(a), _ROWS):
+        part = slice(start, start + _ROWS)
+        summands = kernel(a[part], a) + kernel(b[part], b) - 2 * kernel(a[part], b)
+        rows = summands.numpy()  # [p, n]
+        sums += (counts[:, part] @ rows * counts).sum(1)
+        diagonal[part] = np.diagonal(rows, offset=start)
+    return sums, diagonal

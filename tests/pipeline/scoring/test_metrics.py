@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import scipy.linalg
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
+from pipeline.scoring import metrics
 from pipeline.scoring.metrics import (
     Statistic,
     clip_scores,
@@ -20,8 +23,11 @@ from pipeline.scoring.metrics import (
     frechet_statistic,
     kernel_distance,
     kernel_distance_statistic,
+    kid,
+    kid_statistic,
     mean_statistic,
 )
+from tests.support.feature_networks import import_without_torchvision, needs_fidelity
 
 
 def test_equal_sets_are_at_distance_zero_and_it_grows_with_a_shift() -> None:
@@ -29,6 +35,8 @@ def test_equal_sets_are_at_distance_zero_and_it_grows_with_a_shift() -> None:
     a = torch.randn(500, 16)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     assert cmmd(a, a) == pytest.approx(0, abs=1e-9)
+    assert kernel_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert kid(a, a) == pytest.approx(0, abs=1e-9)
     for distance in (frechet_distance, cmmd):
         near, far = distance(a, a + 0.5), distance(a, a + 2.0)
         assert 0 < near < far
@@ -83,6 +91,67 @@ def test_the_frechet_distance_agrees_with_scipys_matrix_root(n: int) -> None:
     )
 
 
+def test_the_frechet_distance_of_gaussians_with_full_covariances() -> None:
+    """Samples that are moved to have exactly these moments, against the closed form."""
+    rng = np.random.default_rng(1)
+    roots = rng.standard_normal((2, 6, 6))
+    means = rng.standard_normal((2, 6))
+    sets = []
+    for root, mean in zip(roots, means, strict=True):
+        white = rng.standard_normal((50, 6))
+        white -= white.mean(0)
+        white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white.T))).T
+        sets.append(torch.from_numpy(white @ root.T + mean))
+    a, b = (root @ root.T for root in roots)
+    half = scipy.linalg.sqrtm(a).real
+    expected = np.square(means[0] - means[1]).sum() + np.trace(
+        a + b - 2 * scipy.linalg.sqrtm(half @ b @ half).real
+    )
+    assert frechet_distance(*sets) == pytest.approx(expected, rel=1e-9)
+
+
+@needs_fidelity
+def test_fid_and_kid_are_those_of_torch_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_without_torchvision(monkeypatch)
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import mmd2
+
+    torch.manual_seed(0)
+    a, b = torch.randn(80, 16).double(), 1.3 * torch.randn(80, 16).double() + 0.2
+    statistics = (fid_features_to_statistics(x) for x in (a, b))
+    (fid,) = fid_statistics_to_metric(*statistics, verbose=False).values()
+    assert frechet_distance(a, b) == pytest.approx(fid, rel=1e-9)
+
+    aa, ab, bb = (((x @ y.T / 16 + 1) ** 3).numpy() for x, y in ((a, a), (a, b), (b, b)))
+    assert kid(a, b) == pytest.approx(mmd2(aa, ab, bb, mmd_est="u-statistic"), rel=1e-9)
+
+
+@pytest.mark.parametrize("of", [cmmd_statistic, kernel_distance_statistic, kid_statistic])
+def test_kernel_sums_are_the_same_in_any_blocks(
+    of: Callable[[Tensor, Tensor], Statistic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(41, 4), torch.randn(41, 4) + 1
+    counts = np.random.default_rng(0).multinomial(41, np.full(41, 1 / 41), size=5)
+    whole = of(a, b)(counts)
+    monkeypatch.setattr(metrics, "_ROWS", 7)
+    assert of(a, b)(counts) == pytest.approx(whole, rel=1e-12)
+
+
+def test_kernels_of_many_images_need_no_whole_matrix() -> None:
+    """One of 6,000 x 6,000 numbers has 288 MB."""
+    rows = torch.randn(6000, 8)
+    statistic, counts = kid_statistic(rows, rows + 1), np.ones((1, 6000), np.int64)
+    tracemalloc.start()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        statistic(counts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    largest = max(event.self_cpu_memory_usage / event.count for event in profiled.key_averages())
+    assert largest < 60e6
+    assert peak < 100e6
+
+
 def test_the_kernel_distance_is_the_double_sum_of_kids_kernel_over_pairs_of_different_captions() -> (
     None
 ):
@@ -116,6 +185,7 @@ def test_the_kernel_distance_of_equal_distributions_is_zero_on_average_although_
         (frechet_distance, frechet_statistic),
         (cmmd, cmmd_statistic),
         (kernel_distance, kernel_distance_statistic),
+        (kid, kid_statistic),
     ],
 )
 def test_counts_are_the_same_as_repeated_rows(

@@ -17,7 +17,7 @@ from flows.terminal.errors import UserError
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
-    from pipeline.evaluate.compare import Row
+    from pipeline.evaluate.compare import Comparison, Row
 
 _RunText = Annotated[
     str,
@@ -68,15 +68,16 @@ def compare(
     console.print(_table(comparison.rows))
     console.print(f"\n  A  {first.name}\n  B  {second.name}\n")
     console.print(
-        f"{_note(len(comparison.captions))}\n"
+        f"{_note(comparison)}\n"
         f"  page      {folder / 'comparison.html'}\n  images    {folder / 'comparison.png'}",
     )
 
 
-def _note(prompts: int) -> str:
+def _note(comparison: Comparison) -> str:
     from data_catalog.scores import FEWEST_CAPTIONS, missing_distances
 
-    missing = missing_distances(prompts)
+    prompts = len(comparison.captions)
+    missing = missing_distances(prompts, comparison.drawn[0].judged.features)
     return (
         f"{prompts} prompts; 95 % is the confidence interval of B - A, which needs "
         f"{FEWEST_CAPTIONS} distinct captions" + (f"\n{missing}" if missing else "")

@@ -91,15 +91,16 @@ def _print_results(
 ) -> None:
     """Print the scores, the paths of the results, and what to try next."""
     from data_catalog.figures import ReportFigures
-    from data_catalog.scores import NO_INTERVAL, whole_scores
+    from data_catalog.scores import no_interval, whole_scores
 
     figures = ReportFigures.of(report)
     console.print()
-    for score in whole_scores(figures.scores):
-        if score.is_printed:
-            value, ends = figures.scores[score.name], figures.intervals.get(score.name)
-            interval = "{:.3g} to {:.3g}".format(*ends) if ends else NO_INTERVAL
-            console.print(f"  {score.name:21} {value:<10.4g} {interval}")
+    printed = [score.name for score in whole_scores(figures.scores) if score.is_printed]
+    width = max((len(name) for name in printed), default=0) + 1
+    for name in printed:
+        value, ends = figures.scores[name], figures.intervals.get(name)
+        interval = "{:.3g} to {:.3g}".format(*ends) if ends else no_interval(name, report.rows)
+        console.print(f"  {name:{width}} {value:<10.4g} {interval}")
     prompt = (
         "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_catalog.figures import ReportFigures
-from data_catalog.scores import NO_INTERVAL, is_part
+from data_catalog.scores import is_part, no_interval
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 
@@ -29,7 +29,8 @@ def run_page(inputs: RunInputs) -> str:
             if is_part(name):
                 continue
             interval = figures.intervals.get(name)
-            low_high = "{:.3g} to {:.3g}".format(*interval) if interval else NO_INTERVAL
+            missing = no_interval(name, report.rows)
+            low_high = "{:.3g} to {:.3g}".format(*interval) if interval else missing
             lines.append(f"| {name} | {value:.4g} | {low_high} |")
         lines += ["", f"Report: `{report.file('report.html')}`"]
     return "\n".join(line for i, line in enumerate(lines) if line or not i or lines[i - 1])

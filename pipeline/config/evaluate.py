@@ -6,9 +6,11 @@ from __future__ import annotations
 from pydantic import (
     Field,
     field_validator,
+    model_validator,
 )
 
-from data_catalog.scores import SCORES
+from data_catalog.feature_names import CLIP, parse_features
+from data_catalog.scores import SCORES, score_on
 from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
 from tld_model.config import (
     DEFAULT_SAMPLING,
@@ -37,6 +39,10 @@ class EvaluateConfig(Section):
     """Which moving average of train.ema_decay to evaluate and sample from; 0 is the first."""
     grid: int = Field(36, ge=1, le=400)
     """Number of samples in grid.png."""
+    features: tuple[str, ...] = Field((CLIP,), min_length=1)
+    """Image features on which distances to the held-out images and diversity are computed: clip
+    (encode.clip), efficientnet-lite0, inception (FID's) or inception:PATH of its weights, and
+    dinov2:NAME_OR_PATH. Diversity is on the first."""
     require: dict[str, float] = Field({})
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
     and latency_s (seconds per image) the number is an upper limit. A distance needs 50 prompts."""
@@ -60,3 +66,22 @@ class EvaluateConfig(Section):
         if unknown := [name for name in require if name not in SCORES]:
             raise ValueError(f"no such score: {', '.join(unknown)}; known: {', '.join(SCORES)}")
         return require
+
+    @field_validator("features")
+    @classmethod
+    def _features_exist(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        names = [parse_features(text).name for text in features]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"named more than once: {', '.join(twice)}; scores go by these names")
+        return features
+
+    @model_validator(mode="after")
+    def _required_scores_are_computed(self) -> EvaluateConfig:
+        names = [parse_features(text).name for text in self.features]
+        for score in self.require:
+            needed = SCORES[score].features
+            if needed and needed not in names:
+                raise ValueError(f"require: {score} needs {needed} in evaluate.features")
+            if needed and score == score_on("diversity", needed) and needed != names[0]:
+                raise ValueError(f"require: {score} needs {needed} first in evaluate.features")
+        return self

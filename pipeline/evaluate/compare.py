@@ -1,8 +1,8 @@
 """Comparison of two trained models on the same prompts and noise, with confidence intervals.
 
 Both models are sampled again, so any two can be compared whose captions were encoded by the same
-CLIP. Each is sampled with the settings of its own run (steps, guidance); the prompts and the seed
-are those of the first run.
+CLIP. Each is sampled with the settings of its own run (steps, guidance); the prompts, the seed and
+the image features are those of the first run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
-from data_catalog.scores import SCORES
+from data_catalog.scores import SCORES, score_on
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
@@ -59,6 +59,7 @@ _UNRELATED_TO_SAMPLING = {
     "price_per_hour",
     "device",
     "batch_size",
+    "features",
 }
 
 
@@ -139,7 +140,8 @@ def compare(
     real = decode_held_out(models, first_set, list(range(len(first_set.captions))), batch_size)
 
     del models  # two large models need not fit the device at once
-    settings = second.config.evaluate.model_copy(update={"seed": first.config.evaluate.seed})
+    judging = {"seed": first.config.evaluate.seed, "features": first.config.evaluate.features}
+    settings = second.config.evaluate.model_copy(update=judging)
     second_samples = _sample_run(
         load_models(second.encodings, second.model, settings), second_set, settings, track
     )
@@ -215,9 +217,11 @@ def _sample_run(
     started = time.monotonic()
     samples = sample_held_out(models, held_out, settings, track)
     seconds = (time.monotonic() - started) / len(samples)
-    judged = score_images(models.clip, samples, held_out.captions, settings.batch_size)
+    judged = score_images(
+        models.clip, models.features, samples, held_out.captions, settings.batch_size
+    )
     spreads = diversity_of_prompts(models, held_out, settings, track)
-    assert spreads is not None, "check_comparable requires CLIP"
+    assert spreads is not None, "check_comparable requires CLIP, and the settings some features"
     return Drawn(samples, judged, spreads, seconds)
 
 
@@ -230,5 +234,6 @@ def _score_rows(first: Drawn, second: Drawn, reference: ImageScores, groups: Gro
     ]
     spreads = mean_statistic(first.spreads), mean_statistic(second.spreads)
     few = groups[: len(first.spreads)]
-    of_first, of_second = (estimate_score("diversity", spread, few) for spread in spreads)
-    return [*rows, Row("diversity", of_first, of_second, bootstrap_difference(*spreads, few))]
+    name = score_on("diversity", next(iter(first.judged.features)))
+    of_first, of_second = (estimate_score(name, spread, few) for spread in spreads)
+    return [*rows, Row(name, of_first, of_second, bootstrap_difference(*spreads, few))]

@@ -65,7 +65,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         differences=config_differences(runs[0].config, runs[1].config),
         seconds=[samples.seconds_per_image for samples in comparison.drawn],
         prompts=len(captions),
-        missing=missing_distances(len(captions)),
+        missing=missing_distances(len(captions), first.judged.features),
         fewest_captions=FEWEST_CAPTIONS,
         spread=[prompt(i) for i in shown],
         gains=[prompt(i) for i in order[:extremes]],

@@ -21,9 +21,9 @@ from pipeline.compute.devices import advice_on_memory, use_device
 from pipeline.compute.inference import Inference, inference_on
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
+from pipeline.scoring.image_features import ImageFeatures, clip_features, load_features
 from pipeline.scoring.image_scores import (
     ImageScores,
-    embed_images,
     load_judged,
     save_judged,
     score_images,
@@ -40,7 +40,7 @@ from tld_model.sampler import guided, noise_levels
 _DIVERSITY_PROMPTS = 16
 _DIVERSITY_SAMPLES = 8  # per prompt
 _LATENCY_RUNS = 5
-_JUDGED = 1  # increase by hand when the scoring of reference images changes
+_JUDGED = 2  # increase by hand when the scoring of reference images changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Models:
     denoiser: Denoiser
     codec: ImageCodec
     clip: Clip | None  # None if encode.clip was null: then nothing is scored by it
+    features: tuple[ImageFeatures, ...]  # those of evaluate.features, without CLIP's if it is None
     inference: Inference
 
     @property
@@ -73,7 +74,7 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
 
     Raises:
         CheckpointError: the denoiser cannot be read or does not fit the encoders.
-        EncoderError: an encoder cannot be loaded.
+        EncoderError: an encoder or a network of evaluate.features cannot be loaded.
         ManifestError: the denoiser's file is damaged.
     """
     device = use_device(config.device)
@@ -84,10 +85,13 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
     ):
         refuse_damaged(denoiser, record)
     check_encoders(denoiser, encoders.vae, encoders.text_model)
+    clip = load_clip(encoders.clip, device) if encoders.clip else None
+    of_clip = clip_features(clip, encoders.clip_identity or "") if clip else None
     return Models(
         load_denoiser(denoiser, device),
         load_image_codec(encoders.vae, device),
-        load_clip(encoders.clip, device) if encoders.clip else None,
+        clip,
+        load_features(config.features, of_clip, device),
         inference_on(device, config.precision),
     )
 
@@ -141,17 +145,18 @@ def decode_held_out(
 def reference_scores(
     models: Models, held_out: HeldOutSet, encodings: Manifest, batch_size: int, workspace: Workspace
 ) -> ImageScores:
-    """CLIP embeddings and grades of the held-out images.
+    """Embeddings and grades of the held-out images.
 
     They are cached in the workspace, because the same encodings always give the same ones.
     """
     encoders = EncodingsFigures.of(encodings).encoders.model_dump()
-    identity = [_JUDGED, encodings.digest, encoders, held_out.numbers.tolist()]
+    features = [(one.name, one.digest) for one in models.features]
+    identity = [_JUDGED, encodings.digest, encoders, features, held_out.numbers.tolist()]
     path = workspace.references / f"{digest_of(identity)[:12]}.safetensors"
     if (known := load_judged(path)) is not None:
         return known
     images = decode_held_out(models, held_out, list(range(len(held_out.captions))), batch_size)
-    judged = score_images(models.clip, images, held_out.captions, batch_size)
+    judged = score_images(models.clip, models.features, images, held_out.captions, batch_size)
     save_judged(judged, path)
     return judged
 
@@ -159,11 +164,12 @@ def reference_scores(
 def diversity_of_prompts(
     models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
 ) -> NDArray[np.float64] | None:
-    """How much the samples of one prompt differ, for each of the first prompts; None without CLIP.
+    """How much the samples of one prompt differ by the first features, for each of the first
+    prompts; None without features.
 
     The noise has a seed of its own, so that no other score uses it.
     """
-    if models.clip is None:
+    if not models.features:
         return None
     prompts = min(len(held_out.captions), _DIVERSITY_PROMPTS)
     captions = [
@@ -175,7 +181,7 @@ def diversity_of_prompts(
     samples = sample_held_out(
         models, several, config.model_copy(update={"seed": config.seed + 1}), track
     )
-    features = embed_images(models.clip, samples, config.batch_size)
+    features = models.features[0].embed(samples, config.batch_size)
     spreads: NDArray[np.float64] = diversity(
         features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))
     ).numpy()

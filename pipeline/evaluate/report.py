@@ -39,6 +39,7 @@ class Report:
     captions: list[str]
     samples: Images  # one for each caption
     judged: ImageScores  # the samples
+    features: dict[str, str]  # name of image features -> digest of the weights
     shown: list[int]  # indices of random samples, as in the grid
     real: Images  # the held-out images of the first of `shown`
     estimates: dict[str, Estimate]
@@ -83,7 +84,7 @@ def render_report(report: Report) -> str:
             (score, report.estimates[score.name]) for score in whole_scores(report.estimates)
         ],
         latency=SCORES["latency_s"],
-        missing=missing_distances(len(report.samples)),
+        missing=missing_distances(len(report.samples), report.features),
         fewest_captions=FEWEST_CAPTIONS,
         attributes=[
             (

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.figures import ReportFigures
-from data_catalog.scores import FEWEST_IMAGES, SCORES, missing_distances, score_of
+from data_catalog.scores import FEWEST_IMAGES, SCORES, missing_distances, score_of, score_on
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
@@ -61,20 +61,21 @@ def evaluate(
     samples = sample_held_out(models, held_out, config, track)
     timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
 
-    judged = score_images(models.clip, samples, held_out.captions, config.batch_size)
+    judged = score_images(
+        models.clip, models.features, samples, held_out.captions, config.batch_size
+    )
     reference = reference_scores(
         models, held_out, encodings, config.batch_size, Workspace(out.parents[1])
     )
-    if missing := missing_distances(len(samples)):
+    if missing := missing_distances(len(samples), judged.features):
         track.warning(f"{missing}; raise evaluate.prompts, or hold more pairs out of training")
     groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
     estimates = estimate_scores(judged, reference, groups[: len(samples)])
     spreads = diversity_of_prompts(models, held_out, config, track)
     if spreads is not None:
-        estimates["diversity"] = estimate_score(
-            "diversity", mean_statistic(spreads), groups[: len(spreads)]
-        )
-    else:
+        name = score_on("diversity", models.features[0].name)
+        estimates[name] = estimate_score(name, mean_statistic(spreads), groups[: len(spreads)])
+    if models.clip is None:
         left_out = ", ".join(score.name for score in SCORES.values() if score.needs_clip)
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
     denoiser = models.inference.denoiser(models.denoiser)
@@ -92,6 +93,7 @@ def evaluate(
         captions=held_out.captions,
         samples=samples,
         judged=judged,
+        features={one.name: one.digest for one in models.features},
         shown=shown,
         real=real,
         estimates=estimates,
@@ -126,7 +128,9 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
         for name, estimate in report.estimates.items()
         if (interval := estimate.interval)
     }
-    figures = ReportFigures(scores=scores, intervals=intervals, timing=report.timing)
+    figures = ReportFigures(
+        scores=scores, intervals=intervals, timing=report.timing, features=report.features
+    )
     return Output((shard,), figures.model_dump(mode="json"))
 
 

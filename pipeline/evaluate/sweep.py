@@ -108,7 +108,8 @@ def sweep(
     judged, latencies = [], []
     loaded: dict[int, Models] = {}  # only one average is in memory at a time
     for number, way in enumerate(requested):
-        settings = config.evaluate.model_copy(update={**asdict(way.sampling), "ema": way.ema})
+        of_way = {**asdict(way.sampling), "ema": way.ema, "features": ()}
+        settings = config.evaluate.model_copy(update=of_way)
         name = digest_of(
             [
                 _VERSION,
@@ -175,9 +176,8 @@ def _measure(
     models: Models, held_out: HeldOutSet, settings: EvaluateConfig, track: ShowsProgress
 ) -> tuple[ImageScores, float]:
     samples = sample_held_out(models, held_out, settings, track)
-    return score_images(models.clip, samples, held_out.captions, settings.batch_size), latency_s(
-        models, held_out, settings, track
-    )
+    judged = score_images(models.clip, (), samples, held_out.captions, settings.batch_size)
+    return judged, latency_s(models, held_out, settings, track)
 
 
 def _store(path: Path, judged: ImageScores, latency: float) -> None:

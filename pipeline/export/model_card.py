@@ -16,7 +16,7 @@ import yaml
 from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import public_name
 from data_catalog.row_counts import account_rows
-from data_catalog.scores import NO_INTERVAL, Score, whole_scores
+from data_catalog.scores import Score, no_interval, whole_scores
 from data_catalog.sources import Source, known_sources
 from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
@@ -113,7 +113,7 @@ def model_card(
         report=report,
         source=data,
         scores=scores,
-        no_interval=NO_INTERVAL,
+        no_interval=no_interval,
         encoders={
             "vae": public_name(encoded.encoders.vae),
             "text": public_name(encoded.encoders.text_model),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from data_catalog.feature_names import parse_features
 from data_catalog.input_rows import open_rows
 from data_catalog.model_files import model_file
 from data_catalog.scores import SCORES
 from data_catalog.shapes import dataset as shapes
 from data_catalog.url_table.files import UrlTableError
+from pipeline.config.feature_weights import weights_problem
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
 from pipeline.preflight.gate_checks import gate_problems
@@ -47,6 +49,13 @@ def _without_clip(config: RunConfig) -> Iterator[str]:
     needed = [name for name in config.evaluate.require if SCORES[name].needs_clip]
     if needed and not config.encode.clip:
         yield f"evaluate.require: {', '.join(needed)}: needs CLIP, but encode.clip is null"
+
+
+def _features(config: RunConfig) -> Iterator[str]:
+    """Packages and weights of image features must be there."""
+    for text in config.evaluate.features:
+        if problem := weights_problem(parse_features(text)):
+            yield f"evaluate.features: {problem}"
 
 
 def _shapes_fit(config: RunConfig) -> Iterator[str]:
@@ -156,6 +165,7 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _input_rows,
     _encoders,
     _without_clip,
+    _features,
     _shapes_fit,
     _captions,
     _split,

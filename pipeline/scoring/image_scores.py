@@ -1,12 +1,12 @@
-"""Image scores from CLIP and the attribute grader: per image, and as estimates over a set.
+"""Image scores from features and the attribute grader: per image, and as estimates over a set.
 
 n images   d embedding width
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,8 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data_catalog.feature_names import CLIP, INCEPTION
 from data_catalog.images import Images
-from data_catalog.scores import missing_distances, score_of
+from data_catalog.scores import (
+    FEWEST_IMAGES,
+    MOST_FOR_FRECHET_INTERVAL,
+    is_frechet,
+    no_interval,
+    score_of,
+    score_on,
+)
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.files import make_folder, replacing
@@ -27,27 +35,27 @@ from pipeline.scoring.bootstrap import (
     bootstrap_difference,
     bootstrap_share,
 )
+from pipeline.scoring.image_features import ImageFeatures, clip_features
 from pipeline.scoring.metrics import (
     Statistic,
     clip_scores,
     cmmd_statistic,
     frechet_statistic,
     kernel_distance_statistic,
+    kid_statistic,
     mean_statistic,
 )
 from tld_model.encoders.clip import Clip
 
-_REPLICATES = {"frechet_distance": 100}  # each replicate decomposes two covariances
+_FRECHET_REPLICATES = 100  # each replicate decomposes two covariances
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
     """The scores of each image of a set, given its caption."""
 
-    # CLIP image embeddings, float32 [n, d], and the score of image and caption, float64 [n]; None
-    # without CLIP.
-    features: Tensor | None
-    clip_score: Tensor | None
+    features: Mapping[str, Tensor]  # name of image features -> float32 [n, d]
+    clip_score: Tensor | None  # of image and caption, float64 [n]; None without CLIP
     # Attribute -> whether the image shows it as the caption says, bool [n]; {} for captions that
     # are not of the built-in data set.
     correct: dict[str, Tensor]
@@ -60,24 +68,25 @@ class ImageScores:
 
 
 def score_images(
-    clip: Clip | None, images: Images, captions: Sequence[str], batch_size: int
+    clip: Clip | None,
+    features: Sequence[ImageFeatures],
+    images: Images,
+    captions: Sequence[str],
+    batch_size: int,
 ) -> ImageScores:
-    """Score each image with its caption, without CLIP only by the grader."""
+    """Embed the images, and score each with its caption, without CLIP only by the grader."""
     correct = grade_attributes(images, captions)
+    embeddings = {one.name: one.embed(images, batch_size) for one in features}
     if clip is None:
-        return ImageScores(None, None, correct)
-    features = embed_images(clip, images, batch_size)
+        return ImageScores(embeddings, None, correct)
+    of_clip = embeddings.get(CLIP)
+    if of_clip is None:
+        of_clip = clip_features(clip, "").embed(images, batch_size)
     starts = range(0, len(captions), batch_size)
     text = torch.cat(
         [clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts]
     )
-    return ImageScores(features, clip_scores(features, text), correct)
-
-
-def embed_images(clip: Clip, images: Images, batch_size: int) -> Tensor:
-    """uint8 [n, h, w, 3] -> CLIP image embeddings, float32 [n, d]"""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return torch.cat([clip.encode_images(part).cpu() for part in pixels.split(batch_size)])
+    return ImageScores(embeddings, clip_scores(of_clip, text), correct)
 
 
 def grade_attributes(images: Images, captions: Sequence[str]) -> dict[str, Tensor]:
@@ -100,10 +109,10 @@ def save_judged(scores: ImageScores, path: Path) -> None:
     """Write to a safetensors file."""
     make_folder(path.parent)
     correct = {f"correct/{name}": verdicts for name, verdicts in scores.correct.items()}
-    by_clip = {"features": scores.features, "clip_score": scores.clip_score}
-    tensors = {name: tensor for name, tensor in by_clip.items() if tensor is not None}
+    features = {f"features/{name}": tensor for name, tensor in scores.features.items()}
+    by_clip = {} if scores.clip_score is None else {"clip_score": scores.clip_score}
     with replacing(path) as unfinished:
-        save_file(tensors | correct, unfinished)
+        save_file(features | by_clip | correct, unfinished)
 
 
 def load_judged(path: Path) -> ImageScores | None:
@@ -115,7 +124,12 @@ def load_judged(path: Path) -> ImageScores | None:
             for name in shapes.ATTRIBUTE_NAMES
             if f"correct/{name}" in tensors
         }
-        return ImageScores(tensors.get("features"), tensors.get("clip_score"), correct)
+        features = {
+            name.removeprefix("features/"): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("features/")
+        }
+        return ImageScores(features, tensors.get("clip_score"), correct)
     except (OSError, SafetensorError):
         return None
 
@@ -135,10 +149,17 @@ def estimate_scores(
 
 def estimate_score(name: str, statistic: Statistic, groups: Groups) -> Estimate:
     """A score, with as many replicates as it can afford, and an interval within its range."""
-    replicates, score = _REPLICATES.get(name, REPLICATES), score_of(name)
+    replicates, score = _replicates(name, len(groups)), score_of(name)
     if score.is_share:
         return bootstrap_share(statistic, groups, replicates)
-    return bootstrap(statistic, groups, replicates, score.lowest)
+    estimate = bootstrap(statistic, groups, replicates, score.lowest)
+    return replace(estimate, no_interval=no_interval(name, len(groups)))
+
+
+def _replicates(name: str, images: int) -> int:
+    if not is_frechet(name):
+        return REPLICATES
+    return _FRECHET_REPLICATES if images <= MOST_FOR_FRECHET_INTERVAL else 0
 
 
 def estimate_differences(
@@ -149,9 +170,13 @@ def estimate_differences(
     of_first, of_second = (
         _means(scores) | _distances(scores, reference) for scores in (first, second)
     )
-    return {
-        k: bootstrap_difference(of_first[k], of_second[k], groups, _REPLICATES.get(k, REPLICATES))
+    differences = {
+        k: bootstrap_difference(of_first[k], of_second[k], groups, _replicates(k, len(groups)))
         for k in of_first
+    }
+    return {
+        k: replace(difference, no_interval=no_interval(k, len(groups)))
+        for k, difference in differences.items()
     }
 
 
@@ -165,14 +190,18 @@ def _means(scores: ImageScores) -> dict[str, Statistic]:
 
 
 def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:
-    a, b = samples.features, reference.features
-    if a is None or b is None or missing_distances(min(len(a), len(b))):
-        return {}
-    return {
-        "cmmd": cmmd_statistic(a, b),
-        "kernel_distance": kernel_distance_statistic(a, b),
-        "frechet_distance": frechet_statistic(a, b),
-    }
+    distances: dict[str, Statistic] = {}
+    for name, a in samples.features.items():
+        b = reference.features[name]
+        if min(len(a), len(b)) < FEWEST_IMAGES:
+            continue
+        kernel_statistic = kid_statistic if name == INCEPTION else kernel_distance_statistic
+        distances |= {
+            score_on("cmmd", name): cmmd_statistic(a, b),
+            score_on("kernel_distance", name): kernel_statistic(a, b),
+            score_on("frechet_distance", name): frechet_statistic(a, b),
+        }
+    return distances
 
 
 def _mean(values: Tensor) -> Statistic:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.scores import SCORES, Score, is_part, score_of, whole_scores
+from data_catalog.feature_names import FEATURE_NAMES
+from data_catalog.scores import SCORES, Score, is_part, score_of, score_on, whole_scores
 from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/evaluation.md"
@@ -16,7 +17,7 @@ BETTER = {True: "higher", False: "lower", None: ""}
 
 def documented() -> dict[str, str]:
     """Name -> what the page says is better."""
-    rows = re.findall(r"^\| `([\w/]+)`(.+)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w/-]+)`(.+)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     cells = {name: rest.split("|") for name, rest in rows}  # meaning, better, computed from
     return {name: better.partition(";")[0].strip() for name, (*_, better, _) in cells.items()}
 
@@ -38,6 +39,7 @@ def test_parts_of_scores_have_the_properties_of_the_whole() -> None:
         part = score_of(f"reference/accuracy/{name}")
         assert part is SCORES[f"accuracy/{name}"]
         assert part.higher_is_better is True
+    assert score_of("frechet_distance/dinov2").features == "dinov2"
     with pytest.raises(KeyError):
         score_of("beauty")
 
@@ -47,6 +49,19 @@ def test_tables_show_whole_scores_in_one_order_whatever_that_of_a_report() -> No
     shown = whole_scores([*names, "prompt_accuracy"])
     assert [score.name for score in shown] == ["prompt_accuracy", "cmmd"]
     assert [is_part(name) for name in names] == [True, False, True, True]
+
+
+def test_scores_on_other_features_are_whole_scores_of_their_own() -> None:
+    names = ["frechet_distance/efficientnet-lite0", "fid", "diversity/dinov2", "cmmd"]
+    assert not any(is_part(name) for name in names)
+    assert [score.name for score in whole_scores(names)] == ["cmmd", *names[:3]]
+    assert score_on("frechet_distance", "inception") == "fid"
+    assert score_on("kernel_distance", "inception") == "kid"
+    assert score_on("cmmd", "inception") == "cmmd/inception"
+    assert score_on("diversity", "clip") == "diversity"
+    for measure in ("cmmd", "kernel_distance", "frechet_distance", "diversity"):
+        for features in FEATURE_NAMES:
+            assert SCORES[score_on(measure, features)].features == features
 
 
 def test_what_is_compared_has_a_direction() -> None:

@@ -18,6 +18,7 @@ from pipeline.generate.model_source import ModelSource, source_of_run
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
+from tests.support.feature_networks import save_dinov2
 from tests.support.text_encoders import save_decoder, save_t5
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
@@ -30,6 +31,7 @@ def test_samples_use_what_training_used_and_scores_do_without_clip(
     name = save_decoder(tmp_path / "model")
     config = make_workspace(
         tmp_path / "data",
+        (64, 64),
         encode__text_encoder=name,
         encode__clip="null",
         encode__text="tokens",
@@ -38,7 +40,8 @@ def test_samples_use_what_training_used_and_scores_do_without_clip(
         encode__text_template="'an image: {}'",
         model__text="tokens",
         model__text_dim=48,
-        evaluate__prompts=4,
+        evaluate__prompts=50,
+        evaluate__features=f"[clip,'dinov2:{save_dinov2(tmp_path / 'dinov2')}']",
     )
     statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest
@@ -67,5 +70,6 @@ def test_samples_use_what_training_used_and_scores_do_without_clip(
     scores = ReportFigures.of(run_stage(stage, track, work)).scores
     assert {"prompt_accuracy", "held_out_loss"} <= scores.keys()
     assert not [score for score in scores if score_of(score).needs_clip]
+    assert {"cmmd/dinov2", "frechet_distance/dinov2", "diversity/dinov2"} < scores.keys()
     (warning,) = [text for text in track.warnings if "encode.clip is null" in text]
     assert all(score.name in warning for score in SCORES.values() if score.needs_clip)

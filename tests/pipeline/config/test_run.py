@@ -176,6 +176,35 @@ def test_text_is_text_and_numbers_are_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("evaluate.features=[]", "at least 1 item"),
+        ("evaluate.features=[vgg]", "no such features: 'vgg'; known: clip, efficientnet-lite0"),
+        ("evaluate.features=[dinov2]", "write dinov2:PATH or dinov2:facebook/dinov2-small"),
+        ("evaluate.features=[inception,inception:a.pth]", "named more than once: inception"),
+        ("evaluate.require={fid: 9}", "fid needs inception in evaluate.features"),
+        (
+            "evaluate={features: [inception], require: {cmmd: 1}}",
+            "cmmd needs clip in evaluate.features",
+        ),
+        (
+            "evaluate={features: [clip, inception], require: {diversity/inception: 1}}",
+            "diversity/inception needs inception first",
+        ),
+    ],
+)
+def test_wrong_features_are_refused_and_say_what_is_right(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config(CONF / "tiny.yaml", [override])
+
+
+def test_scores_on_chosen_features_may_be_required() -> None:
+    features = "evaluate.features=[inception,clip]"
+    for score in ("fid", "kid", "cmmd/inception", "diversity/inception", "cmmd"):
+        assert load_config(CONF / "tiny.yaml", [features, f"evaluate.require={{{score}: 1}}"])
+
+
+@pytest.mark.parametrize(
     "override",
     [
         *(

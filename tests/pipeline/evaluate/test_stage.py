@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.stage import evaluate
 from pipeline.scoring.image_scores import load_judged, save_judged
@@ -26,9 +28,13 @@ from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support.browser import needs_browser
+from tests.support.feature_networks import save_dinov2
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
+from tld_model.encoders.names import encoder_identity
+
+ON_CLIP = ("cmmd", "kernel_distance", "frechet_distance")
 
 
 def report_of(
@@ -68,7 +74,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(large: Manifest) -> None:
     report = large
     metrics = json.loads(report.file("metrics.json").read_text())
-    for name in set(SCORES) - {"held_out_loss", "latency_s", "diversity"}:
+    computed = {name for name, score in SCORES.items() if score.features in ("", "clip")}
+    for name in computed - {"held_out_loss", "latency_s", "diversity"}:
         assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"], name
         assert metrics[name]["n"] == 50
     assert metrics["diversity"]["n"] == 16, "too few captions for an interval"
@@ -87,6 +94,53 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(large: M
     assert metrics["reference/prompt_accuracy"]["value"] > 0.9
     assert report.figures["scores"] == {name: value["value"] for name, value in metrics.items()}
     assert report.figures["intervals"]["cmmd"] == [metrics["cmmd"]["low"], metrics["cmmd"]["high"]]
+
+
+def test_distances_on_other_features_have_their_names_and_the_weights_are_recorded(
+    tmp_path: Path, large: Manifest
+) -> None:
+    dinov2 = save_dinov2(tmp_path)
+    root = large.folder.parents[2]
+    config = make_workspace(
+        root, (64, 64), evaluate__prompts=50, evaluate__features=f"['dinov2:{dinov2}',clip]"
+    )
+    report = report_of(config)
+    scores, before = report.figures["scores"], large.figures["scores"]
+    others = {f"{name}/dinov2" for name in ("cmmd", "kernel_distance", "frechet_distance")}
+    assert scores.keys() - before.keys() == {*others, "diversity/dinov2"}
+    assert before.keys() - scores.keys() == {"diversity"}, "it is on the first features"
+    assert {name: scores[name] for name in ON_CLIP} == {name: before[name] for name in ON_CLIP}
+    assert others <= report.figures["intervals"].keys()
+
+    clip = encoder_identity(config.encode.clip or "")
+    assert report.figures["features"] == {"dinov2": encoder_identity(dinov2), "clip": clip}
+    assert large.figures["features"] == {"clip": clip}
+    page = report.file("report.html").read_text()
+    for text in ("frechet_distance/dinov2", encoder_identity(dinov2), clip):
+        assert text in page
+
+
+def test_other_weights_make_a_report_stale(tmp_path: Path, large: Manifest) -> None:
+    dinov2 = save_dinov2(tmp_path)
+    config = make_workspace(
+        large.folder.parents[2],
+        (64, 64),
+        evaluate__prompts=50,
+        evaluate__features=f"['dinov2:{dinov2}']",
+    )
+    before = RunInputs(config).settings("evaluate")
+    assert before["features_identity"] == {"dinov2": encoder_identity(dinov2)}
+    with (tmp_path / "config.json").open("a") as file:
+        file.write(" ")
+    assert RunInputs(config).settings("evaluate") != before
+    shutil.rmtree(tmp_path)
+    with pytest.raises(ConfigError, match=r"evaluate\.features: .*neither a folder"):
+        RunInputs(config).settings("evaluate")
+
+
+def test_clip_alone_is_no_part_of_the_identity_of_a_report(config: RunConfig) -> None:
+    """The encodings hold CLIP's, so reports of earlier versions stay fresh."""
+    assert not [name for name in RunInputs(config).settings("evaluate") if "features" in name]
 
 
 def test_distances_of_few_images_are_left_out_and_the_reason_is_given_once(

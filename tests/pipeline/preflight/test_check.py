@@ -28,6 +28,7 @@ def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
             model__text="tokens",
             train__held_out_fraction=0,
             train__init_from=tmp_path / "no-model",
+            evaluate__features=f"['dinov2:{tmp_path / 'no-dinov2'}']",
         ),
     )
     with pytest.raises(ConfigError) as raised:
@@ -36,7 +37,7 @@ def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
     assert title == "cannot start this run:"
     for setting in (
         *("download.urls", "encode.vae", "model.text", "train.held_out_fraction"),
-        *("train.init_from", "root"),
+        *("train.init_from", "evaluate.features", "root"),
     ):
         assert len([line for line in problems if line.startswith(f"  {setting}: ")]) == 1, setting
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from data_catalog.scores import DISTANCES, SCORES, missing_distances
-from pipeline.scoring.image_scores import ImageScores, estimate_differences, estimate_scores
+from data_catalog.feature_names import FEATURE_NAMES
+from data_catalog.scores import DISTANCES, NO_INTERVAL, SCORES, missing_distances, no_interval
+from pipeline.scoring.image_scores import (
+    ImageScores,
+    estimate_differences,
+    estimate_score,
+    estimate_scores,
+    load_judged,
+    save_judged,
+)
+from pipeline.scoring.metrics import mean_statistic
 
+ON_CLIP = {"cmmd", "kernel_distance", "frechet_distance"}
 ALL_RIGHT = {name: torch.ones(1, dtype=torch.bool) for name in ("size", "colour")}
 
 
@@ -19,7 +31,7 @@ def scores_of(n: int, seed: int) -> ImageScores:
         torch.randn(n, 6, generator=torch.Generator().manual_seed(seed)) / 50 + 1, dim=1
     )
     correct = {name: verdict.expand(n) for name, verdict in ALL_RIGHT.items()}
-    return ImageScores(features, 90 + features[:, 0].double(), correct)
+    return ImageScores({"clip": features}, 90 + features[:, 0].double(), correct)
 
 
 @pytest.mark.parametrize("n", [49, 50])
@@ -28,11 +40,40 @@ def test_distances_need_fifty_images(n: int) -> None:
     groups = np.arange(n)
     estimates = estimate_scores(first, reference, groups)
     differences = estimate_differences(first, second, reference, groups)
-    given = set(DISTANCES) if n == 50 else set()
-    assert set(DISTANCES) & set(estimates) == set(DISTANCES) & set(differences) == given
+    expected = ON_CLIP if n == 50 else set()
+    assert set(DISTANCES) & set(estimates) == set(DISTANCES) & set(differences) == expected
     assert {"clip_score", "prompt_accuracy"} <= set(estimates)
     assert bool(missing_distances(n)) is (n == 49)
-    assert set(DISTANCES) == {"cmmd", "kernel_distance", "frechet_distance"}
+
+
+def test_distances_are_given_on_each_of_the_features() -> None:
+    rows = {name: scores_of(60, seed).features["clip"] for seed, name in enumerate(FEATURE_NAMES)}
+    first, second = ImageScores(rows, None, {}), ImageScores(rows, None, {})
+    estimates = estimate_scores(first, second, np.arange(60))
+    assert set(estimates) == set(DISTANCES)
+    assert {"fid", "kid", "cmmd/inception", "frechet_distance/dinov2"} < set(DISTANCES)
+    assert set(estimate_differences(first, second, second, np.arange(60))) == set(DISTANCES)
+
+
+def test_scores_on_several_features_are_stored(tmp_path: Path) -> None:
+    features = {"clip": torch.rand(2, 3), "dinov2": torch.rand(2, 5)}
+    save_judged(ImageScores(features, None, {}), tmp_path / "judged.safetensors")
+    stored = load_judged(tmp_path / "judged.safetensors")
+    assert stored
+    assert stored.features.keys() == features.keys()
+    assert all(torch.equal(stored.features[name], rows) for name, rows in features.items())
+
+
+def test_frechet_distances_of_many_images_have_no_interval_and_say_why() -> None:
+    """A bootstrap of them takes too long; the others keep theirs."""
+    n, statistic = 10_001, mean_statistic(np.zeros(10_001))
+    estimate = estimate_score("fid", statistic, np.arange(n))
+    assert estimate.interval is None
+    assert str(estimate) == no_interval("fid", n) == "> 10,000 images"
+    assert estimate_score("fid", mean_statistic(np.zeros(99)), np.arange(99)).interval
+    assert no_interval("kid", n) == no_interval("fid", 99) == NO_INTERVAL
+    few = estimate_score("fid", mean_statistic(np.zeros(99)), np.zeros(99, np.int64))
+    assert str(few) == NO_INTERVAL
 
 
 def test_intervals_stay_within_the_range_of_their_score() -> None:
@@ -47,5 +88,5 @@ def test_intervals_stay_within_the_range_of_their_score() -> None:
 
 def test_scores_of_few_captions_have_no_interval() -> None:
     estimates = estimate_scores(scores_of(60, 0), scores_of(60, 1), np.arange(60) % 19)
-    assert set(DISTANCES) < set(estimates)
+    assert set(estimates) > ON_CLIP
     assert not [name for name, estimate in estimates.items() if estimate.interval]

@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
 # An additional last column if the table has several caption columns. It has one entry for each
 # further caption column, null if the pair has no caption there.
 MORE_CAPTIONS = pa.field("more_captions", pa.list_(pa.string()))
+# Behind these come the columns of download.keep_columns, which are strings.
+COLUMN_TYPES = {field.name: field.type for field in (*SCHEMA, MORE_CAPTIONS)}
 
 
 class EncodingsError(ValueError):
@@ -87,9 +89,9 @@ def write_encoded_shard(
     folder: Path, name: str, rows: dict[str, list[Any]], arrays: EncodedArrays
 ) -> None:
     """Write both files of a shard. Equal rows give equal bytes."""
-    table = pa.table(
-        rows, schema=pa.schema([*SCHEMA, MORE_CAPTIONS]) if MORE_CAPTIONS.name in rows else SCHEMA
-    )
+    more = [MORE_CAPTIONS] if MORE_CAPTIONS.name in rows else []
+    keep = [(name, pa.string()) for name in rows if name not in COLUMN_TYPES]
+    table = pa.table(rows, schema=pa.schema([*SCHEMA, *more, *keep]))
     main = arrays.text if arrays.text_start is None else arrays.text_start[:-1]
     if not table.num_rows == len(arrays.latents) == len(main) == len(arrays.key):
         raise AssertionError("parquet and npz must have the same rows")
@@ -162,23 +164,20 @@ def unmap_pages(arrays: EncodedArrays) -> None:
 def read_rows(folder: Path, name: str, columns: list[str] | None = None) -> pa.Table:
     """The rows of a shard's Parquet file. Raises EncodingsError if the file is damaged."""
     path = ensure_local(folder / f"{name}.parquet")
+    problem = f"{path} does not hold the rows of an encoded shard"
     try:
         table = parquet.read_table(path, columns=columns)
         table.validate(full=True)  # checks that text is UTF-8
     except (FileNotFoundError, PermissionError):
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise EncodingsError(
-            f"{path} does not hold the rows of an encoded shard: {error}"
-        ) from error
-    known = {field.name: field.type for field in (*SCHEMA, MORE_CAPTIONS)}
+        raise EncodingsError(f"{problem}: {error}") from error
     for column in columns or SCHEMA.names:
         if column not in table.column_names:
-            raise EncodingsError(
-                f"{path} does not hold the rows of an encoded shard: it has no column {column}"
-            )
-        if (actual := table.schema.field(column).type) != known[column]:
-            raise EncodingsError(f"{path}: column {column} holds {actual}, not {known[column]}")
+            raise EncodingsError(f"{problem}: it has no column {column}")
+        expected = COLUMN_TYPES.get(column, pa.string())
+        if (actual := table.schema.field(column).type) != expected:
+            raise EncodingsError(f"{path}: column {column} holds {actual}, not {expected}")
     return table
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import random
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from data_catalog.image_formats import open_image
 from data_catalog.storage.manifest import ManifestError
 from data_catalog.tar_samples import TarError, split_name, tar_samples
-from data_catalog.url_table.row_checks import MORE_CAPTIONS
+from data_catalog.url_table.packed_columns import KEPT_COLUMNS, MORE_CAPTIONS
 
 Images = NDArray[np.uint8]  # [n, h, w, 3]
 STORED_SUFFIXES = ("jpg", "png", "webp")
@@ -37,7 +37,7 @@ _REPAIR_HINT = (
 
 
 def _from_json(value: object) -> object:
-    """Parse a list that is stored in JSON as JSON text."""
+    """Parse a value that is stored in JSON as JSON text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
@@ -58,6 +58,7 @@ class ImagePair:
     original_height: int
     sha256: str  # of the downloaded file
     more_captions: tuple[str | None, ...] = ()  # of further caption columns, None if empty
+    kept_columns: Mapping[str, str | None] = field(default_factory=dict)  # texts by column
 
 
 class Facts(BaseModel):
@@ -72,6 +73,9 @@ class Facts(BaseModel):
     sha256: str
     more_captions: Annotated[tuple[str | None, ...], BeforeValidator(_from_json)] = Field(
         (), alias=MORE_CAPTIONS
+    )
+    kept_columns: Annotated[dict[str, str | None], BeforeValidator(_from_json)] = Field(
+        {}, alias=KEPT_COLUMNS
     )
 
 
@@ -119,6 +123,7 @@ class PackedPair:
             original_height=self.facts.original_height,
             sha256=self.facts.sha256,
             more_captions=self.more_captions,
+            kept_columns=self.facts.kept_columns,
         )
 
 

@@ -17,7 +17,7 @@ from data_catalog.image_sources.source import (
 from data_catalog.url_table.captions import CaptionTable, captions_digest, load_captions
 from data_catalog.url_table.files import UrlTableError
 from data_catalog.url_table.numbered_rows import first_batches, renumbered
-from data_catalog.url_table.rows import TableColumns
+from data_catalog.url_table.rows import TableColumns, keep_roles
 from data_catalog.url_table.table import (
     RowRules,
     UrlTable,
@@ -63,7 +63,8 @@ def open_rows(rows: InputRows) -> UrlTable:
     table = _without_captions(rows)
     if rows.captions is None:
         return table
-    captions = load_captions(rows.captions, replace(rows.columns, url=rows.key_column, split=None))
+    theirs = replace(rows.columns, url=rows.key_column, split=None, keep=())
+    captions = load_captions(rows.captions, theirs)
     _require_match(table, captions)
     rules = replace(table.rules, captions_by_key=True)
     return replace(table, columns=rows.columns, rules=rules, captions=captions)
@@ -88,6 +89,8 @@ def _without_captions(rows: InputRows) -> UrlTable:
     )
     if rows.captions is None:
         _require_captions(table, images)
+    if columns.keep and isinstance(images, NAMED_BY_FILES):  # others name their columns
+        _require_kept_columns(table, images)
     return table
 
 
@@ -114,6 +117,18 @@ def _require_captions(table: UrlTable, images: ImageSource) -> None:
         f"{setting} to one of them, for example {setting}=file_name for the words of the file "
         "names, or give a table of captions in download.captions"
     )
+
+
+def _require_kept_columns(table: UrlTable, images: ImageSource) -> None:
+    """Raise UrlTableError if a column to keep has no text in any of the first rows."""
+    first, keep = _first_rows(table), table.columns.keep
+    roles = zip(keep, keep_roles(len(keep)), strict=True)
+    if missing := [name for name, role in roles if first[role].null_count == first.num_rows]:
+        raise UrlTableError(
+            f"none of the first {first.num_rows} images of {table.source} has a text in "
+            f"{', '.join(map(repr, missing))}; columns with texts: {', '.join(images.columns())}; "
+            "set download.keep_columns"
+        )
 
 
 def _require_match(table: UrlTable, captions: CaptionTable) -> None:

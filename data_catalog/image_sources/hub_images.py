@@ -66,7 +66,8 @@ class HubImages:
             raise ImageSourceError(
                 f"the data set at {self.source} has no column "
                 f"{', '.join(map(repr, missing))}; its columns are {', '.join(names)}; set "
-                "download.image_column, caption_column, more_caption_columns or split_column"
+                "download.image_column, caption_column, more_caption_columns, split_column or "
+                "keep_columns"
             )
         if not self.data.num_rows:
             raise ImageSourceError(f"the split {self.split!r} of {self.source} has no rows")

@@ -45,9 +45,13 @@ _MOST_METADATA_BYTES = 16 << 20
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # The settings that name the columns of a file, by what it is.
 _SETTINGS = {
-    "URL table": "download.url_column, caption_column, more_caption_columns or split_column",
-    "metadata file": "download.caption_column, more_caption_columns or split_column",
-    "Parquet file": "download.caption_column, more_caption_columns or split_column",
+    "URL table": (
+        "download.url_column, caption_column, more_caption_columns, split_column or keep_columns"
+    ),
+    "metadata file": (
+        "download.caption_column, more_caption_columns, split_column or keep_columns"
+    ),
+    "Parquet file": "download.caption_column, more_caption_columns, split_column or keep_columns",
     "table of captions": "download.key_column, caption_column or more_caption_columns",
 }
 _OTHER_FORMATS = {  # first bytes of files that are not tables, or not what their names say

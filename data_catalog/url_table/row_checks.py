@@ -33,8 +33,6 @@ REASONS = (
     *(NO_CAPTION, TOO_SHORT, TOO_LONG, BAD_SPLIT, TWICE, BAD_ROW),
     *(NO_IMAGE, IMAGE_TWICE, NO_MATCH),
 )
-# A column of usable rows. It holds JSON text because img2dataset passes on only strings.
-MORE_CAPTIONS = "more_captions"
 
 # Matches nearly every URL. The others need a closer look.
 _PLAIN_URL = r"^(?i:https?)://[A-Za-z0-9_-][A-Za-z0-9._-]*(:[0-9]{1,4})?([/?#][!-~]*)?$"

@@ -34,15 +34,18 @@ class TableColumns:
     caption: str = "caption"
     split: str | None = None
     more_captions: tuple[str, ...] = ()  # further captions of the same image
+    keep: tuple[str, ...] = ()  # columns that are carried on as they are
 
     @property
     def names(self) -> dict[str, str]:
         """Role -> column, for the roles that the table has."""
         more = zip(more_caption_roles(len(self.more_captions)), self.more_captions, strict=True)
+        keep = zip(keep_roles(len(self.keep)), self.keep, strict=True)
         return (
             {"url": self.url, "caption": self.caption}
             | ({"split": self.split} if self.split else {})
             | dict(more)
+            | dict(keep)
         )
 
 
@@ -72,7 +75,8 @@ class BadRow:
 class RowBatch:
     """Some rows in table order: the rows that could be parsed, and the bad rows between them."""
 
-    # SCHEMA, and a column for each further caption; url and captions may be null.
+    # SCHEMA, and a column for each further caption and each column to keep; url, captions and what
+    # is kept may be null.
     rows: pa.RecordBatch
     bad: tuple[BadRow, ...] = ()
 
@@ -84,6 +88,11 @@ class RowBatch:
 def more_caption_roles(count: int) -> list[str]:
     """The names of the columns of further captions in a RowBatch, which are also their roles."""
     return [f"more_caption_{number}" for number in range(1, count + 1)]
+
+
+def keep_roles(count: int) -> list[str]:
+    """The same for columns that are kept as they are."""
+    return [f"keep_{number}" for number in range(1, count + 1)]
 
 
 def place_of(name: str) -> Place:
@@ -121,10 +130,11 @@ def as_batch(
         role: pa.repeat(pa.scalar("", pa.string()), len(numbers))
         for role in ("url", "caption", "split")
     }
-    url, caption, split, *more = (columns | dict(texts)).values()
-    schema = pa.schema([*SCHEMA, *((role, pa.string()) for role in more_caption_roles(len(more)))])
-    arrays = [url, caption, split, pa.array(numbers, pa.int64()), *more]
-    return RowBatch(pa.RecordBatch.from_arrays(arrays, schema=schema), tuple(bad))
+    further = [(role, pa.string()) for role in texts if role not in columns]
+    schema = pa.schema([*SCHEMA, *further])
+    arrays = columns | dict(texts) | {"row": pa.array(numbers, pa.int64())}
+    rows = pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
+    return RowBatch(rows, tuple(bad))
 
 
 def text_array(values: list[str | None]) -> pa.Array:

@@ -6,7 +6,6 @@ The table is streamed and never held in memory as a whole.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,19 +22,17 @@ from data_catalog.url_table.formats import (
     TableColumns,
     bytes_digest,
     check_columns,
-    more_caption_roles,
     read_batches,
     rows_by_footer,
 )
 from data_catalog.url_table.numbered_rows import find_files, numbered_batches
+from data_catalog.url_table.packed_columns import pack_columns
 from data_catalog.url_table.row_checks import (
-    MORE_CAPTIONS,
     REASONS,
     RejectReasons,
     RowRules,
     SeenUrls,
     check_rows,
-    usable_captions,
     with_clean_urls,
 )
 
@@ -61,8 +58,7 @@ class UrlShard:
 
     number: int
     # Columns: url, caption and split (string), row (int64). split is "train", "held_out" or "" (the
-    # key decides). If there are further caption columns, more_captions (string) is a JSON list with
-    # the caption of each, null if it cannot be used.
+    # key decides). With further caption columns or columns to keep, those of packed_columns.py.
     pairs: pa.Table
     # Changes with the files that the images of the shard come from; "" for images of the web.
     version: str = ""
@@ -159,12 +155,7 @@ class UrlTable:
         """Join batches into a table of contiguous memory, with "" for a missing split."""
         table = pa.Table.from_batches(parts).combine_chunks()
         table = table.set_column(2, "split", pc.fill_null(table["split"], ""))
-        roles = more_caption_roles(len(self.columns.more_captions))
-        if not roles:
-            return table
-        more = [usable_captions(table[role], self.rules).to_pylist() for role in roles]
-        texts = [json.dumps(captions, ensure_ascii=False) for captions in zip(*more, strict=True)]
-        return table.drop_columns(roles).append_column(MORE_CAPTIONS, pa.array(texts, pa.string()))
+        return pack_columns(table, self.columns, self.rules)
 
     def _checked(self) -> Iterator[tuple[RowBatch, RejectReasons]]:
         seen = SeenUrls()

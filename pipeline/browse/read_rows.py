@@ -20,7 +20,7 @@ from data_catalog.image_sources.source import origin_of
 from data_catalog.input_rows import open_rows
 from data_catalog.storage.cached_files import ensure_local, exists_anywhere
 from data_catalog.storage.receipts import Shard, finished_shards
-from data_catalog.url_table.row_checks import MORE_CAPTIONS
+from data_catalog.url_table.packed_columns import MORE_CAPTIONS
 from pipeline.browse.rows import SCHEMA
 from pipeline.config.download import DownloadConfig
 from pipeline.stages.freshness import StageStatus

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from data_catalog.deduplication import MOST_BITS
+from data_catalog.encodings import COLUMN_TYPES
 from data_catalog.image_sources.source import ImagesAt
 from data_catalog.input_rows import InputRows
 from data_catalog.redaction import redacted
@@ -62,6 +63,9 @@ class DownloadConfig(Section):
     """Columns with alternative captions of the same image, among which training chooses
     (train.caption_weights). A caption that is empty, too short or too long is ignored; its row is
     kept. For a column of lists, `caption[1]` names the second element."""
+    keep_columns: tuple[str, ...] = Field((), max_length=255)
+    """Columns to carry as text into the encoded shards, such as the style or the source of an
+    image. A value that is no text or longer than 16 KB becomes null."""
     split_column: str | None = None
     """Column that assigns each row to 'train' or 'held_out'. Without it, and for rows in which it
     is empty, a hash of the key decides (train.held_out_fraction)."""
@@ -146,6 +150,18 @@ class DownloadConfig(Section):
             )
         return self
 
+    @field_validator("keep_columns")
+    @classmethod
+    def _kept_columns_have_names_of_their_own(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"names a column twice: {', '.join(twice)}")
+        if taken := [name for name in names if name in COLUMN_TYPES]:
+            raise ValueError(
+                f"encoded shards have columns of their own with the names {', '.join(taken)}; "
+                "rename them in the input, or remove them here"
+            )
+        return names
+
     @property
     def known_source(self) -> str | None:
         """The catalog data set that `source` names, or whose table is at `urls`."""
@@ -169,7 +185,11 @@ class DownloadConfig(Section):
             captions=self.captions,
             key_column=self.key_column,
             columns=TableColumns(
-                self.url_column, self.caption_column, self.split_column, self.more_caption_columns
+                self.url_column,
+                self.caption_column,
+                self.split_column,
+                self.more_caption_columns,
+                self.keep_columns,
             ),
             limit=self.limit,
             rules=RowRules(self.min_caption_chars, self.max_caption_chars),

@@ -20,7 +20,7 @@ from data_catalog.figures import ImageShardFigures
 from data_catalog.image_sources.source import origin_of
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.receipts import Shard, finished_shards
-from data_catalog.url_table.row_checks import MORE_CAPTIONS
+from data_catalog.url_table.packed_columns import PACKED_COLUMNS
 from data_catalog.url_table.table import UrlShard
 from pipeline.download.http.failure_causes import is_transient
 
@@ -99,7 +99,7 @@ def retryable_rows(out: Path, names: Sequence[str], shard_size: int) -> Iterator
     """The rows whose last try failed for a transient reason, as new shards numbered after all
     others."""
     columns = parquet.read_schema(ensure_local(out / f"{names[0]}.parquet")).names
-    pair_columns = [*_PAIR, MORE_CAPTIONS] if MORE_CAPTIONS in columns else _PAIR
+    pair_columns = [*_PAIR, *(name for name in PACKED_COLUMNS if name in columns)]
     retryable: dict[int, dict[str, Any]] = {}
     for name in names:
         rows = parquet.read_table(

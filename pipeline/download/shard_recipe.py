@@ -18,7 +18,7 @@ _IRRELEVANT_SETTINGS = {
         "min_caption_chars",
         "max_caption_chars",
     ),
-    *("more_caption_columns", "drop_duplicates", "key_column"),
+    *("more_caption_columns", "keep_columns", "drop_duplicates", "key_column"),
 }
 
 

@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Tokenize = Callable[[Sequence[str]], CaptionTokens]
 
-# The columns that the table of an encoded shard has for each pair.
+# What the table of an encoded shard says of each pair, by attributes of ImagePair.
 DESCRIPTION = (
     "key",
     "url",
@@ -34,6 +34,7 @@ DESCRIPTION = (
     "original_height",
     "sha256",
     "more_captions",
+    "kept_columns",
 )
 
 

@@ -62,6 +62,7 @@ class ShardEncoder:
     # The tars as they were when the download finished them.
     tars: Mapping[str, FileRecord] = field(default_factory=dict)
     edge: int | None = None  # pixels of each image
+    keep_columns: Sequence[str] = ()  # of the input, for the table
     round_trips: Mapping[str, int] = field(default_factory=dict)  # shard -> how many
     latents: LatentEncoder = field(init=False)
     clip: Clip | None = field(init=False)
@@ -190,14 +191,7 @@ class ShardEncoder:
         excluded: list[Row],
         round_trips: tuple[RoundTrip, ...] | None,
     ) -> Shard:
-        rows, measured = dict(encoded.rows), encoded.measured
-        filled = len(encoded.captions) > 0
-        scores = measured.get("clip_score")
-        rows["clip_score"] = [None] * len(encoded.captions) if scores is None else scores.tolist()
-        rows["clipped_fraction"] = measured["clipped"].tolist() if filled else []
-        rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
-        if not self._more_captions:
-            del rows["more_captions"]
+        rows = encoded.table(self.keep_columns, more_captions=self._more_captions)
         dim, dtype = self.captions.token_dim, self.config.token_dtype
         arrays = encoded.arrays(dim, dtype, more_captions=self._more_captions)
         write_encoded_shard(self.out, name, rows, arrays)

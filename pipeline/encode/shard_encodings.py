@@ -6,6 +6,7 @@ m captions of a shard   u distinct captions   l tokens of a caption   t their wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,19 @@ class ShardEncodings:
         if "clip_score" in self.measured:
             finite &= self.measured["clip_score"].isfinite()
         return finite
+
+    def table(self, keep: Sequence[str], *, more_captions: bool) -> dict[str, list[Any]]:
+        """The columns of the table that is stored of a shard, with those to keep."""
+        rows, measured = dict(self.rows), self.measured
+        filled = len(self.captions) > 0
+        scores = measured.get("clip_score")
+        rows["clip_score"] = [None] * len(self.captions) if scores is None else scores.tolist()
+        rows["clipped_fraction"] = measured["clipped"].tolist() if filled else []
+        rows["quantization_rmse"] = measured["squared_error"].sqrt().tolist() if filled else []
+        if not more_captions:
+            del rows["more_captions"]
+        kept_columns = rows.pop("kept_columns")
+        return rows | {name: [texts.get(name) for texts in kept_columns] for name in keep}
 
     def arrays(
         self, token_dim: int | None, token_dtype: TokenDtype, *, more_captions: bool

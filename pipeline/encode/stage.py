@@ -49,10 +49,17 @@ def encode(
     missing = [shard.name for shard in images.shards if shard.name not in done]
     _check_no_images_evicted(images, missing)
     tars = {shard.name: shard.files[_tar(shard.name)] for shard in images.shards}
-    columns, edge = _caption_columns(images), images.settings.get("image_size")
-    shown = round_trips_by_shard(images.shards)
     make_worker = partial(
-        ShardEncoder, images.folder, config, out, recipes, columns, tars, edge, shown
+        ShardEncoder,
+        images=images.folder,
+        config=config,
+        out=out,
+        recipes=recipes,
+        caption_columns=_caption_columns(images),
+        tars=tars,
+        edge=images.settings.get("image_size"),
+        keep_columns=_keep_columns(images),
+        round_trips=round_trips_by_shard(images.shards),
     )
     _report(track, done, len(images.shards))
     _evict_images(images, done, config)
@@ -147,6 +154,8 @@ def _recipes(images: Manifest, config: EncodeConfig) -> dict[str, str]:
         del settings["text"]  # keeps the recipes of shards from before this setting existed
     encoders = [encoder_identity(name) for name in config.encoders]
     more = _caption_columns(images)[1:]
+    if keep := _keep_columns(images):
+        more.append(f"keep_columns: {keep}")  # which a shard without pairs does not name
     return {
         shard.name: digest_of([spec.version, settings, encoders, shard.digest, *more])
         for shard in images.shards
@@ -157,6 +166,11 @@ def _caption_columns(images: Manifest) -> list[str]:
     """The caption columns of the table, the main one first."""
     settings = images.settings
     return [settings.get("caption_column", "caption"), *settings.get("more_caption_columns", ())]
+
+
+def _keep_columns(images: Manifest) -> list[str]:
+    """The columns of the input that its tars have as text."""
+    return list(images.settings.get("keep_columns", ()))
 
 
 def _tar(shard: str) -> str:

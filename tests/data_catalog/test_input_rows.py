@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,31 @@ def test_without_captions_it_is_said_which_columns_there_are(tmp_path: Path) -> 
     (tmp_path / "0000.json").write_text("{")
     with pytest.raises(UrlTableError, match="no row that can be read; row that cannot be parsed"):
         open_rows(rows_of(tmp_path, caption_column="text"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "tars"])
+def test_a_column_to_keep_that_no_image_has_is_named(tmp_path: Path, kind: str) -> None:
+    images = [replace(image, columns={"style": "oil"}) for image in image_set(3)]
+    place = tmp_path / kind
+    if kind == "folder":
+        write_folder(place, images)
+    else:
+        write_tars(place, images, 2)
+    table, _ = usable(rows_of(place, keep_columns=["style", "folder_name"]))
+    assert json.loads(table[2]["kept_columns"])["style"] == "oil"
+    with pytest.raises(UrlTableError, match=r"has a text in 'concept'.*style.*keep_columns"):
+        open_rows(rows_of(place, keep_columns=["style", "concept"]))
+
+
+def test_columns_are_kept_beside_captions_from_a_table(tmp_path: Path) -> None:
+    images = [replace(image, columns={"style": "oil"}) for image in image_set(2)]
+    place = write_tars(tmp_path / "tars", images, 2)
+    (tmp_path / "captions.csv").write_text("key,caption,alt\n0000,new,other\n")
+    captions = {"captions": str(tmp_path / "captions.csv"), "more_caption_columns": ["alt"]}
+    table, _ = usable(rows_of(place, keep_columns=["style"], **captions))
+    assert [(row["caption"], row["more_captions"], row["kept_columns"]) for row in table] == [
+        ("new", '["other"]', '{"style": "oil"}')
+    ]
 
 
 def test_the_digest_follows_the_files(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -29,6 +29,8 @@ class CaptionedImage:
     """With its suffix; sorted names are the order of all forms."""
     content: bytes
     caption: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Further columns: of NAME.json, or of the table."""
 
 
 def image_set(
@@ -49,13 +51,15 @@ def write_folder(folder: Path, images: Iterable[CaptionedImage], *, captions: bo
         path.write_bytes(image.content)
         if captions:
             path.with_suffix(".txt").write_text(image.caption, encoding="utf-8")
+            if image.columns:
+                path.with_suffix(".json").write_text(json.dumps(image.columns), encoding="utf-8")
     return folder
 
 
 def write_metadata(folder: Path, images: Sequence[CaptionedImage], kind: str = "csv") -> Path:
     """NAME.jpg, and a metadata.csv, .jsonl or .parquet that names them."""
     write_folder(folder, images, captions=False)
-    rows = [{"file_name": image.name, "caption": image.caption} for image in images]
+    rows = [{"file_name": i.name, "caption": i.caption, **i.columns} for i in images]
     path = folder / f"metadata.{kind}"
     if kind == "parquet":
         parquet.write_table(pa.Table.from_pylist(rows), path)
@@ -63,7 +67,7 @@ def write_metadata(folder: Path, images: Sequence[CaptionedImage], kind: str = "
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     else:
         with path.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, ["file_name", "caption"])
+            writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     return folder
@@ -87,8 +91,10 @@ def write_tars(folder: Path, images: Sequence[CaptionedImage], per_tar: int) -> 
     for number, start in enumerate(range(0, len(images), per_tar)):
         members = list[tuple[str, bytes]]()
         for image in images[start : start + per_tar]:
-            text = f"{image.name.rpartition('.')[0]}.txt"
-            members += [(image.name, image.content), (text, image.caption.encode())]
+            key = image.name.rpartition(".")[0]
+            members += [(image.name, image.content), (f"{key}.txt", image.caption.encode())]
+            if image.columns:
+                members.append((f"{key}.json", json.dumps(image.columns).encode()))
         write_members(folder / f"{number:05d}.tar", members)
     return folder
 
@@ -97,8 +103,8 @@ def write_parquet(path: Path, images: Sequence[CaptionedImage], group: int = 7) 
     """Rows with structs {bytes, path}, in row groups of this many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"image": {"bytes": image.content, "path": image.name}, "caption": image.caption}
-        for image in images
+        {"image": {"bytes": i.content, "path": i.name}, "caption": i.caption, **i.columns}
+        for i in images
     ]
     parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=group)
     return path
@@ -108,11 +114,10 @@ def write_dataset(folder: Path, images: Sequence[CaptionedImage]) -> Path:
     """A data set as the library `datasets` saves it."""
     from datasets import Dataset, Features, Image, Value
 
-    features = Features({"image": Image(decode=False), "caption": Value("string")})
-    rows = {
-        "image": [{"bytes": image.content, "path": None} for image in images],
-        "caption": [image.caption for image in images],
-    }
+    more = {name: [image.columns[name] for image in images] for name in images[0].columns}
+    texts = {"caption": [image.caption for image in images], **more}
+    features = Features({"image": Image(decode=False), **dict.fromkeys(texts, Value("string"))})
+    rows = {"image": [{"bytes": image.content, "path": None} for image in images], **texts}
     Dataset.from_dict(rows, features=features).save_to_disk(folder)
     return folder
 
@@ -145,6 +150,7 @@ def serve(images: Sequence[CaptionedImage]) -> Iterator[str]:
 
 def write_urls(path: Path, images: Sequence[CaptionedImage], address: str) -> Path:
     """A table of their URLs on a server."""
-    lines = [f"{address}/{quote(image.name)},{image.caption}" for image in images]
-    path.write_text("\n".join(["url,caption", *lines]) + "\n", encoding="utf-8")
+    header = ",".join(["url", "caption", *images[0].columns])
+    cells = [[f"{address}/{quote(i.name)}", i.caption, *i.columns.values()] for i in images]
+    path.write_text("\n".join([header, *map(",".join, cells)]) + "\n", encoding="utf-8")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,12 @@ def write(door: str, folder: Path, images: Sequence[CaptionedImage], per_tar: in
             return image_sets.write_dataset(folder, images)
 
 
-def through(door: str, folder: Path, images: Sequence[CaptionedImage]) -> RunConfig:
+def through(
+    door: str, folder: Path, images: Sequence[CaptionedImage], **settings: Any
+) -> RunConfig:
     """A run that takes these images from one door. URLs need a server."""
     place = write(door, folder / door, images, per_tar=25)
-    return config_for(folder / "data" / door, images=str(place))
+    return config_for(folder / "data" / door, images=str(place), **settings)
 
 
 def images_of(manifest: Manifest) -> list[dict[str, Any]]:
@@ -111,11 +114,15 @@ def accounted(manifest: Manifest) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_all_doors_give_encodings_that_are_equal_to_the_bit(tmp_path: Path) -> None:
-    images = image_set(60)
-    configs = {door: through(door, tmp_path, images) for door in DOORS if door != "urls"}
+    images = [
+        replace(image, columns={"style": f"style {n % 3}", "place": "hier"})
+        for n, image in enumerate(image_set(60))
+    ]
+    keep: dict[str, Any] = {"keep_columns": ["style", "place"]}
+    configs = {door: through(door, tmp_path, images, **keep) for door in DOORS if door != "urls"}
     with image_sets.serve(images) as address:
         urls = image_sets.write_urls(tmp_path / "urls.csv", images, address)
-        configs["urls"] = config_for(tmp_path / "data/urls", urls=str(urls))
+        configs["urls"] = config_for(tmp_path / "data/urls", urls=str(urls), **keep)
         made = {door: run_download(config) for door, config in configs.items()}
     encodings = {door: run_encode(configs[door], manifest) for door, manifest in made.items()}
     expected = encodings["urls"]
@@ -131,6 +138,9 @@ def test_all_doors_give_encodings_that_are_equal_to_the_bit(tmp_path: Path) -> N
                 parquet.read_table(m.file(f"{shard.name}.parquet")) for m in (manifest, expected)
             )
             assert rows.drop_columns(["url"]).equals(others.drop_columns(["url"])), door
+            numbers = [int(caption.split()[-1]) for caption in rows["caption"].to_pylist()]
+            assert rows["style"].to_pylist() == [f"style {n % 3}" for n in numbers]
+            assert rows.column_names[-2:] == ["style", "place"]
             assert door == "urls" or not rows["url"].equals(others["url"])
 
 

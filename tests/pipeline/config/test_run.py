@@ -255,6 +255,12 @@ def test_absurd_settings_are_refused_with_their_name(override: str) -> None:
     assert len(str(refused.value)) < 600
 
 
+@pytest.mark.parametrize("names", ["[style, style]", "[style, caption]", "[more_captions]"])
+def test_columns_to_keep_have_names_of_their_own(names: str) -> None:
+    with pytest.raises(ConfigError, match=r"download\.keep_columns"):
+        load_config(CONF / "tiny.yaml", ["download.urls=t.csv", f"download.keep_columns={names}"])
+
+
 def test_the_url_of_a_table_is_used_whole_and_recorded_without_its_secrets() -> None:
     config = DownloadConfig(urls="zip://t.csv::https://me:canary@host/t.zip?key=canary")
     assert (config.urls or "").count("canary") == 2

@@ -164,6 +164,20 @@ _TABLE = (
     ),
     *(score for name in FEATURE_NAMES if name != CLIP for score in _scores_on(name)),
     Score(
+        "retrieval_at_1",
+        "share of samples to which, of the real images of their style, one of their concept is the "
+        "nearest; higher is better",
+        higher_is_better=True,
+        is_share=True,
+        is_printed=True,
+    ),
+    Score(
+        "retrieval_at_5",
+        "the same within the five nearest; higher is better",
+        higher_is_better=True,
+        is_share=True,
+    ),
+    Score(
         "held_out_loss",
         "mean squared error of the clean latent on held-out pairs, over all noise levels",
         higher_is_better=False,

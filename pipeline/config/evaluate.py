@@ -39,10 +39,16 @@ class EvaluateConfig(Section):
     """Which moving average of train.ema_decay to evaluate and sample from; 0 is the first."""
     grid: int = Field(36, ge=1, le=400)
     """Number of samples in grid.png."""
+    concept_column: str | None = None
+    """Column of download.keep_columns that says what an image shows. With style_column it gives the
+    scores retrieval_at_1 and retrieval_at_5: whether the real image of the caption's style that is
+    nearest to a sample shows its concept."""
+    style_column: str | None = None
+    """Column of download.keep_columns that says in which style an image shows it."""
     features: tuple[str, ...] = Field((CLIP,), min_length=1)
     """Image features on which distances to the held-out images and diversity are computed: clip
     (encode.clip), efficientnet-lite0, inception (FID's) or inception:PATH of its weights, and
-    dinov2:NAME_OR_PATH. Diversity is on the first."""
+    dinov2:NAME_OR_PATH. Diversity, retrieval and the nearest training images are on the first."""
     require: dict[str, float] = Field({})
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
     and latency_s (seconds per image) the number is an upper limit. A distance needs 50 prompts."""
@@ -59,6 +65,15 @@ class EvaluateConfig(Section):
     def sampling(self) -> SamplingSettings:
         """The sampling settings of this run, used unless a command overrides them."""
         return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
+
+    @model_validator(mode="after")
+    def _columns_come_together(self) -> EvaluateConfig:
+        if (self.concept_column is None) != (self.style_column is None):
+            raise ValueError(
+                "concept_column and style_column need each other; set both to columns of "
+                "download.keep_columns, or neither"
+            )
+        return self
 
     @field_validator("require")
     @classmethod

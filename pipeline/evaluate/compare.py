@@ -55,6 +55,8 @@ _UNRELATED_TO_SAMPLING = {
     "prompts",
     "seed",
     "grid",
+    "concept_column",
+    "style_column",
     "require",
     "price_per_hour",
     "device",

@@ -21,6 +21,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.evaluate import EvaluateConfig
+from pipeline.evaluate.real_comparison import RealComparison, SideBySide
 from pipeline.reporting.charts import Points, curves
 from pipeline.reporting.render import data_uri, image_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
@@ -43,6 +44,7 @@ class Report:
     shown: list[int]  # indices of random samples, as in the grid
     real: Images  # the held-out images of the first of `shown`
     estimates: dict[str, Estimate]
+    compared: RealComparison | None  # None without features
     timing: dict[str, float]
     made_by: str
     seconds: float  # of the evaluation so far
@@ -99,6 +101,8 @@ def render_report(report: Report) -> str:
         best=[_tile(report, number) for number in by_score[:extremes]],
         worst=[_tile(report, number) for number in by_score[::-1][:extremes]],
         beside=_beside(report),
+        nearest=_nearest(report),
+        retrieval=_retrieval(report),
         loss_curve=_loss_curve(history),
         bin_curve=_bin_curve(history),
         bins=bins,
@@ -132,6 +136,22 @@ def _beside(report: Report) -> list[tuple[Tile, str]]:
         (_tile(report, i), image_uri(real))
         for i, real in zip(report.shown, report.real, strict=False)
     ]
+
+
+def _nearest(report: Report) -> list[SideBySide]:
+    """Samples, each with the nearest training image."""
+    if report.compared is None:
+        return []
+    shown = report.shown[: len(report.real)]
+    return report.compared.nearest_tiles(report.samples, report.captions, shown)
+
+
+def _retrieval(report: Report) -> list[SideBySide]:
+    """Samples, each with the true image and the nearest one of its style."""
+    if report.compared is None:
+        return []
+    shown = report.shown[: len(report.real)]
+    return report.compared.retrieval_tiles(report.samples, report.captions, shown)
 
 
 def _history(events: Path) -> dict[str, Points]:

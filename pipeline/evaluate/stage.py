@@ -21,9 +21,10 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.dataset.encoded_dataset import open_dataset
-from pipeline.dataset.split import split_pairs
+from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
+from pipeline.dataset.split import Split, split_pairs
 from pipeline.evaluate.held_out_samples import (
+    Models,
     decode_held_out,
     diversity_of_prompts,
     latency_s,
@@ -32,9 +33,11 @@ from pipeline.evaluate.held_out_samples import (
     sample_held_out,
     select_held_out,
 )
+from pipeline.evaluate.real_comparison import compare_with_real
+from pipeline.evaluate.real_images import RealImages
 from pipeline.evaluate.report import Report, render_report
 from pipeline.reporting.image_grid import image_grid
-from pipeline.scoring.bootstrap import caption_groups
+from pipeline.scoring.bootstrap import Estimate, Groups, caption_groups
 from pipeline.scoring.held_out_loss import held_out_losses
 from pipeline.scoring.image_scores import estimate_score, estimate_scores, score_images
 from pipeline.scoring.metrics import mean_statistic
@@ -64,9 +67,8 @@ def evaluate(
     judged = score_images(
         models.clip, models.features, samples, held_out.captions, config.batch_size
     )
-    reference = reference_scores(
-        models, held_out, encodings, config.batch_size, Workspace(out.parents[1])
-    )
+    workspace = Workspace(out.parents[1])
+    reference = reference_scores(models, held_out, encodings, config.batch_size, workspace)
     if missing := missing_distances(len(samples), judged.features):
         track.warning(f"{missing}; raise evaluate.prompts, or hold more pairs out of training")
     groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
@@ -78,11 +80,13 @@ def evaluate(
     if models.clip is None:
         left_out = ", ".join(score.name for score in SCORES.values() if score.needs_clip)
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
-    denoiser = models.inference.denoiser(models.denoiser)
-    for name, losses in held_out_losses(denoiser, pairs, split, models.device).items():
-        statistic = mean_statistic(losses.numpy())
-        estimates[name] = estimate_score(name, statistic, groups[: len(losses)])
+    estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)
+    compared = None
+    if models.features:
+        real_images = RealImages(models, pairs, encodings, config.batch_size, workspace)
+        compared = compare_with_real(real_images, split, judged, reference, config, track)
+        estimates |= compared.estimates(held_out.captions)
 
     shown = np.random.default_rng(config.seed).permutation(len(samples))[: config.grid].tolist()
     real = decode_held_out(models, held_out, shown[:_BESIDE], config.batch_size)
@@ -97,11 +101,24 @@ def evaluate(
         shown=shown,
         real=real,
         estimates=estimates,
+        compared=compared,
         timing=timing,
         made_by=track.run_id,
         seconds=time.monotonic() - started,
     )
     return _finish(report, out, track)
+
+
+def _losses(
+    models: Models, pairs: EncodedDataset, split: Split, groups: Groups
+) -> dict[str, Estimate]:
+    """The held-out loss, over all noise levels and in bins."""
+    denoiser = models.inference.denoiser(models.denoiser)
+    losses = held_out_losses(denoiser, pairs, split, models.device)
+    return {
+        name: estimate_score(name, mean_statistic(values.numpy()), groups[: len(values)])
+        for name, values in losses.items()
+    }
 
 
 def _finish(report: Report, out: Path, track: Tracker) -> Output:

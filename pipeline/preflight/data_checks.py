@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from data_catalog.feature_names import parse_features
+from data_catalog.feature_names import CLIP, parse_features
 from data_catalog.input_rows import open_rows
 from data_catalog.model_files import model_file
 from data_catalog.scores import SCORES
@@ -49,6 +49,28 @@ def _without_clip(config: RunConfig) -> Iterator[str]:
     needed = [name for name in config.evaluate.require if SCORES[name].needs_clip]
     if needed and not config.encode.clip:
         yield f"evaluate.require: {', '.join(needed)}: needs CLIP, but encode.clip is null"
+
+
+def _retrieval(config: RunConfig) -> Iterator[str]:
+    """The columns of retrieval must reach the encodings."""
+    evaluate, keep = config.evaluate, config.download.keep_columns
+    columns = [name for name in (evaluate.concept_column, evaluate.style_column) if name]
+    if missing := [name for name in columns if name not in keep]:
+        yield (
+            f"evaluate.concept_column, style_column: {', '.join(missing)} is not carried into the "
+            f"encodings; set download.keep_columns=[{', '.join(dict.fromkeys([*keep, *columns]))}]"
+        )
+    if columns and not config.encode.clip and {*evaluate.features} == {CLIP}:
+        yield (
+            "evaluate.concept_column: retrieval compares image features, but evaluate.features has "
+            "those of CLIP alone and encode.clip is null; choose other features"
+        )
+    required = [name for name in config.evaluate.require if name.startswith("retrieval")]
+    if required and not columns:
+        yield (
+            f"evaluate.require: {', '.join(required)}: needs evaluate.concept_column and "
+            "evaluate.style_column"
+        )
 
 
 def _features(config: RunConfig) -> Iterator[str]:
@@ -115,6 +137,8 @@ def _built_in_data_set(config: RunConfig) -> Iterator[str]:
         yield (
             "download.split_column: the built-in data set has its own split; remove this setting"
         )
+    if config.download.urls == shapes.NAME and config.download.keep_columns:
+        yield "download.keep_columns: the built-in data set has none; remove this setting"
     if config.download.urls == shapes.NAME and config.download.more_caption_columns:
         yield (
             "download.more_caption_columns: the built-in data set has one caption per image; "
@@ -165,6 +189,7 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _input_rows,
     _encoders,
     _without_clip,
+    _retrieval,
     _features,
     _shapes_fit,
     _captions,

@@ -1,5 +1,5 @@
 """Scores of models and samples: metrics.py defines the metrics, bootstrap.py their confidence
 intervals, image_scores.py applies both to sets of images, and held_out_loss.py is the loss on
-held-out pairs. image_features.py is the choice of features that distances compare, and
-feature_networks.py loads their networks.
+held-out pairs. image_features.py is the choice of features that distances compare,
+feature_networks.py loads their networks, and neighbours.py finds the nearest images by features.
 """

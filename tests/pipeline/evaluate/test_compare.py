@@ -17,6 +17,7 @@ from pipeline.scoring.bootstrap import Estimate
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.browser import needs_browser
+from tests.support.feature_networks import save_dinov2
 from tests.support.offline_page import DESK, PHONE, opened
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace
@@ -107,6 +108,17 @@ def test_both_start_from_the_same_noise(first: TrainedRun) -> None:
     assert [abs(row.difference.value) < 1e-6 for row in comparison.rows] == [True] * len(
         comparison.rows
     )
+
+
+def test_both_are_judged_by_the_features_of_the_first(first: TrainedRun, tmp_path: Path) -> None:
+    dinov2 = f"dinov2:{save_dinov2(tmp_path)}"
+    by_dinov2 = other_evaluation(first, features=(dinov2, "clip"))
+    other = other_evaluation(first, guidance=first.config.evaluate.guidance + 1)
+    comparison = compare(by_dinov2, other, 4, RememberingTracker())
+    names = {row.name for row in comparison.rows}
+    assert {"clip_score", "diversity/dinov2"} < names
+    assert "diversity" not in names
+    assert all(drawn.judged.features.keys() == {"dinov2", "clip"} for drawn in comparison.drawn)
 
 
 def test_a_verdict_needs_an_interval_without_zero() -> None:

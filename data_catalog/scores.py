@@ -224,6 +224,12 @@ def is_frechet(name: str) -> bool:
     return name == "fid" or name.partition("/")[0] == "frechet_distance"
 
 
+def missing_without_clip(names: Iterable[str]) -> list[str]:
+    """The scores that need CLIP, and of which these names have none on other features."""
+    present = {name.partition("/")[0] for name in names}
+    return [name for name, score in SCORES.items() if score.needs_clip and name not in present]
+
+
 def is_part(name: str) -> bool:
     """Whether this is a part of another score, such as that of one attribute or noise level."""
     return "/" in name and not (name in SCORES and SCORES[name].features)

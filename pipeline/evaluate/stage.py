@@ -14,7 +14,14 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.figures import ReportFigures
-from data_catalog.scores import FEWEST_IMAGES, SCORES, missing_distances, score_of, score_on
+from data_catalog.scores import (
+    FEWEST_IMAGES,
+    SCORES,
+    missing_distances,
+    missing_without_clip,
+    score_of,
+    score_on,
+)
 from data_catalog.storage.digests import file_digest, file_records
 from data_catalog.storage.files import replacing, write_atomically
 from data_catalog.storage.manifest import Manifest
@@ -78,7 +85,7 @@ def evaluate(
         name = score_on("diversity", models.features[0].name)
         estimates[name] = estimate_score(name, mean_statistic(spreads), groups[: len(spreads)])
     if models.clip is None:
-        left_out = ", ".join(score.name for score in SCORES.values() if score.needs_clip)
+        left_out = ", ".join(missing_without_clip(estimates))
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
     estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)

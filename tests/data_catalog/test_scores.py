@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from data_catalog.feature_names import FEATURE_NAMES
-from data_catalog.scores import SCORES, Score, is_part, score_of, score_on, whole_scores
+from data_catalog.scores import (
+    SCORES,
+    Score,
+    is_part,
+    missing_without_clip,
+    score_of,
+    score_on,
+    whole_scores,
+)
 from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/evaluation.md"
@@ -69,3 +77,11 @@ def test_what_is_compared_has_a_direction() -> None:
     for score in SCORES.values():
         assert not score.decides_champion or score.higher_is_better
         assert score.of_model or score.higher_is_better is None
+
+
+def test_scores_on_other_features_are_not_missing_without_clip() -> None:
+    without = missing_without_clip(["held_out_loss"])
+    assert {"clip_score", "frechet_distance", "diversity"} <= set(without)
+    assert "held_out_loss" not in without
+    names = ["frechet_distance/efficientnet-lite0", "diversity/efficientnet-lite0"]
+    assert set(without) - set(missing_without_clip(names)) == {"frechet_distance", "diversity"}

@@ -162,7 +162,7 @@ def _contrastive_batches(recipe: Recipe) -> Iterator[list[shapes.Drawing]]:
         batch: dict[shapes.Attributes, None] = {}
         while len(batch) < recipe.batch_size:
             base = pool[rng.integers(len(pool))]
-            name = "shape" if rng.random() < 0.25 else str(rng.choice(shapes.ATTRIBUTE_NAMES))
+            name = "shape" if rng.random() < 0.25 else str(rng.choice(ATTRIBUTE_NAMES))
             other = replace(base, **{name: str(rng.choice(values[name]))})
             batch[base] = None
             if other in known:

@@ -28,6 +28,7 @@ from pipeline.evaluate.held_out_samples import (
     HeldOutSet,
     Models,
     decode_held_out,
+    diversity_of_open_attributes,
     diversity_of_prompts,
     load_models,
     reference_scores,
@@ -108,6 +109,8 @@ class Drawn:
     samples: Images
     judged: ImageScores
     spreads: NDArray[np.float64]  # diversity of the samples of each prompt
+    # Diversity of what partial captions leave open; None if there are none.
+    variety: NDArray[np.float64] | None
     seconds_per_image: float
 
 
@@ -224,7 +227,8 @@ def _sample_run(
     )
     spreads = diversity_of_prompts(models, held_out, settings, track)
     assert spreads is not None, "check_comparable requires CLIP, and the settings some features"
-    return Drawn(samples, judged, spreads, seconds)
+    variety = diversity_of_open_attributes(models, held_out, settings, track)
+    return Drawn(samples, judged, spreads, variety, seconds)
 
 
 def _score_rows(first: Drawn, second: Drawn, reference: ImageScores, groups: Groups) -> list[Row]:
@@ -234,8 +238,20 @@ def _score_rows(first: Drawn, second: Drawn, reference: ImageScores, groups: Gro
         Row(name, scores[0][name], scores[1][name], difference)
         for name, difference in differences.items()
     ]
-    spreads = mean_statistic(first.spreads), mean_statistic(second.spreads)
     few = groups[: len(first.spreads)]
     name = score_on("diversity", next(iter(first.judged.features)))
-    of_first, of_second = (estimate_score(name, spread, few) for spread in spreads)
-    return [*rows, Row(name, of_first, of_second, bootstrap_difference(*spreads, few))]
+    rows.append(_row_of_means(name, first.spreads, second.spreads, few))
+    if first.variety is not None and second.variety is not None:
+        distinct = np.arange(len(first.variety))
+        rows.append(
+            _row_of_means("open_attribute_diversity", first.variety, second.variety, distinct)
+        )
+    return rows
+
+
+def _row_of_means(
+    name: str, first: NDArray[np.float64], second: NDArray[np.float64], groups: Groups
+) -> Row:
+    statistics = mean_statistic(first), mean_statistic(second)
+    of_first, of_second = (estimate_score(name, statistic, groups) for statistic in statistics)
+    return Row(name, of_first, of_second, bootstrap_difference(*statistics, groups))

@@ -33,6 +33,7 @@ from pipeline.dataset.split import Split, split_pairs
 from pipeline.evaluate.held_out_samples import (
     Models,
     decode_held_out,
+    diversity_of_open_attributes,
     diversity_of_prompts,
     latency_s,
     load_models,
@@ -87,6 +88,11 @@ def evaluate(
     if models.clip is None:
         left_out = ", ".join(missing_without_clip(estimates))
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
+    variety = diversity_of_open_attributes(models, held_out, config, track)
+    if variety is not None:
+        estimates["open_attribute_diversity"] = estimate_score(
+            "open_attribute_diversity", mean_statistic(variety), np.arange(len(variety))
+        )
     estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)
     compared = None

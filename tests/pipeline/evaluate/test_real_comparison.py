@@ -69,7 +69,9 @@ def real_images(config: RunConfig) -> RealImages:
 def scored(real_images: RealImages, numbers: Numbers) -> ImageScores:
     """Real images in the place of samples."""
     network = real_images.network
-    return ImageScores({network.name: network.embed(real_images.images(numbers), 16)}, None, GradedImages({}, {}))
+    return ImageScores(
+        {network.name: network.embed(real_images.images(numbers), 16)}, None, GradedImages({}, {})
+    )
 
 
 @pytest.mark.slow

@@ -51,7 +51,10 @@ def test_distances_need_fifty_images(n: int) -> None:
 
 def test_distances_are_given_on_each_of_the_features() -> None:
     rows = {name: scores_of(60, seed).features["clip"] for seed, name in enumerate(FEATURE_NAMES)}
-    first, second = ImageScores(rows, None, GradedImages({}, {})), ImageScores(rows, None, GradedImages({}, {}))
+    first, second = (
+        ImageScores(rows, None, GradedImages({}, {})),
+        ImageScores(rows, None, GradedImages({}, {})),
+    )
     estimates = estimate_scores(first, second, np.arange(60))
     assert set(estimates) == set(DISTANCES)
     assert {"fid", "kid", "cmmd/inception", "frechet_distance/dinov2"} < set(DISTANCES)

@@ -17,7 +17,8 @@ from flows.terminal.errors import UserError
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
-    from pipeline.evaluate.compare import Comparison, Row
+    from pipeline.evaluate.compare import Comparison
+    from pipeline.evaluate.score_rows import Row
 
 _RunText = Annotated[
     str,

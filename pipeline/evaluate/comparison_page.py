@@ -14,7 +14,8 @@ from data_catalog.figures import ModelFigures
 from data_catalog.scores import FEWEST_CAPTIONS, SCORES, is_part, missing_distances
 from data_catalog.storage.files import make_folder, replacing, write_atomically
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.compare import Comparison, Row
+from pipeline.evaluate.compare import Comparison
+from pipeline.evaluate.score_rows import Row
 from pipeline.reporting.image_grid import image_grid
 from pipeline.reporting.render import image_uri, render_page
 

@@ -31,6 +31,7 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
 from pipeline.evaluate.held_out_samples import (
+    HeldOutSet,
     Models,
     decode_held_out,
     diversity_of_open_attributes,
@@ -81,18 +82,10 @@ def evaluate(
         track.warning(f"{missing}; raise evaluate.prompts, or hold more pairs out of training")
     groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
     estimates = estimate_scores(judged, reference, groups[: len(samples)])
-    spreads = diversity_of_prompts(models, held_out, config, track)
-    if spreads is not None:
-        name = score_on("diversity", models.features[0].name)
-        estimates[name] = estimate_score(name, mean_statistic(spreads), groups[: len(spreads)])
+    estimates |= _diversities(models, held_out, config, track, groups)
     if models.clip is None:
         left_out = ", ".join(missing_without_clip(estimates))
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
-    variety = diversity_of_open_attributes(models, held_out, config, track)
-    if variety is not None:
-        estimates["open_attribute_diversity"] = estimate_score(
-            "open_attribute_diversity", mean_statistic(variety), np.arange(len(variety))
-        )
     estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)
     compared = None
@@ -120,6 +113,23 @@ def evaluate(
         seconds=time.monotonic() - started,
     )
     return _finish(report, out, track)
+
+
+def _diversities(
+    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: Tracker, groups: Groups
+) -> dict[str, Estimate]:
+    """How much samples of the same caption differ: by features, and in what it leaves open."""
+    diversities = {}
+    spreads = diversity_of_prompts(models, held_out, config, track)
+    if spreads is not None:
+        name = score_on("diversity", models.features[0].name)
+        of_each = groups[: len(spreads)]
+        diversities[name] = estimate_score(name, mean_statistic(spreads), of_each)
+    variety = diversity_of_open_attributes(models, held_out, config, track)
+    if variety is not None:
+        name, distinct = "open_attribute_diversity", np.arange(len(variety))
+        diversities[name] = estimate_score(name, mean_statistic(variety), distinct)
+    return diversities
 
 
 def _losses(

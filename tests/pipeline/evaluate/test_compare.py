@@ -4,16 +4,14 @@ refused."""
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
-from data_catalog.scores import DISTANCES, SCORES
+from data_catalog.scores import DISTANCES
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.compare import ComparisonError, Row, TrainedRun, compare
+from pipeline.evaluate.compare import ComparisonError, TrainedRun, compare
 from pipeline.evaluate.comparison_page import config_differences, write_comparison
-from pipeline.scoring.bootstrap import Estimate
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.browser import needs_browser
@@ -119,22 +117,6 @@ def test_both_are_judged_by_the_features_of_the_first(first: TrainedRun, tmp_pat
     assert {"clip_score", "diversity/dinov2"} < names
     assert "diversity" not in names
     assert all(drawn.judged.features.keys() == {"dinov2", "clip"} for drawn in comparison.drawn)
-
-
-def test_a_verdict_needs_an_interval_without_zero() -> None:
-    def row(name: str, low: float, high: float) -> Row:
-        any_estimate = Estimate(0, 0, 0, 8)
-        return Row(name, any_estimate, any_estimate, Estimate((low + high) / 2, low, high, 8))
-
-    assert row("clip_score", 1, 3).verdict == "B"
-    assert row("clip_score", -3, -1).verdict == "A"
-    assert row("cmmd", 1, 3).verdict == "A"
-    assert row("cmmd", -1, 3).verdict == "not shown"
-    assert row("diversity", 1, 3).verdict == "B is more varied"
-    assert row("clip_score", -math.inf, math.inf).verdict == "no interval"
-    for score in SCORES.values():
-        larger = {True: "B", False: "A", None: f"B is {score.larger}"}[score.higher_is_better]
-        assert row(score.name, 1, 3).verdict == larger
 
 
 def test_the_settings_that_differ_are_told(root: Path) -> None:

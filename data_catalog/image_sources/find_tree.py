@@ -16,6 +16,7 @@ from data_catalog.image_sources.file_tree import (
     ImageSourceError,
     is_pattern,
 )
+from data_catalog.sources import source_at
 from data_catalog.url_table.files import UrlTableError, cause_of, locate
 
 
@@ -77,7 +78,9 @@ def _expanded(source: str) -> tuple[str, ...]:
 
 
 def _hint(source: str) -> str:
-    """What somebody may have meant by a path at which there is nothing."""
+    """What somebody may have meant by a path at which there is nothing, or where to get it."""
+    if known := source_at(source):
+        return f"\n{known.how_to_get}"
     if source.count("/") == 1 and "." not in source:
         return f"; for the data set {source} of the Hugging Face hub write hf://datasets/{source}"
     return ""

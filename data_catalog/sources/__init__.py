@@ -1,7 +1,7 @@
-"""The catalog of known data sets: one YAML file for each, with where to get its URL table, its
-columns, its licence and what to expect of it.
+"""The catalog of known data sets: one YAML file for each, with where to get its URL table or its
+images, its columns, its licence and what to expect of it.
 
-The tables themselves are not included: users download a table after they have read its licence.
+The data itself is not included: users get it after they have read its licence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Part(BaseModel):
@@ -18,9 +18,10 @@ class _Part(BaseModel):
 
 
 class Columns(_Part):
-    """The names of the table's columns."""
+    """The names of the columns."""
 
-    url: str
+    url: str | None = None
+    """Of a table of URLs."""
     caption: str
     split: str | None = None
 
@@ -30,28 +31,45 @@ class Source(_Part):
 
     name: str
     summary: str
-    urls: str
+    urls: str | None = None
     """The path at which its table is expected: the value of download.urls."""
+    images: str | None = None
+    """The path at which its images are expected, if it is no table: the value of
+    download.images."""
     columns: Columns
     rows: int
     licence: str
     homepage: str
     citation: str
-    table: str
-    """File format and size of the table."""
+    files: str
+    """File format and size of what is at that path."""
     get: str = ""
     """Shell commands that download it to that path."""
     success: float = Field(gt=0, le=1)
-    """Expected share of the URLs that still give an image."""
+    """Expected share of the rows that give an image."""
     expect: str
     """The basis of that expectation, and other things to know."""
+    run: str = ""
+    """Config and settings to run it with, if it takes more than its name."""
+
+    @model_validator(mode="after")
+    def _is_table_or_images(self) -> Source:
+        if bool(self.urls) == bool(self.images) or bool(self.urls) != bool(self.columns.url):
+            raise ValueError("an entry has urls and columns.url, or images and neither of them")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The value of download.images or download.urls."""
+        return self.images or self.urls or ""
 
     @property
     def settings(self) -> dict[str, str | float | None]:
         """The settings that `download.source` fills in if the user does not set them."""
+        images = {"images": self.images}
+        table = {"urls": self.urls, "url_column": self.columns.url}
         return {
-            "urls": self.urls,
-            "url_column": self.columns.url,
+            **(images if self.images else table),
             "caption_column": self.columns.caption,
             "split_column": self.columns.split,
             # A run that gets far less than expected has another problem than dead links.
@@ -60,11 +78,11 @@ class Source(_Part):
 
     @property
     def how_to_get(self) -> str:
-        """Instructions for a user who does not have the table yet."""
+        """Instructions for a user who does not have it yet."""
         commands = "".join(f"\n  {line}" for line in self.get.strip().splitlines())
         return (
-            f"{self.name} comes from {self.homepage} ({self.table}); "
-            f"download it to {self.urls}, for example with{commands}"
+            f"{self.name} comes from {self.homepage} ({self.files}); "
+            f"get it to {self.place}, for example with{commands}"
         )
 
 
@@ -78,6 +96,6 @@ def known_sources() -> dict[str, Source]:
     return {source.name: source for source in sources}
 
 
-def source_at(urls: str) -> Source | None:
-    """The data set whose table is expected at this path, or None."""
-    return next((source for source in known_sources().values() if source.urls == urls), None)
+def source_at(place: str) -> Source | None:
+    """The data set whose table or images are expected at this path, or None."""
+    return next((source for source in known_sources().values() if source.place == place), None)

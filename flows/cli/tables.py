@@ -40,7 +40,8 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
     counts, download = plan.account, settings.download
     answered = "if every URL answers" if download.urls else "if every image can be used"
     if download.source:
-        answered = f"if {plan.success:.0%} of the URLs answer, as expected of {download.source}"
+        rows = "of the URLs answer" if download.urls else "of the images can be used"
+        answered = f"if {plan.success:.0%} {rows}, as expected of {download.source}"
     facts = [
         ("images" if download.images else "table", redacted(download.place)),
         ("rows", f"{counts.rows:,}"),
@@ -96,17 +97,20 @@ def sources_table(sources: Iterable[Source]) -> Table:
 
 
 def source_page(source: Source) -> str:
-    """A description of a data set, with the commands that get its table and run it."""
-    columns = f"URL in {source.columns.url!r}, caption in {source.columns.caption!r}"
+    """A description of a data set, with the commands that get it and run it."""
+    columns = f"caption in {source.columns.caption!r}"
+    if source.columns.url:
+        columns = f"URL in {source.columns.url!r}, {columns}"
+    rows = "URLs to answer" if source.urls else "images to be used"
     facts = {
         "rows": _rows(source.rows),
         "licence": source.licence,
         "homepage": source.homepage,
         "cite": source.citation,
-        "table": source.table,
+        "files": source.files,
         "columns": columns
         + (f", split in {source.columns.split!r}" if source.columns.split else ""),
-        "expect": f"{source.success:.0%} of the URLs to answer; {source.expect}",
+        "expect": f"{source.success:.0%} of the {rows}; {source.expect}",
     }
     page = [
         f"{source.name}: {source.summary}",
@@ -114,11 +118,10 @@ def source_page(source: Source) -> str:
         *(f"  {name:9} {fact}" for name, fact in facts.items()),
         "",
     ]
-    run = "tiny"
+    run = source.run or f"tld-100m download.source={source.name}"
     if source.get:
-        run = f"tld-100m download.source={source.name}"
         page += [
-            f"Put the table at {source.urls}:",
+            f"Put the {'table' if source.urls else 'images'} at {source.place}:",
             *(f"  {line}" for line in source.get.strip().splitlines()),
             "",
         ]

@@ -29,8 +29,8 @@ class DownloadConfig(Section):
     """urls or images -> square images with captions"""
 
     source: NotInFingerprint[str | None] = None  # the settings that it supplies count
-    """Name of a data set from `tld catalog list`. It supplies defaults for urls, the columns and
-    min_success_rate; settings that you give yourself take precedence."""
+    """Name of a data set from `tld catalog list`. It supplies defaults for urls or images, the
+    columns and min_success_rate; settings that you give yourself take precedence."""
     urls: NotInFingerprint[TextPath | None] = None  # the digest of the table counts
     """Table of image URLs and captions: a file (csv, tsv, parquet or JSON lines, optionally
     compressed), a folder of such files, an fsspec URL like s3://…, or 'shapes' for the built-in
@@ -164,8 +164,8 @@ class DownloadConfig(Section):
 
     @property
     def known_source(self) -> str | None:
-        """The catalog data set that `source` names, or whose table is at `urls`."""
-        match = source_at(self.urls) if self.urls else None
+        """The catalog data set that `source` names, or that is at `urls` or `images`."""
+        match = source_at(self.place)
         return self.source or (match.name if match else None)
 
     @property
@@ -205,9 +205,11 @@ class DownloadConfig(Section):
     def _take_from_source(cls, settings: Any) -> Any:
         if not isinstance(settings, dict) or not isinstance(name := settings.get("source"), str):
             return settings
-        if settings.get("images"):
-            raise ValueError("source names a table of URLs, but images is set; remove one")
         known = known_sources().get(name)
+        if settings.get("images") and not (known and known.images):
+            raise ValueError("source names a table of URLs, but images is set; remove one")
+        if settings.get("urls") and known and known.images:
+            raise ValueError(f"source {name!r} has images, but urls is set; remove one")
         return (
             known.settings if known else {"urls": name}
         ) | settings  # the validator of `source` reports an unknown name

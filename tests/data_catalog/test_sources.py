@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_catalog.input_rows import open_rows
-from data_catalog.sources import known_sources
+from data_catalog.sources import Source, known_sources
 from data_catalog.url_table.files import UrlTableError
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
@@ -22,18 +22,20 @@ def config_with(path: Path, download: str) -> Path:
 
 
 @pytest.mark.parametrize("name", known_sources())
-def test_an_entry_says_how_to_get_the_table_and_puts_it_where_it_is_looked_for(name: str) -> None:
+def test_an_entry_says_how_to_get_its_data_and_puts_it_where_it_is_looked_for(name: str) -> None:
     source = known_sources()[name]
     if name != "shapes":
-        assert source.urls == f"data/urls/{name}"
-        assert source.urls in source.get
+        assert source.place == (f"data/{name}" if source.images else f"data/urls/{name}")
+        assert source.place in source.get
         assert source.homepage.startswith("https://")
     config = load_config(CONFIG, [f"download.source={name}"]).download
-    assert (config.urls, config.url_column, config.caption_column) == (
-        source.urls,
-        source.columns.url,
+    assert (config.urls, config.images) == (source.urls, source.images)
+    assert (config.caption_column, config.split_column) == (
         source.columns.caption,
+        source.columns.split,
     )
+    assert source.images or config.url_column == source.columns.url
+    assert config.known_source == name
     assert 0 < config.min_success_rate < source.success
 
 
@@ -74,6 +76,33 @@ def test_a_known_table_that_is_not_there_says_where_it_comes_from(
         open_rows(config.rows)
 
 
+def test_an_entry_is_a_table_of_urls_or_images(tmp_path: Path) -> None:
+    entry = known_sources()["emoji"].model_dump(exclude_unset=True)
+    for wrong in (
+        {"urls": "data/urls/emoji"},
+        {"images": None},
+        {"columns": {"url": "u", "caption": "c"}},
+    ):
+        with pytest.raises(ValueError, match=r"urls and columns\.url, or images and neither"):
+            Source.model_validate(entry | wrong)
+    with pytest.raises(ConfigError, match="source 'emoji' has images, but urls is set"):
+        load_config(config_with(tmp_path / "c.yaml", "{source: emoji, urls: mine.parquet}"))
+    mine = load_config(config_with(tmp_path / "c.yaml", "{source: emoji, images: mine}")).download
+    assert (mine.images, mine.urls, mine.split_column) == ("mine", None, "split")
+
+
+def test_known_images_that_are_not_there_say_where_they_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(CONFIG, ["download.source=emoji"]).download
+    with pytest.raises(
+        UrlTableError,
+        match=r"nothing at data/emoji\n(.|\n)*python -m tools.emoji_tars --out data/emoji",
+    ):
+        open_rows(config.rows)
+
+
 def test_the_catalog_lists_and_teaches() -> None:
     listed = tld("catalog", "list").stdout
     assert all(name in listed for name in known_sources())
@@ -85,6 +114,10 @@ def test_the_catalog_lists_and_teaches() -> None:
         "tld download tld-100m download.source=laion-coco",
     ):
         assert text in shown
+    images = tld("catalog", "show", "emoji").stdout
+    for text in ("Put the images at data/emoji:", "split in 'split'", "of the images to be used"):
+        assert text in images
+    assert "tld run tiny\n" in tld("catalog", "show", "shapes").stdout
     wrong = tld("catalog", "show", "laion-cocoa")
     assert wrong.returncode == 2
     assert "did you mean 'laion-coco'?" in wrong.stderr

@@ -3,7 +3,7 @@
     python -m tools.emoji_tars --out data/emoji [--share-alike] [--without STYLE,...]
 
 FOLDER gets webdataset tars for `download.images` and LICENCES.md, which credits those who drew the
-pictures. npm fetches the packages (190 MB, 174 MB without the share-alike styles) into
+pictures. npm fetches the packages (183 MB, 178 MB without the share-alike styles) into
 FOLDER/.packages, where they are kept. Equal options give equal tars, to the byte, with one version
 of resvg-py.
 

@@ -1,4 +1,4 @@
-"""Names, folders and identities of encoders, including the two that ship with the project."""
+"""Names, folders and identities of encoders, including those that ship with the project."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import hashlib
 from pathlib import Path
 
 _SHIPPED = Path(__file__).parents[1] / "demo_encoders"
-SHIPPED_ENCODERS = {"shapes-vae": _SHIPPED / "vae", "shapes-clip": _SHIPPED / "clip"}
+SHIPPED_ENCODERS = {
+    "shapes-vae": _SHIPPED / "vae",
+    "shapes-clip": _SHIPPED / "clip",
+    "emoji-vae": _SHIPPED / "emoji-vae",
+}
 
 POOLING_FILE = "1_Pooling/config.json"  # how a sentence encoder makes one vector of a caption
 

@@ -1,8 +1,7 @@
 """The built-in data set of captioned shapes.
 
-An image is 64x64 RGB and shows one shape, which has five attributes: "a small red star in the top
-left on a blue background". Half of the captions leave some of them open, as "a red star". The same
-attributes and seed always give the same pixels.
+An image is 64x64 RGB and shows one shape. Its caption names five attributes: "a small red star in
+the top left on a blue background". The same attributes and seed always give the same pixels.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-
-from data_catalog.shapes.captions import ATTRIBUTE_NAMES, Description, Grammar
 
 NAME = "shapes"
 EDGE = 64  # pixels
@@ -61,7 +58,7 @@ Pixels = NDArray[np.uint8]  # [64, 64, 3]
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The five attributes of an image."""
+    """The five attributes that a caption names."""
 
     size: str
     colour: str
@@ -71,12 +68,10 @@ class Attributes:
 
     @property
     def caption(self) -> str:
-        """The full caption, which names all five."""
-        return Description(**asdict(self)).caption
-
-    def described_by(self, description: Description) -> bool:
-        """Whether what the description names is true of this image."""
-        return all(getattr(self, name) == getattr(description, name) for name in description.named)
+        return (
+            f"a {self.size} {self.colour} {self.shape} in the {self.position} "
+            f"on a {self.background} background"
+        )
 
     @property
     def held_out(self) -> bool:
@@ -94,6 +89,9 @@ class Attributes:
         return sum(ranks) % HELD_OUT_EVERY == 0
 
 
+ATTRIBUTE_NAMES = tuple(field.name for field in fields(Attributes))
+
+
 @cache
 def combinations() -> tuple[Attributes, ...]:
     """All 1500 combinations in which the shape and the background differ in colour."""
@@ -101,7 +99,14 @@ def combinations() -> tuple[Attributes, ...]:
     return tuple(Attributes(*values) for values in product if values[1] != values[4])
 
 
-parse_caption = Grammar(SIZES, COLOURS, SHAPES, POSITIONS).parse
+@cache
+def _by_caption() -> dict[str, Attributes]:
+    return {attributes.caption: attributes for attributes in combinations()}
+
+
+def parse_caption(caption: str) -> Attributes | None:
+    """The attributes that a caption names, or None if it is not a caption of this data set."""
+    return _by_caption().get(caption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +131,6 @@ class Drawing:
             return None
         attributes = Attributes(*(value.replace("-", " ") for value in values))
         return cls(attributes, int(seed)) if attributes in combinations() else None
-
-    @property
-    def partial_caption(self) -> str:
-        """A caption that leaves at least one attribute open: each choice is equally likely, and
-        follows from the seed."""
-        choice = int(np.random.default_rng((self.seed, 1)).integers(2 ** len(ATTRIBUTE_NAMES) - 1))
-        return Description(
-            **{
-                name: getattr(self.attributes, name)
-                for bit, name in enumerate(ATTRIBUTE_NAMES)
-                if choice >> bit & 1
-            }
-        ).caption
 
     def pixels(self) -> Pixels:
         return draw(self.attributes, np.random.default_rng(self.seed))
@@ -171,18 +163,9 @@ def url_table() -> dict[str, list[str]]:
     ]
     return {
         "url": [row.url for row in rows],
-        "caption": list(_captions(rows)),
+        "caption": [row.attributes.caption for row in rows],
         "split": ["held_out" if row.attributes.held_out else "train" for row in rows],
     }
-
-
-def _captions(rows: Sequence[Drawing]) -> Iterator[str]:
-    """Full and partial captions in turns among the images of each combination."""
-    is_partial: dict[Attributes, bool] = {}
-    for row in rows:
-        first = row.seed // 2 % 2 == 0
-        is_partial[row.attributes] = not is_partial.get(row.attributes, first)
-        yield row.partial_caption if is_partial[row.attributes] else row.attributes.caption
 
 
 def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:

@@ -102,7 +102,7 @@ def _print_results(
         interval = "{:.3g} to {:.3g}".format(*ends) if ends else no_interval(name, report.rows)
         console.print(f"  {name:{width}} {value:<10.4g} {interval}")
     prompt = (
-        "a small red star"
+        "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"
         else "a caption like those in your table"
     )

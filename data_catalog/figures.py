@@ -202,6 +202,6 @@ class ReportFigures(Figures):
     timing: dict[str, float] = Field({})
     """Seconds of an image: `latency_s` alone, `seconds_a_picture` in batches. They differ from run
     to run, so the digest leaves them out."""
-    features: dict[str, str] = Field({})
-    """Image features that distances compare -> digest of their weights, or their name on a hub. {}
-    in reports of earlier versions, which used those of the encodings' CLIP."""
+    features: dict[str, str] | None = None
+    """Image features that distances compare -> digest of their weights, or their name on a hub;
+    None in reports of 0.1.0, which used those of the encodings' CLIP."""

@@ -11,7 +11,7 @@ import torch
 
 from data_catalog.encodings import read_rows
 from data_catalog.figures import EncodingsFigures, ReportFigures
-from data_catalog.scores import SCORES, score_of
+from data_catalog.scores import missing_without_clip, score_of
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.evaluate.stage import evaluate
 from pipeline.generate.model_source import ModelSource, source_of_run
@@ -72,4 +72,5 @@ def test_samples_use_what_training_used_and_scores_do_without_clip(
     assert not [score for score in scores if score_of(score).needs_clip]
     assert {"cmmd/dinov2", "frechet_distance/dinov2", "diversity/dinov2"} < scores.keys()
     (warning,) = [text for text in track.warnings if "encode.clip is null" in text]
-    assert all(score.name in warning for score in SCORES.values() if score.needs_clip)
+    assert warning.endswith(f"left out: {', '.join(missing_without_clip(scores))}")
+    assert "clip_score" in warning

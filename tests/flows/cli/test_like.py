@@ -49,7 +49,9 @@ def run(model: Path, tmp_path: Path) -> Run:
     """A command with that model, in this process; it returns what was printed."""
 
     def run(command: str, *words: object, code: int = 0, model: Path = model) -> str:
-        options = (f"root={tmp_path / 'none'}", "evaluate.device=cpu", "--model", model)
+        # The stored examples were computed in fp32.
+        settings = (f"root={tmp_path / 'none'}", "evaluate.device=cpu", "evaluate.precision=fp32")
+        options = (*settings, "--model", model)
         ended = run_tld(command.partition(" ")[0], TINY, *words, *options)
         check_explained(ended)
         assert ended.code == code, ended.output

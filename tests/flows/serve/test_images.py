@@ -57,14 +57,15 @@ def test_like_repeats_an_image_of_the_service(
 ) -> None:
     model = save_model(tmp_path / "denoiser.safetensors", 1)
     source = ModelSource(model, "shapes-vae", "shapes-clip", "test")
-    draw = draw_with(load_generator(model, "shapes-vae", "shapes-clip", "cpu"))
+    draw = draw_with(load_generator(model, "shapes-vae", "shapes-clip", "cpu", precision="fp32"))
     (pixels,) = draw([request_], lambda _: [True])
     origin = Origin.of(source.identity(), "cpu")
     for number, image in enumerate(generated_images(request_, Finished(pixels), origin)):
         served, again = tmp_path / "served.png", tmp_path / "again.png"
         served.write_bytes(base64.b64decode(image.png))
         options = ("--like", served, "--model", model, f"root={tmp_path}", "--out", again)
-        ended = run_tld(command[0], TINY, *command[1:], *options, "evaluate.device=cpu")
+        settings = ("evaluate.device=cpu", "evaluate.precision=fp32")
+        ended = run_tld(command[0], TINY, *command[1:], *options, *settings)
         assert ended.code == 0, ended.output
         repeated = np.asarray(Image.open(again)).astype(int)
         # A batch of several images may round otherwise.

@@ -44,6 +44,8 @@ def new_autoencoder(widths: Sequence[int], latent_channels: int) -> AutoencoderD
 
 def layout_problem(widths: Sequence[int], latent_channels: int) -> str:
     """Why there is no autoencoder of these widths and channels, or ""."""
+    if min(widths) < 4:
+        return f"each of the widths {', '.join(map(str, widths))} must be 4 or more"
     for first, second in pairwise(widths):
         if 4 * first % second or 4 * second % first:
             return f"four times each of the widths {first} and {second} must divide by the other"
@@ -98,25 +100,32 @@ def encode(autoencoder: AutoencoderDC, pixels: Tensor) -> Tensor:
 @torch.no_grad()
 def round_trip(autoencoder: AutoencoderDC, pixels: Tensor) -> Tensor:
     """decode(encode(pixels)), without quantization: uint8 [b, 3, h, w] -> the same."""
-    decoded = [
-        autoencoder.decode(part.to(autoencoder.device)).sample.float().cpu()
-        for part in encode(autoencoder, pixels).split(_at_once(pixels))
-    ]
-    return ((torch.cat(decoded) + 1) * 127.5).round().clamp(0, 255).byte()
+    return torch.cat(list(_round_trips(autoencoder, pixels)))
+
+
+def round_trip_psnr(autoencoder: AutoencoderDC, pixels: Tensor) -> float:
+    """Peak signal-to-noise ratio of the round trip of images, uint8 [b, 3, h, w], in dB: from the
+    mean squared error over all of them. Infinite if nothing is lost."""
+    error = 0.0
+    for part, decoded in zip(
+        pixels.split(_at_once(pixels)), _round_trips(autoencoder, pixels), strict=True
+    ):
+        error += ((part.double() - decoded.double()) / 255).square().sum().item()
+    return -10 * math.log10(error / pixels.numel()) if error else math.inf
+
+
+@torch.no_grad()
+def _round_trips(autoencoder: AutoencoderDC, pixels: Tensor) -> Iterator[Tensor]:
+    for part in pixels.split(_at_once(pixels)):
+        decoded = autoencoder.decode(encode(autoencoder, part).to(autoencoder.device)).sample
+        yield ((decoded.float().cpu() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 def _at_once(pixels: Tensor) -> int:
     return max(1, _PIXELS_AT_ONCE // math.prod(pixels.shape[2:]))
 
 
-def psnr(pixels: Tensor, decoded: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 images, from the mean squared error over all of
-    them; infinite if they are equal."""
-    error = (pixels.double() - decoded.double()) / 255
-    return float(-10 * error.square().mean().log10())
-
-
-def scale_latents(autoencoder: AutoencoderDC, pixels: Tensor) -> Tensor:
+def set_scaling_factor(autoencoder: AutoencoderDC, pixels: Tensor) -> Tensor:
     """Set the scaling factor with which the latents of these images have a standard deviation of
     1. Returns the scaled latents, float [b, c, z, z]."""
     latents = encode(autoencoder, pixels)

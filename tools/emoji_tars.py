@@ -1,4 +1,4 @@
-"""A set of 15,000 emoji with captions, built from packages of npm.
+"""A set of 12,000 emoji with captions, 15,000 with --share-alike, built from packages of npm.
 
     python -m tools.emoji_tars --out data/emoji [--share-alike] [--without STYLE,...]
 
@@ -7,7 +7,7 @@ pictures. npm fetches the packages (183 MB, 178 MB without the share-alike style
 FOLDER/.packages, where they are kept. Equal options give equal tars, to the byte, with one version
 of resvg-py.
 
-There are eleven styles of about 1,900 emoji, captioned like "red apple, Google Noto style". The
+There are up to 1,900 emoji in each of eleven styles, captioned like "red apple, Google Noto style". The
 `.json` of a row has concept, tags, style, family, group and licence, and the split: a held-out row
 shows a concept that no training picture shows in the style's family, but at least four other
 families do, and the style shows many other concepts.
@@ -64,6 +64,7 @@ def main(words: Sequence[str] | None = None, table: EmojiStyles | None = None) -
         styles = _chosen_styles(options, table)
         packages = PackageFolder(options.out / ".packages")
         make_folder(packages.path)
+        packages.check(table.packages(styles))
         for package in table.packages(styles):
             new = packages.fetch(package)
             megabytes = packages.size(package) / 1e6
@@ -163,7 +164,11 @@ def _chosen_styles(options: _Options, table: EmojiStyles) -> list[EmojiStyle]:
     if not styles:
         problems.append("--without: no style is left")
     if not all(style.folder for style in styles) and not importlib.util.find_spec("resvg_py"):
-        problems.append("resvg-py, which draws SVG, is not installed: pip install resvg-py")
+        problems.append(
+            "resvg-py, which draws SVG, is not installed: pip install 'resvg-py>=0.5,<0.6'"
+        )
+    if others := sorted({*options.out.glob("*.tar")} - {*_tars_of_this_tool(options.out)}):
+        problems.append(f"--out: {options.out} has tars of yours, such as {others[0].name}")
     if problem := _folder_problem(options.out):
         problems.append(f"--out: cannot write to {options.out}: {problem}")
     if problems:
@@ -179,9 +184,16 @@ def _folder_problem(folder: Path) -> str | None:
     return write_problem(folder / "LICENCES.md")
 
 
+def _tars_of_this_tool(out: Path) -> list[Path]:
+    """The tars of a folder that has LICENCES.md, named as this tool names them."""
+    if not (out / "LICENCES.md").exists():
+        return []
+    return [path for path in out.glob("*.tar") if len(path.stem) == 5 and path.stem.isdecimal()]
+
+
 def _put_in_place(tars: Path, out: Path) -> None:
     """Replace the tars of `out`, once all new ones are complete."""
-    for old in out.glob("*.tar"):
+    for old in _tars_of_this_tool(out):
         old.unlink()
     for new in sorted(tars.glob("*.tar")):
         os.replace(new, out / new.name)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,27 @@ class PackageFolder:
 
     path: Path
 
+    def check(self, packages: Iterable[NpmPackage]) -> None:
+        """Raise PackageError, naming all missing packages, if they have to be fetched without
+        npm."""
+        missing = [package.file for package in packages if not self.has(package)]
+        if missing and shutil.which("npm") is None:
+            raise PackageError(
+                "npm, which fetches packages, is not installed. Install Node.js, or put these "
+                f"files into {self.path}, as `npm pack` names them: {', '.join(missing)}"
+            )
+
+    def has(self, package: NpmPackage) -> bool:
+        """Whether the right file is here."""
+        path = self.path / package.file
+        return path.exists() and _integrity(path) == package.integrity
+
     def fetch(self, package: NpmPackage) -> bool:
         """Make sure that the package is here, by `npm pack`; False if it was already. Raises
         PackageError."""
-        path = self.path / package.file
-        if path.exists() and _integrity(path) == package.integrity:
+        if self.has(package):
             return False
+        path = self.path / package.file
         with tempfile.TemporaryDirectory(dir=self.path, prefix=".npm-") as folder:
             unfinished = Path(folder) / package.file
             _npm_pack(package, unfinished)
@@ -90,14 +105,8 @@ class PackageFolder:
 
 
 def _npm_pack(package: NpmPackage, path: Path) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise PackageError(
-            f"npm, which fetches {package}, is not installed. Install Node.js, or put "
-            f"{package.file} into {path.parents[1]}"
-        )
     spec = f"{package.name}@{package.version}"
-    command = [npm, "pack", spec, "--ignore-scripts", "--pack-destination", str(path.parent)]
+    command = ["npm", "pack", spec, "--ignore-scripts", "--pack-destination", str(path.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not path.exists():
         reason = "\n".join(done.stderr.strip().splitlines()[:_FIRST_LINES])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_catalog.excluded_rows import dropped_keys
-from data_catalog.images import ImagePair, UnreadableImage, read_packed_pairs
+from data_catalog.images import PackedPair, UnreadableImage, read_packed_pairs
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
@@ -50,7 +50,11 @@ def read_images(config: RunConfig, most_bytes: int) -> ImageSplit:
     chosen[np.random.default_rng(0).permutation(rows)[: most_bytes // (3 * edge**2)]] = True
     pixels = np.empty((chosen.sum(), edge, edge, 3), np.uint8)
     keys, splits = list[str](), list[str]()
-    for pair in compress(_pairs(manifest, edge), chosen.tolist()):
+    for packed in compress(_packed_pairs(manifest), chosen.tolist()):
+        try:
+            pair = packed.unpack(edge)
+        except UnreadableImage:  # skipped, as in stage 2
+            continue
         pixels[len(keys)] = pair.image
         keys.append(pair.key)
         splits.append(pair.split)
@@ -69,13 +73,10 @@ def read_images(config: RunConfig, most_bytes: int) -> ImageSplit:
     return ImageSplit(images, train, images[torch.from_numpy(held_out)])
 
 
-def _pairs(manifest: Manifest, edge: int) -> Iterator[ImagePair]:
-    """The pairs that are not dropped. Images that cannot be decoded are skipped, as in stage 2."""
+def _packed_pairs(manifest: Manifest) -> Iterator[PackedPair]:
+    """The pairs that are not dropped, not yet decoded."""
     for shard in manifest.shards:
         dropped = dropped_keys(manifest.folder, shard.name)
         for packed in read_packed_pairs(ensure_local(manifest.folder / f"{shard.name}.tar")):
             if packed.key not in dropped:
-                try:
-                    yield packed.unpack(edge)
-                except UnreadableImage:
-                    continue
+                yield packed

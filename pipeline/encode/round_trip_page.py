@@ -54,8 +54,8 @@ def publish_round_trips(
             f"the VAE {vae!r} spoils these images: after its round trip their PSNR is "
             f"{average:.1f} dB on average, below {POOR_PSNR:g} dB, and no training can mend that. "
             f"Look at {out / PAGE_FILE}, then choose another encode.vae, raise "
-            "download.image_size, or train a VAE for your images with "
-            "`python -m tools.train_autoencoder`"
+            "download.image_size, or train a VAE for your images, in a checkout of tld: "
+            "`python -m tools.train_autoencoder CONFIG --out FOLDER`"
         )
     return round_trips
 

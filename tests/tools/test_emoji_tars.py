@@ -306,13 +306,22 @@ def test_without_npm_packages_can_be_put_into_the_folder(
     words = ["--out", str(out), "--without", "Flat,Other"]
     assert main(words, table) == 1
     error = capsys.readouterr().err
-    assert "npm, which fetches names 1.0.0, is not installed" in error
-    assert f"put names-1.0.0.tgz into {out / '.packages'}" in error
+    assert "npm, which fetches packages, is not installed" in error
+    assert f"into {out / '.packages'}, as `npm pack` names them: names-1.0.0.tgz, raster" in error
     for path in registry.folder.rglob("*.tgz"):
         shutil.copy(path, out / ".packages")
     assert main(words, table) == 0
     assert {style for style, _ in rows_of(out)} == {"Raster"}
     assert not registry.fetched
+
+
+def test_tars_of_the_user_stay(
+    tmp_path: Path, table: EmojiStyles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "00000.tar").write_text("mine")
+    assert main(["--out", str(tmp_path)], table) == 2
+    assert "has tars of yours, such as 00000.tar" in capsys.readouterr().err
+    assert (tmp_path / "00000.tar").read_text() == "mine"
 
 
 def test_bad_options_are_reported_together(

@@ -16,7 +16,7 @@ from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
-from tools.autoencoder_recipe import layout_problem, new_autoencoder, psnr, round_trip
+from tools.autoencoder_recipe import layout_problem, new_autoencoder, round_trip, round_trip_psnr
 from tools.stage_one_images import read_images
 from tools.train_autoencoder import load_autoencoder, main
 
@@ -97,9 +97,10 @@ def test_training_beats_the_mean_colour_and_its_folder_loads_as_a_vae(
     assert trained(config_file, out, "--steps", "250", "--learning-rate", "5e-3") == 0
     split = read_images(config, 2**30)
     mean = split.held_out.float().mean((2, 3), keepdim=True).round().byte()
-    alone = psnr(split.held_out, mean.expand_as(split.held_out))
+    error = (split.held_out.double() - mean) / 255
+    alone = -10 * error.square().mean().log10().item()
     vae = load_autoencoder(out)
-    reached = psnr(split.held_out, round_trip(vae, split.held_out))
+    reached = round_trip_psnr(vae, split.held_out)
     assert reached > alone + 1
     printed = capsys.readouterr().out
     assert f"{reached:.2f} dB PSNR on all 10 held-out images" in printed
@@ -125,7 +126,10 @@ def test_latents_of_training_images_are_scaled_to_a_spread_of_one(
 def test_a_stopped_training_goes_on_from_its_weights(config_file: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     trained(config_file, first, "--steps", "60", "--learning-rate", "5e-3")
-    trained(config_file, second, "--start", str(first), "--steps", "1", "--learning-rate", "1e-12")
+    main(
+        [str(config_file), "--out", str(second), "--start", str(first), "--device", "cpu",
+         "--steps", "1", "--learning-rate", "1e-12"]
+    )  # fmt: skip
     before, after = (load_autoencoder(out).state_dict() for out in (first, second))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
@@ -133,20 +137,38 @@ def test_a_stopped_training_goes_on_from_its_weights(config_file: Path, tmp_path
 def test_all_bad_options_are_reported_at_once(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    (full / "thesis.txt").touch()
-    code = main(
-        [str(config_file), "--out", str(full), "--channels", "5", "--widths", "16,16,16,16,16",
-         "--start", str(tmp_path / "none")]
-    )  # fmt: skip
-    assert code == 2
+    other = tmp_path / "clip"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "clip"}')
+    sizes = ["--channels", "5", "--widths", "16,16,16,16,16"]
+    assert main([str(config_file), "--out", str(other), *sizes]) == 2
     problems = capsys.readouterr().err
     assert "the last width, 16, must divide by the 5 channels" in problems
-    assert "5 levels make images 32 times smaller" in problems
-    assert f"{full} exists and is no autoencoder" in problems
-    assert "there is no autoencoder in" in problems
-    assert (full / "thesis.txt").exists()
+    assert "images become 32 times smaller" in problems
+    assert f"{other} exists and is no autoencoder" in problems
+    assert (other / "config.json").exists()
+    assert main([str(config_file), "--out", str(tmp_path / "new"), "--start", str(other)]) == 2
+    assert f"there is no autoencoder of this tool in {other}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "0"], "--steps: '0' is not a whole number, 1 or more"),
+        (["--learning-rate", "0"], "--learning-rate: '0' is not a number, more than 0"),
+        (["--perceptual", "-1"], "--perceptual: '-1' is not a number, 0 or more"),
+        (["--memory-gb", "nan"], "--memory-gb: 'nan' is not a number, more than 0"),
+        (["--widths", "a"], "--widths: 'a' is not a list of whole numbers such as 64,128,128"),
+        (["--start", "x", "--channels", "4"], "leave out --channels and --widths"),
+    ],
+)
+def test_bad_numbers_are_refused_with_what_is_allowed(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["conf/x.yaml", "--out", "x", *words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

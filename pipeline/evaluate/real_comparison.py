@@ -67,6 +67,8 @@ class RealComparison:
         if (retrieval := self.retrieval) is None:
             return []
         rows = np.array([row for row, i in enumerate(retrieval.positions) if i in set(shown)], int)
+        if not len(rows):  # none of them has a concept and a style
+            return []
         nearest, true = retrieval.nearest[rows], retrieval.true[rows]
         real = zip(self.real_images.images(true), self.real_images.images(nearest), strict=True)
         theirs = self.real_images.captions(nearest)

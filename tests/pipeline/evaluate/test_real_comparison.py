@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,21 @@ def test_what_cannot_be_searched_is_said_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="concept_column and style_column need each other"):
         load_config(TINY, settings(tmp_path / "data", images, evaluate__style_column="null"))
     check_run(load_config(TINY, settings(tmp_path / "data", images)))
+
+
+@pytest.mark.slow
+def test_shown_samples_without_a_concept_are_not_beside_real_images(
+    config: RunConfig, real_images: RealImages
+) -> None:
+    split, track = split_pairs(real_images.encodings, 0), RememberingTracker()
+    captions, samples = split.held_out_captions, scored(real_images, split.held_out)
+    compared = compare_with_real(real_images, split, samples, samples, config.evaluate, track)
+    assert compared.retrieval
+    last = replace(compared.retrieval, positions=compared.retrieval.positions + 1)
+    images = real_images.images(split.held_out)
+    without_the_first = replace(compared, retrieval=last)
+    assert without_the_first.retrieval_tiles(images, captions, [0]) == []
+    assert len(without_the_first.retrieval_tiles(images, captions, [0, 1])) == 1
 
 
 @pytest.mark.slow

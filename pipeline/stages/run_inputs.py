@@ -13,7 +13,7 @@ from data_catalog.model_files import model_file
 from data_catalog.storage.digests import digest_of, file_digest
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
-from pipeline.config.feature_weights import weights_identity, weights_problem
+from pipeline.config.feature_weights import weights_identity
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.dag import STAGES, StageSpec
@@ -93,12 +93,9 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
 
 def _features_digests(config: RunConfig) -> dict[str, dict[str, str]]:
     """Digests of the weights of image features, {} if only CLIP's are chosen: those are in the
-    encodings. Raises ConfigError if weights are missing."""
+    encodings."""
     choices = [parse_features(text) for text in config.evaluate.features]
-    others = [choice for choice in choices if choice.name != CLIP]
-    if problems := [problem for choice in others if (problem := weights_problem(choice))]:
-        raise ConfigError("\n".join(f"evaluate.features: {problem}" for problem in problems))
-    identities = {choice.name: weights_identity(choice) for choice in others}
+    identities = {c.name: weights_identity(c) for c in choices if c.name != CLIP}
     return {"features_identity": identities} if identities else {}
 
 

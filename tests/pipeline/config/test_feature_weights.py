@@ -34,6 +34,20 @@ def test_changed_weights_have_another_identity(tmp_path: Path) -> None:
     assert weights_identity(FeatureChoice("dinov2", "facebook/dinov2-small")).endswith("small")
 
 
+def test_missing_weights_are_an_identity_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_weights, "find_spec", lambda _: None)
+    nowhere = str(tmp_path / "no")
+    for choice in (
+        FeatureChoice("efficientnet-lite0"),
+        FeatureChoice("inception", nowhere),
+        FeatureChoice("dinov2", nowhere),
+    ):
+        assert weights_identity(choice) == "missing"
+    assert weights_identity(FeatureChoice("inception")) != "missing", "its library fetches them"
+
+
 @pytest.mark.parametrize(
     ("name", "extra", "module"),
     [

@@ -22,6 +22,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.stage import evaluate
+from pipeline.preflight.check import check_run
 from pipeline.scoring.image_scores import load_judged, save_judged
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
@@ -134,13 +135,25 @@ def test_other_weights_make_a_report_stale(tmp_path: Path, large: Manifest) -> N
     with (tmp_path / "config.json").open("a") as file:
         file.write(" ")
     assert RunInputs(config).settings("evaluate") != before
+
+
+def test_missing_weights_end_no_command_that_does_not_evaluate(
+    tmp_path: Path, large: Manifest
+) -> None:
+    dinov2 = save_dinov2(tmp_path)
+    features = f"['dinov2:{dinov2}','inception:{tmp_path}/no.pth',efficientnet-lite0]"
+    config = make_workspace(large.folder.parents[2], (64, 64), evaluate__features=features)
     shutil.rmtree(tmp_path)
+    statuses = stage_statuses(RunInputs(config))
+    assert statuses["train"].state == "fresh"
+    assert statuses["evaluate"].state == "stale"
+    assert statuses["evaluate"].folder
     with pytest.raises(ConfigError, match=r"evaluate\.features: .*neither a folder"):
-        RunInputs(config).settings("evaluate")
+        check_run(config)
 
 
 def test_clip_alone_is_no_part_of_the_identity_of_a_report(config: RunConfig) -> None:
-    """The encodings hold CLIP's, so reports of earlier versions stay fresh."""
+    """The identity of CLIP is that of the encodings, from which the report is made."""
     assert not [name for name in RunInputs(config).settings("evaluate") if "features" in name]
 
 

@@ -9,8 +9,9 @@ from pydantic import (
     model_validator,
 )
 
-from data_catalog.feature_names import CLIP, parse_features
+from data_catalog.feature_names import CLIP, FeatureChoice, parse_features
 from data_catalog.scores import SCORES, score_on
+from pipeline.config.paths import NamedWeights
 from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
 from tld_model.config import (
     DEFAULT_SAMPLING,
@@ -45,7 +46,7 @@ class EvaluateConfig(Section):
     nearest to a sample shows its concept."""
     style_column: str | None = None
     """Column of download.keep_columns that says in which style an image shows it."""
-    features: tuple[str, ...] = Field((CLIP,), min_length=1)
+    features: tuple[NamedWeights, ...] = Field((CLIP,), min_length=1)
     """Image features on which distances to the held-out images and diversity are computed: clip
     (encode.clip), efficientnet-lite0, inception (FID's) or inception:PATH of its weights, and
     dinov2:NAME_OR_PATH. Diversity, retrieval and the nearest training images are on the first."""
@@ -65,6 +66,11 @@ class EvaluateConfig(Section):
     def sampling(self) -> SamplingSettings:
         """The sampling settings of this run, used unless a command overrides them."""
         return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
+
+    @property
+    def feature_choices(self) -> tuple[FeatureChoice, ...]:
+        """The image features, in the order of the setting."""
+        return tuple(parse_features(text) for text in self.features)
 
     @model_validator(mode="after")
     def _columns_come_together(self) -> EvaluateConfig:
@@ -92,7 +98,7 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _required_scores_are_computed(self) -> EvaluateConfig:
-        names = [parse_features(text).name for text in self.features]
+        names = [choice.name for choice in self.feature_choices]
         for score in self.require:
             needed = SCORES[score].features
             if needed and needed not in names:

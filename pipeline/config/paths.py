@@ -51,6 +51,14 @@ def _value(match: re.Match[str]) -> str:
     )
 
 
+def _expand_weights(value: Any) -> Any:
+    """Expand the path in `NAME:PATH`; any other value is left to the field's own validation."""
+    if not isinstance(value, str):
+        return value
+    name, colon, path = value.partition(":")
+    return f"{name}{colon}{expand(path)}"
+
+
 def _expand_any(value: Any) -> Any:
     """Expand a path; any other value is left to the field's own validation."""
     return expand(str(value)) if isinstance(value, str | Path) else value
@@ -58,5 +66,7 @@ def _expand_any(value: Any) -> Any:
 
 TextPath = Annotated[str, BeforeValidator(_expand_any), PlainSerializer(escape)]
 """A path, URL or name, stored as text."""
+NamedWeights = Annotated[str, BeforeValidator(_expand_weights), PlainSerializer(escape)]
+"""`NAME` or `NAME:PATH`, stored as text."""
 FilePath = Annotated[Path, BeforeValidator(_expand_any), PlainSerializer(escape)]
 """A path on this machine."""

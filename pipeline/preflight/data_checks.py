@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from data_catalog.feature_names import CLIP, parse_features
+from data_catalog.feature_names import CLIP
 from data_catalog.input_rows import open_rows
 from data_catalog.model_files import model_file
 from data_catalog.scores import SCORES
@@ -75,8 +75,8 @@ def _retrieval(config: RunConfig) -> Iterator[str]:
 
 def _features(config: RunConfig) -> Iterator[str]:
     """Packages and weights of image features must be there."""
-    for text in config.evaluate.features:
-        if problem := weights_problem(parse_features(text)):
+    for choice in config.evaluate.feature_choices:
+        if problem := weights_problem(choice):
             yield f"evaluate.features: {problem}"
 
 

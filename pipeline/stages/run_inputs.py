@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_catalog.feature_names import CLIP, parse_features
+from data_catalog.feature_names import CLIP
 from data_catalog.input_rows import digests_of
 from data_catalog.model_files import model_file
 from data_catalog.storage.digests import digest_of, file_digest
@@ -87,16 +87,18 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
                 config.train.init_from
             )
         case "evaluate":
-            section |= _features_digests(config)
+            section |= _features(config)
     return section
 
 
-def _features_digests(config: RunConfig) -> dict[str, dict[str, str]]:
-    """Digests of the weights of image features, {} if only CLIP's are chosen: those are in the
-    encodings."""
-    choices = [parse_features(text) for text in config.evaluate.features]
+def _features(config: RunConfig) -> dict[str, Any]:
+    """The names of image features and the digests of their weights, in place of the paths; {} if
+    only CLIP's are chosen, whose weights are in the encodings."""
+    choices = config.evaluate.feature_choices
     identities = {c.name: weights_identity(c) for c in choices if c.name != CLIP}
-    return {"features_identity": identities} if identities else {}
+    if not identities:
+        return {}
+    return {"features": [c.name for c in choices], "features_identity": identities}
 
 
 def _denoiser_digest(path: Path) -> str:

@@ -45,6 +45,22 @@ def test_home_and_variables_are_expanded_in_every_path(
         assert value(again, setting) == value(config, setting), "a written config reads the same"
 
 
+def test_the_path_of_feature_weights_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DISK", "/disk")
+    for path, expected in {
+        "~/a": "/home/me/a",
+        "$DISK/a": "/disk/a",
+        "/a$$DISK": "/a$DISK",
+    }.items():
+        config = load_config(TINY, [f"evaluate.features=[clip,'inception:{path}']"])
+        assert config.evaluate.features == ("clip", f"inception:{expected}")
+        again = RunConfig.model_validate(config.model_dump(mode="json"))
+        assert again.evaluate.features == config.evaluate.features
+    with pytest.raises(ConfigError, match="the environment variable NOWHERE is not set"):
+        load_config(TINY, ["evaluate.features=['inception:$NOWHERE/a']"])
+
+
 @pytest.mark.parametrize("setting", PATHS)
 def test_what_stands_for_nothing_is_refused_by_name(
     setting: str, monkeypatch: pytest.MonkeyPatch

@@ -72,3 +72,19 @@ def test_the_name_of_a_file_is_no_part_of_the_identity(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "table.csv", tmp_path / "copy.csv")
     other = RunInputs(config_of(tmp_path, **{"download.urls": tmp_path / "copy.csv"}))
     assert other.stage_run("download", {}).fingerprint == one.fingerprint
+
+
+def test_the_path_of_feature_weights_is_no_part_of_the_identity(tmp_path: Path) -> None:
+    def settings(name: str, weights: bytes, features: str = "inception:{}") -> dict[str, Any]:
+        (tmp_path / name).write_bytes(weights)
+        chosen = features.format(tmp_path / name)
+        return RunInputs(config_of(tmp_path, **{"evaluate.features": f"[{chosen}]"})).settings(
+            "evaluate"
+        )
+
+    one = settings("a.pth", b"weights")
+    assert one["features"] == ["inception"]
+    assert settings("b.pth", b"weights") == one
+    assert settings("a.pth", b"others") != one
+    assert settings("a.pth", b"weights", "clip,inception:{}") != one
+    assert "features" not in settings("a.pth", b"weights", "clip")

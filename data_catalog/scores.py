@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from data_catalog.feature_names import CLIP, FEATURE_NAMES, INCEPTION
@@ -224,10 +224,10 @@ def is_frechet(name: str) -> bool:
     return name == "fid" or name.partition("/")[0] == "frechet_distance"
 
 
-def missing_without_clip(names: Iterable[str]) -> list[str]:
-    """The scores that need CLIP, and of which these names have none on other features."""
-    present = {name.partition("/")[0] for name in names}
-    return [name for name, score in SCORES.items() if score.needs_clip and name not in present]
+def missing_without_clip(features: Sequence[str]) -> list[str]:
+    """The scores that these features give with CLIP alone; diversity is on the first of them."""
+    needed = [score for score in _TABLE if score.needs_clip and score.features in ("", *features)]
+    return [score.name for score in needed if score.name != "diversity" or features[0] == CLIP]
 
 
 def is_part(name: str) -> bool:

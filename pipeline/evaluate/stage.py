@@ -83,7 +83,8 @@ def evaluate(
     estimates = estimate_scores(judged, reference, groups[: len(samples)])
     estimates |= _diversities(models, held_out, config, track, groups)
     if models.clip is None:
-        left_out = ", ".join(missing_without_clip(estimates))
+        chosen = [choice.name for choice in config.feature_choices]
+        left_out = ", ".join(missing_without_clip(chosen))
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
     estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)

@@ -80,8 +80,8 @@ def test_what_is_compared_has_a_direction() -> None:
 
 
 def test_scores_on_other_features_are_not_missing_without_clip() -> None:
-    without = missing_without_clip(["held_out_loss"])
-    assert {"clip_score", "frechet_distance", "diversity"} <= set(without)
-    assert "held_out_loss" not in without
-    names = ["frechet_distance/efficientnet-lite0", "diversity/efficientnet-lite0"]
-    assert set(without) - set(missing_without_clip(names)) == {"frechet_distance", "diversity"}
+    scores = ["clip_score", "clip_score_reference"]
+    distances = ["cmmd", "kernel_distance", "frechet_distance"]
+    assert missing_without_clip(["clip"]) == [*scores, *distances, "diversity"]
+    assert missing_without_clip(["inception"]) == scores, "fid and kid are there"
+    assert missing_without_clip(["inception", "clip"]) == [*scores, *distances]

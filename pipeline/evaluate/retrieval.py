@@ -26,6 +26,7 @@ from pipeline.scoring.metrics import mean_statistic
 from pipeline.scoring.neighbours import nearest, ranks
 
 WITHIN = (1, 5)  # the ranks up to which a concept counts as found
+MOST_CONCEPTS = 5_000  # of a style that are compared: each image is decoded and embedded
 _NONE = -1
 
 
@@ -42,7 +43,7 @@ class StyleSearch:
     """The samples of one style, and the real images among which they are searched."""
 
     positions: Numbers  # [q], of the samples
-    candidates: Numbers  # [n], pairs: the first of each concept in this style
+    candidates: Numbers  # [n], pairs: the first of each concept compared
     true: Numbers  # [q], candidates with the concept of each sample
     others: Numbers  # [q], pairs with the concept in another style; -1 if there is none
 
@@ -89,7 +90,8 @@ def read_labels(encodings: Manifest, concept_column: str, style_column: str) -> 
 
 def plan_searches(labels: Labels, held_out: Numbers, seed: int) -> Iterator[StyleSearch]:
     """The searches of samples of these held-out pairs, style by style. The image of another style
-    is drawn for each pair, by the seed and its number."""
+    is drawn for each pair, by the seed and its number. Of a style with more than MOST_CONCEPTS, as
+    many are compared: those of the pairs, and others drawn by the seed."""
     complete = np.flatnonzero((labels.concepts != _NONE) & (labels.styles != _NONE))
     both = np.stack([labels.styles[complete], labels.concepts[complete]])
     kinds, first = np.unique(both, axis=1, return_index=True)
@@ -104,7 +106,9 @@ def plan_searches(labels: Labels, held_out: Numbers, seed: int) -> Iterator[Styl
             for concept, number in zip(concepts, held_out[positions].tolist(), strict=True)
         ]
         true = np.searchsorted(kinds[1][here], concepts)
-        yield StyleSearch(positions, firsts[here], true, np.array(others, np.int64))
+        compared = _compared(int(here.sum()), true, seed)
+        candidates, true = firsts[here][compared], np.searchsorted(compared, true)
+        yield StyleSearch(positions, candidates, true, np.array(others, np.int64))
 
 
 def retrieve(
@@ -143,6 +147,16 @@ def _codes(column: pa.ChunkedArray) -> Numbers:
     encoded = texts.combine_chunks().dictionary_encode()
     codes: Numbers = encoded.indices.fill_null(_NONE).to_numpy().astype(np.int64)
     return codes
+
+
+def _compared(concepts: int, asked: Numbers, seed: int) -> Numbers:
+    """Which of so many concepts are compared, in ascending order; those asked for always are."""
+    if concepts <= MOST_CONCEPTS:
+        return np.arange(concepts)
+    asked = np.unique(asked)
+    rest = np.setdiff1d(np.arange(concepts), asked)
+    drawn = np.random.default_rng(seed).permutation(rest)[: max(MOST_CONCEPTS - len(asked), 0)]
+    return np.sort(np.concatenate([asked, drawn]))
 
 
 def _draw(options: Numbers, seed: int, number: int) -> int:

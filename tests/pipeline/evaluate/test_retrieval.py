@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluate.real_images import Numbers
-from pipeline.evaluate.retrieval import Labels, Retrieval, plan_searches, retrieve
+from pipeline.evaluate.retrieval import (
+    MOST_CONCEPTS,
+    Labels,
+    Retrieval,
+    StyleSearch,
+    plan_searches,
+    retrieve,
+)
 
 # Pairs: 0 to 3 show the concepts 0 to 3 in style 0, 4 to 6 the concepts 0 to 2 in style 1, 7 the
 # concept 0 in style 0 again, 8 has no style and 9 the concept 4 in style 1 alone.
@@ -87,6 +94,25 @@ def test_without_labels_nothing_is_searched() -> None:
     searches = list(plan_searches(nothing, np.array([1, 2]), seed=0))
     assert not searches
     assert retrieve(features_of, searches, at([0, 0])) is None
+
+
+def test_a_style_of_many_concepts_is_searched_by_a_part_with_those_asked_for() -> None:
+    count = MOST_CONCEPTS + 3_000
+    concepts = np.append(np.arange(count)[::-1], np.arange(7))
+    labels = Labels(concepts, np.append(np.zeros(count, np.int64), np.ones(7, np.int64)))
+    held_out = np.array([0, 4_000, count - 1, 4_000])
+
+    def plan(seed: int, asked: Numbers = held_out) -> StyleSearch:
+        (only,) = plan_searches(labels, asked, seed)
+        return only
+
+    first = plan(0)
+    assert len(set(first.candidates.tolist())) == MOST_CONCEPTS
+    assert first.candidates[first.true].tolist() == held_out.tolist()
+    assert first.others.tolist() == [-1, -1, count, -1], "the ceiling is as without a bound"
+    assert np.array_equal(plan(0).candidates, first.candidates)
+    assert not np.array_equal(plan(1).candidates, first.candidates)
+    assert len(plan(0, np.arange(MOST_CONCEPTS + 1)).candidates) == MOST_CONCEPTS + 1
 
 
 def test_the_image_of_another_style_follows_from_the_seed_and_the_pair_alone() -> None:

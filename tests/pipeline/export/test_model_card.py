@@ -86,6 +86,20 @@ def test_it_says_what_was_made_from_what(
     assert "&#" not in text  # Markdown, not HTML
 
 
+def test_it_names_the_scores_that_are_computed_with_clip(
+    trained: tuple[Manifest, Manifest], report: Manifest
+) -> None:
+    def limits(*scores: str) -> str:
+        figures = report.figures | {"scores": dict.fromkeys(scores, 1.0), "intervals": {}}
+        text = model_card(*trained, report.model_copy(update={"figures": figures}), "my-model")
+        return text.partition("## Limits\n")[2].partition("## Lineage")[0]
+
+    assert "- `clip_score`, `cmmd`: computed with `shapes-clip`, which also" in limits(
+        "clip_score", "cmmd", "fid", "kid"
+    )
+    assert "clip" not in limits("fid", "kid", "cmmd/inception", "held_out_loss")
+
+
 def test_what_is_not_known_is_not_told(trained: tuple[Manifest, Manifest]) -> None:
     encodings, model = trained
     alone = encodings.model_copy(update={"parents": {"download": "elsewhere"}})

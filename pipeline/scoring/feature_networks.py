@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from data_catalog.feature_names import EFFICIENTNET, INCEPTION, FeatureChoice
-from pipeline.config.feature_weights import weights_file, weights_problem
+from pipeline.config.feature_weights import DOWNLOAD_INCEPTION, weights_file, weights_problem
 from tld_model.encoders.pretrained import EncoderError, load_model
 
 PixelEncoder = Callable[[Tensor], Tensor]
@@ -109,7 +109,7 @@ def load_dinov2(weights: str | None, device: str) -> PixelEncoder:
     load = partial(AutoModel.from_pretrained, output_loading_info=True)
     network: Any = load_model("DINOv2", weights, load)
     if (kind := network.config.model_type) not in _DINOV2_TYPES:
-        raise EncoderError(f"evaluate.features: the model in {weights!r} is a {kind}, no DINOv2")
+        raise EncoderError(f"the model in {weights!r} is a {kind}, no DINOv2")
     network.to(device=device, dtype=torch.float32).eval()
 
     @torch.inference_mode()
@@ -134,13 +134,12 @@ def _square(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tens
 
 def _weights(choice: FeatureChoice) -> Path | None:
     if problem := weights_problem(choice):
-        raise EncoderError(f"evaluate.features: {problem}")
+        raise EncoderError(problem)
     return weights_file(choice)
 
 
 def _unreadable(name: str, path: Path | None, error: Exception) -> EncoderError:
     source = f"from {str(path)!r}" if path else "that its library fetches"
-    return EncoderError(
-        f"evaluate.features: cannot load the weights of {name} {source}: "
-        f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
-    )
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    advice = "" if path else f"; {DOWNLOAD_INCEPTION}"
+    return EncoderError(f"cannot load the weights of {name} {source}: {lines[0]}{advice}")

@@ -21,6 +21,7 @@ from pipeline.scoring.feature_networks import (
     load_inception,
 )
 from tld_model.encoders.clip import Clip
+from tld_model.encoders.pretrained import EncoderError
 
 _LOADERS = {EFFICIENTNET: load_efficientnet, INCEPTION: load_inception, DINOV2: load_dinov2}
 
@@ -46,7 +47,10 @@ def load_features(
     features = []
     for choice in map(parse_features, names):
         if choice.name != CLIP:
-            encode = _LOADERS[choice.name](choice.weights, device)
+            try:
+                encode = _LOADERS[choice.name](choice.weights, device)
+            except EncoderError as error:
+                raise EncoderError(f"evaluate.features: {error}") from error
             digest = weights_identity(choice)
             features.append(ImageFeatures(choice.name, digest, _in_batches(encode)))
         elif clip is not None:

@@ -124,6 +124,17 @@ def test_damaged_weights_of_inception_are_named(
 
 
 @needs_fidelity
+def test_weights_that_cannot_be_fetched_may_be_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_without_torchvision(monkeypatch)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(EncoderError, match=r"refused.*download https://.*inception:PATH$"):
+        load_inception(None, "cpu")
+
+
+@needs_fidelity
 def test_weights_that_would_run_code_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

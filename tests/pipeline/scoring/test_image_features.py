@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline.scoring.image_features import clip_features, load_features
 from tests.support.feature_networks import save_dinov2
 from tld_model.encoders.clip import load_clip
 from tld_model.encoders.names import encoder_identity
+from tld_model.encoders.pretrained import EncoderError
 
 
 def test_features_keep_their_order_and_are_the_same_in_any_batches(tmp_path: Path) -> None:
@@ -33,3 +35,8 @@ def test_a_run_without_clip_has_the_other_features(tmp_path: Path) -> None:
     features = load_features(["clip", f"dinov2:{save_dinov2(tmp_path)}"], None, "cpu")
     assert [one.name for one in features] == ["dinov2"]
     assert load_features(["clip"], None, "cpu") == ()
+
+
+def test_the_setting_of_features_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"^evaluate\.features: .*DINOv2"):
+        load_features([f"dinov2:{tmp_path}"], None, "cpu")

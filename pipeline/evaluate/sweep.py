@@ -108,8 +108,8 @@ def sweep(
     judged, latencies = [], []
     loaded: dict[int, Models] = {}  # only one average is in memory at a time
     for number, way in enumerate(requested):
-        of_way = {**asdict(way.sampling), "ema": way.ema, "features": ()}
-        settings = config.evaluate.model_copy(update=of_way)
+        changed = {**asdict(way.sampling), "ema": way.ema, "features": ()}
+        settings = config.evaluate.model_copy(update=changed)
         name = digest_of(
             [
                 _VERSION,
@@ -135,8 +135,8 @@ def sweep(
     measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
     rows, groups = [_quality(scores) for scores in judged], caption_groups(held_out.captions)
     points = [
-        Point(way, latency, of_way, groups, estimate_score(measure, mean_statistic(of_way), groups))
-        for way, latency, of_way in zip(requested, latencies, rows, strict=True)
+        Point(way, latency, row, groups, estimate_score(measure, mean_statistic(row), groups))
+        for way, latency, row in zip(requested, latencies, rows, strict=True)
     ]
     return Sweep(
         measure,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import sklearn
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModel, CLIPConfig, CLIPModel
 
 from pipeline.scoring.feature_networks import load_dinov2, load_efficientnet, load_inception
+from tests.support.emoji import GOOGLE, TWITTER, needs_emoji, read_emoji
 from tests.support.feature_networks import (
     import_without_torchvision,
     needs_efficientnet,
@@ -28,34 +27,10 @@ from tests.support.feature_networks import (
 )
 from tld_model.encoders.pretrained import EncoderError
 
-EMOJI = Path(__file__).parents[4] / "shared" / "emoji"
-needs_emoji = pytest.mark.skipif(not EMOJI.exists(), reason="../shared/emoji: pictures of things")
-
 
 def random_pixels(n: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (n, 3, height, width), generator=generator, dtype=torch.uint8)
-
-
-def pictures(style: str, concepts: list[str]) -> Tensor:
-    """Emoji on white, uint8 [n, 3, 64, 64], in the order of the concepts."""
-    table = pq.read_table(EMOJI / "rows.parquet", filters=[("style", "=", style)]).to_pydict()
-    files = dict(zip(table["concept"], table["file"], strict=True))
-    wanted = {files[concept]: concept for concept in concepts}
-    images: dict[str, np.ndarray] = {}
-    for path in sorted(EMOJI.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.name in wanted:
-                    file = tar.extractfile(member)
-                    assert file
-                    drawn = Image.open(io.BytesIO(file.read())).convert("RGBA")
-                    white = Image.new("RGBA", drawn.size, "white")
-                    white.alpha_composite(drawn)
-                    pixels = white.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
-                    images[wanted[member.name]] = np.asarray(pixels)
-    stacked = np.stack([images[concept] for concept in concepts])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
 @pytest.mark.slow
@@ -64,14 +39,16 @@ def pictures(style: str, concepts: list[str]) -> Tensor:
 def test_efficientnet_finds_the_same_thing_in_another_style() -> None:
     """Of 60 things drawn by Google, most lie nearest to the same thing drawn by Twitter; by chance
     it would be one."""
-    table = pq.read_table(EMOJI / "rows.parquet", columns=["concept", "style"]).to_pydict()
-    drawn: dict[str, set[str]] = {}
-    for concept, style in zip(table["concept"], table["style"], strict=True):
-        drawn.setdefault(concept, set()).add(style)
-    both = sorted(name for name, styles in drawn.items() if {"Google Noto", "Twitter"} <= styles)
+    drawn: dict[str, dict[str, NDArray[np.uint8]]] = {GOOGLE: {}, TWITTER: {}}
+    for emoji in read_emoji():
+        drawn[emoji.style][emoji.concept] = emoji.pixels
+    both = sorted(drawn[GOOGLE].keys() & drawn[TWITTER].keys())
     concepts = both[:: len(both) // 60][:60]
     encode = load_efficientnet(None, "cpu")
-    google, twitter = (encode(pictures(style, concepts)) for style in ("Google Noto", "Twitter"))
+    google, twitter = (
+        encode(torch.from_numpy(np.stack([images[c] for c in concepts])).permute(0, 3, 1, 2))
+        for images in drawn.values()
+    )
     assert google.shape == (60, 1280)
     cosines = F.normalize(google, dim=1) @ F.normalize(twitter, dim=1).T
     right = cosines.argmax(1) == torch.arange(60)

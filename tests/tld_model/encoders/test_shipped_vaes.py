@@ -3,26 +3,18 @@ after encoding, uint8 and decoding."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import tarfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_catalog.shapes.dataset import drawings
+from tests.support.emoji import needs_emoji, read_emoji
 from tld_model.encoders.names import SHIPPED_ENCODERS
 from tld_model.encoders.vae import load_image_codec
 from tld_model.quantize import Quantization, dequantize, quantize
-
-EMOJI = Path(__file__).parents[4] / "shared/emoji"
-_STYLES_OF_64_PIXELS = ("Google Noto", "Twitter")
 
 
 def psnr_after(vae: str, images: list[NDArray[np.uint8]], clip: float) -> float:
@@ -34,22 +26,9 @@ def psnr_after(vae: str, images: list[NDArray[np.uint8]], clip: float) -> float:
     return -10 * math.log10(((decoded.double() - pixels.double()) / 255).square().mean().item())
 
 
-def held_out_emoji() -> Iterator[NDArray[np.uint8]]:
-    for path in sorted(EMOJI.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in (m for m in tar.getmembers() if m.name.endswith(".json")):
-                facts = json.load(tar.extractfile(member) or io.BytesIO())
-                if facts["split"] == "held_out" and facts["style"] in _STYLES_OF_64_PIXELS:
-                    content = tar.extractfile(member.name.replace(".json", ".png"))
-                    assert content
-                    drawing = Image.open(content).convert("RGBA")
-                    white = Image.new("RGBA", drawing.size, "white")
-                    yield np.asarray(Image.alpha_composite(white, drawing).convert("RGB"))
-
-
-@pytest.mark.skipif(not EMOJI.is_dir(), reason="no emoji at ../shared/emoji")
+@needs_emoji
 def test_emoji_that_were_held_out_survive_the_emoji_vae() -> None:
-    images = list(held_out_emoji())
+    images = [emoji.pixels for emoji in read_emoji() if emoji.held_out]
     assert len(images) == 241
     assert psnr_after("emoji-vae", images, clip=8) > 30
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_catalog.shapes.dataset import Drawing, combinations
+from tests.support.feature_networks import needs_efficientnet
 from tools.perceptual_distance import perceptual_distance
 
 
@@ -18,12 +19,14 @@ def drawn() -> Tensor:
     )
 
 
+@needs_efficientnet
 def test_equal_images_have_no_distance_and_any_change_has_one() -> None:
     distance, images = perceptual_distance("cpu"), drawn()
     assert distance(images, images).item() == 0
     assert distance(images.flip(0), images) > distance(images.roll(1, -1), images) > 0
 
 
+@needs_efficientnet
 def test_blur_is_farther_than_a_shift_of_colour_of_the_same_error() -> None:
     distance, images = perceptual_distance("cpu"), drawn()
     blurred = F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
@@ -31,6 +34,7 @@ def test_blur_is_farther_than_a_shift_of_colour_of_the_same_error() -> None:
     assert distance(blurred, images) > 2 * distance(images + error, images)
 
 
+@needs_efficientnet
 def test_its_gradient_leads_back_to_the_image_and_leaves_the_network_alone() -> None:
     distance, images = perceptual_distance("cpu"), drawn()
     moved = images + 0.2 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,7 @@ from pipeline.config.run import RunConfig
 from pipeline.download.stage import download
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
+from tests.support.feature_networks import needs_efficientnet
 from tests.support.mapping import map_here
 from tests.support.tracker import RememberingTracker
 from tools.autoencoder_recipe import layout_problem, new_autoencoder, round_trip, round_trip_psnr
@@ -197,6 +198,7 @@ def test_layouts_that_fit_are_those_that_run(
     assert runs() is fits
 
 
+@needs_efficientnet
 def test_a_perceptual_loss_changes_what_is_learned(config_file: Path, tmp_path: Path) -> None:
     trained(config_file, tmp_path / "plain", "--steps", "30")
     trained(config_file, tmp_path / "perceptual", "--steps", "30", "--perceptual", "1")

@@ -20,6 +20,7 @@ from data_catalog.url_table.rows import (
     RowBatch,
     TableColumns,
     as_batch,
+    is_kept,
     place_of,
     text_array,
     value_text,
@@ -41,12 +42,13 @@ class Sample:
     read: Callable[[str], bytes | None]
     _fields: dict[str, Any] | None = field(default=None, init=False)
 
-    def text(self, column: str) -> str | None:
+    def text(self, column: str, *, booleans: bool = False) -> str | None:
         """The text in a column, or None if the sample has none.
 
         A column is the suffix of a text file beside the image, a field of its .json, or one of four
         names: `caption` is its .txt, `key` its name without suffix, `file_name` the words of that
-        name, `folder_name` the words of its folder's name. Raises ValueError if the field is not a
+        name, `folder_name` the words of its folder's name. With `booleans`, true and false count as
+        texts. Raises ValueError if the field is not a
         text, or the .json is damaged.
         """
         if column == FILE_NAME:
@@ -59,9 +61,9 @@ class Sample:
             return content.decode("utf-8-sig", "replace").strip()
         fields, place = self.fields(), place_of(column)
         if column in fields:
-            return value_text(fields[column])
+            return value_text(fields[column], booleans=booleans)
         if place.column in fields:
-            return value_text(fields[place.column], place.element)
+            return value_text(fields[place.column], place.element, booleans=booleans)
         return self.key if column == KEY else None
 
     @property
@@ -146,7 +148,7 @@ class _Batch:
             return
         try:
             cells = {
-                role: row.url if role == "url" else row.sample.text(column)
+                role: row.url if role == "url" else row.sample.text(column, booleans=is_kept(role))
                 for role, column in self.columns.names.items()
             }
         except UrlTableError:

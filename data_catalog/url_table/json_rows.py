@@ -14,6 +14,7 @@ from data_catalog.url_table.rows import (
     TableColumns,
     as_batch,
     find_columns,
+    is_kept,
     text_array,
     value_text,
 )
@@ -58,7 +59,8 @@ def _batch(lines: list[str], places: dict[str, Place], row: int, first_line: int
         try:
             values = json.loads(line)
             cells = [
-                (role, value_text(values.get(place.column), place.element)) for role, place in roles
+                (role, value_text(values.get(place.column), place.element, booleans=is_kept(role)))
+                for role, place in roles
             ]
         except (ValueError, RecursionError, AttributeError) as error:
             # AttributeError: the value is not an object

@@ -22,6 +22,7 @@ from data_catalog.url_table.rows import (
     TableColumns,
     as_batch,
     find_columns,
+    is_kept,
 )
 
 _BATCH_BYTES = 8 << 20  # of one column, as text
@@ -65,7 +66,8 @@ def arrow_batches(
     """The texts at these places of an Arrow batch, by role, numbered from `start`."""
     for part in _parts(batch, places):
         numbers = np.arange(start, start + part.num_rows)
-        yield as_batch({role: _as_text(part[role]) for role in places}, numbers)
+        texts = {role: _as_text(part[role], booleans=is_kept(role)) for role in places}
+        yield as_batch(texts, numbers)
         start += part.num_rows
 
 
@@ -186,14 +188,15 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _as_text(array: pa.Array) -> pa.Array:
-    """Any column as valid strings, because Parquet does not guarantee that strings are UTF-8."""
+def _as_text(array: pa.Array, *, booleans: bool) -> pa.Array:
+    """Any column as valid strings, because Parquet does not guarantee that strings are UTF-8; one
+    of true and false only with `booleans`, or else as nulls."""
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
     if pa.types.is_nested(array.type):
         raise pa.ArrowInvalid(f"a column of type {array.type} holds no text")
     if pa.types.is_boolean(array.type):
-        return pa.nulls(len(array), pa.string())
+        return array.cast(pa.string()) if booleans else pa.nulls(len(array), pa.string())
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
     try:

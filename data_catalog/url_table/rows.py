@@ -20,6 +20,7 @@ SCHEMA = pa.schema(
 )
 BAD_ROW, DAMAGED_FILE = "row that cannot be parsed", "file that is damaged from there on"
 LONGEST_CELL = 1 << 14  # bytes of a URL or a caption that can be used
+_KEEP = "keep_"  # begins the roles of columns that are kept as they are
 _SHOWN_CHARS = 200  # of a row that cannot be parsed
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -92,7 +93,12 @@ def more_caption_roles(count: int) -> list[str]:
 
 def keep_roles(count: int) -> list[str]:
     """The same for columns that are kept as they are."""
-    return [f"keep_{number}" for number in range(1, count + 1)]
+    return [f"{_KEEP}{number}" for number in range(1, count + 1)]
+
+
+def is_kept(role: str) -> bool:
+    """Whether a role is that of a column which is kept as it is."""
+    return role.startswith(_KEEP)
 
 
 def place_of(name: str) -> Place:
@@ -149,9 +155,9 @@ def text_array(values: list[str | None]) -> pa.Array:
         )
 
 
-def value_text(value: Any, element: int = 0) -> str | None:
-    """A JSON value as text, or None. Numbers are written as Python writes them. null, NaN,
-    infinities, true and false are not text.
+def value_text(value: Any, element: int = 0, *, booleans: bool = False) -> str | None:
+    """A JSON value as text, or None. Numbers are written as Python writes them. null, NaN and
+    infinities are not text; true and false are only with `booleans`.
 
     For a list, the given element is used. Raises ValueError for an object or a list in a list.
     """
@@ -162,7 +168,9 @@ def value_text(value: Any, element: int = 0) -> str | None:
     match value:
         case str():
             return value
-        case None | bool():
+        case bool():
+            return str(value).lower() if booleans else None
+        case None:
             return None
         case float() if not math.isfinite(value):
             return None

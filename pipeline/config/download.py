@@ -65,7 +65,8 @@ class DownloadConfig(Section):
     kept. For a column of lists, `caption[1]` names the second element."""
     keep_columns: tuple[str, ...] = Field((), max_length=255)
     """Columns to carry as text into the encoded shards, such as the style or the source of an
-    image. A value that is no text or longer than 16 KB becomes null."""
+    image. Numbers, true and false become text, and of a list its first element; a missing value,
+    NaN, infinity and a text over 16 KB become null. Adding a column fetches all images again."""
     split_column: str | None = None
     """Column that assigns each row to 'train' or 'held_out'. Without it, and for rows in which it
     is empty, a hash of the key decides (train.held_out_fraction)."""
@@ -153,6 +154,8 @@ class DownloadConfig(Section):
     @field_validator("keep_columns")
     @classmethod
     def _kept_columns_have_names_of_their_own(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in names):
+            raise ValueError("has an empty name; name a column of the input, or remove it")
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"names a column twice: {', '.join(twice)}")
         if taken := [name for name in names if name in COLUMN_TYPES]:

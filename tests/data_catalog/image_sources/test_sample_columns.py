@@ -46,6 +46,13 @@ def test_columns(column: str, text: str | None) -> None:
     assert sample(**files).text(column) == text
 
 
+def test_true_and_false_are_text_only_in_columns_to_keep() -> None:
+    row = SampleRow("x:1", sample(json='{"caption": true, "new": false}'))
+    (batch,) = sample_batches(iter([row]), TableColumns(keep=("caption", "new")))
+    texts = batch.rows.to_pylist()[0]
+    assert (texts["caption"], texts["keep_1"], texts["keep_2"]) == (None, "true", "false")
+
+
 def test_without_a_txt_the_json_has_the_caption_and_without_both_the_name_the_key() -> None:
     assert sample(json=json.dumps(FIELDS)).text("caption") == "from json"
     assert sample().text("caption") is None

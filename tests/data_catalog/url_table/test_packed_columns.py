@@ -50,8 +50,19 @@ def test_numbers_are_text_and_what_is_no_text_is_null(tmp_path: Path) -> None:
     table = open_url_table(str(tmp_path / "urls.jsonl"), TableColumns(keep=("style", "style[1]")))
     (shard,) = table.shards(10)
     texts = [json.loads(text) for text in shard.pairs["kept_columns"].to_pylist()]
-    assert [row["style"] for row in texts] == ["7", "1.5", None, None, "first"]
+    assert [row["style"] for row in texts] == ["7", "1.5", None, "true", "first"]
     assert [row["style[1]"] for row in texts] == [None, None, None, None, "second"]
+
+
+def test_booleans_of_parquet_are_text_where_they_are_kept_and_no_captions(tmp_path: Path) -> None:
+    urls = [f"http://x/{n}" for n in range(3)]
+    columns = {"url": urls, "caption": ["a", "b", "c"], "style": [True, False, None]}
+    parquet.write_table(pa.table(columns), tmp_path / "urls.parquet")
+    kept = TableColumns(more_captions=("style",), keep=("style",))
+    (shard,) = open_url_table(str(tmp_path / "urls.parquet"), kept).shards(10)
+    texts = [json.loads(text)["style"] for text in shard.pairs["kept_columns"].to_pylist()]
+    assert texts == ["true", "false", None]
+    assert shard.pairs["more_captions"].to_pylist() == ["[null]"] * 3
 
 
 def test_a_column_may_be_a_further_caption_too(tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_absurd_settings_are_refused_with_their_name(override: str) -> None:
     assert len(str(refused.value)) < 600
 
 
-@pytest.mark.parametrize("names", ["[style, style]", "[style, caption]", "[more_captions]"])
+@pytest.mark.parametrize("names", ["[style, style]", "[style, caption]", "[more_captions]", "['']"])
 def test_columns_to_keep_have_names_of_their_own(names: str) -> None:
     with pytest.raises(ConfigError, match=r"download\.keep_columns"):
         load_config(CONF / "tiny.yaml", ["download.urls=t.csv", f"download.keep_columns={names}"])

@@ -7,8 +7,8 @@ pictures. npm fetches the packages (183 MB, 178 MB without the share-alike style
 FOLDER/.packages, where they are kept. Equal options give equal tars, to the byte, with one version
 of resvg-py.
 
-There are up to 1,900 emoji in each of eleven styles, captioned like "red apple, Google Noto style". The
-`.json` of a row has concept, tags, style, family, group and licence, and the split: a held-out row
+There are up to 1,900 emoji in each of eleven styles, captioned like "red apple, Google Noto style".
+The `.json` of a row has concept, tags, style, family, group and licence, and the split: a held-out row
 shows a concept that no training picture shows in the style's family, but at least four other
 families do, and the style shows many other concepts.
 

@@ -8,8 +8,8 @@ FOLDER/.packages, where they are kept. Equal options give equal tars, to the byt
 of resvg-py.
 
 There are up to 1,900 emoji in each of eleven styles, captioned like "red apple, Google Noto style".
-The `.json` of a row has concept, tags, style, family, group and licence, and the split: a held-out row
-shows a concept that no training picture shows in the style's family, but at least four other
+The `.json` of a row has concept, tags, style, family, group and licence, and the split: a held-out
+row shows a concept that no training picture shows in the style's family, but at least four other
 families do, and the style shows many other concepts.
 
 Credits: Noto Emoji and its older blobs (Google, Apache-2.0), Twemoji (Twitter and contributors, CC

@@ -74,8 +74,9 @@ def test_output_and_gradients_are_those_of_the_layers(shape: tuple[int, int, int
         assert error(result, exact[name]) < 1e-5, name
 
 
-# The interpreter cuts the digits that bf16 lacks, where a GPU rounds.
-@pytest.mark.parametrize(("dtype", "factor"), [(torch.bfloat16, 2.0), (torch.float16, 1.0)])
+# The interpreter cuts the digits that bf16 lacks, where a GPU rounds, and a CPU with bf16
+# instructions rounds less often in the layers.
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.bfloat16, 3.0), (torch.float16, 1.0)])
 def test_half_precision_is_as_exact_as_the_layers(dtype: torch.dtype, factor: float) -> None:
     case = case_of((2, 4, 6, 70)).to(dtype)
     exact = results(case.to(torch.float64), plain)

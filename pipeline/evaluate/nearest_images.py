@@ -1,6 +1,6 @@
 """The nearest training image of each sample: whether a model repeats what it was trained on.
 
-n samples   t training images that are compared
+n samples   t training images that are compared   d feature width
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class NearestImages:
     """The nearest training images of the samples, and of the held-out images of their captions."""
 
     numbers: Numbers  # [t], of the pairs that are compared
+    features: Tensor  # [t, d], of their images
     training: int  # pairs in all
     of_samples: Neighbours  # [n] of t
     of_real: Neighbours  # [n] of t
@@ -35,6 +36,13 @@ class NearestImages:
         """The same of real images that training never saw."""
         return float(np.median(self.of_real.cosine))
 
+    def random_features(self, count: int) -> Tensor | None:
+        """The features of so many training images in random order, the same each time: float32
+        [count, d]; None if fewer are compared."""
+        if count > len(self.features):
+            return None
+        return self.features[np.random.default_rng(0).permutation(len(self.features))[:count]]
+
 
 def find_nearest_images(
     features_of: FeaturesOf, train: Numbers, samples: Tensor, real: Tensor
@@ -47,5 +55,5 @@ def find_nearest_images(
         numbers = train[np.sort(chosen)]
     candidates = features_of(numbers)
     return NearestImages(
-        numbers, len(train), nearest(samples, candidates), nearest(real, candidates)
+        numbers, candidates, len(train), nearest(samples, candidates), nearest(real, candidates)
     )

@@ -16,7 +16,7 @@ from pipeline.evaluate.real_images import RealImages
 from pipeline.evaluate.retrieval import Retrieval, plan_searches, read_labels, retrieve
 from pipeline.reporting.render import image_uri
 from pipeline.scoring.bootstrap import Estimate
-from pipeline.scoring.image_scores import ImageScores
+from pipeline.scoring.image_scores import ImageScores, estimate_reference_distances
 from pipeline.stages.contract import Tracker
 
 
@@ -37,10 +37,13 @@ class RealComparison:
     real_images: RealImages
     nearest: NearestImages
     retrieval: Retrieval | None  # None without the settings, or without labels
+    distances: dict[str, Estimate]  # of training images in the place of the samples
 
     def estimates(self, captions: Sequence[str]) -> dict[str, Estimate]:
-        """The scores of retrieval. `captions` are those of all samples."""
-        return {} if self.retrieval is None else self.retrieval.estimates(captions)
+        """The scores of retrieval, and the distances of real images as scores of the reference.
+        `captions` are those of all samples."""
+        searched = {} if self.retrieval is None else self.retrieval.estimates(captions)
+        return self.distances | searched
 
     def nearest_tiles(
         self, samples: Images, captions: Sequence[str], shown: Sequence[int]
@@ -94,11 +97,16 @@ def compare_with_real(
 ) -> RealComparison:
     """Compare samples of the first held-out captions with the real images of an encodings output,
     by the features that they were scored with."""
-    features, real = (s.features[real_images.network.name] for s in (samples, reference))
+    name = real_images.network.name
+    features, real = (s.features[name] for s in (samples, reference))
     features_of = partial(real_images.features, track=track)
     nearest = find_nearest_images(features_of, split.train, features, real)
+    distances = dict[str, Estimate]()
+    if (training := nearest.random_features(len(features))) is not None:
+        in_place = ImageScores({name: training}, None, {})
+        distances = estimate_reference_distances(in_place, reference)
     if not (config.concept_column and config.style_column):
-        return RealComparison(real_images, nearest, None)
+        return RealComparison(real_images, nearest, None, distances)
     columns = config.concept_column, config.style_column
     labels = read_labels(real_images.encodings, *columns)
     searches = list(plan_searches(labels, split.held_out[: len(features)], config.seed))
@@ -113,4 +121,4 @@ def compare_with_real(
             "no reference/retrieval_at_1 and reference/retrieval_at_5: no concept of a held-out "
             f"pair is there in another style (evaluate.style_column={columns[1]})"
         )
-    return RealComparison(real_images, nearest, retrieval)
+    return RealComparison(real_images, nearest, retrieval, distances)

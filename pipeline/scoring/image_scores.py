@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -145,6 +146,16 @@ def estimate_scores(
     statistics |= {f"reference/{k}": s for k, s in _means(reference).items() if "accuracy" in k}
     statistics |= _distances(samples, reference)
     return {name: estimate_score(name, statistic, groups) for name, statistic in statistics.items()}
+
+
+def estimate_reference_distances(
+    training: ImageScores, reference: ImageScores
+) -> dict[str, Estimate]:
+    """The distances of training images to the reference, in the place of samples: what a model has
+    whose samples are as good as real images."""
+    distances = _distances(training, reference).items()
+    groups = np.arange(len(next(iter(training.features.values()))))  # no image is like another
+    return {f"reference/{name}": estimate_score(name, value, groups) for name, value in distances}
 
 
 def estimate_score(name: str, statistic: Statistic, groups: Groups) -> Estimate:

@@ -23,6 +23,6 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("download", 1, (), "images"),
         StageSpec("encode", 1, ("download",), "encodings"),
         StageSpec("train", 1, ("encode",), "model"),
-        StageSpec("evaluate", 4, ("encode", "train"), "report"),
+        StageSpec("evaluate", 5, ("encode", "train"), "report"),
     )
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_catalog.scores import score_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.load import load_config
@@ -20,7 +21,7 @@ from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.real_comparison import compare_with_real
 from pipeline.evaluate.real_images import Numbers, RealImages
 from pipeline.preflight.check import check_run
-from pipeline.scoring.image_scores import ImageScores
+from pipeline.scoring.image_scores import ImageScores, estimate_scores
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.finished import finish
@@ -109,6 +110,30 @@ def test_true_images_are_found_and_training_images_are_recognised(
     near = compared.nearest.numbers[compared.nearest.of_samples.index]
     assert real_images.captions(near) == real_images.captions(split.train[:12])
     assert not track.warnings
+
+
+@pytest.mark.slow
+def test_distances_of_training_images_tell_what_a_model_can_reach(
+    config: RunConfig, real_images: RealImages
+) -> None:
+    """Training images in the place of the samples, as many, chosen in random order."""
+    split = split_pairs(real_images.encodings, 0)
+    train, track = split.train, RememberingTracker()
+    first, second = scored(real_images, train[:60]), scored(real_images, train[60:120])
+    compared = compare_with_real(real_images, split, first, second, config.evaluate, track)
+    estimates = compared.estimates([str(number) for number in range(60)])
+
+    order = np.random.default_rng(0).permutation(len(train))[:60]
+    chosen = scored(real_images, train[order])
+    expected = estimate_scores(chosen, second, np.arange(60))
+    distances = {name for name in expected if score_of(name).is_distance}
+    assert distances == {"cmmd", "kernel_distance", "frechet_distance"}
+    for name in distances:
+        assert estimates[f"reference/{name}"].value == pytest.approx(expected[name].value, abs=1e-4)
+
+    many = scored(real_images, np.concatenate([train, train[:1]]))
+    compared = compare_with_real(real_images, split, many, many, config.evaluate, track)
+    assert compared.distances == {}, "fewer training images than samples"
 
 
 def test_what_cannot_be_searched_is_said_before_the_run(tmp_path: Path) -> None:

@@ -3,12 +3,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test check test-slow docs ui stack-test chaos fuzz sbom up serve down
+.PHONY: help demo demo-emoji install test check test-slow docs ui stack-test chaos fuzz sbom up serve down
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: install ## install what is missing, then run the whole line on the built-in data set, on a CPU
 	$(BIN)/tld run conf/tiny.yaml
+
+# Where the tars of the emoji are, and their text encoder: a folder if you have no network.
+IMAGES ?= data/emoji
+TEXT_ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
+demo-emoji: install ## the same on real pictures, emoji at IMAGES=FOLDER, in half an hour
+	$(BIN)/tld run conf/emoji.yaml download.images=$(IMAGES) encode.text_encoder=$(TEXT_ENCODER)
 
 install: .venv/installed ## only install, into .venv
 

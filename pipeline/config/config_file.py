@@ -32,5 +32,5 @@ def find_config_file(config: Path) -> Path:
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ConfigError(
         f"no config file at {config}; {hint}tld ships {', '.join(shipped)}; copy one with\n"
-        f"  tld config {close[0] if close else next(iter(shipped))} > mine.yaml"
+        f"  tld config {close[0] if close else 'tiny'} > mine.yaml"
     )

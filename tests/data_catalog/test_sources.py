@@ -117,6 +117,7 @@ def test_the_catalog_lists_and_teaches() -> None:
     images = tld("catalog", "show", "emoji").stdout
     for text in ("Put the images at data/emoji:", "split in 'split'", "of the images to be used"):
         assert text in images
+    assert "tld run emoji\n" in images
     assert "tld run tiny\n" in tld("catalog", "show", "shapes").stdout
     wrong = tld("catalog", "show", "laion-cocoa")
     assert wrong.returncode == 2

@@ -16,7 +16,10 @@ from pipeline.config.section import ConfigError
 from tests.support.command import REPOSITORY
 from tests.support.fuzz import bounded_memory, check_explained, damaged, refused_only_by, run_tld
 
-_CONFIGS = [(REPOSITORY / "conf" / name).read_bytes() for name in ("tiny.yaml", "tld-100m.yaml")]
+_CONFIGS = [
+    (REPOSITORY / "conf" / name).read_bytes()
+    for name in ("tiny.yaml", "emoji.yaml", "tld-100m.yaml")
+]
 _ODD = [
     *(
         "",

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-_FOLDER = Path(__file__).parents[3] / "shared" / "emoji"
-needs_emoji = pytest.mark.skipif(not _FOLDER.is_dir(), reason="no emoji at ../shared/emoji")
+EMOJI = Path(__file__).parents[3] / "shared" / "emoji"
+needs_emoji = pytest.mark.skipif(not EMOJI.is_dir(), reason="no emoji at ../shared/emoji")
 
 GOOGLE, TWITTER = "Google Noto", "Twitter"  # the styles that are drawn at 64 pixels
 
@@ -32,7 +32,7 @@ class Emoji:
 
 def read_emoji() -> Iterator[Emoji]:
     """The emoji of GOOGLE and TWITTER, in the order of the tars."""
-    for path in sorted(_FOLDER.glob("*.tar")):
+    for path in sorted(EMOJI.glob("*.tar")):
         with tarfile.open(path) as tar:
             for name in (name for name in tar.getnames() if name.endswith(".json")):
                 facts = json.loads(_content(tar, name))

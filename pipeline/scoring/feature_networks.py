@@ -25,6 +25,9 @@ PixelEncoder = Callable[[Tensor], Tensor]
 """uint8 [b, 3, h, w] -> float32 [b, d], on the network's device"""
 
 _EDGE = 224
+# Activations of more images at a time are over 32 MB. Such memory is taken from the kernel anew for
+# each layer, which takes as long as the layers themselves.
+_ROWS_ON_CPU = 4
 # Pixel statistics of ImageNet, on a scale of 0 to 255.
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # EfficientNet-Lite's: lite/efficientnet_lite_builder.py of its authors.
@@ -43,12 +46,16 @@ def load_efficientnet(_: str | None, device: str) -> PixelEncoder:
     network: Any = efficientnet_network(device)
     network.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def encode(pixels: Tensor) -> Tensor:
+    def features_of(pixels: Tensor) -> Tensor:
         x = _square(pixels.to(device), LITE_MEAN, LITE_STD)
         x = x.contiguous(memory_format=torch.channels_last)
         features: Tensor = network.extract_features(x).mean((2, 3))
         return features
+
+    @torch.inference_mode()
+    def encode(pixels: Tensor) -> Tensor:
+        parts = pixels.split(len(pixels) if device.startswith("cuda") else _ROWS_ON_CPU)
+        return torch.cat([features_of(part) for part in parts])
 
     return encode
 

@@ -15,7 +15,7 @@ from pipeline.evaluate.nearest_images import NearestImages, find_nearest_images
 from pipeline.evaluate.real_images import RealImages
 from pipeline.evaluate.retrieval import Retrieval, plan_searches, read_labels, retrieve
 from pipeline.reporting.render import image_uri
-from pipeline.scoring.bootstrap import Estimate
+from pipeline.scoring.bootstrap import Estimate, caption_groups
 from pipeline.scoring.image_scores import ImageScores, estimate_reference_distances
 from pipeline.stages.contract import Tracker
 
@@ -104,7 +104,8 @@ def compare_with_real(
     distances = dict[str, Estimate]()
     if (training := nearest.random_features(len(features))) is not None:
         in_place = ImageScores({name: training}, None, {})
-        distances = estimate_reference_distances(in_place, reference)
+        groups = caption_groups(split.held_out_captions[: len(features)])
+        distances = estimate_reference_distances(in_place, reference, groups)
     if not (config.concept_column and config.style_column):
         return RealComparison(real_images, nearest, None, distances)
     columns = config.concept_column, config.style_column

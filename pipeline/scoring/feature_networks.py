@@ -25,9 +25,9 @@ PixelEncoder = Callable[[Tensor], Tensor]
 """uint8 [b, 3, h, w] -> float32 [b, d], on the network's device"""
 
 _EDGE = 224
-# Activations of more images at a time are over 32 MB. Such memory is taken from the kernel anew for
-# each layer, which takes as long as the layers themselves.
-_ROWS_ON_CPU = 4
+# glibc takes blocks of over 32 MB from the kernel anew each time, which took longer than the layers
+# that fill them. An image's largest activation is 4.8 MB.
+_IMAGES_ON_CPU = 4
 # Pixel statistics of ImageNet, on a scale of 0 to 255.
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # EfficientNet-Lite's: lite/efficientnet_lite_builder.py of its authors.
@@ -54,7 +54,7 @@ def load_efficientnet(_: str | None, device: str) -> PixelEncoder:
 
     @torch.inference_mode()
     def encode(pixels: Tensor) -> Tensor:
-        parts = pixels.split(len(pixels) if device.startswith("cuda") else _ROWS_ON_CPU)
+        parts = pixels.split(len(pixels) if device.startswith("cuda") else _IMAGES_ON_CPU)
         return torch.cat([features_of(part) for part in parts])
 
     return encode

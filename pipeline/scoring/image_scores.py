@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -149,12 +148,11 @@ def estimate_scores(
 
 
 def estimate_reference_distances(
-    training: ImageScores, reference: ImageScores
+    training: ImageScores, reference: ImageScores, groups: Groups
 ) -> dict[str, Estimate]:
-    """The distances of training images to the reference, in the place of samples: what a model has
-    whose samples are as good as real images."""
+    """The distances of training images to the reference, in the place of the samples; groups[i] is
+    the number of the caption of reference image i."""
     distances = _distances(training, reference).items()
-    groups = np.arange(len(next(iter(training.features.values()))))  # no image is like another
     return {f"reference/{name}": estimate_score(name, value, groups) for name, value in distances}
 
 

@@ -125,7 +125,7 @@ def test_distances_of_training_images_tell_what_a_model_can_reach(
 
     order = np.random.default_rng(0).permutation(len(train))[:60]
     chosen = scored(real_images, train[order])
-    expected = estimate_scores(chosen, second, np.arange(60))
+    expected = estimate_scores(chosen, second, np.arange(60))  # whose captions differ
     distances = {name for name in expected if score_of(name).is_distance}
     assert distances == {"cmmd", "kernel_distance", "frechet_distance"}
     for name in distances:

@@ -56,6 +56,17 @@ def test_efficientnet_finds_the_same_thing_in_another_style() -> None:
 
 
 @needs_efficientnet
+def test_efficientnet_treats_each_image_alone() -> None:
+    """However many are handed over: on a CPU it takes a few at a time."""
+    pixels = random_pixels(7, 40, 32)
+    encode = load_efficientnet(None, "cpu")
+    alone = torch.cat([encode(image[None]) for image in pixels])
+    assert alone.shape == (7, 1280)
+    assert encode(pixels).dtype == torch.float32
+    torch.testing.assert_close(encode(pixels), alone, rtol=1e-4, atol=1e-4)
+
+
+@needs_efficientnet
 def test_efficientnet_names_what_photographs_show() -> None:
     """The best class of each photograph is right; with ImageNet's own pixel statistics, with none
     or with other weights one or more are wrong."""

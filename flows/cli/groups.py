@@ -21,7 +21,7 @@ TRAIN, GENERATE, MEASURE, PUBLISH, MANAGE = map(
 Config = Annotated[
     Path,
     Parameter(
-        help="Settings of the run: a YAML file, or the name of a shipped one: tiny, emoji, "
+        help="Settings of the run: a YAML file, or the name of a shipped one: emoji, tiny, "
         "tld-100m."
     ),
 ]

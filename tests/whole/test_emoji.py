@@ -19,10 +19,9 @@ from tests.support.text_encoders import minilm, needs_minilm
 
 def test_make_takes_the_images_and_the_text_encoder() -> None:
     command = ["make", "-n", "demo-emoji", "IMAGES=a folder", "TEXT_ENCODER=b/folder"]
-    last = subprocess.check_output(command, cwd=REPOSITORY, text=True).splitlines()[-1]
-    assert last.endswith(
-        "tld run conf/emoji.yaml 'download.images=a folder' 'encode.text_encoder=b/folder'"
-    )
+    lines = subprocess.check_output(command, cwd=REPOSITORY, text=True).splitlines()
+    run = "tld run conf/emoji.yaml 'download.images=a folder' 'encode.text_encoder=b/folder'"
+    assert any(line.endswith(run) for line in lines)
 
 
 @needs_emoji

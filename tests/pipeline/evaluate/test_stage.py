@@ -108,9 +108,12 @@ def test_distances_on_other_features_have_their_names_and_the_weights_are_record
     )
     report = report_of(config)
     scores, before = report.figures["scores"], large.figures["scores"]
-    others = {f"{name}/dinov2" for name in ("cmmd", "kernel_distance", "frechet_distance")}
-    assert scores.keys() - before.keys() == {*others, "diversity/dinov2"}
-    assert before.keys() - scores.keys() == {"diversity"}, "it is on the first features"
+    distances = ("cmmd", "kernel_distance", "frechet_distance")
+    others = {f"{name}/dinov2" for name in distances}
+    of_real = {f"reference/{name}" for name in others}
+    assert scores.keys() - before.keys() == {*others, *of_real, "diversity/dinov2"}
+    of_real = {f"reference/{name}" for name in distances}
+    assert before.keys() - scores.keys() == {*of_real, "diversity"}, "of the first features alone"
     assert {name: scores[name] for name in ON_CLIP} == {name: before[name] for name in ON_CLIP}
     assert others <= report.figures["intervals"].keys()
 

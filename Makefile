@@ -13,7 +13,7 @@ demo: install ## install what is missing, then run the whole line on the built-i
 # Where the tars of the emoji are, and their text encoder: a folder if you have no network.
 IMAGES ?= data/emoji
 TEXT_ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
-demo-emoji: install ## train on emoji, which tools.emoji_tars makes, at IMAGES=FOLDER; half an hour on a CPU
+demo-emoji: install ## train on emoji, which tools.emoji_tars makes, at IMAGES=FOLDER; 44 minutes on two cores with AMX
 	$(BIN)/tld run conf/emoji.yaml 'download.images=$(IMAGES)' 'encode.text_encoder=$(TEXT_ENCODER)'
 
 install: .venv/installed ## only install, into .venv

@@ -114,7 +114,7 @@ def test_true_images_are_found_and_training_images_are_recognised(
 
 
 @pytest.mark.slow
-def test_distances_of_training_images_tell_what_a_model_can_reach(
+def test_training_images_take_the_place_of_the_samples(
     config: RunConfig, real_images: RealImages
 ) -> None:
     """Training images in the place of the samples, as many, chosen in random order."""

@@ -40,7 +40,7 @@ def client_of(address: str, auth_string: str) -> Iterator[httpx.Client]:
     across sites."""
     user, _, password = auth_string.partition(":")
     with httpx.Client(
-        base_url=address, auth=(user, password), timeout=30, transport=_Patient()
+        base_url=address, auth=(user, password), timeout=_TIMEOUT_S, transport=_Patient()
     ) as client:
         token = (
             client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]

@@ -97,7 +97,7 @@ def _without_captions(rows: InputRows) -> UrlTable:
 def digests_of(rows: InputRows) -> dict[str, str]:
     """The digests of what the rows depend on, by the names that manifests give them."""
     if rows.images is None:
-        digests = {"urls_digest": url_table_digest(rows.source)}
+        digests = {"urls_digest": url_table_digest(rows.source, rows.columns)}
     else:
         digests = {"images_digest": open_images(rows.images).digest()}
     if rows.captions is not None:

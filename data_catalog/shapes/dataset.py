@@ -1,7 +1,8 @@
 """The built-in data set of captioned shapes.
 
-An image is 64x64 RGB and shows one shape. Its caption names five attributes: "a small red star in
-the top left on a blue background". The same attributes and seed always give the same pixels.
+An image is 64x64 RGB and shows one shape, which has five attributes: "a small red star in the top
+left on a blue background". Further captions of an image leave some of them open, as "a red star".
+The same attributes and seed always give the same pixels.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES, Description, Grammar
 
 NAME = "shapes"
 EDGE = 64  # pixels
@@ -58,7 +61,7 @@ Pixels = NDArray[np.uint8]  # [64, 64, 3]
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The five attributes that a caption names."""
+    """The five attributes of an image."""
 
     size: str
     colour: str
@@ -68,10 +71,12 @@ class Attributes:
 
     @property
     def caption(self) -> str:
-        return (
-            f"a {self.size} {self.colour} {self.shape} in the {self.position} "
-            f"on a {self.background} background"
-        )
+        """The full caption, which names all five."""
+        return Description(**asdict(self)).caption
+
+    def described_by(self, description: Description) -> bool:
+        """Whether what the description names is true of this image."""
+        return all(getattr(self, name) == getattr(description, name) for name in description.named)
 
     @property
     def held_out(self) -> bool:
@@ -89,9 +94,6 @@ class Attributes:
         return sum(ranks) % HELD_OUT_EVERY == 0
 
 
-ATTRIBUTE_NAMES = tuple(field.name for field in fields(Attributes))
-
-
 @cache
 def combinations() -> tuple[Attributes, ...]:
     """All 1500 combinations in which the shape and the background differ in colour."""
@@ -99,14 +101,7 @@ def combinations() -> tuple[Attributes, ...]:
     return tuple(Attributes(*values) for values in product if values[1] != values[4])
 
 
-@cache
-def _by_caption() -> dict[str, Attributes]:
-    return {attributes.caption: attributes for attributes in combinations()}
-
-
-def parse_caption(caption: str) -> Attributes | None:
-    """The attributes that a caption names, or None if it is not a caption of this data set."""
-    return _by_caption().get(caption)
+parse_caption = Grammar(SIZES, COLOURS, SHAPES, POSITIONS).parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +127,14 @@ class Drawing:
         attributes = Attributes(*(value.replace("-", " ") for value in values))
         return cls(attributes, int(seed)) if attributes in combinations() else None
 
+    def partial_caption(self, number: int) -> str:
+        """A caption that leaves at least one attribute open: each choice is equally likely, and
+        follows from the seed and the number."""
+        rng = np.random.default_rng((self.seed, number))
+        choice = int(rng.integers(2 ** len(ATTRIBUTE_NAMES) - 1))
+        named = [name for bit, name in enumerate(ATTRIBUTE_NAMES) if choice >> bit & 1]
+        return Description(**{name: getattr(self.attributes, name) for name in named}).caption
+
     def pixels(self) -> Pixels:
         return draw(self.attributes, np.random.default_rng(self.seed))
 
@@ -150,22 +153,6 @@ def drawings(count: int, *, held_out: bool, seed: int = 0) -> Iterator[Drawing]:
         if not order:
             order = rng.permutation(len(pool)).tolist()
         yield Drawing(pool[order.pop()], seed=int(rng.integers(2**48)) * 2 + index % 2)
-
-
-def url_table() -> dict[str, list[str]]:
-    """The data set as a table with the columns url, caption and split. Held-out images are spread
-    evenly, so that the beginning of the table, however short, contains both splits."""
-    train = drawings(TRAIN_IMAGES, held_out=False)
-    held_out = drawings(HELD_OUT_IMAGES, held_out=True)
-    every = (TRAIN_IMAGES + HELD_OUT_IMAGES) // HELD_OUT_IMAGES
-    rows = [
-        next(held_out if i % every == 0 else train) for i in range(TRAIN_IMAGES + HELD_OUT_IMAGES)
-    ]
-    return {
-        "url": [row.url for row in rows],
-        "caption": [row.attributes.caption for row in rows],
-        "split": ["held_out" if row.attributes.held_out else "train" for row in rows],
-    }
 
 
 def draw(attributes: Attributes, rng: np.random.Generator) -> Pixels:

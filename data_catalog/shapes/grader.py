@@ -1,4 +1,4 @@
-"""The grader of the shapes data set: reads the five attributes of a caption back from pixels.
+"""The grader of the shapes data set: reads the five attributes of an image back from pixels.
 
 It uses no model. A blurred, doubled or missing shape is graded as wrong, so prompt accuracy cannot
 flatter a model.
@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES, Description
 from data_catalog.shapes.dataset import (
-    ATTRIBUTE_NAMES,
     COLOURS,
     EDGE,
     POSITIONS,
@@ -42,9 +42,13 @@ class Grade:
     position: str | None
     background: str | None
 
-    def agrees(self, expected: Attributes) -> dict[str, bool]:
-        """Whether each attribute is the expected one."""
-        return {name: getattr(self, name) == getattr(expected, name) for name in ATTRIBUTE_NAMES}
+    def agrees(self, expected: Description | Attributes) -> dict[str, bool]:
+        """Whether each attribute that is named is the expected one."""
+        return {
+            name: getattr(self, name) == value
+            for name in ATTRIBUTE_NAMES
+            if (value := getattr(expected, name)) is not None
+        }
 
 
 def grade(pixels: Pixels) -> Grade:

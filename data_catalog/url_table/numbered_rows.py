@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from data_catalog.shapes import dataset as shapes
 from data_catalog.sources import source_at
+from data_catalog.url_table.built_in import built_in_rows
 from data_catalog.url_table.files import TableFile, TableMissing, UrlTableError, table_files
 from data_catalog.url_table.formats import is_metadata, read_batches
-from data_catalog.url_table.rows import SCHEMA, RowBatch, TableColumns
+from data_catalog.url_table.rows import RowBatch, TableColumns
 
 
 def numbered_batches(
@@ -20,7 +21,7 @@ def numbered_batches(
 ) -> Iterator[RowBatch]:
     """The rows of a table up to the limit, numbered across all files."""
     if source == shapes.NAME:
-        yield _up_to(_shapes_rows(), limit)
+        yield _up_to(built_in_rows(columns), limit)
         return
     start = 0
     for file in find_files(source, columns):
@@ -66,12 +67,6 @@ def find_files(source: str, columns: TableColumns | None = None) -> tuple[TableF
     if columns is None or len(files) == 1:
         return files
     return tuple(file for file in files if not is_metadata(file, columns)) or files
-
-
-def _shapes_rows() -> RowBatch:
-    columns = shapes.url_table()
-    numbers = {"row": range(len(columns["url"]))}
-    return RowBatch(pa.RecordBatch.from_pydict(columns | numbers, schema=SCHEMA))
 
 
 def _shifted(batch: RowBatch, first: int) -> RowBatch:

@@ -5,7 +5,6 @@ The table is streamed and never held in memory as a whole.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog.shapes import dataset as shapes
+from data_catalog.url_table.built_in import built_in_digest, built_in_rows
 from data_catalog.url_table.captions import CaptionTable
 from data_catalog.url_table.files import TableFile, UrlTableError
 from data_catalog.url_table.formats import (
@@ -172,7 +172,9 @@ def open_url_table(
 ) -> UrlTable:
     """Find a table by path, folder, fsspec URL or the name "shapes", and check its columns and
     first rows. Raises UrlTableError if it is missing or cannot be used."""
-    if source != shapes.NAME:
+    if source == shapes.NAME:
+        built_in_rows(columns)
+    else:
         files = find_files(source, columns)
         for file in files:
             try:
@@ -194,12 +196,11 @@ def open_url_table(
     )
 
 
-def url_table_digest(source: str) -> str:
-    """SHA-256 of a table's content: of the bytes of its files, sorted by name, or of the rows of
-    the built-in table."""
+def url_table_digest(source: str, columns: TableColumns) -> str:
+    """SHA-256 of a table's content: of the bytes of its files, sorted by name, or of the chosen
+    columns of the built-in table."""
     if source == shapes.NAME:
-        rows = zip(*shapes.url_table().values(), strict=True)
-        return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
+        return built_in_digest(columns)
     return bytes_digest(find_files(source))
 
 

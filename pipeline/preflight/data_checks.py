@@ -137,18 +137,17 @@ def _built_in_data_set(config: RunConfig) -> Iterator[str]:
         yield (
             "download.split_column: the built-in data set has its own split; remove this setting"
         )
-    if config.download.urls == shapes.NAME and config.download.keep_columns:
-        yield "download.keep_columns: the built-in data set has none; remove this setting"
-    if config.download.urls == shapes.NAME and config.download.more_caption_columns:
-        yield (
-            "download.more_caption_columns: the built-in data set has one caption per image; "
-            "remove this setting"
-        )
-    graded = [name for name in config.evaluate.require if "accuracy" in name]
+    of_open = "open_attribute_diversity"
+    graded = [name for name in config.evaluate.require if "accuracy" in name or name == of_open]
     if graded and config.download.urls != shapes.NAME:
         yield (
             f"evaluate.require: {', '.join(graded)}: available only for the built-in data set "
             f"{shapes.NAME!r}"
+        )
+    elif of_open in graded and config.download.caption_column == "caption":
+        yield (
+            f"evaluate.require: {of_open}: the captions of download.caption_column=caption leave "
+            "nothing open; set download.caption_column=mixed, or remove it from evaluate.require"
         )
 
 

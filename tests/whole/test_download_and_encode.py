@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from data_catalog.images import ImagePair
 from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES
 from data_catalog.shapes.grader import grade
 from data_catalog.storage.manifest import Manifest
 from pipeline.compute.shard_map import map_in_pool
@@ -206,7 +207,7 @@ def test_the_shipped_encoders_keep_every_attribute_through_quantization() -> Non
     psnr = -10 * np.log10(np.mean(((original.astype(float) - decoded) / 255) ** 2))
     assert psnr >= 30
     verdicts = [grade(p).agrees(d.attributes) for p, d in zip(decoded, drawings, strict=True)]
-    for name in shapes.ATTRIBUTE_NAMES:
+    for name in ATTRIBUTE_NAMES:
         assert np.mean([verdict[name] for verdict in verdicts]) >= 0.98, name
 
 

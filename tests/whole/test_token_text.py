@@ -89,7 +89,10 @@ def test_what_does_not_fit_is_told_before_any_work(tmp_path: Path) -> None:
         "train.caption_weights: no such caption column: alt; the captions come from caption",
     ):
         assert part in str(told.value)
-    with pytest.raises(ConfigError, match="the built-in data set has one caption per image"):
+    with pytest.raises(
+        ConfigError,
+        match="the built-in data set has no column 'alt'; its columns are 'url', 'caption'",
+    ):
         check_run(load_config(TINY, [f"root={tmp_path}", "download.more_caption_columns=[alt]"]))
     with pytest.raises(ConfigError, match="name a column twice: alt"):
         load_config(TINY, ["download.more_caption_columns=[alt, alt]"])

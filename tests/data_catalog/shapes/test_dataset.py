@@ -1,11 +1,14 @@
 import itertools
+import urllib.error
 import urllib.request
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES, Description
 from data_catalog.shapes.grader import Grade, grade
 from data_catalog.shapes.server import serve_shapes
 
@@ -48,24 +51,38 @@ def test_the_grader_tells_each_attribute_from_its_neighbours() -> None:
         assert [n for n, agrees in verdict.items() if not agrees] == [name]
 
 
+def test_the_grader_leaves_out_what_a_caption_leaves_open() -> None:
+    star = shapes.Attributes("small", "red", "star", "center", "blue")
+    seen = grade(shapes.draw(star, np.random.default_rng(1)))
+    assert seen.agrees(Description(shape="star", background="green")) == {
+        "shape": True,
+        "background": False,
+    }
+    assert seen.agrees(Description()) == {}
+
+
 def test_a_fifth_of_the_combinations_is_held_out_and_every_pair_of_values_is_trained_on() -> None:
     everything = shapes.combinations()
     trained = [attributes for attributes in everything if not attributes.held_out]
     assert len(everything) == 1500
     assert len(trained) == 1200
-    for a, b in itertools.combinations(shapes.ATTRIBUTE_NAMES, 2):
+    for a, b in itertools.combinations(ATTRIBUTE_NAMES, 2):
         possible = {(getattr(x, a), getattr(x, b)) for x in everything}
         assert {(getattr(x, a), getattr(x, b)) for x in trained} == possible
 
 
-def test_the_table_keeps_held_out_combinations_out_of_the_training_split() -> None:
-    table = shapes.url_table()
-    assert len(set(table["url"])) == 6000
-    for caption, split in zip(table["caption"], table["split"], strict=True):
-        attributes = shapes.parse_caption(caption)
-        assert attributes is not None
-        assert split == ("held_out" if attributes.held_out else "train")
-    assert table["split"][:200].count("held_out") == 20
+def test_every_choice_of_attributes_is_left_open_about_equally_often() -> None:
+    drawings = shapes.drawings(3100, held_out=False, seed=4)
+    counts = Counter(left_open(drawing.partial_caption(1)) for drawing in drawings)
+    assert len(counts) == 31
+    assert () not in counts
+    assert 60 < min(counts.values()) < max(counts.values()) < 145
+
+
+def left_open(caption: str) -> tuple[str, ...]:
+    description = shapes.parse_caption(caption)
+    assert description
+    return description.left_open
 
 
 def test_the_server_draws_what_a_url_says_and_refuses_others() -> None:

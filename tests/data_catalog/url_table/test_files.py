@@ -57,7 +57,8 @@ def test_a_link_to_a_table_is_a_table(tmp_path: Path) -> None:
     (folder / "train.csv").symlink_to("../blobs/0f1e")
     (folder / "again.csv").symlink_to("../blobs")
     assert pairs(folder) == PAIRS
-    assert url_table_digest(str(folder)) == url_table_digest(str(put(tmp_path / "t.csv", CSV)))
+    sources = str(folder), str(put(tmp_path / "t.csv", CSV))
+    assert len({url_table_digest(source, TableColumns()) for source in sources}) == 1
     (folder / "gone.csv").symlink_to("../blobs/nowhere")
     with pytest.raises(UrlTableError, match=r"gone\.csv is a link to a file that does not"):
         open_url_table(str(folder), TableColumns())

@@ -28,6 +28,7 @@ from data_catalog.url_table.table import (
     url_table_digest,
 )
 
+COLUMNS = TableColumns()
 ROWS = [("http://a.test/1.jpg", "one"), ("http://a.test/2.jpg", "zwei – 二")]
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -177,7 +178,7 @@ def test_a_table_may_lie_behind_an_fsspec_url(tmp_path: Path) -> None:
         file.write(path.read_bytes())
     for source in ("memory://tables/t.csv.gz", "memory://tables", f"file://{path}"):
         assert pairs(open_url_table(source, TableColumns())) == ROWS
-        assert url_table_digest(source) == url_table_digest(str(path))
+        assert url_table_digest(source, COLUMNS) == url_table_digest(str(path), COLUMNS)
     for source, says in (
         ("memory://gone.csv", "no URL table at memory"),
         ("gs://b/t.csv", "needs a package .* gcsfs"),
@@ -416,6 +417,6 @@ def test_a_packed_table_that_breaks_off_is_an_error_not_a_short_table(tmp_path: 
 
 def test_the_digest_follows_content_not_path(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.csv"), write(tmp_path / "b.csv")
-    assert url_table_digest(str(a)) == url_table_digest(str(b))
+    assert url_table_digest(str(a), COLUMNS) == url_table_digest(str(b), COLUMNS)
     b.write_text(b.read_text() + "\nhttp://a.test/9.jpg,nine")
-    assert url_table_digest(str(a)) != url_table_digest(str(b))
+    assert url_table_digest(str(a), COLUMNS) != url_table_digest(str(b), COLUMNS)

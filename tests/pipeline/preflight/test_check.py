@@ -67,3 +67,13 @@ def test_a_posterior_is_refused_before_the_run_of_a_vae_without_one(tmp_path: Pa
         settings = small(tmp_path / "data", encode__vae=vae, encode__posterior=posterior)
         with pytest.raises(ConfigError, match=rf"encode\.posterior: is {posterior}, but the VAE"):
             check_run(load_config(TINY, settings))
+
+
+def test_a_gate_on_what_captions_leave_open_needs_captions_that_do(tmp_path: Path) -> None:
+    gate = "evaluate.require={open_attribute_diversity: 0.5}"
+    settings = small(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"leave nothing open; set download\.caption_column=mix"):
+        check_run(load_config(TINY, [*settings, gate]))
+    check_run(load_config(TINY, [*settings, gate, "download.caption_column=mixed"]))
+    with pytest.raises(ConfigError, match="diversity: available only for the built-in data set"):
+        check_run(load_config(TINY, [*settings, gate, f"download.urls={tmp_path}/t.csv"]))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from data_catalog.feature_names import CLIP, FEATURE_NAMES, INCEPTION
-from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES
 
 FEWEST_CAPTIONS = 20  # distinct ones behind a score with an interval
 FEWEST_IMAGES = 50  # of each of two sets between which a distance is given
@@ -93,7 +93,7 @@ def _scores_on(features: str) -> tuple[Score, ...]:
 _TABLE = (
     Score(
         "prompt_accuracy",
-        "share of samples whose pixels show all attributes of the caption; higher is better",
+        "share of samples whose pixels show all that the caption says; higher is better",
         higher_is_better=True,
         is_share=True,
         is_printed=True,
@@ -102,7 +102,7 @@ _TABLE = (
     *(
         Score(
             f"accuracy/{name}",
-            f"share of samples whose pixels show the {name} of the caption; higher is better",
+            f"share of samples whose pixels show the {name} that is asked for; higher is better",
             higher_is_better=True,
             is_share=True,
         )
@@ -176,6 +176,14 @@ _TABLE = (
         "the same within the five nearest; higher is better",
         higher_is_better=True,
         is_share=True,
+    ),
+    Score(
+        "open_attribute_diversity",
+        "how varied samples are in what their caption leaves open; 1 as the data, 0 if all alike",
+        higher_is_better=None,  # above 1 is more varied than the data
+        larger="more varied",
+        lowest=0,
+        is_printed=True,
     ),
     Score(
         "held_out_loss",

@@ -26,6 +26,7 @@ from pipeline.evaluate.held_out_samples import (
     HeldOutSet,
     Models,
     decode_held_out,
+    diversity_of_open_attributes,
     diversity_of_prompts,
     load_models,
     reference_scores,
@@ -179,4 +180,5 @@ def _sample_run(
     )
     spreads = diversity_of_prompts(models, held_out, settings, track)
     assert spreads is not None, "check_comparable requires CLIP, and the settings some features"
-    return Drawn(samples, judged, spreads, seconds)
+    variety = diversity_of_open_attributes(models, held_out, settings, track)
+    return Drawn(samples, judged, spreads, variety, seconds)

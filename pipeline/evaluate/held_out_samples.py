@@ -14,6 +14,7 @@ from torch import Tensor
 from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
 from data_catalog.model_files import average_file
+from data_catalog.shapes.dataset import EDGE
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
@@ -29,6 +30,7 @@ from pipeline.scoring.image_scores import (
     score_images,
 )
 from pipeline.scoring.metrics import diversity
+from pipeline.scoring.open_attributes import first_open_captions, open_attribute_diversity
 from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged
 from tld_model.checkpoint import check_encoders, load_denoiser
@@ -39,8 +41,10 @@ from tld_model.sampler import guided, noise_levels
 
 _DIVERSITY_PROMPTS = 16
 _DIVERSITY_SAMPLES = 8  # per prompt
+_OPEN_CAPTIONS = 48  # that leave an attribute open
+_OPEN_SAMPLES = 4  # per caption
 _LATENCY_RUNS = 5
-_JUDGED = 2  # increase by hand when the scoring of reference images changes
+_JUDGED = 3  # increase by hand when the scoring of reference images changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +176,51 @@ def diversity_of_prompts(
     if not models.features:
         return None
     prompts = min(len(held_out.captions), _DIVERSITY_PROMPTS)
-    captions = [
-        caption for caption in held_out.captions[:prompts] for _ in range(_DIVERSITY_SAMPLES)
-    ]
-    several = select_held_out(
-        held_out.pairs, held_out.numbers[:prompts].repeat(_DIVERSITY_SAMPLES), captions
-    )
-    samples = sample_held_out(
-        models, several, config.model_copy(update={"seed": config.seed + 1}), track
+    samples = _sample_several(
+        models, held_out, list(range(prompts)), _DIVERSITY_SAMPLES, _reseeded(config, 1), track
     )
     features = models.features[0].embed(samples, config.batch_size)
     spreads: NDArray[np.float64] = diversity(
         features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))
     ).numpy()
     return spreads
+
+
+def diversity_of_open_attributes(
+    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+) -> NDArray[np.float64] | None:
+    """How much the samples of one caption differ in what it leaves open, for each of the first
+    captions that leave anything open; None if there are none. The noise has a seed of its own."""
+    positions = first_open_captions(held_out.captions, _OPEN_CAPTIONS)
+    if not positions or held_out.batch.latents.shape[-1] * models.codec.downscale != EDGE:
+        return None
+    samples = _sample_several(
+        models, held_out, positions, _OPEN_SAMPLES, _reseeded(config, 2), track
+    )
+    return open_attribute_diversity(
+        samples.reshape(len(positions), _OPEN_SAMPLES, *samples.shape[1:]),
+        [held_out.captions[position] for position in positions],
+    )
+
+
+def _reseeded(config: EvaluateConfig, number: int) -> EvaluateConfig:
+    return config.model_copy(update={"seed": config.seed + number})
+
+
+def _sample_several(
+    models: Models,
+    held_out: HeldOutSet,
+    positions: list[int],
+    count: int,
+    config: EvaluateConfig,
+    track: ShowsProgress,
+) -> Images:
+    """`count` samples of each of the held-out captions at these positions, one after the other."""
+    captions = [held_out.captions[position] for position in positions for _ in range(count)]
+    numbers = held_out.numbers[positions].repeat(count)
+    return sample_held_out(
+        models, select_held_out(held_out.pairs, numbers, captions), config, track
+    )
 
 
 def latency_s(

@@ -17,6 +17,7 @@ from pipeline.evaluate.retrieval import Retrieval, plan_searches, read_labels, r
 from pipeline.reporting.render import image_uri
 from pipeline.scoring.bootstrap import Estimate, caption_groups
 from pipeline.scoring.image_scores import ImageScores, estimate_reference_distances
+from pipeline.scoring.prompt_accuracy import GradedImages
 from pipeline.stages.contract import Tracker
 
 
@@ -103,7 +104,7 @@ def compare_with_real(
     nearest = find_nearest_images(features_of, split.train, features, real)
     distances = dict[str, Estimate]()
     if (training := nearest.random_features(len(features))) is not None:
-        in_place = ImageScores({name: training}, None, {})
+        in_place = ImageScores({name: training}, None, GradedImages({}, {}))
         groups = caption_groups(split.held_out_captions[: len(features)])
         distances = estimate_reference_distances(in_place, reference, groups)
     if not (config.concept_column and config.style_column):

@@ -15,7 +15,7 @@ from data_catalog.images import Images
 from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.row_counts import account_rows
 from data_catalog.scores import FEWEST_CAPTIONS, SCORES, missing_distances, whole_scores
-from data_catalog.shapes import dataset as shapes
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES
 from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
@@ -28,6 +28,11 @@ from pipeline.scoring.bootstrap import Estimate
 from pipeline.scoring.image_scores import ImageScores
 
 _EXTREMES = 12  # best and worst samples shown
+_ACCURACIES = {
+    "prompt_accuracy/full": "full captions",
+    "prompt_accuracy/partial": "partial captions",
+    **{f"accuracy/{name}": name for name in ATTRIBUTE_NAMES},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +94,9 @@ def render_report(report: Report) -> str:
         missing=missing_distances(len(report.samples), report.features),
         fewest_captions=FEWEST_CAPTIONS,
         attributes=[
-            (
-                name,
-                report.estimates[f"accuracy/{name}"],
-                report.estimates[f"reference/accuracy/{name}"],
-            )
-            for name in shapes.ATTRIBUTE_NAMES
-            if f"accuracy/{name}" in report.estimates
+            (label, report.estimates[name], report.estimates[f"reference/{name}"])
+            for name, label in _ACCURACIES.items()
+            if name in report.estimates
         ],
         random=[_tile(report, number) for number in report.shown],
         best=[_tile(report, number) for number in by_score[:extremes]],
@@ -123,7 +124,8 @@ def render_report(report: Report) -> str:
 
 
 def _tile(report: Report, number: int) -> Tile:
-    right = None if report.judged.all_correct is None else bool(report.judged.all_correct[number])
+    of_all = report.judged.graded.all_correct
+    right = None if of_all is None else bool(of_all[number])
     mark = {None: "", True: "✓ ", False: "✗ "}[right]
     scores = report.judged.clip_score
     note = mark if scores is None else f"{mark}CLIP score {scores[number]:.1f}"

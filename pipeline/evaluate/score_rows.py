@@ -48,6 +48,8 @@ class Drawn:
     samples: Images
     judged: ImageScores
     spreads: NDArray[np.float64]  # diversity of the samples of each prompt
+    # Diversity of what partial captions leave open; None if there are none.
+    variety: NDArray[np.float64] | None
     seconds_per_image: float
 
 
@@ -62,6 +64,18 @@ def score_rows(first: Drawn, second: Drawn, reference: ImageScores, groups: Grou
     ]
     few = groups[: len(first.spreads)]
     name = score_on("diversity", next(iter(first.judged.features)))
-    statistics = mean_statistic(first.spreads), mean_statistic(second.spreads)
-    of_first, of_second = (estimate_score(name, statistic, few) for statistic in statistics)
-    return [*rows, Row(name, of_first, of_second, bootstrap_difference(*statistics, few))]
+    rows.append(_row_of_means(name, first.spreads, second.spreads, few))
+    if first.variety is not None and second.variety is not None:
+        distinct = np.arange(len(first.variety))
+        rows.append(
+            _row_of_means("open_attribute_diversity", first.variety, second.variety, distinct)
+        )
+    return rows
+
+
+def _row_of_means(
+    name: str, first: NDArray[np.float64], second: NDArray[np.float64], groups: Groups
+) -> Row:
+    statistics = mean_statistic(first), mean_statistic(second)
+    of_first, of_second = (estimate_score(name, statistic, groups) for statistic in statistics)
+    return Row(name, of_first, of_second, bootstrap_difference(*statistics, groups))

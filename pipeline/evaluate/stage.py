@@ -34,6 +34,7 @@ from pipeline.evaluate.held_out_samples import (
     HeldOutSet,
     Models,
     decode_held_out,
+    diversity_of_open_attributes,
     diversity_of_prompts,
     latency_s,
     load_models,
@@ -118,13 +119,17 @@ def evaluate(
 def _diversities(
     models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: Tracker, groups: Groups
 ) -> dict[str, Estimate]:
-    """How much samples of the same caption differ, by the first features."""
+    """How much samples of the same caption differ: by features, and in what it leaves open."""
     diversities = {}
     spreads = diversity_of_prompts(models, held_out, config, track)
     if spreads is not None:
         name = score_on("diversity", models.features[0].name)
         of_each = groups[: len(spreads)]
         diversities[name] = estimate_score(name, mean_statistic(spreads), of_each)
+    variety = diversity_of_open_attributes(models, held_out, config, track)
+    if variety is not None:
+        name, distinct = "open_attribute_diversity", np.arange(len(variety))
+        diversities[name] = estimate_score(name, mean_statistic(variety), distinct)
     return diversities
 
 
@@ -171,7 +176,7 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
 
 
 def _grid(report: Report) -> Image.Image:
-    right = report.judged.all_correct
+    right = report.judged.graded.all_correct
     marks = None if right is None else right[report.shown].tolist()
     return image_grid(
         [report.samples[i] for i in report.shown],

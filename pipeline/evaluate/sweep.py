@@ -48,7 +48,7 @@ from pipeline.stages.contract import ShowsProgress
 from pipeline.stages.integrity import refuse_damaged_shards
 from tld_model.config import MOST_GUIDANCE, MOST_STEPS, SolverName
 
-_VERSION = 1  # increase by hand when the sampling or scoring of points changes
+_VERSION = 2  # increase by hand when the sampling or scoring of points changes
 
 
 def variants(
@@ -132,7 +132,7 @@ def sweep(
         judged.append(measured[0])
         latencies.append(measured[1])
         track.progress(number + 1, len(requested), "sampling variants")
-    measure = "clip_score" if judged[0].all_correct is None else "prompt_accuracy"
+    measure = "clip_score" if judged[0].graded.all_correct is None else "prompt_accuracy"
     rows, groups = [_quality(scores) for scores in judged], caption_groups(held_out.captions)
     points = [
         Point(way, latency, row, groups, estimate_score(measure, mean_statistic(row), groups))
@@ -199,7 +199,7 @@ def _load(path: Path) -> tuple[ImageScores, float] | None:
 
 
 def _quality(judged: ImageScores) -> NDArray[np.float64]:
-    right = judged.all_correct
+    right = judged.graded.all_correct
     scores = judged.clip_score if right is None else right
     assert scores is not None, "`problems` refused this"
     rows: NDArray[np.float64] = scores.double().numpy()

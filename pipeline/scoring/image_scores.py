@@ -24,8 +24,7 @@ from data_catalog.scores import (
     score_of,
     score_on,
 )
-from data_catalog.shapes import dataset as shapes
-from data_catalog.shapes.grader import grade
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES
 from data_catalog.storage.files import make_folder, replacing
 from pipeline.scoring.bootstrap import (
     REPLICATES,
@@ -45,9 +44,16 @@ from pipeline.scoring.metrics import (
     kid_statistic,
     mean_statistic,
 )
+from pipeline.scoring.prompt_accuracy import (
+    GradedImages,
+    accuracy_differences,
+    estimate_accuracies,
+    grade_images,
+)
 from tld_model.encoders.clip import Clip
 
 _FRECHET_REPLICATES = 100  # each replicate decomposes two covariances
+_GRADED = ("correct", "named")  # fields of GradedImages, as they are stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +62,7 @@ class ImageScores:
 
     features: Mapping[str, Tensor]  # name of image features -> float32 [n, d]
     clip_score: Tensor | None  # of image and caption, float64 [n]; None without CLIP
-    # Attribute -> whether the image shows it as the caption says, bool [n]; {} for captions that
-    # are not of the built-in data set.
-    correct: dict[str, Tensor]
-
-    @property
-    def all_correct(self) -> Tensor | None:
-        """Whether an image shows all attributes of its caption, bool [n]; None if they cannot be
-        graded."""
-        return torch.stack(list(self.correct.values())).all(0) if self.correct else None
+    graded: GradedImages
 
 
 def score_images(
@@ -75,10 +73,10 @@ def score_images(
     batch_size: int,
 ) -> ImageScores:
     """Embed the images, and score each with its caption, without CLIP only by the grader."""
-    correct = grade_attributes(images, captions)
+    graded = grade_images(images, captions)
     embeddings = {one.name: one.embed(images, batch_size) for one in features}
     if clip is None:
-        return ImageScores(embeddings, None, correct)
+        return ImageScores(embeddings, None, graded)
     of_clip = embeddings.get(CLIP)
     if of_clip is None:
         of_clip = clip_features(clip, "").embed(images, batch_size)
@@ -86,50 +84,42 @@ def score_images(
     text = torch.cat(
         [clip.encode_text(captions[start : start + batch_size]).cpu() for start in starts]
     )
-    return ImageScores(embeddings, clip_scores(of_clip, text), correct)
-
-
-def grade_attributes(images: Images, captions: Sequence[str]) -> dict[str, Tensor]:
-    """Attribute -> whether the image shows it as the caption says, bool [n]; {} if the captions are
-    not those of the built-in data set."""
-    requested = [shapes.parse_caption(caption) for caption in captions]
-    if not all(requested) or images.shape[1:] != (shapes.EDGE, shapes.EDGE, 3):
-        return {}
-    graded = [
-        grade(image).agrees(attributes)
-        for image, attributes in zip(images, requested, strict=True)
-        if attributes
-    ]
-    return {
-        name: torch.tensor([verdict[name] for verdict in graded]) for name in shapes.ATTRIBUTE_NAMES
-    }
+    return ImageScores(embeddings, clip_scores(of_clip, text), graded)
 
 
 def save_judged(scores: ImageScores, path: Path) -> None:
     """Write to a safetensors file."""
     make_folder(path.parent)
-    correct = {f"correct/{name}": verdicts for name, verdicts in scores.correct.items()}
+    graded = {
+        f"{kind}/{name}": verdicts
+        for kind in _GRADED
+        for name, verdicts in getattr(scores.graded, kind).items()
+    }
     features = {f"features/{name}": tensor for name, tensor in scores.features.items()}
     by_clip = {} if scores.clip_score is None else {"clip_score": scores.clip_score}
     with replacing(path) as unfinished:
-        save_file(features | by_clip | correct, unfinished)
+        save_file(features | by_clip | graded, unfinished)
 
 
 def load_judged(path: Path) -> ImageScores | None:
     """Read what `save_judged` wrote, or return None if the file is missing or damaged."""
     try:
         tensors = load_file(path)
-        correct = {
-            name: tensors[f"correct/{name}"]
-            for name in shapes.ATTRIBUTE_NAMES
-            if f"correct/{name}" in tensors
-        }
+        correct, named = (
+            {
+                name: tensors[f"{kind}/{name}"]
+                for name in ATTRIBUTE_NAMES
+                if f"{kind}/{name}" in tensors
+            }
+            for kind in _GRADED
+        )
         features = {
             name.removeprefix("features/"): tensor
             for name, tensor in tensors.items()
             if name.startswith("features/")
         }
-        return ImageScores(features, tensors.get("clip_score"), correct)
+        graded = GradedImages(correct, named)
+        return ImageScores(features, tensors.get("clip_score"), graded)
     except (OSError, SafetensorError):
         return None
 
@@ -142,9 +132,13 @@ def estimate_scores(
     statistics = _means(samples)
     if reference.clip_score is not None:
         statistics["clip_score_reference"] = _mean(reference.clip_score)
-    statistics |= {f"reference/{k}": s for k, s in _means(reference).items() if "accuracy" in k}
     statistics |= _distances(samples, reference)
-    return {name: estimate_score(name, statistic, groups) for name, statistic in statistics.items()}
+    of_reference = estimate_accuracies(reference.graded, groups)
+    return (
+        {name: estimate_score(name, statistic, groups) for name, statistic in statistics.items()}
+        | estimate_accuracies(samples.graded, groups)
+        | {f"reference/{name}": estimate for name, estimate in of_reference.items()}
+    )
 
 
 def estimate_reference_distances(
@@ -179,7 +173,7 @@ def estimate_differences(
     of_first, of_second = (
         _means(scores) | _distances(scores, reference) for scores in (first, second)
     )
-    differences = {
+    differences = accuracy_differences(first.graded, second.graded, groups) | {
         k: bootstrap_difference(of_first[k], of_second[k], groups, _replicates(k, len(groups)))
         for k in of_first
     }
@@ -190,12 +184,7 @@ def estimate_differences(
 
 
 def _means(scores: ImageScores) -> dict[str, Statistic]:
-    means = {} if scores.clip_score is None else {"clip_score": _mean(scores.clip_score)}
-    if (all_correct := scores.all_correct) is not None:
-        means["prompt_accuracy"] = _mean(all_correct)
-    return means | {
-        f"accuracy/{name}": _mean(verdicts) for name, verdicts in scores.correct.items()
-    }
+    return {} if scores.clip_score is None else {"clip_score": _mean(scores.clip_score)}
 
 
 def _distances(samples: ImageScores, reference: ImageScores) -> dict[str, Statistic]:

@@ -17,7 +17,7 @@ from data_catalog.scores import (
     score_on,
     whole_scores,
 )
-from data_catalog.shapes.dataset import ATTRIBUTE_NAMES
+from data_catalog.shapes.captions import ATTRIBUTE_NAMES
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/evaluation.md"
 BETTER = {True: "higher", False: "lower", None: ""}

@@ -46,7 +46,7 @@ def write_tar(path: Path, first: int, captions: Sequence[str], pictures: Sequenc
 
 
 def make_images(folder: Path, sizes: Sequence[int] = (12, 9)) -> Manifest:
-    """Shards of drawings, each with its own caption, and their manifest."""
+    """Shards of drawings, every other one with a partial caption, and their manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     drawings = list(shapes.drawings(sum(sizes), held_out=False, seed=3))
     shards, first = [], 0
@@ -56,7 +56,10 @@ def make_images(folder: Path, sizes: Sequence[int] = (12, 9)) -> Manifest:
         write_tar(
             tar,
             first,
-            [drawing.attributes.caption for drawing in part],
+            [
+                drawing.partial_caption(1) if row % 2 else drawing.attributes.caption
+                for row, drawing in enumerate(part)
+            ],
             [drawing.pixels() for drawing in part],
         )
         shards.append(

@@ -23,6 +23,7 @@ from pipeline.evaluate.real_images import Numbers, RealImages
 from pipeline.preflight.check import check_run
 from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.image_scores import ImageScores, estimate_scores
+from pipeline.scoring.prompt_accuracy import GradedImages
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.finished import finish
@@ -71,7 +72,9 @@ def real_images(config: RunConfig) -> RealImages:
 def scored(real_images: RealImages, numbers: Numbers) -> ImageScores:
     """Real images in the place of samples."""
     network = real_images.network
-    return ImageScores({network.name: network.embed(real_images.images(numbers), 16)}, None, {})
+    return ImageScores(
+        {network.name: network.embed(real_images.images(numbers), 16)}, None, GradedImages({}, {})
+    )
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.real_images import RealImages
-from pipeline.scoring.image_scores import grade_attributes
+from pipeline.scoring.prompt_accuracy import grade_images
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.tracker import RememberingTracker
@@ -50,7 +50,7 @@ def test_captions_and_images_are_those_of_their_pairs(real_images: RealImages) -
     ]
     captions = real_images.captions(NUMBERS)
     assert captions == [every[number] for number in NUMBERS]
-    verdicts = grade_attributes(real_images.images(NUMBERS), captions)
+    verdicts = grade_images(real_images.images(NUMBERS), captions).correct
     assert all(verdict.all() for verdict in verdicts.values())
 
 

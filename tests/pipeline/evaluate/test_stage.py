@@ -77,9 +77,16 @@ def test_every_score_has_an_interval_and_says_of_how_many_prompts_it_is(large: M
     metrics = json.loads(report.file("metrics.json").read_text())
     computed = {name for name, score in SCORES.items() if score.features in ("", "clip")}
     of_columns = {"retrieval_at_1", "retrieval_at_5"}
-    for name in computed - {"held_out_loss", "latency_s", "diversity"} - of_columns:
+    of_other_prompts = {"held_out_loss", "latency_s", "diversity", "open_attribute_diversity"}
+    for name in computed - of_other_prompts - of_columns:
         assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"], name
-        assert metrics[name]["n"] == 50
+        assert (metrics[name]["n"] < 50) is name.startswith("accuracy/"), "partial captions"
+    full, partial = (metrics[f"prompt_accuracy/{part}"]["n"] for part in ("full", "partial"))
+    assert full + partial == 50
+    varied = metrics["open_attribute_diversity"]
+    assert 20 <= varied["n"] <= partial, "distinct partial captions"
+    assert varied["low"] <= varied["value"] <= varied["high"]
+    assert varied["value"] < 0.5, "the model is untrained"
     assert metrics["diversity"]["n"] == 16, "too few captions for an interval"
     assert metrics["diversity"]["low"] is metrics["diversity"]["high"] is None
     assert "diversity" not in report.figures["intervals"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.scoring.image_scores import (
     save_judged,
 )
 from pipeline.scoring.metrics import mean_statistic
+from pipeline.scoring.prompt_accuracy import GradedImages
 
 ON_CLIP = {"cmmd", "kernel_distance", "frechet_distance"}
 ALL_RIGHT = {name: torch.ones(1, dtype=torch.bool) for name in ("size", "colour")}
@@ -30,8 +32,9 @@ def scores_of(n: int, seed: int) -> ImageScores:
     features = F.normalize(
         torch.randn(n, 6, generator=torch.Generator().manual_seed(seed)) / 50 + 1, dim=1
     )
-    correct = {name: verdict.expand(n) for name, verdict in ALL_RIGHT.items()}
-    return ImageScores({"clip": features}, 90 + features[:, 0].double(), correct)
+    correct = {name: verdict.repeat(n) for name, verdict in ALL_RIGHT.items()}
+    graded = GradedImages(correct, {})
+    return ImageScores({"clip": features}, 90 + features[:, 0].double(), graded)
 
 
 @pytest.mark.parametrize("n", [49, 50])
@@ -48,7 +51,10 @@ def test_distances_need_fifty_images(n: int) -> None:
 
 def test_distances_are_given_on_each_of_the_features() -> None:
     rows = {name: scores_of(60, seed).features["clip"] for seed, name in enumerate(FEATURE_NAMES)}
-    first, second = ImageScores(rows, None, {}), ImageScores(rows, None, {})
+    first, second = (
+        ImageScores(rows, None, GradedImages({}, {})),
+        ImageScores(rows, None, GradedImages({}, {})),
+    )
     estimates = estimate_scores(first, second, np.arange(60))
     assert set(estimates) == set(DISTANCES)
     assert {"fid", "kid", "cmmd/inception", "frechet_distance/dinov2"} < set(DISTANCES)
@@ -57,7 +63,7 @@ def test_distances_are_given_on_each_of_the_features() -> None:
 
 def test_scores_on_several_features_are_stored(tmp_path: Path) -> None:
     features = {"clip": torch.rand(2, 3), "dinov2": torch.rand(2, 5)}
-    save_judged(ImageScores(features, None, {}), tmp_path / "judged.safetensors")
+    save_judged(ImageScores(features, None, GradedImages({}, {})), tmp_path / "judged.safetensors")
     stored = load_judged(tmp_path / "judged.safetensors")
     assert stored
     assert stored.features.keys() == features.keys()
@@ -90,3 +96,18 @@ def test_scores_of_few_captions_have_no_interval() -> None:
     estimates = estimate_scores(scores_of(60, 0), scores_of(60, 1), np.arange(60) % 19)
     assert set(estimates) > ON_CLIP
     assert not [name for name, estimate in estimates.items() if estimate.interval]
+
+
+def test_stored_scores_read_back_and_earlier_ones_name_all_attributes(tmp_path: Path) -> None:
+    named = {"size": torch.tensor([True, False]), "colour": torch.tensor([True, True])}
+    scores = scores_of(2, 0)
+    stored = replace(scores, graded=replace(scores.graded, named=named))
+    save_judged(stored, tmp_path / "now.safetensors")
+    now = load_judged(tmp_path / "now.safetensors")
+    assert now
+    assert now.graded.is_named("size").tolist() == [True, False]
+    assert now.graded.correct.keys() == ALL_RIGHT.keys()
+    save_judged(scores, tmp_path / "earlier.safetensors")  # as 0.1.0 did, without `named`
+    earlier = load_judged(tmp_path / "earlier.safetensors")
+    assert earlier
+    assert earlier.graded.is_named("size").tolist() == [True, True]

@@ -9,6 +9,7 @@ _SHIPPED = Path(__file__).parents[1] / "demo_encoders"
 SHIPPED_ENCODERS = {
     "shapes-vae": _SHIPPED / "vae",
     "shapes-clip": _SHIPPED / "clip",
+    "shapes-clip-short": _SHIPPED / "clip-short",
     "emoji-vae": _SHIPPED / "emoji-vae",
 }
 

@@ -21,8 +21,8 @@ TRAIN, GENERATE, MEASURE, PUBLISH, MANAGE = map(
 Config = Annotated[
     Path,
     Parameter(
-        help="Settings of the run: a YAML file, or the name of a shipped one: emoji, tiny, "
-        "tld-100m."
+        help="Settings of the run: a YAML file, or the name of a shipped one: emoji, "
+        "short-prompts, tiny, tld-100m."
     ),
 ]
 Overrides = Annotated[

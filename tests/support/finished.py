@@ -22,9 +22,9 @@ from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 
 
-def finish(overrides: Sequence[str]) -> RunConfig:
-    """All four stages of conf/tiny.yaml with these overrides."""
-    config, track = load_config(TINY, overrides), RememberingTracker()
+def finish(overrides: Sequence[str], path: Path = TINY) -> RunConfig:
+    """All four stages of a config, by default conf/tiny.yaml, with these overrides."""
+    config, track = load_config(path, overrides), RememberingTracker()
 
     def run(stage: str, parents: dict[str, Manifest], work: Callable[[Path], Output]) -> Manifest:
         return run_stage(RunInputs(config).stage_run(stage, parents), track, work)

@@ -16,7 +16,7 @@ from tld_model.denoiser import Denoiser
 CONF = REPOSITORY / "conf"
 
 
-@pytest.mark.parametrize("name", ["tiny.yaml", "emoji.yaml", "tld-100m.yaml"])
+@pytest.mark.parametrize("name", ["tiny.yaml", "short-prompts.yaml", "emoji.yaml", "tld-100m.yaml"])
 def test_the_configs_that_ship_are_valid(name: str) -> None:
     assert load_config(CONF / name).name == name.removesuffix(".yaml")
 

@@ -128,9 +128,8 @@ def teach_partial_captions(
     clip: CLIPModel, tokenizer: CLIPTokenizer, recipe: Recipe, report: Callable[[str], None]
 ) -> None:
     """Train the text half until the embedding of a partial caption is the mean of those of the full
-    captions that it stands for. Those of images stay what they were, those
-    of full captions nearly. The loss
-    is the squared error of the embeddings, half of the captions being full."""
+    captions that it stands for. Embeddings of images stay what they were, those of full captions
+    nearly. The loss is the squared error of the embeddings, half of the captions being full."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     means = mean_embeddings(clip, tokenizer)

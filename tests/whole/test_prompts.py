@@ -13,10 +13,10 @@ import pytest
 
 from data_catalog.figures import ReportFigures
 from data_catalog.shapes.dataset import parse_caption
-from data_catalog.shapes.grader import grade
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
 from pipeline.generate.model_source import source_of_run
+from pipeline.scoring.prompt_accuracy import grade_images
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.documents import blocks, documents
@@ -64,12 +64,10 @@ def shares_right(run: RunConfig, prompts: Sequence[str]) -> dict[str, float]:
     images = generate(
         [prompt for prompt, _ in asked], [seed for _, seed in asked], run.evaluate.sampling
     )
-    right = dict.fromkeys(prompts, 0)
-    for (prompt, _), image in zip(asked, images, strict=True):
-        description = parse_caption(prompt)
-        assert description
-        right[prompt] += all(grade(image).agrees(description).values())
-    return {prompt: count / SAMPLES for prompt, count in right.items()}
+    right = grade_images(images, [prompt for prompt, _ in asked]).all_correct
+    assert right is not None
+    shares = right.view(len(prompts), SAMPLES).double().mean(1).tolist()
+    return dict(zip(prompts, shares, strict=True))
 
 
 @pytest.mark.slow

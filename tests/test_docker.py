@@ -59,9 +59,13 @@ def test_the_configs_of_an_image_are_files(tmp_path: Path) -> None:
     """In a checkout those of conf/ are links into a package."""
     copy_into_image(tmp_path)
     configs = sorted((tmp_path / "app/conf").iterdir())
-    assert {"tiny.yaml", "short-prompts.yaml", "emoji.yaml", "tld-100m.yaml"} <= {
-        path.name for path in configs
-    }
+    assert {
+        "tiny.yaml",
+        "short-prompts.yaml",
+        "emoji.yaml",
+        "tld-100m.yaml",
+        "original-100m.yaml",
+    } <= {path.name for path in configs}
     assert all("\nname: " in path.read_text(encoding="utf-8") for path in configs)
 
 

@@ -62,7 +62,7 @@ def import_checkpoint(
     """Convert an apapiu/transformer_latent_diffusion checkpoint to tld's format.
 
     The sizes are read from the weights. Sample with the result:
-    tld sample tld-100m "a prompt" --model DIR --guidance 6
+    tld sample original-100m "a prompt" --model DIR --guidance 6
 
     The published models belong to the VAE madebyollin/sdxl-vae-fp16-fix and to CLIP
     openai/clip-vit-large-patch14, which are the defaults of encode.vae and encode.clip.

@@ -18,7 +18,13 @@ from tests.support.fuzz import bounded_memory, check_explained, damaged, refused
 
 _CONFIGS = [
     (REPOSITORY / "conf" / name).read_bytes()
-    for name in ("tiny.yaml", "short-prompts.yaml", "emoji.yaml", "tld-100m.yaml")
+    for name in (
+        "tiny.yaml",
+        "short-prompts.yaml",
+        "emoji.yaml",
+        "tld-100m.yaml",
+        "original-100m.yaml",
+    )
 ]
 _ODD = [
     *(

@@ -45,9 +45,9 @@ class Machine:
         return full if self.is_gpu else tiny
 
     def config(self, *overrides: str) -> RunConfig:
-        """The settings of conf/tld-100m.yaml, of a tiny model on a CPU."""
+        """The settings of conf/original-100m.yaml, of a tiny model on a CPU."""
         tiny = () if self.is_gpu else _TINY
-        return load_config(ROOT / "conf/tld-100m.yaml", [*tiny, *overrides])
+        return load_config(ROOT / "conf/original-100m.yaml", [*tiny, *overrides])
 
     def wait(self) -> None:
         """Wait until the device has finished its work."""

@@ -16,9 +16,9 @@ from tld_model.denoiser import Denoiser
 CONF = REPOSITORY / "conf"
 
 
-@pytest.mark.parametrize("name", ["tiny.yaml", "short-prompts.yaml", "emoji.yaml", "tld-100m.yaml"])
+@pytest.mark.parametrize("name", ["tiny", "short-prompts", "emoji", "tld-100m", "original-100m"])
 def test_the_configs_that_ship_are_valid(name: str) -> None:
-    assert load_config(CONF / name).name == name.removesuffix(".yaml")
+    assert load_config(CONF / f"{name}.yaml").name == name
 
 
 def test_overrides_change_single_settings() -> None:
@@ -56,20 +56,22 @@ def test_all_problems_are_told_at_once_with_suggestions_and_values() -> None:
         assert expected in message
 
 
-def test_the_default_recipe_is_that_of_the_published_model() -> None:
-    config = load_config(CONF / "tld-100m.yaml")
+def test_the_original_recipe_is_that_of_the_published_model() -> None:
+    config = load_config(CONF / "original-100m.yaml")
     with torch.device("meta"):
         denoiser = Denoiser(config.model)
     assert sum(parameter.numel() for parameter in denoiser.parameters()) == 101_164_352
     train = config.train
-    assert (train.batch_size, train.lr, train.warmup_steps, train.ema_decay) == (
+    assert (train.steps, train.batch_size, train.lr, train.warmup_steps) == (
+        260_000,
         256,
         3e-4,
         1000,
-        (0.999,),
     )
-    assert [learning_rate(train, step) for step in (0, 499, 999)] == pytest.approx(
-        [3e-7, 1.5e-4, 3e-4]
+    assert (train.optimizer, train.weight_decay, train.beta2) == ("adamw", 0, 0.999), "Adam"
+    assert (train.ema_decay, train.ema_warmup) == ((0.999,), False)
+    assert [learning_rate(train, step) for step in (0, 499, 999, 259_999)] == pytest.approx(
+        [3e-7, 1.5e-4, 3e-4, 3e-4]
     )
     assert config.model.predicts == "x0"
     assert largest_weight(train, config.model) == 1, "the plain squared error of x0"
@@ -267,3 +269,12 @@ def test_the_url_of_a_table_is_used_whole_and_recorded_without_its_secrets() -> 
     assert pickle.loads(pickle.dumps(config)) == config.model_copy() == config
     assert config.model_dump(mode="json")["urls"] == "zip://t.csv::https://host/t.zip?key=***"
     assert "canary" not in config.model_dump_json()
+
+
+def test_the_default_trains_the_original_blocks_on_more_pairs() -> None:
+    ours, original = (load_config(CONF / f"{name}-100m.yaml") for name in ("tld", "original"))
+    assert ours.model == original.model.model_copy(update={"text": "tokens"})
+    assert ours.train.steps * ours.train.batch_size >= 100_000_000
+    assert largest_weight(ours.train, ours.model) == 4
+    levels = noise_quantile(ours.train)(torch.tensor([0.5], dtype=torch.float64))
+    assert levels.item() > 0.6, "mostly more noise than image"

@@ -40,6 +40,8 @@ def test_the_config_is_valid_and_names_what_was_found(rows: int, what: str, on_g
     assert (config.download.images is None) == seen.is_urls
     assert config.download.caption_column == "yes"
     assert config.model.latent_size == config.download.image_size // 8
+    assert config.train.optimizer == "muon"
+    assert (config.train.noise_alpha, config.train.max_loss_weight) == (2, 4)
     assert text.endswith("\n")
     assert max(map(len, text.splitlines())) <= 100
 

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tld_model.config import DenoiserConfig
 from tld_model.layers import Block, FeedForward, FusedDepthwise, NoiseEmbedding
@@ -25,7 +26,12 @@ class Denoiser(nn.Module):
 
     A text embedding of zeros means "no condition". In token-level text a zero token is padding, to
     which no token attends, and only zeros mean "no condition".
+
+    With `recomputes_blocks`, only the input of each block is kept for the backward pass, which
+    computes the block again (Chen et al., 2016, "Training deep nets with sublinear memory cost").
     """
+
+    recomputes_blocks = False
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -76,7 +82,7 @@ class Denoiser(nn.Module):
         if self.position is not None:
             x = x + resize_positions(self.position, rows, x.shape[1] // rows)  # [b, n, d]
         for block in self.blocks:
-            x = block(x, condition, mask, rows)  # [b, n, d]
+            x = self._through(block, x, condition, mask, rows)  # [b, n, d]
         out = self._unpatchify(self.head(x), rows)  # [b, c, y, x]
         if self.config.predicts == "v":
             # x0 = x_sigma - sigma v
@@ -95,6 +101,19 @@ class Denoiser(nn.Module):
         for layer in self.modules():
             if isinstance(layer, FeedForward):
                 layer.fused = fused
+
+    def _through(
+        self, block: nn.Module, x: Tensor, condition: Tensor, mask: Tensor | None, rows: int
+    ) -> Tensor:
+        """The block's output [b, n, d]."""
+        if not self.recomputes_blocks:
+            out: Tensor = block(x, condition, mask, rows)
+            return out
+        # Blocks draw no random numbers, so there is no state of a generator to restore.
+        out = checkpoint(
+            block, x, condition, mask, rows, use_reentrant=False, preserve_rng_state=False
+        )
+        return out
 
     def _text_tokens(self, text: Tensor) -> tuple[Tensor, Tensor | None]:
         """The condition tokens of the text, and a mask of all condition tokens that is true where a

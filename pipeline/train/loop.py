@@ -72,6 +72,7 @@ def initial_state(
         transfer_weights(load_denoiser(model_file(config.init_from), "cpu"), denoiser)
     denoiser = denoiser.to(device)
     averages = tuple(start_ema(denoiser, decay) for decay in config.ema_decay)
+    denoiser.recomputes_blocks = config.checkpoint_blocks
     optimizer = make_optimizer(denoiser, config, threads)
     return TrainState(denoiser, averages, optimizer, 0, with_row_gradients(denoiser, threads))
 

@@ -27,8 +27,8 @@ NOT_IN_FINGERPRINT = {
     ),
     "encode": "device batch_size workers keep_images",
     "train": (
-        "device compile deterministic launch sharding accumulate checkpoint_every validate_every "
-        "sample_every log_every"
+        "device compile deterministic launch sharding accumulate checkpoint_blocks checkpoint_every "
+        "validate_every sample_every log_every"
     ),
     "evaluate": "device batch_size price_per_hour",
 }
@@ -38,7 +38,8 @@ OTHER_REASONS = {
     *("train.deterministic", "evaluate.price_per_hour"),
 }
 UP_TO_ROUNDING = {
-    *("encode.batch_size", "train.accumulate", "train.compile", "train.launch", "train.sharding"),
+    *("encode.batch_size", "train.accumulate", "train.checkpoint_blocks", "train.compile"),
+    *("train.launch", "train.sharding"),
 }
 SPEED_ONLY = {
     *("cache", "engine"),

@@ -188,7 +188,10 @@ def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("more", [{}, {"accumulate": 2}, {"sharding": "fsdp"}])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"accumulate": 2}, {"sharding": "fsdp"}, {"sharding": "fsdp", "checkpoint_blocks": True}],
+)
 def test_two_processes_make_the_curve_of_one(
     folder: Path, undisturbed: tuple[Output, RememberingTracker], more: dict[str, Any]
 ) -> None:

@@ -167,7 +167,9 @@ def bench_page(results: dict[str, Any]) -> tuple[Table, str]:
             "products and convolutions, with backward counted as twice forward",
             *_beside_original(train),
             f"training uses {train['memory_mib']:,} MiB of memory"
-            + (f", {gpu:,} MiB on the device" if (gpu := train.get("device_memory_mib")) else ""),
+            + (f", {gpu:,} MiB on the device" if (gpu := train.get("device_memory_mib")) else "")
+            + f", with train.accumulate={train['accumulate']}",
+            *memory_lines(train["step_memory"]),
         ]
     if "sample_images_per_s" in results:
         lines.append(
@@ -188,6 +190,39 @@ def _beside_original(train: dict[str, Any]) -> list[str]:
         f"{times['fastest']:.2f}) as the step of apapiu/transformer_latent_diffusion without "
         "torch.compile"
     ]
+
+
+def memory_lines(fit: dict[str, Any]) -> list[str]:
+    """Lines on the memory of a step as configured, and on what fits."""
+    plain, recomputed = fit["without"], fit["with"]
+    lines = [
+        f"projected, not measured: with {fit['images_at_a_time']:,} images at a time a step needs "
+        f"{plain['mib']:,} MiB, with train.checkpoint_blocks=true {recomputed['mib']:,} MiB; "
+        f"{fit['usable_mib']:,} MiB of this device are usable, for {plain['most_images']:,} images "
+        f"at a time, with train.checkpoint_blocks=true {recomputed['most_images']:,}"
+    ]
+    configured = recomputed if fit["checkpoint_blocks"] else plain
+    if configured["most_images"] >= fit["images_at_a_time"]:
+        return lines
+    ways = [
+        f"train.accumulate={configured['accumulate']}" if configured["accumulate"] else "",
+        "" if fit["checkpoint_blocks"] else _with_checkpoint_blocks(fit),
+    ]
+    advice = ", or ".join(filter(None, reversed(ways)))
+    return [
+        *lines,
+        f"the configured batch does not fit on this device: set {advice}"
+        if advice
+        else "this device has too little memory for the model with any train.accumulate",
+    ]
+
+
+def _with_checkpoint_blocks(fit: dict[str, Any]) -> str:
+    """The settings with train.checkpoint_blocks that fit, if any do."""
+    if not (parts := fit["with"]["accumulate"]):
+        return ""
+    more = f" train.accumulate={parts}" if parts != fit["configured_accumulate"] else ""
+    return f"train.checkpoint_blocks=true{more}"
 
 
 def _rows(count: int) -> str:

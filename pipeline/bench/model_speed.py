@@ -24,6 +24,7 @@ from pipeline.bench.measure import (
     memory,
     mib,
 )
+from pipeline.bench.memory_fit import in_parts_that_fit, memory_fit
 from pipeline.bench.original_step import OriginalTraining
 from pipeline.bench.synthetic_data import LONGEST_CAPTION
 from pipeline.compute.core_threads import core_threads
@@ -34,6 +35,7 @@ from pipeline.dataset.encoded_dataset import Batch
 from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.loop import initial_state, train_step
 from pipeline.train.loss import StepRandomness, step_randomness
+from pipeline.train.step_memory import step_memories, usable_memory
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
 from tld_model.original_layouts import unsupported_settings
@@ -52,6 +54,12 @@ def measure_training(config: RunConfig, report: Callable[[str], None]) -> Measur
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     state = initial_state(config.train, config.model, device, threads)
+    memories = step_memories(
+        state, config.train, lambda count: _step_inputs(config, count, device), threads.count
+    )
+    fit = memory_fit(memories, config.train, usable_memory(device))
+    if device.startswith("cuda"):
+        config = in_parts_that_fit(config, memories.of(config.train), usable_memory(device))
     speed_up_blocks(state.denoiser, config.train, device)
 
     def steps_of(count: int) -> Callable[[], int]:
@@ -70,15 +78,18 @@ def measure_training(config: RunConfig, report: Callable[[str], None]) -> Measur
     step = steps_of(size)
     for _ in range(2):  # the state of the optimizer takes memory from the second step on
         step()
-    figures: dict[str, int] = {"batch_size": size, "configured_batch_size": config.train.batch_size}
-    figures |= _memory_since(before, device)
+    figures: dict[str, Any] = {"batch_size": size, "configured_batch_size": config.train.batch_size}
+    figures |= _memory_since(before, device) | {
+        "accumulate": config.train.accumulate,
+        "step_memory": fit,
+    }
     peaks = {name: matrix_product(device, dtype) for name, dtype in _arithmetic(device).items()}
     speeds = _beside_original({"train": step, **peaks}, config, figures, report)
     return _training_figures(config, speeds, figures)
 
 
 def _beside_original(
-    works: Works, config: RunConfig, figures: dict[str, int], report: Callable[[str], None]
+    works: Works, config: RunConfig, figures: dict[str, Any], report: Callable[[str], None]
 ) -> dict[str, Speed]:
     """Measure works in turns with steps of the original project, if the model has its architecture
     and there is memory for a second training, which takes about as much as the first."""

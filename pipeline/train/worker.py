@@ -48,6 +48,7 @@ from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import distribute
+from pipeline.train.step_memory import advice_for_less_memory
 from pipeline.train.stop import Denoise, Interrupted, Stop
 from tld_model.checkpoint import save_denoiser
 from tld_model.encoders.vae import ImageCodec, load_image_codec
@@ -214,7 +215,7 @@ def main(job_file: Path, parent: int) -> None:
     with joined_ranks(use_device(job.device)) as (ranks, device):
         training = _prepare(job, ranks, device, stop)
         try:
-            with advice_on_memory("Twice the train.accumulate needs about half of the memory"):
+            with advice_on_memory(advice_for_less_memory(job.config)):
                 training.run()
         except (Diverged, CheckpointNotRead, CheckpointNotWritten, GpuFailure) as error:
             if not ranks.leads:

@@ -40,6 +40,9 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
     assert set(figures["images_per_s"]) == {"load", "train", "original_train", "denoise", "decode"}
     assert figures["loader"]["pairs"] == 2000
     assert figures["train"]["batch_size"] == config.train.batch_size
+    assert figures["train"]["step_memory"]["images_at_a_time"] == config.train.batch_size
+    images = f"with {config.train.batch_size} images at a time"
+    assert f"projected, not measured: {images}" in bench_page(figures)[1]
     assert figures["load_over_train"] > 0
     assert set(figures["projected_hours"]) == {"train", "sample"}
     assert figures["sample_images_per_s"] < figures["images_per_s"]["denoise"]["fastest"]
@@ -56,7 +59,7 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
 def test_the_original_is_left_out_where_memory_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0, total=2**34))
     reports: list[str] = []
     figures = bench(load_config(TINY, small(tmp_path / "data")), ("train",), 1000, reports.append)
     assert set(figures["images_per_s"]) == {"train"}

@@ -102,6 +102,18 @@ ROWS = (
         least=0.45,
     ),
     Row("memory, compiled", "", _at("train", "compiled", "memory_gib"), " GiB"),
+    Row("memory, eager", "≤ 35 GiB", _at("train", "eager", "memory_gib"), " GiB"),
+    Row(
+        "the same with train.checkpoint_blocks",
+        "≤ 6.9 GiB",
+        _at("train", "eager_with_checkpoint_blocks", "memory_gib"),
+        " GiB",
+    ),
+    Row(
+        "its step, over the eager one",
+        "1.3",
+        _ratio(_at("train", "eager_with_checkpoint_blocks", "ms"), _EAGER),
+    ),
     Row(
         "the host's share of a compiled step",
         "",

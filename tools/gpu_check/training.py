@@ -21,7 +21,7 @@ from tools.gpu_check.steps import step_of, step_tflop
 
 
 def train(device: str) -> Figures:
-    """Steps of the model at its batch size, as they are and compiled."""
+    """Steps of the model at its batch size: as they are, compiled, and with checkpoint_blocks."""
     machine = Machine(device)
     config = machine.config()
     yield "batch_size", config.train.batch_size
@@ -36,6 +36,10 @@ def train(device: str) -> Figures:
         yield name, _step_figures(machine, config, state, peak)
         yield f"{name}_synchronizations", _synchronizations(machine, config, state)
     yield "busy_share", machine.busy_share(step_of(machine, state, config), calls=5)
+    config = machine.config("train.checkpoint_blocks=true")
+    state = machine.state(config)
+    machine.forget_peak()
+    yield "eager_with_checkpoint_blocks", _step_figures(machine, config, state, peak)
 
 
 def _step_figures(

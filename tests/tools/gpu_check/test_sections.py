@@ -53,6 +53,7 @@ def test_every_section_ends_with_figures(tmp_path: Path) -> None:
         assert section.values, name
     assert report.figure("train", "eager", "images_per_s") > 0
     assert report.figure("train", "compiled", "images_per_s") > 0
+    assert report.figure("train", "eager_with_checkpoint_blocks", "images_per_s") > 0
     assert report.figure("exactness", "second", "resumed_at") == 3
     assert report.figure("exactness", "resumes_exactly")
     assert report.figure("exactness", "repeats_exactly")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -74,7 +75,8 @@ def measure_training(config: RunConfig, report: Callable[[str], None]) -> Measur
 
     size = config.train.batch_size
     if not device.startswith("cuda"):
-        size = largest_batch(steps_of, size, _LEAST_BATCH)
+        parts = config.train.accumulate * (2 if config.train.contrastive else 1)
+        size = largest_batch(steps_of, size, parts * math.ceil(_LEAST_BATCH / parts))
     step = steps_of(size)
     for _ in range(2):  # the state of the optimizer takes memory from the second step on
         step()

@@ -56,6 +56,13 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
     json.dumps(figures)
 
 
+def test_the_smallest_batch_divides_into_the_parts_of_a_step(tmp_path: Path) -> None:
+    more = {"train__accumulate": 24, "train__batch_size": 48, "model__qk_norm": "true"}
+    config = load_config(TINY, small(tmp_path / "data", **more))
+    figures = bench(config, ("train",), 1000, lambda _: None)
+    assert figures["train"]["batch_size"] in (24, 48)
+
+
 def test_the_original_is_left_out_where_memory_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

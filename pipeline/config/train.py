@@ -7,12 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.config.paths import FilePath
 from pipeline.config.section import (
@@ -95,7 +90,11 @@ class TrainConfig(Section):
     lr: float = Field(3e-4, gt=0)
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate after the warm-up: a cosine decay to zero, or constant."""
+    """Learning rate after the warm-up: a cosine decay to zero, or constant.; decay_steps
+    lets a constant one fall at the end."""
+    decay_steps: int = Field(0, ge=0, le=10**9)
+    """Steps at the end, with lr_schedule=constant, over which the learning rate falls to zero by
+    1 - sqrt(progress) (Hägele et al., 2024): warm-up, constant, decay (Hu et al., 2024)."""
     warmup_steps: int = Field(500, ge=0, le=10**9)
     """Steps over which the learning rate rises linearly to lr."""
     weight_decay: float = Field(0.01, ge=0)
@@ -177,6 +176,11 @@ class TrainConfig(Section):
     """How several processes hold the model: 'none' gives each the whole model; 'fsdp' gives each a
     shard of it, for models that do not fit on one GPU."""
 
+    @property
+    def trunk_steps(self) -> int:
+        """Number of steps before the decay."""
+        return self.steps - self.decay_steps
+
     @field_validator("ema_decay")
     @classmethod
     def _decays_differ(cls, decays: tuple[float, ...]) -> tuple[float, ...]:
@@ -202,6 +206,16 @@ class TrainConfig(Section):
             self.batch_size % pieces != 0,
             f"batch_size {self.batch_size} does not divide into {self.accumulate} (accumulate) × "
             f"{launch.nodes} (nodes) × {launch.processes} (processes) equal parts{of_pairs}",
+        )
+        yield (
+            self.decay_steps > 0 and self.lr_schedule != "constant",
+            f"decay_steps is {self.decay_steps}, but lr_schedule={self.lr_schedule} falls to zero "
+            "by itself; set lr_schedule=constant or decay_steps=0",
+        )
+        warmup, decay = self.warmup_steps, self.decay_steps
+        yield (
+            0 < decay > self.steps - warmup,
+            f"warmup_steps {warmup} and decay_steps {decay} are more than steps {self.steps}",
         )
         yield (
             launch.processes > 1 and ":" in self.device,

@@ -34,6 +34,7 @@ _SHOWN_SETTINGS = (
         "optimizer",
         "lr",
         "lr_schedule",
+        "decay_steps",
         "warmup_steps",
         "weight_decay",
         "ema_decay",

@@ -112,10 +112,14 @@ def hidden_matrices(denoiser: Denoiser) -> Sequence[nn.Parameter]:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine decay to zero (Loshchilov and Hutter, 2017) or constant."""
+    """Learning rate of the update after `step` steps: linear warm-up, then a cosine decay to zero
+    (Loshchilov and Hutter, 2017), or constant until a decay by 1 - sqrt(progress) (WSD: Hu et al.,
+    2024, MiniCPM; its shape: Hägele et al., 2024, Scaling Laws and Compute-Optimal Training Beyond
+    Fixed Training Durations)."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.lr_schedule == "constant":
-        return config.lr
+        in_decay = step - config.trunk_steps
+        return config.lr * (1 - math.sqrt(in_decay / config.decay_steps) if in_decay > 0 else 1)
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.lr * 0.5 * (1 + math.cos(math.pi * done))

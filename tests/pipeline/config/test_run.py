@@ -88,6 +88,7 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         "train.accumulate=3": "train: batch_size 64 does not divide into 3 (accumulate) × 1 (nodes) × 1 (processes)",
         "train.noise_scale=2": "train: noise_location and noise_scale apply only to noise_levels=logit_normal",
         "train.loss_weight=snr": None,  # conf/tiny.yaml has a bound
+        "train.decay_steps=9": "train: decay_steps is 9, but lr_schedule=cosine falls to zero by itself; set lr_schedule=constant",
         "train.ema_decay=[0.9, 0.9]": "train.ema_decay: give one decay, or several different ones",
         "train.ema_decay=[0.9, 2]": "train.ema_decay.1: Input should be less than 1, got 2",
         "evaluate.ema=1": "evaluate.ema: there is no average 1; train.ema_decay has 1",
@@ -104,12 +105,15 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         "train.max_loss_weight=null",
         "train.contrastive=0.05",
         "train.batch_size=63",
+        "train.lr_schedule=constant",
+        "train.decay_steps=1401",
     ]
     with pytest.raises(ConfigError) as raised:
         load_config(CONF / "tiny.yaml", both)
     for says in (
         "an even number of pairs, which contrastive needs",
         "loss_weight=snr needs max_loss_weight",
+        "warmup_steps 100 and decay_steps 1401 are more than steps 1500",
     ):
         assert says in str(raised.value)
 

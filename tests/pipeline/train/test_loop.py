@@ -329,6 +329,17 @@ def test_the_learning_rate_rises_then_falls_or_stays() -> None:
     assert learning_rate(constant, 99) == 1.0
 
 
+def test_a_constant_learning_rate_falls_to_zero_by_one_minus_the_root_of_the_progress() -> None:
+    config = TrainConfig(steps=100, warmup_steps=10, lr=2.0, lr_schedule="constant", decay_steps=16)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert set(rates[10:85]) == {2.0}
+    assert (rates[88], rates[93]) == (2 * (1 - 0.5), 2 * (1 - 0.75))
+    assert 0 < rates[99] < 0.07
+    longer = config.model_copy(update={"steps": 300, "decay_steps": 50})
+    assert [learning_rate(longer, step) for step in range(84)] == rates[:84]
+
+
 def test_encodings_that_do_not_fit_name_every_setting(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatch) as raised:
         check_fit(make_encodings(tmp_path), DenoiserConfig())

@@ -1,15 +1,41 @@
-"""File names and event log of a trained model's folder."""
+"""File names, event log and checkpoints of a trained model's folder."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data_catalog.storage.cached_files import ensure_local
+from pydantic import BaseModel, ConfigDict
+
+from data_catalog.storage.cached_files import ensure_local, iter_cached
+from data_catalog.storage.object_access import ObjectStorageError
 
 MODEL_FILE = "denoiser.safetensors"
 EVENTS_FILE = "events.jsonl"
+TRUNK_FILE = "trunk.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+
+_CHECKPOINT = re.compile(r"step-(\d+)\.pt")
+
+
+class Trunk(BaseModel):
+    """The steps of a training before its decay, which it shares with trainings of other lengths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    """SHA-256 of everything that these steps depend on: equal trunks have equal checkpoints."""
+    steps: int
+    """Number of these steps. Later checkpoints of the training are of its decay."""
+
+
+class NoCheckpoint(ValueError):
+    """There is no checkpoint where a setting says."""
+
+    exit_code = 2
 
 
 def average_file(number: int) -> str:
@@ -21,6 +47,58 @@ def model_file(path: Path) -> Path:
     """The file of a denoiser, given the file itself or its folder."""
     path = path.expanduser()
     return ensure_local(path / MODEL_FILE if path.is_dir() else path)
+
+
+def read_trunk(output: Path) -> Trunk | None:
+    """The trunk of a training's folder, or None if it has none or the file cannot be read."""
+    try:
+        text = ensure_local(output / TRUNK_FILE).read_text(encoding="utf-8")
+        return Trunk.model_validate_json(text)
+    except (OSError, ValueError, ObjectStorageError):
+        return None
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """The path of the checkpoint of a step."""
+    return folder / f"step-{step:08d}.pt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return _ordered(folder.glob("step-*.pt"))
+
+
+def checkpoints_anywhere(folder: Path) -> list[Path]:
+    """The checkpoints in a folder and those that are only in object storage, oldest first."""
+    return _ordered({*folder.glob("step-*.pt"), *iter_cached(folder)})
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps done when the checkpoint was written, by its name."""
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    assert match, checkpoint
+    return int(match[1])
+
+
+def checkpoint_to_continue(path: Path) -> Path:
+    """The checkpoint at a path: the file itself or, of a model's folder, the newest one before the
+    decay or, without such a one, the newest. Raises NoCheckpoint."""
+    path = path.expanduser()
+    if not path.is_dir():
+        if not path.exists():
+            raise NoCheckpoint(f"there is no file or folder {path}")
+        return path
+    every = checkpoints_anywhere(path / CHECKPOINTS_FOLDER)
+    if not every:
+        weights = path / MODEL_FILE
+        onward = f"; for its weights alone, set train.init_from={path}" if weights.exists() else ""
+        raise NoCheckpoint(
+            f"{path} has no checkpoint in its folder {CHECKPOINTS_FOLDER}: it is no model's "
+            f"folder, or `tld clean` has removed its checkpoints{onward}"
+        )
+    trunk = read_trunk(path)
+    before_decay = [file for file in every if trunk and step_of(file) <= trunk.steps]
+    return ensure_local((before_decay or every)[-1])
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -37,3 +115,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         if event.get("kind") in ("metrics", "artifact") and "step" in event:
             events.append(event)
     return events
+
+
+def _ordered(paths: Iterable[Path]) -> list[Path]:
+    return sorted((path for path in paths if _CHECKPOINT.fullmatch(path.name)), key=step_of)

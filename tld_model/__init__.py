@@ -4,5 +4,6 @@ settings of architecture and sampling, `denoiser.py` is the network, and `layers
 `inpainting.py` handles known parts of an image. `encoders/` wraps the VAE, CLIP and other text
 encoders; `quantize.py` and `quantize_tokens.py` store latents and token states compactly.
 `checkpoint.py` saves and loads a denoiser, `weights_file.py` validates the header of its file,
-`weight_transfer.py` initializes one denoiser from another, and `original_checkpoint.py` and
-`original_layouts.py` convert models of apapiu/transformer_latent_diffusion."""
+`training_state.py` reads a checkpoint of a training, `weight_transfer.py` initializes one denoiser
+from another, and `original_checkpoint.py` and `original_layouts.py` convert models of
+apapiu/transformer_latent_diffusion."""

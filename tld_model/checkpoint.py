@@ -54,7 +54,7 @@ def save_denoiser(
     save_file(on_cpu, path, metadata={_ENTRY: json.dumps(description, sort_keys=True)})
 
 
-class _TextEncoder(BaseModel):
+class TrainedTextEncoder(BaseModel):
     """The text encoder of a denoiser, with what determines its embeddings beside the model."""
 
     name: str
@@ -64,21 +64,40 @@ class _TextEncoder(BaseModel):
     template: str = Field("{}", max_length=10_000)
 
 
-class _Encoders(BaseModel):
+class TrainedEncoders(BaseModel):
     """The encoders that a denoiser was trained with, as far as they are known."""
 
     vae: str | None = None
     vae_identity: str | None = None
     clip: str | None = None
     clip_identity: str | None = None
-    text: _TextEncoder | None = None
+    text: TrainedTextEncoder | None = None
+
+    @property
+    def text_settings(self) -> TextSettings:
+        """What was chosen of the text encoder."""
+        text = self.text
+        return TextSettings(text.layer, text.tokens, text.template) if text else TextSettings()
+
+    def differences(self, vae: str, text_model: str) -> list[str]:
+        """How other encoders, a VAE and a model that encodes captions, differ from these. Encoders
+        that are not known do not differ."""
+        text = ("CLIP", self.clip, self.clip_identity, text_model)
+        if self.text:
+            text = ("text encoder", self.text.name, self.text.identity, text_model)
+        return [
+            f"it was trained on encodings by {what} {name!r}, but these are by "
+            f"{requested!r}" + (", with other weights" if name == requested else "")
+            for what, name, identity, requested in (("VAE", self.vae, self.vae_identity, vae), text)
+            if identity is not None and identity != encoder_identity(requested)
+        ]
 
 
 class _Description(BaseModel):
     """The metadata of a denoiser's file."""
 
     config: DenoiserConfig
-    encoders: _Encoders = _Encoders()
+    encoders: TrainedEncoders = TrainedEncoders()
     latent_scaling: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
@@ -116,8 +135,7 @@ def read_latent_scaling(path: Path) -> float | None:
 def read_text_settings(path: Path) -> TextSettings:
     """What was chosen of the text encoder in the training of this denoiser. Raises
     CheckpointError."""
-    text = _describe(path, _read_header(path)).encoders.text
-    return TextSettings(text.layer, text.tokens, text.template) if text else TextSettings()
+    return _describe(path, _read_header(path)).encoders.text_settings
 
 
 def _read_header(path: Path) -> WeightsHeader:
@@ -176,19 +194,10 @@ def check_encoders(path: Path, vae: str, text_model: str) -> None:
     """Raise CheckpointError if a denoiser was trained on encodings of other encoders than these:
     the VAE, and the model that encodes captions. A file that does not name its encoders, such as an
     imported one, is accepted."""
-    known = _describe(path, _read_header(path)).encoders
-    text = ("CLIP", known.clip, known.clip_identity, text_model)
-    if known.text:
-        text = ("text encoder", known.text.name, known.text.identity, text_model)
-    problems = [
-        f"  it was trained on encodings by {what} {name!r}, but these are by "
-        f"{requested!r}" + (", with other weights" if name == requested else "")
-        for what, name, identity, requested in (("VAE", known.vae, known.vae_identity, vae), text)
-        if identity is not None and identity != encoder_identity(requested)
-    ]
+    problems = _describe(path, _read_header(path)).encoders.differences(vae, text_model)
     if problems:
         raise CheckpointError(
             f"{path} does not fit these encoders:\n"
-            + "\n".join(problems)
+            + "\n".join(f"  {problem}" for problem in problems)
             + "\nUse the encoders that it was trained with, or train a model on these encodings."
         )

@@ -91,6 +91,19 @@ def put_in_place(unfinished: Path, path: Path) -> None:
     flush_folder(path.parent)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link a file, or copy it if the file system has no hard links. Sharing is safe because files
+    are only replaced, never modified."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with replacing(target) as unfinished:
+            shutil.copyfile(source, unfinished)
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, and flush them so that they survive a power cut."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]

@@ -7,13 +7,11 @@ computes, covers all of them.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from data_catalog.storage.cached_files import ensure_local, exists_anywhere
-from data_catalog.storage.files import replacing
+from data_catalog.storage.files import link_or_copy
 from data_catalog.storage.receipts import Shard, read_receipt, receipt_path, write_receipt
 
 ReuseShard = Callable[[Path, str, str], Shard | None]
@@ -32,7 +30,7 @@ def reuse_shard(folder: Path, name: str, recipe: str) -> Shard | None:
             and all(exists_anywhere(other / file) for file in shard.files)
         ):
             for file in shard.files:
-                _link(ensure_local(other / file), folder / file)
+                link_or_copy(ensure_local(other / file), folder / file)
             write_receipt(folder, shard)
             return shard
     return None
@@ -41,14 +39,3 @@ def reuse_shard(folder: Path, name: str, recipe: str) -> Shard | None:
 def reuse_nothing(_folder: Path, _name: str, _recipe: str) -> Shard | None:
     """Reuse no shard, for a stage that is forced to run again."""
     return None
-
-
-def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it if the file system has no hard links. Sharing is safe because files
-    are only replaced, never modified."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        with replacing(target) as unfinished:
-            shutil.copyfile(source, unfinished)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_catalog.model_files import CHECKPOINTS_FOLDER
 from data_catalog.storage.cached_files import RECORDS_FOLDER, discard, iter_cached
 from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
 from data_catalog.storage.files import delete_folder, unfinished_files
@@ -21,7 +22,7 @@ from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
-CHECKPOINTS = "checkpoints"
+_OF_FINISHED = "checkpoints of a finished training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,14 @@ def find_unneeded(
 def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
     """Files whose deletion costs at most minutes of work."""
     for output in outputs:
-        checkpoints = output.folder / CHECKPOINTS
+        checkpoints = output.folder / CHECKPOINTS_FOLDER
         if (
             output.stage == "train"
             and output.manifest
             and checkpoints.is_dir()
             and any(checkpoints.iterdir())
         ):
-            yield UnneededFile(checkpoints, "checkpoints of a finished training", 0, output.folder)
+            yield UnneededFile(checkpoints, _OF_FINISHED, 0, output.folder)
         elif output.state != "unreadable":
             for path in _abandoned(output.folder):
                 yield UnneededFile(path, "left by a killed process", 0, output.folder)
@@ -78,7 +79,7 @@ def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
 def _abandoned(folder: Path) -> Iterator[Path]:
     """Unfinished files and folders of a killed process."""
     yield from unfinished_files(folder)
-    yield from unfinished_files(folder / CHECKPOINTS)
+    yield from unfinished_files(folder / CHECKPOINTS_FOLDER)
     yield from (path for path in folder.glob(".*") if path.is_dir() and path.name != RECORDS_FOLDER)
 
 

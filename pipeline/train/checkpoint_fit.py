@@ -13,8 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.train.loop import TrainState
-
-LAYOUT = 1  # raised by hand when what a checkpoint holds changes its meaning
+from tld_model.training_state import state_problem
 
 
 def misfit(state: TrainState, content: Any) -> str:
@@ -23,13 +22,8 @@ def misfit(state: TrainState, content: Any) -> str:
 
 
 def _misfits(state: TrainState, content: Any) -> Iterator[str]:
-    if not isinstance(content, dict) or not isinstance(content.get("step"), int):
-        yield "it does not contain a training state"
-        return
-    layout = content.get("layout", LAYOUT)  # the first checkpoints did not record it
-    if layout != LAYOUT:
-        newer = isinstance(layout, int) and layout > LAYOUT
-        yield f"it has layout {layout}, of {'a newer' if newer else 'another'} version of tld"
+    if problem := state_problem(content):
+        yield problem
         return
     yield from _weights("the weights", state.denoiser.state_dict(), content.get("denoiser"))
     averages = content.get("averages")

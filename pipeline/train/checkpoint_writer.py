@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +20,15 @@ class CheckpointWriter:
     """Writes one checkpoint at a time, from a copy of the state. At the end of the context the last
     one is whole."""
 
-    def __init__(self, folder: Path, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ranks: Ranks,
+        encoders: Mapping[str, Any] | None = None,
+        trunk_steps: int | None = None,
+    ) -> None:
         self._folder, self._ranks = folder, ranks
+        self._encoders, self._trunk_steps = encoders, trunk_steps
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -28,12 +36,14 @@ class CheckpointWriter:
         """Copy the state, and let the thread write it. Every rank must call this; one writes.
         Raises CheckpointNotWritten if the disk refused the previous one."""
         self.wait()
-        content = checkpoint_of(state)
+        content = checkpoint_of(state, self._encoders)
         if self._ranks.leads:
             content = _copied(content)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()  # until the copies have arrived
-            self._writing = self._thread.submit(write_checkpoint, content, self._folder)
+            self._writing = self._thread.submit(
+                write_checkpoint, content, self._folder, self._trunk_steps
+            )
 
     def wait(self) -> None:
         """Wait until the checkpoint is written. Raises CheckpointNotWritten if it was not."""

@@ -1,4 +1,4 @@
-"""Training checkpoints: atomic writes, verification when read, and removal of old ones.
+"""Training checkpoints: atomic writes, the choice of one to resume from, and removal of old ones.
 
 A checkpoint always contains the state of the plain denoiser, regardless of wrappers and of the
 number of ranks that share it.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from data_catalog.model_files import checkpoint_path, checkpoints, step_of
 from data_catalog.storage.files import flush_folder, replacing, unfinished_files
 from pipeline.compute.ranks import ALONE, Ranks, full_tensor
-from pipeline.train.checkpoint_fit import LAYOUT, misfit
+from pipeline.train.checkpoint_fit import misfit
 from pipeline.train.loop import TrainState
+from tld_model.training_state import LAYOUT, DamagedState, read_training_state
 
 _KEEP = 2  # newest checkpoints
 
@@ -54,12 +55,14 @@ class _OfAnotherLayout(_Unusable):
     is_what = "does not fit this training"
 
 
-def checkpoint_of(state: TrainState) -> dict[str, Any]:
-    """The content of a checkpoint. Its tensors are those of the state, or gathered from all ranks,
-    each of which must call this."""
+def checkpoint_of(state: TrainState, encoders: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The content of a checkpoint, with the encoders of the training. Its tensors are those of the
+    state, or gathered from all ranks, each of which must call this."""
     return {
         "layout": LAYOUT,
         "step": state.step,
+        "model": state.denoiser.config.model_dump(mode="json"),
+        "encoders": dict(encoders or {}),
         "denoiser": whole_weights(state.denoiser),
         "averages": {
             str(average.decay): whole_weights(average.denoiser) for average in state.averages
@@ -68,40 +71,29 @@ def checkpoint_of(state: TrainState) -> dict[str, Any]:
     }
 
 
-def write_checkpoint(content: dict[str, Any], folder: Path) -> None:
-    """Write a checkpoint atomically, then delete all but the newest. Raises CheckpointNotWritten if
-    the disk refuses."""
+def write_checkpoint(content: dict[str, Any], folder: Path, trunk_steps: int | None = None) -> None:
+    """Write a checkpoint atomically, then delete all but the newest and the one at the end of the
+    trunk, from which a longer training continues. Raises CheckpointNotWritten if the disk
+    refuses."""
     try:
         # Without parents: an output folder that was removed must not be created again here.
         folder.mkdir(exist_ok=True)
         flush_folder(folder.parent)
-        with replacing(_path(folder, content["step"])) as unfinished, unfinished.open("wb") as file:
+        path = checkpoint_path(folder, content["step"])
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
         if cause := _disk_error(error):
-            raise CheckpointNotWritten(_explain(cause, content, folder)) from error
+            count = _KEEP + 1 + (trunk_steps is not None)
+            raise CheckpointNotWritten(_explain(cause, content, folder, count)) from error
         raise
     for old in [
-        *checkpoints(folder)[:-_KEEP],
+        *(path for path in checkpoints(folder)[:-_KEEP] if step_of(path) != trunk_steps),
         *folder.glob("*.damaged"),
         *unfinished_files(folder),
     ]:
         if old.is_file():
             old.unlink()
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
-
-
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:08d}.pt"
-
-
-def step_of(checkpoint: Path) -> int:
-    """The number of steps done when the checkpoint was written."""
-    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def resume(
@@ -132,7 +124,7 @@ def resume(
             unusable[path] = error
     chosen = ranks.as_leader(state.step)
     if chosen != state.step:
-        _load(state, _read(_path(folder, chosen), device))
+        _load(state, _read(checkpoint_path(folder, chosen), device))
     for path, problem in unusable.items():
         lost = step_of(path) - state.step
         onward = f"resuming from step {state.step}" if state.step else "starting from step 0"
@@ -178,22 +170,13 @@ def _gathered(tensor: Tensor) -> Tensor:
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:
-    """The content of a checkpoint after verifying every byte. Raises _Damaged if one is wrong.
-
-    torch.save writes a zip file with a CRC-32 of each tensor, which torch.load does not verify.
-    """
+    """The content of a checkpoint. Raises _Damaged if one of its bytes is wrong."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (broken := archive.testzip()) is not None:
-                raise _Damaged(f"its part {broken} has the wrong checksum")
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, Any] = read_training_state(path, device)
     except PermissionError as error:
         raise CheckpointNotRead(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:
-        # Flipped bits surface as nearly any error: BadZipFile, KeyError, UnpicklingError, …
-        raise (
-            error if isinstance(error, _Damaged) else _Damaged(str(error).partition("\n")[0])
-        ) from error
+    except (DamagedState, FileNotFoundError) as error:
+        raise _Damaged(str(error)) from error
     return content
 
 
@@ -203,7 +186,7 @@ def _disk_error(error: OSError | RuntimeError) -> OSError | None:
     return hidden if isinstance(hidden, OSError) else None
 
 
-def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
+def _explain(cause: OSError, content: dict[str, Any], folder: Path, count: int) -> str:
     """Tell the user what a failed checkpoint needs and how to resume."""
     needed = sum(tensor.nbytes for tensor in _tensors(content))
     remaining = checkpoints(folder)
@@ -214,7 +197,7 @@ def _explain(cause: OSError, content: dict[str, Any], folder: Path) -> str:
         f"could not write the checkpoint of step {content['step']}: {cause.strerror}. It needs "
         f"{_megabytes(needed)} in {folder}, where "
         f"{_megabytes(shutil.disk_usage(folder).free)} are free.\n"
-        f"Free enough space there for {_KEEP + 1} checkpoints.{onward}"
+        f"Free enough space there for {count} checkpoints.{onward}"
     )
 
 

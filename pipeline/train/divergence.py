@@ -10,12 +10,14 @@ import statistics
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_catalog.model_files import CHECKPOINTS_FOLDER, checkpoints, step_of
 from pipeline.compute.ranks import ALONE, Ranks, local_shard
 from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.train.loop import TrainState, TrainStep
@@ -28,6 +30,7 @@ _LEAST_REMEMBERED = 20
 _TIMES_THE_MEDIAN = 100
 _IN_A_ROW = 10
 _SHOWN_KEYS = 8
+_BATCH_FILE = "bad_batch.txt"
 
 
 class Diverged(ArithmeticError):
@@ -112,6 +115,24 @@ def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
     if non_finite := pairs.keys(numbers[~finite.numpy()]):
         return f"in its batch these pairs contain values that are not finite: {_shown(non_finite)}"
     return f"its batch: {_shown(pairs.keys(numbers))}"
+
+
+def explain_divergence(
+    error: Diverged, out: Path, pairs: EncodedDataset, numbers: NDArray[np.int64]
+) -> str:
+    """Explain where a training diverged, with the pairs of that batch, and what to do. Writes their
+    keys into the output folder."""
+    keys = "".join(f"{key}\n" for key in pairs.keys(numbers))
+    (out / _BATCH_FILE).write_text(keys, encoding="utf-8")
+    good = [path for path in checkpoints(out / CHECKPOINTS_FOLDER) if step_of(path) < error.step]
+    last = good[-1] if good else "none, it diverged before the first one"
+    return (
+        f"{error} at step {error.step}; {describe_batch(pairs, numbers)} (all keys: "
+        f"{out / _BATCH_FILE}).\n"
+        f"The last good checkpoint: {last}.\n"
+        "The same settings would fail there again: lower train.lr or train.clip_norm, or remove "
+        "bad pairs from the table"
+    )
 
 
 def _shown(keys: list[str]) -> str:

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_catalog.model_files import CHECKPOINTS_FOLDER, checkpoints
 from pipeline.compute.child_processes import ChildFailed, run_processes
 from pipeline.compute.devices import DETERMINISTIC_ENVIRONMENT
 from pipeline.compute.node_group import Nodes, how_it_failed
 from pipeline.compute.ranks import rank_environments
-from pipeline.train.checkpoints import checkpoints
 from pipeline.train.job import JOB_FILE, TrainJob
 
 _LEAST_FREE_BYTES = 1 << 20
@@ -38,7 +38,7 @@ def run_ranks(
 
 def how_to_resume(error: Exception, out: Path) -> str:
     """The error, and what the user can do next."""
-    saved = checkpoints(out / "checkpoints")
+    saved = checkpoints(out / CHECKPOINTS_FOLDER)
     is_full = shutil.disk_usage(out).free < _LEAST_FREE_BYTES
     return (
         f"{error}\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from data_catalog.figures import EncoderNames, EncodingsFigures, ModelFigures
-from data_catalog.model_files import average_file
+from data_catalog.model_files import CHECKPOINTS_FOLDER, average_file
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
@@ -37,12 +37,15 @@ from pipeline.train.checkpoint_writer import CheckpointWriter
 from pipeline.train.checkpoints import (
     CheckpointNotRead,
     CheckpointNotWritten,
-    checkpoints,
     resume,
-    step_of,
     whole_weights,
 )
-from pipeline.train.divergence import Diverged, DivergenceMonitor, check_weights, describe_batch
+from pipeline.train.divergence import (
+    Diverged,
+    DivergenceMonitor,
+    check_weights,
+    explain_divergence,
+)
 from pipeline.train.events import EventLog
 from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.job import TrainJob
@@ -57,7 +60,6 @@ from tld_model.sampler import guided, noise_levels
 _SAMPLES = 16
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 3.0
-_BATCH_FILE = "bad_batch.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,12 @@ class Training:
 
     def run(self) -> None:
         """Train, and log, validate, sample and save at the configured steps."""
-        config = self.job.config
-        state = self._begin()
+        config, encoders = self.job.config, self.encoders.model_dump()
+        state, trunk = self._begin(), config.trunk_steps if config.decay_steps else None
         monitor = DivergenceMonitor(self.ranks)
         if state.step:
             self.validate_and_sample(state)  # a stop may have interrupted it
-        with CheckpointWriter(self.checkpoints, self.ranks) as writer:
+        with CheckpointWriter(self.checkpoints, self.ranks, encoders, trunk) as writer:
             for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
                 monitor.add(step)
                 last = step.step == config.steps
@@ -90,7 +92,8 @@ class Training:
                     self.log.write_step(step.step, *monitor.read(), step.lr)
                 self.validate_and_sample(state)
                 stopping = self.ranks.any(self.stop.requested)
-                if last or stopping or step.step % config.checkpoint_every == 0:
+                is_due = last or step.step == trunk or step.step % config.checkpoint_every == 0
+                if is_due or stopping:
                     monitor.read()
                     check_weights(state, self.ranks)
                     writer.save(state)
@@ -103,7 +106,7 @@ class Training:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.job.out / "checkpoints"
+        return self.job.out / CHECKPOINTS_FOLDER
 
     @property
     def _is_sharded(self) -> bool:
@@ -188,21 +191,11 @@ class Training:
 
     def explain(self, error: Diverged) -> str:
         """Explain where the training diverged, and what to do. Writes the keys of the batch."""
-        config, out = self.job.config, self.job.out
+        config = self.job.config
         numbers = next(
             batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)
         )
-        keys = "".join(f"{key}\n" for key in self.pairs.keys(numbers))
-        (out / _BATCH_FILE).write_text(keys, encoding="utf-8")
-        good = [path for path in checkpoints(self.checkpoints) if step_of(path) < error.step]
-        last = good[-1] if good else "none, it diverged before the first one"
-        return (
-            f"{error} at step {error.step}; {describe_batch(self.pairs, numbers)} (all keys: "
-            f"{out / _BATCH_FILE}).\n"
-            f"The last good checkpoint: {last}.\n"
-            "The same settings would fail there again: lower train.lr or train.clip_norm, or "
-            "remove bad pairs from the table"
-        )
+        return explain_divergence(error, self.job.out, self.pairs, numbers)
 
 
 def main(job_file: Path, parent: int) -> None:

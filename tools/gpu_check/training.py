@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from data_catalog.model_files import checkpoints
 from pipeline.compute.ranks import ALONE
 from pipeline.config.run import RunConfig
 from pipeline.train.checkpoint_writer import CheckpointWriter
-from pipeline.train.checkpoints import checkpoints, resume
+from pipeline.train.checkpoints import resume
 from pipeline.train.loop import TrainState
 from pipeline.train.optimizers import hidden_matrices
 from tools.gpu_check.data import make_encodings, scratch_folder, training_loop

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from data_catalog.model_files import checkpoints
 from pipeline.compute.ranks import ALONE, Ranks
 from pipeline.config.train import TrainConfig
 from pipeline.train import checkpoint_writer
 from pipeline.train.checkpoint_writer import CheckpointWriter
-from pipeline.train.checkpoints import CheckpointNotWritten, checkpoints, resume, write_checkpoint
+from pipeline.train.checkpoints import CheckpointNotWritten, resume, write_checkpoint
 from pipeline.train.loop import TrainState, initial_state
 from tests.support.training import MODEL, SETTINGS
 
@@ -26,9 +27,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Nothing is written before this is set."""
     gate = threading.Event()
 
-    def write(content: dict[str, Any], folder: Path) -> None:
+    def write(content: dict[str, Any], folder: Path, trunk_steps: int | None) -> None:
         assert gate.wait(30)
-        write_checkpoint(content, folder)
+        write_checkpoint(content, folder, trunk_steps)
 
     monkeypatch.setattr(checkpoint_writer, "write_checkpoint", write)
     return gate
@@ -105,3 +106,14 @@ def test_only_the_leading_rank_writes(tmp_path: Path) -> None:
     with CheckpointWriter(tmp_path, Ranks(rank=1, count=2)) as writer:
         writer.save(state_at(1))
     assert checkpoints(tmp_path) == []
+
+
+def test_the_checkpoint_before_the_decay_stays_beside_the_newest_two(tmp_path: Path) -> None:
+    with CheckpointWriter(tmp_path, ALONE, {"vae": "shapes-vae"}, trunk_steps=4) as writer:
+        for step in (2, 4, 6, 8, 9):
+            writer.save(state_at(step))
+    names = [path.name for path in checkpoints(tmp_path)]
+    assert names == ["step-00000004.pt", "step-00000008.pt", "step-00000009.pt"]
+    content = torch.load(tmp_path / names[0], weights_only=True)
+    assert content["model"] == MODEL.model_dump(mode="json")
+    assert content["encoders"] == {"vae": "shapes-vae"}

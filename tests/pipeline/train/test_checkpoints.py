@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
+from data_catalog.model_files import checkpoints
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
-from pipeline.train.checkpoints import CheckpointNotRead, checkpoints, resume
+from pipeline.train.checkpoints import CheckpointNotRead, resume
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import shard
 from tests.support.training import MODEL, SETTINGS, save_checkpoint, write_encodings
@@ -296,7 +297,7 @@ def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
     def refuse(path: Path) -> None:  # root, as whom tests may run, may read anything
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pipeline.train.checkpoints.zipfile.ZipFile", refuse)
+    monkeypatch.setattr("tld_model.training_state.zipfile.ZipFile", refuse)
     with pytest.raises(
         CheckpointNotRead,
         match=r"cannot read .*step-00000001\.pt: Permission denied",

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
+from data_catalog.model_files import checkpoints
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.batch_order import batch_epochs, batch_numbers
@@ -21,7 +22,7 @@ from pipeline.dataset.caption_sampling import CaptionColumnError
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import HELD_OUT, Split, SplitError, key_hash, split_pairs
 from pipeline.scoring.held_out_loss import held_out_loss
-from pipeline.train.checkpoints import checkpoints, resume
+from pipeline.train.checkpoints import resume
 from pipeline.train.loop import initial_state, train_steps
 from pipeline.train.model_fit import ModelMismatch, check_fit
 from pipeline.train.optimizers import learning_rate

@@ -42,6 +42,9 @@ class CsvTracker:
     def progress(self, done: int, total: int, note: str = "") -> None:
         print(f"{done}/{total} {note}")
 
+    def note(self, text: str) -> None:
+        print(text)
+
     def warning(self, text: str) -> None:
         print(f"warning: {text}")
 

@@ -155,7 +155,11 @@ def train_task(job: _Job, encodings: Manifest) -> Manifest:
         "train",
         {"encode": encodings},
         lambda out, track: train_on_nodes(
-            fetch_output(encodings, config, track), config, track, out
+            fetch_output(encodings, config, track),
+            job.inputs,
+            track,
+            out,
+            force="train" in job.force,
         ),
         lambda track, model: job.tracking.log_model(track, config, model, encodings),
     )

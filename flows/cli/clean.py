@@ -76,10 +76,11 @@ def clean(
     """Free disk space in a workspace: list files that this run does not need, move them to the
     trash (--yes), and delete the trash (--empty-trash --yes).
 
-    By default only files that can be lost at no cost are listed: checkpoints of finished trainings
-    with any settings, which are needed again only if the model file is damaged later, and partial
-    files of killed processes. Interrupted work that a run can resume from is kept. The trash is the
-    folder trash of the workspace; --undo moves its files back.
+    By default only files that no model needs are listed: partial files of killed processes, and
+    checkpoints of finished trainings with any settings. Without its checkpoints a training can no
+    longer be made longer or continued, and begins anew if its model file is damaged. Interrupted
+    work that a run can resume from is kept. The trash is the folder trash of the workspace; --undo
+    moves its files back.
     """
     from data_catalog.storage.object_store import is_url
 

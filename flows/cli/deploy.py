@@ -180,6 +180,7 @@ def _rooted(settings: RunConfig) -> dict[str, Any]:
         ("encode", "clip"),
         ("encode", "text_encoder"),
         ("train", "init_from"),
+        ("train", "continue_from"),
     ):
         value = config[section][name]
         if (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from data_catalog.storage.manifest import Manifest
 from flows.terminal.console import say
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
+from pipeline.stages.run_inputs import RunInputs
 
 
 def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | None:
@@ -31,16 +33,23 @@ def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | 
         raise StageFailed(f"train: {error}") from error
 
 
-def train_on_nodes(encodings: Manifest, config: RunConfig, track: Tracker, out: Path) -> Output:
+def train_on_nodes(
+    encodings: Manifest, inputs: RunInputs, track: Tracker, out: Path, *, force: bool
+) -> Output:
     """Train as the leading node. If the engine is a Ray cluster, the other nodes are machines of
-    the cluster. Raises ConfigError if evaluate.require demands what cannot be given."""
+    the cluster. A forced training repeats the steps that it shares with others. Raises ConfigError
+    if evaluate.require demands what cannot be given."""
     from pipeline.preflight.gate_checks import check_gate
+    from pipeline.train.continuation import begin_training
     from pipeline.train.stage import train
 
+    config = inputs.config
+    run = inputs.stage_run("train", {"encode": encodings})
+    begin = partial(begin_training, run, from_others=not force)
     check_gate(config, encodings)
     with ExitStack() as stack:
         if config.engine.kind == "ray" and config.train.launch.nodes > 1:
             from pipeline.train.ray_nodes import nodes_of_the_cluster
 
             stack.enter_context(nodes_of_the_cluster(config))
-        return train(encodings, config.train, config.model, out, track)
+        return train(encodings, config.train, config.model, out, track, begin)

@@ -61,6 +61,9 @@ class StageTracker:
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.show.update(done, total, note)
 
+    def note(self, text: str) -> None:
+        self.show.finish(text)
+
     def warning(self, text: str) -> None:
         self.show.finish(f"warning: {text}")
         self.outbox.put(Message(self.run_id, "tags", {"tld.warning": text}))

@@ -83,6 +83,11 @@ class TrainConfig(Section):
     """Start from the weights of this denoiser.safetensors, or of the one in this folder. Learned
     positions are interpolated if model.latent_size differs; the weights that model.inpainting adds
     start at zero."""
+    continue_from: FilePath | None = None
+    """Continue the training of this model folder, or of this checkpoint file (step-*.pt), with
+    other data, learning rate or batch size: weights, averages, optimizer state and step. Of a
+    folder it takes the newest checkpoint before the decay, else the newest. steps counts the steps
+    before it too."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """'adamw' updates all weights; with 'muon', Muon (Jordan et al., 2024) updates the weight
     matrices of the blocks, and AdamW the rest. Muon's updates are scaled so that both share lr and
@@ -90,8 +95,8 @@ class TrainConfig(Section):
     lr: float = Field(3e-4, gt=0)
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate after the warm-up: a cosine decay to zero, or constant.; decay_steps
-    lets a constant one fall at the end."""
+    """Learning rate after the warm-up: a cosine decay to zero, or constant. A training with a
+    constant one can be made longer later, and decay_steps lets it fall at the end."""
     decay_steps: int = Field(0, ge=0, le=10**9)
     """Steps at the end, with lr_schedule=constant, over which the learning rate falls to zero by
     1 - sqrt(progress) (Hägele et al., 2024): warm-up, constant, decay (Hu et al., 2024)."""
@@ -206,6 +211,10 @@ class TrainConfig(Section):
             self.batch_size % pieces != 0,
             f"batch_size {self.batch_size} does not divide into {self.accumulate} (accumulate) × "
             f"{launch.nodes} (nodes) × {launch.processes} (processes) equal parts{of_pairs}",
+        )
+        yield (
+            bool(self.continue_from and self.init_from),
+            "continue_from and init_from both give the first weights; remove one of them",
         )
         yield (
             self.decay_steps > 0 and self.lr_schedule != "constant",

@@ -48,7 +48,8 @@ _SHOWN_SETTINGS = (
         "noise_scale",
         "noise_shift",
     ),
-    *("loss_weight", "max_loss_weight", "contrastive", "precision", "init_from", "seed"),
+    *("loss_weight", "max_loss_weight", "contrastive", "precision"),
+    *("init_from", "continue_from", "seed"),
 )
 
 

@@ -22,7 +22,7 @@ from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
-_OF_FINISHED = "checkpoints of a finished training"
+_OF_FINISHED = "checkpoints of a finished training, which cannot be made longer without them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def find_unneeded(
 
 
 def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
-    """Files whose deletion costs at most minutes of work."""
+    """Files that no finished output and no interrupted work needs."""
     for output in outputs:
         checkpoints = output.folder / CHECKPOINTS_FOLDER
         if (

@@ -13,6 +13,10 @@ from data_catalog.url_table.files import UrlTableError
 from pipeline.config.feature_weights import weights_problem
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
+from pipeline.preflight.continuation_checks import (
+    continuation_problems,
+    differing_text_settings,
+)
 from pipeline.preflight.gate_checks import gate_problems
 from tld_model.encoders.config_files import encoder_config, encoder_problem, vae_problem
 from tld_model.encoders.text_config import (
@@ -171,11 +175,8 @@ def _initial_weights(config: RunConfig) -> Iterator[str]:
     except CheckpointError as error:
         yield f"train.init_from: {error}"
         return
-    text = config.encode.text_settings
-    for name in ("template", "layer"):
-        have, theirs = getattr(text, name), getattr(trained_with, name)
-        if have != theirs and not (isinstance(have, int) and have < 0):
-            yield f"train.init_from: encode.text_{name} is {have!r}, but {path} has {theirs!r}"
+    for name, have, theirs in differing_text_settings(config.encode.text_settings, trained_with):
+        yield f"train.init_from: encode.text_{name} is {have!r}, but {path} has {theirs!r}"
     for name in incompatible_settings(base, config.model):
         have, theirs = getattr(config.model, name), getattr(base, name)
         yield (
@@ -196,4 +197,5 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _built_in_data_set,
     gate_problems,
     _initial_weights,
+    continuation_problems,
 )

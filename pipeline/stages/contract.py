@@ -33,6 +33,9 @@ class Tracker(ShowsProgress, Protocol):
     def artifact(self, path: Path, folder: str = "") -> None:
         """Store a file with the run."""
 
+    def note(self, text: str) -> None:
+        """Tell something that stays on the terminal after the progress."""
+
     def warning(self, text: str) -> None:
         """Warn of a problem that does not stop the stage."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_catalog.feature_names import CLIP
 from data_catalog.input_rows import digests_of
-from data_catalog.model_files import model_file
+from data_catalog.model_files import NoCheckpoint, checkpoint_to_continue, model_file
 from data_catalog.storage.digests import digest_of, file_digest
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
@@ -34,6 +34,11 @@ class StageRun:
     """SHA-256 of the stage, its settings and its parents. It names the folder."""
     folder: Path
 
+    def fingerprint_without(self, *names: str) -> str:
+        """The fingerprint of the stage if these settings did not count."""
+        settings = {name: self.settings[name] for name in self.settings.keys() - set(names)}
+        return _fingerprint(self.spec, settings, self.parents)
+
 
 class RunInputs:
     """The settings of a run, and the digests of the files that they name.
@@ -57,16 +62,22 @@ class RunInputs:
         """The stage on these outputs of its parents; others in `parents` are ignored."""
         spec, settings = STAGES[stage], self.settings(stage)
         parents = {name: parents[name] for name in spec.parents}
-        fingerprint = digest_of(
-            {
-                "stage": stage,
-                "version": spec.version,
-                "settings": settings,
-                "parents": {name: manifest.digest for name, manifest in parents.items()},
-            }
-        )
+        fingerprint = _fingerprint(spec, settings, parents)
         folder = Workspace(self.config.folder).output(stage, fingerprint)
         return StageRun(self.config, spec, settings, parents, fingerprint, folder)
+
+
+def _fingerprint(
+    spec: StageSpec, settings: Mapping[str, Any], parents: Mapping[str, Manifest]
+) -> str:
+    return digest_of(
+        {
+            "stage": spec.name,
+            "version": spec.version,
+            "settings": dict(settings),
+            "parents": {name: manifest.digest for name, manifest in parents.items()},
+        }
+    )
 
 
 def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
@@ -83,9 +94,13 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
                 section["caption_columns"] = list(config.download.caption_columns)
         case "train":
             section["model"] = output_settings("model", config.model)
-            section["init_from"] = config.train.init_from and _denoiser_digest(
-                config.train.init_from
+            section["init_from"] = config.train.init_from and _digest(
+                "init_from", model_file, config.train.init_from
             )
+            if config.train.continue_from:
+                section["continue_from"] = _digest(
+                    "continue_from", checkpoint_to_continue, config.train.continue_from
+                )
         case "evaluate":
             section |= _features(config)
     return section
@@ -101,11 +116,13 @@ def _features(config: RunConfig) -> dict[str, Any]:
     return {"features": [c.name for c in choices], "features_identity": identities}
 
 
-def _denoiser_digest(path: Path) -> str:
-    """Digest of the denoiser that a training starts from. Raises ConfigError if unreadable."""
+def _digest(setting: str, file_at: Callable[[Path], Path], path: Path) -> str:
+    """Digest of the file that a training starts from, or continues. Raises ConfigError if it is
+    missing or unreadable."""
     try:
-        return file_digest(model_file(path))
+        return file_digest(file_at(path))
+    except NoCheckpoint as error:
+        raise ConfigError(f"train.{setting}: {error}") from error
     except OSError as error:
-        raise ConfigError(
-            f"train.init_from: cannot read {model_file(path)}: {error.strerror}"
-        ) from error
+        where = error.filename or path
+        raise ConfigError(f"train.{setting}: cannot read {where}: {error.strerror}") from error

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_catalog.model_files import EVENTS_FILE, read_events
-from data_catalog.storage.files import write_atomically
+from data_catalog.storage.cached_files import ensure_local
+from data_catalog.storage.files import link_or_copy, write_atomically
+from data_catalog.storage.object_access import ObjectStorageError
 
 _EARLIER_EVENTS_FILE = "events.before.jsonl"
 
@@ -17,15 +19,50 @@ _EARLIER_EVENTS_FILE = "events.before.jsonl"
 def set_events_aside(out: Path) -> None:
     """Move the events of earlier processes to another file, of repeated events the latest, and
     start a new log."""
-    events = {
-        _about(event): event
-        for name in (_EARLIER_EVENTS_FILE, EVENTS_FILE)
-        for event in read_events(out / name)
-    }
-    write_atomically(
-        out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in events.values())
-    )
+    _write_earlier(out, _all_events(out))
     (out / EVENTS_FILE).unlink(missing_ok=True)
+
+
+def copy_history(other: Path, out: Path, step: int) -> None:
+    """Make the events of another training up to a step the earlier events of this one, and link its
+    grids of samples. A grid that is gone is left out."""
+    _write_earlier(
+        out,
+        [
+            event
+            for event in _all_events(other)
+            if event["step"] <= step
+            and (event["kind"] == "metrics" or _link_grid(event, other, out))
+        ],
+    )
+
+
+def _link_grid(event: dict[str, Any], other: Path, out: Path) -> bool:
+    """Link the file of an artifact event, unless it is gone. Returns whether it is there now."""
+    path = Path("samples") / Path(event.get("path", "")).name
+    if str(path) != event.get("path"):
+        return False
+    (out / "samples").mkdir(exist_ok=True)
+    try:
+        link_or_copy(ensure_local(other / path), out / path)
+    except (OSError, ObjectStorageError):
+        return False
+    return True
+
+
+def _all_events(out: Path) -> list[dict[str, Any]]:
+    """The events of all processes of a training, of repeated events the latest. The newest file is
+    read first, because a process that starts meanwhile moves its events to the other."""
+    newest, earlier = (
+        read_events(ensure_local(out / name)) for name in (EVENTS_FILE, _EARLIER_EVENTS_FILE)
+    )
+    return list({_about(event): event for event in (*earlier, *newest)}.values())
+
+
+def _write_earlier(out: Path, events: list[dict[str, Any]]) -> None:
+    write_atomically(
+        out / _EARLIER_EVENTS_FILE, "".join(json.dumps(event) + "\n" for event in events)
+    )
 
 
 def _about(event: dict[str, Any]) -> tuple[Any, ...]:

@@ -25,6 +25,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.dataset.split import few_held_out, split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
+from pipeline.train.continuation import Begin, begin_at_zero
 from pipeline.train.events import set_events_aside
 from pipeline.train.job import JOB_FILE, TrainJob
 from pipeline.train.model_fit import check_fit
@@ -35,10 +36,16 @@ _TIMEOUT_S = 60.0  # for processes of an earlier, killed parent, which notice it
 
 
 def train(
-    encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path, track: Tracker
+    encodings: Manifest,
+    config: TrainConfig,
+    model: DenoiserConfig,
+    out: Path,
+    track: Tracker,
+    begin: Begin = begin_at_zero,
 ) -> Output:
-    """Train a denoiser in child processes, or resume a stopped training. With several nodes this is
-    the leading one; the others call join_training."""
+    """Train a denoiser in child processes, or resume a stopped training. `begin` may put a
+    checkpoint of another training into the folder. With several nodes this is the leading one; the
+    others call join_training."""
     check_fit(encodings, model)
     refuse_damaged_shards(encodings, track)
     split = split_pairs(encodings, config.held_out_fraction)  # fails here, not in a child process
@@ -67,12 +74,13 @@ def train(
                 outcome[event["kind"]] = event["values"]
 
     try:
-        with (
-            file_lock(out / "train.lock", _TIMEOUT_S) as lock,
-            rendezvous_of(config.launch) as rendezvous,
-            node_group(config.launch, rendezvous, leads=True) as nodes,
-        ):
-            _lead(job, nodes, on_event, track, lock)
+        with file_lock(out / "train.lock", _TIMEOUT_S) as lock:
+            begin(out, track)
+            with (
+                rendezvous_of(config.launch) as rendezvous,
+                node_group(config.launch, rendezvous, leads=True) as nodes,
+            ):
+                _lead(job, nodes, on_event, track, lock)
     except LockTimeout as error:
         raise StageFailed(f"train: {error}") from None
     except (ChildFailed, NodesApart) as error:

@@ -117,6 +117,11 @@ class Training:
         config, start = self.job.config, "cpu" if self._is_sharded else self.device
         state = initial_state(config, self.job.model, start, self.inference.threads)
         resume(state, self.checkpoints, start, self.ranks, self.log.warn)
+        if config.continue_from and not state.step:
+            raise CheckpointNotRead(
+                f"no checkpoint in {self.checkpoints} can be used; run the same command to begin "
+                f"with that of train.continue_from={config.continue_from} again"
+            )
         self.log.resume_at(state.step)
         if warning := idle_gpus(self.device, config.launch.processes):
             self.log.warn(warning)

@@ -15,6 +15,7 @@ class RememberingTracker:
     heard: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     shown: list[tuple[int, int, str]] = field(default_factory=list)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -26,6 +27,9 @@ class RememberingTracker:
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.shown.append((done, total, note))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def warning(self, text: str) -> None:
         self.warnings.append(text)

@@ -39,6 +39,9 @@ class SpeedLog:
     def progress(self, done: int, total: int, note: str = "") -> None:  # noqa: ARG002
         self.notes.append(note)
 
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
     def warning(self, text: str) -> None:
         self.warnings.append(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from data_catalog.storage.files import (
+    link_or_copy,
     make_folder,
     put_in_place,
     replacing,
@@ -64,6 +66,26 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         (folder / "new" / "file").touch()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_link_or_copy_replaces_what_is_there(
+    tmp_path: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("new")
+    target.write_text("old")
+    link_or_copy(source, target)
+    assert target.read_text() == "new"
+    assert (source.stat().st_ino == target.stat().st_ino) is has_links
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(tmp_path / "none", tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
 
 
 def test_writers_of_the_same_file_do_not_disturb_each_other(tmp_path: Path) -> None:

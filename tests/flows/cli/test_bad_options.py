@@ -38,6 +38,7 @@ READ = {  # commands that read from a path
     "a table": ["run", TINY, "download.urls={}"],
     "a VAE": ["run", TINY, "download.urls=no.csv", "encode.vae=./{}"],
     "first weights": ["run", TINY, "download.urls=no.csv", "train.init_from={}"],
+    "a training": ["run", TINY, "download.urls=no.csv", "train.continue_from={}"],
     "a model": ["sample", TINY, "a star", "--model", "{}"],
     "prompts": ["sample", TINY, "--prompts", "{}"],
     "an image to repeat": ["sample", TINY, "--like", "{}"],

@@ -98,7 +98,11 @@ def test_by_default_nothing_goes_that_costs_work_to_make_again(run: RunConfig) -
         ".00002.1f2e3d4c.partial.tar",
     ):
         (download / name).touch()
-    gone = {str(item.path.relative_to(run.folder)) for item in find_unneeded([run])}
+    waste = find_unneeded([run])
+    assert {item.why for item in waste if item.path.name == "checkpoints"} == {
+        "checkpoints of a finished training, which cannot be made longer without them"
+    }
+    gone = {str(item.path.relative_to(run.folder)) for item in waste}
     checkpoints = {
         str(one.folder.relative_to(run.folder) / "checkpoints")
         for one in manifests(run, "03_model")

@@ -140,7 +140,7 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     encodings = stage_statuses(RunInputs(config))["encode"].manifest
     assert encodings
     track = RememberingTracker()
-    work = partial(train_on_nodes, encodings, config, track)
+    work = partial(train_on_nodes, encodings, RunInputs(config), track, force=False)
     manifest = run_stage(RunInputs(config).stage_run("train", {"encode": encodings}), track, work)
     assert manifest.figures["steps"] == 12
     assert manifest.file("train.1.log").exists(), "the second rank was another node's"

@@ -15,7 +15,10 @@ from tests.support.mapping import map_here
 from tests.support.small import TINY
 from tests.support.tracker import RememberingTracker
 
-PATHS = ("root", "cache.folder", "download.urls", "encode.vae", "encode.clip", "train.init_from")
+PATHS = (
+    *("root", "cache.folder", "download.urls", "encode.vae", "encode.clip"),
+    *("train.init_from", "train.continue_from"),
+)
 
 
 def value(config: RunConfig, setting: str) -> str:

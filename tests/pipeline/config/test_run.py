@@ -107,6 +107,8 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         "train.batch_size=63",
         "train.lr_schedule=constant",
         "train.decay_steps=1401",
+        "train.init_from=one",
+        "train.continue_from=another",
     ]
     with pytest.raises(ConfigError) as raised:
         load_config(CONF / "tiny.yaml", both)
@@ -114,6 +116,7 @@ def test_options_that_make_no_sense_together_are_told() -> None:
         "an even number of pairs, which contrastive needs",
         "loss_weight=snr needs max_loss_weight",
         "warmup_steps 100 and decay_steps 1401 are more than steps 1500",
+        "continue_from and init_from both give the first weights; remove one of them",
     ):
         assert says in str(raised.value)
 

@@ -43,5 +43,5 @@ def test_too_few_held_out_pairs_are_refused_before_the_training(tmp_path: Path) 
     gated = config.model_copy(update={"evaluate": gate})
     out = tmp_path / "model"
     with pytest.raises(ConfigError, match="only 24 pairs are held out of training"):
-        train_on_nodes(encodings, gated, RememberingTracker(), out)
+        train_on_nodes(encodings, RunInputs(gated), RememberingTracker(), out, force=False)
     assert not out.exists()

@@ -4,6 +4,7 @@ up for it."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.train import worker
+from pipeline.train.checkpoints import CheckpointNotRead
 from pipeline.train.events import EventLog, set_events_aside
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
@@ -64,6 +66,15 @@ def test_a_training_chooses_how_its_blocks_compute_together_with_its_ranks(
     monkeypatch.setattr(worker, "speed_up_blocks", lambda *asked: chosen.append(asked))
     state = training._begin()
     assert chosen == [(state.denoiser, training.job.config, "cpu", training.ranks, training.log)]
+
+
+def test_a_continued_training_never_starts_at_zero_instead(training: Training) -> None:
+    config = training.job.config.model_copy(update={"continue_from": Path("elsewhere")})
+    job = training.job.model_copy(update={"config": config})
+    (training.checkpoints).mkdir()
+    (training.checkpoints / "step-00000004.pt").write_bytes(b"damaged")
+    with pytest.raises(CheckpointNotRead, match="continue_from=elsewhere again"):
+        replace(training, job=job)._begin()
 
 
 def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Training) -> None:

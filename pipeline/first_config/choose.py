@@ -44,6 +44,10 @@ class Choice:
     def latent_size(self) -> int:
         return self.image_size // 8
 
+    @property
+    def decay_steps(self) -> int:
+        return self.steps // 5
+
 
 def choose(look: FirstLook, *, on_gpu: bool) -> Choice:
     """Settings for this data: the largest image size that most images have, and steps for about a

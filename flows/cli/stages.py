@@ -113,8 +113,16 @@ def _print_results(
     console.print(
         f"\n  grid    {report.file('grid.png')}\n  report  {report.file('report.html')}\n\n"
         f'Try next:\n  tld sample {this_run} "{prompt}"\n  tld ui {this_run}\n'
-        f"  tld serve {this_run}\n  tld run {quote_overrides(config, longer)}",
+        f"  tld serve {this_run}\n  tld run {quote_overrides(config, longer)}"
+        f"   # {_where_a_longer_training_begins(settings)}",
     )
+
+
+def _where_a_longer_training_begins(settings: RunConfig) -> str:
+    train = settings.train
+    if train.lr_schedule == "constant":
+        return f"longer, from step {train.trunk_steps}"
+    return "longer, from step 0: the cosine of the learning rate depends on train.steps"
 
 
 def download(

@@ -34,6 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "prompt_accuracy" in done.stdout
     assert "report.html" in done.stdout
     assert "Try next:" in done.stdout
+    assert "# longer, from step 0: the cosine of the learning rate" in done.stdout
     assert CANARY not in done.stdout + done.stderr
     return root
 

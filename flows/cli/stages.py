@@ -107,9 +107,8 @@ def _print_results(
         else "a caption like those in your table"
     )
     this_run = quote_overrides(config, overrides)
-    longer = [o for o in overrides if not o.startswith("train.steps=")] + [
-        f"train.steps={settings.train.steps * 2}"
-    ]
+    longer = [o for o in overrides if not o.startswith("train.steps=")]
+    longer.append(f"train.steps={settings.train.steps * 2}")
     console.print(
         f"\n  grid    {report.file('grid.png')}\n  report  {report.file('report.html')}\n\n"
         f'Try next:\n  tld sample {this_run} "{prompt}"\n  tld ui {this_run}\n'
@@ -119,9 +118,8 @@ def _print_results(
 
 
 def _where_a_longer_training_begins(settings: RunConfig) -> str:
-    train = settings.train
-    if train.lr_schedule == "constant":
-        return f"longer, from step {train.trunk_steps}"
+    if settings.train.lr_schedule == "constant":
+        return f"longer, from step {settings.train.trunk_steps}"
     return "longer, from step 0: the cosine of the learning rate depends on train.steps"
 
 

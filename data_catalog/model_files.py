@@ -94,7 +94,7 @@ def checkpoint_to_continue(path: Path) -> Path:
         onward = f"; for its weights alone, set train.init_from={path}" if weights.exists() else ""
         raise NoCheckpoint(
             f"{path} has no checkpoint in its folder {CHECKPOINTS_FOLDER}: it is no model's "
-            f"folder, or `tld clean` has removed its checkpoints{onward}"
+            "folder, or `tld clean` has removed its checkpoints (--undo puts them back)" + onward
         )
     trunk = read_trunk(path)
     before_decay = [file for file in every if trunk and step_of(file) <= trunk.steps]

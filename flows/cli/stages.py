@@ -119,7 +119,7 @@ def _print_results(
 
 def _where_a_longer_training_begins(settings: RunConfig) -> str:
     if settings.train.lr_schedule == "constant":
-        return f"longer, from step {settings.train.trunk_steps}"
+        return f"longer, from the checkpoint of step {settings.train.trunk_steps}"
     return "longer, from step 0: the cosine of the learning rate depends on train.steps"
 
 

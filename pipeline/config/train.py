@@ -78,7 +78,7 @@ class TrainConfig(Section):
     checkpoint_blocks: SpeedOnlyUpToRounding[bool] = False
     """Activation checkpointing (Chen et al., 2016): keep only the input of each transformer block
     for the backward pass, which computes the block again. Much less memory for about a third more
-    time. On a CPU the weights are the same to the bit."""
+    computation. On a CPU the weights are the same to the bit."""
     init_from: FilePath | None = None
     """Start from the weights of this denoiser.safetensors, or of the one in this folder. Learned
     positions are interpolated if model.latent_size differs; the weights that model.inpainting adds

@@ -47,6 +47,8 @@ def find_unneeded(
     """
     sync_listing(configs[0])
     outputs = stored(configs[0].folder)
+    beginnings = _beginnings(configs)
+    outputs = [output for output in outputs if output.folder.resolve() not in beginnings]
     unwanted = _of_other_settings(configs, outputs, champions) if others else []
     deleted = {file.path for file in unwanted}
     unneeded = [
@@ -58,6 +60,14 @@ def find_unneeded(
         UnneededFile(file.path, file.why, size, file.output, file.manifest)
         for file, size in zip(unneeded, freed, strict=True)
     ]
+
+
+def _beginnings(configs: Sequence[RunConfig]) -> set[Path]:
+    """The folders of the models from which the trainings of these runs begin."""
+    paths = (p for c in configs for p in (c.train.continue_from, c.train.init_from) if p)
+    resolved = {path.expanduser().resolve() for path in paths}
+    # A file is in the folder of a model, or in its folder of checkpoints.
+    return resolved | {folder for path in resolved for folder in tuple(path.parents)[:2]}
 
 
 def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:

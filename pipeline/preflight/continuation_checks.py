@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.model_files import NoCheckpoint, checkpoint_to_continue
+from data_catalog.storage.object_access import ObjectStorageError
 from pipeline.config.run import RunConfig
 from tld_model.config import DenoiserConfig, TextSettings
 
@@ -29,7 +30,7 @@ def continuation_problems(config: RunConfig) -> Iterator[str]:
         state = describe_training_state(path)
     except DamagedState as error:
         yield f"train.continue_from: {path} is damaged, or no checkpoint of a training: {error}"
-    except (NoCheckpoint, OSError) as error:
+    except (NoCheckpoint, OSError, ObjectStorageError) as error:
         yield f"train.continue_from: {error}"
     else:
         for check in (_model, _encoders, _optimizer, _averages, _steps):
@@ -117,4 +118,10 @@ def _steps(config: RunConfig, path: Path, state: StoredState) -> Iterator[str]:
         yield (
             f"{path} has done {state.step} steps, and train.steps, which counts them too, is "
             f"{config.train.steps}; set train.steps higher"
+        )
+    elif config.train.decay_steps and state.step > config.train.trunk_steps:
+        yield (
+            f"{path} has done {state.step} steps, and the decay would have begun at step "
+            f"{config.train.trunk_steps}; set train.steps to at least "
+            f"{state.step + config.train.decay_steps}, or train.decay_steps lower"
         )

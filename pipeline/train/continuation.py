@@ -115,9 +115,14 @@ def _continue_chosen(run: StageRun, chosen: Path, out: Path, track: Tracker) -> 
             link_or_copy(source, unfinished)
             if file_digest(unfinished) != run.settings["continue_from"]:
                 raise NoCheckpoint(f"{source} has changed during this run; run the command again")
-    except (NoCheckpoint, DamagedState, OSError) as error:
+    except (NoCheckpoint, DamagedState, OSError, ObjectStorageError) as error:
         raise StageFailed(f"train.continue_from={chosen}: {error}") from error
-    track.note(f"continues the training of {source} from step {step} of {run.config.train.steps}")
+    trunk = read_trunk(source.parent.parent)
+    of_decay = ", of the decay of its training," if trunk and step > trunk.steps else ""
+    track.note(
+        f"train.continue_from: begins with {source}{of_decay} at step {step} of "
+        f"{run.config.train.steps}"
+    )
 
 
 def _place(out: Path, step: int) -> Path:

@@ -64,13 +64,14 @@ class Optimizers:
         raise IndexError(number)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the state of `state_dict`. Group settings that it lacks, for example because an
-        older torch wrote it, keep their values."""
+        """Load the state of `state_dict`. The settings of the groups, such as weight decay, stay
+        those of this optimizer."""
         first, groups = 0, list(state["param_groups"])
         for part in self.parts:
             own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
             own = [
-                {**present, **group} for present, group in zip(part.param_groups, own, strict=True)
+                {**group, **present, "params": group["params"]}
+                for present, group in zip(part.param_groups, own, strict=True)
             ]
             numbers = [number for group in own for number in group["params"]]
             part.load_state_dict(

@@ -156,10 +156,10 @@ def parts_that_fit(config: TrainConfig, ranks: int, most: int) -> int | None:
 
 def advice_for_less_memory(config: TrainConfig) -> str:
     """The settings with which a step needs less memory than as configured."""
-    accumulate = "Twice the train.accumulate needs about half of the memory"
+    accumulate = "Twice the train.accumulate halves the memory of activations"
     if config.checkpoint_blocks:
         return accumulate
     return (
-        "train.checkpoint_blocks=true needs much less memory, for about a third more time. "
+        "train.checkpoint_blocks=true needs much less memory, for about a third more computation. "
         + accumulate
     )

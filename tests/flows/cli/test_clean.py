@@ -114,6 +114,17 @@ def test_by_default_nothing_goes_that_costs_work_to_make_again(run: RunConfig) -
     }
 
 
+def test_what_a_training_begins_with_is_never_offered(run: RunConfig) -> None:
+    """Neither its checkpoints nor, of other settings, its folder."""
+    source = other_training(run).folder
+    for setting, path in (("continue_from", source), ("init_from", source / "denoiser.x")):
+        train = run.train.model_copy(update={setting: path})
+        begins = run.model_copy(update={"train": train})
+        kept_by_both = find_unneeded([run]), find_unneeded([run, begins])
+        without, with_it = ({item.output for item in items} for items in kept_by_both)
+        assert without - with_it == {source}
+
+
 def test_outputs_of_other_settings_are_shown_with_what_they_are_and_cost(
     run: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

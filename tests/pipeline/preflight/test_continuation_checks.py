@@ -79,6 +79,17 @@ def test_everything_that_does_not_fit_is_named_at_once(tmp_path: Path, base: Pat
     ]
 
 
+def test_a_checkpoint_behind_the_beginning_of_the_decay_is_refused(
+    tmp_path: Path, base: Path
+) -> None:
+    decay = ("train.lr_schedule=constant", "train.warmup_steps=0", "train.decay_steps=5")
+    assert problems(tmp_path, base, *decay, "train.steps=12") == [
+        f"{base}/checkpoints/step-00000008.pt has done 8 steps, and the decay would have begun at "
+        "step 7; set train.steps to at least 13, or train.decay_steps lower"
+    ]
+    check_run(config_of(tmp_path, *decay, "train.steps=13", f"train.continue_from={base}"))
+
+
 def test_other_encoders_are_refused(tmp_path: Path, base: Path) -> None:
     path = base / "checkpoints/step-00000008.pt"
     content = torch.load(path, weights_only=True)

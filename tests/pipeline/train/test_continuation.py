@@ -17,6 +17,7 @@ from data_catalog.storage.files import make_folder
 from data_catalog.storage.manifest import write_manifest
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.run_inputs import StageRun
+from pipeline.train.checkpoints import resume
 from pipeline.train.continuation import begin_training
 from pipeline.train.loop import initial_state
 from tests.support.command import descendants
@@ -189,13 +190,32 @@ def test_continue_from_takes_the_checkpoint_before_the_decay(
     second = training(encodings, tmp_path / "b", "train.lr=0.002", "train.steps=90", chosen)
     track = begun(second)
     assert steps_in(second) == ["40"]
-    assert track.notes[0].endswith("step-00000040.pt from step 40 of 90")
+    assert track.notes[0].endswith("step-00000040.pt at step 40 of 90")
     assert read_trunk(second.folder) is None, "its cosine depends on the number of steps"
     file = checkpoints(first.folder / "checkpoints")[0]
     by_file = training(
         encodings, tmp_path / "b", "train.lr=0.002", "train.steps=90", f"train.continue_from={file}"
     )
     assert by_file.fingerprint == second.fingerprint
+
+    checkpoints(first.folder / "checkpoints")[0].unlink()
+    late = training(encodings, tmp_path / "c", CONSTANT, "train.lr=0.002", "train.steps=90", chosen)
+    assert "step-00000060.pt, of the decay of its training, at step 60" in begun(late).notes[0]
+
+
+def test_a_continued_training_has_the_settings_of_its_own_optimizer(
+    tmp_path: Path, encodings: Path
+) -> None:
+    first = training(encodings, tmp_path / "a", CONSTANT, "train.steps=60")
+    begun(first, 40)
+    others = ("train.weight_decay=0.5", "train.beta2=0.9", f"train.continue_from={first.folder}")
+    second = training(encodings, tmp_path / "b", CONSTANT, "train.steps=90", *others)
+    begun(second)
+    state = initial_state(second.config.train, second.config.model, "cpu")
+    resume(state, second.folder / "checkpoints", "cpu")
+    assert state.step == 40
+    (group,) = state.optimizer.param_groups
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.9, 0.9))
 
 
 def test_a_chosen_checkpoint_that_changes_during_the_run_is_refused(

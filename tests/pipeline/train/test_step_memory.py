@@ -112,4 +112,4 @@ def test_parts_are_the_fewest_that_fit_and_are_allowed() -> None:
 def test_the_advice_names_a_setting_that_is_not_yet_used() -> None:
     assert "train.checkpoint_blocks=true" in advice_for_less_memory(settings())
     accumulate_only = advice_for_less_memory(settings(checkpoint_blocks=True))
-    assert accumulate_only == "Twice the train.accumulate needs about half of the memory"
+    assert accumulate_only == "Twice the train.accumulate halves the memory of activations"

@@ -51,7 +51,10 @@ def test_a_file_stands_for_itself(folder: Path) -> None:
 def test_what_is_not_there_is_named_with_the_next_move(tmp_path: Path) -> None:
     with pytest.raises(NoCheckpoint, match=f"there is no file or folder {tmp_path}/none"):
         checkpoint_to_continue(tmp_path / "none")
-    with pytest.raises(NoCheckpoint, match=r"has no checkpoint .* `tld clean` .*checkpoints$"):
+    with pytest.raises(
+        NoCheckpoint,
+        match=r"has no checkpoint .* `tld clean` .*checkpoints \(--undo puts them back\)$",
+    ):
         checkpoint_to_continue(tmp_path)
     (tmp_path / MODEL_FILE).touch()
     with pytest.raises(NoCheckpoint, match=rf"set train\.init_from={tmp_path}$"):

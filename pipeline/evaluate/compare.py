@@ -23,17 +23,19 @@ from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.held_out_samples import (
-    HeldOutSet,
-    Models,
-    decode_held_out,
     diversity_of_open_attributes,
     diversity_of_prompts,
     load_models,
+)
+from pipeline.evaluate.score_rows import Drawn, Row, score_rows
+from pipeline.held_out.samples import (
+    HeldOutSet,
+    Models,
+    decode_held_out,
     reference_scores,
     sample_held_out,
     select_held_out,
 )
-from pipeline.evaluate.score_rows import Drawn, Row, score_rows
 from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.image_scores import score_images
 from pipeline.stages.contract import ShowsProgress

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from pipeline.evaluate.real_images import FeaturesOf, Numbers
+from pipeline.held_out.real_images import FeaturesOf, Numbers
 from pipeline.scoring.neighbours import Neighbours, nearest
 
 MOST_TRAINING_IMAGES = 2000  # that are compared: decoding them takes time

@@ -12,8 +12,8 @@ from data_catalog.images import Images
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.split import Split
 from pipeline.evaluate.nearest_images import NearestImages, find_nearest_images
-from pipeline.evaluate.real_images import RealImages
-from pipeline.evaluate.retrieval import Retrieval, plan_searches, read_labels, retrieve
+from pipeline.held_out.real_images import RealImages
+from pipeline.held_out.retrieval import Retrieval, plan_searches, read_labels, retrieve
 from pipeline.reporting.render import image_uri
 from pipeline.scoring.bootstrap import Estimate, caption_groups
 from pipeline.scoring.image_scores import ImageScores, estimate_reference_distances

@@ -31,20 +31,22 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
 from pipeline.evaluate.held_out_samples import (
-    HeldOutSet,
-    Models,
-    decode_held_out,
     diversity_of_open_attributes,
     diversity_of_prompts,
     latency_s,
     load_models,
+)
+from pipeline.evaluate.real_comparison import compare_with_real
+from pipeline.evaluate.report import Report, render_report
+from pipeline.held_out.real_images import RealImages
+from pipeline.held_out.samples import (
+    HeldOutSet,
+    Models,
+    decode_held_out,
     reference_scores,
     sample_held_out,
     select_held_out,
 )
-from pipeline.evaluate.real_comparison import compare_with_real
-from pipeline.evaluate.real_images import RealImages
-from pipeline.evaluate.report import Report, render_report
 from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.bootstrap import Estimate, Groups, caption_groups
 from pipeline.scoring.held_out_loss import held_out_losses

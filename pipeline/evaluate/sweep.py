@@ -26,15 +26,9 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
-from pipeline.evaluate.held_out_samples import (
-    HeldOutSet,
-    Models,
-    latency_s,
-    load_models,
-    sample_held_out,
-    select_held_out,
-)
+from pipeline.evaluate.held_out_samples import latency_s, load_models
 from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
+from pipeline.held_out.samples import HeldOutSet, Models, sample_held_out, select_held_out
 from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.image_scores import (
     ImageScores,

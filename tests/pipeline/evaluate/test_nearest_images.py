@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluate.nearest_images import MOST_TRAINING_IMAGES, find_nearest_images
-from pipeline.evaluate.real_images import Numbers
+from pipeline.held_out.real_images import Numbers
 
 FEATURES = torch.randn(3000, 16, generator=torch.Generator().manual_seed(1))
 

@@ -19,7 +19,7 @@ from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.real_comparison import compare_with_real
-from pipeline.evaluate.real_images import Numbers, RealImages
+from pipeline.held_out.real_images import Numbers, RealImages
 from pipeline.preflight.check import check_run
 from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.image_scores import ImageScores, estimate_scores

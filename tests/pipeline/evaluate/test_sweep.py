@@ -13,10 +13,11 @@ from data_catalog.images import Images
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.held_out_samples import HeldOutSet, Models, load_models, sample_held_out
+from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.sweep import sweep, sweep_folder, variants
 from pipeline.evaluate.sweep_page import write_sweep
 from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
+from pipeline.held_out.samples import HeldOutSet, Models, sample_held_out
 from pipeline.scoring.bootstrap import bootstrap_share
 from pipeline.scoring.metrics import mean_statistic
 from pipeline.stages.contract import ShowsProgress

@@ -22,7 +22,7 @@ from data_catalog.storage.files import make_folder, replacing
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.dataset.encoded_dataset import EncodedDataset
-from pipeline.evaluate.held_out_samples import Models, decode_held_out, select_held_out
+from pipeline.held_out.samples import Models, decode_held_out, select_held_out
 from pipeline.scoring.image_features import ImageFeatures
 from pipeline.stages.contract import ShowsProgress
 

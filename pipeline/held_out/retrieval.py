@@ -19,7 +19,7 @@ from torch import Tensor
 
 from data_catalog.encodings import read_rows
 from data_catalog.storage.manifest import Manifest
-from pipeline.evaluate.real_images import FeaturesOf, Numbers
+from pipeline.held_out.real_images import FeaturesOf, Numbers
 from pipeline.scoring.bootstrap import Estimate, caption_groups
 from pipeline.scoring.image_scores import estimate_score
 from pipeline.scoring.metrics import mean_statistic

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.evaluate.real_images import Numbers
-from pipeline.evaluate.retrieval import (
+from pipeline.held_out.real_images import Numbers
+from pipeline.held_out.retrieval import (
     MOST_CONCEPTS,
     Labels,
     Retrieval,

@@ -14,7 +14,7 @@ from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.evaluate.held_out_samples import load_models
-from pipeline.evaluate.real_images import RealImages
+from pipeline.held_out.real_images import RealImages
 from pipeline.scoring.prompt_accuracy import grade_images
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs

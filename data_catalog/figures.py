@@ -168,6 +168,21 @@ class EncodedShardFigures(Figures):
         return {**stored, "statistics": stored} if flat else stored
 
 
+class BestStep(StoredValues):
+    """The scored step of a training with the best value of train.score.best_by, whose average is
+    kept."""
+
+    score: str
+    """Name of the score."""
+    step: int
+    """Steps done when it was computed."""
+    value: Number
+    """Its value."""
+
+    def __str__(self) -> str:
+        return f"best average: step {self.step:,}, {self.score} {self.value:.4g}"
+
+
 class ModelFigures(Figures):
     """Figures of a trained model."""
 
@@ -184,6 +199,8 @@ class ModelFigures(Figures):
     losses: dict[str, Number]
     """Mean squared errors of the clean latent on held-out pairs: `held_out_loss` over all noise
     levels, `held_out_loss/0.0-0.2` and so on by noise level."""
+    best: BestStep | None = None
+    """The best of the scored steps; None without train.score.best_by."""
 
     @model_validator(mode="before")
     @classmethod

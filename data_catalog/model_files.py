@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,9 @@ MODEL_FILE = "denoiser.safetensors"
 EVENTS_FILE = "events.jsonl"
 TRUNK_FILE = "trunk.json"
 CHECKPOINTS_FOLDER = "checkpoints"
+BEST: Final = "best"
+Average = int | Literal["best"]
+"""An average of the weights: its number in train.ema_decay, or that of the best scored step."""
 
 _CHECKPOINT = re.compile(r"step-(\d+)\.pt")
 
@@ -38,9 +41,16 @@ class NoCheckpoint(ValueError):
     exit_code = 2
 
 
-def average_file(number: int) -> str:
+def average_file(average: Average) -> str:
     """The file name of one of the weight averages. Number 0 is the model itself."""
-    return f"denoiser-ema{number}.safetensors" if number else MODEL_FILE
+    if average == BEST:
+        return f"denoiser-{BEST}.safetensors"
+    return f"denoiser-ema{average}.safetensors" if average else MODEL_FILE
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """The path of the average of a scored step in a folder of checkpoints."""
+    return folder / f"{BEST}-{step:08d}.safetensors"
 
 
 def model_file(path: Path) -> Path:

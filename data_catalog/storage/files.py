@@ -68,7 +68,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for parent, _, names in os.walk(unfinished):
             for file in (Path(parent) / name for name in names):
                 _set_mode(file, mode)
-                _flush(file)
+                flush(file)
             flush_folder(Path(parent))
         if path.exists():
             os.replace(path, scratch / "old")
@@ -86,7 +86,7 @@ def put_in_place(unfinished: Path, path: Path) -> None:
     """Rename a finished file to `path` on the same file system. A power cut leaves either the old
     file or the new one, because the file is flushed first; otherwise it could leave an empty
     file."""
-    _flush(unfinished)
+    flush(unfinished)
     os.replace(unfinished, path)
     flush_folder(path.parent)
 
@@ -128,7 +128,7 @@ def delete_folder(path: Path) -> None:
 def flush_folder(path: Path) -> None:
     """Make renames, new files and deletions in a folder survive a power cut."""
     try:
-        _flush(path)
+        flush(path)
     except OSError as error:
         if error.errno not in _NO_FOLDER_FLUSH:
             raise
@@ -158,7 +158,8 @@ def _set_mode(path: Path, mode: int) -> None:
         path.chmod(mode)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Make the content of a file survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

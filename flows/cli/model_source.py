@@ -14,6 +14,7 @@ from flows.terminal.console import quote_overrides
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
+    from data_catalog.model_files import Average
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
     from pipeline.generate.model_source import ModelSource
@@ -36,9 +37,9 @@ def resolve_model(
     overrides: Sequence[str],
     settings: RunConfig,
     model: str | None,
-    ema: int | None = None,
+    ema: Average | None = None,
 ) -> ModelSource:
-    """The model that --model names, or that of the run: its EMA number `ema`, or evaluate.ema.
+    """The model that --model names, or that of the run: its average `ema`, or evaluate.ema.
     Raises UserError if there is none."""
     if model is None:
         return _model_of_run(config, overrides, settings, ema)
@@ -52,18 +53,15 @@ def resolve_model(
 
 
 def _model_of_run(
-    config: Path, overrides: Sequence[str], settings: RunConfig, ema: int | None
+    config: Path, overrides: Sequence[str], settings: RunConfig, ema: Average | None
 ) -> ModelSource:
     from pipeline.generate.model_source import source_of_run
 
-    decays, number = settings.train.ema_decay, settings.evaluate.ema if ema is None else ema
-    if not 0 <= number < len(decays):
-        raise UserError(
-            f"--ema {number}: there is no such EMA; train.ema_decay has {len(decays)}, counted "
-            "from 0"
-        )
+    average = settings.evaluate.ema if ema is None else ema
+    if problem := settings.train.average_problem(average):
+        raise UserError(f"--ema: {problem}")
     encodings, trained, _ = trained_run(config, overrides, settings)
-    return source_of_run(settings.name, encodings, trained, number)
+    return source_of_run(settings.name, encodings, trained, average)
 
 
 def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from data_catalog.model_files import Average
 from flows.cli.image_options import Guidance, Solver, Steps
 from flows.cli.like import Like, OtherModel
 from flows.cli.model_source import Model
@@ -48,10 +49,11 @@ class SampleOptions:
     ] = None
     model: Model = None
     ema: Annotated[
-        int | None,
+        Average | None,
         Parameter(
-            help="Which EMA of train.ema_decay to sample with, counted from 0. "
-            "[default: evaluate.ema]"
+            show_choices=False,
+            help="Which EMA of train.ema_decay to sample with, numbered from 0, or best "
+            "(train.score.best_by). [default: evaluate.ema]",
         ),
     ] = None
     like: Like = None

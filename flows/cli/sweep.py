@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from data_catalog.model_files import Average
 from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import trained_run
 from flows.cli.problems import refuse
@@ -35,12 +36,14 @@ _Solvers = Annotated[
     ),
 ]
 _Emas = Annotated[
-    tuple[int, ...],
+    tuple[Average, ...],
     Parameter(
         consume_multiple=True,
         negative="",
         show_default=False,
-        help="EMAs of train.ema_decay to try, counted from 0. [default: evaluate.ema]",
+        show_choices=False,
+        help="EMAs of train.ema_decay to try, numbered from 0, or best (train.score.best_by). "
+        "[default: evaluate.ema]",
     ),
 ]
 
@@ -73,7 +76,7 @@ def sweep(
     from pipeline.evaluate.sweep_page import write_sweep
 
     default = settings.evaluate
-    emas = ema or (default.ema,)
+    emas: tuple[Average, ...] = ema or (default.ema,)
     problems = sweeping.problems(settings, guidance, steps, emas)
     if prompts is not None and prompts < 2:
         problems.append(f"--prompts must be at least 2, got {prompts}")

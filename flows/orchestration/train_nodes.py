@@ -38,8 +38,9 @@ def train_on_nodes(
 ) -> Output:
     """Train as the leading node. If the engine is a Ray cluster, the other nodes are machines of
     the cluster. A forced training repeats the steps that it shares with others. Raises ConfigError
-    if evaluate.require demands what cannot be given."""
+    if evaluate.require demands what cannot be given, or train.score.best_by."""
     from pipeline.preflight.gate_checks import check_gate
+    from pipeline.preflight.score_checks import check_best
     from pipeline.train.continuation import begin_training
     from pipeline.train.stage import train
 
@@ -47,6 +48,7 @@ def train_on_nodes(
     run = inputs.stage_run("train", {"encode": encodings})
     begin = partial(begin_training, run, from_others=not force)
     check_gate(config, encodings)
+    check_best(config, encodings)
     with ExitStack() as stack:
         if config.engine.kind == "ray" and config.train.launch.nodes > 1:
             from pipeline.train.ray_nodes import nodes_of_the_cluster

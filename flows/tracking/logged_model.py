@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
-from data_catalog.model_files import MODEL_FILE, average_file
+from data_catalog.model_files import MODEL_FILE, Average, average_file
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.generator import ImageGenerator, load_generator
 from tld_model.config import SamplingSettings
@@ -108,7 +108,7 @@ class ModelRun:
 
 
 def log_model(
-    run: ModelRun, model: Manifest, encodings: Manifest, ema: int, sampling: SamplingSettings
+    run: ModelRun, model: Manifest, encodings: Manifest, ema: Average, sampling: SamplingSettings
 ) -> LoggedModel:
     """Store one EMA of a trained denoiser in MLflow, with its default sampling settings, unless it
     is stored already."""

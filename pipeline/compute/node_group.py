@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from pipeline.compute.polling import wait_until
 from pipeline.compute.rendezvous import NODES_TIMEOUT_S, NodesApart, Rendezvous, connect_store
-from pipeline.config.train import LaunchConfig
+from pipeline.config.launch import LaunchConfig
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing in its __all__

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.compute.child_processes import STOPPED
 from pipeline.compute.rendezvous import Rendezvous
-from pipeline.config.train import LaunchConfig
+from pipeline.config.launch import LaunchConfig
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h: the address of an interface
 # A rank that dies is noticed immediately, through its closed connections and by the parent process.

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.config.train import LaunchConfig
+from pipeline.config.launch import LaunchConfig
 
 # torch reads this when it is imported. A lost store is reported here instead, in one line.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -3,13 +3,18 @@ reach."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import (
+    AfterValidator,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from data_catalog.feature_names import CLIP, FeatureChoice, parse_features
+from data_catalog.model_files import BEST, Average
 from data_catalog.scores import SCORES, score_on
 from pipeline.config.paths import NamedWeights
 from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
@@ -25,6 +30,19 @@ from tld_model.config import (
 )
 
 
+def _counts_from_zero(average: Average) -> Average:
+    if isinstance(average, int) and average < 0:
+        raise ValueError("averages are counted from 0")
+    return average
+
+
+AverageChoice = Annotated[
+    Average,
+    AfterValidator(_counts_from_zero),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": BEST}]}),
+]
+
+
 class EvaluateConfig(Section):
     """model -> report"""
 
@@ -36,8 +54,9 @@ class EvaluateConfig(Section):
     guidance_interval: GuidanceInterval = DEFAULT_SAMPLING.guidance_interval
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Seed of the initial noise."""
-    ema: int = Field(0, ge=0)
-    """Which moving average of train.ema_decay to evaluate and sample from; 0 is the first."""
+    ema: AverageChoice = 0
+    """Which moving average of train.ema_decay to evaluate and sample from; 0 is the first, and best
+    is that of the best scored step (train.score.best_by)."""
     grid: int = Field(36, ge=1, le=400)
     """Number of samples in grid.png."""
     concept_column: str | None = None

@@ -96,11 +96,16 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _scores_of_the_report(self) -> RunConfig:
+        evaluate, score = self.evaluate, self.train.score
+        if score.every:
+            columns = evaluate.concept_column and (evaluate.concept_column, evaluate.style_column)
+            filled = score.filled(features=evaluate.features, retrieval_columns=columns or None)
+            object.__setattr__(self, "train", self.train.model_copy(update={"score": filled}))
+        return self
+
+    @model_validator(mode="after")
     def _the_average_exists(self) -> RunConfig:
-        decays = self.train.ema_decay
-        if self.evaluate.ema >= len(decays):
-            raise ValueError(
-                f"evaluate.ema: there is no average {self.evaluate.ema}; train.ema_decay has "
-                f"{len(decays)}"
-            )
+        if problem := self.train.average_problem(self.evaluate.ema):
+            raise ValueError(f"evaluate.ema: {problem}")
         return self

@@ -1,15 +1,16 @@
-"""Training settings: optimization, noise levels, loss, checkpoints, and the machines and processes
-that train."""
+"""Training settings: optimization, noise levels, loss, checkpoints and scores."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from data_catalog.model_files import BEST, Average
+from pipeline.config.launch import LaunchConfig
 from pipeline.config.paths import FilePath
+from pipeline.config.score import ScoreConfig
 from pipeline.config.section import (
     NotInFingerprint,
     Section,
@@ -22,47 +23,6 @@ _Decays = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], ...],
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
 ]
-
-
-class LaunchConfig(Section):
-    """The machines and processes that train. More of them sum the gradients in another
-    order."""
-
-    nodes: int = Field(1, ge=1, le=4096)
-    """Number of machines that train together. Run the same command on every one of them, or, with
-    engine.kind=ray, on only one. The workspace must be on a disk that all of them see under the
-    same path."""
-    processes: int = Field(1, ge=1, le=4096)
-    """Number of processes per machine, each on its own GPU. Every batch is divided among the
-    processes of all machines."""
-    rendezvous: str | None = None
-    """host:port at which several nodes meet: the name or address by which the others reach one of
-    them, and a free port on it. That node leads: only it writes outputs and reports."""
-
-    @property
-    def ranks(self) -> int:
-        """Number of processes over all nodes."""
-        return self.nodes * self.processes
-
-    @property
-    def meeting_place(self) -> tuple[str, int]:
-        """Host and port of the rendezvous; any free port of this machine for a single node."""
-        host, _, port = (self.rendezvous or "127.0.0.1:0").rpartition(":")
-        return host, int(port)
-
-    @field_validator("rendezvous")
-    @classmethod
-    def _is_host_and_port(cls, rendezvous: str | None) -> str | None:
-        match = re.fullmatch(r"[^/\s:]+:(\d{1,5})", rendezvous) if rendezvous is not None else None
-        if rendezvous is not None and not (match and 0 < int(match[1]) < 1 << 16):
-            raise ValueError("give host:port, for example host0:29400")
-        return rendezvous
-
-    @model_validator(mode="after")
-    def _nodes_can_meet(self) -> LaunchConfig:
-        if self.nodes > 1 and not self.rendezvous:
-            raise ValueError(f"{self.nodes} nodes need a rendezvous: the host:port of one of them")
-        return self
 
 
 class TrainConfig(Section):
@@ -170,6 +130,7 @@ class TrainConfig(Section):
     """Steps between grids of samples."""
     log_every: SpeedOnly[int] = Field(20, ge=1)
     """Steps between log entries of loss and speed."""
+    score: NotInFingerprint[ScoreConfig] = ScoreConfig()  # its best_by counts, with what it needs
     device: SpeedOnly[str] = "auto"
     """Device for training: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
     deterministic: NotInFingerprint[bool] = False  # the same model up to rounding
@@ -180,6 +141,21 @@ class TrainConfig(Section):
     sharding: SpeedOnlyUpToRounding[Literal["none", "fsdp"]] = "none"
     """How several processes hold the model: 'none' gives each the whole model; 'fsdp' gives each a
     shard of it, for models that do not fit on one GPU."""
+
+    @property
+    def averages(self) -> tuple[Average, ...]:
+        """The averages that the training makes, as evaluate.ema names them."""
+        numbers = range(len(self.ema_decay))
+        return (*numbers, BEST) if self.score.best_by else (*numbers,)
+
+    def average_problem(self, average: Average) -> str:
+        """Why the training makes no such average, or ""."""
+        if average == BEST:
+            return "" if self.score.best_by else "without train.score.best_by there is no best one"
+        decays = len(self.ema_decay)
+        if 0 <= average < decays:
+            return ""
+        return f"there is no average {average}; train.ema_decay has {decays}, numbered from 0"
 
     @property
     def trunk_steps(self) -> int:

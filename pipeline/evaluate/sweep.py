@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.model_files import Average
 from data_catalog.shapes import dataset as shapes
 from data_catalog.storage.digests import digest_of
 from data_catalog.storage.files import write_atomically
@@ -50,7 +51,7 @@ def variants(
     guidance: Sequence[float],
     steps: Sequence[int],
     solvers: Sequence[SolverName],
-    averages: Sequence[int],
+    averages: Sequence[Average],
 ) -> list[SamplingVariant]:
     """The variant of the run's own settings, then every other combination."""
     own = SamplingVariant(own_config.sampling, own_config.ema)
@@ -63,10 +64,9 @@ def variants(
 
 
 def problems(
-    config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[int]
+    config: RunConfig, guidance: Sequence[float], steps: Sequence[int], averages: Sequence[Average]
 ) -> list[str]:
     """Everything that is wrong with the run and the values to sweep over."""
-    count = len(config.train.ema_decay)
     scored = config.encode.clip or config.download.urls == shapes.NAME
     return [
         *([] if scored else ["encode.clip is null, so nothing can score the samples; set it"]),
@@ -81,9 +81,9 @@ def problems(
             if not 1 <= value <= MOST_STEPS
         ),
         *(
-            f"--ema: there is no average {value}; train.ema_decay has {count}, numbered from 0"
+            f"--ema: {problem}"
             for value in averages
-            if not 0 <= value < count
+            if (problem := config.train.average_problem(value))
         ),
     ]
 
@@ -100,7 +100,7 @@ def sweep(
     held_out = _held_out_set(config, encodings, model, prompts, track)
     folder = sweep_folder(config, model)
     judged, latencies = [], []
-    loaded: dict[int, Models] = {}  # only one average is in memory at a time
+    loaded: dict[Average, Models] = {}  # only one average is in memory at a time
     for number, way in enumerate(requested):
         changed = {**asdict(way.sampling), "ema": way.ema, "features": ()}
         settings = config.evaluate.model_copy(update=changed)

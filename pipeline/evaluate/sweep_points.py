@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_catalog.model_files import Average
 from pipeline.scoring.bootstrap import Estimate, Groups, bootstrap_difference
 from pipeline.scoring.metrics import mean_statistic
 from tld_model.config import SamplingSettings
@@ -21,7 +22,7 @@ class SamplingVariant:
     """
 
     sampling: SamplingSettings
-    ema: int
+    ema: Average
 
     def overrides(self) -> str:
         """Command-line overrides that select this variant."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_catalog.figures import EncodingsFigures
-from data_catalog.model_files import average_file
+from data_catalog.model_files import Average, average_file
 from data_catalog.storage.digests import file_digest
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.image_metadata import Encoder, ModelIdentity
@@ -52,8 +52,8 @@ class ModelSource:
         )
 
 
-def source_of_run(name: str, encodings: Manifest, model: Manifest, ema: int) -> ModelSource:
-    """The model of a run of this name: its EMA number `ema`."""
+def source_of_run(name: str, encodings: Manifest, model: Manifest, ema: Average) -> ModelSource:
+    """The model of a run of this name: its average `ema`."""
     encoders, path = EncodingsFigures.of(encodings).encoders, model.file(average_file(ema))
     source = f"{name}, {path.parent.name}/{path.name}"
     return ModelSource(path, encoders.vae, encoders.text_model, source)

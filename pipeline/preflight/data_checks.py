@@ -18,6 +18,7 @@ from pipeline.preflight.continuation_checks import (
     differing_text_settings,
 )
 from pipeline.preflight.gate_checks import gate_problems
+from pipeline.preflight.score_checks import score_problems
 from tld_model.encoders.config_files import encoder_config, encoder_problem, vae_problem
 from tld_model.encoders.text_config import (
     settings_problems,
@@ -196,6 +197,7 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _split,
     _built_in_data_set,
     gate_problems,
+    score_problems,
     _initial_weights,
     continuation_problems,
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -139,6 +140,18 @@ def estimate_scores(
         | estimate_accuracies(samples.graded, groups)
         | {f"reference/{name}": estimate for name, estimate in of_reference.items()}
     )
+
+
+def score_values(samples: ImageScores, reference: ImageScores, images: int) -> dict[str, float]:
+    """The scores of `estimate_scores` that depend on the samples, of which there are so many,
+    without intervals, whose computation takes longest."""
+    alike = np.zeros(images, np.int64)  # one caption is too few for an interval
+    estimates = estimate_scores(samples, reference, alike)
+    return {
+        name: estimate.value
+        for name, estimate in estimates.items()
+        if score_of(name).of_model and not name.startswith("reference/")
+    }
 
 
 def estimate_reference_distances(

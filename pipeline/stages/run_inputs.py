@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_catalog.feature_names import CLIP
+from data_catalog.feature_names import CLIP, FeatureChoice
 from data_catalog.input_rows import digests_of
 from data_catalog.model_files import NoCheckpoint, checkpoint_to_continue, model_file
 from data_catalog.storage.digests import digest_of, file_digest
@@ -15,6 +15,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.feature_weights import weights_identity
 from pipeline.config.run import RunConfig
+from pipeline.config.score import HELD_OUT_LOSS, ScoreConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.dag import STAGES, StageSpec
 from pipeline.stages.output_settings import output_settings
@@ -101,6 +102,8 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
                 section["continue_from"] = _digest(
                     "continue_from", checkpoint_to_continue, config.train.continue_from
                 )
+            if config.train.score.best_by:
+                section["score"] = _choice_of_best(config.train.score)
         case "evaluate":
             section |= _features(config)
     return section
@@ -110,10 +113,25 @@ def _features(config: RunConfig) -> dict[str, Any]:
     """The names of image features and the digests of their weights, in place of the paths; {} if
     only CLIP's are chosen, whose weights are in the encodings."""
     choices = config.evaluate.feature_choices
+    return {} if all(c.name == CLIP for c in choices) else _identities(choices)
+
+
+def _identities(choices: Sequence[FeatureChoice]) -> dict[str, Any]:
     identities = {c.name: weights_identity(c) for c in choices if c.name != CLIP}
-    if not identities:
-        return {}
     return {"features": [c.name for c in choices], "features_identity": identities}
+
+
+def _choice_of_best(score: ScoreConfig) -> dict[str, Any]:
+    """The settings of the scores on which the best average depends. Those of other scores than
+    best_by change curves alone."""
+    settings: dict[str, Any] = {"best_by": score.best_by, "every": score.every}
+    if score.best_by != HELD_OUT_LOSS:
+        settings["prompts"] = score.prompts
+    if choices := score.features_of_best:
+        settings |= _identities(choices)
+    if score.best_by_retrieval:
+        settings["retrieval_columns"] = score.retrieval_columns
+    return settings
 
 
 def _digest(setting: str, file_at: Callable[[Path], Path], path: Path) -> str:

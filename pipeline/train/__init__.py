@@ -7,6 +7,7 @@ and muon.py are the update of the weights, ema.py their moving averages, fast_bl
 of a faster way on a GPU, sharding.py the distribution over ranks, step_memory.py computes what a
 step holds. checkpoints.py saves and resumes the state if checkpoint_fit.py allows it,
 checkpoint_writer.py saves it beside training, continuation.py begins a training with a checkpoint
-of another, divergence.py detects a training that has failed, and events.py is the log that the
-stage follows.
+of another. held_out_checks.py computes loss, samples and scores on held-out pairs: sample_scores.py
+has the scores, best_average.py keeps the best average. divergence.py detects a training that has
+failed, and events.py is the log that the stage follows.
 """

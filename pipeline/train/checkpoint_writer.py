@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_catalog.model_files import checkpoints, step_of
 from pipeline.compute.ranks import Ranks
 from pipeline.train.checkpoints import checkpoint_of, write_checkpoint
 from pipeline.train.loop import TrainState
@@ -31,6 +32,12 @@ class CheckpointWriter:
         self._encoders, self._trunk_steps = encoders, trunk_steps
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+
+    def finished_steps(self) -> list[int]:
+        """Wait until the checkpoint is written, and return the steps of those in the folder, where
+        nothing writes then. Raises CheckpointNotWritten if it was not."""
+        self.wait()
+        return [step_of(path) for path in checkpoints(self._folder)]
 
     def save(self, state: TrainState) -> None:
         """Copy the state, and let the thread write it. Every rank must call this; one writes.

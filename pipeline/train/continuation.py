@@ -30,6 +30,7 @@ from data_catalog.storage.files import link_or_copy, replacing, write_atomically
 from data_catalog.storage.object_access import ObjectStorageError
 from pipeline.stages.contract import StageFailed, Tracker
 from pipeline.stages.run_inputs import StageRun
+from pipeline.train.best_average import link_best_average
 from pipeline.train.events import copy_history
 from tld_model.training_state import DamagedState, describe_training_state
 
@@ -80,6 +81,7 @@ def _continue_trunk(run: StageRun, trunk: Trunk, out: Path, track: Tracker) -> b
                     raise DamagedState("it holds another step")
                 # First, because the training resumes as soon as it has a checkpoint.
                 copy_history(other, out, step)
+                link_best_average(run.config.train, other, out)
         except FileNotFoundError:
             continue  # its training or `tld clean` has just removed it
         except (DamagedState, OSError, ObjectStorageError) as error:

@@ -10,9 +10,10 @@ from typing import Any
 
 from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.storage.cached_files import ensure_local
-from data_catalog.storage.files import link_or_copy, write_atomically
+from data_catalog.storage.files import flush, link_or_copy, write_atomically
 from data_catalog.storage.object_access import ObjectStorageError
 
+SCORES = "best"  # the field that marks an event as the scores of a step
 _EARLIER_EVENTS_FILE = "events.before.jsonl"
 
 
@@ -35,6 +36,11 @@ def copy_history(other: Path, out: Path, step: int) -> None:
             and (event["kind"] == "metrics" or _link_grid(event, other, out))
         ],
     )
+
+
+def scored_events(out: Path) -> list[dict[str, Any]]:
+    """The scores of steps among the earlier events of a training."""
+    return [event for event in read_events(out / _EARLIER_EVENTS_FILE) if SCORES in event]
 
 
 def _link_grid(event: dict[str, Any], other: Path, out: Path) -> bool:
@@ -82,6 +88,7 @@ class EventLog:
     _started: float = field(default_factory=time.monotonic)
     _first_step: int = 0
     _logged: set[tuple[int, str]] = field(default_factory=set)
+    scored: list[dict[str, Any]] = field(default_factory=list)  # events of earlier processes
 
     def resume_at(self, step: int) -> None:
         """Copy the events of earlier processes up to this step into the new log."""
@@ -93,10 +100,20 @@ class EventLog:
                     (event["step"], what)
                     for what in (*event.get("values", ()), event.get("path", ""))
                 }
+                if SCORES in event:
+                    self.scored.append(event)
+                    self._logged.add((event["step"], SCORES))
 
     def already_logged(self, step: int, what: str) -> bool:
-        """Whether an earlier process logged this metric or file for a step."""
+        """Whether an earlier process logged this metric or file for a step, or its scores."""
         return (step, what) in self._logged
+
+    def write_scores(self, step: int, values: dict[str, float], best: object) -> None:
+        """Append the scores of a step and, if they are the best so far, the file of its average.
+        A checkpoint that follows relies on them, so they survive a power cut."""
+        self.write(kind="metrics", step=step, values=values, best=best)
+        if self.enabled:
+            flush(self.out / EVENTS_FILE)
 
     def write(self, **event: Any) -> None:
         """Append an event."""
@@ -110,7 +127,11 @@ class EventLog:
 
     def note(self, text: str) -> None:
         """Append a message that stands beside the progress until the first step."""
-        self.write(kind="progress", done=self._first_step, total=self.total, note=text)
+        self.progress(self._first_step, text)
+
+    def progress(self, step: int, text: str) -> None:
+        """Append the progress of the training, with a message."""
+        self.write(kind="progress", done=step, total=self.total, note=text)
 
     def write_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
         """Append the metrics of a step, and the progress with the remaining time."""
@@ -120,4 +141,4 @@ class EventLog:
         values = {"loss": loss, "lr": lr, "gradient_norm": gradient_norm, "images_per_s": speed}
         self.write(kind="metrics", step=step, values=values)
         note = f"loss {loss:.4f}  {speed:.0f} images/s  ETA {int(eta // 60)}:{int(eta % 60):02d}"
-        self.write(kind="progress", done=step, total=self.total, note=note)
+        self.progress(step, note)

@@ -86,10 +86,17 @@ def train(
     except (ChildFailed, NodesApart) as error:
         why = outcome.get("failed") or how_to_resume(error, out)
         raise StageFailed(f"train: the training process failed; {why}") from error
-    paths = [out / average_file(number) for number in range(len(config.ema_decay))]
+    figures = ModelFigures.model_validate(outcome["result"])
+    return _output(out, config, figures, track)
+
+
+def _output(out: Path, config: TrainConfig, figures: ModelFigures, track: Tracker) -> Output:
+    """The averages that the training has written, and its figures."""
+    if figures.best:
+        track.note(f"{figures.best}; evaluate.ema=best takes it")
+    paths = [out / average_file(average) for average in config.averages]
     digests = [file_digest(path) for path in paths]
     digest = digests[0] if len(digests) == 1 else digest_of(digests)
-    figures = ModelFigures.model_validate(outcome["result"])
     shard = Shard(
         name="denoiser", rows=figures.train_pairs, digest=digest, files=file_records(paths)
     )

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from pipeline.compute.parent_watch import end_with_parent
 
-Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 
 class Interrupted(Exception):
-    """Raised during validation or sampling when this process has been asked to stop."""
+    """Raised during validation, sampling or scoring when this process has been asked to stop."""
 
 
 @dataclass(slots=True)
@@ -33,13 +28,7 @@ class Stop:
     def _request(self, *_: object) -> None:
         self.requested = True
 
-    def interrupts(self, denoiser: Denoise) -> Denoise:
-        """Wrap a denoiser so that it raises Interrupted after a stop request, because sampling may
-        take minutes."""
-
-        def denoise(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-            if self.requested:
-                raise Interrupted
-            return denoiser(noisy, sigma, text)
-
-        return denoise
+    def interrupt(self) -> None:
+        """Raise Interrupted after a stop request, because sampling may take minutes."""
+        if self.requested:
+            raise Interrupted

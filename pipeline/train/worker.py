@@ -1,11 +1,10 @@
-"""A training process: runs the loop, and logs, validates, samples, saves checkpoints and stops.
+"""A training process: runs the loop, and logs, checks, saves checkpoints and stops.
 
 Several such processes, the ranks, may step together; only the first writes events and files.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from data_catalog.figures import EncoderNames, EncodingsFigures, ModelFigures
-from data_catalog.model_files import CHECKPOINTS_FOLDER, average_file
+from data_catalog.model_files import average_file, checkpoints, step_of
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import read_manifest
 from pipeline.compute.child_processes import STOPPED
@@ -31,8 +30,8 @@ from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
-from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.held_out_loss import held_out_loss
+from pipeline.train.best_average import NoSuchScore
 from pipeline.train.checkpoint_writer import CheckpointWriter
 from pipeline.train.checkpoints import (
     CheckpointNotRead,
@@ -48,18 +47,21 @@ from pipeline.train.divergence import (
 )
 from pipeline.train.events import EventLog
 from pipeline.train.fast_blocks import speed_up_blocks
+from pipeline.train.held_out_checks import HeldOutChecks
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import distribute
 from pipeline.train.step_memory import advice_for_less_memory
-from pipeline.train.stop import Denoise, Interrupted, Stop
+from pipeline.train.stop import Stop
 from tld_model.checkpoint import save_denoiser
-from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.sampler import guided, noise_levels
+from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.vae import load_image_codec
 
-_SAMPLES = 16
-_SAMPLE_STEPS = 20
-_SAMPLE_GUIDANCE = 3.0
+# Failures whose message says what to do.
+_EXPLAINED = (
+    *(Diverged, CheckpointNotRead, CheckpointNotWritten, GpuFailure),
+    *(NoSuchScore, EncoderError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +76,24 @@ class Training:
     encoders: EncoderNames
     pairs: EncodedDataset
     split: Split
-    codec: ImageCodec | None  # only on the leading rank
     inference: Inference
+    checks: HeldOutChecks
 
     def run(self) -> None:
-        """Train, and log, validate, sample and save at the configured steps."""
+        """Train, and log, validate, sample, score and save at the configured steps."""
         config, encoders = self.job.config, self.encoders.model_dump()
         state, trunk = self._begin(), config.trunk_steps if config.decay_steps else None
+        self.checks.prepare(state)
         monitor = DivergenceMonitor(self.ranks)
-        if state.step:
-            self.validate_and_sample(state)  # a stop may have interrupted it
-        with CheckpointWriter(self.checkpoints, self.ranks, encoders, trunk) as writer:
+        with CheckpointWriter(self.job.checkpoints, self.ranks, encoders, trunk) as writer:
+            if state.step:
+                self.checks.run(state, writer.finished_steps)  # a stop may have interrupted it
             for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
                 monitor.add(step)
                 last = step.step == config.steps
                 if last or step.step % config.log_every == 0:
                     self.log.write_step(step.step, *monitor.read(), step.lr)
-                self.validate_and_sample(state)
+                self.checks.run(state, writer.finished_steps)
                 stopping = self.ranks.any(self.stop.requested)
                 is_due = last or step.step == trunk or step.step % config.checkpoint_every == 0
                 if is_due or stopping:
@@ -103,24 +106,15 @@ class Training:
             raise SystemExit(STOPPED)
         self._finish(state)
 
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.job.out / CHECKPOINTS_FOLDER
-
-    @property
-    def _is_sharded(self) -> bool:
-        return self.ranks.count > 1 and self.job.config.sharding == "fsdp"
-
     def _begin(self) -> TrainState:
         """The resumed state, or an initial one. For sharding it is created on the CPU."""
-        config, start = self.job.config, "cpu" if self._is_sharded else self.device
+        config, start = self.job.config, "cpu" if self.job.is_sharded else self.device
         state = initial_state(config, self.job.model, start, self.inference.threads)
-        resume(state, self.checkpoints, start, self.ranks, self.log.warn)
+        resume(state, self.job.checkpoints, start, self.ranks, self.log.warn)
         if config.continue_from and not state.step:
             raise CheckpointNotRead(
-                f"no checkpoint in {self.checkpoints} can be used; run the same command to begin "
-                f"with that of train.continue_from={config.continue_from} again"
+                f"no checkpoint in {self.job.checkpoints} can be used; run the same command to "
+                f"begin with that of train.continue_from={config.continue_from} again"
             )
         self.log.resume_at(state.step)
         if warning := idle_gpus(self.device, config.launch.processes):
@@ -129,54 +123,10 @@ class Training:
         distribute(state, config, self.ranks, self.device)
         return state
 
-    def validate_and_sample(self, state: TrainState) -> None:
-        """Compute the held-out loss and a grid of samples of the averaged model, at the steps where
-        they are due. A stop interrupts them. The leading rank does this while the others wait; if
-        the model is sharded, all ranks take part."""
-        if not self.ranks.leads and not self._is_sharded:
-            return
-        config, step = self.job.config, state.step
-        ema = self.inference.denoiser(state.ema)
-        if not self._is_sharded:
-            ema = self.stop.interrupts(ema)
-        grid = f"samples/step-{step:08d}.png"
-
-        def is_due(every: int, what: str) -> bool:
-            return (step == config.steps or step % every == 0) and not self.log.already_logged(
-                step, what
-            )
-
-        with contextlib.suppress(Interrupted):
-            if is_due(config.validate_every, "held_out_loss"):
-                losses = held_out_loss(ema, self.pairs, self.split, self.device)
-                self.log.write(kind="metrics", step=step, values=losses)
-            if is_due(config.sample_every, grid):
-                self._sample_grid(ema, self.job.out / grid)
-                self.log.write(kind="artifact", step=step, path=grid, folder="samples")
-
-    def _sample_grid(self, ema: Denoise, path: Path) -> None:
-        """Sample the same held-out captions from the same noise, so that steps can be compared."""
-        text = self.pairs.batch(self.split.held_out[:_SAMPLES]).text
-        shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-        denoise = guided(ema, _SAMPLE_GUIDANCE)
-        latents = self.inference.sample(
-            "dpmpp_2m", denoise, noise, text.to(self.device), noise_levels(_SAMPLE_STEPS)
-        )
-        if self.codec is None:
-            return
-        images = (
-            self.inference.threads.by_rows(self.codec.decode)(latents)
-            .permute(0, 2, 3, 1)
-            .cpu()
-            .numpy()
-        )
-        path.parent.mkdir(exist_ok=True)
-        with replacing(path) as unfinished:
-            image_grid(list(images), self.split.held_out_captions[:_SAMPLES]).save(unfinished)
-
     def _finish(self, state: TrainState) -> None:
         """Write the averages as the models, and the result event."""
+        at_checkpoints = [step_of(path) for path in checkpoints(self.job.checkpoints)]
+        best = self.checks.finish(at_checkpoints)
         models = [whole_weights(average.denoiser) for average in state.averages]
         ema = self.inference.denoiser(state.ema)
         losses = held_out_loss(ema, self.pairs, self.split, self.device)
@@ -191,6 +141,7 @@ class Training:
             steps=state.step,
             parameters=sum(parameter.numel() for parameter in state.denoiser.parameters()),
             losses=losses,
+            best=best,
         )
         self.log.write(kind="result", values=result.model_dump(mode="json"))
 
@@ -215,7 +166,7 @@ def main(job_file: Path, parent: int) -> None:
         try:
             with advice_on_memory(advice_for_less_memory(job.config)):
                 training.run()
-        except (Diverged, CheckpointNotRead, CheckpointNotWritten, GpuFailure) as error:
+        except _EXPLAINED as error:
             if not ranks.leads:
                 raise SystemExit(1) from error
             message = training.explain(error) if isinstance(error, Diverged) else str(error)
@@ -236,7 +187,8 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     if threads.count > 1:
         torch.set_num_threads(threads.cores_each)  # for what this thread computes beside them
     inference = Inference(device, job.config.precision, threads)
-    return Training(job, ranks, device, stop, log, encoders, pairs, split, codec, inference)
+    checks = HeldOutChecks(job, ranks, stop, log, encodings, pairs, split, codec, inference)
+    return Training(job, ranks, device, stop, log, encoders, pairs, split, inference, checks)
 
 
 def run_from_arguments() -> None:

@@ -153,7 +153,7 @@ def test_of_a_run_any_average_draws(tmp_path: Path) -> None:
     assert model
     assert model.source == f"tiny, {folder.name}/denoiser.safetensors"
     options = SampleOptions(ema=2, out=tmp_path / "b.png")
-    with pytest.raises(UserError, match="--ema 2: there is no such EMA"):
+    with pytest.raises(UserError, match="--ema: there is no average 2; train"):
         sample(TINY, STAR, *described, options=options)
 
 

@@ -12,9 +12,9 @@ import pytest
 from pipeline.compute.node_group import Nodes, node_group
 from pipeline.compute.polling import wait_until
 from pipeline.compute.rendezvous import NodesApart, Rendezvous, rendezvous_of
+from pipeline.config.launch import LaunchConfig
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
-from pipeline.config.train import LaunchConfig
 from pipeline.preflight.check import check_run
 from pipeline.train.job import TrainJob
 from pipeline.train.join import join_training

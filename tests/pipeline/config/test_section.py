@@ -28,14 +28,14 @@ NOT_IN_FINGERPRINT = {
     "encode": "device batch_size workers keep_images",
     "train": (
         "device compile deterministic launch sharding accumulate checkpoint_blocks checkpoint_every "
-        "validate_every sample_every log_every"
+        "validate_every sample_every log_every score"
     ),
     "evaluate": "device batch_size price_per_hour",
 }
 OTHER_REASONS = {
     *("download.source", "download.urls", "download.images", "download.captions"),
     *("download.min_success_rate", "encode.keep_images"),
-    *("train.deterministic", "evaluate.price_per_hour"),
+    *("train.deterministic", "train.score", "evaluate.price_per_hour"),
 }
 UP_TO_ROUNDING = {
     *("encode.batch_size", "train.accumulate", "train.checkpoint_blocks", "train.compile"),

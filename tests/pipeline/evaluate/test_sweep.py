@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_catalog.images import Images
+from data_catalog.model_files import Average
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
@@ -115,8 +116,8 @@ def test_each_point_is_drawn_with_its_own_average_though_others_are_known(
 ) -> None:
     """The workspace holds one average: which of them is asked for is what counts here."""
     encodings, model = outputs(workspace)
-    loaded: list[int] = []
-    drawn: list[tuple[int, int]] = []
+    loaded: list[Average] = []
+    drawn: list[tuple[Average, Average]] = []
 
     def load(encodings: Manifest, model: Manifest, settings: EvaluateConfig) -> Models:
         loaded.append(settings.ema)

@@ -19,9 +19,10 @@ from data_catalog.storage.file_lock import file_lock
 from pipeline.compute.child_processes import ChildFailed, run_processes
 from pipeline.compute.ranks import rank_environments
 from pipeline.compute.rendezvous import rendezvous_of
+from pipeline.config.launch import LaunchConfig
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
-from pipeline.config.train import LaunchConfig, TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs

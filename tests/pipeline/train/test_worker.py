@@ -18,6 +18,7 @@ from pipeline.dataset.split import split_pairs
 from pipeline.train import worker
 from pipeline.train.checkpoints import CheckpointNotRead
 from pipeline.train.events import EventLog, set_events_aside
+from pipeline.train.held_out_checks import HeldOutChecks
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import initial_state
 from pipeline.train.stop import Stop
@@ -36,18 +37,9 @@ def training(tmp_path: Path) -> Training:
     )
     pairs, split = open_dataset(encodings), split_pairs(encodings, config.held_out_fraction)
     codec = load_image_codec("shapes-vae", "cpu")
-    return Training(
-        job,
-        ALONE,
-        "cpu",
-        Stop(),
-        EventLog(tmp_path, 20, 8),
-        ENCODERS,
-        pairs,
-        split,
-        codec,
-        inference_on("cpu"),
-    )
+    stop, log, inference = Stop(), EventLog(tmp_path, 20, 8), inference_on("cpu")
+    checks = HeldOutChecks(job, ALONE, stop, log, encodings, pairs, split, codec, inference)
+    return Training(job, ALONE, "cpu", stop, log, ENCODERS, pairs, split, inference, checks)
 
 
 def event_kinds(folder: Path) -> list[str]:
@@ -71,8 +63,8 @@ def test_a_training_chooses_how_its_blocks_compute_together_with_its_ranks(
 def test_a_continued_training_never_starts_at_zero_instead(training: Training) -> None:
     config = training.job.config.model_copy(update={"continue_from": Path("elsewhere")})
     job = training.job.model_copy(update={"config": config})
-    (training.checkpoints).mkdir()
-    (training.checkpoints / "step-00000004.pt").write_bytes(b"damaged")
+    training.job.checkpoints.mkdir()
+    (training.job.checkpoints / "step-00000004.pt").write_bytes(b"damaged")
     with pytest.raises(CheckpointNotRead, match="continue_from=elsewhere again"):
         replace(training, job=job)._begin()
 
@@ -81,15 +73,15 @@ def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Tra
     state = initial_state(training.job.config, MODEL, "cpu")
     state.step = 10
     training.stop.requested = True
-    training.validate_and_sample(state)
+    training.checks.run(state, list)
     assert event_kinds(tmp_path) == []
     training.stop.requested = False
-    training.validate_and_sample(state)
+    training.checks.run(state, list)
     assert event_kinds(tmp_path) == ["metrics", "artifact"]
 
     set_events_aside(tmp_path)
     training.log.resume_at(10)
-    training.validate_and_sample(state)
+    training.checks.run(state, list)
     assert event_kinds(tmp_path) == ["metrics", "artifact"], "told again, not done again"
 
 

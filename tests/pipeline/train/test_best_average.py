@@ -184,13 +184,19 @@ def test_scores_disturb_no_weights_and_the_best_is_that_of_the_curve(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpoint_every", [4, 1000])
+@pytest.mark.parametrize(
+    ("best_by", "checkpoint_every"),
+    [("held_out_loss", 4), ("clip_score", 1000)],  # the last step is the best, or the first
+)
 def test_kill_9_after_any_scoring_leaves_the_bits_of_the_best(
-    undisturbed: tuple[Path, Output], tmp_path: Path, checkpoint_every: int
+    tmp_path: Path, best_by: str, checkpoint_every: int
 ) -> None:
-    folder = tmp_path / "run"
-    write_encodings(folder / "encodings")
-    settings: dict[str, Any] = {"score": SCORE, "checkpoint_every": checkpoint_every}
+    folder, other = tmp_path / "run", tmp_path / "undisturbed"
+    settings: dict[str, Any] = {"score": SCORE | {"best_by": best_by}}
+    for path in (folder, other):
+        write_encodings(path / "encodings")
+    undisturbed = train_in(other, RememberingTracker(), **settings)
+    settings["checkpoint_every"] = checkpoint_every
     for step in (3, 9, 15):
         process = start_training(folder, **settings)
         wait_while_running(lambda step=step: step in scored_steps(folder), process)  # type: ignore[misc]
@@ -199,8 +205,8 @@ def test_kill_9_after_any_scoring_leaves_the_bits_of_the_best(
         process.communicate()
     track = RememberingTracker()
     output = train_in(folder, track, **settings)
-    assert output.shards[0].files == undisturbed[1].shards[0].files
-    assert output.figures["best"] == undisturbed[1].figures["best"]
+    assert output.shards[0].files == undisturbed.shards[0].files
+    assert output.figures["best"] == undisturbed.figures["best"]
     assert list(curves(track)["clip_score"]) == [3, 6, 9, 12, 15, 18, 20]
 
 

@@ -1,5 +1,4 @@
-"""What one process of a training does besides steps: a stop cuts it short, the next process makes
-up for it."""
+"""What one process of a training does besides steps: how it begins, and what it says of that."""
 
 from __future__ import annotations
 
@@ -20,7 +19,6 @@ from pipeline.train.checkpoints import CheckpointNotRead
 from pipeline.train.events import EventLog, set_events_aside
 from pipeline.train.held_out_checks import HeldOutChecks
 from pipeline.train.job import TrainJob
-from pipeline.train.loop import initial_state
 from pipeline.train.stop import Stop
 from pipeline.train.worker import Training
 from tests.support.manifests import ENCODERS
@@ -42,15 +40,6 @@ def training(tmp_path: Path) -> Training:
     return Training(job, ALONE, "cpu", stop, log, ENCODERS, pairs, split, inference, checks)
 
 
-def event_kinds(folder: Path) -> list[str]:
-    path = folder / EVENTS_FILE
-    return (
-        [json.loads(line)["kind"] for line in path.read_text().splitlines()]
-        if path.exists()
-        else []
-    )
-
-
 def test_a_training_chooses_how_its_blocks_compute_together_with_its_ranks(
     training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,22 +56,6 @@ def test_a_continued_training_never_starts_at_zero_instead(training: Training) -
     (training.job.checkpoints / "step-00000004.pt").write_bytes(b"damaged")
     with pytest.raises(CheckpointNotRead, match="continue_from=elsewhere again"):
         replace(training, job=job)._begin()
-
-
-def test_a_stop_cuts_validation_and_sampling_short(tmp_path: Path, training: Training) -> None:
-    state = initial_state(training.job.config, MODEL, "cpu")
-    state.step = 10
-    training.stop.requested = True
-    training.checks.run(state, list)
-    assert event_kinds(tmp_path) == []
-    training.stop.requested = False
-    training.checks.run(state, list)
-    assert event_kinds(tmp_path) == ["metrics", "artifact"]
-
-    set_events_aside(tmp_path)
-    training.log.resume_at(10)
-    training.checks.run(state, list)
-    assert event_kinds(tmp_path) == ["metrics", "artifact"], "told again, not done again"
 
 
 def test_a_story_survives_kills_torn_lines_and_steps_done_twice(tmp_path: Path) -> None:

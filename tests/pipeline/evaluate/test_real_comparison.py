@@ -52,7 +52,10 @@ def settings(root: Path, images: Path, **changed: object) -> list[str]:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("styles")
-    return finish(settings(folder / "data", write_styles(folder / "tars", CONCEPTS)))
+    as_in_training = {"evaluate__steps": 20, "evaluate__guidance": 3, "evaluate__ema": "best"}
+    scores = {"train__score__every": 6, "train__score__best_by": "retrieval_at_5"}
+    tars = write_styles(folder / "tars", CONCEPTS)
+    return finish(settings(folder / "data", tars, **as_in_training, **scores))
 
 
 def output(config: RunConfig, stage: str) -> Manifest:
@@ -84,6 +87,9 @@ def test_the_scores_and_the_page_come_of_a_run(config: RunConfig) -> None:
     for name in ("retrieval_at_1", "reference/retrieval_at_1"):
         assert scores[name]["n"] == 12
         assert 0 <= scores[name]["value"] <= scores[name.replace("1", "5")]["value"] <= 1
+    best = output(config, "train").figures["best"]
+    assert best["score"] == "retrieval_at_5"
+    assert scores["retrieval_at_5"]["value"] == best["value"], "training computes the same"
     page = report.file("report.html").read_text()
     for text in ("Nearest training images", "Retrieval of the concept", "of 60", "“thing"):
         assert text in page

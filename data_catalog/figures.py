@@ -27,6 +27,7 @@ from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Figures, StoredValues
 from data_catalog.text_figures import TextFigures, TokenStatistics, TokenSums
 
+TEACHER_ERROR = "teacher_error"
 # A number that may be NaN, for which JSON has null.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
@@ -198,14 +199,20 @@ class ModelFigures(Figures):
     """Parameters of the denoiser."""
     losses: dict[str, Number]
     """Mean squared errors of the clean latent on held-out pairs: `held_out_loss` over all noise
-    levels, `held_out_loss/0.0-0.2` and so on by noise level."""
+    levels, `held_out_loss/0.0-0.2` and so on by noise level. Of a distilled model `teacher_error`:
+    the root mean square of the difference of its samples from those of its teacher for the same
+    noise and held-out captions, relative to the standard deviation of the teacher's."""
     best: BestStep | None = None
     """The best of the scored steps; None without train.score.best_by."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_losses(cls, stored: Mapping[str, Any]) -> Mapping[str, Any]:
-        losses = {name: loss for name, loss in stored.items() if name.startswith("held_out_loss")}
+        losses = {
+            name: loss
+            for name, loss in stored.items()
+            if name == TEACHER_ERROR or name.startswith("held_out_loss")
+        }
         return stored if "losses" in stored else {**stored, "losses": losses}
 
 

@@ -1,73 +1,33 @@
-"""The Prefect flow of a run: four stages as tasks, chained by the flow `text_to_image`."""
+"""The Prefect flow of a run: its stages as tasks, chained by the flow `text_to_image`."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-from prefect.tasks import Task, exponential_backoff
-from requests import ConnectionError as RequestsConnectionError
+from prefect.tasks import Task
 
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_nothing, reuse_shard
 from data_catalog.storage.workspace import StageName
 from flows.orchestration.run_summary import run_page
 from flows.orchestration.shard_tasks import map_shards
+from flows.orchestration.stage_task import GPU, stage_task
 from flows.orchestration.train_nodes import train_on_nodes
 from flows.orchestration.webhook import notify_webhook
-from flows.terminal.errors import UserError
 from flows.tracking.tracker import PipelineTracking, StageTracker, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
-from pipeline.stages.dag import STAGES
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.remote_workspace import fetch_output
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
-
-Result = TypeVar("Result")
-P = ParamSpec("P")
-GPU = "gpu"  # tag of the stages that use one; a server may limit how many run at once
-
-# Manifests decide what is fresh, so Prefect stores no results and no cache.
-
-
-def _is_transient(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    """Whether a stage failed for a transient reason, such as an unreachable server or a busy name
-    server, so that it is retried. What a user has to change is not retried."""
-    error: object = state.result(raise_on_failure=False)
-    while isinstance(error, BaseException):
-        # Prefect's client has already retried these itself.
-        if isinstance(error, UserError | StageFailed | ConcurrencySlotAcquisitionError):
-            return False
-        if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
-            return True
-        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P, Result]]:
-    return task(
-        name=name,
-        tags=tags,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=3,
-        retry_delay_seconds=exponential_backoff(10),
-        retry_condition_fn=_is_transient,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +68,7 @@ def _run(
     return manifest
 
 
-@_stage_task("download")
+@stage_task("download")
 def download_task(job: _Job) -> Manifest:
     """urls -> images"""
     from pipeline.download.stage import download
@@ -129,7 +89,7 @@ def download_task(job: _Job) -> Manifest:
     )
 
 
-@_stage_task("encode", GPU)
+@stage_task("encode", GPU)
 def encode_task(job: _Job, images: Manifest) -> Manifest:
     """images -> encodings"""
     from pipeline.encode.stage import encode
@@ -146,7 +106,7 @@ def encode_task(job: _Job, images: Manifest) -> Manifest:
     )
 
 
-@_stage_task("train", GPU)
+@stage_task("train", GPU)
 def train_task(job: _Job, encodings: Manifest) -> Manifest:
     """encodings -> model"""
     config = job.config
@@ -165,7 +125,26 @@ def train_task(job: _Job, encodings: Manifest) -> Manifest:
     )
 
 
-@_stage_task("evaluate", GPU)
+@stage_task("distill", GPU)
+def distill_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
+    """model -> model that samples in a few steps"""
+    from pipeline.train.stage import distill
+
+    config = job.config
+    return _run(
+        job,
+        "distill",
+        {"encode": encodings, "train": model},
+        lambda out, track: distill(
+            fetch_output(encodings, config, track), model, config, out, track
+        ),
+        lambda track, distilled: job.tracking.log_model(
+            track, config.distilled, distilled, encodings
+        ),
+    )
+
+
+@stage_task("evaluate", GPU)
 def evaluate_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
     """model -> report"""
     from pipeline.evaluate.stage import evaluate
@@ -179,12 +158,21 @@ def evaluate_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
     return _run(
         job,
         "evaluate",
-        {"encode": encodings, "train": model},
+        {"encode": encodings, config.model_stage: model},
         lambda out, track: evaluate(
             fetch_output(encodings, config, track), model, config.evaluate, out, track
         ),
         pass_gate,
     )
+
+
+_TASKS: dict[StageName, Task[..., Manifest]] = {
+    "download": download_task,
+    "encode": encode_task,
+    "train": train_task,
+    "distill": distill_task,
+    "evaluate": evaluate_task,
+}
 
 
 @flow(
@@ -194,18 +182,23 @@ def evaluate_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
     persist_result=False,
 )
 def text_to_image(
-    config: RunConfig, force: frozenset[StageName] = frozenset(), until: StageName = "evaluate"
+    config: RunConfig,
+    force: frozenset[StageName] = frozenset(),
+    until: StageName | None = None,
 ) -> Manifest:
-    """All stages up to `until`, from images to a report. Stages that are fresh are skipped."""
+    """All stages up to `until`, from images to a report; without it also the report of a distilled
+    model. Stages that are fresh are skipped. Returns the last output."""
+    outputs: dict[str, Manifest] = {}
     with pipeline_run(config) as run:
         job = _Job(run, RunInputs(config), force)
-        last = images = download_task(job)
-        if until != "download":
-            last = encodings = encode_task(job, images)
-        if until in ("train", "evaluate"):
-            last = model = train_task(job, encodings)
-        if until == "evaluate":
-            last = evaluate_task(job, encodings, model)
+        for name, spec in job.inputs.stages.items():
+            parents = [outputs[parent] for parent in spec.parents]
+            last = outputs[name] = _TASKS[spec.name](job, *parents)
+            if name == until:
+                break
+        if until is None and last.stage == "distill":
+            of_distilled = replace(job, inputs=RunInputs(config.distilled))
+            last = evaluate_task(of_distilled, outputs["encode"], last)
     _publish_page(job.inputs)
     return last
 
@@ -219,20 +212,14 @@ def one_stage(
     """One stage alone, on the fresh outputs of the stages before it."""
     inputs = RunInputs(config)
     statuses = stage_statuses(inputs)
-    parents = {name: statuses[name].manifest for name in STAGES[stage].parents}
+    parents = {name: statuses[name].manifest for name in inputs.stages[stage].parents}
     if missing := [name for name, manifest in parents.items() if manifest is None]:
         raise StageFailed(
             f"{stage} needs the output of {missing[0]} first, which is {statuses[missing[0]].state}"
         )
-    tasks: dict[StageName, Task[..., Manifest]] = {
-        "download": download_task,
-        "encode": encode_task,
-        "train": train_task,
-        "evaluate": evaluate_task,
-    }
     with pipeline_run(config) as run:
         job = _Job(run, inputs, frozenset({stage} if force else ()), retry_failed)
-        manifest = tasks[stage](job, *parents.values())
+        manifest = _TASKS[stage](job, *parents.values())
     _publish_page(inputs)
     return manifest
 

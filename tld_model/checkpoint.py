@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tld_model.config import DenoiserConfig, TextSettings
+from tld_model.config import DenoiserConfig, SamplingSettings, TextSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import encoder_identity
 from tld_model.weights_file import WeightsHeader, read_weights_header
@@ -34,7 +35,9 @@ def save_denoiser(
     weights: Mapping[str, Tensor],
     config: DenoiserConfig,
     encoders: Mapping[str, Any] | None = None,
+    *,
     latent_scaling: float | None = None,
+    sampling: SamplingSettings | None = None,
 ) -> None:
     """Write weights, config and the encoders that it was trained with (vae, clip, vae_identity,
     clip_identity; and `text` of a text encoder other than CLIP's text tower as it is, with its
@@ -42,7 +45,8 @@ def save_denoiser(
     bytes.
 
     `latent_scaling` is given for a model that was trained on raw * latent_scaling instead of our
-    scaled latents, which are (raw - shift) * factor, as the VAE's config says.
+    scaled latents, which are (raw - shift) * factor, as the VAE's config says. `sampling` is given
+    for a distilled model, which samples in no other way.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     description: dict[str, Any] = {
@@ -51,6 +55,8 @@ def save_denoiser(
     }
     if latent_scaling is not None:
         description["latent_scaling"] = latent_scaling
+    if sampling is not None:
+        description["sampling"] = asdict(sampling)
     save_file(on_cpu, path, metadata={_ENTRY: json.dumps(description, sort_keys=True)})
 
 
@@ -99,6 +105,7 @@ class _Description(BaseModel):
     config: DenoiserConfig
     encoders: TrainedEncoders = TrainedEncoders()
     latent_scaling: float | None = Field(None, gt=0, allow_inf_nan=False)
+    sampling: SamplingSettings | None = None
 
 
 def load_denoiser(path: Path, device: str) -> Denoiser:
@@ -130,6 +137,12 @@ def read_latent_scaling(path: Path) -> float | None:
     """The factor by which raw latents are multiplied for this denoiser, or None if they are scaled
     as the VAE's config says. Raises CheckpointError."""
     return _describe(path, _read_header(path)).latent_scaling
+
+
+def read_sampling(path: Path) -> SamplingSettings | None:
+    """How a distilled model samples; None for other models, which sample as one chooses. Raises
+    CheckpointError."""
+    return _describe(path, _read_header(path)).sampling
 
 
 def read_text_settings(path: Path) -> TextSettings:

@@ -93,7 +93,8 @@ def _settings(section: Schema, above: str) -> Iterator[Setting]:
 
 def _target(schema: Schema) -> dict[str, Any]:
     """The definition that a schema refers to, or nothing."""
-    name = schema.get("$ref", "").removeprefix(_REFERENCE)
+    parts = [schema, *schema.get("anyOf", ())]  # a section that may be null is one of two
+    name = next((part["$ref"] for part in parts if "$ref" in part), "").removeprefix(_REFERENCE)
     found: dict[str, Any] = _run()["$defs"][name] if name else {}
     return found
 

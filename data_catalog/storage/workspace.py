@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-StageName = Literal["download", "encode", "train", "evaluate"]
+StageName = Literal["download", "encode", "train", "distill", "evaluate"]
+MODEL_STAGES: tuple[StageName, ...] = ("train", "distill")
 OUTPUT_FOLDERS = {
     "download": "01_images",
     "encode": "02_encodings",
     "train": "03_model",
     "evaluate": "04_report",
+    "distill": "05_distilled",
 }
 
 

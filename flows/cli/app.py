@@ -21,6 +21,7 @@ from flows.cli.config import show_config
 from flows.cli.convert_checkpoint import export_checkpoint, import_checkpoint
 from flows.cli.data import data
 from flows.cli.deploy import deploy
+from flows.cli.download import download
 from flows.cli.edit import edit
 from flows.cli.export import export
 from flows.cli.init import init
@@ -29,7 +30,7 @@ from flows.cli.panorama import panorama
 from flows.cli.promote import promote
 from flows.cli.sample import sample
 from flows.cli.serve import serve
-from flows.cli.stages import download, encode, evaluate, run, train
+from flows.cli.stages import distill, encode, evaluate, run, train
 from flows.cli.status import status
 from flows.cli.sweep import sweep
 from flows.cli.ui import ui
@@ -53,7 +54,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
-    groups.TRAIN: (init, run, download, data, encode, train, evaluate),
+    groups.TRAIN: (init, run, download, data, encode, train, evaluate, distill),
     groups.GENERATE: (sample, interpolate, edit, panorama, serve),
     groups.MEASURE: (compare, sweep, bench),
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),

@@ -53,7 +53,10 @@ def models_of_another_mlflow(
     waste: Sequence[UnneededFile], client: MlflowClient | None
 ) -> frozenset[str]:
     """Fingerprints of models whose training was recorded, but not in this MLflow."""
-    models = [item.manifest for item in waste if item.manifest and item.manifest.stage == "train"]
+    from data_catalog.storage.workspace import MODEL_STAGES
+
+    outputs = (item.manifest for item in waste if item.manifest)
+    models = [manifest for manifest in outputs if manifest.stage in MODEL_STAGES]
     return frozenset(
         model.fingerprint
         for model in models

@@ -114,11 +114,11 @@ def _find(text: str, overrides: Sequence[str]) -> _Trained:
     config = load(Path(words[0]), [*words[1:], *overrides])
     name = shlex.join([*words, *overrides])
     statuses = stage_statuses(RunInputs(config))
-    encodings, model = statuses["encode"].manifest, statuses["train"].manifest
+    encodings, model = statuses["encode"].manifest, statuses[config.model_stage].manifest
     if not encodings or not model:
         raise UserError(
-            f"no model has been trained with these settings in {config.folder}. Train it:\n"
-            f"  tld run {name} --until train"
+            f"no model has been made with these settings in {config.folder}. Make it:\n"
+            f"  tld run {name} --until {config.model_stage}"
         )
     return name, config, encodings, model
 

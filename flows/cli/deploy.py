@@ -81,7 +81,7 @@ def deploy(
 
     from prefect.client.orchestration import get_client
 
-    from flows.text_to_image import GPU
+    from flows.orchestration.stage_task import GPU
 
     with errors.status("registering with Prefect …"):
         with get_client(sync_client=True) as client:
@@ -199,7 +199,8 @@ def _deployments(
     from prefect.types.entrypoint import EntrypointType
 
     from flows.text_to_image import one_stage, text_to_image
-    from pipeline.stages.dag import STAGES
+    from pipeline.config.run import RunConfig
+    from pipeline.stages.dag import stages_of
 
     name = config["name"]
     # The entry point is a module: tld is installed on the workers, so no code is sent.
@@ -211,7 +212,7 @@ def _deployments(
     deployments: list[Any] = [
         text_to_image.to_deployment(name, parameters={"config": config}, cron=cron, **where)
     ]
-    for stage in STAGES:
+    for stage in stages_of(RunConfig.model_validate(config)):
         parameters = {"config": config, "stage": stage}
         deployments.append(
             one_stage.to_deployment(f"{name}-{stage}", parameters=parameters, **where)

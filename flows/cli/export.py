@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -56,7 +57,8 @@ def export(
             else _card_of_run(config, overrides, settings)
         )
         prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the image shows"
-        export_diffusers(generate, settings.evaluate, card, prompt, out)
+        own = asdict(source.sampling(settings.evaluate.sampling))
+        export_diffusers(generate, settings.evaluate.model_copy(update=own), card, prompt, out)
     except ExportError as error:
         raise UserError(f"--out: {error}") from error
     console.print(

@@ -63,7 +63,8 @@ class Basis:
         """The options that are set, over the recorded request or the defaults of the run."""
         from pipeline.generate.request import GenerationRequest
 
-        base = {"seed": 0, **asdict(self.settings.evaluate.sampling)}
+        own = self.settings.evaluate.sampling
+        base = {"seed": 0, **asdict(self.source.sampling(own) if self.source else own)}
         if recorded := self.record_of(kind):
             base |= dict(recorded)
         elif self.recorded:

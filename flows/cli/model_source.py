@@ -58,7 +58,10 @@ def _model_of_run(
     from pipeline.generate.model_source import source_of_run
 
     average = settings.evaluate.ema if ema is None else ema
-    if problem := settings.train.average_problem(average):
+    training, distill = settings.train, settings.distill
+    if distill and settings.model_stage == "distill":
+        training = distill.training(training)
+    if problem := training.average_problem(average):
         raise UserError(f"--ema: {problem}")
     encodings, trained, _ = trained_run(config, overrides, settings)
     return source_of_run(settings.name, encodings, trained, average)
@@ -116,11 +119,13 @@ def trained_run(
     from pipeline.stages.run_inputs import RunInputs
 
     statuses = stage_statuses(RunInputs(settings))
-    model, encodings = statuses["train"].manifest, statuses["encode"].manifest
+    stage = settings.model_stage
+    model, encodings = statuses[stage].manifest, statuses["encode"].manifest
     if not model or not encodings:
         raise UserError(
-            f"no model has been trained with these settings in {settings.folder}. Train it:\n"
-            f"  tld run {quote_overrides(config, overrides)} --until train"
+            f"no model has been {'trained' if stage == 'train' else 'distilled'} with these "
+            f"settings in {settings.folder}. First run:\n"
+            f"  tld run {quote_overrides(config, overrides)} --until {stage}"
         )
     return encodings, model, statuses["evaluate"].manifest
 

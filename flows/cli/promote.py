@@ -39,7 +39,7 @@ def promote(
     settings = load(config, overrides)
     statuses = stage_statuses(RunInputs(settings))
     encodings, model, report = (
-        statuses[stage].manifest for stage in ("encode", "train", "evaluate")
+        statuses[stage].manifest for stage in ("encode", settings.model_stage, "evaluate")
     )
     if not encodings or not model or not report:
         raise UserError(
@@ -54,7 +54,7 @@ def promote(
         raise UserError(f"cannot register a model: {NEEDS_NEWER_SERVER}; upgrade it")
     client = store.client
     with explained(settings.folder):
-        before = champion(client, settings.name, alias)
+        before = champion(client, settings.registered_name, alias)
         registered = register(
             client, store.experiment_id, Candidate(settings, encodings, model, report)
         )

@@ -1,4 +1,5 @@
-"""`tld run`, and one command per stage: download, encode, train, evaluate."""
+"""`tld run`, and commands of single stages: encode, train, distill, evaluate. `tld download` is in
+download.py."""
 
 from __future__ import annotations
 
@@ -7,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from data_catalog.storage.workspace import StageName
 from flows.cli.groups import Config, Force, Overrides
 from flows.cli.servers import with_prefect
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
+
+_NO_DISTILLATION = (
+    "this run has no section distill; set distill.sample_steps=4, for example, or distill={}"
+)
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
@@ -24,7 +28,10 @@ if TYPE_CHECKING:
 def run(
     config: Config,
     *overrides: Overrides,
-    until: Annotated[StageName, Parameter(help="Stop after this stage.")] = "evaluate",
+    until: Annotated[
+        StageName | None,
+        Parameter(help="Stop after this stage. [default: after the last]", show_default=False),
+    ] = None,
     force: Annotated[
         tuple[StageName, ...],
         Parameter(
@@ -35,26 +42,24 @@ def run(
         ),
     ] = (),
 ) -> None:
-    """Run all stages: download, encode, train, evaluate. Stages whose output is fresh are skipped.
+    """Run all stages: download, encode, train, evaluate, and distill if the run has this section,
+    with an evaluation of the distilled model. Stages whose output is fresh are skipped.
 
     Example, a short training with another seed: tld run tiny train.steps=500
     train.seed=1
     """
+    from flows.cli.results import print_results
     from flows.orchestration.train_nodes import lead_or_join
     from pipeline.preflight.check import check_run
-    from pipeline.stages.dag import STAGES
-    from pipeline.stages.freshness import stage_statuses
-    from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
     check_run(settings)
-    statuses = stage_statuses(RunInputs(settings))
-    stages = list(STAGES)[: list(STAGES).index(until) + 1]
-    stale = any(statuses[stage].state != "fresh" for stage in stages)
+    statuses = _wanted(settings, until)
+    reports = [status for status in statuses if status.stage == "evaluate"]
     if (
         force
-        or stale
-        or (until == "evaluate" and not _gate_is_passed(settings, statuses["evaluate"]))
+        or any(status.state != "fresh" for status in statuses)
+        or not all(_gate_is_passed(settings, status) for status in reports)
     ):
 
         def lead() -> Manifest:
@@ -63,13 +68,30 @@ def run(
 
                 return text_to_image(settings, frozenset(force), until)
 
-        last = lead_or_join(settings, lead)
+        if lead_or_join(settings, lead) is None:
+            return
     else:
-        for stage in stages:
-            _print_up_to_date(statuses[stage])
-        last = statuses[until].manifest
-    if last and until == "evaluate":
-        _print_results(config, overrides, settings, last)
+        for status in statuses:
+            _print_up_to_date(status)
+    if until in (None, "evaluate"):
+        print_results(config, overrides, settings)
+
+
+def _wanted(settings: RunConfig, until: StageName | None) -> list[StageStatus]:
+    """The stages up to `until`; without it also the evaluation of the distilled model. Raises
+    UserError if the run has no such stage."""
+    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
+
+    statuses = list(stage_statuses(RunInputs(settings)).values())
+    names = [status.stage for status in statuses]
+    if until is None:
+        if names[-1] == "distill":
+            statuses.append(stage_statuses(RunInputs(settings.distilled))["evaluate"])
+        return statuses
+    if until not in names:
+        raise UserError(f"--until {until}: {_NO_DISTILLATION}")
+    return statuses[: names.index(until) + 1]
 
 
 def _print_up_to_date(status: StageStatus) -> None:
@@ -79,6 +101,8 @@ def _print_up_to_date(status: StageStatus) -> None:
 def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
     """Whether a fresh report has also been compared in MLflow's registry. It may not have been, if
     the process was killed in between."""
+    if report.manifest and "distill" in report.manifest.parents:
+        settings = settings.distilled
     if not settings.evaluate.require or not report.manifest:
         return True
     from flows.tracking.tracker import gate_is_passed
@@ -86,119 +110,10 @@ def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
     return gate_is_passed(settings, report.manifest)
 
 
-def _print_results(
-    config: Path, overrides: Sequence[str], settings: RunConfig, report: Manifest
-) -> None:
-    """Print the scores, the paths of the results, and what to try next."""
-    from data_catalog.figures import ReportFigures
-    from data_catalog.scores import no_interval, whole_scores
-
-    figures = ReportFigures.of(report)
-    console.print()
-    printed = [score.name for score in whole_scores(figures.scores) if score.is_printed]
-    width = max((len(name) for name in printed), default=0) + 1
-    for name in printed:
-        value, ends = figures.scores[name], figures.intervals.get(name)
-        interval = "{:.3g} to {:.3g}".format(*ends) if ends else no_interval(name, report.rows)
-        console.print(f"  {name:{width}} {value:<10.4g} {interval}")
-    prompt = (
-        "a small red star in the top left on a blue background"
-        if settings.download.urls == "shapes"
-        else "a caption like those in your table"
-    )
-    this_run = quote_overrides(config, overrides)
-    longer = [o for o in overrides if not o.startswith("train.steps=")]
-    longer.append(f"train.steps={settings.train.steps * 2}")
-    console.print(
-        f"\n  grid    {report.file('grid.png')}\n  report  {report.file('report.html')}\n\n"
-        f'Try next:\n  tld sample {this_run} "{prompt}"\n  tld ui {this_run}\n'
-        f"  tld serve {this_run}\n  tld run {quote_overrides(config, longer)}"
-        f"   # {_where_a_longer_training_begins(settings)}",
-    )
-
-
-def _where_a_longer_training_begins(settings: RunConfig) -> str:
-    if settings.train.lr_schedule == "constant":
-        return f"longer, from the checkpoint of step {settings.train.trunk_steps}"
-    return "longer, from step 0: the cosine of the learning rate depends on train.steps"
-
-
-def download(
-    config: Config,
-    *overrides: Overrides,
-    force: Force = False,
-    plan: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Fetch nothing; read the table and print its rows and hosts, and the estimated "
-            "bytes and time.",
-        ),
-    ] = False,
-    retry_failed: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Retry only the downloads that failed for a transient reason, such as a timeout.",
-        ),
-    ] = False,
-) -> None:
-    """Stage 1: download the images of a URL table, or read those that exist already; resize them,
-    and write tar shards.
-
-    Example: tld download tiny --plan
-    """
-    if plan:
-        _print_plan(load(config, overrides))
-    elif retry_failed:
-        _retry_failed(config, overrides)
-    else:
-        _run_one("download", config, overrides, force=force)
-
-
-def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
-    """Retry transient failures, and print the counts before and after."""
-    from data_catalog.figures import ImagesFigures
-    from pipeline.preflight.check import check_run
-    from pipeline.stages.freshness import stage_statuses
-    from pipeline.stages.run_inputs import RunInputs
-
-    settings = load(config, overrides)
-    check_run(settings)
-    before = stage_statuses(RunInputs(settings))["download"].manifest
-    if not before:
-        command = quote_overrides(config, overrides)
-        raise UserError(
-            f"nothing to retry yet: first finish the download with\n  tld download {command}"
-        )
-    if not ImagesFigures.of(before).may_pass:
-        console.print("nothing to retry: no download failed for a transient reason")
-        return
-    with with_prefect(settings):
-        from flows.text_to_image import one_stage
-
-        after = one_stage(settings, "download", retry_failed=True)
-    table = Table("", "before", "after", box=None, header_style="bold", pad_edge=False)
-    counts = [ImagesFigures.of(manifest).account for manifest in (before, after)]
-    table.add_row("downloaded", *(str(count.downloaded) for count in counts))
-    for cause in dict.fromkeys([*counts[0].failed, *counts[1].failed]):
-        table.add_row(cause, *(str(count.failed.get(cause, 0)) for count in counts))
-    console.print(table)
-
-
-def _print_plan(settings: RunConfig) -> None:
-    from flows.cli.tables import TableProgress, plan_page
-    from pipeline.download.plan import plan_download
-    from pipeline.preflight.check import check_run
-
-    check_run(settings)
-    console.print(plan_page(settings, plan_download(settings, TableProgress())))
-
-
 def encode(config: Config, *overrides: Overrides, force: Force = False) -> None:
     """Stage 2: encode images (VAE) and captions (text encoder) once, into Parquet and NPZ
     shards."""
-    _run_one("encode", config, overrides, force=force)
+    run_one("encode", config, overrides, force=force)
 
 
 def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
@@ -208,24 +123,44 @@ def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
 
     Example: tld train tiny train.steps=500
     """
-    _run_one("train", config, overrides, force=force)
+    run_one("train", config, overrides, force=force)
 
 
 def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> None:
-    """Stage 4: sample the captions of held-out pairs, score the samples, and write the report."""
-    _run_one("evaluate", config, overrides, force=force)
+    """Stage 4: sample the captions of held-out pairs, score the samples, and write the report.
+
+    Example, of the distilled model: tld evaluate tiny distill.sample_steps=4
+    evaluate.model=distilled
+    """
+    run_one("evaluate", config, overrides, force=force)
 
 
-def _run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: bool) -> None:
+def distill(config: Config, *overrides: Overrides, force: Force = False) -> None:
+    """Stage 5, optional: distill the trained model to one that samples in a few steps, without
+    guidance. The run needs a section distill.
+
+    A stopped distillation resumes from its last checkpoint. Commands use the distilled model if
+    evaluate.model is distilled.
+
+    Example: tld distill tiny distill.sample_steps=4
+    """
+    run_one("distill", config, overrides, force=force)
+
+
+def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: bool) -> None:
+    """Run one stage alone, if its parents are fresh. Raises UserError if one is not."""
+    from flows.cli.results import print_results
     from flows.orchestration.train_nodes import lead_or_join
     from pipeline.preflight.check import check_run
-    from pipeline.stages.dag import STAGES
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = stage_statuses(RunInputs(settings))
-    missing = [name for name in STAGES[stage].parents if statuses[name].state != "fresh"]
+    inputs = RunInputs(settings)
+    if stage not in inputs.stages:
+        raise UserError(f"cannot {stage}: {_NO_DISTILLATION}")
+    statuses = stage_statuses(inputs)
+    missing = [name for name in inputs.stages[stage].parents if statuses[name].state != "fresh"]
     if missing:
         first = statuses[missing[0]]
         raise UserError(
@@ -247,4 +182,4 @@ def _run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force:
 
     output = lead_or_join(settings, lead) if stage == "train" else lead()
     if output and stage == "evaluate":
-        _print_results(config, overrides, settings, output)
+        print_results(config, overrides, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,10 @@ def status(
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = stage_statuses(RunInputs(settings))
+    statuses = list(stage_statuses(RunInputs(settings)).values())
+    if statuses[-1].stage == "distill":
+        of_distilled = stage_statuses(RunInputs(settings.distilled))["evaluate"]
+        statuses.append(replace(of_distilled, stage="evaluate distilled"))
     rows: list[_Row] = [
         {
             "stage": status.stage,
@@ -46,7 +50,7 @@ def status(
             "made_by": status.manifest.made_by if status.manifest else None,
             "folder": str(status.folder) if status.folder else None,
         }
-        for status in statuses.values()
+        for status in statuses
     ]
     if every:
         rows = _every(settings.folder, {str(row["folder"]): str(row["state"]) for row in rows})
@@ -60,7 +64,7 @@ def status(
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console.print(table)
-    for status in statuses.values():
+    for status in statuses:
         if status.problem:
             console.print(status.problem)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from data_catalog.figures import ReportFigures
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.outbox import Message
 from pipeline.config.run import RunConfig
@@ -26,6 +27,16 @@ def metrics_message(run_id: str, values: Mapping[str, float], step: int) -> Mess
 def artifact_message(root: Path, run_id: str, path: Path, folder: str = "") -> Message:
     """A file, to be copied into a folder of the run's artifacts."""
     return Message(run_id, "artifact", [relative_to_root(root, path), folder or None])
+
+
+def report_messages(root: Path, run_id: str, report: Manifest) -> Iterator[Message]:
+    """Scores and grid of a report, for the parent run: those of a distilled model as
+    distilled/…"""
+    scores = ReportFigures.of(report).scores
+    folder = "distilled" if "distill" in report.parents else ""
+    named = {f"{folder}/{name}" if folder else name: value for name, value in scores.items()}
+    yield metrics_message(run_id, named, step=0)
+    yield artifact_message(root, run_id, report.file("grid.png"), folder)
 
 
 def params_message(run_id: str, config: RunConfig, stage: str) -> Message:

@@ -85,7 +85,7 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
     """Register the model of a report with its card, unless it is registered already. If an earlier
     attempt was killed halfway, this completes it."""
     config, model, report = candidate.config, candidate.model, candidate.report
-    name = config.name
+    name = config.registered_name
     try:
         client.create_registered_model(
             name, description="Trained and scored by tld; see the cards of its versions."

@@ -31,6 +31,7 @@ from flows.tracking.messages import (
     metrics_message,
     params_message,
     relative_to_root,
+    report_messages,
 )
 from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.outbox import Message, Outbox
@@ -122,12 +123,11 @@ class PipelineTracking:
         self.outbox.put(Message(tracker.run_id, "tags", tags))
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
-            scores = ReportFigures.of(manifest).scores
-            tracker.metrics(scores, step=0)
-            self.outbox.put(metrics_message(self.run_id, scores, step=0))
+            tracker.metrics(ReportFigures.of(manifest).scores, step=0)
             if fresh:
                 tracker.artifact(manifest.file("grid.png"))
-            self.outbox.put(artifact_message(self.root, self.run_id, manifest.file("grid.png")))
+            for message in report_messages(self.root, self.run_id, manifest):
+                self.outbox.put(message)
 
     def log_model(
         self, tracker: StageTracker, config: RunConfig, model: Manifest, encodings: Manifest
@@ -240,7 +240,7 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
     if not config.evaluate.require:
         return True
     try:
-        return is_settled(open_client(config.folder), config.name, report)
+        return is_settled(open_client(config.folder), config.registered_name, report)
     except (UserError, MlflowException):  # the run that follows reports what is wrong
         return False
 

@@ -3,7 +3,7 @@ reach."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -36,11 +36,18 @@ def _counts_from_zero(average: Average) -> Average:
     return average
 
 
+def _known_scores(require: dict[str, float]) -> dict[str, float]:
+    if unknown := [name for name in require if name not in SCORES]:
+        raise ValueError(f"no such score: {', '.join(unknown)}; known: {', '.join(SCORES)}")
+    return require
+
+
 AverageChoice = Annotated[
     Average,
     AfterValidator(_counts_from_zero),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": BEST}]}),
 ]
+RequiredScores = Annotated[dict[str, float], AfterValidator(_known_scores)]
 
 
 class EvaluateConfig(Section):
@@ -54,6 +61,10 @@ class EvaluateConfig(Section):
     guidance_interval: GuidanceInterval = DEFAULT_SAMPLING.guidance_interval
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Seed of the initial noise."""
+    model: Literal["trained", "distilled"] = "trained"
+    """The model that this stage evaluates, and that other commands use: the one that train makes,
+    or the one that distill makes of it. With 'distilled', steps, guidance, guidance_interval,
+    solver, ema and require are those of distill."""
     ema: AverageChoice = 0
     """Which moving average of train.ema_decay to evaluate and sample from; 0 is the first, and best
     is that of the best scored step (train.score.best_by)."""
@@ -69,7 +80,7 @@ class EvaluateConfig(Section):
     """Image features on which distances to the held-out images and diversity are computed: clip
     (encode.clip), efficientnet-lite0, inception (FID's) or inception:PATH of its weights, and
     dinov2:NAME_OR_PATH. Diversity, retrieval and the nearest training images are on the first."""
-    require: dict[str, float] = Field({})
+    require: RequiredScores = Field({})
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
     and latency_s (seconds per image) the number is an upper limit. A distance needs 50 prompts."""
     price_per_hour: NotInFingerprint[float | None] = Field(None, ge=0)
@@ -99,13 +110,6 @@ class EvaluateConfig(Section):
                 "download.keep_columns, or neither"
             )
         return self
-
-    @field_validator("require")
-    @classmethod
-    def _scores_exist(cls, require: dict[str, float]) -> dict[str, float]:
-        if unknown := [name for name in require if name not in SCORES]:
-            raise ValueError(f"no such score: {', '.join(unknown)}; known: {', '.join(SCORES)}")
-        return require
 
     @field_validator("features")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -105,7 +105,12 @@ def _settings_at(location: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = RunConfig
     for part in location:
         annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        sections = [
+            kind
+            for kind in (annotation, *get_args(annotation))  # an optional section has both
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if not sections:
             return []  # a value has no settings below it
-        model = annotation
+        model = sections[0]
     return list(model.model_fields)

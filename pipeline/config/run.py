@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from data_catalog.storage.object_store import is_url
+from data_catalog.storage.workspace import StageName
+from pipeline.config.distill import DistillConfig
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
@@ -62,7 +64,32 @@ class RunConfig(Section):
     encode: EncodeConfig = EncodeConfig()
     model: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
+    distill: DistillConfig | None = None
+    """Optional stage: distill the trained model to one that samples in a few steps. null leaves it
+    out."""
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def model_stage(self) -> StageName:
+        """The stage that makes the model of evaluate.model."""
+        return "distill" if self.evaluate.model == "distilled" else "train"
+
+    @property
+    def registered_name(self) -> str:
+        """The name of the model in MLflow's registry."""
+        return f"{self.name}-distilled" if self.evaluate.model == "distilled" else self.name
+
+    @property
+    def distilled(self) -> RunConfig:
+        """The same run with evaluate.model=distilled."""
+        assert self.distill
+        return self.model_copy(update={"evaluate": self.distill.evaluation(self.evaluate)})
+
+    @property
+    def variants(self) -> tuple[RunConfig, ...]:
+        """The run, and if it distills its model also the run with evaluate.model=distilled."""
+        both = self.distill and self.evaluate.model == "trained"
+        return (self, self.distilled) if both else (self,)
 
     @property
     def folder(self) -> Path:
@@ -105,7 +132,40 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _distilled_as_evaluated(self) -> RunConfig:
+        """Complete distill by what evaluate says of the trained model, and then evaluate by what
+        distill says of the distilled one."""
+        if self.distill is None:
+            if self.evaluate.model == "distilled":
+                raise ValueError(
+                    "evaluate.model: is distilled, but this run has no section distill; set "
+                    "distill.sample_steps=4, for example"
+                )
+            return self
+        if self.model.inpainting:
+            raise ValueError("distill: cannot distill a model with model.inpainting yet")
+        changes = {
+            name: getattr(self.evaluate, name)
+            for name in ("guidance", "ema")
+            if getattr(self.distill, name) is None
+        }
+        object.__setattr__(self, "distill", self.distill.model_copy(update=changes))
+        evaluation = self.distill.evaluation(self.evaluate)
+        try:
+            EvaluateConfig.model_validate(evaluation.model_dump())
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"distill.{message}") from None
+        if self.evaluate.model == "distilled":
+            object.__setattr__(self, "evaluate", evaluation)
+        return self
+
+    @model_validator(mode="after")
     def _the_average_exists(self) -> RunConfig:
-        if problem := self.train.average_problem(self.evaluate.ema):
-            raise ValueError(f"evaluate.ema: {problem}")
+        for section in (self.evaluate, self.distill):
+            if section is None or section.ema is None:
+                continue
+            if problem := self.train.average_problem(section.ema):
+                name = "evaluate" if section is self.evaluate else "distill"
+                raise ValueError(f"{name}.ema: {problem}")
         return self

@@ -89,7 +89,8 @@ def evaluate(
         chosen = [choice.name for choice in config.feature_choices]
         left_out = ", ".join(missing_without_clip(chosen))
         track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
-    estimates |= _losses(models, pairs, split, groups)
+    if model.stage == "train":  # a distilled model predicts where a path ends, and not its mean
+        estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)
     compared = None
     if models.features:

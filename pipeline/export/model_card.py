@@ -111,6 +111,7 @@ def model_card(
         figures=figures,
         parameters=figures.parameters,
         shape=training["model"],
+        distill=training.get("distill"),
         encodings=encodings,
         report=report,
         source=data,

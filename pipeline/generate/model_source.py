@@ -11,7 +11,7 @@ from data_catalog.model_files import Average, average_file
 from data_catalog.storage.digests import file_digest
 from data_catalog.storage.manifest import Manifest
 from pipeline.generate.image_metadata import Encoder, ModelIdentity
-from tld_model.config import Precision
+from tld_model.config import Precision, SamplingSettings
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, encoder_identity
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ class ModelSource:
             precision=precision,
             safetensors_only=safetensors_only,
         )
+
+    def sampling(self, default: SamplingSettings) -> SamplingSettings:
+        """How it samples if nothing else is chosen: a distilled model in its own way. Raises
+        CheckpointError."""
+        from tld_model.checkpoint import read_sampling
+
+        return read_sampling(self.denoiser) or default
 
     def identity(self) -> ModelIdentity:
         """What distinguishes it from other models, without any path of this machine. Reads all its

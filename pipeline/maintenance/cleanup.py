@@ -15,7 +15,7 @@ from data_catalog.storage.files import delete_folder, unfinished_files
 from data_catalog.storage.lease import LeaseTaken
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
-from data_catalog.storage.workspace import Workspace
+from data_catalog.storage.workspace import MODEL_STAGES, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
 from pipeline.stages.freshness import stage_statuses
@@ -75,7 +75,7 @@ def _leftovers(outputs: Sequence[StoredOutput]) -> Iterator[UnneededFile]:
     for output in outputs:
         checkpoints = output.folder / CHECKPOINTS_FOLDER
         if (
-            output.stage == "train"
+            output.stage in MODEL_STAGES
             and output.manifest
             and checkpoints.is_dir()
             and any(checkpoints.iterdir())
@@ -98,7 +98,7 @@ def _of_other_settings(
 ) -> list[UnneededFile]:
     """Outputs of other settings, and sweeps of their models. While a stage of these runs is not
     finished, the outputs of later stages cannot be attributed to a run, so all of them stay."""
-    inputs = [RunInputs(config) for config in configs]
+    inputs = [RunInputs(variant) for config in configs for variant in config.variants]
     statuses = [status for run in inputs for status in stage_statuses(run).values()]
     # Resolved, because each run may spell its root differently.
     needed = {status.folder.resolve() for status in statuses if status.folder}
@@ -111,12 +111,11 @@ def _of_other_settings(
         and output.stage not in undetermined
         and output.state != "unreadable"
     ]
-    settings = {stage: inputs[0].settings(stage) for stage in {output.stage for output in unwanted}}
-    models = [output.manifest for output in unwanted if output.stage == "train" and output.manifest]
+    models = [o.manifest for o in unwanted if o.stage in MODEL_STAGES and o.manifest]
     sweeps = [Workspace(configs[0].folder).sweep(model.fingerprint) for model in models]
     return [
         *(
-            UnneededFile(o.folder, _difference(o, settings[o.stage]), 0, o.folder, o.manifest)
+            UnneededFile(o.folder, _difference(o, inputs[0]), 0, o.folder, o.manifest)
             for o in unwanted
         ),
         *(
@@ -130,9 +129,11 @@ def _of_other_settings(
 def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator[StoredOutput]:
     """The models with these fingerprints, their reports, and everything they were made from."""
     models = {
-        o.manifest.digest for o in outputs if o.manifest and o.manifest.fingerprint in champions
+        (o.stage, o.manifest.digest)
+        for o in outputs
+        if o.manifest and o.manifest.fingerprint in champions
     }
-    protected = {("train", digest) for digest in models}
+    protected = set(models)
     for output in reversed(outputs):  # a stage's outputs come after those of its parents
         if not output.manifest:
             continue
@@ -140,12 +141,15 @@ def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator
         if (output.stage, output.manifest.digest) in protected:
             protected |= set(parents.items())
             yield output
-        elif output.stage == "evaluate" and parents.get("train") in models:
+        elif output.stage == "evaluate" and not models.isdisjoint(parents.items()):
             yield output
 
 
-def _difference(output: StoredOutput, settings: Mapping[str, Any]) -> str:
+def _difference(output: StoredOutput, inputs: RunInputs) -> str:
     """How the settings of an output differ from those of this run."""
+    if output.stage not in inputs.stages:
+        return f"this run has no stage {output.stage}"
+    settings = inputs.settings(output.stage)
     if not output.manifest:
         return f"{output.state}, of a run with other settings, which could resume from it"
     theirs, ours = dict(_leaves(output.manifest.settings)), dict(_leaves(settings))

@@ -64,7 +64,7 @@ def verify(inputs: RunInputs) -> Verified:
     sync_listing(inputs.config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
-    for spec in STAGES.values():
+    for spec in inputs.stages.values():
         if not all(parent in outputs for parent in spec.parents):
             continue
         folder = inputs.stage_run(spec.name, outputs).folder

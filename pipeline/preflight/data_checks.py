@@ -156,6 +156,21 @@ def _built_in_data_set(config: RunConfig) -> Iterator[str]:
         )
 
 
+def _required_of_distilled(config: RunConfig) -> Iterator[str]:
+    """Check distill.require as evaluate.require."""
+    if config.distill is None:
+        return
+    for check in (_without_clip, _retrieval, _built_in_data_set, gate_problems):
+        for problem in check(config.distilled):
+            if problem.startswith("evaluate.require"):
+                yield problem.replace("evaluate.require", "distill.require")
+    if losses := [name for name in config.distill.require if name.startswith("held_out_loss")]:
+        yield (
+            f"distill.require: {', '.join(losses)}: is not computed of a distilled model, which "
+            "predicts where a path ends; remove it"
+        )
+
+
 def _initial_weights(config: RunConfig) -> Iterator[str]:
     """Compare the model with the one that train.init_from names."""
     if config.train.init_from is None:
@@ -198,6 +213,7 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _built_in_data_set,
     gate_problems,
     score_problems,
+    _required_of_distilled,
     _initial_weights,
     continuation_problems,
 )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
 from data_catalog.storage.workspace import Workspace
-from pipeline.stages.dag import STAGES, StageSpec
+from pipeline.stages.dag import StageSpec
 from pipeline.stages.remote_workspace import is_stored, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
@@ -31,8 +31,10 @@ def stage_statuses(inputs: RunInputs) -> dict[str, StageStatus]:
     """The state of each stage. Changes nothing."""
     sync_listing(inputs.config)
     statuses: dict[str, StageStatus] = {}
-    for spec in STAGES.values():
-        parents = {name: statuses[name].manifest for name in spec.parents}
+    for spec in inputs.stages.values():
+        parents: dict[str, Manifest | None] = {
+            name: statuses[name].manifest for name in spec.parents
+        }
         statuses[spec.name] = _status(spec, inputs, parents)
     return statuses
 

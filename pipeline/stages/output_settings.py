@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pipeline.config.section import settings_not_in_fingerprint
 
-Section = Literal["download", "encode", "model", "train", "evaluate"]
+Section = Literal["download", "encode", "model", "train", "distill", "evaluate"]
 
 # Section -> settings that count even at their default: all that existed when this rule was made.
 _ALWAYS: dict[str, frozenset[str]] = {
@@ -42,6 +42,7 @@ _ALWAYS: dict[str, frozenset[str]] = {
             "noise_alpha noise_beta noise_levels noise_location noise_scale noise_shift "
             "optimizer precision seed steps warmup_steps weight_decay"
         ),
+        "distill": "ema guidance lr sample_steps steps teacher_steps warmup_steps",
         "evaluate": "ema grid guidance guidance_interval prompts require seed solver steps",
     }.items()
 }

@@ -23,7 +23,7 @@ from pipeline.config.section import ConfigError
 
 _TIMEOUT_S = 2.0  # for another command that lists; a working stage knows its folder best
 # Stages that need all files of an unfinished output to resume it.
-_WHOLE = {OUTPUT_FOLDERS["train"], OUTPUT_FOLDERS["evaluate"]}
+_WHOLE = {OUTPUT_FOLDERS[stage] for stage in ("train", "distill", "evaluate")}
 _FILES_AT_A_TIME = 32
 
 

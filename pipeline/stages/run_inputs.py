@@ -17,7 +17,7 @@ from pipeline.config.feature_weights import weights_identity
 from pipeline.config.run import RunConfig
 from pipeline.config.score import HELD_OUT_LOSS, ScoreConfig
 from pipeline.config.section import ConfigError
-from pipeline.stages.dag import STAGES, StageSpec
+from pipeline.stages.dag import StageSpec, stages_of
 from pipeline.stages.output_settings import output_settings
 from tld_model.encoders.names import encoder_identity
 
@@ -51,17 +51,18 @@ class RunInputs:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+        self.stages = stages_of(config)
         self._settings: dict[str, dict[str, Any]] = {}
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The settings that can change a stage's output, as its manifest records them."""
         if stage not in self._settings:
-            self._settings[stage] = _settings_of_output(STAGES[stage], self.config)
+            self._settings[stage] = _settings_of_output(self.stages[stage], self.config)
         return self._settings[stage]
 
     def stage_run(self, stage: str, parents: Mapping[str, Manifest]) -> StageRun:
         """The stage on these outputs of its parents; others in `parents` are ignored."""
-        spec, settings = STAGES[stage], self.settings(stage)
+        spec, settings = self.stages[stage], self.settings(stage)
         parents = {name: parents[name] for name in spec.parents}
         fingerprint = _fingerprint(spec, settings, parents)
         folder = Workspace(self.config.folder).output(stage, fingerprint)
@@ -82,6 +83,8 @@ def _fingerprint(
 
 
 def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
+    if spec.name == "distill":
+        return _distillation(config)
     section = output_settings(spec.name, getattr(config, spec.name))
     match spec.name:
         case "download":
@@ -107,6 +110,14 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
         case "evaluate":
             section |= _features(config)
     return section
+
+
+def _distillation(config: RunConfig) -> dict[str, Any]:
+    """The settings of the distillation's training, the model's, and those of distill."""
+    assert config.distill
+    training = output_settings("train", config.distill.training(config.train))
+    model = output_settings("model", config.model)
+    return training | {"model": model, "distill": output_settings("distill", config.distill)}
 
 
 def _features(config: RunConfig) -> dict[str, Any]:

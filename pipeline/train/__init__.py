@@ -9,5 +9,6 @@ step holds. checkpoints.py saves and resumes the state if checkpoint_fit.py allo
 checkpoint_writer.py saves it beside training, continuation.py begins a training with a checkpoint
 of another. held_out_checks.py computes loss, samples and scores on held-out pairs: sample_scores.py
 has the scores, best_average.py keeps the best average. divergence.py detects a training that has
-failed, and events.py is the log that the stage follows.
+failed, and events.py is the log that the stage follows. distillation.py is the loss of the stage
+distill, whose processes are the same.
 """

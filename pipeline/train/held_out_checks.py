@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from data_catalog.figures import BestStep, EncodingsFigures
+from data_catalog.figures import TEACHER_ERROR, BestStep, EncodingsFigures
 from data_catalog.storage.files import replacing
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
@@ -22,6 +23,7 @@ from pipeline.held_out.samples import decode, load_scorers, select_held_out
 from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.best_average import BestAverage, CheckpointSteps
+from pipeline.train.distillation import Distiller
 from pipeline.train.events import SCORES, EventLog
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState
@@ -31,6 +33,7 @@ from tld_model.encoders.vae import ImageCodec
 from tld_model.sampler import DenoiseFn, guided, noise_levels
 
 _SAMPLES = 16
+_COMPARED = 64  # held-out captions on which a student is compared with its teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class HeldOutChecks:
     split: Split
     codec: ImageCodec | None  # only on the leading rank
     inference: Inference
+    distiller: Distiller | None = None  # of the stage distill
     _scorer: SampleScorer | None = None
     _best: BestAverage | None = None
 
@@ -104,14 +108,21 @@ class HeldOutChecks:
 
         scores = self._scorer and config.score.is_due(step, config.steps)
         with contextlib.suppress(Interrupted):
-            if is_due(1 if scores else config.validate_every, "held_out_loss"):
-                losses = held_out_loss(ema, self.pairs, self.split, self.inference.device)
-                self.log.write(kind="metrics", step=step, values=losses)
+            loss = TEACHER_ERROR if self.distiller else HELD_OUT_LOSS
+            if is_due(1 if scores else config.validate_every, loss):
+                self.log.write(kind="metrics", step=step, values=self.losses(ema))
             if is_due(config.sample_every, grid):
                 self._sample_grid(ema, self.job.out / grid)
                 self.log.write(kind="artifact", step=step, path=grid, folder="samples")
             if scores and not self.log.already_logged(step, SCORES):
                 self._score(state, checkpoint_steps)
+
+    def losses(self, ema: DenoiseFn) -> dict[str, float]:
+        """The held-out loss, or how far a student is from its teacher on held-out captions."""
+        if self.distiller is None:
+            return held_out_loss(ema, self.pairs, self.split, self.inference.device)
+        noise, text = self._inputs(_COMPARED)
+        return {TEACHER_ERROR: self.distiller.error(ema, noise, text, self.inference)}
 
     def finish(self, checkpoint_steps: Iterable[int]) -> BestStep | None:
         """Put the best average beside the model, on the leading rank."""
@@ -129,19 +140,19 @@ class HeldOutChecks:
         best = self._best and self._best.offer(state, by, checkpoint_steps)
         self.log.write_scores(step, values, best)
 
-    def _sample_grid(self, ema: DenoiseFn, path: Path) -> None:
-        """Sample the same held-out captions from the same noise, so that steps can be compared."""
-        text = self.pairs.batch(self.split.held_out[:_SAMPLES]).text
+    def _inputs(self, count: int) -> tuple[Tensor, Tensor]:
+        """Noise and text of the first held-out captions, the same at every step."""
+        text = self.pairs.batch(self.split.held_out[:count]).text
         shape = (len(text), *self.pairs.shards[0].latents.shape[1:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        device, denoise = self.inference.device, guided(ema, SAMPLING.guidance)
-        latents = self.inference.sample(
-            SAMPLING.solver,
-            denoise,
-            noise.to(device),
-            text.to(device),
-            noise_levels(SAMPLING.steps),
-        )
+        return noise.to(self.inference.device), text.to(self.inference.device)
+
+    def _sample_grid(self, ema: DenoiseFn, path: Path) -> None:
+        """Sample the same held-out captions from the same noise, so that steps can be compared."""
+        noise, text = self._inputs(_SAMPLES)
+        how = self.distiller.sampling if self.distiller else SAMPLING.sampling
+        denoise, levels = guided(ema, how.guidance), noise_levels(how.steps)
+        latents = self.inference.sample(how.solver, denoise, noise, text, levels)
         if self.codec is None:
             return
         images = decode(self.codec, self.inference, latents, _SAMPLES)

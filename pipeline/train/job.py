@@ -6,11 +6,38 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from data_catalog.model_files import CHECKPOINTS_FOLDER
+from data_catalog.model_files import CHECKPOINTS_FOLDER, average_file
+from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.workspace import StageName
+from pipeline.config.distill import DistillConfig
 from pipeline.config.train import TrainConfig
 from tld_model.config import DenoiserConfig
 
 JOB_FILE = "job.json"
+
+
+class Distillation(BaseModel):
+    """The teacher of a distillation, and the steps of both models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teacher: Path
+    """Its denoiser.safetensors."""
+    guidance: float
+    teacher_steps: int
+    sample_steps: int
+
+    @classmethod
+    def of(cls, config: DistillConfig, teacher: Manifest) -> Distillation:
+        """A distillation of the model of a finished training."""
+        assert config.ema is not None, "a run sets what distill leaves to evaluate"
+        assert config.guidance is not None
+        return cls(
+            teacher=teacher.file(average_file(config.ema)).absolute(),
+            guidance=config.guidance,
+            teacher_steps=config.teacher_steps,
+            sample_steps=config.sample_steps,
+        )
 
 
 class TrainJob(BaseModel):
@@ -22,6 +49,8 @@ class TrainJob(BaseModel):
     out: Path
     config: TrainConfig
     model: DenoiserConfig
+    distillation: Distillation | None = None
+    """For the stage distill, whose student begins with the weights of its teacher."""
     device: str
     """'cuda' or 'cpu', not 'auto', because the processes of all machines must use the same."""
 
@@ -34,3 +63,8 @@ class TrainJob(BaseModel):
     def is_sharded(self) -> bool:
         """Whether each process holds a shard of the model."""
         return self.config.launch.ranks > 1 and self.config.sharding == "fsdp"
+
+    @property
+    def stage(self) -> StageName:
+        """The stage that this is."""
+        return "distill" if self.distillation else "train"

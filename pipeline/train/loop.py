@@ -21,7 +21,7 @@ from pipeline.dataset.caption_sampling import caption_sampler
 from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
 from pipeline.dataset.split import Split
 from pipeline.train.ema import Ema, ema_decay_at, start_ema
-from pipeline.train.loss import StepRandomness, per_pair_loss
+from pipeline.train.loss import PerPairLoss, StepRandomness, per_pair_loss
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
 from pipeline.train.row_gradients import with_row_gradients
 from pipeline.train.step_inputs import ahead, pinned, step_inputs
@@ -44,6 +44,7 @@ class TrainState:
     network: Callable[..., Tensor]  # the denoiser as a step calls it: itself, or wrapped
     # A context in which gradients are not yet averaged over the ranks.
     no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
+    loss: PerPairLoss = per_pair_loss
 
     @property
     def ema(self) -> Denoiser:
@@ -110,7 +111,7 @@ def train_step(
     for part in parts:
         pairs = Batch(batch.latents[part], batch.text[part])
         with nullcontext() if part is parts[-1] else state.no_sync():
-            losses = per_pair_loss(
+            losses = state.loss(
                 state.network, state.denoiser.config, pairs, choices.rows(part), config
             )
             share = losses.sum() / len(batch.latents)

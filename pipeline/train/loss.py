@@ -91,6 +91,11 @@ def noise_quantile(config: TrainConfig) -> Quantile:
     return logit_normal_quantile(config.noise_location, config.noise_scale)
 
 
+PerPairLoss = Callable[
+    [Callable[..., Tensor], DenoiserConfig, Batch, StepRandomness, TrainConfig], Tensor
+]
+
+
 def per_pair_loss(
     network: Callable[..., Tensor],
     model: DenoiserConfig,

@@ -21,13 +21,14 @@ from pipeline.compute.child_processes import ChildFailed, Event, tail_events
 from pipeline.compute.devices import choose_device
 from pipeline.compute.node_group import Nodes, node_group
 from pipeline.compute.rendezvous import NodesApart, rendezvous_of
+from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.split import few_held_out, split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.train.continuation import Begin, begin_at_zero
 from pipeline.train.events import set_events_aside
-from pipeline.train.job import JOB_FILE, TrainJob
+from pipeline.train.job import JOB_FILE, Distillation, TrainJob
 from pipeline.train.model_fit import check_fit
 from pipeline.train.node_processes import how_to_resume, run_ranks
 from tld_model.config import DenoiserConfig
@@ -46,18 +47,45 @@ def train(
     """Train a denoiser in child processes, or resume a stopped training. `begin` may put a
     checkpoint of another training into the folder. With several nodes this is the leading one; the
     others call join_training."""
-    check_fit(encodings, model)
-    refuse_damaged_shards(encodings, track)
-    split = split_pairs(encodings, config.held_out_fraction)  # fails here, not in a child process
-    if warning := few_held_out(split, config.held_out_fraction):
-        track.warning(warning)
-    job = TrainJob(
+    job = _job(encodings, config, model, out)
+    return _train(encodings, job, track, begin)
+
+
+def distill(
+    encodings: Manifest,
+    teacher: Manifest,
+    config: RunConfig,
+    out: Path,
+    track: Tracker,
+) -> Output:
+    """Distill a trained model in child processes, or resume a stopped distillation."""
+    assert config.distill
+    training = config.distill.training(config.train)
+    distillation = Distillation.of(config.distill, teacher)
+    training = training.model_copy(update={"init_from": distillation.teacher})
+    job = _job(encodings, training, config.model, out)
+    return _train(encodings, job.model_copy(update={"distillation": distillation}), track)
+
+
+def _job(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path) -> TrainJob:
+    return TrainJob(
         encodings=encodings.folder.absolute(),
         out=out.absolute(),
         config=config,
         model=model,
         device=choose_device(config.device),
     )
+
+
+def _train(
+    encodings: Manifest, job: TrainJob, track: Tracker, begin: Begin = begin_at_zero
+) -> Output:
+    config, model, out = job.config, job.model, job.out
+    check_fit(encodings, model)
+    refuse_damaged_shards(encodings, track)
+    split = split_pairs(encodings, config.held_out_fraction)  # fails here, not in a child process
+    if warning := few_held_out(split, config.held_out_fraction):
+        track.warning(warning)
     outcome: dict[str, Any] = {}
 
     def on_event(event: Event) -> None:
@@ -82,10 +110,10 @@ def train(
             ):
                 _lead(job, nodes, on_event, track, lock)
     except LockTimeout as error:
-        raise StageFailed(f"train: {error}") from None
+        raise StageFailed(f"{job.stage}: {error}") from None
     except (ChildFailed, NodesApart) as error:
         why = outcome.get("failed") or how_to_resume(error, out)
-        raise StageFailed(f"train: the training process failed; {why}") from error
+        raise StageFailed(f"{job.stage}: the training process failed; {why}") from error
     figures = ModelFigures.model_validate(outcome["result"])
     return _output(out, config, figures, track)
 

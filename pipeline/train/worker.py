@@ -30,7 +30,6 @@ from pipeline.compute.ranks import Ranks, joined_ranks
 from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
 from pipeline.dataset.split import Split, split_pairs
-from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.best_average import NoSuchScore
 from pipeline.train.checkpoint_writer import CheckpointWriter
 from pipeline.train.checkpoints import (
@@ -39,6 +38,7 @@ from pipeline.train.checkpoints import (
     resume,
     whole_weights,
 )
+from pipeline.train.distillation import load_distiller
 from pipeline.train.divergence import (
     Diverged,
     DivergenceMonitor,
@@ -110,6 +110,8 @@ class Training:
         """The resumed state, or an initial one. For sharding it is created on the CPU."""
         config, start = self.job.config, "cpu" if self.job.is_sharded else self.device
         state = initial_state(config, self.job.model, start, self.inference.threads)
+        if self.checks.distiller:
+            state.loss = self.checks.distiller.per_pair_loss
         resume(state, self.job.checkpoints, start, self.ranks, self.log.warn)
         if config.continue_from and not state.step:
             raise CheckpointNotRead(
@@ -128,13 +130,19 @@ class Training:
         at_checkpoints = [step_of(path) for path in checkpoints(self.job.checkpoints)]
         best = self.checks.finish(at_checkpoints)
         models = [whole_weights(average.denoiser) for average in state.averages]
-        ema = self.inference.denoiser(state.ema)
-        losses = held_out_loss(ema, self.pairs, self.split, self.device)
+        losses = self.checks.losses(self.inference.denoiser(state.ema))
+        distiller = self.checks.distiller
         if not self.ranks.leads:
             return
         for number, weights in enumerate(models):
             with replacing(self.job.out / average_file(number)) as unfinished:
-                save_denoiser(unfinished, weights, self.job.model, self.encoders.model_dump())
+                save_denoiser(
+                    unfinished,
+                    weights,
+                    self.job.model,
+                    self.encoders.model_dump(),
+                    sampling=distiller.sampling if distiller else None,
+                )
         result = ModelFigures(
             train_pairs=len(self.split.train),
             held_out_pairs=len(self.split.held_out),
@@ -187,7 +195,9 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     if threads.count > 1:
         torch.set_num_threads(threads.cores_each)  # for what this thread computes beside them
     inference = Inference(device, job.config.precision, threads)
-    checks = HeldOutChecks(job, ranks, stop, log, encodings, pairs, split, codec, inference)
+    distiller = load_distiller(job.distillation, inference) if job.distillation else None
+    parts = (encodings, pairs, split, codec, inference, distiller)
+    checks = HeldOutChecks(job, ranks, stop, log, *parts)
     return Training(job, ranks, device, stop, log, encoders, pairs, split, inference, checks)
 
 

@@ -2,6 +2,7 @@
 and MLflow.
 
 python -m tests.support.training FOLDER '{"steps": 8}'
+python -m tests.support.training FOLDER '{"lr": 0.01}' distill
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import numpy as np
 from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.latent_figures import QuantizationFigures
 from data_catalog.storage.manifest import Manifest, read_manifest, write_manifest
+from data_catalog.storage.workspace import StageName
+from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
 from pipeline.stages.contract import Output, StageFailed
 from pipeline.train.checkpoints import checkpoint_of, write_checkpoint
 from pipeline.train.loop import TrainState
-from pipeline.train.stage import train
+from pipeline.train.stage import distill, train
 from tests.support.command import REPOSITORY
 from tests.support.manifests import encodings_manifest
 from tests.support.tracker import RememberingTracker
@@ -44,6 +47,8 @@ SETTINGS: dict[str, Any] = {
     "log_every": 2,
     "held_out_fraction": 0.2,
 }
+
+DISTILLATION = {"steps": 20, "sample_steps": 2, "teacher_steps": 6, "warmup_steps": 2, "lr": 1e-3}
 
 
 def save_checkpoint(state: TrainState, folder: Path) -> None:
@@ -82,9 +87,30 @@ def train_in(folder: Path, track: RememberingTracker, **settings: Any) -> Output
     return train(encodings, TrainConfig(**SETTINGS | settings), MODEL, folder / "model", track)
 
 
-def start_training(folder: Path, **settings: Any) -> subprocess.Popen[str]:
-    """`train_in` in a process of its own, which prints the digest of the weights."""
+def distill_in(folder: Path, track: RememberingTracker, **settings: Any) -> Output:
+    """Distill the model in folder/model in folder/distilled, from this process. Raises
+    StageFailed."""
+    encodings = read_manifest(folder / "encodings")
+    assert encodings
+    run = {
+        "name": "tiny",
+        "download": {"urls": "shapes"},
+        "model": MODEL.model_dump(),
+        "train": SETTINGS | settings,
+        "distill": DISTILLATION,
+    }
+    (folder / "distilled").mkdir(exist_ok=True)
+    teacher = encodings.model_copy(update={"folder": folder / "model"})
+    return distill(encodings, teacher, RunConfig.model_validate(run), folder / "distilled", track)
+
+
+def start_training(
+    folder: Path, stage: StageName = "train", **settings: Any
+) -> subprocess.Popen[str]:
+    """`train_in` or `distill_in` in a process of its own, which prints the digest of the
+    weights."""
     command = [sys.executable, "-m", "tests.support.training", str(folder), json.dumps(settings)]
+    command += [stage]
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -98,7 +124,8 @@ def start_training(folder: Path, **settings: Any) -> subprocess.Popen[str]:
 def main() -> None:
     track = RememberingTracker()
     try:
-        output = train_in(Path(sys.argv[1]), track, **json.loads(sys.argv[2]))
+        run = distill_in if sys.argv[3] == "distill" else train_in
+        output = run(Path(sys.argv[1]), track, **json.loads(sys.argv[2]))
     except StageFailed as error:
         raise SystemExit(str(error)) from error
     finally:

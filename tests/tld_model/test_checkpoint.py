@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tld_model.checkpoint import CheckpointError, check_encoders, load_denoiser, save_denoiser
-from tld_model.config import DenoiserConfig
+from tld_model.checkpoint import (
+    CheckpointError,
+    check_encoders,
+    load_denoiser,
+    read_sampling,
+    save_denoiser,
+)
+from tld_model.config import DenoiserConfig, SamplingSettings
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_identity
 
@@ -68,3 +74,21 @@ def test_equal_models_give_equal_bytes_whichever_process_writes_them(tmp_path: P
     for number in range(4):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / str(number))], check=True)
     assert len({(tmp_path / str(number)).read_bytes() for number in range(4)}) == 1
+
+
+def test_a_distilled_model_says_how_it_samples(trained: Path, tmp_path: Path) -> None:
+    path, sampling = tmp_path / "distilled.safetensors", SamplingSettings(4, 1.0, "euler")
+    weights = load_denoiser(trained, "cpu").state_dict()
+    save_denoiser(path, weights, SMALL, ENCODERS, sampling=sampling)
+    assert read_sampling(path) == sampling
+    assert read_sampling(trained) is None
+    assert b"sampling" not in trained.read_bytes(), "as before distilled models existed"
+
+
+@pytest.mark.parametrize("steps", [0, 10**9, "many"])
+def test_absurd_sampling_in_a_file_is_refused(trained: Path, tmp_path: Path, steps: object) -> None:
+    path = tmp_path / "distilled.safetensors"
+    weights = load_denoiser(trained, "cpu").state_dict()
+    save_denoiser(path, weights, SMALL, sampling=SamplingSettings(steps, 1.0, "euler"))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"sampling\.steps"):
+        read_sampling(path)

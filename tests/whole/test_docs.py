@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cyclopts import App, CycloptsError
@@ -41,7 +41,8 @@ DOCUMENTS = {name: text for name, text in all_documents().items() if name not in
 SECTIONS = {
     name
     for name, field in RunConfig.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    for kind in (field.annotation, *get_args(field.annotation))  # an optional section is a union
+    if isinstance(kind, type) and issubclass(kind, BaseModel)
 }
 FILES = re.compile(r"\.(py|yaml|yml|pth|safetensors|json|jsonl|csv|md)$")
 OVERRIDE = re.compile(rf"(?<![\w./-])((?:{'|'.join(sorted(SECTIONS))})(?:\.\w+)+)=")

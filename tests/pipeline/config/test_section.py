@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel, Field
@@ -30,12 +31,13 @@ NOT_IN_FINGERPRINT = {
         "device compile deterministic launch sharding accumulate checkpoint_blocks checkpoint_every "
         "validate_every sample_every log_every score"
     ),
+    "distill": "require",
     "evaluate": "device batch_size price_per_hour",
 }
 OTHER_REASONS = {
     *("download.source", "download.urls", "download.images", "download.captions"),
     *("download.min_success_rate", "encode.keep_images"),
-    *("train.deterministic", "train.score", "evaluate.price_per_hour"),
+    *("train.deterministic", "train.score", "distill.require", "evaluate.price_per_hour"),
 }
 UP_TO_ROUNDING = {
     *("encode.batch_size", "train.accumulate", "train.checkpoint_blocks", "train.compile"),
@@ -48,7 +50,8 @@ SPEED_ONLY = {
 
 
 def section_of(stage: str) -> type[BaseModel]:
-    section = RunConfig.model_fields[stage].annotation
+    annotation = RunConfig.model_fields[stage].annotation
+    section = next(iter(get_args(annotation)), annotation)  # an optional one, or a section itself
     assert isinstance(section, type)
     assert issubclass(section, BaseModel)
     return section

@@ -77,3 +77,16 @@ def test_a_gate_on_what_captions_leave_open_needs_captions_that_do(tmp_path: Pat
     check_run(load_config(TINY, [*settings, gate, "download.caption_column=mixed"]))
     with pytest.raises(ConfigError, match="diversity: available only for the built-in data set"):
         check_run(load_config(TINY, [*settings, gate, f"download.urls={tmp_path}/t.csv"]))
+
+
+def test_what_a_distilled_model_must_reach_is_checked_too(tmp_path: Path) -> None:
+    required = "{retrieval_at_1: 0.5, frechet_distance: 5, held_out_loss: 1}"
+    config = load_config(TINY, [*small(tmp_path / "data"), f"distill.require={required}"])
+    with pytest.raises(ConfigError) as raised:
+        check_run(config)
+    problems = [line for line in str(raised.value).splitlines() if "distill.require" in line]
+    assert len(problems) == 3
+    assert "retrieval_at_1: needs evaluate.concept_column" in problems[0]
+    assert "evaluate.prompts is 12; set evaluate.prompts=50" in problems[1]
+    assert "held_out_loss: is not computed of a distilled model" in problems[2]
+    assert "evaluate.require" not in str(raised.value)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
+from pipeline.config.distill import DistillConfig
 from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
@@ -46,6 +47,10 @@ class LaterTrain(TrainConfig):
     more: dict[str, float] = Field({})
 
 
+class LaterDistill(DistillConfig):
+    more: int = 3
+
+
 class LaterEvaluate(EvaluateConfig):
     more: float = 0.5
 
@@ -55,8 +60,11 @@ LATER: dict[str, tuple[type[Any], object]] = {
     "encode": (LaterEncode, (2, 1)),
     "model": (LaterModel, "some"),
     "train": (LaterTrain, {"a": 1.0}),
+    "distill": (LaterDistill, 4),
     "evaluate": (LaterEvaluate, 0.25),
 }
+# The training of a distillation has the settings of a training.
+CHANGED = {"model": ["train", "distill"], "train": ["train", "distill"]}
 
 
 def of_later_version(**changed: object) -> RunConfig:
@@ -98,5 +106,5 @@ def test_stored_outputs_stay_fresh(config: RunConfig) -> None:
 def test_a_new_setting_counts_where_it_is_used(section: str) -> None:
     used = of_later_version(**{section: LATER[section][1]})
     changed = [stage for stage in STAGES if identity(used, stage) != STORED["stages"][stage]]
-    assert changed == ["train" if section == "model" else section]
+    assert changed == CHANGED.get(section, [section])
     assert (recipes(used) != STORED["recipes"]) == (section in ("download", "encode"))

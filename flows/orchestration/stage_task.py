@@ -1,0 +1,51 @@
+"""A stage as a Prefect task, which tries it again after a transient failure."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.tasks import Task, exponential_backoff
+from requests import ConnectionError as RequestsConnectionError
+
+from flows.terminal.errors import UserError
+from pipeline.stages.contract import StageFailed
+
+Result = TypeVar("Result")
+P = ParamSpec("P")
+GPU = "gpu"  # tag of the stages that use one; a server may limit how many run at once
+
+
+def stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P, Result]]:
+    """Make a function the task of a stage. Manifests decide what is fresh, so Prefect stores no
+    results and no cache."""
+    return task(
+        name=name,
+        tags=tags,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(10),
+        retry_condition_fn=_is_transient,
+    )
+
+
+def _is_transient(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Whether a stage failed for a transient reason, such as an unreachable server or a busy name
+    server, so that it is retried. What a user has to change is not retried."""
+    error: object = state.result(raise_on_failure=False)
+    while isinstance(error, BaseException):
+        # Prefect's client has already retried these itself.
+        if isinstance(error, UserError | StageFailed | ConcurrencySlotAcquisitionError):
+            return False
+        if isinstance(error, ConnectionError | TimeoutError | RequestsConnectionError):
+            return True
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -16,6 +17,8 @@ from tld_model.config import SolverName
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from data_catalog.storage.manifest import Manifest
+    from pipeline.config.run import RunConfig
     from pipeline.evaluate.sweep_points import Sweep
 
 _Guidances = Annotated[
@@ -64,7 +67,8 @@ def sweep(
     against time.
 
     All combinations use the same held-out captions and the same noise. Combinations that were
-    measured before are not measured again.
+    measured before are not measured again. If the run has distilled the model, that is on the plot
+    too.
 
     Example: tld sweep tiny --guidance 1 2 4 --steps 5 10 --solver dpmpp_2m euler
     """
@@ -82,13 +86,28 @@ def sweep(
         problems.append(f"--prompts must be at least 2, got {prompts}")
     refuse(problems, "cannot sweep")
     variants = sweeping.variants(default, guidance, steps, solver or (default.solver,), emas)
+    count = prompts or default.prompts
     with Progress("sweep") as show:
-        swept = sweeping.sweep(
-            settings, encodings, model, variants, prompts or default.prompts, Shown(show)
-        )
+        swept = sweeping.sweep(settings, encodings, model, variants, count, Shown(show))
+        if distilled := _distilled(settings):
+            ways = sweeping.variants(settings.distilled.evaluate, (), (), (), ())
+            point = sweeping.sweep(
+                settings.distilled, encodings, distilled, ways, count, Shown(show)
+            ).best
+            swept = replace(swept, distilled=point)
     folder = sweeping.sweep_folder(settings, model)
     write_sweep(folder, settings.name, model, swept)
     console.print(_summary(swept, folder))
+
+
+def _distilled(settings: RunConfig) -> Manifest | None:
+    """The distilled model beside the trained one that is swept, if there is one."""
+    if len(settings.variants) == 1:
+        return None
+    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
+
+    return stage_statuses(RunInputs(settings))["distill"].manifest
 
 
 def _summary(swept: Sweep, folder: Path) -> str:

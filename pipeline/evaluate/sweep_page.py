@@ -43,6 +43,7 @@ def write_sweep(folder: Path, name: str, model: Manifest, swept: Sweep) -> None:
         "measure": swept.measure,
         "machine": hardware(),
         "points": [_as_json(point, swept) for point in swept.points],
+        "distilled": swept.distilled and _as_json(swept.distilled, swept),
     }
     write_atomically(folder / "sweep.json", json.dumps(results, indent=2) + "\n")
     write_atomically(folder / PAGE, page)
@@ -55,7 +56,7 @@ def _as_json(point: Point, swept: Sweep) -> dict[str, object]:
         "latency_s": point.latency_s,
         swept.measure: point.quality.as_json(),
         "on_front": point in swept.front,
-        "chosen": point.way == swept.chosen,
+        "chosen": point is not swept.distilled and point.way == swept.chosen,
         "best": point is swept.best,
     }
 
@@ -70,6 +71,8 @@ def trade_off(swept: Sweep) -> Figure:
         x, y = [p.latency_s for p in front], [p.quality.value for p in front]
         dotted: dict[str, Any] = {"color": "0.3", "linestyle": ":", "linewidth": 2.5}
         axes.plot(x, y, **dotted, zorder=0, label="Pareto-optimal")
+        if swept.distilled:
+            _draw_line(axes, "distilled model", [swept.distilled])
         own = next(point for point in swept.points if point.way == swept.chosen)
         hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "k"}
         for point, marker, label in ((own, "s", "config"), (swept.best, "*", "recommended")):

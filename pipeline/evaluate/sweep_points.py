@@ -52,6 +52,7 @@ class Sweep:
     points: Sequence[Point]
     chosen: SamplingVariant  # the variant of the run's own settings
     best: Point  # the recommended one, see fastest_on_par
+    distilled: Point | None = None  # the distilled model of the run, which samples in one way alone
 
     @property
     def front(self) -> list[Point]:

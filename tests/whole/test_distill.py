@@ -106,6 +106,14 @@ def test_the_card_of_an_export_names_the_teacher(finished: Path, tmp_path: Path)
     assert json.loads((out / "model_index.json").read_text())["sampling"]["steps"] == 2
 
 
+def test_a_sweep_shows_both_models(finished: Path) -> None:
+    words = ("--guidance", "2", "--steps", "2", "--prompts", "12")
+    done = tld("sweep", TINY, *small(finished), *DISTILL, *words)
+    assert done.returncode == 0, done.stderr
+    (results,) = (finished / "sweeps").glob("*/sweep.json")
+    assert json.loads(results.read_text())["distilled"]["steps"] == 2
+
+
 def test_clean_keeps_both_models_and_their_reports(finished: Path) -> None:
     done = tld("clean", TINY, *small(finished), *DISTILL, "--other-settings")
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.held_out_samples import load_models
 from pipeline.evaluate.sweep import sweep, sweep_folder, variants
-from pipeline.evaluate.sweep_page import write_sweep
+from pipeline.evaluate.sweep_page import trade_off, write_sweep
 from pipeline.evaluate.sweep_points import Point, SamplingVariant, Sweep, fastest_on_par
 from pipeline.held_out.samples import HeldOutSet, Models, sample_held_out
 from pipeline.scoring.bootstrap import bootstrap_share
@@ -170,6 +170,24 @@ def test_the_page_shows_the_plot_and_marks_the_chosen(
     with opened(folder / "sweep.html", width, tmp_path) as page:
         assert page.get_by_role("row").count() == 1 + len(swept.points)
         assert page.get_by_role("cell", name="config").count() == 1
+
+
+@needs_browser
+def test_a_distilled_model_is_on_the_plot_beside_its_teacher(
+    workspace: RunConfig, swept: Sweep, tmp_path: Path
+) -> None:
+    _, model = outputs(workspace)
+    student = SamplingVariant(SamplingSettings(4, 1.0, "euler"), 0)
+    both = replace(swept, distilled=replace(swept.best, way=student))
+    write_sweep(tmp_path, "tiny", model, both)
+    results = json.loads((tmp_path / "sweep.json").read_text())
+    assert (results["distilled"]["steps"], results["distilled"]["solver"]) == (4, "euler")
+    assert len(results["points"]) == len(swept.points)
+    with opened(tmp_path / "sweep.html", DESK, tmp_path) as page:
+        assert page.get_by_role("row").count() == 2 + len(swept.points)
+        assert page.get_by_role("cell", name="distilled model").count() == 1
+    legend = [text.get_text() for text in trade_off(both).legends[0].get_texts()]
+    assert "distilled model" in legend
 
 
 @pytest.mark.slow

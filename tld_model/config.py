@@ -100,7 +100,7 @@ class DenoiserConfig(BaseModel):
         return self.latent_channels * self.patch_size**2
 
 
-SolverName = Literal["dpmpp_2m", "heun", "euler", "ddim"]
+SolverName = Literal["dpmpp_2m", "unipc", "heun", "euler", "ddim"]
 MOST_STEPS = 10_000
 MOST_GUIDANCE = 1000
 LARGEST_SEED = 2**63 - 1  # the largest signed 64-bit integer
@@ -135,9 +135,9 @@ GuidanceScale = Annotated[
 SolverChoice = Annotated[
     SolverName,
     Field(
-        description="ODE solver. 'dpmpp_2m' (Lu et al., 2022) and 'heun' (Karras et al., 2022) are "
-        "of second order; 'heun' evaluates the model twice per step. 'euler' and 'ddim' are of "
-        "first order and, on this path, identical."
+        description="ODE solver. 'unipc' (Zhao et al., 2023) is of third order; 'dpmpp_2m' (Lu et "
+        "al., 2022) and 'heun' (Karras et al., 2022) are of second order, and 'heun' evaluates the "
+        "model twice per step. 'euler' and 'ddim' are of first order and, on this path, identical."
     ),
 ]
 GuidanceInterval = Annotated[

@@ -130,9 +130,25 @@ def solve_dpmpp_2m(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -
     return predict(x, levels[-1])
 
 
+def solve_unipc(predict: PredictFn, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """UniPC (Zhao et al., 2023, algorithms 1 and 2) of third order with one prediction per step: a
+    step extrapolates from the last two predictions, and is repeated once the prediction at its end
+    is known, by interpolation between three. Their integrals are exact, as in its UniPC_v."""
+    x, before = noise, noise
+    nodes: list[tuple[float, Tensor]] = []  # the last predictions with their lambda, newest first
+    for number, (level, following) in enumerate(pairwise(levels)):
+        clean = predict(x, level)
+        nodes = [(_log_snr(level), clean), *nodes[:2]]
+        if number:
+            x = _exponential_step(before, levels[number - 1], level, nodes)
+        before, x = x, _exponential_step(x, level, following, nodes[:2])
+    return predict(x, levels[-1])
+
+
 # Euler and DDIM are two names for the same method on this path; users look for either.
 SOLVERS: dict[SolverName, Solver] = {
     "dpmpp_2m": solve_dpmpp_2m,
+    "unipc": solve_unipc,
     "heun": solve_heun,
     "euler": solve_first_order,
     "ddim": solve_first_order,
@@ -143,6 +159,26 @@ def _step(x: Tensor, clean: Tensor, level: float, following: float) -> Tensor:
     """Move x along the straight line to a predicted clean latent, down to the following level."""
     ratio = following / level
     return ratio * x + (1 - ratio) * clean
+
+
+def _exponential_step(
+    x: Tensor, level: float, following: float, nodes: Sequence[tuple[float, Tensor]]
+) -> Tensor:
+    """Move x down to the following level by the exact solution of the equation, if the predicted
+    clean latent is the polynomial in lambda, the log of signal over noise, through these nodes
+    (Lu et al., 2022b, eq. 8)."""
+    start = _log_snr(level)
+    h = _log_snr(following) - start
+    moments = [math.expm1(h)]  # integrals of exp(u) u^k from 0 to h
+    for k in range(1, len(nodes)):
+        moments.append(math.exp(h) * h**k - k * moments[-1])
+    offsets = torch.tensor([where - start for where, _ in nodes], dtype=torch.float64)
+    powers = torch.vander(offsets, increasing=True).T
+    weights = torch.linalg.solve(powers, torch.tensor(moments, dtype=torch.float64)).tolist()
+    x = following / level * x
+    for weight, (_, clean) in zip(weights, nodes, strict=True):
+        x = x + following * math.exp(start) * weight * clean
+    return x
 
 
 def _log_snr(level: float) -> float:

@@ -79,7 +79,7 @@ class TldPipeline(DiffusionPipeline):  # type: ignore[misc]
         Settings that are not passed are those of the model's evaluation. `generator` is a list with
         one generator per image, so that each image depends on its own seed alone, or a single one,
         which yields the noise of the first image, then of the second, and so on. `solver` is
-        dpmpp_2m, heun, euler or ddim. Guidance applies between the two noise levels of
+        dpmpp_2m, unipc, heun, euler or ddim. Guidance applies between the two noise levels of
         `guidance_interval` and points away from the negative prompt. `output_type` is pil, np
         (float [b, h, w, 3] from 0 to 1) or latent ([b, c, z, z]). Raises ValueError if an argument
         is invalid.

@@ -14,7 +14,7 @@ from diffusers import (
 from torch import Tensor
 
 from tld_model.config import SolverName
-from tld_model.sampler import SOLVERS, guided, noise_levels, sample
+from tld_model.sampler import SOLVERS, _exponential_step, guided, noise_levels, sample
 
 ALL: tuple[SolverName, ...] = get_args(SolverName)
 STEPS = 12
@@ -62,6 +62,28 @@ def test_dpmpp_2m_agrees_with_diffusers(noise: Tensor) -> None:
         clean = x - sigma * velocity(x, sigma)
         x = scheduler.step(velocity(x, sigma), timestep, x).prev_sample
     torch.testing.assert_close(ours("dpmpp_2m", noise), clean, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_a_step_through_predictions_is_exact_for_polynomials_in_lambda(degree: int) -> None:
+    """x / s at the end is that at the start plus the integral of exp(lambda) D over lambda."""
+
+    def clean(where: float) -> float:
+        return sum(0.7 * where**power for power in range(degree + 1))
+
+    level, following = 0.8, 0.45
+    ends = [math.log((1 - s) / s) for s in (level, following)]
+    nodes = [(where, torch.tensor(clean(where))) for where in (-1.1, 0.1, -2.3)[: degree + 1]]
+    grid = torch.linspace(ends[0], ends[1], 20_001, dtype=torch.float64)
+    integral = torch.trapezoid(grid.exp() * torch.tensor([clean(x) for x in grid.tolist()]), grid)
+    expected = following * (1.3 / level + float(integral))
+    got = _exponential_step(torch.tensor(1.3), level, following, nodes)
+    assert float(got) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_first_step_of_unipc_is_that_of_dpmpp_2m(noise: Tensor) -> None:
+    two = [sample(solver, denoise, noise, noise, [0.9, 0.6]) for solver in ("dpmpp_2m", "unipc")]
+    torch.testing.assert_close(*two)
 
 
 def test_euler_agrees_with_diffusers(noise: Tensor) -> None:
@@ -125,7 +147,8 @@ def gaussian_error(solver: SolverName, steps: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("solver", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)]
+    ("solver", "order"),
+    [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)],
 )
 def test_the_error_falls_with_the_order_of_the_solver(solver: SolverName, order: int) -> None:
     coarse, fine = gaussian_error(solver, 80), gaussian_error(solver, 160)
@@ -143,7 +166,7 @@ def test_euler_and_ddim_are_one_method_and_heun_asks_twice_a_step(noise: Tensor)
             return denoise(x, sigma, text)
 
         sample(solver, counted, noise, noise, noise_levels(5))
-    assert calls == {"dpmpp_2m": 5, "heun": 9, "euler": 5, "ddim": 5}
+    assert calls == {"dpmpp_2m": 5, "unipc": 5, "heun": 9, "euler": 5, "ddim": 5}
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 5, 3)])

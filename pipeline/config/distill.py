@@ -23,8 +23,8 @@ class DistillConfig(Section):
     """Sampling steps of the trained model, the teacher, over all segments. It must be a multiple of
     sample_steps."""
     guidance: GuidanceScale | None = None
-    """Guidance scale of the teacher, which becomes part of the distilled model. null takes
-    evaluate.guidance."""
+    """Guidance scale of the teacher at all noise levels, which becomes part of the distilled model.
+    null takes evaluate.guidance."""
     steps: int = Field(1000, ge=1, le=10**9)
     """Number of optimizer steps, each with train.batch_size pairs."""
     lr: float | None = Field(None, gt=0)

@@ -26,7 +26,7 @@ from pipeline.train.loss import StepRandomness, largest_weight
 from tld_model.checkpoint import load_denoiser
 from tld_model.config import DenoiserConfig, SamplingSettings
 from tld_model.diffusion import add_noise, denoising_loss
-from tld_model.sampler import DenoiseFn, guided, noise_levels
+from tld_model.sampler import HIGHEST_NOISE_LEVEL, DenoiseFn, guided, noise_levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,11 @@ class Distiller:
         return float((samples - reference).square().mean().sqrt() / reference.std())
 
     def _segments(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Upper and lower ends of the segments that contain noise levels [b]."""
-        levels = torch.tensor([*noise_levels(self.sample_steps), 0.0], device=sigma.device)
-        segment = ((1 - sigma) * self.sample_steps).long().clamp(0, self.sample_steps - 1)
-        return levels[segment], levels[segment + 1]
+        """Upper and lower ends of the segments that contain noise levels [b]: neighbours among
+        noise_levels(sample_steps) and 0. Nothing here waits for a GPU."""
+        segment = ((1 - sigma) * self.sample_steps).floor().clamp(0, self.sample_steps - 1)
+        start = (1 - segment / self.sample_steps).clamp_max(HIGHEST_NOISE_LEVEL)
+        return start, 1 - (segment + 1) / self.sample_steps
 
     def _target(self, noisy: Tensor, text: Tensor, start: Tensor, end: Tensor) -> Tensor:
         """The clean latent whose prediction takes a student from the start of each row's segment to

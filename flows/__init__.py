@@ -1,6 +1,6 @@
 """Commands and servers: the only package that imports Prefect, MLflow, cyclopts and FastAPI.
 
-`text_to_image` chains the four stages as a Prefect flow. `cli` is the command line, `serve` the
+`text_to_image` chains the stages as a Prefect flow. `cli` is the command line, `serve` the
 HTTP service; `tracking` records runs in MLflow, `orchestration` runs Prefect, and `terminal`
 prints. `mlflow_model` is a former module name that stored models refer to.
 """

@@ -196,9 +196,9 @@ def text_to_image(
             last = outputs[name] = _TASKS[spec.name](job, *parents)
             if name == until:
                 break
-        if until is None and last.stage == "distill":
-            of_distilled = replace(job, inputs=RunInputs(config.distilled))
-            last = evaluate_task(of_distilled, outputs["encode"], last)
+        if until is None and (of_distilled := job.inputs.distilled):
+            job_of_distilled = replace(job, inputs=of_distilled)
+            last = evaluate_task(job_of_distilled, outputs["encode"], outputs["distill"])
     _publish_page(job.inputs)
     return last
 

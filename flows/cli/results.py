@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 def print_results(config: Path, overrides: Sequence[str], settings: RunConfig) -> None:
     """Print the scores of the run's reports, the paths of the results, and what to try next."""
-    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.freshness import EVALUATE_DISTILLED, statuses_with_distilled
     from pipeline.stages.run_inputs import RunInputs
 
-    for variant in settings.variants:
-        if report := stage_statuses(RunInputs(variant))["evaluate"].manifest:
-            _print_scores(variant, report, has_several=len(settings.variants) > 1)
+    statuses = statuses_with_distilled(RunInputs(settings))
+    names = [name for name in ("evaluate", EVALUATE_DISTILLED) if name in statuses]
+    reports = [statuses[name].manifest for name in names]
+    for variant, report in zip(settings.variants, reports, strict=True):
+        if report:
+            _print_scores(variant, report, has_several=len(reports) > 1)
     prompt = (
         "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"
@@ -29,8 +32,12 @@ def print_results(config: Path, overrides: Sequence[str], settings: RunConfig) -
     this_run = quote_overrides(config, overrides)
     longer = [o for o in overrides if not o.startswith("train.steps=")]
     longer.append(f"train.steps={settings.train.steps * 2}")
+    of_distilled = ""
+    if reports[-1] and len(reports) > 1:
+        words = f'{this_run} evaluate.model=distilled "{prompt}"'
+        of_distilled = f"  tld sample {words}   # the distilled model\n"
     console.print(
-        f'\nTry next:\n  tld sample {this_run} "{prompt}"\n  tld ui {this_run}\n'
+        f'\nTry next:\n  tld sample {this_run} "{prompt}"\n{of_distilled}  tld ui {this_run}\n'
         f"  tld serve {this_run}\n  tld run {quote_overrides(config, longer)}"
         f"   # {_where_a_longer_training_begins(settings)}",
     )

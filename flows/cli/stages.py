@@ -53,9 +53,12 @@ def run(
     from pipeline.preflight.check import check_run
 
     settings = load(config, overrides)
+    for option, stages in (("--until", [until] if until else []), ("--force", force)):
+        if "distill" in stages and settings.distill is None:
+            raise UserError(f"{option} distill: {_NO_DISTILLATION}")
     check_run(settings)
     statuses = _wanted(settings, until)
-    reports = [status for status in statuses if status.stage == "evaluate"]
+    reports = [status for status in statuses if status.stage.startswith("evaluate")]
     if (
         force
         or any(status.state != "fresh" for status in statuses)
@@ -78,20 +81,13 @@ def run(
 
 
 def _wanted(settings: RunConfig, until: StageName | None) -> list[StageStatus]:
-    """The stages up to `until`; without it also the evaluation of the distilled model. Raises
-    UserError if the run has no such stage."""
-    from pipeline.stages.freshness import stage_statuses
+    """The stages up to `until`; without it also the evaluation of the distilled model."""
+    from pipeline.stages.freshness import statuses_with_distilled
     from pipeline.stages.run_inputs import RunInputs
 
-    statuses = list(stage_statuses(RunInputs(settings)).values())
-    names = [status.stage for status in statuses]
-    if until is None:
-        if names[-1] == "distill":
-            statuses.append(stage_statuses(RunInputs(settings.distilled))["evaluate"])
-        return statuses
-    if until not in names:
-        raise UserError(f"--until {until}: {_NO_DISTILLATION}")
-    return statuses[: names.index(until) + 1]
+    statuses = statuses_with_distilled(RunInputs(settings))
+    names = list(statuses)
+    return [statuses[name] for name in names[: names.index(until) + 1 if until else None]]
 
 
 def _print_up_to_date(status: StageStatus) -> None:

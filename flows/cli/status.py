@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,14 +33,11 @@ def status(
 
     Example, for scripts: tld status tiny --json
     """
-    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.freshness import statuses_with_distilled
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = list(stage_statuses(RunInputs(settings)).values())
-    if statuses[-1].stage == "distill":
-        of_distilled = stage_statuses(RunInputs(settings.distilled))["evaluate"]
-        statuses.append(replace(of_distilled, stage="evaluate distilled"))
+    statuses = statuses_with_distilled(RunInputs(settings)).values()
     rows: list[_Row] = [
         {
             "stage": status.stage,

@@ -82,6 +82,11 @@ def sweep(
     default = settings.evaluate
     emas: tuple[Average, ...] = ema or (default.ema,)
     problems = sweeping.problems(settings, guidance, steps, emas)
+    if default.model == "distilled":
+        problems.append(
+            "evaluate.model=distilled samples in one way alone; sweep the trained model, whose "
+            "plot shows the distilled one too"
+        )
     if prompts is not None and prompts < 2:
         problems.append(f"--prompts must be at least 2, got {prompts}")
     refuse(problems, "cannot sweep")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from data_catalog.figures import ReportFigures
 from data_catalog.scores import is_part, no_interval
-from pipeline.stages.freshness import stage_statuses
+from data_catalog.storage.manifest import Manifest
+from pipeline.stages.freshness import EVALUATE_DISTILLED, statuses_with_distilled
 from pipeline.stages.run_inputs import RunInputs
 
 
 def run_page(inputs: RunInputs) -> str:
     """A table of stages with the MLflow runs that produced them, and a table of scores with their
     confidence intervals."""
-    statuses = stage_statuses(inputs)
+    statuses = statuses_with_distilled(inputs)
     lines = [f"## {inputs.config.name}", ""]
     lines += [
         "| stage | state | rows | seconds | made by MLflow run |",
@@ -22,15 +25,23 @@ def run_page(inputs: RunInputs) -> str:
         if output:
             cells = f"{output.rows:,} | {output.seconds:,.0f} | `{output.made_by}`"
         lines.append(f"| {stage} | {status.state} | {cells} |")
-    if report := statuses["evaluate"].manifest:
-        figures = ReportFigures.of(report)
-        lines += ["", "| score | value | 95 % interval |", "| --- | ---: | --- |"]
-        for name, value in figures.scores.items():
-            if is_part(name):
-                continue
-            interval = figures.intervals.get(name)
-            missing = no_interval(name, report.rows)
-            low_high = "{:.3g} to {:.3g}".format(*interval) if interval else missing
-            lines.append(f"| {name} | {value:.4g} | {low_high} |")
-        lines += ["", f"Report: `{report.file('report.html')}`"]
+    for status in statuses.values():
+        if status.stage in ("evaluate", EVALUATE_DISTILLED) and status.manifest:
+            lines += _scores(status.manifest)
     return "\n".join(line for i, line in enumerate(lines) if line or not i or lines[i - 1])
+
+
+def _scores(report: Manifest) -> Iterator[str]:
+    """The scores of a report as a table."""
+    figures = ReportFigures.of(report)
+    model = "the distilled model" if "distill" in report.parents else "the model"
+    yield from ("", f"Scores of {model}:", "")
+    yield from ("| score | value | 95 % interval |", "| --- | ---: | --- |")
+    for name, value in figures.scores.items():
+        if is_part(name):
+            continue
+        interval = figures.intervals.get(name)
+        missing = no_interval(name, report.rows)
+        low_high = "{:.3g} to {:.3g}".format(*interval) if interval else missing
+        yield f"| {name} | {value:.4g} | {low_high} |"
+    yield from ("", f"Report: `{report.file('report.html')}`")

@@ -47,7 +47,8 @@ def train_on_nodes(
     config = inputs.config
     run = inputs.stage_run("train", {"encode": encodings})
     begin = partial(begin_training, run, from_others=not force)
-    check_gate(config, encodings)
+    for variant in config.variants:
+        check_gate(variant, encodings)
     check_best(config, encodings)
     with ExitStack() as stack:
         if config.engine.kind == "ray" and config.train.launch.nodes > 1:

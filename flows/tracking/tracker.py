@@ -88,7 +88,7 @@ class PipelineTracking:
         produced them."""
         tags = {
             "mlflow.parentRunId": self.outbox.id_of(self.run_id),
-            "mlflow.runName": name,
+            "mlflow.runName": f"{name} {config.evaluate.model}" if "distill" in parents else name,
             "tld.stage": name,
         }
         for parent, manifest in parents.items():

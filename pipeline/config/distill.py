@@ -11,6 +11,9 @@ from pipeline.config.section import NotInFingerprint, Section
 from pipeline.config.train import TrainConfig
 from tld_model.config import MOST_STEPS, GuidanceScale
 
+_TEACHER_STEPS = 20  # or the next multiple of sample_steps
+_OF_A_TRAINING = 10  # parts at whose ends it is validated, sampled and saved, or more often
+
 
 class DistillConfig(Section):
     """model -> model that samples in a few steps, without guidance. Where no setting here says
@@ -19,65 +22,79 @@ class DistillConfig(Section):
     sample_steps: int = Field(4, ge=1, le=64)
     """Steps in which the distilled model samples. The noise levels from 0.99 to 0 are divided into
     this many segments, and the model learns where the trained model's path ends in each."""
-    teacher_steps: int = Field(20, ge=1, le=MOST_STEPS)
-    """Sampling steps of the trained model, the teacher, over all segments. It must be a multiple of
-    sample_steps."""
+    teacher_steps: int | None = Field(None, ge=1, le=MOST_STEPS)
+    """Sampling steps of the trained model, the teacher, over all segments: a multiple of
+    sample_steps. null takes 20, or the next multiple."""
     guidance: GuidanceScale | None = None
     """Guidance scale of the teacher at all noise levels, which becomes part of the distilled model.
     null takes evaluate.guidance."""
-    steps: int = Field(1000, ge=1, le=10**9)
-    """Number of optimizer steps, each with train.batch_size pairs."""
-    lr: float | None = Field(None, gt=0)
-    """Peak learning rate, from which a cosine leads to zero. null takes half of train.lr."""
-    warmup_steps: int = Field(50, ge=0, le=10**9)
-    """Steps over which the learning rate rises linearly to lr."""
     ema: AverageChoice | None = None
     """Which moving average of train.ema_decay is the teacher. null takes evaluate.ema."""
+    steps: int = Field(1000, ge=1, le=10**9)
+    """Number of optimizer steps, each with train.batch_size pairs. The learning rate rises over the
+    first twentieth of them, and falls along a cosine to zero."""
+    lr: float | None = Field(None, gt=0)
+    """Peak learning rate. null takes half of train.lr."""
     require: NotInFingerprint[RequiredScores] = Field({})
     """Scores that the distilled model must reach, as evaluate.require for the trained one."""
 
+    def filled(self, evaluate: EvaluateConfig) -> DistillConfig:
+        """The settings with those of the trained model's evaluation where nothing is set."""
+        multiples = -(-_TEACHER_STEPS // self.sample_steps)
+        defaults = {
+            "teacher_steps": multiples * self.sample_steps,
+            "guidance": evaluate.guidance,
+            "ema": evaluate.ema,
+        }
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return self.model_copy(update=missing)
+
     def training(self, train: TrainConfig) -> TrainConfig:
-        """The settings of the distillation's training, on this machine."""
-        return train.model_copy(
-            update={
-                "steps": self.steps,
-                "lr": self.lr or train.lr / 2,
-                "lr_schedule": "cosine",
-                "decay_steps": 0,
-                "warmup_steps": self.warmup_steps,
-                "init_from": None,
-                "continue_from": None,
-                "condition_dropout": 0.0,
-                "contrastive": 0.0,
-                "score": ScoreConfig(),
-                # All segments alike.
-                "noise_levels": "beta",
-                "noise_alpha": 1.0,
-                "noise_beta": 1.0,
-                "noise_shift": 1.0,
-                "launch": LaunchConfig(processes=train.launch.processes),
-            }
+        """The settings of the distillation's training, on this machine alone, without what belongs
+        to the training of the teacher."""
+        own = TrainConfig.model_fields
+        launch = LaunchConfig(processes=train.launch.processes)
+        reset = (
+            *("lr_schedule", "decay_steps", "init_from", "continue_from", "ema_warmup"),
+            *("contrastive", "noise_levels", "noise_location", "noise_scale", "noise_shift"),
         )
+        most = max(1, self.steps // _OF_A_TRAINING)
+        changes = {
+            **{name: own[name].get_default() for name in reset},
+            "steps": self.steps,
+            "lr": self.lr or train.lr / 2,
+            "warmup_steps": min(train.warmup_steps, self.steps // 20),
+            "condition_dropout": 0.0,
+            "noise_alpha": 1.0,  # with noise_beta 1 all segments alike
+            "noise_beta": 1.0,
+            "score": ScoreConfig(),
+            "launch": launch,
+            "sharding": train.sharding if launch.ranks > 1 else "none",
+            "checkpoint_every": min(train.checkpoint_every, most),
+            "validate_every": min(train.validate_every, most),
+            "sample_every": min(train.sample_every, most),
+        }
+        return type(train).model_validate(dict(train) | changes)
 
     def evaluation(self, evaluate: EvaluateConfig) -> EvaluateConfig:
         """The settings of the distilled model's evaluation."""
-        return evaluate.model_copy(
-            update={
-                "model": "distilled",
-                "steps": self.sample_steps,
-                "solver": "euler",
-                "guidance": 1.0,
-                "guidance_interval": (0.0, 1.0),
-                "ema": 0,
-                "require": self.require,
-            }
-        )
+        changes = {
+            "model": "distilled",
+            "steps": self.sample_steps,
+            "solver": "euler",
+            "guidance": 1.0,
+            "guidance_interval": (0.0, 1.0),
+            "ema": 0,
+            "require": self.require,
+        }
+        return type(evaluate).model_validate(dict(evaluate) | changes)
 
     @model_validator(mode="after")
     def _segments_have_equal_steps(self) -> DistillConfig:
-        if self.teacher_steps % self.sample_steps:
+        steps, each = self.teacher_steps, self.sample_steps
+        if steps is not None and steps % each:
             raise ValueError(
-                f"teacher_steps {self.teacher_steps} is not a multiple of sample_steps "
-                f"{self.sample_steps}"
+                f"teacher_steps {steps} is not a multiple of sample_steps {each}; set "
+                f"teacher_steps={-(-steps // each) * each}, or leave it out"
             )
         return self

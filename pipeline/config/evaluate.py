@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     WithJsonSchema,
     field_validator,
@@ -30,10 +31,12 @@ from tld_model.config import (
 )
 
 
-def _counts_from_zero(average: Average) -> Average:
-    if isinstance(average, int) and average < 0:
-        raise ValueError("averages are counted from 0")
-    return average
+def _average(choice: object) -> object:
+    """Refuse what is no average here, so that only one problem of two kinds of values is told."""
+    counts = isinstance(choice, int) and not isinstance(choice, bool) and choice >= 0
+    if counts or choice in (None, BEST):
+        return choice
+    raise ValueError(f"give the number of an average, counted from 0, or {BEST}")
 
 
 def _known_scores(require: dict[str, float]) -> dict[str, float]:
@@ -44,7 +47,7 @@ def _known_scores(require: dict[str, float]) -> dict[str, float]:
 
 AverageChoice = Annotated[
     Average,
-    AfterValidator(_counts_from_zero),
+    BeforeValidator(_average),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": BEST}]}),
 ]
 RequiredScores = Annotated[dict[str, float], AfterValidator(_known_scores)]
@@ -96,6 +99,11 @@ class EvaluateConfig(Section):
     def sampling(self) -> SamplingSettings:
         """The sampling settings of this run, used unless a command overrides them."""
         return SamplingSettings(self.steps, self.guidance, self.solver, self.guidance_interval)
+
+    @property
+    def require_setting(self) -> str:
+        """The setting from which `require` comes, for messages."""
+        return f"{'distill' if self.model == 'distilled' else 'evaluate'}.require"
 
     @property
     def feature_choices(self) -> tuple[FeatureChoice, ...]:

@@ -102,6 +102,13 @@ class RunConfig(Section):
             / f"{name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
         )
 
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _is_a_section(cls, value: object) -> object:
+        if value is None or isinstance(value, dict | DistillConfig):
+            return value
+        raise ValueError("takes settings, for example {sample_steps: 4}")
+
     @field_validator("root")
     @classmethod
     def _root_is_a_place(cls, root: str) -> str:
@@ -144,15 +151,15 @@ class RunConfig(Section):
             return self
         if self.model.inpainting:
             raise ValueError("distill: cannot distill a model with model.inpainting yet")
-        changes = {
-            name: getattr(self.evaluate, name)
-            for name in ("guidance", "ema")
-            if getattr(self.distill, name) is None
-        }
-        object.__setattr__(self, "distill", self.distill.model_copy(update=changes))
-        evaluation = self.distill.evaluation(self.evaluate)
+        if self.evaluate.guidance_interval != (0.0, 1.0):
+            raise ValueError(
+                "distill: the teacher is guided at all noise levels; set "
+                "evaluate.guidance_interval=[0, 1], or leave distill out"
+            )
+        object.__setattr__(self, "distill", self.distill.filled(self.evaluate))
         try:
-            EvaluateConfig.model_validate(evaluation.model_dump())
+            evaluation = self.distill.evaluation(self.evaluate)
+            self.distill.training(self.train)
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ValueError(f"distill.{message}") from None

@@ -164,7 +164,7 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
     files = [out / name for name in _FILES]
     for path in files:
         track.artifact(path)
-    _require(scores | report.timing, report.config.require, len(report.samples), out)
+    _require(scores | report.timing, report.config, len(report.samples), out)
     digest = file_digest(out / "metrics.json")
     shard = Shard(name="report", rows=len(report.samples), digest=digest, files=file_records(files))
     intervals = {
@@ -188,10 +188,10 @@ def _grid(report: Report) -> Image.Image:
     )
 
 
-def _require(scores: dict[str, float], required: dict[str, float], images: int, out: Path) -> None:
-    """Raise StageFailed if a score does not reach evaluate.require."""
+def _require(scores: dict[str, float], config: EvaluateConfig, images: int, out: Path) -> None:
+    """Raise StageFailed if a score does not reach evaluate.require, or distill.require."""
     missed = []
-    for name, bound in required.items():
+    for name, bound in config.require.items():
         if name not in scores and score_of(name).is_distance:
             missed.append(
                 f"  {name} is required, but it needs {FEWEST_IMAGES} images, and here are {images}"
@@ -207,7 +207,7 @@ def _require(scores: dict[str, float], required: dict[str, float], images: int, 
             missed.append(f"  {name} is {scores[name]:.4g}, at least {bound:g} is required")
     if missed:
         raise StageFailed(
-            "evaluate: the model does not reach evaluate.require:\n"
+            f"evaluate: the {config.model} model does not reach {config.require_setting}:\n"
             + "\n".join(missed)
             + f"\nSee {out}/report.html"
         )

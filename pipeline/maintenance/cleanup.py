@@ -98,7 +98,8 @@ def _of_other_settings(
 ) -> list[UnneededFile]:
     """Outputs of other settings, and sweeps of their models. While a stage of these runs is not
     finished, the outputs of later stages cannot be attributed to a run, so all of them stay."""
-    inputs = [RunInputs(variant) for config in configs for variant in config.variants]
+    first = [RunInputs(config) for config in configs]
+    inputs = [*first, *(other for one in first if (other := one.distilled))]
     statuses = [status for run in inputs for status in stage_statuses(run).values()]
     # Resolved, because each run may spell its root differently.
     needed = {status.folder.resolve() for status in statuses if status.folder}

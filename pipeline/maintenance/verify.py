@@ -26,7 +26,6 @@ from data_catalog.storage.receipts import (
     receipt_path,
 )
 from data_catalog.storage.workspace import StageName
-from pipeline.stages.dag import STAGES
 from pipeline.stages.integrity import damage_of
 from pipeline.stages.remote_workspace import sync_listing
 from pipeline.stages.run_inputs import RunInputs
@@ -51,12 +50,13 @@ class Verified:
     released: int  # files deleted on purpose (encode.keep_images)
     outputs: dict[str, Manifest]
     damages: tuple[Damage, ...]
+    stages: tuple[StageName, ...]  # of the run, in its order
 
     @property
     def last_damaged_stage(self) -> StageName | None:
-        """The last stage that must run again for the repair."""
+        """The last stage that must run again for the repair, in the order of the run."""
         damaged = {damage.stage for damage in self.damages}
-        return next((spec.name for spec in reversed(STAGES.values()) if spec.name in damaged), None)
+        return next((stage for stage in reversed(self.stages) if stage in damaged), None)
 
 
 def verify(inputs: RunInputs) -> Verified:
@@ -87,7 +87,8 @@ def verify(inputs: RunInputs) -> Verified:
     ]
     released = sum(is_evicted(folder, name) for folder, name, _ in records)
     total = sum(record.bytes for _, _, record in records)
-    return Verified(len(records), total, released, outputs, tuple(damages))
+    stages = tuple(spec.name for spec in inputs.stages.values())
+    return Verified(len(records), total, released, outputs, tuple(damages), stages)
 
 
 def _damaged(manifest: Manifest) -> Iterator[Damage]:

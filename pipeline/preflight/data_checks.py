@@ -53,7 +53,8 @@ def _without_clip(config: RunConfig) -> Iterator[str]:
     """Scores that cannot be computed without CLIP must not be required."""
     needed = [name for name in config.evaluate.require if SCORES[name].needs_clip]
     if needed and not config.encode.clip:
-        yield f"evaluate.require: {', '.join(needed)}: needs CLIP, but encode.clip is null"
+        setting = config.evaluate.require_setting
+        yield f"{setting}: {', '.join(needed)}: needs CLIP, but encode.clip is null"
 
 
 def _retrieval(config: RunConfig) -> Iterator[str]:
@@ -73,7 +74,7 @@ def _retrieval(config: RunConfig) -> Iterator[str]:
     required = [name for name in config.evaluate.require if name.startswith("retrieval")]
     if required and not columns:
         yield (
-            f"evaluate.require: {', '.join(required)}: needs evaluate.concept_column and "
+            f"{evaluate.require_setting}: {', '.join(required)}: needs evaluate.concept_column and "
             "evaluate.style_column"
         )
 
@@ -142,17 +143,17 @@ def _built_in_data_set(config: RunConfig) -> Iterator[str]:
         yield (
             "download.split_column: the built-in data set has its own split; remove this setting"
         )
-    of_open = "open_attribute_diversity"
+    of_open, setting = "open_attribute_diversity", config.evaluate.require_setting
     graded = [name for name in config.evaluate.require if "accuracy" in name or name == of_open]
     if graded and config.download.urls != shapes.NAME:
         yield (
-            f"evaluate.require: {', '.join(graded)}: available only for the built-in data set "
+            f"{setting}: {', '.join(graded)}: available only for the built-in data set "
             f"{shapes.NAME!r}"
         )
     elif of_open in graded and config.download.caption_column == "caption":
         yield (
-            f"evaluate.require: {of_open}: the captions of download.caption_column=caption leave "
-            "nothing open; set download.caption_column=mixed, or remove it from evaluate.require"
+            f"{setting}: {of_open}: the captions of download.caption_column=caption leave nothing "
+            f"open; set download.caption_column=mixed, or remove it from {setting}"
         )
 
 
@@ -160,10 +161,9 @@ def _required_of_distilled(config: RunConfig) -> Iterator[str]:
     """Check distill.require as evaluate.require."""
     if config.distill is None:
         return
-    for check in (_without_clip, _retrieval, _built_in_data_set, gate_problems):
-        for problem in check(config.distilled):
-            if problem.startswith("evaluate.require"):
-                yield problem.replace("evaluate.require", "distill.require")
+    for variant in config.variants[1:]:
+        for check in (_without_clip, _retrieval, _built_in_data_set, gate_problems):
+            yield from (text for text in check(variant) if text.startswith("distill.require"))
     if losses := [name for name in config.distill.require if name.startswith("held_out_loss")]:
         yield (
             f"distill.require: {', '.join(losses)}: is not computed of a distilled model, which "

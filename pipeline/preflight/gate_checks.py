@@ -15,11 +15,12 @@ from pipeline.dataset.split import split_pairs
 def gate_problems(config: RunConfig) -> Iterator[str]:
     """Distances that evaluate.require demands of fewer images than a distance needs."""
     required, prompts = _distances(config), config.evaluate.prompts
+    setting = config.evaluate.require_setting
     if required and prompts < FEWEST_IMAGES:
         yield (
-            f"evaluate.require: {required} cannot be given, because it needs {FEWEST_IMAGES} "
-            f"images and evaluate.prompts is {prompts}; set evaluate.prompts={FEWEST_IMAGES} or "
-            "more, or remove it from evaluate.require"
+            f"{setting}: {required} cannot be given, because it needs {FEWEST_IMAGES} images and "
+            f"evaluate.prompts is {prompts}; set evaluate.prompts={FEWEST_IMAGES} or more, or "
+            f"remove it from {setting}"
         )
 
 
@@ -30,13 +31,13 @@ def check_gate(config: RunConfig, encodings: Manifest) -> None:
     """
     if not (required := _distances(config)):
         return
+    setting = config.evaluate.require_setting
     held_out = len(split_pairs(encodings, config.train.held_out_fraction).held_out)
     if held_out < FEWEST_IMAGES:
         raise ConfigError(
-            f"evaluate.require: {required} cannot be given, because it needs {FEWEST_IMAGES} "
-            f"images and only {held_out} pairs are held out of training; raise "
-            "train.held_out_fraction, mark more rows 'held_out' in download.split_column, or "
-            "remove it from evaluate.require"
+            f"{setting}: {required} cannot be given, because it needs {FEWEST_IMAGES} images and "
+            f"only {held_out} pairs are held out of training; raise train.held_out_fraction, mark "
+            f"more rows 'held_out' in download.split_column, or remove it from {setting}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pipeline.stages.dag import StageSpec
 from pipeline.stages.remote_workspace import is_stored, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
+EVALUATE_DISTILLED = "evaluate distilled"
 State = Literal["fresh", "stale", "missing", "interrupted", "damaged"]
 
 
@@ -36,6 +37,16 @@ def stage_statuses(inputs: RunInputs) -> dict[str, StageStatus]:
             name: statuses[name].manifest for name in spec.parents
         }
         statuses[spec.name] = _status(spec, inputs, parents)
+    return statuses
+
+
+def statuses_with_distilled(inputs: RunInputs) -> dict[str, StageStatus]:
+    """The state of each stage, and where the run evaluates both models that of the distilled one's
+    evaluation, as EVALUATE_DISTILLED. Changes nothing."""
+    statuses = stage_statuses(inputs)
+    if of_distilled := inputs.distilled:
+        status = stage_statuses(of_distilled)["evaluate"]
+        statuses[EVALUATE_DISTILLED] = replace(status, stage=EVALUATE_DISTILLED)
     return statuses
 
 

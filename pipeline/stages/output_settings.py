@@ -42,7 +42,7 @@ _ALWAYS: dict[str, frozenset[str]] = {
             "noise_alpha noise_beta noise_levels noise_location noise_scale noise_shift "
             "optimizer precision seed steps warmup_steps weight_decay"
         ),
-        "distill": "ema guidance lr sample_steps steps teacher_steps warmup_steps",
+        "distill": "ema guidance lr sample_steps steps teacher_steps",
         "evaluate": "ema grid guidance guidance_interval prompts require seed solver steps",
     }.items()
 }

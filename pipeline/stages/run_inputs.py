@@ -54,6 +54,17 @@ class RunInputs:
         self.stages = stages_of(config)
         self._settings: dict[str, dict[str, Any]] = {}
 
+    @property
+    def distilled(self) -> RunInputs | None:
+        """The inputs with evaluate.model=distilled, if the run evaluates both models. What was read
+        is not read again."""
+        if len(self.config.variants) == 1:
+            return None
+        inputs = RunInputs(self.config.distilled)
+        for stage in self.stages.keys() - {"evaluate"}:
+            inputs._settings[stage] = self.settings(stage)
+        return inputs
+
     def settings(self, stage: str) -> dict[str, Any]:
         """The settings that can change a stage's output, as its manifest records them."""
         if stage not in self._settings:

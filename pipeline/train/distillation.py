@@ -61,14 +61,15 @@ class Distiller:
         bound = largest_weight(config, model)
         return denoising_loss(predicted, target, start, bound, config.loss_weight)
 
-    def error(self, student: DenoiseFn, noise: Tensor, text: Tensor, inference: Inference) -> float:
-        """How far samples of the student are from those of the teacher for the same noise
-        [b, c, z, z] and text: the root mean square of the difference, relative to the standard
-        deviation of the teacher's samples."""
-        steps = noise_levels(self.sample_steps), noise_levels(self.teacher_steps)
-        samples = inference.sample("euler", student, noise, text, steps[0])
-        reference = inference.sample("dpmpp_2m", self.teacher, noise, text, steps[1])
-        return float((samples - reference).square().mean().sqrt() / reference.std())
+    def samples(self, noise: Tensor, text: Tensor, inference: Inference) -> Tensor:
+        """Samples of the teacher [b, c, z, z]."""
+
+        def teacher(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+            inference.before_call()
+            return self.teacher(noisy, sigma, text)
+
+        levels = noise_levels(self.teacher_steps)
+        return inference.sample("dpmpp_2m", teacher, noise, text, levels)
 
     def _segments(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Upper and lower ends of the segments that contain noise levels [b]: neighbours among
@@ -103,6 +104,12 @@ class Distiller:
             x = ratio * x + (1 - ratio) * estimate
             older, last_h = clean, h
         return x
+
+
+def relative_error(samples: Tensor, reference: Tensor) -> float:
+    """The root mean square of the difference, relative to the standard deviation of the
+    reference."""
+    return float((samples - reference).square().mean().sqrt() / reference.std())
 
 
 def _log_snr(level: Tensor) -> Tensor:

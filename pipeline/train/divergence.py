@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_catalog.model_files import CHECKPOINTS_FOLDER, checkpoints, step_of
+from data_catalog.storage.workspace import StageName
 from pipeline.compute.ranks import ALONE, Ranks, local_shard
 from pipeline.dataset.encoded_dataset import EncodedDataset
 from pipeline.train.loop import TrainState, TrainStep
@@ -118,10 +119,10 @@ def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
 
 
 def explain_divergence(
-    error: Diverged, out: Path, pairs: EncodedDataset, numbers: NDArray[np.int64]
+    error: Diverged, out: Path, pairs: EncodedDataset, numbers: NDArray[np.int64], stage: StageName
 ) -> str:
-    """Explain where a training diverged, with the pairs of that batch, and what to do. Writes their
-    keys into the output folder."""
+    """Explain where the training of a stage diverged, with the pairs of that batch, and what to do.
+    Writes their keys into the output folder."""
     keys = "".join(f"{key}\n" for key in pairs.keys(numbers))
     (out / _BATCH_FILE).write_text(keys, encoding="utf-8")
     good = [path for path in checkpoints(out / CHECKPOINTS_FOLDER) if step_of(path) < error.step]
@@ -130,8 +131,8 @@ def explain_divergence(
         f"{error} at step {error.step}; {describe_batch(pairs, numbers)} (all keys: "
         f"{out / _BATCH_FILE}).\n"
         f"The last good checkpoint: {last}.\n"
-        "The same settings would fail there again: lower train.lr or train.clip_norm, or remove "
-        "bad pairs from the table"
+        f"The same settings would fail there again: lower {stage}.lr or train.clip_norm, or "
+        "remove bad pairs from the table"
     )
 
 

@@ -23,7 +23,7 @@ from pipeline.held_out.samples import decode, load_scorers, select_held_out
 from pipeline.reporting.image_grid import image_grid
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.best_average import BestAverage, CheckpointSteps
-from pipeline.train.distillation import Distiller
+from pipeline.train.distillation import Distiller, relative_error
 from pipeline.train.events import SCORES, EventLog
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState
@@ -67,6 +67,7 @@ class HeldOutChecks:
     distiller: Distiller | None = None  # of the stage distill
     _scorer: SampleScorer | None = None
     _best: BestAverage | None = None
+    _reference: Tensor | None = None  # samples of the teacher
 
     def prepare(self, state: TrainState) -> None:
         """Load what scores samples, and take over what earlier processes scored, if the training
@@ -122,7 +123,11 @@ class HeldOutChecks:
         if self.distiller is None:
             return held_out_loss(ema, self.pairs, self.split, self.inference.device)
         noise, text = self._inputs(_COMPARED)
-        return {TEACHER_ERROR: self.distiller.error(ema, noise, text, self.inference)}
+        if self._reference is None:
+            self._reference = self.distiller.samples(noise, text, self._interruptible)
+        levels = noise_levels(self.distiller.sample_steps)
+        samples = self.inference.sample("euler", ema, noise, text, levels)
+        return {TEACHER_ERROR: relative_error(samples, self._reference)}
 
     def finish(self, checkpoint_steps: Iterable[int]) -> BestStep | None:
         """Put the best average beside the model, on the leading rank."""

@@ -60,6 +60,7 @@ def distill(
 ) -> Output:
     """Distill a trained model in child processes, or resume a stopped distillation."""
     assert config.distill
+    refuse_damaged_shards(teacher, track)
     training = config.distill.training(config.train)
     distillation = Distillation.of(config.distill, teacher)
     training = training.model_copy(update={"init_from": distillation.teacher})

@@ -53,14 +53,14 @@ from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import distribute
 from pipeline.train.step_memory import advice_for_less_memory
 from pipeline.train.stop import Stop
-from tld_model.checkpoint import save_denoiser
+from tld_model.checkpoint import CheckpointError, save_denoiser
 from tld_model.encoders.pretrained import EncoderError
 from tld_model.encoders.vae import load_image_codec
 
 # Failures whose message says what to do.
 _EXPLAINED = (
     *(Diverged, CheckpointNotRead, CheckpointNotWritten, GpuFailure),
-    *(NoSuchScore, EncoderError),
+    *(NoSuchScore, EncoderError, CheckpointError),
 )
 
 
@@ -110,7 +110,8 @@ class Training:
         """The resumed state, or an initial one. For sharding it is created on the CPU."""
         config, start = self.job.config, "cpu" if self.job.is_sharded else self.device
         state = initial_state(config, self.job.model, start, self.inference.threads)
-        if self.checks.distiller:
+        if self.job.distillation:
+            self.checks.distiller = load_distiller(self.job.distillation, self.inference)
             state.loss = self.checks.distiller.per_pair_loss
         resume(state, self.job.checkpoints, start, self.ranks, self.log.warn)
         if config.continue_from and not state.step:
@@ -159,7 +160,7 @@ class Training:
         numbers = next(
             batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)
         )
-        return explain_divergence(error, self.job.out, self.pairs, numbers)
+        return explain_divergence(error, self.job.out, self.pairs, numbers, self.job.stage)
 
 
 def main(job_file: Path, parent: int) -> None:
@@ -195,9 +196,7 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     if threads.count > 1:
         torch.set_num_threads(threads.cores_each)  # for what this thread computes beside them
     inference = Inference(device, job.config.precision, threads)
-    distiller = load_distiller(job.distillation, inference) if job.distillation else None
-    parts = (encodings, pairs, split, codec, inference, distiller)
-    checks = HeldOutChecks(job, ranks, stop, log, *parts)
+    checks = HeldOutChecks(job, ranks, stop, log, encodings, pairs, split, codec, inference)
     return Training(job, ranks, device, stop, log, encoders, pairs, split, inference, checks)
 
 

@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "held_out_fraction": 0.2,
 }
 
-DISTILLATION = {"steps": 20, "sample_steps": 2, "teacher_steps": 6, "warmup_steps": 2, "lr": 1e-3}
+DISTILLATION = {"steps": 20, "sample_steps": 2, "teacher_steps": 6, "lr": 1e-3}
 
 
 def save_checkpoint(state: TrainState, folder: Path) -> None:

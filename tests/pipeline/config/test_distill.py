@@ -9,6 +9,7 @@ import pytest
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
+from pipeline.config.train import TrainConfig
 from tests.support.small import TINY
 from tld_model.config import SamplingSettings
 
@@ -32,6 +33,47 @@ def test_what_distill_leaves_open_is_that_of_evaluate() -> None:
     config = run("distill.guidance=5", "evaluate.guidance=2")
     assert config.distill
     assert config.distill.guidance == 5
+
+
+@pytest.mark.parametrize(("sample_steps", "teacher_steps"), [(1, 20), (3, 21), (4, 20), (8, 24)])
+def test_the_teacher_takes_about_twenty_steps(sample_steps: int, teacher_steps: int) -> None:
+    config = run(f"distill.sample_steps={sample_steps}")
+    assert config.distill
+    assert config.distill.teacher_steps == teacher_steps
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.noise_levels=logit_normal", "train.noise_location=0.5"],
+        ["train.lr_schedule=constant", "train.decay_steps=300"],
+        ["train.optimizer=adamw", "train.sharding=fsdp", "train.launch.nodes=2"],
+        ["train.optimizer=adamw", "train.sharding=fsdp", "train.launch.processes=2"],
+        ["train.loss_weight=snr", "train.max_loss_weight=5"],
+        ["train.score.every=100", "train.score.best_by=prompt_accuracy", "evaluate.ema=best"],
+        ["train.ema_warmup=false", "train.contrastive=0.05", "train.accumulate=2"],
+    ],
+)
+def test_every_way_to_train_can_be_distilled(overrides: list[str]) -> None:
+    """The settings are valid before the run, and again where the stage sends them to processes."""
+    if "train.launch.nodes=2" in overrides:
+        overrides = [*overrides, "train.launch.rendezvous=here:29400"]
+    config = run("distill.steps=200", *overrides)
+    assert config.distill
+    training = config.distill.training(config.train)
+    assert TrainConfig.model_validate_json(training.model_dump_json()) == training
+    assert (training.ema_warmup, training.score.every, training.launch.nodes) == (True, 0, 1)
+    assert training.warmup_steps == 10
+    assert {training.checkpoint_every, training.validate_every, training.sample_every} == {20}
+
+
+def test_a_run_is_the_same_after_it_was_written_and_read() -> None:
+    """As `tld deploy` and `tld config` do."""
+    for config in (run("distill={}"), run("distill={}", "evaluate.model=distilled")):
+        again = RunConfig.model_validate(config.model_dump(mode="json"))
+        assert again.model_dump() == config.model_dump()
+        assert again.distill
+        assert again.distill.guidance == 2, "of the teacher, not of the distilled model"
 
 
 def test_a_distilled_model_is_evaluated_as_it_samples() -> None:
@@ -74,7 +116,12 @@ def test_it_trains_as_the_run_does_but_alone_and_at_all_noise_levels() -> None:
     ("overrides", "says"),
     [
         (["evaluate.model=distilled"], "evaluate.model: is distilled, but this run has no section"),
-        (["distill.sample_steps=3"], "teacher_steps 20 is not a multiple of sample_steps 3"),
+        (
+            ["distill.sample_steps=8", "distill.teacher_steps=20"],
+            "teacher_steps 20 is not a multiple of sample_steps 8; set teacher_steps=24",
+        ),
+        (["distill={}", "evaluate.guidance_interval=[0, 0.5]"], "distill: the teacher is guided"),
+        (["distill.ema=first"], "distill.ema: give the number of an average, counted from 0"),
         (["distill={}", "model.inpainting=true"], "distill: cannot distill a model with"),
         (["distill.ema=1"], "distill.ema: there is no average 1"),
         (["distill.require={accuracy: 1}"], "distill.require: no such score: accuracy"),
@@ -83,7 +130,7 @@ def test_it_trains_as_the_run_does_but_alone_and_at_all_noise_levels() -> None:
             "distill.require: frechet_distance/dinov2 needs dinov2 in evaluate.features",
         ),
         (["distill.step=3"], "distill.step: no such setting; did you mean 'steps'?"),
-        (["distill=4"], "distill: "),
+        (["distill=true"], "distill: takes settings, for example {sample_steps: 4}"),
     ],
 )
 def test_what_makes_no_sense_is_told(overrides: list[str], says: str) -> None:

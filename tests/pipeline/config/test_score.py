@@ -72,7 +72,10 @@ def test_what_chooses_the_best_is_computed_and_has_a_direction() -> None:
         (["train.score.best_by=quality", BEST[0]], "no such score; known: prompt_accuracy, acc"),
         (["train.score.features=[clip,clip]"], "named more than once: clip"),
         (["evaluate.ema=best"], "evaluate.ema: without train.score.best_by there is no best"),
-        (["evaluate.ema=-1"], "evaluate.ema: averages are counted from 0, got -1"),
+        (
+            ["evaluate.ema=-1"],
+            "evaluate.ema: give the number of an average, counted from 0, or best, got -1",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(overrides: list[str], message: str) -> None:

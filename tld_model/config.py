@@ -47,6 +47,11 @@ class DenoiserConfig(BaseModel):
     """Number of transformer blocks."""
     mlp_multiplier: int = Field(4, ge=1)
     """Hidden width of the feed-forward network as a multiple of width."""
+    blocks: Literal["original", "joint"] = "original"
+    """'original' blocks have self-attention, cross-attention to the condition (noise level and
+    text), and a feed-forward. In 'joint' blocks one attention, with an output projection, sees both
+    the latent's tokens and the condition, as in GLIDE (Nichol et al., 2022, section 4.1) and Imagen
+    (Saharia et al., 2022). They do not go with cross_attention_heads or norm=post."""
     noise_embed_dim: int = Field(256, ge=2, multiple_of=2)
     """Number of Fourier features of the noise level."""
     predicts: Literal["x0", "v"] = "x0"
@@ -86,6 +91,20 @@ class DenoiserConfig(BaseModel):
             raise ValueError(
                 f"cross_attention_heads {self.cross_attention_heads} does not divide width "
                 f"{self.width}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_original_blocks(self) -> DenoiserConfig:
+        if self.blocks == "original":
+            return self
+        problems = [f"norm={self.norm}"] if self.norm != "pre" else []
+        if self.cross_attention_heads:
+            problems.append(f"cross_attention_heads={self.cross_attention_heads}")
+        if problems:
+            raise ValueError(
+                f"blocks={self.blocks} does not go with {' and '.join(problems)}; leave that out, "
+                "or set blocks=original"
             )
         return self
 

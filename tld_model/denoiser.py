@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tld_model.config import DenoiserConfig
+from tld_model.joint_block import JointBlock
 from tld_model.layers import Block, FeedForward, FusedDepthwise, NoiseEmbedding
 
 
@@ -21,8 +22,8 @@ class Denoiser(nn.Module):
     """A latent diffusion transformer that predicts the clean latent (x0).
 
     The architecture follows apapiu/transformer_latent_diffusion: two condition tokens (noise level
-    and text) enter every block by cross-attention. With token-level text there are 1 + l condition
-    tokens.
+    and text) enter every block by cross-attention, or by joint attention (config.blocks). With
+    token-level text there are 1 + l condition tokens.
 
     A text embedding of zeros means "no condition". In token-level text a zero token is padding, to
     which no token attends, and only zeros mean "no condition".
@@ -47,7 +48,8 @@ class Denoiser(nn.Module):
         self.position: nn.Parameter | None = None
         if config.positions == "learned":
             self.position = nn.Parameter(torch.randn(config.tokens, width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        block = Block if config.blocks == "original" else JointBlock
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.layers))
         self.head = nn.Linear(width, config.patch_dim)
         if config.inpainting:
             # Together with patchify this is one convolution over 2c+1 channels, written as two so

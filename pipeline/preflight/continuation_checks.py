@@ -64,7 +64,14 @@ def _model(config: RunConfig, path: Path, state: StoredState) -> Iterator[str]:
 
 
 def _weights(config: RunConfig, path: Path, state: StoredState) -> Iterator[str]:
-    """Compare shapes, since checkpoints of earlier versions do not hold the model's settings."""
+    """Compare shapes, since checkpoints of earlier versions do not hold the model's settings. They
+    all have original blocks."""
+    if config.model.blocks != "original":
+        yield (
+            f"model.blocks is {config.model.blocks}, but {path} has original; set "
+            "model.blocks=original"
+        )
+        return
     import torch
 
     from tld_model.denoiser import Denoiser

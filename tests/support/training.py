@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,12 +79,18 @@ def write_encodings(
     return manifest
 
 
-def train_in(folder: Path, track: RememberingTracker, **settings: Any) -> Output:
+def train_in(
+    folder: Path,
+    track: RememberingTracker,
+    blocks: Literal["original", "joint"] = "original",
+    **settings: Any,
+) -> Output:
     """Train on folder/encodings in folder/model, from this process. Raises StageFailed."""
     encodings = read_manifest(folder / "encodings")
     assert encodings
     (folder / "model").mkdir(exist_ok=True)
-    return train(encodings, TrainConfig(**SETTINGS | settings), MODEL, folder / "model", track)
+    model = MODEL.model_copy(update={"blocks": blocks})
+    return train(encodings, TrainConfig(**SETTINGS | settings), model, folder / "model", track)
 
 
 def distill_in(folder: Path, track: RememberingTracker, **settings: Any) -> Output:

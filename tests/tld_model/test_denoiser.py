@@ -53,14 +53,15 @@ def test_a_denoiser_of_velocities_gives_the_clean_latent_all_the_same() -> None:
     torch.testing.assert_close(of_v(noisy, sigma, text), noisy - sigma.view(2, 1, 1, 1) * raw)
 
 
-def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter() -> None:
+@pytest.mark.parametrize("blocks", ["original", "joint"])
+def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter(blocks: str) -> None:
     inputs = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 16)
 
     def change(qk_norm: bool) -> float:
-        """How much the prediction changes when queries and keys of both attentions become ten times
+        """How much the prediction changes when queries and keys of all attentions become ten times
         as large."""
         torch.manual_seed(0)
-        denoiser = Denoiser(SMALL.model_copy(update={"qk_norm": qk_norm}))
+        denoiser = Denoiser(SMALL.model_copy(update={"qk_norm": qk_norm, "blocks": blocks}))
         before = denoiser(*inputs)
         with torch.no_grad():
             for name, weight in denoiser.named_parameters():

@@ -60,11 +60,12 @@ def test_what_does_not_fit_is_named_in_full() -> None:
         "width": 128,
         "layers": 2,
         "predicts": "v",
+        "blocks": "joint",
         "qk_norm": True,
         "positions": "none",
         "latent_size": 16,
     }
-    expected = {"width", "layers", "predicts", "qk_norm", "positions"}
+    expected = {"width", "layers", "predicts", "blocks", "qk_norm", "positions"}
     assert set(incompatible_settings(BASE, BASE.model_copy(update=other))) == expected
     inpainting = BASE.model_copy(update={"inpainting": True})
     assert incompatible_settings(BASE, inpainting) == []

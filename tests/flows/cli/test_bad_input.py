@@ -57,6 +57,10 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
             "evaluate.solver: Input should be 'dpmpp_2m', 'heun', 'euler' or 'ddim', got 'eular'",
         ),
         ("model.cross_attention_heads=5", "cross_attention_heads 5 does not divide width 64"),
+        (
+            "model={blocks: joint, norm: post}",
+            "model: blocks=joint does not go with norm=post; leave that out, or set blocks=original",
+        ),
     ],
 )
 def test_a_setting_that_cannot_work(tmp_path: Path, override: str, says: str) -> None:

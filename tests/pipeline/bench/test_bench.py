@@ -15,6 +15,7 @@ from flows.cli.tables import bench_page
 from pipeline.bench import measure as stopwatch
 from pipeline.bench.bench import bench
 from pipeline.bench.measure import Speed, largest_batch, memory
+from pipeline.bench.model_speed import forward_operations
 from pipeline.bench.synthetic_data import NoRoom, write_encodings
 from pipeline.config.load import load_config
 from pipeline.dataset.encoded_dataset import open_dataset
@@ -54,6 +55,20 @@ def test_a_bench_of_some_parts_tells_all_that_belongs_to_them(tmp_path: Path) ->
     forward = 2 * (n * (patch * patch + 2 * patch * d) + block + condition)
     assert figures["train"]["gflop_per_image"] == pytest.approx(3 * forward / 1e9, abs=0.006)
     json.dumps(figures)
+
+
+def test_operations_of_joint_blocks_are_counted(tmp_path: Path) -> None:
+    config = load_config(TINY, [*small(tmp_path / "data"), "model.blocks=joint"])
+    # Of one image, by hand: 16 tokens attend to themselves and to the two of the condition.
+    n, m, d, h, patch = 16, 2, 64, 128, 16
+    joint = n * (3 * d * d + d * d) + m * 2 * d * d + 2 * n * (n + m) * d
+    block = joint + n * (2 * d * h + 9 * h)
+    condition = 128 * d + d * d + 64 * d
+    forward = 2 * (n * (patch * patch + 2 * patch * d) + block + condition)
+    assert forward_operations(config) == forward
+    figures = bench(config, ("train",), 1000, lambda _: None)
+    assert set(figures["images_per_s"]) == {"train"}, "the original project has no such blocks"
+    assert figures["train"]["gflop_per_image"] == round(3 * forward / 1e9, 2)
 
 
 def test_the_smallest_batch_divides_into_the_parts_of_a_step(tmp_path: Path) -> None:

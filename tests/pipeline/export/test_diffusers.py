@@ -69,9 +69,10 @@ def other_generator() -> ImageGenerator:
 
 
 def generator_with(name: str, settings: TextSettings) -> ImageGenerator:
-    """With another text encoder."""
+    """With another text encoder, and blocks of joint attention."""
     text_encoder = load_text_encoder(name, "cpu", settings=settings)
-    return replace(untrained_generator(text_dim=text_encoder.dim), text_encoder=text_encoder)
+    generate = untrained_generator(text_dim=text_encoder.dim, blocks="joint")
+    return replace(generate, text_encoder=text_encoder)
 
 
 def generator_with_vae(class_name: str, folder: Path) -> ImageGenerator:

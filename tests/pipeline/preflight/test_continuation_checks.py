@@ -64,10 +64,12 @@ def test_everything_that_does_not_fit_is_named_at_once(tmp_path: Path, base: Pat
         *("model.width=128", "train.optimizer=adamw", "train.ema_decay=[0.99,0.5]"),
         *("train.steps=8", "encode.text_template=a photo of {}"),
         *("model.inpainting=true", "model.latent_size=16", "download.image_size=128"),
+        "model.blocks=joint",
     ) == [
         f"model.latent_size is 16, but {path} has 8; set model.latent_size=8, or start from its "
         "weights alone with train.init_from",
         f"model.width is 128, but {path} has 64; set model.width=64",
+        f"model.blocks is joint, but {path} has original; set model.blocks=original",
         f"model.inpainting is True, but {path} has False; set model.inpainting=False, or start "
         "from its weights alone with train.init_from",
         f"encode.text_template is 'a photo of {{}}', but {path} has '{{}}'",
@@ -110,6 +112,9 @@ def test_a_checkpoint_of_an_earlier_version_is_compared_by_its_weights(
     check_run(config_of(tmp_path, f"train.continue_from={base}"))
     (problem,) = problems(tmp_path, base, "model.width=128")
     assert problem.startswith(f"{path} is of a model with other settings: ")
+    assert problems(tmp_path, base, "model.blocks=joint") == [
+        f"model.blocks is joint, but {path} has original; set model.blocks=original"
+    ]
 
 
 def _cut(path: Path) -> None:

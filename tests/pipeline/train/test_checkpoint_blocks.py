@@ -24,6 +24,7 @@ from tld_model.config import DenoiserConfig
 from tld_model.denoiser import Denoiser
 
 DEEP = MODEL.model_copy(update={"layers": 4})
+JOINT = DEEP.model_copy(update={"blocks": "joint"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ CASES = {
     "bf16 in threads": Case({"precision": "bf16", "accumulate": 2}, {}, CoreThreads(2)),
     "inpainting": Case({"contrastive": 0.05}, {"inpainting": True, "predicts": "v"}),
     "tokens": Case({"optimizer": "muon"}, {"text": "tokens", "qk_norm": True}),
+    "joint": Case({"optimizer": "muon", "accumulate": 2}, {"text": "tokens", "blocks": "joint"}),
+    "joint in bf16": Case({"precision": "bf16"}, {"blocks": "joint", "qk_norm": True}),
 }
 
 
@@ -81,13 +84,16 @@ def test_the_weights_are_the_same_to_the_bit(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
+@pytest.mark.parametrize("model", [DEEP, JOINT], ids=["original", "joint"])
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_so_they_are_under_ddp_and_fsdp(sharding: str, tmp_path: Path) -> None:
+def test_so_they_are_under_ddp_and_fsdp(
+    sharding: str, model: DenoiserConfig, tmp_path: Path
+) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     ends = []
     for on in (False, True):
         config = settings(on, accumulate=2)
-        state = initial_state(config, DEEP, "cpu")
+        state = initial_state(config, model, "cpu")
         if sharding == "fsdp":
             shard(state, config, init_device_mesh("cpu", (1,)))
         else:
@@ -99,11 +105,12 @@ def test_so_they_are_under_ddp_and_fsdp(sharding: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own
-def test_compiled_blocks_are_computed_again_too() -> None:
+@pytest.mark.parametrize("model", [DEEP, JOINT], ids=["original", "joint"])
+def test_compiled_blocks_are_computed_again_too(model: DenoiserConfig) -> None:
     ends, kept = [], []
     for on in (False, True):
         config = settings(on)
-        state = initial_state(config, DEEP, "cpu")
+        state = initial_state(config, model, "cpu")
         state.denoiser.compile_blocks()
         kept.append(kept_elements(state, config))
         ends.append(trained(state, config))
@@ -127,11 +134,12 @@ def kept_elements(state: TrainState, config: TrainConfig) -> int:
     return sum(tensor.numel() for pointer, tensor in kept.items() if pointer not in weights)
 
 
-def test_of_each_further_block_only_the_input_is_kept() -> None:
+@pytest.mark.parametrize("model", [DEEP, JOINT], ids=["original", "joint"])
+def test_of_each_further_block_only_the_input_is_kept(model: DenoiserConfig) -> None:
     kept = {
         (on, layers): kept_elements(
             initial_state(
-                config := settings(on), DEEP.model_copy(update={"layers": layers}), "cpu"
+                config := settings(on), model.model_copy(update={"layers": layers}), "cpu"
             ),
             config,
         )

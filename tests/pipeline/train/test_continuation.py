@@ -62,6 +62,7 @@ def steps_in(run: StageRun) -> list[str]:
         (["train.steps=90", "train.seed=1"], False),
         (["train.steps=90", "train.warmup_steps=3"], False),
         (["train.steps=90", "model.layers=2"], False),
+        (["train.steps=90", "model.blocks=joint"], False),
         (["train.steps=90", "train.lr_schedule=cosine"], False),
     ],
 )

@@ -209,6 +209,26 @@ def test_two_processes_make_the_curve_of_one(
     assert track.artifacts == undisturbed[1].artifacts
 
 
+def test_joint_blocks_resume_exactly_and_train_in_two_processes(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    joint = RememberingTracker()
+    expected = train_in(folder, joint, "joint")
+    killed, divided = (tmp_path_factory.mktemp(name) for name in ("killed", "divided"))
+    for place in (killed, divided):
+        write_encodings(place / "encodings")
+    process = start_training(killed, blocks="joint")
+    wait_while_running(lambda: any(step >= 8 for step in logged_steps(killed)), process)
+    process.kill()
+    process.communicate()
+    resumed = train_in(killed, RememberingTracker(), "joint")
+    assert resumed.shards[0].digest == expected.shards[0].digest
+    track = RememberingTracker()
+    train_in(divided, track, "joint", launch={"processes": 2})
+    for name in ("loss", "gradient_norm", "held_out_loss"):
+        assert curve(track, name) == pytest.approx(curve(joint, name), abs=1e-5)
+
+
 def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     folder: Path, undisturbed: tuple[Output, RememberingTracker]
 ) -> None:

@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
 ]
 
+JOINT = MODEL.model_copy(update={"blocks": "joint"})
 FASTER = MeasuredWays(layers_ms=2.0, fused_ms=1.0, difference=0.002)
 SLOWER = MeasuredWays(layers_ms=1.0, fused_ms=2.0, difference=0.002)
 WRONG = MeasuredWays(layers_ms=2.0, fused_ms=1.0, difference=0.3)
@@ -56,7 +57,7 @@ class Pretended:
     def __call__(
         self, _: TrainConfig, model: DenoiserConfig, device: str, count: int
     ) -> MeasuredWays:
-        assert model == MODEL
+        assert model in (MODEL, JOINT)
         self.asked.append((device, count))
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -132,6 +133,14 @@ def test_the_faster_way_is_chosen_if_it_is_right(
     (event,) = events(tmp_path)
     assert event["kind"] == kind
     assert event["note" if kind == "progress" else "text"].endswith(text)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_joint_blocks_are_fused_and_compiled_too() -> None:
+    denoiser = Denoiser(JOINT)
+    speed_up_blocks(denoiser, TrainConfig(**SETTINGS), "cuda", compare=Pretended(FASTER))
+    assert is_fused(denoiser)
+    assert is_compiled(denoiser)
 
 
 @pytest.mark.usefixtures("gpu")

@@ -68,7 +68,7 @@ def test_a_run_on_larger_images_or_with_inpainting_starts_from_it(
 def test_an_architecture_that_differs_is_refused_with_every_setting_named(
     tmp_path: Path, base: Path
 ) -> None:
-    overrides = ["model.width=128", "model.layers=3", "model.predicts=v"]
+    overrides = ["model.width=128", "model.layers=3", "model.predicts=v", "model.blocks=joint"]
     with pytest.raises(ConfigError) as raised:
         check_run(config_of(tmp_path, f"train.init_from={base}", *overrides))
     for says in (
@@ -76,6 +76,8 @@ def test_an_architecture_that_differs_is_refused_with_every_setting_named(
         "model.width=64",
         "model.layers is 3",
         "set model.predicts=x0",
+        "model.blocks is joint",
+        "set model.blocks=original",
     ):
         assert says in str(raised.value)
     assert "latent_size" not in str(raised.value)

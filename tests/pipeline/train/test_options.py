@@ -81,6 +81,7 @@ ALL = {
     "adamw": (config_with(), MODEL),
     "muon": (config_with(optimizer="muon"), MODEL),
     "averages": (config_with(ema_decay=[0.5, 0.999]), MODEL),
+    "joint": (config_with(optimizer="muon"), model_with(blocks="joint", qk_norm=True)),
     "v": (
         config_with(noise_levels="logit_normal", noise_shift=2),
         model_with(predicts="v", qk_norm=True),

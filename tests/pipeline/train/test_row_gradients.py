@@ -93,6 +93,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "contrastive": ({}, {"contrastive": 0.05}),
     "inpainting": ({"inpainting": True, "predicts": "v"}, {}),
     "tokens": ({"text": "tokens", "qk_norm": True}, {"noise_levels": "logit_normal"}),
+    "joint": ({"text": "tokens", "blocks": "joint", "qk_norm": True}, {"optimizer": "muon"}),
 }
 
 

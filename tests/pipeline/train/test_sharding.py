@@ -18,7 +18,7 @@ from pipeline.train.loop import TrainState, initial_state, train_step
 from pipeline.train.loss import step_randomness
 from pipeline.train.sharding import shard
 from tests.support.training import MODEL, SETTINGS
-from tld_model.config import Precision
+from tld_model.config import DenoiserConfig, Precision
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:FSDP2-wrapped module"),  # nothing is added to its views
@@ -47,14 +47,18 @@ def trained(state: TrainState, config: TrainConfig) -> list[Tensor]:
     return [full_tensor(weight.detach()) for model in models for weight in model.parameters()]
 
 
-def sharded(config: TrainConfig) -> TrainState:
-    state = initial_state(config, MODEL, "cpu")
+def sharded(config: TrainConfig, model: DenoiserConfig) -> TrainState:
+    state = initial_state(config, model, "cpu")
     shard(state, config, init_device_mesh("cpu", (1,)))
     return state
 
 
+@pytest.mark.parametrize("blocks", ["original", "joint"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_sharded_model_trains_to_the_weights_of_a_whole_one(precision: Precision) -> None:
+def test_a_sharded_model_trains_to_the_weights_of_a_whole_one(
+    precision: Precision, blocks: str
+) -> None:
     config = TrainConfig(**SETTINGS | {"precision": precision})
-    whole = trained(initial_state(config, MODEL, "cpu"), config)
-    torch.testing.assert_close(trained(sharded(config), config), whole, rtol=0, atol=1e-6)
+    model = MODEL.model_copy(update={"blocks": blocks})
+    whole = trained(initial_state(config, model, "cpu"), config)
+    torch.testing.assert_close(trained(sharded(config, model), config), whole, rtol=0, atol=1e-6)

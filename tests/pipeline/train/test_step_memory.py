@@ -25,6 +25,7 @@ from tests.support.training import SETTINGS
 from tld_model.config import DenoiserConfig
 
 MODEL = DenoiserConfig(latent_size=16, text_dim=8, width=128, layers=6, noise_embed_dim=16)
+JOINT = MODEL.model_copy(update={"blocks": "joint"})
 BATCH = 32
 
 
@@ -52,6 +53,7 @@ def most_bytes(state: TrainState, config: TrainConfig) -> int:
     return most
 
 
+@pytest.mark.parametrize("model", [MODEL, JOINT], ids=["original", "joint"])
 @pytest.mark.parametrize(
     "more",
     [
@@ -63,9 +65,9 @@ def most_bytes(state: TrainState, config: TrainConfig) -> int:
         {"optimizer": "muon", "checkpoint_blocks": True, "accumulate": 2},
     ],
 )
-def test_a_step_holds_what_was_projected(more: dict[str, Any]) -> None:
+def test_a_step_holds_what_was_projected(more: dict[str, Any], model: DenoiserConfig) -> None:
     config = settings(**more)
-    state = initial_state(config, MODEL, "cpu")
+    state = initial_state(config, model, "cpu")
     projected = step_memories(state, config, inputs).of(config).of(images_at_a_time(config, 1))
     assert state.denoiser.recomputes_blocks is config.checkpoint_blocks, "as before"
     train_step(state, *inputs(BATCH), config)

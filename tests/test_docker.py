@@ -65,6 +65,7 @@ def test_the_configs_of_an_image_are_files(tmp_path: Path) -> None:
         "emoji.yaml",
         "tld-100m.yaml",
         "original-100m.yaml",
+        "modern-250m.yaml",
     } <= {path.name for path in configs}
     assert all("\nname: " in path.read_text(encoding="utf-8") for path in configs)
 

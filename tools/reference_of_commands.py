@@ -35,9 +35,9 @@ _HEAD = """\
 <!-- Written by `python -m tools.write_reference` from the application in flows/cli. -->
 
 `tld --help` lists the commands, `tld COMMAND --help` explains one. `CONFIG` describes a run: a YAML
-file, or the name of one that is shipped with tld: `tiny`, `short-prompts`, `emoji`, `tld-100m` or
-`original-100m`. A file of that name in the current folder comes first. [Settings](settings.md)
-lists what it may hold.
+file, or the name of one that is shipped with tld: `tiny`, `short-prompts`, `emoji`, `tld-100m`,
+`modern-250m` or `original-100m`. A file of that name in the current folder comes first.
+[Settings](settings.md) lists what it may hold.
 In usage lines, what is in brackets may be left out, and `...` means that several are allowed. A
 checkout that is not installed runs the same commands by `python -m flows.cli`.
 

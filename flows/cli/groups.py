@@ -22,7 +22,7 @@ Config = Annotated[
     Path,
     Parameter(
         help="Settings of the run: a YAML file, or the name of a shipped one: emoji, "
-        "original-100m, short-prompts, tiny, tld-100m."
+        "modern-250m, original-100m, short-prompts, tiny, tld-100m."
     ),
 ]
 Overrides = Annotated[

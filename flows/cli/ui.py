@@ -16,7 +16,7 @@ def ui(
         Path,
         Parameter(
             help="The run whose workspace (root) is shown: a YAML file, or the name of a shipped "
-            "one: emoji, original-100m, short-prompts, tiny, tld-100m."
+            "one: emoji, modern-250m, original-100m, short-prompts, tiny, tld-100m."
         ),
     ] = Path("tiny"),
     *overrides: Overrides,

@@ -24,6 +24,7 @@ _CONFIGS = [
         "emoji.yaml",
         "tld-100m.yaml",
         "original-100m.yaml",
+        "modern-250m.yaml",
     )
 ]
 _ODD = [

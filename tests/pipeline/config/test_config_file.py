@@ -14,7 +14,9 @@ from tests.support.command import tld
 from tests.support.small import TINY
 
 
-@pytest.mark.parametrize("name", ["tiny", "short-prompts", "emoji", "tld-100m", "original-100m"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "short-prompts", "emoji", "tld-100m", "original-100m", "modern-250m"]
+)
 def test_the_name_of_a_shipped_config_is_enough(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,12 +48,12 @@ def test_a_folder_of_that_name_is_no_config(
     [
         (
             "tiney",
-            "no config file at tiney; did you mean 'tiny'? tld ships emoji, original-100m, short-prompts, tiny, tld-100m; ",
+            "no config file at tiney; did you mean 'tiny'? tld ships emoji, modern-250m, original-100m, short-prompts, tiny, tld-100m; ",
         ),
         ("conf/tiny.yaml", "no config file at conf/tiny.yaml; did you mean 'tiny'? "),
         (
             "mine.yaml",
-            "no config file at mine.yaml; tld ships emoji, original-100m, short-prompts, tiny, tld-100m; ",
+            "no config file at mine.yaml; tld ships emoji, modern-250m, original-100m, short-prompts, tiny, tld-100m; ",
         ),
         ("tld-10m", "tld config tld-100m > mine.yaml"),
     ],
@@ -63,7 +65,7 @@ def test_the_error_names_what_is_close_and_what_is_shipped(
     with pytest.raises(ConfigError) as raised:
         load_config(Path(config))
     assert says in str(raised.value)
-    assert "emoji, original-100m, short-prompts, tiny, tld-100m" in str(raised.value)
+    assert "emoji, modern-250m, original-100m, short-prompts, tiny, tld-100m" in str(raised.value)
 
 
 @pytest.mark.slow

@@ -16,7 +16,9 @@ from tld_model.denoiser import Denoiser
 CONF = REPOSITORY / "conf"
 
 
-@pytest.mark.parametrize("name", ["tiny", "short-prompts", "emoji", "tld-100m", "original-100m"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "short-prompts", "emoji", "tld-100m", "original-100m", "modern-250m"]
+)
 def test_the_configs_that_ship_are_valid(name: str) -> None:
     assert load_config(CONF / f"{name}.yaml").name == name
 

@@ -208,20 +208,38 @@ def test_pairs_of_one_caption_or_of_none_are_not_contrasted() -> None:
     assert caption_differs(text[:, None].expand(-1, 3, -1)).tolist() == [0, 0, 1, 1, 0, 1]
 
 
-def test_nearly_all_weights_of_the_large_model_are_muons() -> None:
-    with torch.device("meta"):
-        denoiser = Denoiser(load_config(REPOSITORY / "conf/tld-100m.yaml").model)
-    matrices = {id(matrix) for matrix in hidden_matrices(denoiser)}
-    names = {name for name, parameter in denoiser.named_parameters() if id(parameter) in matrices}
-    assert {name.split(".", 2)[2] for name in names} == {
+ATTENTIONS = {
+    "tld-100m": {
         "self_attention.qkv.weight",
         "cross_attention.q.weight",
         "cross_attention.kv.weight",
+    },
+    "modern-250m": {
+        "attention.qkv.weight",
+        "attention.condition_kv.weight",
+        "attention.out.weight",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "muons"),
+    [("tld-100m", 101_164_352, 0.979), ("modern-250m", 252_814_656, 0.987)],
+)
+def test_nearly_all_weights_of_the_large_models_are_muons(
+    name: str, parameters: int, muons: float
+) -> None:
+    with torch.device("meta"):
+        denoiser = Denoiser(load_config(REPOSITORY / f"conf/{name}.yaml").model)
+    assert sum(parameter.numel() for parameter in denoiser.parameters()) == parameters
+    matrices = {id(matrix) for matrix in hidden_matrices(denoiser)}
+    names = {own for own, parameter in denoiser.named_parameters() if id(parameter) in matrices}
+    assert {matrix.split(".", 2)[2] for matrix in names} == ATTENTIONS[name] | {
         "feed_forward.expand.weight",
         "feed_forward.contract.weight",
     }
-    share = sum(denoiser.get_parameter(name).numel() for name in names) / 101_164_352
-    assert share == pytest.approx(0.979, abs=0.001)
+    share = sum(denoiser.get_parameter(matrix).numel() for matrix in names) / parameters
+    assert share == pytest.approx(muons, abs=0.001)
 
 
 def test_muons_steps_are_orthogonal_and_as_large_as_adamws() -> None:

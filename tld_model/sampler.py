@@ -172,12 +172,18 @@ def _exponential_step(
     moments = [math.expm1(h)]  # integrals of exp(u) u^k from 0 to h
     for k in range(1, len(nodes)):
         moments.append(math.exp(h) * h**k - k * moments[-1])
-    offsets = torch.tensor([where - start for where, _ in nodes], dtype=torch.float64)
-    powers = torch.vander(offsets, increasing=True).T
-    weights = torch.linalg.solve(powers, torch.tensor(moments, dtype=torch.float64)).tolist()
     x = following / level * x
-    for weight, (_, clean) in zip(weights, nodes, strict=True):
-        x = x + following * math.exp(start) * weight * clean
+    for where, clean in nodes:
+        # The polynomial that is 1 at this node and 0 at the others, by its coefficients in u.
+        basis = [1.0]
+        for other, _ in nodes:
+            if other != where:
+                shifted = zip([0.0, *basis], [*basis, 0.0], strict=True)
+                basis = [
+                    (lower - (other - start) * same) / (where - other) for lower, same in shifted
+                ]
+        integral = sum(factor * moment for factor, moment in zip(basis, moments, strict=True))
+        x = x + following * math.exp(start) * integral * clean
     return x
 
 

@@ -54,7 +54,7 @@ def check(root: Path, says: str, *arguments: str | Path) -> None:
         ),
         (
             "evaluate.solver=eular",
-            "evaluate.solver: Input should be 'dpmpp_2m', 'heun', 'euler' or 'ddim', got 'eular'",
+            "evaluate.solver: Input should be 'dpmpp_2m', 'unipc', 'heun', 'euler' or 'ddim', got 'eular'",
         ),
         ("model.cross_attention_heads=5", "cross_attention_heads 5 does not divide width 64"),
         (

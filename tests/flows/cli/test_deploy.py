@@ -155,7 +155,9 @@ def test_the_run_and_its_stages_are_deployed_and_started_from_prefect(
     assert "text-to-image/tiny" in done.stdout
     assert "one-stage/tiny-nightly" in done.stdout
     form = api.get("/deployments/name/text-to-image/tiny")["parameter_openapi_schema"]
-    assert form["properties"]["until"]["enum"] == ["download", "encode", "train", "evaluate"]
+    choices, nothing = form["properties"]["until"]["anyOf"]
+    assert choices["enum"] == ["download", "encode", "train", "distill", "evaluate"]
+    assert nothing == {"type": "null"}, "all stages"
     assert form["definitions"]["TrainConfig"]["properties"]["lr"]["description"]
     assert (
         api.get("/deployments/name/one-stage/tiny-nightly")["schedules"][0]["schedule"]["cron"]

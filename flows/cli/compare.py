@@ -117,8 +117,8 @@ def _find(text: str, overrides: Sequence[str]) -> _Trained:
     encodings, model = statuses["encode"].manifest, statuses[config.model_stage].manifest
     if not encodings or not model:
         raise UserError(
-            f"no model has been made with these settings in {config.folder}. Make it:\n"
-            f"  tld run {name} --until {config.model_stage}"
+            f"no model has been {config.evaluate.model} with these settings in {config.folder}. "
+            f"First run\n  tld run {name} --until {config.model_stage}"
         )
     return name, config, encodings, model
 

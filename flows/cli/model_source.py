@@ -123,8 +123,8 @@ def trained_run(
     model, encodings = statuses[stage].manifest, statuses["encode"].manifest
     if not model or not encodings:
         raise UserError(
-            f"no model has been {'trained' if stage == 'train' else 'distilled'} with these "
-            f"settings in {settings.folder}. First run:\n"
+            f"no model has been {settings.evaluate.model} with these settings in "
+            f"{settings.folder}. First run\n"
             f"  tld run {quote_overrides(config, overrides)} --until {stage}"
         )
     return encodings, model, statuses["evaluate"].manifest

@@ -46,7 +46,14 @@ def promote(
             f"no model has been trained and evaluated with these settings in {settings.folder}. "
             f"Run:\n  tld run {quote_overrides(config, overrides)}"
         )
-    from flows.tracking.registry import Candidate, champion, mark_decided, register, set_champion
+    from flows.tracking.logged_model import registered_name
+    from flows.tracking.registry import (
+        Candidate,
+        champion,
+        mark_decided,
+        register,
+        set_champion,
+    )
     from flows.tracking.store import NEEDS_NEWER_SERVER, explained, open_store
 
     store = open_store(settings)
@@ -54,7 +61,7 @@ def promote(
         raise UserError(f"cannot register a model: {NEEDS_NEWER_SERVER}; upgrade it")
     client = store.client
     with explained(settings.folder):
-        before = champion(client, settings.registered_name, alias)
+        before = champion(client, registered_name(settings), alias)
         registered = register(
             client, store.experiment_id, Candidate(settings, encodings, model, report)
         )

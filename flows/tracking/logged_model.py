@@ -25,6 +25,7 @@ from data_catalog.figures import EncodingsFigures
 from data_catalog.images import Images
 from data_catalog.model_files import MODEL_FILE, Average, average_file
 from data_catalog.storage.manifest import Manifest
+from pipeline.config.run import RunConfig
 from pipeline.generate.generator import ImageGenerator, load_generator
 from tld_model.config import SamplingSettings
 
@@ -96,6 +97,12 @@ def read_details(folder: Path) -> ModelDetails:
         return ModelDetails.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ValueError(f"{DETAILS_FILE} is damaged: {error}") from error
+
+
+def registered_name(config: RunConfig) -> str:
+    """The name of a run's model in MLflow's registry: that of the run, or
+    for its distilled model one beside it."""
+    return f"{config.name}-distilled" if config.evaluate.model == "distilled" else config.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from flows.tracking.logged_model import (
     ModelRun,
     log_model,
     read_details,
+    registered_name,
 )
 from pipeline.config.run import RunConfig
 from pipeline.export.model_card import model_card
@@ -85,7 +86,7 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
     """Register the model of a report with its card, unless it is registered already. If an earlier
     attempt was killed halfway, this completes it."""
     config, model, report = candidate.config, candidate.model, candidate.report
-    name = config.registered_name
+    name = registered_name(config)
     try:
         client.create_registered_model(
             name, description="Trained and scored by tld; see the cards of its versions."
@@ -118,10 +119,10 @@ def register(client: MlflowClient, experiment_id: str, candidate: Candidate) -> 
     return _registered(version)
 
 
-def is_settled(client: MlflowClient, name: str, report: Manifest) -> bool:
+def is_settled(client: MlflowClient, config: RunConfig, report: Manifest) -> bool:
     """Whether the model of a report is registered and was compared with the champion. A kill in
     between makes it False."""
-    version = _version_of(client, name, report)
+    version = _version_of(client, registered_name(config), report)
     return version is not None and version.settled
 
 

@@ -240,7 +240,7 @@ def gate_is_passed(config: RunConfig, report: Manifest) -> bool:
     if not config.evaluate.require:
         return True
     try:
-        return is_settled(open_client(config.folder), config.registered_name, report)
+        return is_settled(open_client(config.folder), config, report)
     except (UserError, MlflowException):  # the run that follows reports what is wrong
         return False
 

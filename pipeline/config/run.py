@@ -75,11 +75,6 @@ class RunConfig(Section):
         return "distill" if self.evaluate.model == "distilled" else "train"
 
     @property
-    def registered_name(self) -> str:
-        """The name of the model in MLflow's registry."""
-        return f"{self.name}-distilled" if self.evaluate.model == "distilled" else self.name
-
-    @property
     def distilled(self) -> RunConfig:
         """The same run with evaluate.model=distilled."""
         assert self.distill

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.tracking.logged_model import registered_name
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
@@ -87,7 +88,7 @@ def test_a_distilled_model_is_evaluated_as_it_samples() -> None:
         assert of_distilled.evaluate.sampling == SamplingSettings(2, 1.0, "euler")
         assert of_distilled.evaluate.require == {"prompt_accuracy": 0.5}
         assert of_distilled.model_stage == "distill"
-        assert of_distilled.registered_name == "tiny-distilled"
+        assert registered_name(of_distilled) == "tiny-distilled"
         assert of_distilled.distill
         assert of_distilled.distill.guidance == 2, "of the teacher"
     assert config.evaluate.sampling.steps == 20

@@ -110,13 +110,15 @@ class HeldOutChecks:
         scores = self._scorer and config.score.is_due(step, config.steps)
         with contextlib.suppress(Interrupted):
             loss = TEACHER_ERROR if self.distiller else HELD_OUT_LOSS
+            losses: dict[str, float] | None = None
             if is_due(1 if scores else config.validate_every, loss):
-                self.log.write(kind="metrics", step=step, values=self.losses(ema))
+                losses = self.losses(ema)
+                self.log.write(kind="metrics", step=step, values=losses)
             if is_due(config.sample_every, grid):
                 self._sample_grid(ema, self.job.out / grid)
                 self.log.write(kind="artifact", step=step, path=grid, folder="samples")
             if scores and not self.log.already_logged(step, SCORES):
-                self._score(state, checkpoint_steps)
+                self._score(state, checkpoint_steps, losses)
 
     def losses(self, ema: DenoiseFn) -> dict[str, float]:
         """The held-out loss, or how far a student is from its teacher on held-out captions."""
@@ -133,15 +135,20 @@ class HeldOutChecks:
         """Put the best average beside the model, on the leading rank."""
         return self._best.finish(checkpoint_steps) if self._best and self.ranks.leads else None
 
-    def _score(self, state: TrainState, checkpoint_steps: CheckpointSteps) -> None:
-        """Score the first average, and keep it if it is the best until now."""
+    def _score(
+        self,
+        state: TrainState,
+        checkpoint_steps: CheckpointSteps,
+        losses: dict[str, float] | None,
+    ) -> None:
+        """Score the first average, and keep it if it is the best until now. `losses` are those of
+        this step, or None if an earlier process has logged them."""
         assert self._scorer, "the caller checked this"
         step, score = state.step, self.job.config.score
         values = self._scorer.scores(state.ema, _ScoringProgress(self.log, step, self._interrupt))
         by = values
-        if score.best_by == HELD_OUT_LOSS:  # an earlier process may have logged it
-            ema = self._interruptible.denoiser(state.ema)
-            by = held_out_loss(ema, self.pairs, self.split, self.inference.device)
+        if score.best_by == HELD_OUT_LOSS:
+            by = losses or self.losses(self._interruptible.denoiser(state.ema))
         best = self._best and self._best.offer(state, by, checkpoint_steps)
         self.log.write_scores(step, values, best)
 

@@ -50,8 +50,8 @@ def _print_scores(settings: RunConfig, report: Manifest, *, has_several: bool) -
 
     console.print()
     if has_several:
-        evaluate = settings.evaluate
-        console.print(f"{evaluate.model}, sampled in {evaluate.steps} steps:")
+        model, steps = settings.evaluate.model, settings.evaluate.steps
+        console.print(f"{model}, sampled in {steps} step{'s' if steps > 1 else ''}:")
     figures = ReportFigures.of(report)
     printed = [score.name for score in whole_scores(figures.scores) if score.is_printed]
     width = max((len(name) for name in printed), default=0) + 1

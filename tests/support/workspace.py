@@ -17,6 +17,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.stages.contract import Output
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 from pipeline.train.loop import initial_state
@@ -48,6 +49,13 @@ def make_workspace(
 def make_images_of(config: RunConfig, sizes: tuple[int, ...] = _SIZES) -> Manifest:
     """Download, as far as it is not fresh."""
     return _run(config, "download", {}, partial(_images, sizes))
+
+
+def output(config: RunConfig, stage: str) -> Manifest:
+    """The finished output of a stage of this run."""
+    manifest = stage_statuses(RunInputs(config))[stage].manifest
+    assert manifest
+    return manifest
 
 
 def _run(config: RunConfig, stage: str, parents: dict[str, Manifest], work: object) -> Manifest:

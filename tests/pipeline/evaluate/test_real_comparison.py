@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from data_catalog.scores import score_of
-from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
@@ -24,12 +23,11 @@ from pipeline.preflight.check import check_run
 from pipeline.scoring.bootstrap import caption_groups
 from pipeline.scoring.image_scores import ImageScores, estimate_scores
 from pipeline.scoring.prompt_accuracy import GradedImages
-from pipeline.stages.freshness import stage_statuses
-from pipeline.stages.run_inputs import RunInputs
 from tests.support.finished import finish
 from tests.support.small import TINY, small
 from tests.support.styles import write_styles
 from tests.support.tracker import RememberingTracker
+from tests.support.workspace import output
 
 CONCEPTS = 60
 
@@ -56,12 +54,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     scores = {"train__score__every": 6, "train__score__best_by": "retrieval_at_5"}
     tars = write_styles(folder / "tars", CONCEPTS)
     return finish(settings(folder / "data", tars, **as_in_training, **scores))
-
-
-def output(config: RunConfig, stage: str) -> Manifest:
-    manifest = stage_statuses(RunInputs(config))[stage].manifest
-    assert manifest
-    return manifest
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,14 @@ import pytest
 import torch
 
 from data_catalog.encodings import read_rows
-from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.evaluate.held_out_samples import load_models
 from pipeline.held_out.real_images import RealImages
 from pipeline.scoring.prompt_accuracy import grade_images
-from pipeline.stages.freshness import stage_statuses
-from pipeline.stages.run_inputs import RunInputs
 from tests.support.tracker import RememberingTracker
-from tests.support.workspace import make_workspace
+from tests.support.workspace import make_workspace, output
 
 NUMBERS = np.array([39, 3, 23, 24])  # of two shards, in any order
 
@@ -27,12 +24,6 @@ NUMBERS = np.array([39, 3, 23, 24])  # of two shards, in any order
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return make_workspace(tmp_path_factory.mktemp("real") / "data")
-
-
-def output(config: RunConfig, stage: str) -> Manifest:
-    manifest = stage_statuses(RunInputs(config))[stage].manifest
-    assert manifest
-    return manifest
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from flows.tracking.tracker import PipelineTracking, StageTracker, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
-from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.dag import parents_among
+from pipeline.stages.freshness import parent_statuses
 from pipeline.stages.remote_workspace import fetch_output
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
@@ -107,20 +108,20 @@ def encode_task(job: _Job, images: Manifest) -> Manifest:
 
 
 @stage_task("train", GPU)
-def train_task(job: _Job, encodings: Manifest) -> Manifest:
-    """encodings -> model"""
+def train_task(job: _Job, encodings: Manifest, before: Manifest | None = None) -> Manifest:
+    """encodings -> model, which begins with that of the phase before if there is one"""
     config = job.config
+    parents = {"encode": encodings} | ({"train": before} if before else {})
+
+    def work(out: Path, track: Tracker) -> Output:
+        fetch_output(encodings, config, track)
+        return train_on_nodes(parents, job.inputs, track, out, force="train" in job.force)
+
     return _run(
         job,
         "train",
-        {"encode": encodings},
-        lambda out, track: train_on_nodes(
-            fetch_output(encodings, config, track),
-            job.inputs,
-            track,
-            out,
-            force="train" in job.force,
-        ),
+        parents,
+        work,
         lambda track, model: job.tracking.log_model(track, config, model, encodings),
     )
 
@@ -187,20 +188,36 @@ def text_to_image(
     until: StageName | None = None,
 ) -> Manifest:
     """All stages up to `until`, from images to a report; without it also the report of a distilled
-    model. Stages that are fresh are skipped. Returns the last output."""
-    outputs: dict[str, Manifest] = {}
+    model. Of a run with phases the stages of each, and the later stages of the last. Stages that
+    are fresh are skipped. Returns the last output."""
+    inputs, outputs = RunInputs(config), dict[str, Manifest]()
     with pipeline_run(config) as run:
-        job = _Job(run, RunInputs(config), force)
-        for name, spec in job.inputs.stages.items():
-            parents = [outputs[parent] for parent in spec.parents]
-            last = outputs[name] = _TASKS[spec.name](job, *parents)
-            if name == until:
-                break
-        if until is None and (of_distilled := job.inputs.distilled):
+        for phase in inputs.chain:
+            job = _Job(run, phase, force)
+            outputs = _run_phase(job, inputs.stages_until(until), outputs)
+        last = [*outputs.values()][-1]
+        if until is None and (of_distilled := inputs.distilled):
             job_of_distilled = replace(job, inputs=of_distilled)
             last = evaluate_task(job_of_distilled, outputs["encode"], outputs["distill"])
-    _publish_page(job.inputs)
+    _publish_page(inputs)
     return last
+
+
+def _run_phase(
+    job: _Job, names: Sequence[StageName], before: Mapping[str, Manifest]
+) -> dict[str, Manifest]:
+    """Run the stages of a phase that are among `names`, on the outputs of the phase before. Returns
+    their outputs."""
+    outputs: dict[str, Manifest] = {}
+    for name in [name for name in names if name in job.inputs.stages]:
+        if job.inputs.shares(name):
+            outputs[name] = before[name]
+        else:
+            parents = parents_among(job.inputs.stages[name], outputs, before)
+            task_name = f"{name} {job.config.phase}" if job.config.phase else name
+            task = _TASKS[name].with_options(task_run_name=task_name)
+            outputs[name] = task(job, *parents.values())
+    return outputs
 
 
 @flow(
@@ -209,13 +226,14 @@ def text_to_image(
 def one_stage(
     config: RunConfig, stage: StageName, *, force: bool = False, retry_failed: bool = False
 ) -> Manifest:
-    """One stage alone, on the fresh outputs of the stages before it."""
+    """One stage alone, of the last phase if there are several, on the fresh outputs of the stages
+    before it."""
     inputs = RunInputs(config)
-    statuses = stage_statuses(inputs)
-    parents = {name: statuses[name].manifest for name in inputs.stages[stage].parents}
-    if missing := [name for name, manifest in parents.items() if manifest is None]:
+    statuses = parent_statuses(inputs, stage)
+    parents = {name: status.manifest for name, status in statuses.items()}
+    if missing := [status for status in statuses.values() if status.manifest is None]:
         raise StageFailed(
-            f"{stage} needs the output of {missing[0]} first, which is {statuses[missing[0]].state}"
+            f"{stage} needs the output of {missing[0].title} first, which is {missing[0].state}"
         )
     with pipeline_run(config) as run:
         job = _Job(run, inputs, frozenset({stage} if force else ()), retry_failed)

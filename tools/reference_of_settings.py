@@ -89,6 +89,16 @@ def _settings(section: Schema, above: str) -> Iterator[Setting]:
         yield setting
         if setting.is_section:
             yield from _settings(target, f"{setting.name}.")
+        elif named := _target(_held(schema)):
+            name = f"{setting.name}.NAME"
+            yield Setting(name, named, is_section=True, required=False)
+            yield from _settings(named, f"{name}.")
+
+
+def _held(schema: Schema) -> Schema:
+    """What a mapping holds; nothing of one that holds anything, and of a value."""
+    of_names = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
+    return of_names[0] if isinstance(of_names[0], dict) else {}
 
 
 def _target(schema: Schema) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def value_words(schema: Schema) -> str:
             most = f", at most {schema['maxItems']} of them" if "maxItems" in schema else ""
             return f"list of {_plural(schema['items'])}{most}"
         case "object":
-            return f"mapping from names to {_plural(schema['additionalProperties'])}"
+            return f"mapping from names to {_plural(_held(schema))}"
         case kind:
             words = "path" if schema.get("format") == "path" else _WORDS[str(kind)]
             return f"{words} {limits}" if (limits := _limits(schema)) else words
@@ -164,6 +174,8 @@ def value_words(schema: Schema) -> str:
 
 def _plural(schema: Schema) -> str:
     """What a list or a mapping holds."""
+    if "type" not in schema:
+        return "sections" if schema else "values"
     limits = _limits(schema)
     return f"{_PLURALS[schema['type']]}, each {limits}" if limits else _PLURALS[schema["type"]]
 

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 
 _MOST_GPUS = 10_000
+_PATHS = (
+    ("download", "urls"),
+    ("encode", "vae"),
+    ("encode", "clip"),
+    ("encode", "text_encoder"),
+    ("train", "init_from"),
+    ("train", "continue_from"),
+)
 _CLOSED = (
     "  export PREFECT_SERVER_API_AUTH_STRING=tld:PASSWORD "
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED=true\n"
@@ -105,17 +113,18 @@ def _problems(settings: RunConfig, gpus: int, crons: dict[str, str | None]) -> l
         problems.append(f"--gpus must be from 1 to {_MOST_GPUS}, got {gpus}")
     for option, cron in crons.items():
         problems += [f"{option}: {problem}" for problem in _cron_problems(cron)]
-    download = settings.download
-    places = {"urls": download.urls, "images": download.images, "captions": download.captions}
-    for name, place in places.items():
-        if not place or not holds_secret(place):
-            continue
-        problems.append(
-            f"download.{name}: the URL contains a user, a password or a query, which a deployment "
-            "would show to others; put secrets where fsspec looks for them on the workers "
-            "(environment variables, or files in ~/.config/fsspec)"
-        )
-    return problems
+    names = [
+        phase.setting(f"download.{name}")
+        for phase in settings.chain
+        for name in ("urls", "images", "captions")
+        if (place := getattr(phase.download, name)) and holds_secret(place)
+    ]
+    return problems + [
+        f"{name}: the URL contains a user, a password or a query, which a deployment would show to "
+        "others; put secrets where fsspec looks for them on the workers (environment variables, or "
+        "files in ~/.config/fsspec)"
+        for name in names
+    ]
 
 
 def _server() -> str:
@@ -174,22 +183,16 @@ def _rooted(settings: RunConfig) -> dict[str, Any]:
         config["root"] = str(settings.folder.resolve())
     if not config["cache"]["folder"].startswith("~"):  # ~ is the worker's own home
         config["cache"]["folder"] = str(settings.cache.folder.resolve())
-    for section, name in (
-        ("download", "urls"),
-        ("encode", "vae"),
-        ("encode", "clip"),
-        ("encode", "text_encoder"),
-        ("train", "init_from"),
-        ("train", "continue_from"),
-    ):
-        value = config[section][name]
-        if (
-            value
-            and "://" not in value
-            and value not in built_in
-            and Path(value).expanduser().exists()
-        ):
-            config[section][name] = str(Path(value).expanduser().resolve())
+    for settings_of_phase in (config, *config["phases"].values()):
+        for section, name in _PATHS:
+            value = settings_of_phase.get(section, {}).get(name)
+            if (
+                value
+                and "://" not in value
+                and value not in built_in
+                and Path(value).expanduser().exists()
+            ):
+                settings_of_phase[section][name] = str(Path(value).expanduser().resolve())
     return config
 
 

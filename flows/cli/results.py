@@ -30,8 +30,9 @@ def print_results(config: Path, overrides: Sequence[str], settings: RunConfig) -
         else "a caption like those in your table"
     )
     this_run = quote_overrides(config, overrides)
-    longer = [o for o in overrides if not o.startswith("train.steps=")]
-    longer.append(f"train.steps={settings.train.steps * 2}")
+    steps = settings.setting("train.steps")
+    longer = [o for o in overrides if not o.startswith(f"{steps}=")]
+    longer.append(f"{steps}={settings.train.steps * 2}")
     of_distilled = ""
     if reports[-1] and len(reports) > 1:
         words = f'{this_run} evaluate.model=distilled "{prompt}"'
@@ -65,4 +66,4 @@ def _print_scores(settings: RunConfig, report: Manifest, *, has_several: bool) -
 def _where_a_longer_training_begins(settings: RunConfig) -> str:
     if settings.train.lr_schedule == "constant":
         return f"longer, from the checkpoint of step {settings.train.trunk_steps}"
-    return "longer, from step 0: the cosine of the learning rate depends on train.steps"
+    return "longer, from step 0: the cosine of the learning rate depends on the number of steps"

@@ -43,7 +43,8 @@ def run(
     ] = (),
 ) -> None:
     """Run all stages: download, encode, train, evaluate, and distill if the run has this section,
-    with an evaluation of the distilled model. Stages whose output is fresh are skipped.
+    with an evaluation of the distilled model. Of a run with phases, download, encode and train of
+    each phase, and the others of the last. Stages whose output is fresh are skipped.
 
     Example, a short training with another seed: tld run tiny train.steps=500
     train.seed=1
@@ -81,17 +82,18 @@ def run(
 
 
 def _wanted(settings: RunConfig, until: StageName | None) -> list[StageStatus]:
-    """The stages up to `until`; without it also the evaluation of the distilled model."""
-    from pipeline.stages.freshness import statuses_with_distilled
+    """The stages up to `until` of every phase; without it also the evaluation of the distilled
+    model."""
+    from pipeline.stages.freshness import run_statuses
     from pipeline.stages.run_inputs import RunInputs
 
-    statuses = statuses_with_distilled(RunInputs(settings))
-    names = list(statuses)
-    return [statuses[name] for name in names[: names.index(until) + 1 if until else None]]
+    inputs = RunInputs(settings)
+    statuses, names = run_statuses(inputs), inputs.stages_until(until)
+    return [status for status in statuses if status.stage in names or until is None]
 
 
 def _print_up_to_date(status: StageStatus) -> None:
-    console.print(f"{status.stage:9} fresh: {status.folder}")
+    console.print(f"{status.title:9} fresh: {status.folder}")
 
 
 def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
@@ -148,26 +150,27 @@ def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: 
     from flows.cli.results import print_results
     from flows.orchestration.train_nodes import lead_or_join
     from pipeline.preflight.check import check_run
-    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.freshness import parent_statuses, stage_statuses
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
     inputs = RunInputs(settings)
     if stage not in inputs.stages:
         raise UserError(f"cannot {stage}: {_NO_DISTILLATION}")
-    statuses = stage_statuses(inputs)
-    missing = [name for name in inputs.stages[stage].parents if statuses[name].state != "fresh"]
-    if missing:
-        first = statuses[missing[0]]
+    parents = parent_statuses(inputs, stage).values()
+    if missing := [parent for parent in parents if parent.state != "fresh"]:
+        words = quote_overrides(config, overrides)
+        if stage == missing[-1].stage:  # of the phase before
+            words = quote_overrides(config, [*overrides, f"phase={missing[-1].phase}"])
         raise UserError(
-            f"cannot {stage}: the output of {first.stage} for these settings is {first.state}. "
-            "First run\n"
-            f"  tld run {quote_overrides(config, overrides)} --until {missing[-1]}"
+            f"cannot {stage}: the output of {missing[0].title} for these settings is "
+            f"{missing[0].state}. First run\n  tld run {words} --until {missing[-1].stage}"
         )
     check_run(settings)
-    gate = stage != "evaluate" or _gate_is_passed(settings, statuses[stage])
-    if statuses[stage].state == "fresh" and not force and gate:
-        _print_up_to_date(statuses[stage])
+    status = stage_statuses(inputs)[stage]
+    gate = stage != "evaluate" or _gate_is_passed(settings, status)
+    if status.state == "fresh" and not force and gate:
+        _print_up_to_date(status)
         return
 
     def lead() -> Manifest:

@@ -29,17 +29,18 @@ def status(
     ] = False,
 ) -> None:
     """Show for each stage whether its output is fresh, stale, missing, interrupted or damaged, and
-    where it is.
+    where it is. Of a run with phases it shows the stages of each.
 
     Example, for scripts: tld status tiny --json
     """
-    from pipeline.stages.freshness import statuses_with_distilled
+    from pipeline.stages.freshness import run_statuses
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
-    statuses = statuses_with_distilled(RunInputs(settings)).values()
+    statuses = run_statuses(RunInputs(settings))
     rows: list[_Row] = [
         {
+            **({"phase": status.phase} if settings.phase else {}),
             "stage": status.stage,
             "state": status.state,
             "rows": status.manifest.rows if status.manifest else None,

@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from data_catalog.figures import ReportFigures
 from data_catalog.scores import is_part, no_interval
 from data_catalog.storage.manifest import Manifest
-from pipeline.stages.freshness import EVALUATE_DISTILLED, statuses_with_distilled
+from pipeline.stages.freshness import EVALUATE_DISTILLED, run_statuses
 from pipeline.stages.run_inputs import RunInputs
 
 
 def run_page(inputs: RunInputs) -> str:
     """A table of stages with the MLflow runs that produced them, and a table of scores with their
     confidence intervals."""
-    statuses = statuses_with_distilled(inputs)
+    statuses = run_statuses(inputs)
     lines = [f"## {inputs.config.name}", ""]
     lines += [
         "| stage | state | rows | seconds | made by MLflow run |",
         "| --- | --- | ---: | ---: | --- |",
     ]
-    for stage, status in statuses.items():
+    for status in statuses:
         output, cells = status.manifest, " | | "
         if output:
             cells = f"{output.rows:,} | {output.seconds:,.0f} | `{output.made_by}`"
-        lines.append(f"| {stage} | {status.state} | {cells} |")
-    for status in statuses.values():
+        lines.append(f"| {status.title} | {status.state} | {cells} |")
+    for status in statuses:
         if status.stage in ("evaluate", EVALUATE_DISTILLED) and status.manifest:
             lines += _scores(status.manifest)
     return "\n".join(line for i, line in enumerate(lines) if line or not i or lines[i - 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,22 @@ from pathlib import Path
 from data_catalog.storage.manifest import Manifest
 from flows.terminal.console import say
 from pipeline.config.run import RunConfig
+from pipeline.config.section import ConfigError
 from pipeline.stages.contract import Output, StageFailed, Tracker
+from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 
 
 def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | None:
     """Call `lead` if this machine leads the run, which the rendezvous decides, and return its
-    output; otherwise join its training and return None. Raises StageFailed if the nodes lose each
-    other."""
+    output; otherwise join its training and return None.
+
+    Raises:
+        StageFailed: the nodes lose each other.
+        ConfigError: several phases are to be trained, of which some need several machines.
+    """
+    if any(phase.train.launch.nodes > 1 for phase in config.chain):
+        _refuse_several_trainings(config)
     if config.train.launch.nodes == 1:
         return lead()
     from pipeline.compute.rendezvous import NodesApart, rendezvous_of
@@ -33,19 +41,33 @@ def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | 
         raise StageFailed(f"train: {error}") from error
 
 
+def _refuse_several_trainings(config: RunConfig) -> None:
+    """Raise ConfigError if a phase before the last is not trained: nodes meet for one training."""
+    for phase in RunInputs(config).chain[:-1]:
+        if stage_statuses(phase)["train"].state != "fresh":
+            raise ConfigError(
+                "train.launch.nodes: several machines train one phase at a time; first type this "
+                f"command with phase={phase.config.phase} --until train on each of them"
+            )
+
+
 def train_on_nodes(
-    encodings: Manifest, inputs: RunInputs, track: Tracker, out: Path, *, force: bool
+    parents: Mapping[str, Manifest], inputs: RunInputs, track: Tracker, out: Path, *, force: bool
 ) -> Output:
     """Train as the leading node. If the engine is a Ray cluster, the other nodes are machines of
-    the cluster. A forced training repeats the steps that it shares with others. Raises ConfigError
-    if evaluate.require demands what cannot be given, or train.score.best_by."""
+    the cluster. A forced training repeats the steps that it shares with others.
+
+    Raises:
+        ConfigError: evaluate.require demands what cannot be given, or train.score.best_by.
+        ManifestError: the encodings, or the model of the phase before, are damaged.
+    """
     from pipeline.preflight.gate_checks import check_gate
     from pipeline.preflight.score_checks import check_best
-    from pipeline.train.continuation import begin_training
+    from pipeline.train.continuation import begin_training, with_weights_of
     from pipeline.train.stage import train
 
-    config = inputs.config
-    run = inputs.stage_run("train", {"encode": encodings})
+    config, encodings = inputs.config, parents["encode"]
+    run = inputs.stage_run("train", parents)
     begin = partial(begin_training, run, from_others=not force)
     for variant in config.variants:
         check_gate(variant, encodings)
@@ -55,4 +77,7 @@ def train_on_nodes(
             from pipeline.train.ray_nodes import nodes_of_the_cluster
 
             stack.enter_context(nodes_of_the_cluster(config))
-        return train(encodings, config.train, config.model, out, track, begin)
+        training = config.train
+        if "train" in parents:
+            training = with_weights_of(parents["train"], training, track)
+        return train(encodings, training, config.model, out, track, begin)

@@ -49,6 +49,7 @@ class StageTracker:
     """The Tracker of one stage: records in its run, and shows progress."""
 
     run_id: str
+    title: str  # name of its run
     show: Progress
     outbox: Outbox
     root: Path
@@ -86,19 +87,19 @@ class PipelineTracking:
     ) -> Iterator[StageTracker]:
         """The child run of a stage, with its settings as params and its inputs with the runs that
         produced them."""
-        tags = {
-            "mlflow.parentRunId": self.outbox.id_of(self.run_id),
-            "mlflow.runName": f"{name} {config.evaluate.model}" if "distill" in parents else name,
-            "tld.stage": name,
-        }
+        phase = config.phase or ""
+        model = config.evaluate.model if "distill" in parents else ""
+        title = " ".join(filter(None, (name, model, phase)))
+        tags = {"mlflow.parentRunId": self.outbox.id_of(self.run_id), "mlflow.runName": title}
+        tags |= {"tld.stage": name, "tld.phase": phase}
         for parent, manifest in parents.items():
             tags[f"tld.input.{parent}"] = manifest.made_by
         run_id = begin_run(self.store, self.open_runs, self.outbox, tags)
         self.outbox.put(params_message(run_id, config, name))
         if parents:
             self.outbox.put(inputs_message(run_id, parents))
-        with Progress(name) as show:
-            tracker = StageTracker(run_id, show, self.outbox, self.root)
+        with Progress(f"{name} {phase}".rstrip()) as show:
+            tracker = StageTracker(run_id, title, show, self.outbox, self.root)
             with closing_run(self.outbox, run_id), watched(tracker):
                 yield tracker
 
@@ -112,12 +113,11 @@ class PipelineTracking:
             "tld.folder": relative_to_root(self.root, manifest.folder),
         }
         if fresh:
-            tags["mlflow.runName"] = f"{manifest.stage} (fresh)"
+            tags["mlflow.runName"] = f"{tracker.title} (fresh)"
             tracker.show.finish(f"fresh: {manifest.folder}")
         else:
-            tracker.show.finish(
-                f"{manifest.rows} rows in {manifest.seconds:.0f} s: {manifest.folder}"
-            )
+            seconds = f"{manifest.seconds:.0f} s"
+            tracker.show.finish(f"{manifest.rows} rows in {seconds}: {manifest.folder}")
             if manifest.stage == "encode" and (note := EncodingsFigures.of(manifest).round_trips):
                 tracker.show.finish(note)
         self.outbox.put(Message(tracker.run_id, "tags", tags))

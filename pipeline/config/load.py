@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,7 @@ from pydantic import (
 from data_catalog.text_files import TextFileError, read_text
 from pipeline.config.config_file import find_config_file
 from pipeline.config.run import RunConfig
-from pipeline.config.section import UNSPEAKABLE, ConfigError
+from pipeline.config.section import UNSPEAKABLE, ConfigError, section_of
 from pipeline.config.yaml_tree import YamlError, read_tree, read_value
 
 _LONGEST_SHOWN = 200  # characters of a value
@@ -102,15 +102,9 @@ def _shortened(text: str) -> str:
 
 def _settings_at(location: tuple[str | int, ...]) -> list[str]:
     """The names of the settings in a section."""
-    model: type[BaseModel] = RunConfig
+    if location[:1] == ("phases",):
+        location = location[2:]  # those of a phase's section are those of the section
+    model: type[BaseModel] | None = RunConfig
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        sections = [
-            kind
-            for kind in (annotation, *get_args(annotation))  # an optional section has both
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        if not sections:
-            return []  # a value has no settings below it
-        model = sections[0]
-    return list(model.model_fields)
+        model = model and section_of(model, str(part))
+    return list(model.model_fields) if model else []  # a value has no settings below it

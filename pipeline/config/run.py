@@ -6,9 +6,19 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from data_catalog.storage.object_store import is_url
 from data_catalog.storage.workspace import StageName
@@ -17,6 +27,15 @@ from pipeline.config.download import DownloadConfig
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.paths import FilePath, TextPath
+from pipeline.config.phases import (
+    SECTIONS,
+    PhaseConfig,
+    PhaseName,
+    phases_of,
+    stored_phases,
+    up_to_chosen,
+    validate_phases,
+)
 from pipeline.config.section import Section, SpeedOnly, refuse_credentials
 from pipeline.config.train import TrainConfig
 from tld_model.config import DenoiserConfig
@@ -51,7 +70,8 @@ class CacheConfig(Section):
 
 
 class RunConfig(Section):
-    """Settings of a whole run, from images to a report."""
+    """Settings of a whole run, from images to a report. Of a run with phases, its sections are
+    those of the last phase."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the run and of its MLflow experiment."""
@@ -67,7 +87,29 @@ class RunConfig(Section):
     distill: DistillConfig | None = None
     """Optional stage: distill the trained model to one that samples in a few steps. null leaves it
     out."""
+    phases: dict[PhaseName, PhaseConfig] = Field({})
+    """Further trainings after that of `train`, in this order, each of which begins with the weights
+    of the one before it: phases.NAME has the settings of download, encode, model and train that
+    change. The last one makes the model of the run."""
+    phase: str | None = None
+    """The last phase that counts, or 'first' for the training of `train`; those after it are left
+    out. null counts all."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    _before: RunConfig | None = PrivateAttr(None)
+
+    @property
+    def before(self) -> RunConfig | None:
+        """The run up to the phase before this one, without what belongs to the last model alone."""
+        return self._before
+
+    @property
+    def chain(self) -> tuple[RunConfig, ...]:
+        """The run up to each phase, first to last; the run itself if it has no phases."""
+        return (*(self.before.chain if self.before else ()), self)
+
+    def setting(self, name: str) -> str:
+        """A setting of this phase as it is typed, such as phases.finetune.train.steps."""
+        return f"phases.{self.phase}.{name}" if self.before else name
 
     @property
     def model_stage(self) -> StageName:
@@ -171,3 +213,36 @@ class RunConfig(Section):
                 name = "evaluate" if section is self.evaluate else "distill"
                 raise ValueError(f"{name}.ema: {problem}")
         return self
+
+    @model_validator(mode="wrap")  # below the others, so that `validate` does what they say
+    @classmethod
+    def _of_its_last_phase(
+        cls, value: Any, validate: ModelWrapValidatorHandler[RunConfig]
+    ) -> RunConfig:
+        """Take the sections of the last phase, and keep the run up to the phase before it."""
+        if not isinstance(value, dict):
+            return validate(value)
+        tree = up_to_chosen(value)
+        if not phases_of(tree):
+            return validate(tree)
+        before, run = validate_phases(tree, cls.model_validate, validate)
+        run._before = before
+        return run
+
+    @model_serializer(mode="wrap")
+    def _as_typed(
+        self, dump: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """The settings as a file has them: the sections of the first phase, and what changes in
+        each later one."""
+        tree: dict[str, Any] = dump(self)
+        if self.before is None:
+            return tree
+        return tree | stored_phases(
+            {
+                str(run.phase): {
+                    name: getattr(run, name).model_dump(mode=info.mode) for name in SECTIONS
+                }
+                for run in self.chain
+            }
+        )

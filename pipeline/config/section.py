@@ -52,6 +52,21 @@ def _marker(field: FieldInfo) -> FingerprintExclusion | None:
     return next((mark for mark in field.metadata if isinstance(mark, FingerprintExclusion)), None)
 
 
+def section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The section that a setting is; None if it is a value, or no setting of the model."""
+    if name not in model.model_fields:
+        return None
+    annotation = model.model_fields[name].annotation
+    return next(
+        (
+            kind
+            for kind in (annotation, *get_args(annotation))  # an optional section has both
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ),
+        None,
+    )
+
+
 def refuse_credentials(url: str) -> str:
     """Return the URL, for a field validator. Raises PydanticCustomError if it contains a secret."""
     if holds_secret(url):

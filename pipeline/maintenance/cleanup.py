@@ -18,7 +18,7 @@ from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import MODEL_STAGES, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
-from pipeline.stages.freshness import stage_statuses
+from pipeline.stages.freshness import run_statuses, stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
@@ -64,7 +64,8 @@ def find_unneeded(
 
 def _beginnings(configs: Sequence[RunConfig]) -> set[Path]:
     """The folders of the models from which the trainings of these runs begin."""
-    paths = (p for c in configs for p in (c.train.continue_from, c.train.init_from) if p)
+    trainings = [phase.train for config in configs for phase in config.chain]
+    paths = (p for train in trainings for p in (train.continue_from, train.init_from) if p)
     resolved = {path.expanduser().resolve() for path in paths}
     # A file is in the folder of a model, or in its folder of checkpoints.
     return resolved | {folder for path in resolved for folder in tuple(path.parents)[:2]}
@@ -98,13 +99,14 @@ def _of_other_settings(
 ) -> list[UnneededFile]:
     """Outputs of other settings, and sweeps of their models. While a stage of these runs is not
     finished, the outputs of later stages cannot be attributed to a run, so all of them stay."""
-    first = [RunInputs(config) for config in configs]
-    inputs = [*first, *(other for one in first if (other := one.distilled))]
-    statuses = [status for run in inputs for status in stage_statuses(run).values()]
+    inputs = [RunInputs(config) for config in configs]
+    statuses = [status for run in inputs for status in run_statuses(run)]
+    statuses += [stage_statuses(other)["evaluate"] for run in inputs if (other := run.distilled)]
     # Resolved, because each run may spell its root differently.
     needed = {status.folder.resolve() for status in statuses if status.folder}
     undetermined = {status.stage for status in statuses if status.folder is None}
-    needed |= {output.folder.resolve() for output in _protected(outputs, champions)}
+    chosen = champions | _models_of_phases_before(inputs)
+    needed |= {output.folder.resolve() for output in _protected(outputs, chosen)}
     unwanted = [
         output
         for output in outputs
@@ -127,22 +129,24 @@ def _of_other_settings(
     ]
 
 
+def _models_of_phases_before(inputs: Sequence[RunInputs]) -> set[str]:
+    """The fingerprints of the models of all phases but the last, which may have reports too."""
+    before = [stage_statuses(phase)["train"] for run in inputs for phase in run.chain[:-1]]
+    return {status.manifest.fingerprint for status in before if status.manifest}
+
+
 def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator[StoredOutput]:
     """The models with these fingerprints, their reports, and everything they were made from."""
-    models = {
-        (o.stage, o.manifest.digest)
-        for o in outputs
-        if o.manifest and o.manifest.fingerprint in champions
-    }
-    protected = set(models)
-    for output in reversed(outputs):  # a stage's outputs come after those of its parents
-        if not output.manifest:
-            continue
-        parents = output.manifest.parents
-        if (output.stage, output.manifest.digest) in protected:
-            protected |= set(parents.items())
-            yield output
-        elif output.stage == "evaluate" and not models.isdisjoint(parents.items()):
+    finished = [(o, (o.stage, o.manifest.digest), o.manifest) for o in outputs if o.manifest]
+    models = {key for _, key, manifest in finished if manifest.fingerprint in champions}
+    protected, parents = set[tuple[str, str]](), models
+    while parents:
+        protected |= parents
+        made_from = [m.parents.items() for _, key, m in finished if key in parents]
+        parents = {parent for items in made_from for parent in items} - protected
+    for output, key, manifest in finished:
+        of_model = output.stage == "evaluate" and not models.isdisjoint(manifest.parents.items())
+        if key in protected or of_model:
             yield output
 
 

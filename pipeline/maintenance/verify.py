@@ -26,9 +26,10 @@ from data_catalog.storage.receipts import (
     receipt_path,
 )
 from data_catalog.storage.workspace import StageName
+from pipeline.stages.dag import parents_among
 from pipeline.stages.integrity import damage_of
 from pipeline.stages.remote_workspace import sync_listing
-from pipeline.stages.run_inputs import RunInputs
+from pipeline.stages.run_inputs import RunInputs, StageRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Damage:
     path: Path
     problem: str
     shard: Shard | None  # None if the manifest itself is damaged
+    images: Manifest | None = None  # of its phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Verified:
     files: int
     bytes: int
     released: int  # files deleted on purpose (encode.keep_images)
-    outputs: dict[str, Manifest]
+    outputs: dict[str, Manifest]  # by stage, and phase if there are several
     damages: tuple[Damage, ...]
     stages: tuple[StageName, ...]  # of the run, in its order
 
@@ -64,20 +66,22 @@ def verify(inputs: RunInputs) -> Verified:
     sync_listing(inputs.config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
-    for spec in inputs.stages.values():
-        if not all(parent in outputs for parent in spec.parents):
-            continue
-        folder = inputs.stage_run(spec.name, outputs).folder
-        try:
-            manifest = read_manifest_alone(folder)
-            if manifest and content_digest(manifest.shards) != manifest.digest:
-                raise ManifestError("its digest does not match its shards")
-        except ManifestError as error:
-            damages.append(Damage(spec.name, folder / MANIFEST_NAME, str(error), None))
-            continue
-        if manifest:
-            outputs[spec.name] = manifest
-            damages += _damaged(manifest)
+    before: dict[str, Manifest] = {}
+    for phase in inputs.chain:
+        in_phase = {name: before[name] for name in before if phase.shares(name)}
+        for spec in phase.stages.values():
+            if spec.name in in_phase:
+                continue
+            try:
+                parents = parents_among(spec, in_phase, before)
+            except KeyError:  # one is not finished
+                continue
+            manifest = _read(phase.stage_run(spec.name, parents), damages)
+            if manifest:
+                in_phase[spec.name] = manifest
+                outputs[f"{spec.name} {phase.config.phase or ''}".rstrip()] = manifest
+                damages += _damaged(manifest, in_phase["download"])
+        before = in_phase
 
     records = [
         (o.folder, name, record)
@@ -91,11 +95,25 @@ def verify(inputs: RunInputs) -> Verified:
     return Verified(len(records), total, released, outputs, tuple(damages), stages)
 
 
-def _damaged(manifest: Manifest) -> Iterator[Damage]:
+def _read(run: StageRun, damages: list[Damage]) -> Manifest | None:
+    """The manifest of an output, or None if it is not finished or is damaged, which is added to
+    `damages`."""
+    try:
+        manifest = read_manifest_alone(run.folder)
+        if manifest and content_digest(manifest.shards) != manifest.digest:
+            raise ManifestError("its digest does not match its shards")
+    except ManifestError as error:
+        path = run.folder / MANIFEST_NAME
+        damages.append(Damage(run.spec.name, path, str(error), None))
+        return None
+    return manifest
+
+
+def _damaged(manifest: Manifest, images: Manifest) -> Iterator[Damage]:
     for shard in manifest.shards:
         receipt = receipt_path(manifest.folder, shard.name)
         if receipt.exists() and not _agrees(receipt, shard):
-            yield Damage(manifest.stage, receipt, "does not match the manifest", shard)
+            yield Damage(manifest.stage, receipt, "does not match the manifest", shard, images)
         for name, record in shard.files.items():
             if is_evicted(manifest.folder, name) or not (
                 problem := damage_of(manifest.file(name), record)
@@ -104,7 +122,7 @@ def _damaged(manifest: Manifest) -> Iterator[Damage]:
             if not refetch(manifest.file(name)) or (
                 problem := damage_of(manifest.file(name), record)
             ):
-                yield Damage(manifest.stage, manifest.file(name), problem, shard)
+                yield Damage(manifest.stage, manifest.file(name), problem, shard, images)
 
 
 def _agrees(receipt: Path, shard: Shard) -> bool:
@@ -126,8 +144,8 @@ def forget_damaged(verified: Verified) -> None:
             discard([damage.path])
             continue
         invalidate_shard(damage.path.parent, damage.shard)
-        if damage.stage == "encode":
-            _invalidate_if_evicted(verified.outputs["download"], damage.shard.name)
+        if damage.stage == "encode" and damage.images:
+            _invalidate_if_evicted(damage.images, damage.shard.name)
 
 
 def _invalidate_if_evicted(images: Manifest, name: str) -> None:

@@ -18,6 +18,7 @@ from pipeline.preflight.continuation_checks import (
     differing_text_settings,
 )
 from pipeline.preflight.gate_checks import gate_problems
+from pipeline.preflight.phase_checks import phase_problems
 from pipeline.preflight.score_checks import score_problems
 from tld_model.encoders.config_files import encoder_config, encoder_problem, vae_problem
 from tld_model.encoders.text_config import (
@@ -204,16 +205,20 @@ def _initial_weights(config: RunConfig) -> Iterator[str]:
 DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _input_rows,
     _encoders,
-    _without_clip,
-    _retrieval,
-    _features,
     _shapes_fit,
     _captions,
     _split,
     _built_in_data_set,
-    gate_problems,
     score_problems,
-    _required_of_distilled,
     _initial_weights,
     continuation_problems,
+    phase_problems,
+)
+# Of the evaluation, and so of the last phase alone.
+REPORT_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
+    _without_clip,
+    _retrieval,
+    _features,
+    gate_problems,
+    _required_of_distilled,
 )

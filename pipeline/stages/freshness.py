@@ -9,7 +9,7 @@ from typing import Literal
 
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
 from data_catalog.storage.workspace import Workspace
-from pipeline.stages.dag import StageSpec
+from pipeline.stages.dag import StageSpec, parents_among
 from pipeline.stages.remote_workspace import is_stored, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
@@ -26,28 +26,60 @@ class StageStatus:
     manifest: Manifest | None = None
     folder: Path | None = None
     problem: str = ""
+    phase: str = ""
+    """Name of its phase, if the run has phases."""
+
+    @property
+    def title(self) -> str:
+        """The stage, and its phase."""
+        return f"{self.stage} {self.phase}".rstrip()
 
 
 def stage_statuses(inputs: RunInputs) -> dict[str, StageStatus]:
-    """The state of each stage. Changes nothing."""
-    sync_listing(inputs.config)
-    statuses: dict[str, StageStatus] = {}
-    for spec in inputs.stages.values():
-        parents: dict[str, Manifest | None] = {
-            name: statuses[name].manifest for name in spec.parents
-        }
-        statuses[spec.name] = _status(spec, inputs, parents)
-    return statuses
+    """The state of each stage of a run, or of its last phase. Changes nothing."""
+    return _phase_statuses(inputs)[-1]
+
+
+def parent_statuses(inputs: RunInputs, stage: str) -> dict[str, StageStatus]:
+    """The states of the parents of a stage. Changes nothing."""
+    *before, last = _phase_statuses(inputs)
+    return parents_among(inputs.stages[stage], last, before[-1] if before else {})
 
 
 def statuses_with_distilled(inputs: RunInputs) -> dict[str, StageStatus]:
     """The state of each stage, and where the run evaluates both models that of the distilled one's
     evaluation, as EVALUATE_DISTILLED. Changes nothing."""
-    statuses = stage_statuses(inputs)
-    if of_distilled := inputs.distilled:
-        status = stage_statuses(of_distilled)["evaluate"]
-        statuses[EVALUATE_DISTILLED] = replace(status, stage=EVALUATE_DISTILLED)
-    return statuses
+    return _with_distilled(inputs, stage_statuses(inputs))
+
+
+def run_statuses(inputs: RunInputs) -> list[StageStatus]:
+    """The states of all stages of all phases, in the order in which they run, and of the distilled
+    model's evaluation. Changes nothing."""
+    *before, last = _phase_statuses(inputs)
+    phases = [*before, _with_distilled(inputs, last)]
+    return [status for statuses in phases for status in statuses.values()]
+
+
+def _with_distilled(inputs: RunInputs, statuses: dict[str, StageStatus]) -> dict[str, StageStatus]:
+    if not (of_distilled := inputs.distilled):
+        return statuses
+    status = stage_statuses(of_distilled)["evaluate"]
+    return {**statuses, EVALUATE_DISTILLED: replace(status, stage=EVALUATE_DISTILLED)}
+
+
+def _phase_statuses(inputs: RunInputs) -> list[dict[str, StageStatus]]:
+    """The state of each stage of each phase, first to last."""
+    sync_listing(inputs.config)
+    phases: list[dict[str, StageStatus]] = []
+    for phase in inputs.chain:
+        before, statuses = phases[-1] if phases else {}, dict[str, StageStatus]()
+        for spec in phase.stages.values():
+            parents = parents_among(spec, statuses, before)
+            manifests = {name: status.manifest for name, status in parents.items()}
+            status = _status(spec, phase, manifests)
+            statuses[spec.name] = replace(status, phase=phase.config.phase or "")
+        phases.append(statuses)
+    return phases
 
 
 def _status(

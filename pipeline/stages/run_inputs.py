@@ -12,12 +12,12 @@ from data_catalog.input_rows import digests_of
 from data_catalog.model_files import NoCheckpoint, checkpoint_to_continue, model_file
 from data_catalog.storage.digests import digest_of, file_digest
 from data_catalog.storage.manifest import Manifest
-from data_catalog.storage.workspace import Workspace
+from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config.feature_weights import weights_identity
 from pipeline.config.run import RunConfig
 from pipeline.config.score import HELD_OUT_LOSS, ScoreConfig
 from pipeline.config.section import ConfigError
-from pipeline.stages.dag import StageSpec, stages_of
+from pipeline.stages.dag import StageSpec, stages_of, stages_of_phase
 from pipeline.stages.output_settings import output_settings
 from tld_model.encoders.names import encoder_identity
 
@@ -42,17 +42,39 @@ class StageRun:
 
 
 class RunInputs:
-    """The settings of a run, and the digests of the files that they name.
+    """The settings of a run, and the digests of the files that they name. Of a run with phases they
+    are those of the last phase.
 
     The input of stage 1 and the weights of encoders are read once, when a stage asks for its
     settings, so hand this value on instead of making another one. If a file changes meanwhile, the
     value does not.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, *, is_last: bool = True) -> None:
         self.config = config
-        self.stages = stages_of(config)
+        self.stages = stages_of(config) if is_last else stages_of_phase(config)
+        self.before = RunInputs(config.before, is_last=False) if config.before else None
+        """The inputs of the phase before, with whose model the training begins."""
         self._settings: dict[str, dict[str, Any]] = {}
+
+    @property
+    def chain(self) -> tuple[RunInputs, ...]:
+        """The inputs of each phase, first to last."""
+        return (*(self.before.chain if self.before else ()), self)
+
+    def stages_until(self, until: StageName | None) -> list[StageName]:
+        """The names of the stages up to one of them, or of all."""
+        names = [spec.name for spec in self.stages.values()]
+        return names[: names.index(until) + 1] if until else names
+
+    def shares(self, stage: str) -> bool:
+        """Whether the output of a stage is that of the phase before, since all that makes it is set
+        alike."""
+        if not self.before or stage not in ("download", "encode"):
+            return False
+        config, before = self.config, self.before.config
+        same_images = config.download == before.download
+        return same_images and (stage == "download" or config.encode == before.encode)
 
     @property
     def distilled(self) -> RunInputs | None:
@@ -61,12 +83,15 @@ class RunInputs:
         if len(self.config.variants) == 1:
             return None
         inputs = RunInputs(self.config.distilled)
+        inputs.before = self.before
         for stage in self.stages.keys() - {"evaluate"}:
             inputs._settings[stage] = self.settings(stage)
         return inputs
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The settings that can change a stage's output, as its manifest records them."""
+        if self.before and self.shares(stage):
+            return self.before.settings(stage)
         if stage not in self._settings:
             self._settings[stage] = _settings_of_output(self.stages[stage], self.config)
         return self._settings[stage]

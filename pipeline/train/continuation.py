@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data_catalog.model_files import (
     CHECKPOINTS_FOLDER,
+    MODEL_FILE,
     TRUNK_FILE,
     NoCheckpoint,
     Trunk,
@@ -27,8 +28,11 @@ from data_catalog.model_files import (
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.digests import file_digest
 from data_catalog.storage.files import link_or_copy, replacing, write_atomically
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_access import ObjectStorageError
+from pipeline.config.train import TrainConfig
 from pipeline.stages.contract import StageFailed, Tracker
+from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.stages.run_inputs import StageRun
 from pipeline.train.best_average import link_best_average
 from pipeline.train.events import copy_history
@@ -40,7 +44,14 @@ does nothing. The folder is locked."""
 
 
 def begin_at_zero(_out: Path, _track: Tracker) -> None:
-    """Begin with initial weights, or with those of train.init_from."""
+    """Begin with initial weights, or with those of train.init_from or of the phase before."""
+
+
+def with_weights_of(before: Manifest, config: TrainConfig, track: Tracker) -> TrainConfig:
+    """The training of a phase, which begins with the model of the phase before. Raises
+    ManifestError if that is damaged."""
+    refuse_damaged_shards(before, track)
+    return config.model_copy(update={"init_from": before.file(MODEL_FILE).absolute()})
 
 
 def begin_training(run: StageRun, out: Path, track: Tracker, *, from_others: bool) -> None:

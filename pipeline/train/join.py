@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from data_catalog.storage.receipts import MANIFEST_NAME
 from pipeline.compute.child_processes import ChildFailed
@@ -70,10 +71,11 @@ def _job_of_the_leader(job_file: Path, config: RunConfig) -> TrainJob:
             "be on a disk that all nodes see under the same path"
         )
     job = TrainJob.model_validate_json(job_file.read_text(encoding="utf-8"))
-    place = {
-        "launch": {"rendezvous"}
-    }  # may be two names of the same place, since both nodes met there
-    ours, theirs = config.train.model_dump(exclude=place), job.config.model_dump(exclude=place)
+    # May be two names of the same place, since both nodes met there.
+    unequal: dict[str, Any] = {"launch": {"rendezvous"}}
+    if config.before:
+        unequal["init_from"] = True  # the leading node has set it to the model of the phase before
+    ours, theirs = (train.model_dump(exclude=unequal) for train in (config.train, job.config))
     differ = [
         f"  train.{name} is {ours[name]} here, {theirs[name]} on the leading node"
         for name in ours

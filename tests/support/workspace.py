@@ -38,11 +38,14 @@ def overrides(root: Path | str, **changed: object) -> list[str]:
 def make_workspace(
     root: Path | str, sizes: tuple[int, ...] = _SIZES, /, **changed: object
 ) -> RunConfig:
-    """Download shards of these sizes, encode and train, as far as they are not fresh."""
-    config = load_config(TINY, overrides(root, **changed))
-    images = make_images_of(config, sizes)
-    encodings = _run(config, "encode", {"download": images}, partial(_encodings, images, config))
-    _run(config, "train", {"encode": encodings}, partial(_model, encodings, config))
+    """Download shards of these sizes, encode and train, as far as they are not fresh; all of it in
+    each phase."""
+    config, before = load_config(TINY, overrides(root, **changed)), dict[str, Manifest]()
+    for phase in config.chain:
+        images = make_images_of(phase, sizes)
+        encodings = _run(phase, "encode", {"download": images}, partial(_encodings, images, phase))
+        parents = {"encode": encodings, **before}
+        before = {"train": _run(phase, "train", parents, partial(_model, encodings, phase))}
     return config
 
 

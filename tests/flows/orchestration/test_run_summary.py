@@ -34,8 +34,8 @@ def test_scores_are_one_table_without_their_parts(
         folder=tmp_path,
     )
     (tmp_path / "report.html").touch()
-    statuses = {"evaluate": StageStatus("evaluate", "fresh", report, tmp_path)}
-    monkeypatch.setattr(run_summary, "statuses_with_distilled", lambda _: statuses)
+    statuses = [StageStatus("evaluate", "fresh", report, tmp_path)]
+    monkeypatch.setattr(run_summary, "run_statuses", lambda _: statuses)
     page = run_summary.run_page(RunInputs(load_config(TINY, small(tmp_path))))
     assert "| prompt_accuracy | 0.5 | < 20 captions |\n| clip_score | 90 | 89 to 91 |\n" in page
     assert "accuracy/shape" not in page

@@ -140,8 +140,9 @@ def test_a_training_on_two_nodes_needs_one_command(engine: EngineConfig, tmp_pat
     encodings = stage_statuses(RunInputs(config))["encode"].manifest
     assert encodings
     track = RememberingTracker()
-    work = partial(train_on_nodes, encodings, RunInputs(config), track, force=False)
-    manifest = run_stage(RunInputs(config).stage_run("train", {"encode": encodings}), track, work)
+    inputs, parents = RunInputs(config), {"encode": encodings}
+    work = partial(train_on_nodes, parents, inputs, track, force=False)
+    manifest = run_stage(inputs.stage_run("train", parents), track, work)
     assert manifest.figures["steps"] == 12
     assert manifest.file("train.1.log").exists(), "the second rank was another node's"
     with pytest.raises(ConfigError, match=r"train\.launch\.nodes: 4, but the Ray cluster has 2"):

@@ -42,6 +42,7 @@ def test_too_few_held_out_pairs_are_refused_before_the_training(tmp_path: Path) 
     gate = config.evaluate.model_copy(update={"require": {"cmmd": 5.0}})
     gated = config.model_copy(update={"evaluate": gate})
     out = tmp_path / "model"
+    parents, track = {"encode": encodings}, RememberingTracker()
     with pytest.raises(ConfigError, match="only 24 pairs are held out of training"):
-        train_on_nodes(encodings, RunInputs(gated), RememberingTracker(), out, force=False)
+        train_on_nodes(parents, RunInputs(gated), track, out, force=False)
     assert not out.exists()

@@ -95,7 +95,7 @@ def test_too_few_held_out_pairs_for_a_distance_are_refused_before_the_training(
             continue
         with pytest.raises(ConfigError, match="cmmd needs 50 images, and only 24 pairs are held"):
             train_on_nodes(
-                encodings,
+                {"encode": encodings},
                 RunInputs(scoring),
                 RememberingTracker(),
                 tmp_path / "model",

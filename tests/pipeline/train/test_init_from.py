@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_catalog.model_files import MODEL_FILE
+from data_catalog.storage.manifest import ManifestError
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight.check import check_run
 from pipeline.stages.run_inputs import RunInputs
+from pipeline.train.continuation import with_weights_of
 from pipeline.train.loop import initial_state
 from tests.support.command import REPOSITORY
 from tests.support.small import TINY, small
-from tld_model.checkpoint import save_denoiser
+from tests.support.tracker import RememberingTracker
+from tests.support.workspace import make_workspace, output
+from tld_model.checkpoint import load_denoiser, save_denoiser
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.names import encoder_identity
 
@@ -117,3 +122,19 @@ def test_how_a_batch_is_divided_is_no_change(tmp_path: Path) -> None:
         for overrides in ([], ["train.accumulate=4"])
     )
     assert one == other
+
+
+def test_a_phase_begins_with_the_whole_model_of_the_phase_before(tmp_path: Path) -> None:
+    larger = {"phases.a.model.latent_size": 16, "phases.a.train.seed": 3}
+    config = make_workspace(tmp_path / "data", **larger)
+    before, track = output(config.chain[0], "train"), RememberingTracker()
+    training = with_weights_of(before, config.train, track)
+    assert training == config.train.model_copy(update={"init_from": before.file(MODEL_FILE)})
+    weights = load_denoiser(before.file(MODEL_FILE), "cpu").state_dict()
+    begun = initial_state(training, config.model, "cpu").denoiser.state_dict()
+    assert [name for name in weights if not torch.equal(weights[name], begun[name])] == ["position"]
+
+    path = before.file(MODEL_FILE)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ManifestError, match=r"has other content .* --repair"):
+        with_weights_of(before, config.train, track)

@@ -214,8 +214,9 @@ def _run_phase(
             outputs[name] = before[name]
         else:
             parents = parents_among(job.inputs.stages[name], outputs, before)
-            task_name = f"{name} {job.config.phase}" if job.config.phase else name
-            task = _TASKS[name].with_options(task_run_name=task_name)
+            task = _TASKS[name]
+            if phase := job.config.phase:
+                task = task.with_options(task_run_name=f"{name} {phase}")
             outputs[name] = task(job, *parents.values())
     return outputs
 

@@ -19,7 +19,7 @@ from flows.terminal.first_sign import end_first_sign
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
 
-_OVERRIDE = re.compile(r"\w+(\.\w+)*=")
+_OVERRIDE = re.compile(r"\w+(\.[\w-]+)*=")
 _HOME = re.compile(r"^(--[a-z-]+=)(~[^/\s]*)(?=/|$)")
 
 

@@ -116,10 +116,10 @@ def render_report(report: Report) -> str:
         machine=hardware(),
         sweep=data_uri(open_image(sweep)) if sweep.exists() else "",
         hours=sum(durations) / 3600,
-        settings={
-            **{manifest.stage: _as_yaml(manifest.settings) for manifest in lineage},
-            "evaluate": _as_yaml(report.config.model_dump(mode="json")),
-        },
+        settings=[
+            *((manifest.stage, _as_yaml(manifest.settings)) for manifest in lineage),
+            ("evaluate", _as_yaml(report.config.model_dump(mode="json"))),
+        ],
     )
 
 

@@ -18,7 +18,7 @@ from data_catalog.storage.receipts import MANIFEST_NAME
 from data_catalog.storage.workspace import MODEL_STAGES, Workspace
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
-from pipeline.stages.freshness import run_statuses, stage_statuses
+from pipeline.stages.freshness import StageStatus, run_statuses, stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 from pipeline.stages.run_inputs import RunInputs
 
@@ -100,12 +100,13 @@ def _of_other_settings(
     """Outputs of other settings, and sweeps of their models. While a stage of these runs is not
     finished, the outputs of later stages cannot be attributed to a run, so all of them stay."""
     inputs = [RunInputs(config) for config in configs]
-    statuses = [status for run in inputs for status in run_statuses(run)]
+    by_run = [run_statuses(run) for run in inputs]
+    statuses = [status for of_run in by_run for status in of_run]
     statuses += [stage_statuses(other)["evaluate"] for run in inputs if (other := run.distilled)]
     # Resolved, because each run may spell its root differently.
     needed = {status.folder.resolve() for status in statuses if status.folder}
     undetermined = {status.stage for status in statuses if status.folder is None}
-    chosen = champions | _models_of_phases_before(inputs)
+    chosen = champions | set[str]().union(*map(_models_of_phases_before, by_run))
     needed |= {output.folder.resolve() for output in _protected(outputs, chosen)}
     unwanted = [
         output
@@ -129,9 +130,10 @@ def _of_other_settings(
     ]
 
 
-def _models_of_phases_before(inputs: Sequence[RunInputs]) -> set[str]:
-    """The fingerprints of the models of all phases but the last, which may have reports too."""
-    before = [stage_statuses(phase)["train"] for run in inputs for phase in run.chain[:-1]]
+def _models_of_phases_before(statuses: Sequence[StageStatus]) -> set[str]:
+    """The fingerprints of the models of all phases of a run but the last. They may have reports
+    too."""
+    *before, _ = [status for status in statuses if status.stage == "train"]
     return {status.manifest.fingerprint for status in before if status.manifest}
 
 

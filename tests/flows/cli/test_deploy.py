@@ -23,6 +23,7 @@ from flows.orchestration.webhook import notify_webhook
 from flows.terminal.errors import UserError
 from flows.text_to_image import text_to_image
 from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
 from tests.support.prefect_api import Api, client_of, wait_for
 from tests.support.small import TINY, small
@@ -207,6 +208,21 @@ def test_paths_mean_the_same_to_a_worker_and_what_has_a_name_is_no_path(
     assert config["encode"]["clip"] == str(tmp_path / "clip")
     assert (config["download"]["urls"], config["encode"]["vae"]) == ("shapes", "shapes-vae")
     assert _rooted(load_config(TINY, ["root=data"]))["cache"]["folder"] == "~/.cache/tld"
+
+
+def test_a_deployment_has_all_phases_with_whole_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fine.csv").touch()
+    phase = ["phases.fine.download.urls=fine.csv", "phases.fine.train.lr=1e-5"]
+    config = _rooted(load_config(TINY, phase))
+    assert config["download"]["urls"] == "shapes"
+    assert config["phases"] == {
+        "fine": {"download": {"urls": str(tmp_path / "fine.csv")}, "train": {"lr": 1e-5}}
+    }
+    again = RunConfig.model_validate(config)
+    assert [run.train.lr for run in again.chain] == [5e-3, 1e-5]
 
 
 def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(

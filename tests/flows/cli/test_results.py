@@ -73,3 +73,14 @@ def test_a_run_that_distills_says_which_scores_are_whose(
     out = capsys.readouterr().out
     assert "trained, sampled in 4 steps:\n  prompt_accuracy  0.75" in out
     assert "distilled, sampled" not in out, "it has no report yet"
+
+
+def test_a_longer_training_of_a_run_with_phases_is_that_of_the_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phase = {"phases.fine.train.steps": 7}
+    config = make_workspace(tmp_path, **phase)
+    print_results(TINY, overrides(tmp_path, **phase), config)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "phases.fine.train.steps=14   # longer" in last
+    assert "fine.train.steps=7 " not in last

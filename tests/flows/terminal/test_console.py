@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.terminal.console import with_home
+from flows.terminal.console import prompts_and_overrides, with_home
 from tests.support.fuzz import run_tld
 from tests.support.small import TINY
 
@@ -36,3 +36,9 @@ def test_a_file_is_written_into_the_home_folder(tmp_path: Path) -> None:
     ended = run_tld("catalog", "dropped", TINY, f"root={tmp_path / 'data'}", "--out=~/rows.csv")
     assert ended.code == 0, ended.output
     assert (tmp_path / "rows.csv").is_file()
+
+
+def test_words_that_change_a_setting_are_no_prompts() -> None:
+    overrides = ["train.lr=1e-4", "phases.fine-tune.train.lr=1e-4", "name=x"]
+    prompts = ["a sci-fi=ish city", "star", "1 + 1 = 2"]
+    assert prompts_and_overrides([*prompts, *overrides]) == (prompts, overrides)

@@ -63,3 +63,12 @@ def test_the_report_is_checked_with_the_last_phase_alone(tmp_path: Path) -> None
     check_run(config_of(tmp_path, *columns, with_columns))
     with pytest.raises(ConfigError, match="mixed, short_1 is not carried into the encodings"):
         check_run(config_of(tmp_path, *columns, with_columns, "phase=first"))
+
+
+def test_images_that_a_phase_deletes_are_not_encoded_in_another_way(tmp_path: Path) -> None:
+    deleted, otherwise = "encode.keep_images=false", "phases.a.encode.latent_clip=9"
+    with pytest.raises(ConfigError, match=r"phases\.a: encode: .* phase first .* encode.keep_im"):
+        check_run(config_of(tmp_path, deleted, otherwise))
+    check_run(config_of(tmp_path, deleted, "phases.a.encode.batch_size=9"))
+    check_run(config_of(tmp_path, deleted, otherwise, "phases.a.download.image_format=jpg"))
+    check_run(config_of(tmp_path, otherwise, "phases.a.encode.keep_images=false"))

@@ -25,7 +25,9 @@ SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
 _FIRST_WEIGHTS = ("init_from", "continue_from")
 _PLACES = ("source", "urls", "images")  # to name one of them is to name another data set
 
-PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=40)]
+_LONGEST_NAME = 40
+
+PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=_LONGEST_NAME)]
 Tree = dict[str, Any]
 """Settings as they are typed."""
 Run = TypeVar("Run")
@@ -77,10 +79,11 @@ def up_to_chosen(tree: Tree) -> Tree:
     names, chosen = [FIRST, *phases_of(tree)], tree.get("phase")
     if FIRST in names[1:]:
         raise ValueError(f"phases.{FIRST}: the training of `train` has this name; choose another")
-    if chosen is None:
+    if not isinstance(chosen, str):
         return tree
     if chosen not in names:
-        raise ValueError(f"phase: there is no phase {chosen!r}; known: {', '.join(names)}")
+        shown = chosen[:_LONGEST_NAME]
+        raise ValueError(f"phase: there is no phase {shown!r}; known: {', '.join(names)}")
     until = names[1 : names.index(chosen) + 1]
     return tree | {"phases": {name: tree["phases"][name] for name in until}}
 
@@ -101,20 +104,13 @@ def validate_phases(
     except ValidationError as error:
         problems += _added(error.errors(), problems, list(tree["phases"])[-1])
     if problems:
-        raise ValidationError.from_exception_data(
-            "RunConfig",
-            [
-                InitErrorDetails(
-                    type=PydanticCustomError(
-                        problem["type"],
-                        problem["msg"],
-                    ),
-                    loc=problem["loc"],
-                    input=problem["input"],
-                )
-                for problem in problems
-            ],
-        )
+        details = [
+            InitErrorDetails(
+                type=PydanticCustomError(p["type"], p["msg"]), loc=p["loc"], input=p["input"]
+            )
+            for p in problems
+        ]
+        raise ValidationError.from_exception_data("RunConfig", details)
     return runs[0], runs[1]
 
 
@@ -150,11 +146,11 @@ def _without_last(tree: Tree) -> Tree:
 def _of_last(tree: Tree) -> Tree:
     """The settings in which each section is that of the last phase."""
     phases = phases_of(tree)
-    sections = {name: tree.get(name) or {} for name in SECTIONS}
+    sections = {name: tree[name] for name in SECTIONS if name in tree}
     for phase in phases.values():
         for name, section in SECTIONS.items():
             changes = phase.get(name) if isinstance(phase, dict) else None
-            before = sections[name]
+            before = sections.get(name, {})
             if isinstance(before, dict) and isinstance(changes, dict):
                 sections[name] = _merged(section, _inherited(name, before, changes), changes)
     return tree | sections | {"phase": tree.get("phase") or list(phases)[-1]}

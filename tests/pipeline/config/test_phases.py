@@ -133,6 +133,7 @@ def test_all_problems_of_all_phases_are_told_once_with_their_place() -> None:
         ("phases.a b.train.lr=1", "phases.a b.[key]: String should match pattern"),
         ("phases.first.train.lr=1", "phases.first: the training of `train` has this name"),
         ("phase=b", "phase: there is no phase 'b'; known: first, a"),
+        ("phase=512", "phase: must be text, got 512; put it in quotes"),
         ("phases.a.train.decay_steps=5", "phases.a.train: decay_steps is 5, but lr_schedule="),
         ("evaluate.ema=1", "evaluate.ema: there is no average 1"),
     ],

@@ -91,7 +91,7 @@ class PipelineTracking:
         model = config.evaluate.model if "distill" in parents else ""
         title = " ".join(filter(None, (name, model, phase)))
         tags = {"mlflow.parentRunId": self.outbox.id_of(self.run_id), "mlflow.runName": title}
-        tags |= {"tld.stage": name, "tld.phase": phase}
+        tags |= {"tld.stage": name, **({"tld.phase": phase} if phase else {})}
         for parent, manifest in parents.items():
             tags[f"tld.input.{parent}"] = manifest.made_by
         run_id = begin_run(self.store, self.open_runs, self.outbox, tags)

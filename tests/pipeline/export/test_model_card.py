@@ -142,3 +142,14 @@ def test_who_exports_says_how_to_use_it(trained: tuple[Manifest, Manifest]) -> N
     assert card.data.to_dict()["library_name"] == "diffusers"
     assert "```python\nprint('hello')\n```" in card.text
     assert "With pip install diffusers:" in card.text
+
+
+def test_a_phase_says_with_what_it_began(trained: tuple[Manifest, Manifest]) -> None:
+    encodings, first = trained
+    parents = {"encode": encodings.digest, "train": first.digest}
+    changed = {"parents": parents, "fingerprint": "another", "digest": "of its weights"}
+    says, before = "It began with the weights of the training before it", first.digest
+    text = model_card(encodings, first.model_copy(update=changed), None, "m")
+    assert says in text
+    assert text.count(before) == text.count("`of its weights`") == 1
+    assert says not in model_card(encodings, first, None, "m")

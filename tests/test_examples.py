@@ -53,18 +53,18 @@ def size_of(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def test_prompts_become_images(model: Path, tmp_path: Path) -> None:
-    words = [
-        str(model),
-        CAPTION,
-        "a circle",
-        "--steps",
-        "2",
-        "--seed",
-        "7",
-        "--out",
-        str(tmp_path / "made"),
-    ]
+@pytest.fixture
+def checkout(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which conf/tiny.yaml is that run, the current one."""
+    path = tmp_path / "conf" / "tiny.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(run.model_dump(mode="json")), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_prompts_become_images(checkout: Path) -> None:
+    words = ["conf/tiny.yaml", CAPTION, "a circle", "--seed", "7", "--out", str(checkout / "made")]
 
     paths = sample_from_python.main(words)
 
@@ -139,6 +139,18 @@ def test_the_run_on_a_table_of_ones_own_is_valid() -> None:
     (config,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
 
     assert RunConfig.model_validate(yaml.safe_load(config)).download.rows.columns.url == "link"
+
+
+def test_the_python_of_the_tutorial_runs(checkout: Path) -> None:
+    text = (REPOSITORY / "docs" / "tutorials" / "from-python.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "from-python.md", "exec"), names)
+
+    assert size_of(checkout / "star.png") == (64, 64)
+    assert len(names["images"]) == 4
+    assert names["batch"].latents.shape == (8, 4, 8, 8)
 
 
 def test_the_python_of_the_reference_runs(encodings: Path, model: Path) -> None:

@@ -20,22 +20,23 @@ def ancestors(encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
 
 
 def _ancestors(workspace: Workspace, encodings: Manifest, model: Manifest) -> Iterator[Manifest]:
-    for former in _parent(workspace, model, "train"):
-        for its_encodings in _parent(workspace, former, "encode"):
+    if former := parent(workspace, model, "train"):
+        if its_encodings := parent(workspace, former, "encode"):
             yield from _ancestors(workspace, its_encodings, former)
         yield former
-    yield from _parent(workspace, encodings, "download")
+    if images := parent(workspace, encodings, "download"):
+        yield images
     yield encodings
     yield model
 
 
-def _parent(workspace: Workspace, output: Manifest, stage: str) -> Iterator[Manifest]:
+def parent(workspace: Workspace, output: Manifest, stage: str) -> Manifest | None:
     """The parent of an output at a stage, if it has one that can be read."""
     for path in sorted(workspace.outputs(stage).glob("*/manifest.json")):
         try:
-            parent = read_manifest_alone(path.parent)
+            candidate = read_manifest_alone(path.parent)
         except ManifestError:
             continue
-        if parent and parent.digest == output.parents.get(stage):
-            yield parent
-            return
+        if candidate and candidate.digest == output.parents.get(stage):
+            return candidate
+    return None

@@ -26,6 +26,7 @@ from pipeline.evaluate.held_out_samples import (
     diversity_of_open_attributes,
     diversity_of_prompts,
     load_models,
+    sample_repeatedly,
 )
 from pipeline.evaluate.score_rows import Drawn, Row, score_rows
 from pipeline.held_out.samples import (
@@ -180,7 +181,8 @@ def _sample_run(
     judged = score_images(
         models.clip, models.features, samples, held_out.captions, settings.batch_size
     )
-    spreads = diversity_of_prompts(models, held_out, settings, track)
-    assert spreads is not None, "check_comparable requires CLIP, and the settings some features"
+    repeated = sample_repeatedly(models, held_out, settings, track)
+    assert repeated is not None, "check_comparable requires CLIP, and the settings some features"
+    spreads = diversity_of_prompts(models, repeated, settings)
     variety = diversity_of_open_attributes(models, held_out, settings, track)
     return Drawn(samples, judged, spreads, variety, seconds)

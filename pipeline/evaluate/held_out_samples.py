@@ -62,11 +62,10 @@ def load_models(encodings: Manifest, model: Manifest, config: EvaluateConfig) ->
     )
 
 
-def diversity_of_prompts(
+def sample_repeatedly(
     models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
-) -> NDArray[np.float64] | None:
-    """How much the samples of one prompt differ by the first features, for each of the first
-    prompts; None without features.
+) -> Images | None:
+    """Several samples of each of the first captions, [p, k, h, w, 3]; None without features.
 
     The noise has a seed of its own, so that no other score uses it.
     """
@@ -76,10 +75,17 @@ def diversity_of_prompts(
     samples = _sample_several(
         models, held_out, list(range(prompts)), _DIVERSITY_SAMPLES, _reseeded(config, 1), track
     )
-    features = models.features[0].embed(samples, config.batch_size)
-    spreads: NDArray[np.float64] = diversity(
-        features.unflatten(0, (prompts, _DIVERSITY_SAMPLES))
-    ).numpy()
+    return samples.reshape(prompts, _DIVERSITY_SAMPLES, *samples.shape[1:])
+
+
+def diversity_of_prompts(
+    models: Models, repeated: Images, config: EvaluateConfig
+) -> NDArray[np.float64]:
+    """How much the samples [p, k, h, w, 3] of each prompt differ by the first features, [p]."""
+    features = models.features[0].embed(
+        repeated.reshape(-1, *repeated.shape[2:]), config.batch_size
+    )
+    spreads: NDArray[np.float64] = diversity(features.unflatten(0, repeated.shape[:2])).numpy()
     return spreads
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import yaml
 from data_catalog.figures import EncodingsFigures, ModelFigures
 from data_catalog.image_formats import open_image
 from data_catalog.images import Images
-from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.row_counts import account_rows
 from data_catalog.scores import FEWEST_CAPTIONS, SCORES, missing_distances, whole_scores
 from data_catalog.shapes.captions import ATTRIBUTE_NAMES
@@ -21,13 +21,16 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
 from pipeline.config.evaluate import EvaluateConfig
+from pipeline.evaluate.earlier_report import earlier_report
 from pipeline.evaluate.real_comparison import RealComparison, SideBySide
-from pipeline.reporting.charts import Points, curves
+from pipeline.evaluate.training_history import training_charts, training_samples
+from pipeline.evaluate.verdict import verdict
 from pipeline.reporting.render import data_uri, image_uri, render_page
 from pipeline.scoring.bootstrap import Estimate
 from pipeline.scoring.image_scores import ImageScores
 
-_EXTREMES = 12  # best and worst samples shown
+_EXTREMES = 12  # best, worst and wrong samples shown
+_REPEATED = 4  # captions shown with several samples
 _ACCURACIES = {
     "prompt_accuracy/full": "full captions",
     "prompt_accuracy/partial": "partial captions",
@@ -48,11 +51,13 @@ class Report:
     features: dict[str, str]  # name of image features -> digest of the weights
     shown: list[int]  # indices of random samples, as in the grid
     real: Images  # the held-out images of the first of `shown`
+    repeated: Images | None  # several samples of each of the first captions, [p, k, h, w, 3]
     estimates: dict[str, Estimate]
     compared: RealComparison | None  # None without features
     timing: dict[str, float]
     made_by: str
     seconds: float  # of the evaluation so far
+    out: Path  # the folder of the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +73,7 @@ class Tile:
 def render_report(report: Report) -> str:
     """The page as HTML."""
     encodings, model = EncodingsFigures.of(report.encodings), ModelFigures.of(report.model)
-    history = _history(report.model.file(EVENTS_FILE))
     lineage = list(ancestors(report.encodings, report.model))
-    scores = report.judged.clip_score
-    by_score = [] if scores is None else scores.argsort(descending=True).tolist()
-    extremes = min(_EXTREMES, len(by_score) // 2)
-    bins = {
-        name.rpartition("/")[2]: estimate
-        for name, estimate in report.estimates.items()
-        if name.startswith("held_out_loss/")
-    }
     durations = [*(manifest.seconds for manifest in lineage), report.seconds]
     sweep = (
         Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
@@ -85,28 +81,16 @@ def render_report(report: Report) -> str:
     return render_page(
         "report.html.j2",
         report=report,
+        verdict=verdict(report.estimates),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        version=version("tld"),
+        earlier=earlier_report(report.encodings, report.model, report.config, report.out),
         encodings=encodings,
         model=model,
-        estimates=[
-            (score, report.estimates[score.name]) for score in whole_scores(report.estimates)
-        ],
-        latency=SCORES["latency_s"],
-        missing=missing_distances(len(report.samples), report.features),
-        fewest_captions=FEWEST_CAPTIONS,
-        attributes=[
-            (label, report.estimates[name], report.estimates[f"reference/{name}"])
-            for name, label in _ACCURACIES.items()
-            if name in report.estimates
-        ],
-        random=[_tile(report, number) for number in report.shown],
-        best=[_tile(report, number) for number in by_score[:extremes]],
-        worst=[_tile(report, number) for number in by_score[::-1][:extremes]],
-        beside=_beside(report),
-        nearest=_nearest(report),
-        retrieval=_retrieval(report),
-        loss_curve=_loss_curve(history),
-        bin_curve=_bin_curve(history),
-        bins=bins,
+        **_scores(report),
+        **_samples(report),
+        charts=training_charts(report.model),
+        along=training_samples(report.model),
         account=[
             *account_rows(encodings.account),
             ("split", "to train on", model.train_pairs),
@@ -123,13 +107,72 @@ def render_report(report: Report) -> str:
     )
 
 
-def _tile(report: Report, number: int) -> Tile:
-    of_all = report.judged.graded.all_correct
-    right = None if of_all is None else bool(of_all[number])
-    mark = {None: "", True: "✓ ", False: "✗ "}[right]
+def _scores(report: Report) -> dict[str, Any]:
+    """What the page says of scores."""
+    estimates = report.estimates
+    return {
+        "estimates": [(score, estimates[score.name]) for score in whole_scores(estimates)],
+        "latency": SCORES["latency_s"],
+        "missing": missing_distances(len(report.samples), report.features),
+        "fewest_captions": FEWEST_CAPTIONS,
+        "attributes": [
+            (label, estimates[name], estimates[f"reference/{name}"])
+            for name, label in _ACCURACIES.items()
+            if name in estimates
+        ],
+        "bins": {
+            name.rpartition("/")[2]: estimate
+            for name, estimate in estimates.items()
+            if name.startswith("held_out_loss/")
+        },
+    }
+
+
+def _samples(report: Report) -> dict[str, Any]:
+    """The samples that the page shows."""
     scores = report.judged.clip_score
-    note = mark if scores is None else f"{mark}CLIP score {scores[number]:.1f}"
-    return Tile(image_uri(report.samples[number]), report.captions[number], note, right)
+    by_score = [] if scores is None else scores.argsort(descending=True).tolist()
+    extremes = min(_EXTREMES, len(by_score) // 2)
+    return {
+        "random": [_tile(report, number) for number in report.shown],
+        "best": [_tile(report, number) for number in by_score[:extremes]],
+        "worst": [_tile(report, number) for number in by_score[::-1][:extremes]],
+        "wrong": _wrong(report),
+        "repeated": _repeated(report),
+        "beside": _beside(report),
+        "nearest": _nearest(report),
+        "retrieval": _retrieval(report),
+    }
+
+
+def _tile(report: Report, number: int) -> Tile:
+    graded, scores = report.judged.graded, report.judged.clip_score
+    of_all = graded.all_correct
+    right = None if of_all is None else bool(of_all[number])
+    wrong = [name for name, correct in graded.correct.items() if not correct[number]]
+    parts = ["✓" if right else f"✗ {', '.join(wrong)}"] if right is not None else []
+    if scores is not None:
+        parts.append(f"CLIP score {scores[number]:.1f}")
+    return Tile(image_uri(report.samples[number]), report.captions[number], "; ".join(parts), right)
+
+
+def _wrong(report: Report) -> list[Tile]:
+    """The first samples that do not show what their caption says."""
+    of_all = report.judged.graded.all_correct
+    if of_all is None:
+        return []
+    return [_tile(report, int(number)) for number in (~of_all).nonzero()[:_EXTREMES, 0]]
+
+
+def _repeated(report: Report) -> list[tuple[str, list[str]]]:
+    """The first captions, each with its samples."""
+    if report.repeated is None:
+        return []
+    shown = report.repeated[:_REPEATED]
+    return [
+        (caption, [image_uri(image) for image in images])
+        for caption, images in zip(report.captions, shown, strict=False)
+    ]
 
 
 def _beside(report: Report) -> list[tuple[Tile, str]]:
@@ -154,32 +197,6 @@ def _retrieval(report: Report) -> list[SideBySide]:
         return []
     shown = report.shown[: len(report.real)]
     return report.compared.retrieval_tiles(report.samples, report.captions, shown)
-
-
-def _history(events: Path) -> dict[str, Points]:
-    """Metrics that training logged: name -> (step, value), in order."""
-    metrics: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for event in read_events(events):
-        if event["kind"] == "metrics":
-            for name, value in event["values"].items():
-                metrics[name].append((event["step"], value))
-    return dict(metrics)
-
-
-def _loss_curve(history: dict[str, Points]) -> str:
-    names = {"loss": "training (weighted)", "held_out_loss": "held out (plain)"}
-    lines = {label: history[name] for name, label in names.items() if name in history}
-    return curves(lines, "loss") if lines else ""
-
-
-def _bin_curve(history: dict[str, Points]) -> str:
-    bins = {
-        name.rpartition("/")[2]: points
-        for name, points in history.items()
-        if name.startswith("held_out_loss/")
-    }
-    lines = {f"noise {name}": points for name, points in bins.items() if len(points) > 1}
-    return curves(lines, "held-out loss") if lines else ""
 
 
 def _as_yaml(settings: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.figures import ReportFigures
+from data_catalog.images import Images
 from data_catalog.scores import (
     FEWEST_IMAGES,
     SCORES,
@@ -35,6 +36,7 @@ from pipeline.evaluate.held_out_samples import (
     diversity_of_prompts,
     latency_s,
     load_models,
+    sample_repeatedly,
 )
 from pipeline.evaluate.real_comparison import compare_with_real
 from pipeline.evaluate.report import Report, render_report
@@ -84,11 +86,10 @@ def evaluate(
         track.warning(f"{missing}; raise evaluate.prompts, or hold more pairs out of training")
     groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
     estimates = estimate_scores(judged, reference, groups[: len(samples)])
-    estimates |= _diversities(models, held_out, config, track, groups)
+    repeated = sample_repeatedly(models, held_out, config, track)
+    estimates |= _diversities(models, held_out, repeated, config, track, groups)
     if models.clip is None:
-        chosen = [choice.name for choice in config.feature_choices]
-        left_out = ", ".join(missing_without_clip(chosen))
-        track.warning(f"encode.clip is null, so these scores are left out: {left_out}")
+        track.warning(_without_clip(config))
     if model.stage == "train":  # a distilled model predicts where a path ends, and not its mean
         estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)
@@ -110,22 +111,35 @@ def evaluate(
         features={one.name: one.digest for one in models.features},
         shown=shown,
         real=real,
+        repeated=repeated,
         estimates=estimates,
         compared=compared,
         timing=timing,
         made_by=track.run_id,
         seconds=time.monotonic() - started,
+        out=out,
     )
     return _finish(report, out, track)
 
 
+def _without_clip(config: EvaluateConfig) -> str:
+    """What is missing where there is no CLIP."""
+    left_out = missing_without_clip([choice.name for choice in config.feature_choices])
+    return f"encode.clip is null, so these scores are left out: {', '.join(left_out)}"
+
+
 def _diversities(
-    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: Tracker, groups: Groups
+    models: Models,
+    held_out: HeldOutSet,
+    repeated: Images | None,
+    config: EvaluateConfig,
+    track: Tracker,
+    groups: Groups,
 ) -> dict[str, Estimate]:
     """How much samples of the same caption differ: by features, and in what it leaves open."""
     diversities = {}
-    spreads = diversity_of_prompts(models, held_out, config, track)
-    if spreads is not None:
+    if repeated is not None:
+        spreads = diversity_of_prompts(models, repeated, config)
         name = score_on("diversity", models.features[0].name)
         of_each = groups[: len(spreads)]
         diversities[name] = estimate_score(name, mean_statistic(spreads), of_each)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -21,9 +22,10 @@ _STYLE = {
 _WITHOUT_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
-def curves(lines: Mapping[str, Points], ylabel: str) -> str:
-    """Named curves over training steps, on a logarithmic scale, as a data URI. Equal values give
-    equal bytes."""
+def curves(
+    lines: Mapping[str, Points], ylabel: str, scale: Literal["linear", "log"] = "log"
+) -> str:
+    """Named curves over training steps as a data URI. Equal values give equal bytes."""
     with drawn(figsize=(5.4, 3.3)) as figure:
         axes = figure.subplots()
         for number, (name, points) in enumerate(lines.items()):
@@ -39,8 +41,9 @@ def curves(lines: Mapping[str, Points], ylabel: str) -> str:
                 label=name,
                 marker="." if len(points) < 30 else None,
             )
-        axes.set(xlabel="step", ylabel=ylabel, yscale="log")
-        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+        axes.set(xlabel="step", ylabel=ylabel, yscale=scale)
+        if len(lines) > 1:
+            figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         axes.grid(alpha=0.3, which="both")
     return svg_uri(figure)
 

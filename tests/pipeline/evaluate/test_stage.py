@@ -265,9 +265,16 @@ def test_a_browser_without_network_shows_the_whole_page(
             expect(page.get_by_text(f"run-of-{stage}").first).to_be_visible()
         page.locator("summary", has_text="train").click()
         expect(page.get_by_text("warmup_steps: 2")).to_be_visible()
-        assert page.locator("figure").count() == 6 + 6 + 6 + 6 + 6, (
-            "the grid, beside the real ones and the nearest ones, best and worst"
+        assert page.locator("figure").count() == 12 + 6 + 4 + 6 + 6 + 6 + 6, (
+            "wrong ones, the grid, other seeds, beside the real ones and the nearest ones, best "
+            "and worst"
         )
+        expect(page.locator(".verdict").first).to_contain_text("samples show all that their")
+        assert page.locator("#seeds ~ figure").first.locator("img").count() == 8
+        for link in page.locator("nav a").all():
+            link.click()
+            target = (link.get_attribute("href") or "").removeprefix("#")
+            expect(page.locator(f"h2#{target}")).to_be_in_viewport()
         notes = page.locator(
             "h2:text('Best by CLIP score') + .tiles figcaption .note"
         ).all_inner_texts()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,8 @@ def _mlflow_environment(uri: str) -> dict[str, str]:
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # uvicorn puts this folder first on the path: by default the current one.
+        "UVICORN_APP_DIR": sysconfig.get_path("stdlib"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }

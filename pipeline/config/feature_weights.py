@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_catalog.feature_names import DINOV2, EFFICIENTNET, INCEPTION, FeatureChoice
 from data_catalog.storage.digests import file_digest
+from pipeline.config.distribution import install_command
 from tld_model.encoders.config_files import encoder_problem
 from tld_model.encoders.names import encoder_identity
 
@@ -63,7 +64,7 @@ def _missing_packages(choice: FeatureChoice, extra: str, *modules: str) -> str:
     missing = [module for module in modules if find_spec(module) is None]
     if not missing:
         return ""
-    return f"{choice.name} needs {' and '.join(missing)}: pip install 'tld[{extra}]'"
+    return f"{choice.name} needs {' and '.join(missing)}: {install_command(extra)}"
 
 
 def _missing_file(choice: FeatureChoice) -> str:

@@ -47,7 +47,7 @@ class EngineConfig(Section):
     kind: Literal["local", "ray"] = "local"
     """'local' uses processes on this machine. 'ray' uses actors of a Ray cluster; every node needs
     this project installed and the workspace under the same path. Requires
-    `pip install '.[ray]'`."""
+    `pip install 'tld-diffusion[ray]'`."""
     workers: int | None = Field(None, ge=1, le=4096)
     """Number of workers for each stage that sets none itself (download.workers,
     encode.workers)."""

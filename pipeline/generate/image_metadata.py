@@ -6,12 +6,12 @@ and none names a path to open.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.distribution import tld_version
 from pipeline.generate.earlier_metadata import in_present_form
 from pipeline.generate.request import (
     Digest,
@@ -82,7 +82,7 @@ class Origin(FrozenModel):
         return cls(
             model=model,
             device="cpu" if device == "cpu" else "gpu",
-            tld=importlib.metadata.version("tld"),
+            tld=tld_version(),
         )
 
 

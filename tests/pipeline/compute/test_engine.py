@@ -41,7 +41,8 @@ def test_ray_that_is_not_installed_is_said_before_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        ConfigError, match=r"ray is not installed; install it with: pip install '\.\[ray\]'"
+        ConfigError,
+        match=r"ray is not installed; install it with: pip install 'tld-diffusion\[ray\]'",
     ):
         check_run(run_with(tmp_path, "kind=ray"))
 

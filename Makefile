@@ -56,11 +56,12 @@ fuzz: install ## damaged and absurd input of every kind, for some minutes (TLD_F
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-check: install ## lint, types, layers, documentation, known faults of locked versions
+check: install ## lint, types, layers, declared packages, documentation, known faults of locked versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest --quiet tests/whole/test_docs.py
 	$(MKDOCS)
 	$(BIN)/python -m tools.audit_lock

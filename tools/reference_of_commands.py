@@ -34,10 +34,14 @@ _HEAD = """\
 
 <!-- Written by `python -m tools.write_reference` from the application in flows/cli. -->
 
-`tld --help` lists the commands, `tld COMMAND --help` explains one. `CONFIG` describes a run: a YAML
-file, or the name of one that is shipped with tld: `tiny`, `short-prompts`, `emoji`, `tld-100m`,
-`modern-250m` or `original-100m`. A file of that name in the current folder comes first.
-[Settings](settings.md) lists what it may hold.
+`tld --help` lists the commands, `tld COMMAND --help` explains one, and `tld --version` prints the
+version. `tld --install-completion` lets your shell (bash, zsh or fish) complete commands and
+options: it writes a script into the shell's folder for them, and a line that loads it into the
+shell's startup file.
+
+`CONFIG` describes a run: a YAML file, or the name of one that is shipped with tld: `tiny`,
+`short-prompts`, `emoji`, `tld-100m`, `modern-250m` or `original-100m`. A file of that name in the
+current folder comes first. [Settings](settings.md) lists what it may hold.
 In usage lines, what is in brackets may be left out, and `...` means that several are allowed. A
 checkout that is not installed runs the same commands by `python -m flows.cli`.
 

@@ -21,6 +21,7 @@ from flows.cli.config import show_config
 from flows.cli.convert_checkpoint import export_checkpoint, import_checkpoint
 from flows.cli.data import data
 from flows.cli.deploy import deploy
+from flows.cli.doctor import doctor
 from flows.cli.download import download
 from flows.cli.edit import edit
 from flows.cli.export import export
@@ -39,6 +40,7 @@ from flows.terminal.errors import prefect_is_lost
 from flows.terminal.first_sign import first_sign
 from flows.terminal.streams import abandon_output, fit_streams, output_is_closed
 from pipeline.compute.resource_limits import raise_descriptor_limit
+from pipeline.config.distribution import tld_version
 
 app = App(
     name="tld",
@@ -48,7 +50,7 @@ app = App(
     "paths of the sample grid and the report. For data of your own: tld init PATH.\n\n"
     "Stages whose output is fresh are skipped, and each stage can be rerun alone. To resume a "
     "stopped run, repeat the command.",
-    version_flags=[],
+    version=tld_version,
     console=Terminal(),
     error_console=errors,
     suppress_keyboard_interrupt=False,
@@ -58,7 +60,7 @@ _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
     groups.GENERATE: (sample, interpolate, edit, panorama, serve),
     groups.MEASURE: (compare, sweep, bench),
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),
-    groups.MANAGE: (status, clean, deploy, ui),
+    groups.MANAGE: (status, clean, deploy, ui, doctor),
 }
 for _group, _commands in _COMMANDS.items():
     for _position, _command in enumerate(_commands):
@@ -66,6 +68,7 @@ for _group, _commands in _COMMANDS.items():
 app.command(show_config, name="config", group=groups.MANAGE)
 catalog.group = (groups.MANAGE,)
 app.command(catalog)
+app.register_install_completion_command(group=groups.MANAGE)
 
 
 def main(words: Sequence[str] | None = None) -> None:

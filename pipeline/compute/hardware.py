@@ -30,6 +30,11 @@ def cxx_compiler() -> str | None:
     return next(filter(shutil.which, [os.environ.get("CXX") or "g++"]), None)
 
 
+def gpu_names() -> list[str]:
+    """The GPUs that NVIDIA's driver knows, whatever torch can use."""
+    return [_value_of("Model", path) or "GPU" for path in sorted(_GPUS.glob("*/information"))]
+
+
 @functools.cache
 def hardware() -> str:
     """Processor, cores that this process may use, memory, GPUs: 'Intel(R) Xeon(R) Processor, 2
@@ -37,7 +42,7 @@ def hardware() -> str:
     cores = usable_cores()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     processor = _value_of("model name", Path("/proc/cpuinfo")) or platform.machine()
-    gpus = [_value_of("Model", path) or "GPU" for path in sorted(_GPUS.glob("*/information"))]
+    gpus = gpu_names()
     counted = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)]
     return ", ".join(
         [processor, f"{cores} cores" if cores > 1 else "1 core", f"{memory:.0f} GB", *counted]

@@ -6,8 +6,9 @@ The command is `tld`, but on package indexes that name belongs to another projec
 from __future__ import annotations
 
 import tomllib
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 NAME = "tld-diffusion"
 
@@ -17,10 +18,23 @@ def tld_version() -> str:
     try:
         return version(NAME)
     except PackageNotFoundError:
-        project = Path(__file__).parents[2] / "pyproject.toml"
-        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+        return str(_project()["version"])
+
+
+def requirements() -> list[str]:
+    """What tld requires, with the markers of its extras."""
+    try:
+        return requires(NAME) or []
+    except PackageNotFoundError:
+        return list(_project()["dependencies"])
 
 
 def install_command(extra: str) -> str:
     """The command that installs what an extra needs."""
     return f"pip install '{NAME}[{extra}]'"
+
+
+def _project() -> dict[str, Any]:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project

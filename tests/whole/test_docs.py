@@ -190,7 +190,7 @@ def mention_problem(words: list[str]) -> str | None:
         options -= {
             name for option in known.assemble_argument_collection() for name in option.names
         }
-    unknown = options - {"--help"}
+    unknown = {option for option in options - {"--help"} if option not in known}
     return f"tld {' '.join(words)}: no option {', '.join(sorted(unknown))}" if unknown else None
 
 

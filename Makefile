@@ -2,12 +2,18 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# An index of torch's build for CPUs, 3.7 GB smaller than the one with CUDA; empty: torch as the package index has it.
+TORCH_INDEX ?=
+TORCH := $(shell grep '^torch==' requirements.lock)
+# uv is faster than pip, where it is there.
+PIP := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,\
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .PHONY: help demo demo-emoji install test check test-slow docs ui stack-test chaos fuzz sbom up serve down
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: install ## install what is missing, then run the whole line on the built-in data set, on a CPU
+demo: .venv/ready ## install what is missing, then run the whole line on the built-in data set, on a CPU
 	$(BIN)/tld run conf/tiny.yaml
 
 # Where the tars of the emoji are, and their text encoder: a folder if you have no network.
@@ -16,18 +22,21 @@ TEXT_ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
 demo-emoji: install ## train on emoji, which tools.emoji_tars makes, at IMAGES=FOLDER; 44 minutes on two cores with AMX
 	$(BIN)/tld run conf/emoji.yaml 'download.images=$(IMAGES)' 'encode.text_encoder=$(TEXT_ENCODER)'
 
-install: .venv/installed ## only install, into .venv
+install: .venv/installed ## only install, into .venv, with the tools of development
 
-# Two packages are taken out again: the `dataclasses` backport, for which img2dataset asks and which shadows the standard
-# library in some processes; and rfc3987-syntax, for which cyclonedx-bom asks and which costs each command that imports
-# Prefect three seconds (jsonschema takes it where it is there, and its import builds a parser).
-.venv/installed: requirements.lock pyproject.toml
+# Both install what the lock files list and nothing else: packages ask for two that do harm (see there).
+.venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else \
 	  f"tld needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11 install")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses rfc3987-syntax
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url '$(TORCH_INDEX)' $(TORCH))
+	$(PIP) --no-deps --requirement requirements.lock
+	$(PIP) --constraint requirements.lock $(TORCH)
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/installed: .venv/ready requirements-dev.lock
+	$(PIP) --no-deps --requirement requirements-dev.lock
 	@touch $@
 
 # A file of tests is one process's, those of few but long tests not the last; most wait for processes of their own, so one
@@ -73,7 +82,7 @@ docs: install ## build the documentation into site/
 sbom: install ## a list of what is installed, as CycloneDX
 	$(BIN)/cyclonedx-py environment .venv --output-file sbom.json
 
-ui: install ## look at the demo's runs in MLflow and Prefect
+ui: .venv/ready ## look at the demo's runs in MLflow and Prefect
 	$(BIN)/tld ui conf/tiny.yaml
 
 up: ## start the whole service in containers (docker/compose.yaml); with GPUs: TLD_TARGET=cuda make up

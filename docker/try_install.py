@@ -51,8 +51,16 @@ def context() -> Iterator[Path]:
     yield from (Path(name) for name in listed.stdout.split("\0") if name)
 
 
+def copy(sources: list[str], folder: Path) -> None:
+    """Copy these files of the build context into a folder, or all of it: "."."""
+    for path in context():
+        if {".", path.as_posix()} & {*sources}:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, folder / path)
+
+
 def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -> dict[str, str]:
-    """Execute RUN, COPY . ., ARG, ENV and WORKDIR below the scratch folder. Returns the resulting
+    """Execute RUN, COPY … ., ARG, ENV and WORKDIR below the scratch folder. Returns the resulting
     environment."""
     environment, folder = dict(os.environ), scratch
     for line in instructions:
@@ -67,10 +75,9 @@ def run_lines(instructions: list[str], scratch: Path, torch_index: str | None) -
             folder = Path(rest)
             folder.mkdir(parents=True)
         elif word == "COPY":
-            assert rest == ". .", f"{line}: only COPY . . is supported"
-            for path in context():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / path, folder / path)
+            *sources, target = rest.split()
+            assert target == ".", f"{line}: only copies into the working folder are supported"
+            copy(sources, folder)
         elif word in ("ARG", "ENV"):
             for name, value in re.findall(r"(\w+)=(\S+)", rest):
                 environment[name] = value.replace("$PATH", environment["PATH"])

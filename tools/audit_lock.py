@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-LOCK = Path(__file__).parents[1] / "requirements.lock"
+LOCKS = [
+    Path(__file__).parents[1] / name for name in ("requirements.lock", "requirements-dev.lock")
+]
 
 
 def main() -> int:
@@ -25,7 +27,11 @@ def main() -> int:
         "--disable-pip",
     ]
     done = subprocess.run(
-        [*audit, f"--requirement={LOCK}"], capture_output=True, text=True, check=False, timeout=300
+        [*audit, *(f"--requirement={lock}" for lock in LOCKS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     try:
         packages = json.loads(done.stdout)["dependencies"]

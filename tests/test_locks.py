@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ def test_the_locks_are_what_the_declared_packages_need() -> None:
     everything = _needed(project, "cluster", "dev") - LEFT_OUT - {_NAME}
     assert everything <= run | dev
     assert run | dev <= everything | {"triton"} | _of_other_pythons(), "nothing needs these"
+
+
+def test_the_locked_versions_are_among_those_that_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = {
+        canonicalize_name(line.name): str(line.specifier).removeprefix("==")
+        for name in ("requirements.lock", "requirements-dev.lock")
+        for line in _lines(name)
+    }
+    declared = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in map(Requirement, chain.from_iterable(declared)):
+        if (version := locked.get(canonicalize_name(requirement.name))) is not None:
+            assert requirement.specifier.contains(version), (
+                f"{requirement}, but {version} is locked"
+            )
 
 
 _NAME = "tld-diffusion"

@@ -26,8 +26,8 @@ install: .venv/installed ## only install, into .venv, with the tools of developm
 
 # Both install what the lock files list and nothing else: packages ask for two that do harm (see there).
 .venv/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else \
-	  f"tld needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11 install")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 15) else \
+	  f"tld needs Python 3.11 to 3.14, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11 install")'
 	$(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url '$(TORCH_INDEX)' $(TORCH))
 	$(PIP) --no-deps --requirement requirements.lock

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
+from pipeline.config.distribution import tld_version
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.evaluate.earlier_report import earlier_report
 from pipeline.evaluate.real_comparison import RealComparison, SideBySide
@@ -83,7 +83,7 @@ def render_report(report: Report) -> str:
         report=report,
         verdict=verdict(report.estimates),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        version=version("tld"),
+        version=tld_version(),
         earlier=earlier_report(report.encodings, report.model, report.config, report.out),
         encodings=encodings,
         model=model,

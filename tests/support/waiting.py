@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pipeline.compute.polling import wait_until
+from tests.support.command import descendants, start
 
 
 def wait_while_running(
@@ -45,3 +49,15 @@ def printed_until(capsys: pytest.CaptureFixture[str], text: str) -> str:
 
     assert wait_until(holds_text, timeout_s=60, every_s=0.02), "".join(printed)
     return "".join(printed)
+
+
+def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
+    """Start a command and kill its whole tree, whatever sessions its parts are in, once `ready`."""
+    process = start(*arguments)
+    wait_while_running(ready, process)
+    for pid in [process.pid, *descendants(process.pid)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate()

@@ -4,11 +4,8 @@ costs."""
 from __future__ import annotations
 
 import json
-import os
 import platform
-import signal
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tests.support.command import CANARY, descendants, snapshot, start, tld
+from tests.support.command import CANARY, snapshot, tld
 from tests.support.documents import python_with
 from tests.support.small import TINY, small
-from tests.support.waiting import wait_while_running
+from tests.support.waiting import kill_when
 
 pytestmark = pytest.mark.slow
 
@@ -221,18 +218,6 @@ def test_a_crash_of_training_is_one_failed_stage_and_its_checkpoint_is_kept(fini
     assert "train: the training process failed" in done.stderr
     assert "lower train.lr" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def kill_when(ready: Callable[[], bool], *arguments: str | Path) -> None:
-    """Start a command and kill its whole tree, whatever sessions its parts are in, once `ready`."""
-    process = start(*arguments)
-    wait_while_running(ready, process)
-    for pid in [process.pid, *descendants(process.pid)]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.communicate()
 
 
 def test_a_kill_anywhere_costs_no_finished_shard_and_no_bit_of_the_weights(

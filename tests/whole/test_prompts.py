@@ -24,7 +24,7 @@ from tests.support.finished import finish
 
 SAMPLES = 8  # of each prompt
 QUOTED = re.compile(r'"(an? [^"]+)"')
-OF_OTHER_MODELS = {"a cute grey owl", "a prompt"}
+OF_OTHER_MODELS = {"a cute grey owl", "a prompt", "a red barn in the snow"}
 
 
 def documented_prompts() -> dict[bool, list[str]]:

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pipeline.generate.generator import ImageGenerator, load_generator
 from pipeline.generate.image_size import SizeError
-from tests.support.documents import python_with
 from tests.support.untrained import untrained_generator
 from tests.support.vaes import SHAPES, VAES, save_vae
 from tld_model.checkpoint import save_denoiser
@@ -122,20 +120,3 @@ def test_guidance_leads_away_from_a_negative_prompt() -> None:
 def test_seeds_are_as_many_as_captions() -> None:
     with pytest.raises(ValueError, match="3 captions need 3 seeds, got 2"):
         untrained_generator()(PROMPTS, [1, 2])
-
-
-def test_the_python_of_the_documentation_draws(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = python_with("load_generator")
-    folder = tmp_path / "data/03_model/0123"
-    folder.mkdir(parents=True)
-    config = untrained_generator().denoiser.config
-    save_denoiser(
-        folder / "denoiser.safetensors", untrained_generator().denoiser.state_dict(), config
-    )
-    monkeypatch.chdir(tmp_path)
-    assert code.count("03_model/…") == 1
-    exec(compile(code.replace("03_model/…", "03_model/0123"), "docs", "exec"), {})
-    with Image.open("star.png") as drawn:
-        assert drawn.size == (128, 64)

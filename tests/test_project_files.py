@@ -88,7 +88,7 @@ def test_the_wheel_holds_every_config(tmp_path: Path) -> None:
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     pip_wheel = [sys.executable, "-m", "pip", "wheel", *options, f"--wheel-dir={tmp_path}"]
     subprocess.run([*pip_wheel, str(sources)], check=True)
-    (wheel,) = tmp_path.glob("tld-*.whl")
+    (wheel,) = tmp_path.glob("tld_diffusion-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name, path in shipped_configs().items():
             assert archive.read(f"pipeline/config/presets/{name}.yaml") == path.read_bytes()

@@ -184,13 +184,24 @@ class BestStep(StoredValues):
         return f"best average: step {self.step:,}, {self.score} {self.value:.4g}"
 
 
+class MixedSetFigures(StoredValues):
+    """What a training drew from one set of its mix."""
+
+    share: float
+    """Share of the pairs of each batch, by train.mix."""
+    train_pairs: int
+    """Training pairs of the set."""
+    drawn_pairs: int
+    """Pairs that were drawn from it, each time they were."""
+
+
 class ModelFigures(Figures):
     """Figures of a trained model."""
 
     spread: ClassVar[str] = "losses"
 
     train_pairs: int
-    """Pairs to train on."""
+    """Pairs to train on, in the encodings of its own phase."""
     held_out_pairs: int
     """Pairs held out of training."""
     steps: int
@@ -204,6 +215,8 @@ class ModelFigures(Figures):
     noise and held-out captions, relative to the standard deviation of the teacher's."""
     best: BestStep | None = None
     """The best of the scored steps; None without train.score.best_by."""
+    mix: dict[str, MixedSetFigures] | None = None
+    """Phase -> what came from its encodings; None without train.mix."""
 
     @model_validator(mode="before")
     @classmethod

@@ -26,7 +26,7 @@ from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.dag import parents_among
 from pipeline.stages.freshness import parent_statuses
-from pipeline.stages.remote_workspace import fetch_output
+from pipeline.stages.remote_workspace import fetch_output, fetch_outputs
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
 
@@ -108,22 +108,20 @@ def encode_task(job: _Job, images: Manifest) -> Manifest:
 
 
 @stage_task("train", GPU)
-def train_task(job: _Job, encodings: Manifest, before: Manifest | None = None) -> Manifest:
-    """encodings -> model, which begins with that of the phase before if there is one"""
+def train_task(job: _Job, *outputs: Manifest) -> Manifest:
+    """encodings, of a mix those of several phases -> model, which begins with that of the phase
+    before if there is one"""
     config = job.config
-    parents = {"encode": encodings} | ({"train": before} if before else {})
+    parents = dict(zip(job.inputs.stages["train"].parents, outputs, strict=True))
 
     def work(out: Path, track: Tracker) -> Output:
-        fetch_output(encodings, config, track)
+        fetch_outputs([one for one in outputs if one.stage == "encode"], config, track)
         return train_on_nodes(parents, job.inputs, track, out, force="train" in job.force)
 
-    return _run(
-        job,
-        "train",
-        parents,
-        work,
-        lambda track, model: job.tracking.log_model(track, config, model, encodings),
-    )
+    def record(track: StageTracker, model: Manifest) -> None:
+        job.tracking.log_model(track, config, model, parents["encode"])
+
+    return _run(job, "train", parents, work, record)
 
 
 @stage_task("distill", GPU)
@@ -190,11 +188,12 @@ def text_to_image(
     """All stages up to `until`, from images to a report; without it also the report of a distilled
     model. Of a run with phases the stages of each, and the later stages of the last. Stages that
     are fresh are skipped. Returns the last output."""
-    inputs, outputs = RunInputs(config), dict[str, Manifest]()
+    inputs, phases = RunInputs(config), dict[str, dict[str, Manifest]]()
     with pipeline_run(config) as run:
         for phase in inputs.chain:
             job = _Job(run, phase, force)
-            outputs = _run_phase(job, inputs.stages_until(until), outputs)
+            outputs = _run_phase(job, inputs.stages_until(until), phases)
+            phases[phase.config.phase or ""] = outputs
         last = [*outputs.values()][-1]
         if until is None and (of_distilled := inputs.distilled):
             job_of_distilled = replace(job, inputs=of_distilled)
@@ -204,16 +203,16 @@ def text_to_image(
 
 
 def _run_phase(
-    job: _Job, names: Sequence[StageName], before: Mapping[str, Manifest]
+    job: _Job, names: Sequence[StageName], earlier: Mapping[str, Mapping[str, Manifest]]
 ) -> dict[str, Manifest]:
-    """Run the stages of a phase that are among `names`, on the outputs of the phase before. Returns
+    """Run the stages of a phase that are among `names`, on the outputs of earlier phases. Returns
     their outputs."""
     outputs: dict[str, Manifest] = {}
     for name in [name for name in names if name in job.inputs.stages]:
         if job.inputs.shares(name):
-            outputs[name] = before[name]
+            outputs[name] = [*earlier.values()][-1][name]
         else:
-            parents = parents_among(job.inputs.stages[name], outputs, before)
+            parents = parents_among(job.inputs.stages[name], outputs, earlier)
             task = _TASKS[name]
             if phase := job.config.phase:
                 task = task.with_options(task_run_name=f"{name} {phase}")

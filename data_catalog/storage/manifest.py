@@ -48,7 +48,8 @@ class Manifest(BaseModel):
     stored. Those of each stage have a model in data_catalog/figures.py."""
     settings: dict[str, Any]
     parents: dict[str, str]
-    """Input stage -> digest of its output."""
+    """Input stage -> digest of its output. The stage is followed by the name of its phase, as in
+    "encode first", if the training of another phase mixes its pairs."""
     made_by: str
     """Id of the MLflow run that made it, or "" if there was none."""
     made_at: str
@@ -58,6 +59,11 @@ class Manifest(BaseModel):
     name: str = ""
     """Name of the run that made it."""
     folder: Path
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """Stage and digest of each parent."""
+        return [(name.partition(" ")[0], digest) for name, digest in self.parents.items()]
 
     def file(self, name: str) -> Path:
         """The path of one of the files, which is fetched first if it is only in object storage."""

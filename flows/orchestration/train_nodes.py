@@ -12,6 +12,7 @@ from flows.terminal.console import say
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.contract import Output, StageFailed, Tracker
+from pipeline.stages.dag import mixed_parents
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 
@@ -64,6 +65,7 @@ def train_on_nodes(
     from pipeline.preflight.gate_checks import check_gate
     from pipeline.preflight.score_checks import check_best
     from pipeline.train.continuation import begin_training, with_weights_of
+    from pipeline.train.job import Mix
     from pipeline.train.stage import train
 
     config, encodings = inputs.config, parents["encode"]
@@ -80,4 +82,5 @@ def train_on_nodes(
         training = config.train
         if "train" in parents:
             training = with_weights_of(parents["train"], training, track)
-        return train(encodings, training, config.model, out, track, begin)
+        mix = Mix(encodings, {name: parents[key] for name, key in mixed_parents(config).items()})
+        return train(mix, training, config.model, out, track, begin)

@@ -19,8 +19,8 @@ from pipeline.bench.measure import (
 from pipeline.bench.synthetic_data import soft_images, write_encodings, write_image_shard
 from pipeline.compute.devices import choose_device, wait_for
 from pipeline.config.run import RunConfig
-from pipeline.dataset.batch_order import batch_numbers
 from pipeline.dataset.encoded_dataset import open_dataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.dataset.split import split_pairs
 from pipeline.encode.shard_encoder import ShardEncoder
 
@@ -67,12 +67,13 @@ def measure_loading(config: RunConfig, scratch: Path, pairs: int) -> Measurement
     started = time.perf_counter()
     dataset = open_dataset(encodings, config.model.text)
     split = split_pairs(encodings, config.train.held_out_fraction)
-    batches = batch_numbers(split.train, config.train.batch_size, config.train.seed, first_step=0)
-    dataset.batch(next(batches), device)
+    pairs_to_train = TrainingPairs.alone(dataset, split.train)
+    batches = pairs_to_train.batches(config.train.batch_size, config.train.seed, first_step=0)
+    dataset.batch(next(batches).numbers, device)
     start_s = time.perf_counter() - started
 
     def load_batches() -> int:
-        for numbers in islice(batches, 10):
+        for numbers, _ in islice(batches, 10):
             dataset.batch(numbers, device)
         wait_for(device)
         return 10 * config.train.batch_size

@@ -55,7 +55,7 @@ class DistillConfig(Section):
         own = TrainConfig.model_fields
         launch = LaunchConfig(processes=train.launch.processes)
         reset = (
-            *("lr_schedule", "decay_steps", "init_from", "continue_from", "ema_warmup"),
+            *("lr_schedule", "decay_steps", "init_from", "continue_from", "ema_warmup", "mix"),
             *("contrastive", "noise_levels", "noise_location", "noise_scale", "noise_shift"),
         )
         most = max(1, self.steps // _OF_A_TRAINING)

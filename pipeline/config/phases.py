@@ -23,6 +23,7 @@ SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
     "train": TrainConfig,
 }
 _FIRST_WEIGHTS = ("init_from", "continue_from")
+_OF_ONE_PHASE = ("mix",)  # empty in the next one
 _PLACES = ("source", "urls", "images")  # to name one of them is to name another data set
 
 _LONGEST_NAME = 40
@@ -173,7 +174,8 @@ def _changed(section: type[BaseModel], before: Tree, after: Tree) -> Tree:
     """The settings of a section, as it is stored, that differ from the phase before."""
     changes = {}
     for name, value in after.items():
-        if value != before[name] and name not in _FIRST_WEIGHTS:
+        inherited = {} if name in _OF_ONE_PHASE else before[name]
+        if value != inherited and name not in _FIRST_WEIGHTS:
             inner = section_of(section, name)
             changes[name] = _changed(inner, before[name], value) if inner else value
     return changes
@@ -181,7 +183,7 @@ def _changed(section: type[BaseModel], before: Tree, after: Tree) -> Tree:
 
 def _inherited(name: str, before: Tree, changes: Tree) -> Tree:
     """The settings of a section of the phase before that a phase takes over."""
-    dropped: tuple[str, ...] = _FIRST_WEIGHTS if name == "train" else ()
+    dropped: tuple[str, ...] = (*_FIRST_WEIGHTS, *_OF_ONE_PHASE) if name == "train" else ()
     if name == "download" and any(place in changes for place in _PLACES):
         dropped = _PLACES
     return {key: value for key, value in before.items() if key not in dropped}

@@ -81,6 +81,10 @@ class TrainConfig(Section):
     caption_weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Relative frequency of each caption column for images with several captions, for example
     {alt: 1, recaptioned: 3}; the default is 1. A new caption is chosen in every epoch."""
+    mix: dict[str, Annotated[float, Field(gt=0)]] = Field({})
+    """Phases of whose encodings the pairs of this phase come, with weights, for example
+    {first: 0.3, fine: 0.7}: this phase or earlier ones. Within each every pair comes equally often.
+    Later phases do not take this over. With {} all pairs come from this phase."""
     noise_levels: Literal["beta", "logit_normal"] = "beta"
     """Distribution of training noise levels: 'beta' is Beta(noise_alpha, noise_beta);
     'logit_normal' is the logistic function of Normal(noise_location, noise_scale) (Esser et al.,

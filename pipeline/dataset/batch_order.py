@@ -5,33 +5,36 @@ Each epoch has its own permutation, which follows from (seed, epoch).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def batch_epochs(train_pairs: int, batch_size: int, step: int) -> NDArray[np.int64]:
-    """The epoch of each pair in the batch of a step [b]"""
-    return (step * batch_size + np.arange(batch_size)) // train_pairs
+Numbers = NDArray[np.int64]
 
 
-def batch_numbers(
-    train: NDArray[np.int64], batch_size: int, seed: int, first_step: int
-) -> Iterator[NDArray[np.int64]]:
-    """Endless batches of pair numbers, starting at a step. Each epoch has its own order."""
-    position = first_step * batch_size
-    epoch, order = -1, train
-    while True:
-        chosen: list[NDArray[np.int64]] = []
-        missing = batch_size
-        while missing:
-            if position // len(train) != epoch:
-                epoch = position // len(train)
-                order = np.random.default_rng((seed, epoch)).permutation(train)
-            start = position % len(train)
-            part = order[start : start + missing]
-            chosen.append(part)
-            position += len(part)
-            missing -= len(part)
-        yield np.concatenate(chosen)
+@dataclass(slots=True)
+class PairOrder:
+    """The endless order of the training pairs of one set. Each epoch has its own permutation."""
+
+    train: Numbers
+    seed: int
+    position: int  # of the next pair
+    stream: int = 0  # another order for another set with the same seed
+    _epoch: int = -1
+    _permutation: Numbers = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def take(self, count: int) -> tuple[Numbers, Numbers]:
+        """The numbers of the next pairs, and the epoch of each [count]"""
+        epochs = (self.position + np.arange(count)) // len(self.train)
+        parts = [np.empty(0, np.int64)]
+        while count:
+            epoch, start = divmod(self.position, len(self.train))
+            if epoch != self._epoch:
+                key = (self.seed, epoch, self.stream) if self.stream else (self.seed, epoch)
+                self._epoch = epoch
+                self._permutation = np.random.default_rng(key).permutation(self.train)
+            parts.append(self._permutation[start : start + count])
+            self.position += len(parts[-1])
+            count -= len(parts[-1])
+        return np.concatenate(parts), epochs

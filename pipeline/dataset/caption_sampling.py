@@ -48,20 +48,28 @@ def caption_sampler(
 
     Raises CaptionColumnError if the weights are invalid.
     """
-    if problem := wrong_weights(columns, weights):
+    if problem := wrong_weights([columns], weights):
         raise CaptionColumnError(f"train.caption_weights: {problem}")
     if len(columns) == 1:
         return None
     return CaptionSampler(np.array([weights.get(name, 1.0) for name in columns], np.float64), seed)
 
 
-def wrong_weights(columns: Sequence[str], weights: Mapping[str, float]) -> str | None:
-    """What is wrong with weights for these columns, or None."""
-    if unknown := [name for name in weights if name not in columns]:
+def weights_among(columns: Sequence[str], weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights of these columns alone."""
+    return {name: weight for name, weight in weights.items() if name in columns}
+
+
+def wrong_weights(sets: Sequence[Sequence[str]], weights: Mapping[str, float]) -> str | None:
+    """What is wrong with weights for the columns of a set of pairs, or of several, or None."""
+    known = dict.fromkeys(name for columns in sets for name in columns)
+    if unknown := [name for name in weights if name not in known]:
         return (
             f"no such caption column: {', '.join(unknown)}; the captions come from "
-            f"{', '.join(columns)}"
+            f"{', '.join(known)}"
         )
-    if not any(weights.get(name, 1.0) for name in columns):
-        return "all captions have weight 0"
+    for columns in sets:
+        if not any(weights.get(name, 1.0) for name in columns):
+            of_set = "" if len(sets) == 1 else f" of {', '.join(columns)}"
+            return f"all captions{of_set} have weight 0"
     return None

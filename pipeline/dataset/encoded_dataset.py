@@ -77,6 +77,11 @@ class EncodedDataset:
     seed: int = 0  # of the choice between latents and those of mirrored images, as above
 
     @property
+    def rows(self) -> int:
+        """The number of pairs."""
+        return int(self.starts[-1]) + len(self.shards[-1].key)
+
+    @property
     def has_spread(self) -> bool:
         """Whether standard deviations of the VAE's posterior are stored."""
         return self.shards[0].latents_spread is not None

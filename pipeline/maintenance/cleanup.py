@@ -144,10 +144,10 @@ def _protected(outputs: Sequence[StoredOutput], champions: Set[str]) -> Iterator
     protected, parents = set[tuple[str, str]](), models
     while parents:
         protected |= parents
-        made_from = [m.parents.items() for _, key, m in finished if key in parents]
+        made_from = [m.inputs for _, key, m in finished if key in parents]
         parents = {parent for items in made_from for parent in items} - protected
     for output, key, manifest in finished:
-        of_model = output.stage == "evaluate" and not models.isdisjoint(manifest.parents.items())
+        of_model = output.stage == "evaluate" and not models.isdisjoint(manifest.inputs)
         if key in protected or of_model:
             yield output
 

@@ -42,10 +42,12 @@ def stored(root: Path) -> list[StoredOutput]:
 def parents_of(
     output: StoredOutput, among: Iterable[StoredOutput]
 ) -> dict[str, StoredOutput | None]:
-    """Stage -> the parent output, or None if that no longer exists."""
-    parents = output.manifest.parents if output.manifest else {}
+    """Parent -> its output, or None if that no longer exists."""
+    if not output.manifest:
+        return {}
     by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
-    return {stage: by_digest.get((stage, digest)) for stage, digest in parents.items()}
+    inputs = zip(output.manifest.parents, output.manifest.inputs, strict=True)
+    return {name: by_digest.get(key) for name, key in inputs}
 
 
 def freed_by(paths: Sequence[Path]) -> list[int]:

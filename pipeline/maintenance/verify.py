@@ -66,14 +66,14 @@ def verify(inputs: RunInputs) -> Verified:
     sync_listing(inputs.config)
     outputs: dict[str, Manifest] = {}
     damages: list[Damage] = []
-    before: dict[str, Manifest] = {}
+    before, earlier = dict[str, Manifest](), dict[str, dict[str, Manifest]]()
     for phase in inputs.chain:
         in_phase = {name: before[name] for name in before if phase.shares(name)}
         for spec in phase.stages.values():
             if spec.name in in_phase:
                 continue
             try:
-                parents = parents_among(spec, in_phase, before)
+                parents = parents_among(spec, in_phase, earlier)
             except KeyError:  # one is not finished
                 continue
             manifest = _read(phase.stage_run(spec.name, parents), damages)
@@ -81,7 +81,7 @@ def verify(inputs: RunInputs) -> Verified:
                 in_phase[spec.name] = manifest
                 outputs[f"{spec.name} {phase.config.phase or ''}".rstrip()] = manifest
                 damages += _damaged(manifest, in_phase["download"])
-        before = in_phase
+        before = earlier[phase.config.phase or ""] = in_phase
 
     records = [
         (o.folder, name, record)

@@ -11,6 +11,7 @@ from data_catalog.scores import SCORES
 from data_catalog.shapes import dataset as shapes
 from data_catalog.url_table.files import UrlTableError
 from pipeline.config.feature_weights import weights_problem
+from pipeline.config.mix import mixed_phases
 from pipeline.config.run import RunConfig
 from pipeline.dataset.caption_sampling import wrong_weights
 from pipeline.preflight.continuation_checks import (
@@ -18,6 +19,7 @@ from pipeline.preflight.continuation_checks import (
     differing_text_settings,
 )
 from pipeline.preflight.gate_checks import gate_problems
+from pipeline.preflight.mix_checks import mix_problems
 from pipeline.preflight.phase_checks import phase_problems
 from pipeline.preflight.score_checks import score_problems
 from tld_model.encoders.config_files import encoder_config, encoder_problem, vae_problem
@@ -114,7 +116,9 @@ def _captions(config: RunConfig) -> Iterator[str]:
             "model.text: is tokens, but the encodings will contain only pooled text; set "
             "encode.text=tokens"
         )
-    if problem := wrong_weights(config.download.caption_columns, config.train.caption_weights):
+    columns = [one.download.caption_columns for one in mixed_phases(config).values()]
+    columns = columns or [config.download.caption_columns]
+    if problem := wrong_weights(columns, config.train.caption_weights):
         yield f"train.caption_weights: {problem}"
 
 
@@ -213,6 +217,7 @@ DATA_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     _initial_weights,
     continuation_problems,
     phase_problems,
+    mix_problems,
 )
 # Of the evaluation, and so of the last phase alone.
 REPORT_CHECKS: tuple[Callable[[RunConfig], Iterator[str]], ...] = (

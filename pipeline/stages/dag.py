@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from data_catalog.storage.workspace import StageName
+from pipeline.config.mix import mixed_phases
 from pipeline.config.run import RunConfig
 
 Made = TypeVar("Made")
@@ -18,7 +19,9 @@ class StageSpec:
 
     name: StageName
     version: int  # raised by hand when a change of the code changes the meaning of the output
-    parents: tuple[StageName, ...]
+    parents: tuple[str, ...]
+    """Stages of its phase, or of the phase before if it is its own name. With the name of a phase,
+    as in "encode first", of that one."""
     makes: str
 
 
@@ -37,11 +40,19 @@ STAGES: dict[str, StageSpec] = {
 
 def stages_of_phase(config: RunConfig) -> dict[str, StageSpec]:
     """The stages of every phase of a run. In a later one train has the parent train: the model of
-    the phase before."""
+    the phase before. The encodings of other phases in its mix are parents too."""
     specs = [STAGES["download"], STAGES["encode"], STAGES["train"]]
     if config.before:
-        specs[-1] = replace(specs[-1], parents=("encode", "train"))
+        parents = dict.fromkeys(("encode", *mixed_parents(config).values(), "train"))
+        specs[-1] = replace(specs[-1], parents=tuple(parents))
     return {spec.name: spec for spec in specs}
+
+
+def mixed_parents(config: RunConfig) -> dict[str, str]:
+    """The phases of train.mix, first to last, and the parent of train that is the encodings of
+    each."""
+    own = str(config.phase)
+    return {name: "encode" if name == own else f"encode {name}" for name in mixed_phases(config)}
 
 
 def stages_of(config: RunConfig) -> dict[str, StageSpec]:
@@ -58,8 +69,17 @@ def stages_of(config: RunConfig) -> dict[str, StageSpec]:
 
 
 def parents_among(
-    spec: StageSpec, outputs: Mapping[str, Made], before: Mapping[str, Made]
+    spec: StageSpec, outputs: Mapping[str, Made], earlier: Mapping[str, Mapping[str, Made]]
 ) -> dict[str, Made]:
-    """The parents of a stage among the outputs of its phase and of the phase before. A stage has a
-    parent of its own name only from there."""
-    return {name: (before if name == spec.name else outputs)[name] for name in spec.parents}
+    """The parents of a stage among the outputs of its phase and of the earlier ones, which are
+    first to last by their names. Raises KeyError if one is missing."""
+    parents = {}
+    for name in spec.parents:
+        stage, _, phase = name.partition(" ")
+        if phase:
+            parents[name] = earlier[phase][stage]
+        elif stage == spec.name:
+            parents[name] = [*earlier.values()][-1][stage]
+        else:
+            parents[name] = outputs[stage]
+    return parents

@@ -37,13 +37,14 @@ class StageStatus:
 
 def stage_statuses(inputs: RunInputs) -> dict[str, StageStatus]:
     """The state of each stage of a run, or of its last phase. Changes nothing."""
-    return _phase_statuses(inputs)[-1]
+    return [*_phase_statuses(inputs).values()][-1]
 
 
 def parent_statuses(inputs: RunInputs, stage: str) -> dict[str, StageStatus]:
     """The states of the parents of a stage. Changes nothing."""
-    *before, last = _phase_statuses(inputs)
-    return parents_among(inputs.stages[stage], last, before[-1] if before else {})
+    statuses = _phase_statuses(inputs)
+    _, last = statuses.popitem()
+    return parents_among(inputs.stages[stage], last, statuses)
 
 
 def statuses_with_distilled(inputs: RunInputs) -> dict[str, StageStatus]:
@@ -55,7 +56,7 @@ def statuses_with_distilled(inputs: RunInputs) -> dict[str, StageStatus]:
 def run_statuses(inputs: RunInputs) -> list[StageStatus]:
     """The states of all stages of all phases, in the order in which they run, and of the distilled
     model's evaluation. Changes nothing."""
-    *before, last = _phase_statuses(inputs)
+    *before, last = _phase_statuses(inputs).values()
     phases = [*before, _with_distilled(inputs, last)]
     return [status for statuses in phases for status in statuses.values()]
 
@@ -67,18 +68,18 @@ def _with_distilled(inputs: RunInputs, statuses: dict[str, StageStatus]) -> dict
     return {**statuses, EVALUATE_DISTILLED: replace(status, stage=EVALUATE_DISTILLED)}
 
 
-def _phase_statuses(inputs: RunInputs) -> list[dict[str, StageStatus]]:
-    """The state of each stage of each phase, first to last."""
+def _phase_statuses(inputs: RunInputs) -> dict[str, dict[str, StageStatus]]:
+    """The state of each stage of each phase, first to last; of "" if the run has no phases."""
     sync_listing(inputs.config)
-    phases: list[dict[str, StageStatus]] = []
+    phases: dict[str, dict[str, StageStatus]] = {}
     for phase in inputs.chain:
-        before, statuses = phases[-1] if phases else {}, dict[str, StageStatus]()
+        statuses = dict[str, StageStatus]()
         for spec in phase.stages.values():
-            parents = parents_among(spec, statuses, before)
+            parents = parents_among(spec, statuses, phases)
             manifests = {name: status.manifest for name, status in parents.items()}
             status = _status(spec, phase, manifests)
             statuses[spec.name] = replace(status, phase=phase.config.phase or "")
-        phases.append(statuses)
+        phases[phase.config.phase or ""] = statuses
     return phases
 
 

@@ -5,7 +5,7 @@ If root is a folder of this machine, the functions here do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -104,28 +104,41 @@ class NoRoomForCopies(ConfigError):
 
 
 def fetch_output(manifest: Manifest, config: RunConfig, reporter: Reporter) -> Manifest:
-    """Fetch all files of an output, because they are read again in every epoch.
+    """Fetch all files of an output, as fetch_outputs."""
+    fetch_outputs([manifest], config, reporter)
+    return manifest
+
+
+def fetch_outputs(manifests: Sequence[Manifest], config: RunConfig, reporter: Reporter) -> None:
+    """Fetch all files of outputs of a stage, because they are read again in every epoch.
 
     Raises:
-        NoRoomForCopies: the output is larger than the cache.
+        NoRoomForCopies: the outputs are larger than the cache.
         ObjectStorageError: the storage cannot be reached.
     """
     if not is_url(config.root):
-        return manifest
-    needed = sum(record.bytes for shard in manifest.shards for record in shard.files.values()) / 1e9
+        return
+    records = {
+        manifest.folder / name: record
+        for manifest in manifests
+        for shard in manifest.shards
+        for name, record in shard.files.items()
+    }
+    needed = sum(record.bytes for record in records.values()) / 1e9
     if needed > config.cache.max_gb:
+        what = f"the {manifests[0].stage} output takes"
+        if len(manifests) > 1:
+            what = f"the {manifests[0].stage} outputs of {len(manifests)} phases take"
         raise NoRoomForCopies(
-            f"the {manifest.stage} output takes {needed:.1f} GB, and every epoch reads all of it: "
+            f"{what} {needed:.1f} GB, and every epoch reads all of it: "
             f"cache.max_gb={config.cache.max_gb:g} is too small; raise it, with cache.folder on a "
             "disk with enough space"
         )
-    paths = [manifest.folder / name for shard in manifest.shards for name in shard.files]
     remote = [
         (path, record)
-        for path in paths
+        for path in records
         if not path.exists() and (record := read_remote_record(path))
     ]
     for start in range(0, len(remote), _FILES_AT_A_TIME):
         reporter.progress(start, len(remote), f"fetching files from {config.root}")
         fetch(remote[start : start + _FILES_AT_A_TIME])
-    return manifest

@@ -14,6 +14,7 @@ from data_catalog.storage.digests import digest_of, file_digest
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.config.feature_weights import weights_identity
+from pipeline.config.mix import mix_shares
 from pipeline.config.run import RunConfig
 from pipeline.config.score import HELD_OUT_LOSS, ScoreConfig
 from pipeline.config.section import ConfigError
@@ -133,19 +134,29 @@ def _settings_of_output(spec: StageSpec, config: RunConfig) -> dict[str, Any]:
             if config.download.more_caption_columns:
                 section["caption_columns"] = list(config.download.caption_columns)
         case "train":
-            section["model"] = output_settings("model", config.model)
-            section["init_from"] = config.train.init_from and _digest(
-                "init_from", model_file, config.train.init_from
-            )
-            if config.train.continue_from:
-                section["continue_from"] = _digest(
-                    "continue_from", checkpoint_to_continue, config.train.continue_from
-                )
-            if config.train.score.best_by:
-                section["score"] = _choice_of_best(config.train.score)
+            section |= _training(config)
         case "evaluate":
             section |= _features(config)
     return section
+
+
+def _training(config: RunConfig) -> dict[str, Any]:
+    """The settings of a training that are not of its section, or count in another form."""
+    train = config.train
+    settings: dict[str, Any] = {
+        "model": output_settings("model", config.model),
+        "init_from": train.init_from and _digest("init_from", model_file, train.init_from),
+    }
+    if train.continue_from:
+        settings["continue_from"] = _digest(
+            "continue_from", checkpoint_to_continue, train.continue_from
+        )
+    if train.mix:
+        shares = mix_shares(train.mix)
+        settings["mix"] = {name: float(share) for name, share in shares.items()}
+    if train.score.best_by:
+        settings["score"] = _choice_of_best(train.score)
+    return settings
 
 
 def _distillation(config: RunConfig) -> dict[str, Any]:

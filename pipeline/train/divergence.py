@@ -20,7 +20,7 @@ from torch import Tensor
 from data_catalog.model_files import CHECKPOINTS_FOLDER, checkpoints, step_of
 from data_catalog.storage.workspace import StageName
 from pipeline.compute.ranks import ALONE, Ranks, local_shard
-from pipeline.dataset.encoded_dataset import EncodedDataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.train.loop import TrainState, TrainStep
 
 # A loss has exploded when it exceeds 100 times the median of the last 200 losses for ten steps in a
@@ -109,7 +109,7 @@ def _numbers(state: TrainState) -> Iterator[Tensor]:
         yield from (value for value in values.values() if isinstance(value, Tensor))
 
 
-def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
+def describe_batch(pairs: TrainingPairs, numbers: NDArray[np.int64]) -> str:
     """Name the pairs of a batch with values that are not finite, otherwise some of its keys."""
     batch = pairs.batch(numbers)
     finite = batch.latents.isfinite().flatten(1).all(1) & batch.text.isfinite().flatten(1).all(1)
@@ -119,7 +119,7 @@ def describe_batch(pairs: EncodedDataset, numbers: NDArray[np.int64]) -> str:
 
 
 def explain_divergence(
-    error: Diverged, out: Path, pairs: EncodedDataset, numbers: NDArray[np.int64], stage: StageName
+    error: Diverged, out: Path, pairs: TrainingPairs, numbers: NDArray[np.int64], stage: StageName
 ) -> str:
     """Explain where the training of a stage diverged, with the pairs of that batch, and what to do.
     Writes their keys into the output folder."""

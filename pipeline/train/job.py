@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -40,12 +42,32 @@ class Distillation(BaseModel):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """The encodings of a phase whose pairs come from those of several phases."""
+
+    encodings: Manifest  # of its own, with the held-out pairs on which it is judged
+    sets: Mapping[str, Manifest]
+    """Phase -> its encodings, first to last."""
+
+
+class MixedSet(BaseModel):
+    """The encodings of one phase of a mix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phase: str
+    encodings: Path
+
+
 class TrainJob(BaseModel):
     """Everything that the processes of a training need to know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     encodings: Path
+    mix: tuple[MixedSet, ...] = ()
+    """Where pairs come from, if not from these encodings alone; config.mix has the weights."""
     out: Path
     config: TrainConfig
     model: DenoiserConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,8 @@ from data_catalog.model_files import model_file
 from pipeline.compute.core_threads import ONE_THREAD, CoreThreads
 from pipeline.compute.ranks import ALONE, Ranks, full_tensor
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.caption_sampling import caption_sampler
-from pipeline.dataset.encoded_dataset import Batch, EncodedDataset
-from pipeline.dataset.split import Split
+from pipeline.dataset.encoded_dataset import Batch
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.train.ema import Ema, ema_decay_at, start_ema
 from pipeline.train.loss import PerPairLoss, StepRandomness, per_pair_loss
 from pipeline.train.optimizers import Optimizers, learning_rate, make_optimizer
@@ -80,8 +79,7 @@ def initial_state(
 
 def train_steps(
     state: TrainState,
-    pairs: EncodedDataset,
-    split: Split,
+    pairs: TrainingPairs,
     config: TrainConfig,
     device: str,
     ranks: Ranks = ALONE,
@@ -90,9 +88,8 @@ def train_steps(
 
     Raises CaptionColumnError if train.caption_weights does not fit the encodings.
     """
-    sampler = caption_sampler(pairs.caption_columns, config.caption_weights, config.seed)
-    pairs = replace(pairs, sampler=sampler, seed=config.seed)
-    inputs = step_inputs(pairs, split, state.denoiser.config, config, state.step, ranks)
+    pairs = pairs.sampled(config.caption_weights, config.seed)
+    inputs = step_inputs(pairs, state.denoiser.config, config, state.step, ranks)
     if device.startswith("cuda"):
         inputs = ahead(pinned(inputs), _STEPS_AHEAD)
     for batch, on_cpu in inputs:

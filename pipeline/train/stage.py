@@ -23,21 +23,23 @@ from pipeline.compute.node_group import Nodes, node_group
 from pipeline.compute.rendezvous import NodesApart, rendezvous_of
 from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
+from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import few_held_out, split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.train.continuation import Begin, begin_at_zero
 from pipeline.train.events import set_events_aside
-from pipeline.train.job import JOB_FILE, Distillation, TrainJob
+from pipeline.train.job import JOB_FILE, Distillation, Mix, MixedSet, TrainJob
 from pipeline.train.model_fit import check_fit
 from pipeline.train.node_processes import how_to_resume, run_ranks
+from pipeline.train.pair_sets import open_training_pairs
 from tld_model.config import DenoiserConfig
 
 _TIMEOUT_S = 60.0  # for processes of an earlier, killed parent, which notice its end and stop
 
 
 def train(
-    encodings: Manifest,
+    encodings: Manifest | Mix,
     config: TrainConfig,
     model: DenoiserConfig,
     out: Path,
@@ -47,8 +49,11 @@ def train(
     """Train a denoiser in child processes, or resume a stopped training. `begin` may put a
     checkpoint of another training into the folder. With several nodes this is the leading one; the
     others call join_training."""
-    job = _job(encodings, config, model, out)
-    return _train(encodings, job, track, begin)
+    mix = encodings if isinstance(encodings, Mix) else Mix(encodings, {})
+    job = _job(mix.encodings, config, model, out)
+    if mix.sets:
+        job = _mixed(job, mix, track)
+    return _train(mix.encodings, job, track, begin)
 
 
 def distill(
@@ -76,6 +81,21 @@ def _job(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: P
         model=model,
         device=choose_device(config.device),
     )
+
+
+def _mixed(job: TrainJob, mix: Mix, track: Tracker) -> TrainJob:
+    """The job with the sets of a mix. What is wrong with them fails here, not in a child
+    process."""
+    own, sets = mix.encodings, list[MixedSet]()
+    for phase, encodings in mix.sets.items():
+        if encodings.folder != own.folder:
+            check_fit(encodings, job.model)
+            refuse_damaged_shards(encodings, track)
+        sets.append(MixedSet(phase=phase, encodings=encodings.folder.absolute()))
+    job = job.model_copy(update={"mix": tuple(sets)})
+    split = split_pairs(own, job.config.held_out_fraction)
+    open_training_pairs(job, open_dataset(own, job.model.text), split)
+    return job
 
 
 def _train(

@@ -9,9 +9,8 @@ from typing import NamedTuple, TypeVar
 
 from pipeline.compute.ranks import Ranks
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.batch_order import batch_epochs, batch_numbers
-from pipeline.dataset.encoded_dataset import EncodedDataset, StoredBatch
-from pipeline.dataset.split import Split
+from pipeline.dataset.encoded_dataset import StoredBatch
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.train.loss import StepRandomness, step_randomness
 from tld_model.config import DenoiserConfig
 
@@ -26,8 +25,7 @@ class StepInputs(NamedTuple):
 
 
 def step_inputs(
-    pairs: EncodedDataset,
-    split: Split,
+    pairs: TrainingPairs,
     model: DenoiserConfig,
     config: TrainConfig,
     first_step: int,
@@ -37,10 +35,10 @@ def step_inputs(
     each rank gets its rows."""
     own = ranks.rows(config.batch_size)
     rows = slice(own.start, own.stop)
-    numbers = batch_numbers(split.train, config.batch_size, config.seed, first_step)
+    batches = pairs.batches(config.batch_size, config.seed, first_step)
     for step in range(first_step, config.steps):
-        epochs = batch_epochs(len(split.train), config.batch_size, step)
-        batch = pairs.stored_batch(next(numbers)[rows], epochs[rows])
+        numbers, epochs = next(batches)
+        batch = pairs.stored_batch(numbers[rows], epochs[rows])
         choices = step_randomness(
             config, model, config.batch_size, step, samples_posterior=pairs.has_spread
         )

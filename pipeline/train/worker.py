@@ -27,8 +27,8 @@ from pipeline.compute.devices import (
 )
 from pipeline.compute.inference import Inference
 from pipeline.compute.ranks import Ranks, joined_ranks
-from pipeline.dataset.batch_order import batch_numbers
-from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
+from pipeline.dataset.encoded_dataset import open_dataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.dataset.split import Split, split_pairs
 from pipeline.train.best_average import NoSuchScore
 from pipeline.train.checkpoint_writer import CheckpointWriter
@@ -50,6 +50,7 @@ from pipeline.train.fast_blocks import speed_up_blocks
 from pipeline.train.held_out_checks import HeldOutChecks
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import TrainState, initial_state, train_steps
+from pipeline.train.pair_sets import mixed_set_figures, open_training_pairs
 from pipeline.train.sharding import distribute
 from pipeline.train.step_memory import advice_for_less_memory
 from pipeline.train.stop import Stop
@@ -74,7 +75,7 @@ class Training:
     stop: Stop
     log: EventLog
     encoders: EncoderNames
-    pairs: EncodedDataset
+    pairs: TrainingPairs
     split: Split
     inference: Inference
     checks: HeldOutChecks
@@ -88,7 +89,7 @@ class Training:
         with CheckpointWriter(self.job.checkpoints, self.ranks, encoders, trunk) as writer:
             if state.step:
                 self.checks.run(state, writer.finished_steps)  # a stop may have interrupted it
-            for step in train_steps(state, self.pairs, self.split, config, self.device, self.ranks):
+            for step in train_steps(state, self.pairs, config, self.device, self.ranks):
                 monitor.add(step)
                 last = step.step == config.steps
                 if last or step.step % config.log_every == 0:
@@ -151,15 +152,14 @@ class Training:
             parameters=sum(parameter.numel() for parameter in state.denoiser.parameters()),
             losses=losses,
             best=best,
+            mix=mixed_set_figures(self.pairs, state.step * self.job.config.batch_size),
         )
         self.log.write(kind="result", values=result.model_dump(mode="json"))
 
     def explain(self, error: Diverged) -> str:
         """Explain where the training diverged, and what to do. Writes the keys of the batch."""
         config = self.job.config
-        numbers = next(
-            batch_numbers(self.split.train, config.batch_size, config.seed, error.step - 1)
-        )
+        numbers, _ = next(self.pairs.batches(config.batch_size, config.seed, error.step - 1))
         return explain_divergence(error, self.job.out, self.pairs, numbers, self.job.stage)
 
 
@@ -186,8 +186,9 @@ def main(job_file: Path, parent: int) -> None:
 def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     encodings = read_manifest(job.encodings)
     assert encodings is not None, "the parent checked that the encodings are finished"
-    pairs = open_dataset(encodings, job.model.text)
+    own = open_dataset(encodings, job.model.text)
     split = split_pairs(encodings, job.config.held_out_fraction)
+    pairs = open_training_pairs(job, own, split)
     encoders = EncodingsFigures.of(encodings).encoders
     codec = load_image_codec(encoders.vae, device) if ranks.leads else None
     log = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
@@ -196,7 +197,7 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     if threads.count > 1:
         torch.set_num_threads(threads.cores_each)  # for what this thread computes beside them
     inference = Inference(device, job.config.precision, threads)
-    checks = HeldOutChecks(job, ranks, stop, log, encodings, pairs, split, codec, inference)
+    checks = HeldOutChecks(job, ranks, stop, log, encodings, own, split, codec, inference)
     return Training(job, ranks, device, stop, log, encoders, pairs, split, inference, checks)
 
 

@@ -12,6 +12,7 @@ from data_catalog.storage.manifest import Manifest, write_manifest
 from pipeline.bench.synthetic_data import write_encodings
 from pipeline.config.run import RunConfig
 from pipeline.dataset.encoded_dataset import open_dataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.dataset.split import split_pairs
 from pipeline.train.loop import TrainState, TrainStep, train_steps
 
@@ -40,4 +41,4 @@ def training_loop(
     """The training loop over encodings, from the state's step on."""
     pairs = open_dataset(encodings, config.model.text)
     split = split_pairs(encodings, config.train.held_out_fraction)
-    return train_steps(state, pairs, split, config.train, device)
+    return train_steps(state, TrainingPairs.alone(pairs, split.train), config.train, device)

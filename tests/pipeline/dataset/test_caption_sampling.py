@@ -60,7 +60,11 @@ def test_a_draw_follows_from_seed_epoch_and_pair_alone_and_is_another_with_each(
 
 def test_nothing_is_drawn_where_there_is_one_caption_and_wrong_weights_are_told() -> None:
     assert caption_sampler(("caption",), {"caption": 2}, seed=0) is None
-    assert wrong_weights(COLUMNS, {"alt": 2.0}) is None
+    assert wrong_weights([COLUMNS], {"alt": 2.0}) is None
+    assert wrong_weights([COLUMNS, ("caption",)], {"alt": 2.0}) is None
+    assert wrong_weights([COLUMNS, ("other",)], {"other": 0}) == (
+        "all captions of other have weight 0"
+    )
     with pytest.raises(
         CaptionColumnError, match=r"no such caption column: al; the captions come from caption, alt"
     ):

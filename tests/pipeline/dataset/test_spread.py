@@ -15,7 +15,7 @@ from pipeline.compute.ranks import ALONE, Ranks
 from pipeline.config.encode import EncodeConfig
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_dataset
-from pipeline.dataset.split import Split
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.encode.latent_encoder import latent_encoder
 from pipeline.train.loss import step_randomness
 from pipeline.train.step_inputs import step_inputs
@@ -61,8 +61,8 @@ def test_mean_and_deviation_of_both_images_are_stored(
 
 def inputs_from(manifest: Manifest, step: int, ranks: Ranks, steps: int = 6) -> list[Any]:
     config = TrainConfig(batch_size=4, steps=steps, seed=3, warmup_steps=1)
-    split = Split(np.arange(4, 21), np.arange(4), [])
-    return list(step_inputs(open_dataset(manifest), split, MODEL, config, step, ranks))
+    pairs = TrainingPairs.alone(open_dataset(manifest), np.arange(4, 21))
+    return list(step_inputs(pairs, MODEL, config, step, ranks))
 
 
 def test_each_step_takes_new_samples_which_a_resume_repeats(spread: Manifest) -> None:

@@ -18,8 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data_catalog.model_files import checkpoints
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
-from pipeline.dataset.split import Split, split_pairs
+from pipeline.dataset.encoded_dataset import open_dataset
+from pipeline.dataset.mixture import TrainingPairs
+from pipeline.dataset.split import split_pairs
 from pipeline.train.checkpoints import CheckpointNotRead, resume
 from pipeline.train.loop import TrainState, initial_state, train_steps
 from pipeline.train.sharding import shard
@@ -29,20 +30,19 @@ CONFIG = TrainConfig(**SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncodedDataset, Split]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingPairs:
     encodings = write_encodings(tmp_path_factory.mktemp("data") / "encodings")
-    return open_dataset(encodings), split_pairs(encodings, CONFIG.held_out_fraction)
+    split = split_pairs(encodings, CONFIG.held_out_fraction)
+    return TrainingPairs.alone(open_dataset(encodings), split.train)
 
 
 def fresh() -> TrainState:
     return initial_state(CONFIG, MODEL, "cpu")
 
 
-def trained(
-    data: tuple[EncodedDataset, Split], steps: int, state: TrainState | None = None
-) -> TrainState:
+def trained(data: TrainingPairs, steps: int, state: TrainState | None = None) -> TrainState:
     state = state or fresh()
-    list(islice(train_steps(state, *data, CONFIG, "cpu"), steps))
+    list(islice(train_steps(state, data, CONFIG, "cpu"), steps))
     return state
 
 
@@ -59,9 +59,7 @@ def equal(a: TrainState, b: TrainState) -> bool:
     return all(torch.equal(one, other) for one, other in zip(numbers(a), numbers(b), strict=True))
 
 
-def test_every_flipped_bit_is_found_or_harmless(
-    tmp_path: Path, data: tuple[EncodedDataset, Split]
-) -> None:
+def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path, data: TrainingPairs) -> None:
     before, last = trained(data, 2), trained(data, 3)
     save_checkpoint(before, tmp_path)
     older = checkpoints(tmp_path)[0].read_bytes()
@@ -85,7 +83,7 @@ def test_every_flipped_bit_is_found_or_harmless(
 
 
 def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
-    tmp_path: Path, data: tuple[EncodedDataset, Split]
+    tmp_path: Path, data: TrainingPairs
 ) -> None:
     for step in (1, 4):
         save_checkpoint(trained(data, step), tmp_path)
@@ -107,7 +105,7 @@ def test_a_damaged_newest_one_is_told_set_aside_and_gone_with_the_next(
 
 
 def test_without_a_whole_one_it_starts_again_and_says_so(
-    tmp_path: Path, data: tuple[EncodedDataset, Split]
+    tmp_path: Path, data: TrainingPairs
 ) -> None:
     save_checkpoint(trained(data, 2), tmp_path)
     checkpoints(tmp_path)[0].write_bytes(b"")
@@ -148,7 +146,7 @@ def process_group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("wrapper", ["compile", "ddp", "compiled ddp"])
 def test_plain_compiled_and_parallel_models_share_checkpoints(
-    tmp_path: Path, data: tuple[EncodedDataset, Split], wrapper: str
+    tmp_path: Path, data: TrainingPairs, wrapper: str
 ) -> None:
     state = fresh()
     if "ddp" in wrapper:
@@ -173,7 +171,7 @@ def test_plain_compiled_and_parallel_models_share_checkpoints(
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing is added in place to its view
 @pytest.mark.parametrize("how", ["alone", "resumed", "ddp", "fsdp"])
 def test_averages_have_no_gradient_and_no_history(
-    tmp_path: Path, data: tuple[EncodedDataset, Split], how: str
+    tmp_path: Path, data: TrainingPairs, how: str
 ) -> None:
     """A history would grow with every step, by all the weights that it was made from."""
     state = fresh()
@@ -249,7 +247,7 @@ def _of_a_newer_version(content: dict[str, Any]) -> None:
 )
 def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
     tmp_path: Path,
-    data: tuple[EncodedDataset, Split],
+    data: TrainingPairs,
     change: Callable[[dict[str, Any]], None],
     why: str,
 ) -> None:
@@ -273,7 +271,7 @@ def test_a_whole_checkpoint_that_does_not_fit_is_set_aside_for_good(
 
 
 def test_a_checkpoint_of_the_first_layout_and_of_another_torch_is_resumed(
-    tmp_path: Path, data: tuple[EncodedDataset, Split]
+    tmp_path: Path, data: TrainingPairs
 ) -> None:
     """The first checkpoints did not say their layout; other versions of torch have other settings
     of an optimizer."""
@@ -290,7 +288,7 @@ def test_a_checkpoint_of_the_first_layout_and_of_another_torch_is_resumed(
 
 
 def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
-    tmp_path: Path, data: tuple[EncodedDataset, Split], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: TrainingPairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(trained(data, 1), tmp_path)
 

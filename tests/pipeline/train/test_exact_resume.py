@@ -23,7 +23,7 @@ from pipeline.config.launch import LaunchConfig
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.batch_order import batch_numbers
+from pipeline.dataset.batch_order import PairOrder
 from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import split_pairs
 from pipeline.preflight.check import check_run
@@ -174,7 +174,8 @@ def test_a_damaged_checkpoint_is_told_and_costs_only_steps(
 def test_poisoned_pairs_stop_the_training_and_are_named(tmp_path: Path) -> None:
     clean = write_encodings(tmp_path / "clean")
     split = split_pairs(clean, SETTINGS["held_out_fraction"])
-    numbers = next(batch_numbers(split.train, SETTINGS["batch_size"], seed=0, first_step=3))
+    batch_size = SETTINGS["batch_size"]
+    numbers, _ = PairOrder(split.train, seed=0, position=3 * batch_size).take(batch_size)
     bad = int(min(numbers))
     write_encodings(tmp_path / "encodings", poison=(bad,))
     with pytest.raises(StageFailed) as failed:

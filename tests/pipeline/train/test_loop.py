@@ -17,9 +17,10 @@ from data_catalog.encodings import SCHEMA, EncodedArrays, write_encoded_shard
 from data_catalog.model_files import checkpoints
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.train import TrainConfig
-from pipeline.dataset.batch_order import batch_epochs, batch_numbers
+from pipeline.dataset.batch_order import PairOrder
 from pipeline.dataset.caption_sampling import CaptionColumnError
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.dataset.split import HELD_OUT, Split, SplitError, key_hash, split_pairs
 from pipeline.scoring.held_out_loss import held_out_loss
 from pipeline.train.checkpoints import resume
@@ -102,16 +103,22 @@ def test_a_resumed_training_ends_with_the_same_weights_bit_for_bit(
     tmp_path: Path, pairs: EncodedDataset, split: Split
 ) -> None:
     whole = initial_state(CONFIG, MODEL, "cpu")
-    losses = [step.loss.item() for step in train_steps(whole, pairs, split, CONFIG, "cpu")]
+    losses = [
+        step.loss.item()
+        for step in train_steps(whole, TrainingPairs.alone(pairs, split.train), CONFIG, "cpu")
+    ]
 
     first = initial_state(CONFIG, MODEL, "cpu")
-    list(islice(train_steps(first, pairs, split, CONFIG, "cpu"), 3))
+    list(islice(train_steps(first, TrainingPairs.alone(pairs, split.train), CONFIG, "cpu"), 3))
     save_checkpoint(first, tmp_path / "checkpoints")
     torch.manual_seed(12345)  # the global generator must not matter
     second = initial_state(CONFIG, MODEL, "cpu")
     resume(second, tmp_path / "checkpoints", "cpu")
     assert second.step == 3
-    rest = [step.loss.item() for step in train_steps(second, pairs, split, CONFIG, "cpu")]
+    rest = [
+        step.loss.item()
+        for step in train_steps(second, TrainingPairs.alone(pairs, split.train), CONFIG, "cpu")
+    ]
 
     assert rest == losses[3:]
     for ours, theirs in ((whole.denoiser, second.denoiser), (whole.ema, second.ema)):
@@ -130,12 +137,17 @@ def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(
     losses: dict[int, list[float]] = {}
     for first in (0, 3):
         state = initial_state(config, model, "cpu")
-        list(islice(train_steps(state, pairs, split, config, "cpu"), first))
+        list(
+            islice(
+                train_steps(state, TrainingPairs.alone(pairs, split.train), config, "cpu"), first
+            )
+        )
         save_checkpoint(state, tmp_path / f"from {first}")
         resumed = initial_state(config, model, "cpu")
         resume(resumed, tmp_path / f"from {first}", "cpu")
         losses[first] = [
-            step.loss.item() for step in train_steps(resumed, pairs, split, config, "cpu")
+            step.loss.item()
+            for step in train_steps(resumed, TrainingPairs.alone(pairs, split.train), config, "cpu")
         ]
     assert losses[3] == losses[0][3:]
 
@@ -143,7 +155,12 @@ def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(
         other = CONFIG.model_copy(update={"caption_weights": weights})
         return [
             step.loss.item()
-            for step in train_steps(initial_state(other, model, "cpu"), pairs, split, other, "cpu")
+            for step in train_steps(
+                initial_state(other, model, "cpu"),
+                TrainingPairs.alone(pairs, split.train),
+                other,
+                "cpu",
+            )
         ]
 
     main_alone = losses_with({"alt": 0, "long": 0})
@@ -154,19 +171,16 @@ def test_a_resume_shows_the_captions_that_an_unstopped_training_would_show(
 
 
 def test_the_epoch_of_a_pair_is_that_of_the_order_it_stands_in(split: Split) -> None:
-    n, batches = (
-        len(split.train),
-        list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12)),
-    )
-    epochs = np.concatenate([batch_epochs(n, 5, step) for step in range(12)])
-    assert sorted(np.concatenate(batches)[epochs == 1]) == sorted(split.train)
+    order = PairOrder(split.train, seed=1, position=0)
+    numbers, epochs = zip(*(order.take(5) for _ in range(12)), strict=True)
+    assert sorted(np.concatenate(numbers)[np.concatenate(epochs) == 1]) == sorted(split.train)
 
 
 def test_a_damaged_checkpoint_falls_back_on_the_one_before(
     tmp_path: Path, pairs: EncodedDataset, split: Split
 ) -> None:
     state = initial_state(CONFIG, MODEL, "cpu")
-    for _ in train_steps(state, pairs, split, CONFIG, "cpu"):
+    for _ in train_steps(state, TrainingPairs.alone(pairs, split.train), CONFIG, "cpu"):
         save_checkpoint(state, tmp_path / "c")
     remaining = checkpoints(tmp_path / "c")
     assert [path.name for path in remaining] == ["step-00000007.pt", "step-00000008.pt"]
@@ -186,7 +200,10 @@ def test_a_compiled_model_takes_the_steps_of_a_plain_one_and_its_checkpoint(
     plain, compiled = initial_state(config, MODEL, "cpu"), initial_state(config, MODEL, "cpu")
     compiled.denoiser.compile_blocks()
     losses = [
-        [step.loss.item() for step in train_steps(s, pairs, split, config, "cpu")]
+        [
+            step.loss.item()
+            for step in train_steps(s, TrainingPairs.alone(pairs, split.train), config, "cpu")
+        ]
         for s in (plain, compiled)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -204,7 +221,7 @@ def test_it_learns(pairs: EncodedDataset, split: Split) -> None:
     config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
     state = initial_state(config, MODEL, "cpu")
     before = held_out_loss(state.ema, pairs, split, "cpu")
-    list(train_steps(state, pairs, split, config, "cpu"))
+    list(train_steps(state, TrainingPairs.alone(pairs, split.train), config, "cpu"))
     after = held_out_loss(state.ema, pairs, split, "cpu")
     assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
     assert sum(name.startswith("held_out_loss/") for name in after) == 5
@@ -216,7 +233,7 @@ def test_it_learns_from_token_level_text(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"steps": 60, "lr": 3e-3, "ema_decay": (0.9,)})
     state = initial_state(config, MODEL.model_copy(update={"text": "tokens"}), "cpu")
     before = held_out_loss(state.ema, pairs, split, "cpu")
-    list(train_steps(state, pairs, split, config, "cpu"))
+    list(train_steps(state, TrainingPairs.alone(pairs, split.train), config, "cpu"))
     after = held_out_loss(state.ema, pairs, split, "cpu")
     assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
 
@@ -224,12 +241,12 @@ def test_it_learns_from_token_level_text(tmp_path: Path) -> None:
 def test_an_epoch_shows_every_training_pair_once_and_the_order_follows_from_the_step(
     split: Split,
 ) -> None:
-    batches = list(islice(batch_numbers(split.train, 5, seed=1, first_step=0), 12))
-    n = len(split.train)
+    order, n = PairOrder(split.train, seed=1, position=0), len(split.train)
+    batches = [order.take(5)[0] for _ in range(12)]
     stream = np.concatenate(batches)
     assert sorted(stream[:n]) == sorted(split.train)
     assert list(stream[:n]) != list(stream[n : 2 * n])
-    later = next(batch_numbers(split.train, 5, seed=1, first_step=7))
+    later, _ = PairOrder(split.train, seed=1, position=7 * 5).take(5)
     np.testing.assert_array_equal(later, batches[7])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.compute.ranks import ALONE, Ranks
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import Batch, open_dataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.dataset.split import split_pairs
 from pipeline.train.loop import initial_state, train_step
 from pipeline.train.loss import step_randomness
@@ -26,8 +27,8 @@ from tld_model.quantize import Quantization, dequantize
 def inputs_of(tmp_path: Path, first: int = 0, ranks: Ranks = ALONE) -> list[StepInputs]:
     config = TrainConfig(**SETTINGS | {"steps": 6})
     encodings = write_encodings(tmp_path / str(len(list(tmp_path.iterdir()))))
-    split = split_pairs(encodings, 0.2)
-    return list(ahead(step_inputs(open_dataset(encodings), split, MODEL, config, first, ranks), 2))
+    pairs = TrainingPairs.alone(open_dataset(encodings), split_pairs(encodings, 0.2).train)
+    return list(ahead(step_inputs(pairs, MODEL, config, first, ranks), 2))
 
 
 def tensors(inputs: StepInputs) -> list[Tensor]:

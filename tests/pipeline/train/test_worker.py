@@ -13,6 +13,7 @@ from pipeline.compute.inference import inference_on
 from pipeline.compute.ranks import ALONE
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_dataset
+from pipeline.dataset.mixture import TrainingPairs
 from pipeline.dataset.split import split_pairs
 from pipeline.train import worker
 from pipeline.train.checkpoints import CheckpointNotRead
@@ -37,7 +38,8 @@ def training(tmp_path: Path) -> Training:
     codec = load_image_codec("shapes-vae", "cpu")
     stop, log, inference = Stop(), EventLog(tmp_path, 20, 8), inference_on("cpu")
     checks = HeldOutChecks(job, ALONE, stop, log, encodings, pairs, split, codec, inference)
-    return Training(job, ALONE, "cpu", stop, log, ENCODERS, pairs, split, inference, checks)
+    to_train = TrainingPairs.alone(pairs, split.train)
+    return Training(job, ALONE, "cpu", stop, log, ENCODERS, to_train, split, inference, checks)
 
 
 def test_a_training_chooses_how_its_blocks_compute_together_with_its_ranks(

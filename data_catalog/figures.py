@@ -23,6 +23,7 @@ from data_catalog.latent_figures import (
     QuantizationFigures,
     RoundTrip,
 )
+from data_catalog.mix_figures import MixedSetFigures, mix_in_words
 from data_catalog.row_counts import Account
 from data_catalog.storage.manifest import Figures, StoredValues
 from data_catalog.text_figures import TextFigures, TokenStatistics, TokenSums
@@ -184,17 +185,6 @@ class BestStep(StoredValues):
         return f"best average: step {self.step:,}, {self.score} {self.value:.4g}"
 
 
-class MixedSetFigures(StoredValues):
-    """What a training drew from one set of its mix."""
-
-    share: float
-    """Share of the pairs of each batch, by train.mix."""
-    train_pairs: int
-    """Training pairs of the set."""
-    drawn_pairs: int
-    """Pairs that were drawn from it, each time they were."""
-
-
 class ModelFigures(Figures):
     """Figures of a trained model."""
 
@@ -217,6 +207,11 @@ class ModelFigures(Figures):
     """The best of the scored steps; None without train.score.best_by."""
     mix: dict[str, MixedSetFigures] | None = None
     """Phase -> what came from its encodings; None without train.mix."""
+
+    @property
+    def pairs(self) -> str:
+        """What it was trained on, in words."""
+        return mix_in_words(self.mix) if self.mix else f"{self.train_pairs:,} pairs"
 
     @model_validator(mode="before")
     @classmethod

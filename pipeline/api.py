@@ -125,7 +125,8 @@ class OpenEncodings:
 
 
 def open_encodings(config: str | Path, overrides: Sequence[str] = ()) -> OpenEncodings:
-    """The encodings of a run, with text in the form that its model takes.
+    """The encodings of a run, of its last phase if it has phases, with text in the form that its
+    model takes. Those of other phases in a mix are not among them; `phase=NAME` opens them.
 
     Raises:
         ConfigError: the config is invalid; the message lists all problems.

@@ -2,6 +2,6 @@
 
 check.py collects the problems; data_checks.py looks at the table, the encoders and the model,
 continuation_checks.py at the checkpoint of train.continue_from, phase_checks.py at what a phase
-changes, gate_checks.py at evaluate.require, machine_checks.py at the workspace, the devices and the
-other machines.
+changes, mix_checks.py at train.mix, gate_checks.py at evaluate.require, machine_checks.py at the
+workspace, the devices and the other machines.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_catalog.figures import MixedSetFigures
+from data_catalog.mix_figures import MixedSetFigures
 from data_catalog.storage.manifest import read_manifest
 from pipeline.config.mix import mix_shares
 from pipeline.dataset.encoded_dataset import EncodedDataset, open_dataset

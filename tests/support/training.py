@@ -24,6 +24,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
 from pipeline.stages.contract import Output, StageFailed
 from pipeline.train.checkpoints import checkpoint_of, write_checkpoint
+from pipeline.train.job import Mix
 from pipeline.train.loop import TrainState
 from pipeline.train.stage import distill, train
 from tests.support.command import REPOSITORY
@@ -85,12 +86,15 @@ def train_in(
     blocks: Literal["original", "joint"] = "original",
     **settings: Any,
 ) -> Output:
-    """Train on folder/encodings in folder/model, from this process. Raises StageFailed."""
-    encodings = read_manifest(folder / "encodings")
+    """Train on folder/encodings in folder/model, from this process; with `mix` on these as the
+    phase `fine` and on folder/earlier as `first`. Raises StageFailed."""
+    encodings, earlier = (read_manifest(folder / name) for name in ("encodings", "earlier"))
     assert encodings
     (folder / "model").mkdir(exist_ok=True)
     model = MODEL.model_copy(update={"blocks": blocks})
-    return train(encodings, TrainConfig(**SETTINGS | settings), model, folder / "model", track)
+    config = TrainConfig(**SETTINGS | settings)
+    mix = Mix(encodings, {"first": earlier, "fine": encodings} if config.mix and earlier else {})
+    return train(mix, config, model, folder / "model", track)
 
 
 def distill_in(folder: Path, track: RememberingTracker, **settings: Any) -> Output:

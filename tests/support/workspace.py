@@ -17,6 +17,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.encode.stage import encode
 from pipeline.stages.contract import Output
+from pipeline.stages.dag import parents_among
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
@@ -40,12 +41,15 @@ def make_workspace(
 ) -> RunConfig:
     """Download shards of these sizes, encode and train, as far as they are not fresh; all of it in
     each phase."""
-    config, before = load_config(TINY, overrides(root, **changed)), dict[str, Manifest]()
+    config = load_config(TINY, overrides(root, **changed))
+    phases: dict[str, dict[str, Manifest]] = {}
     for phase in config.chain:
         images = make_images_of(phase, sizes)
         encodings = _run(phase, "encode", {"download": images}, partial(_encodings, images, phase))
-        parents = {"encode": encodings, **before}
-        before = {"train": _run(phase, "train", parents, partial(_model, encodings, phase))}
+        outputs = {"encode": encodings}
+        parents = parents_among(RunInputs(phase).stages["train"], outputs, phases)
+        outputs["train"] = _run(phase, "train", parents, partial(_model, encodings, phase))
+        phases[phase.phase or ""] = outputs
     return config
 
 

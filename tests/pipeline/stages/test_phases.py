@@ -11,6 +11,7 @@ from data_catalog.storage.lineage import ancestors
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.cleanup import find_unneeded
+from pipeline.maintenance.inventory import parents_of, stored
 from pipeline.maintenance.verify import forget_damaged, verify
 from pipeline.stages.freshness import parent_statuses, run_statuses
 from pipeline.stages.run_inputs import RunInputs
@@ -101,6 +102,76 @@ def test_the_model_of_the_phase_before_is_a_parent_and_no_setting(root: Path) ->
         "encode": "encode fine",
         "train": "train long",
     }
+
+
+MIXED = {"phases.fine.train.mix": "{first: 3, fine: 7}"}
+
+
+@pytest.fixture(scope="module")
+def mixed_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same workspace, in which the last phase mixes in the encodings of the first."""
+    root = tmp_path_factory.mktemp("mix") / "data"
+    return make_workspace(root, **PHASES, **OTHER_DATA, **MIXED).folder
+
+
+def test_the_encodings_of_a_mix_are_parents(mixed_root: Path) -> None:
+    config = config_of(mixed_root, **OTHER_DATA, **MIXED)
+    model = output(config, "train")
+    assert model.parents == {
+        "encode": output(config, "encode").digest,
+        "encode first": output(config.chain[0], "encode").digest,
+        "train": output(config.chain[1], "train").digest,
+    }
+    assert model.settings["mix"] == {"first": 0.3, "fine": 0.7}
+    parents = parent_statuses(RunInputs(config), "train")
+    assert {name: status.title for name, status in parents.items()} == {
+        "encode": "encode fine",
+        "encode first": "encode first",
+        "train": "train long",
+    }
+    outputs = stored(mixed_root)
+    (in_inventory,) = (one for one in outputs if one.manifest == model)
+    folders = {name: one and one.folder for name, one in parents_of(in_inventory, outputs).items()}
+    assert folders == {name: status.folder for name, status in parents.items()}
+    assert output(config.chain[0], "encode") in ancestors(output(config, "encode"), model)
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ({"phases.fine.train.mix": "{fine: 0.7, first: 0.3}"}, set()),
+        ({"phases.fine.train.mix": "{first: 1, fine: 1}"}, {"train fine"}),
+        ({"phases.fine.train.mix": "{}"}, {"train fine"}),
+        ({"phases.fine.encode.latent_clip": 9}, {"encode fine", "train fine"}),
+    ],
+)
+def test_a_change_of_the_mix_makes_its_training_stale(
+    mixed_root: Path, change: dict[str, object], stale: set[str]
+) -> None:
+    told = states(config_of(mixed_root, **{**OTHER_DATA, **MIXED, **change}))
+    assert {title for title, state in told.items() if state == "stale"} == stale
+
+
+def test_a_mix_is_stale_with_the_encodings_of_another_phase(mixed_root: Path) -> None:
+    config = config_of(mixed_root, **OTHER_DATA, **MIXED)
+    inputs = RunInputs(config)
+    parents = {name: s.manifest for name, s in parent_statuses(inputs, "train").items()}
+    ready = {name: manifest for name, manifest in parents.items() if manifest}
+    run = inputs.stage_run("train", ready)
+    assert run.fingerprint == output(config, "train").fingerprint
+    others = ready | {"encode first": ready["encode first"].model_copy(update={"digest": "other"})}
+    assert inputs.stage_run("train", others).fingerprint != run.fingerprint
+
+
+def test_verify_and_clean_know_the_training_of_a_mix(mixed_root: Path) -> None:
+    config = config_of(mixed_root, **OTHER_DATA, **MIXED)
+    verified = verify(RunInputs(config))
+    assert verified.outputs["train fine"] == output(config, "train")
+    assert not verified.damages
+    assert not find_unneeded([config], others=True)
+    champion = frozenset({output(config, "train").fingerprint})
+    other = load_config(TINY, overrides(mixed_root, train__seed=9))
+    assert not find_unneeded([other], champion, others=True)
 
 
 def test_a_missing_phase_leaves_the_next_one_undecided(tmp_path: Path) -> None:

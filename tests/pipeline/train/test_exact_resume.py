@@ -230,6 +230,62 @@ def test_joint_blocks_resume_exactly_and_train_in_two_processes(
         assert curve(track, name) == pytest.approx(curve(joint, name), abs=1e-5)
 
 
+MIX: dict[str, Any] = {"mix": {"first": 0.3, "fine": 0.7}}
+
+
+def mixed_folder(folder: Path) -> Path:
+    """Encodings of two phases of different sizes."""
+    write_encodings(folder / "encodings")
+    write_encodings(folder / "earlier", (31,))
+    return folder
+
+
+def test_a_mix_resumes_exactly_and_trains_in_two_processes(
+    tmp_path_factory: pytest.TempPathFactory,
+    undisturbed: tuple[Output, RememberingTracker],
+) -> None:
+    whole, killed, divided = (mixed_folder(tmp_path_factory.mktemp("mix")) for _ in range(3))
+    mixed = RememberingTracker()
+    expected = train_in(whole, mixed, **MIX)
+    assert expected.shards[0].digest != undisturbed[0].shards[0].digest
+    assert expected.figures["mix"]["first"]["drawn_pairs"] == 48  # 0.3 of 20 batches of 8
+    assert expected.figures["held_out_pairs"] == undisturbed[0].figures["held_out_pairs"]
+    process = start_training(killed, **MIX)
+    wait_while_running(lambda: any(step >= 9 for step in logged_steps(killed)), process)
+    for pid in [process.pid, *descendants(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    resumed = RememberingTracker()
+    assert train_in(killed, resumed, **MIX).shards[0].digest == expected.shards[0].digest
+    assert_same_story(resumed, mixed)
+    track = RememberingTracker()
+    output = train_in(divided, track, launch={"processes": 2}, **MIX)
+    for name in ("loss", "gradient_norm", "held_out_loss"):
+        assert curve(track, name) == pytest.approx(curve(mixed, name), abs=1e-5)
+    assert output.figures["mix"] == expected.figures["mix"]
+
+
+def test_two_processes_of_a_mix_resume_exactly(tmp_path_factory: pytest.TempPathFactory) -> None:
+    whole, killed = (mixed_folder(tmp_path_factory.mktemp("ranks")) for _ in range(2))
+    together = {"launch": {"processes": 2}, **MIX}
+    expected = train_in(whole, RememberingTracker(), **together)
+    process = start_training(killed, **together)
+    wait_while_running(lambda: any(step >= 9 for step in logged_steps(killed)), process)
+    for pid in [process.pid, *descendants(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    resumed = train_in(killed, RememberingTracker(), **together)
+    assert resumed.shards[0].digest == expected.shards[0].digest
+
+
+def test_poisoned_pairs_of_a_mix_are_named_with_their_phase(tmp_path: Path) -> None:
+    write_encodings(tmp_path / "encodings")
+    write_encodings(tmp_path / "earlier", (31,), poison=tuple(range(31)))
+    with pytest.raises(StageFailed, match="not finite: first/0000") as failed:
+        train_in(tmp_path, RememberingTracker(), **MIX)
+    assert "at step 1;" in str(failed.value)
+
+
 def test_a_killed_parent_leaves_no_rank_and_one_process_goes_on_where_two_were(
     folder: Path, undisturbed: tuple[Output, RememberingTracker]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Lineage of an output: the outputs that it was made from."""
+"""Lineage of an output: the outputs that it was made from, and all outputs of a stage."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ def _ancestors(workspace: Workspace, encodings: Manifest, model: Manifest) -> It
 
 def parent(workspace: Workspace, output: Manifest, stage: str) -> Manifest | None:
     """The parent of an output at a stage, if it has one that can be read."""
+    digest = output.parents.get(stage)
+    return next((one for one in finished_outputs(workspace, stage) if one.digest == digest), None)
+
+
+def finished_outputs(workspace: Workspace, stage: str) -> Iterator[Manifest]:
+    """The finished outputs of a stage whose manifest can be read, in the order of their names.
+    Their files are not checked."""
     for path in sorted(workspace.outputs(stage).glob("*/manifest.json")):
         try:
-            candidate = read_manifest_alone(path.parent)
-        except ManifestError:
+            output = read_manifest_alone(path.parent)
+        except (ManifestError, PermissionError):  # damaged, or of another user
             continue
-        if candidate and candidate.digest == output.parents.get(stage):
-            return candidate
-    return None
+        if output:
+            yield output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import numpy as np
 from data_catalog.figures import ModelFigures
 from data_catalog.scores import FEWEST_CAPTIONS, SCORES, is_part, missing_distances
 from data_catalog.storage.files import make_folder, replacing, write_atomically
-from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import Comparison
 from pipeline.evaluate.score_rows import Row
 from pipeline.reporting.image_grid import image_grid
 from pipeline.reporting.render import image_uri, render_page
+from pipeline.stages.setting_changes import run_changes
 
 _EXTREMES = 6  # prompts shown with the largest gain and the largest loss of the second run
 _SHOWN = 12
@@ -63,7 +62,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         runs=[(run, ModelFigures.of(run.model)) for run in runs],
         rows=rows,
         explained=[SCORES[row.name] for row in rows if not is_part(row.name)],
-        differences=config_differences(runs[0].config, runs[1].config),
+        differences=run_changes(runs[0].config, runs[1].config),
         seconds=[samples.seconds_per_image for samples in comparison.drawn],
         prompts=len(captions),
         missing=missing_distances(len(captions), first.judged.features),
@@ -92,24 +91,6 @@ def _as_json(row: Row) -> dict[str, Any]:
         "difference": row.difference.as_json(),
         "verdict": row.verdict,
     }
-
-
-def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
-    """Settings that differ, as (section.key, first value, second value)."""
-    settings = [dict(_leaves(config.model_dump(mode="json"))) for config in (first, second)]
-    return [
-        (name, settings[0][name], settings[1][name])
-        for name in settings[0]
-        if settings[0][name] != settings[1].get(name)
-    ]
-
-
-def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict) and above == "":
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield above + name, value
 
 
 def _evenly_spaced(count: int, limit: int) -> list[int]:

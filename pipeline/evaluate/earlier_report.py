@@ -9,20 +9,12 @@ from typing import Any
 
 from data_catalog.figures import ReportFigures
 from data_catalog.scores import Score, whole_scores
-from data_catalog.storage.lineage import parent
-from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest_alone
+from data_catalog.storage.lineage import finished_outputs, parent
+from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.stages.output_settings import output_settings
-
-
-@dataclass(frozen=True, slots=True)
-class SettingChange:
-    """A setting that differs. A value that is not recorded is the default."""
-
-    name: str
-    before: str
-    now: str
+from pipeline.stages.setting_changes import SettingChange, setting_changes, typed_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +36,21 @@ def earlier_report(
         their_model = parent(workspace, before, model.stage)
         if their_model is None or before.settings["prompts"] != config.prompts:
             continue
-        settings = output_settings("evaluate", config)
-        changes = [
-            *_changes(model.stage, their_model.settings, model.settings),
-            *_changes("evaluate", before.settings, settings),
-        ]
         scores = ReportFigures.of(before).scores
         return EarlierReport(
             before.made_at,
             {score: scores[score.name] for score in whole_scores(scores)},
-            tuple(changes),
+            setting_changes(
+                _settings(before.settings, their_model),
+                _settings(output_settings("evaluate", config), model),
+            ),
         )
     return None
 
 
 def _reports(workspace: Workspace, encodings: Manifest, out: Path) -> Iterator[Manifest]:
-    for path in workspace.outputs("evaluate").glob("*/manifest.json"):
-        try:
-            report = read_manifest_alone(path.parent)
-        except ManifestError:
-            continue
-        same = report and report.parents.get("encode") == encodings.digest
-        if report and same and path.parent.name != out.name:
+    for report in finished_outputs(workspace, "evaluate"):
+        if report.parents.get("encode") == encodings.digest and report.folder.name != out.name:
             yield report
 
 
@@ -73,23 +58,8 @@ def _age(report: Manifest) -> str:
     return report.made_at
 
 
-def _changes(
-    section: str, before: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[SettingChange]:
-    old, new = dict(_flat(section, before)), dict(_flat(section, now))
-    for name in sorted(old.keys() | new.keys()):
-        values = [values.get(name, "default") for values in (old, new)]
-        if values[0] != values[1]:
-            yield SettingChange(name, *values)
-
-
-def _flat(section: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The settings as a user types them: section.key and the value."""
-    for key, value in settings.items():
-        if key.startswith("features"):
-            continue  # the names of the scores say them
-        if isinstance(value, dict):
-            # The settings of the model are recorded with those of its training.
-            yield from _flat(key if key == "model" else f"{section}.{key}", value)
-        else:
-            yield f"{section}.{key}", str(value)
+def _settings(of_report: Mapping[str, Any], model: Manifest) -> dict[str, Any]:
+    """The settings of a report and of its model, without the features, which the names of the
+    scores say."""
+    others = {name: of_report[name] for name in of_report if not name.startswith("features")}
+    return typed_settings(model.stage, model.settings) | typed_settings("evaluate", others)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_catalog.model_files import CHECKPOINTS_FOLDER
 from data_catalog.storage.cached_files import RECORDS_FOLDER, discard, iter_cached
@@ -21,7 +20,9 @@ from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
 from pipeline.stages.freshness import StageStatus, run_statuses, stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 from pipeline.stages.run_inputs import RunInputs
+from pipeline.stages.setting_changes import setting_changes, typed_settings
 
+_SHOWN_CHARS = 40  # of a value
 _OF_FINISHED = "checkpoints of a finished training, which cannot be made longer without them"
 
 
@@ -159,29 +160,17 @@ def _difference(output: StoredOutput, inputs: RunInputs) -> str:
     settings = inputs.settings(output.stage)
     if not output.manifest:
         return f"{output.state}, of a run with other settings, which could resume from it"
-    theirs, ours = dict(_leaves(output.manifest.settings)), dict(_leaves(settings))
-    names = [
-        name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)
+    theirs, ours = (
+        typed_settings(output.stage, recorded) for recorded in (output.manifest.settings, settings)
+    )
+    shown = [
+        f"{change.name}={change.before[:_SHOWN_CHARS]} (here {change.now[:_SHOWN_CHARS]})"
+        for change in setting_changes(theirs, ours)
     ]
-    shown = [f"{name}={_value(theirs, name)} (here {_value(ours, name)})" for name in names]
     return (
         ", ".join(shown)
         or f"made from another output of {' and '.join(output.manifest.parents) or 'the same'}"
     )
-
-
-def _value(settings: Mapping[str, Any], name: str) -> str:
-    """A setting as it is shown, shortened."""
-    return str(settings[name])[:40] if name in settings else "its default"
-
-
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested settings."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{above}{name}.")
-        else:
-            yield above + name, value
 
 
 def remove(file: UnneededFile, config: RunConfig) -> bool:

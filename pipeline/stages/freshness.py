@@ -56,9 +56,13 @@ def statuses_with_distilled(inputs: RunInputs) -> dict[str, StageStatus]:
 def run_statuses(inputs: RunInputs) -> list[StageStatus]:
     """The states of all stages of all phases, in the order in which they run, and of the distilled
     model's evaluation. Changes nothing."""
+    return [status for statuses in phase_statuses(inputs) for status in statuses.values()]
+
+
+def phase_statuses(inputs: RunInputs) -> list[dict[str, StageStatus]]:
+    """The same by phase and stage. Changes nothing."""
     *before, last = _phase_statuses(inputs).values()
-    phases = [*before, _with_distilled(inputs, last)]
-    return [status for statuses in phases for status in statuses.values()]
+    return [*before, _with_distilled(inputs, last)]
 
 
 def _with_distilled(inputs: RunInputs, statuses: dict[str, StageStatus]) -> dict[str, StageStatus]:

@@ -11,7 +11,7 @@ import pytest
 from data_catalog.scores import DISTANCES
 from pipeline.config.run import RunConfig
 from pipeline.evaluate.compare import ComparisonError, TrainedRun, compare
-from pipeline.evaluate.comparison_page import config_differences, write_comparison
+from pipeline.evaluate.comparison_page import write_comparison
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.browser import needs_browser
@@ -119,14 +119,6 @@ def test_both_are_judged_by_the_features_of_the_first(first: TrainedRun, tmp_pat
     assert {"clip_score", "diversity/dinov2"} < names
     assert "diversity" not in names
     assert all(drawn.judged.features.keys() == {"dinov2", "clip"} for drawn in comparison.drawn)
-
-
-def test_the_settings_that_differ_are_told(root: Path) -> None:
-    first, second = make_workspace(root), make_workspace(root, train__seed=1, evaluate__guidance=1)
-    assert config_differences(first, second) == [
-        ("train.seed", 0, 1),
-        ("evaluate.guidance", 2.0, 1.0),
-    ]
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(first: TrainedRun) -> None:

@@ -11,10 +11,11 @@ import pytest
 from data_catalog.scores import SCORES
 from data_catalog.storage.manifest import Manifest
 from pipeline.config.run import RunConfig
-from pipeline.evaluate.earlier_report import EarlierReport, SettingChange, earlier_report
+from pipeline.evaluate.earlier_report import EarlierReport, earlier_report
 from pipeline.evaluate.stage import evaluate
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.run_stage import run_stage
+from pipeline.stages.setting_changes import SettingChange
 from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace, output
 

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from flows.terminal.console import console, print_data
 from flows.terminal.errors import UserError
+from flows.terminal.text_table import TextTable
 
 
 class BrokenInstallation(RuntimeError):
@@ -84,7 +84,7 @@ def _print(facts: dict[str, str], problems: list[str], *, as_json: bool) -> None
     if as_json:
         print_data(json.dumps({**facts, "problems": problems}, indent=2))
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = TextTable()
     for name, value in facts.items():
         table.add_row(name, value)
     console.print(table)

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from data_catalog.redaction import redacted
 from flows.terminal.console import say
 from flows.terminal.duration import duration
+from flows.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
     from data_catalog.sources import Source
@@ -59,7 +58,7 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
             f"{answered}",
         ),
         ("encodings", f"about {_size(plan.encoding_bytes)}"),
-        ("disk", f"{_size(plan.disk_free)} free at {settings.folder}"),
+        ("disk", f"{_size(plan.disk_free)} free at {settings.folder.absolute()}"),
         (
             "time",
             f"about {duration(plan.seconds)} for what is missing, assuming "
@@ -86,11 +85,9 @@ def _hosts(plan: DownloadPlan) -> Iterator[tuple[str, str]]:
         yield "", f"{count:>12,}  {count / plan.account.usable:6.1%}  {host}"
 
 
-def sources_table(sources: Iterable[Source]) -> Table:
+def sources_table(sources: Iterable[Source]) -> TextTable:
     """The catalog, smallest data set first."""
-    table = Table(
-        "name", "rows", "expect", "what it is", box=None, header_style="bold", pad_edge=False
-    )
+    table = TextTable("name", "rows", "expect", "what it is")
     for source in sorted(sources, key=lambda source: source.rows):
         table.add_row(source.name, _rows(source.rows), f"{source.success:.0%}", source.summary)
     return table
@@ -130,11 +127,9 @@ def source_page(source: Source) -> str:
     return "\n".join(page)
 
 
-def bench_page(results: dict[str, Any]) -> tuple[Table, str]:
+def bench_page(results: dict[str, Any]) -> tuple[TextTable, str]:
     """The results of `tld bench`: a table of images per second, and lines that explain them."""
-    table = Table(
-        "images/s", "median", "slowest", "fastest", box=None, header_style="bold", pad_edge=False
-    )
+    table = TextTable("images/s", "median", "slowest", "fastest")
     for name, speed in results["images_per_s"].items():
         table.add_row(
             name.replace("_", " "),

@@ -1,6 +1,7 @@
 """The terminal: what users read, and how errors become sentences.
 
-`console` prints text as it is, without markup, with the help of `escape`; `first_sign` shows that a
-command has begun, and `progress` its bars; `streams` sets up standard output and standard error;
-`errors` explains causes outside of tld, such as a full disk, and holds UserError.
+`console` prints text as it is, without markup, with the help of `escape`, and `text_table` is its
+table; `first_sign` shows that a command has begun, and `progress` its bars; `streams` sets up
+standard output and standard error; `errors` explains causes outside of tld, such as a full disk,
+and holds UserError.
 """

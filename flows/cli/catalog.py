@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from flows.cli.groups import Config, Overrides
 from flows.cli.servers import with_prefect
-from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
 from flows.terminal.first_sign import end_first_sign, first_sign
 
@@ -114,7 +114,9 @@ def verify(
     inputs = RunInputs(settings)
     before = outputs.verify(inputs)
     if not before.outputs and not before.damages:
-        raise UserError(f"nothing to verify: no stage of {config} is finished in {settings.folder}")
+        raise UserError(
+            f"nothing to verify: no stage of {config} is finished in {location_of(settings)}"
+        )
     for damage in before.damages:
         console.print(f"damaged: {damage.path} {damage.problem}")
     evict = f", {before.released} evicted on purpose" if before.released else ""

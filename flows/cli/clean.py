@@ -16,7 +16,7 @@ from flows.cli.clean_models import (
     run_name,
 )
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.duration import duration
 from flows.terminal.errors import UserError
 
@@ -87,9 +87,11 @@ def clean(
     configs = [load(config, overrides), *_runs_to_keep(keep)]
     root = configs[0].folder
     if elsewhere := {
-        str(other.folder) for other in configs if other.folder.resolve() != root.resolve()
+        location_of(other) for other in configs if other.folder.resolve() != root.resolve()
     }:
-        raise UserError(f"--keep: {', '.join(elsewhere)} is another workspace than {root}")
+        raise UserError(
+            f"--keep: {', '.join(elsewhere)} is another workspace than {location_of(configs[0])}"
+        )
     if undo and (yes or empty_trash or other_settings):
         raise UserError("--undo goes with no other option: it restores what was moved last")
     command = f"tld clean {quote_overrides(config, overrides)} "
@@ -119,7 +121,7 @@ def _clean(configs: Sequence[RunConfig], command: str, *, others: bool, yes: boo
     client = registry_of(settings) if others else None
     waste = _unneeded(configs, client, others=others)
     if not waste:
-        console.print(f"nothing to clean in {settings.folder}")
+        console.print(f"nothing to clean in {location_of(settings)}")
         return
     in_storage, in_use, trash = is_url(settings.root), dict[Path, str](), None
     if yes and in_storage:
@@ -140,7 +142,7 @@ def _clean(configs: Sequence[RunConfig], command: str, *, others: bool, yes: boo
     elif len(in_use) < len(waste):
         short = command.partition("--")[0]
         console.print(
-            f"\n{megabytes} moved to {trash}; this frees nothing yet\n"
+            f"\n{megabytes} moved to {trash and trash.absolute()}; this frees nothing yet\n"
             f"  restore:   {short}--undo\n  for good:  {short}--empty-trash --yes"
         )
 
@@ -170,7 +172,7 @@ def _undo(root: Path) -> None:
 
     undone = undo(root)
     if not undone:
-        raise UserError(f"--undo: nothing is in the trash of {root}")
+        raise UserError(f"--undo: nothing is in the trash of {root.absolute()}")
     for path in undone.restored:
         console.print(f"restored: {path}")
     if undone.in_the_way:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from flows.cli.groups import Config, Force, Overrides
 from flows.cli.servers import with_prefect
 from flows.cli.stages import run_one
-from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
+from flows.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -65,7 +65,8 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     if not before:
         command = quote_overrides(config, overrides)
         raise UserError(
-            f"nothing to retry yet: first finish the download with\n  tld download {command}"
+            f"nothing to retry yet in {location_of(settings)}: first finish the download with\n"
+            f"  tld download {command}"
         )
     if not ImagesFigures.of(before).may_pass:
         console.print("nothing to retry: no download failed for a transient reason")
@@ -74,7 +75,7 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
         from flows.text_to_image import one_stage
 
         after = one_stage(settings, "download", retry_failed=True)
-    table = Table("", "before", "after", box=None, header_style="bold", pad_edge=False)
+    table = TextTable("", "before", "after")
     counts = [ImagesFigures.of(manifest).account for manifest in (before, after)]
     table.add_row("downloaded", *(str(count.downloaded) for count in counts))
     for cause in dict.fromkeys([*counts[0].failed, *counts[1].failed]):

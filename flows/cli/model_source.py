@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.cli.problems import refuse
-from flows.terminal.console import quote_overrides
+from flows.terminal.console import location_of, quote_overrides
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:
 
     if not is_given(settings.folder) and not Workspace(settings.folder).mlflow_database.exists():
         raise UserError(
-            f"--model {uri}: no run has been recorded in {settings.folder} yet; set root or "
+            f"--model {uri}: no run has been recorded in {location_of(settings)} yet; set root or "
             "MLFLOW_TRACKING_URI"
         )
     from mlflow.exceptions import MlflowException
@@ -124,7 +124,7 @@ def trained_run(
     if not model or not encodings:
         raise UserError(
             f"no model has been {settings.evaluate.model} with these settings in "
-            f"{settings.folder}. First run\n"
+            f"{location_of(settings)}. First run\n"
             f"  tld run {quote_overrides(config, overrides)} --until {stage}"
         )
     return encodings, model, statuses["evaluate"].manifest

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from data_catalog.scores import NO_INTERVAL
 from flows.cli.groups import Config, Overrides
-from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
+from flows.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,8 @@ def promote(
     )
     if not encodings or not model or not report:
         raise UserError(
-            f"no model has been trained and evaluated with these settings in {settings.folder}. "
-            f"Run:\n  tld run {quote_overrides(config, overrides)}"
+            f"no model has been trained and evaluated with these settings in "
+            f"{location_of(settings)}. Run:\n  tld run {quote_overrides(config, overrides)}"
         )
     from flows.tracking.logged_model import registered_name
     from flows.tracking.registry import (
@@ -76,10 +76,10 @@ def promote(
     console.print(f"\nmodels:/{registered.name}@{alias} is version {registered.version} now")
 
 
-def _table(versions: Sequence[Registered], alias: str) -> Table:
+def _table(versions: Sequence[Registered], alias: str) -> TextTable:
     """The scores of the version that had the alias before, if one had it, and of the one that has
     it now."""
-    table = Table("", box=None, header_style="bold", pad_edge=False)
+    table = TextTable("")
     for index, version in enumerate(versions):
         table.add_column(
             f"version {version.version}{'' if index == len(versions) - 1 else f', {alias} before'}"

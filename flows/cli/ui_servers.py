@@ -43,7 +43,8 @@ def serve_ui(config: RunConfig, port: int) -> None:
     workspace = Workspace(config.folder)
     if not is_given(config.folder) and not workspace.mlflow_database.exists():
         raise UserError(
-            f"nothing to show yet: {workspace.mlflow_database} does not exist; start with tld run"
+            f"nothing to show yet: there is no {workspace.mlflow_database.name} in "
+            f"{config.folder.absolute()}; start with tld run"
         )
     uri = tracking_uri(config.folder)
     if uri.startswith("http"):

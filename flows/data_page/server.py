@@ -13,7 +13,7 @@ from data_catalog.storage.receipts import is_evicted
 from flows.data_page.app import data_application
 from flows.serve.connections import connection_limit
 from flows.serve.listening import AnnouncingServer, listen, server_settings
-from flows.terminal.console import errors, say
+from flows.terminal.console import errors, location_of, say
 from flows.terminal.errors import UserError
 from pipeline.browse.browser import BrowsedRun, DataBrowser
 from pipeline.browse.read_rows import FinishedShards
@@ -33,11 +33,14 @@ def browsed_run(config: RunConfig, words: str) -> BrowsedRun:
     images = FinishedShards.of(download)
     if images is None:
         why = {
-            "stale": "the images in the workspace are of other settings or another input",
+            "stale": "the images there are of other settings or another input",
             "damaged": download.problem,
             "interrupted": "no shard of the download is finished yet",
         }.get(download.state, "nothing is downloaded yet")
-        raise UserError(f"no images to look through: {why}; type\n  tld download {words}")
+        raise UserError(
+            f"no images to look through in {location_of(config)}: {why}; type\n"
+            f"  tld download {words}"
+        )
     encodings = FinishedShards.of(encode)
     notes = []
     if download.manifest is None:

@@ -76,6 +76,13 @@ def load(config: Path, overrides: Sequence[str]) -> RunConfig:
     return load_config(config, overrides)
 
 
+def location_of(settings: RunConfig) -> str:
+    """The workspace as messages name it: an absolute path, or a place in object storage."""
+    from data_catalog.storage.object_store import is_url
+
+    return settings.root if is_url(settings.root) else str(settings.folder.absolute())
+
+
 def prompts_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of a command line that are prompts, and those that change a setting
     (section.key=value)."""

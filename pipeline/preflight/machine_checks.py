@@ -23,7 +23,8 @@ def _root_is_writable(config: RunConfig) -> Iterator[str]:
             check_object_root(config.root)
         except ObjectStorageError as error:
             yield f"root: {error}"
-    places = (config.folder, *config.folder.absolute().parents)
+    folder = config.folder.absolute()
+    places = (folder, *folder.parents)
     existing = next(path for path in places if path.exists() or path.is_symlink())
     if existing.is_symlink() and not existing.exists():
         yield f"{name}: {existing} is a link to a file that does not exist"

@@ -17,6 +17,8 @@ def test_a_plan_fetches_nothing(tmp_path: Path) -> None:
 
 
 def test_without_a_download_there_is_nothing_to_retry(tmp_path: Path) -> None:
-    done = tld("download", TINY, *small(tmp_path / "data"), "--retry-failed")
+    root = tmp_path / "data"
+    done = tld("download", TINY, *small(root), "--retry-failed")
     assert done.returncode == 2
-    assert "nothing to retry yet: first finish the download with\n  tld download" in done.stderr
+    assert f"nothing to retry yet in {root}: first finish the download with" in done.stderr
+    assert f"\n  tld download {TINY}" in done.stderr

@@ -1,12 +1,13 @@
-"""Words of a command line, before any command reads them."""
+"""Words of a command line before any command reads them, and how messages name a workspace."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from flows.terminal.console import prompts_and_overrides, with_home
+from flows.terminal.console import load, location_of, prompts_and_overrides, with_home
 from tests.support.fuzz import run_tld
 from tests.support.small import TINY
 
@@ -36,6 +37,19 @@ def test_a_file_is_written_into_the_home_folder(tmp_path: Path) -> None:
     ended = run_tld("catalog", "dropped", TINY, f"root={tmp_path / 'data'}", "--out=~/rows.csv")
     assert ended.code == 0, ended.output
     assert (tmp_path / "rows.csv").is_file()
+
+
+def test_messages_name_the_workspace_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert location_of(load(TINY, ["root=my/data"])) == f"{tmp_path}/my/data"
+    assert location_of(load(TINY, ["root=s3://bucket/laion"])) == "s3://bucket/laion"
+    for command in ("status --all", "sample 'a star'", "train", "clean", "catalog verify"):
+        name, *words = shlex.split(command)
+        shown = run_tld(name, *(w for w in words if w == "verify"), TINY,
+                        *(w for w in words if w != "verify"), "root=my/data")  # fmt: skip
+        assert f"{tmp_path}/my/data" in shown.output, command
 
 
 def test_words_that_change_a_setting_are_no_prompts() -> None:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from data_catalog.storage.workspace import StageName
 from flows.cli.groups import Config, Force, Overrides
 from flows.cli.servers import with_prefect
-from flows.terminal.console import console, load, quote_overrides
+from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
 
 _NO_DISTILLATION = (
@@ -41,6 +41,13 @@ def run(
             "several stages.",
         ),
     ] = (),
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Run nothing; say which stages would run and why, and about how long that takes.",
+        ),
+    ] = False,
 ) -> None:
     """Run all stages: download, encode, train, evaluate, and distill if the run has this section,
     with an evaluation of the distilled model. Of a run with phases, download, encode and train of
@@ -58,13 +65,11 @@ def run(
         if "distill" in stages and settings.distill is None:
             raise UserError(f"{option} distill: {_NO_DISTILLATION}")
     check_run(settings)
+    if dry_run:
+        _print_plan(settings, until, force)
+        return
     statuses = _wanted(settings, until)
-    reports = [status for status in statuses if status.stage.startswith("evaluate")]
-    if (
-        force
-        or any(status.state != "fresh" for status in statuses)
-        or not all(_gate_is_passed(settings, status) for status in reports)
-    ):
+    if force or not _is_up_to_date(settings, statuses):
 
         def lead() -> Manifest:
             with with_prefect(settings):
@@ -90,6 +95,26 @@ def _wanted(settings: RunConfig, until: StageName | None) -> list[StageStatus]:
     inputs = RunInputs(settings)
     statuses, names = run_statuses(inputs), inputs.stages_until(until)
     return [status for status in statuses if status.stage in names or until is None]
+
+
+def _print_plan(settings: RunConfig, until: StageName | None, force: tuple[StageName, ...]) -> None:
+    """Print which stages would run, why, and an estimate of the time."""
+    from flows.cli.reasons import plan_lines
+    from pipeline.maintenance.reasons import stage_reasons
+    from pipeline.stages.run_inputs import RunInputs
+
+    inputs = RunInputs(settings)
+    names = inputs.stages_until(until)
+    reasons = [one for one in stage_reasons(inputs) if one.status.stage in names or until is None]
+    console.print("\n".join(plan_lines(reasons, location_of(settings), force)))
+
+
+def _is_up_to_date(settings: RunConfig, statuses: Sequence[StageStatus]) -> bool:
+    """Whether all stages are fresh, and MLflow's registry has compared the reports."""
+    reports = [status for status in statuses if status.stage.startswith("evaluate")]
+    return all(status.state == "fresh" for status in statuses) and all(
+        _gate_is_passed(settings, report) for report in reports
+    )
 
 
 def _print_up_to_date(status: StageStatus) -> None:
@@ -164,7 +189,8 @@ def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: 
             words = quote_overrides(config, [*overrides, f"phase={missing[-1].phase}"])
         raise UserError(
             f"cannot {stage}: the output of {missing[0].title} for these settings is "
-            f"{missing[0].state}. First run\n  tld run {words} --until {missing[-1].stage}"
+            f"{missing[0].state} in {location_of(settings)}. First run\n"
+            f"  tld run {words} --until {missing[-1].stage}"
         )
     check_run(settings)
     status = stage_statuses(inputs)[stage]

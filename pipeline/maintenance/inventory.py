@@ -1,4 +1,4 @@
-"""Inventory of a workspace: every output of every stage, its state, its parents and its size."""
+"""Inventory of a workspace: every output of every stage, its state, parents, scores and size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data_catalog.figures import ModelFigures, ReportFigures
+from data_catalog.scores import is_part, whole_scores
 from data_catalog.storage.cached_files import away_bytes
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
-from data_catalog.storage.workspace import Workspace
+from data_catalog.storage.workspace import MODEL_STAGES, Workspace
 from pipeline.stages.dag import STAGES
 
 
@@ -48,6 +50,29 @@ def parents_of(
     by_digest = {(other.stage, other.manifest.digest): other for other in among if other.manifest}
     inputs = zip(output.manifest.parents, output.manifest.inputs, strict=True)
     return {name: by_digest.get(key) for name, key in inputs}
+
+
+def place(folder: Path) -> str:
+    """The folder of an output within its workspace."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def scores_of(output: Manifest) -> dict[str, float]:
+    """The main scores of a report, or of a model those that are computed while it trains."""
+    try:
+        if output.stage == "evaluate":
+            scores = ReportFigures.of(output).scores
+            return {
+                score.name: scores[score.name]
+                for score in whole_scores(scores)
+                if score.is_printed and score.of_model
+            }
+        if output.stage in MODEL_STAGES:
+            losses = ModelFigures.of(output).losses
+            return {name: loss for name, loss in losses.items() if not is_part(name)}
+    except ManifestError:  # written by a version whose figures are of another form
+        pass
+    return {}
 
 
 def freed_by(paths: Sequence[Path]) -> list[int]:

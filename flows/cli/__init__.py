@@ -5,6 +5,6 @@ their shared arguments. The stages: `stages` and `download`, with `servers` and 
 `sample` (`sample_options`, `sample_request`), `interpolate`, `edit`, `panorama`, which share
 `image_options`, `model_source`, `out_path` and `problems`; `serve`. Measurements: `compare`,
 `sweep`, `bench`, with the text of `tables`. Models: `promote`, `export`, `convert_checkpoint`.
-Upkeep: `status`, `clean` with `clean_models`, `deploy`, `ui` with `ui_servers`, `config`,
-`catalog`.
+Upkeep: `status` with `reasons`, `runs`, `clean` with `clean_models`, `deploy`, `ui` with
+`ui_servers`, `config`, `catalog`.
 """

@@ -29,6 +29,7 @@ from flows.cli.init import init
 from flows.cli.interpolate import interpolate
 from flows.cli.panorama import panorama
 from flows.cli.promote import promote
+from flows.cli.runs import runs
 from flows.cli.sample import sample
 from flows.cli.serve import serve
 from flows.cli.stages import distill, encode, evaluate, run, train
@@ -60,7 +61,7 @@ _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
     groups.GENERATE: (sample, interpolate, edit, panorama, serve),
     groups.MEASURE: (compare, sweep, bench),
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),
-    groups.MANAGE: (status, clean, deploy, ui, doctor),
+    groups.MANAGE: (status, runs, clean, deploy, ui, doctor),
 }
 for _group, _commands in _COMMANDS.items():
     for _position, _command in enumerate(_commands):

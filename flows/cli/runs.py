@@ -1,0 +1,84 @@
+"""`tld runs`: the finished runs of a workspace, and what differs between them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from flows.terminal.console import console, load, location_of, print_data
+from flows.terminal.errors import UserError
+from flows.terminal.text_table import TextTable
+
+if TYPE_CHECKING:
+    from pipeline.maintenance.runs import FinishedRun
+
+
+def runs(
+    *,
+    root: Annotated[
+        str, Parameter(help="The workspace: a folder, or a place in object storage.")
+    ] = "data",
+    as_json: Annotated[
+        bool, Parameter("--json", negative="", help="Print JSON, for programs.")
+    ] = False,
+) -> None:
+    """List the finished runs in a workspace, newest first: name, the settings that differ between
+    runs of one name, main scores, date, and size on disk.
+
+    Each report is one line, and so is each output from which nothing further was made, such as a
+    model without a report. Sizes include outputs that several runs share. Interrupted outputs are
+    in tld status CONFIG --all.
+
+    Example: tld runs --root data
+    """
+    from pipeline.config.config_file import shipped_configs
+    from pipeline.maintenance.runs import finished_runs
+    from pipeline.stages.remote_workspace import sync_listing
+
+    # Any config says where this machine keeps copies of what is in object storage.
+    settings = load(shipped_configs()["tiny"], [f"root={json.dumps(root)}"])
+    sync_listing(settings)
+    if not settings.folder.is_dir():
+        raise UserError(f"--root: there is no folder {location_of(settings)}")
+    listed = finished_runs(settings.folder)
+    if as_json:
+        print_data(json.dumps([_as_json(run) for run in listed], indent=2))
+        return
+    if not listed:
+        console.print(f"no finished run in {location_of(settings)}; start with tld run")
+        return
+    console.print(f"{location_of(settings)}\n")
+    console.print(_table(listed))
+
+
+def _table(listed: list[FinishedRun]) -> TextTable:
+    from pipeline.maintenance.inventory import place, scores_of
+
+    table = TextTable("run", "differs in", "scores", "made (UTC)", "output")
+    table.add_column("MB", justify="right")
+    for run in listed:
+        scores = (f"{name} {value:.4g}" for name, value in scores_of(run.last).items())
+        table.add_row(
+            run.last.name or "unknown",
+            " ".join(f"{name}={value}" for name, value in run.differs.items()),
+            ", ".join(scores),
+            run.last.made_at[:16].replace("T", " "),
+            place(run.last.folder),
+            f"{run.bytes / 1e6:,.1f}",
+        )
+    return table
+
+
+def _as_json(run: FinishedRun) -> dict[str, object]:
+    from pipeline.maintenance.inventory import scores_of
+
+    return {
+        "name": run.last.name,
+        "differs": run.differs,
+        "scores": scores_of(run.last),
+        "made_at": run.last.made_at,
+        "bytes": run.bytes,
+        "outputs": [str(output.folder) for output in run.outputs],
+    }

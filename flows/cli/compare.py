@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from flows.cli.out_path import folder_problems
-from flows.terminal.console import console, load
+from flows.terminal.console import console, load, location_of
 from flows.terminal.errors import UserError
+from flows.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
@@ -40,9 +40,17 @@ def compare(
         Path | None,
         Parameter(help="Folder to write into. [default: a folder in the workspace of A]"),
     ] = None,
+    settings: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Sample nothing; print only the settings that differ, from A to B. The runs need "
+            "not be trained.",
+        ),
+    ] = False,
 ) -> None:
     """Compare two trained runs on the same prompts and seeds: images side by side, scores with
-    confidence intervals of their differences, and settings.
+    confidence intervals of their differences, and settings. With --settings, the settings alone.
 
     Example: tld compare tiny "tiny train.lr=5e-4" --prompts 64
     """
@@ -50,7 +58,12 @@ def compare(
         raise UserError(f"--prompts must be at least 2, got {prompts}")
     if out is not None and (problems := folder_problems(out, with_parents=True)):
         raise UserError("\n".join(problems))
-    trained = _trained([run_a, run_b], overrides)
+    if settings:
+        if prompts is not None or out is not None:
+            raise UserError("--settings samples nothing: leave out --prompts and --out")
+        _print_changes(*_both(_load_run, [run_a, run_b], overrides))
+        return
+    trained = _both(_find, [run_a, run_b], overrides)
 
     from flows.terminal.progress import Progress, Shown
     from pipeline.evaluate.compare import ComparisonError, TrainedRun, comparison_folder
@@ -90,13 +103,25 @@ _Trained = tuple[
 ]  # as it was typed, settings, encodings, model
 
 
-def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
-    """Both runs, which must be trained. Raises UserError with the problems of both."""
-    runs: list[_Trained] = []
+_Run = TypeVar("_Run")
+
+
+def _print_changes(first: tuple[str, RunConfig], second: tuple[str, RunConfig]) -> None:
+    from pipeline.stages.setting_changes import run_changes
+
+    changes = run_changes(first[1], second[1])
+    console.print("\n".join(map(str, changes)) or "no setting differs")
+
+
+def _both(
+    find: Callable[[str, Sequence[str]], _Run], texts: Sequence[str], overrides: Sequence[str]
+) -> list[_Run]:
+    """What `find` returns for each run. Raises UserError with the problems of both."""
+    runs: list[_Run] = []
     problems = []
     for name, text in zip("AB", texts, strict=True):
         try:
-            runs.append(_find(text, overrides))
+            runs.append(find(text, overrides))
         except ValueError as error:
             problems.append(f"run {name}: {error}")
     if problems:
@@ -104,27 +129,32 @@ def _trained(texts: Sequence[str], overrides: Sequence[str]) -> list[_Trained]:
     return runs
 
 
-def _find(text: str, overrides: Sequence[str]) -> _Trained:
-    from pipeline.stages.freshness import stage_statuses
-    from pipeline.stages.run_inputs import RunInputs
-
+def _load_run(text: str, overrides: Sequence[str]) -> tuple[str, RunConfig]:
+    """A run as it was typed, and its settings."""
     words = shlex.split(text)
     if not words:
         raise UserError("is empty; name a config, such as tiny")
-    config = load(Path(words[0]), [*words[1:], *overrides])
-    name = shlex.join([*words, *overrides])
+    return shlex.join([*words, *overrides]), load(Path(words[0]), [*words[1:], *overrides])
+
+
+def _find(text: str, overrides: Sequence[str]) -> _Trained:
+    """A run that is trained. Raises UserError if it is not."""
+    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
+
+    name, config = _load_run(text, overrides)
     statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses[config.model_stage].manifest
     if not encodings or not model:
         raise UserError(
-            f"no model has been {config.evaluate.model} with these settings in {config.folder}. "
-            f"First run\n  tld run {name} --until {config.model_stage}"
+            f"no model has been {config.evaluate.model} with these settings in "
+            f"{location_of(config)}. First run\n  tld run {name} --until {config.model_stage}"
         )
     return name, config, encodings, model
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table("", box=None, header_style="bold", pad_edge=False)
+def _table(rows: list[Row]) -> TextTable:
+    table = TextTable("")
     for name in ("A", "B", "B - A", "95 %", "better"):
         table.add_column(name, justify="right")
     for row in rows:

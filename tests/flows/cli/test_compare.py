@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.compare import compare
+from flows.terminal.errors import UserError
 from tests.support.command import tld
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, overrides
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_two_runs_give_a_table_a_page_and_a_picture(root: Path) -> None:
     done = tld("compare", TINY, f"{TINY} train.seed=1", *overrides(root), "evaluate.prompts=6")
     assert done.returncode == 0, done.stderr
@@ -36,6 +37,7 @@ def test_two_runs_give_a_table_a_page_and_a_picture(root: Path) -> None:
     assert str(folder / "comparison.html") in done.stdout
 
 
+@pytest.mark.slow
 def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
     done = tld("compare", "gone.yaml", f"{TINY} train.seed=7", *overrides(root))
     assert done.returncode == 2
@@ -46,6 +48,20 @@ def test_mistakes_in_both_runs_are_told_at_once(root: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_settings_that_differ_are_told_of_runs_that_are_not_trained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compare(str(TINY), f"{TINY} train.lr=1e-3 train.log_every=7", "name=x", settings=True)
+    assert capsys.readouterr().out == "train.lr 0.005 -> 0.001\ntrain.log_every 25 -> 7\n"
+    compare(str(TINY), str(TINY), settings=True)
+    assert capsys.readouterr().out == "no setting differs\n"
+    with pytest.raises(UserError, match="run A: no config file at gone"):
+        compare("gone.yaml", str(TINY), settings=True)
+    with pytest.raises(UserError, match="leave out --prompts"):
+        compare(str(TINY), str(TINY), settings=True, prompts=5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -30,9 +30,10 @@ def _ancestors(workspace: Workspace, encodings: Manifest, model: Manifest) -> It
     yield model
 
 
-def parent(workspace: Workspace, output: Manifest, stage: str) -> Manifest | None:
-    """The parent of an output at a stage, if it has one that can be read."""
-    digest = output.parents.get(stage)
+def parent(workspace: Workspace, output: Manifest, name: str) -> Manifest | None:
+    """The parent of an output with this name, as its manifest has it, if it has one that can be
+    read."""
+    digest, stage = output.parents.get(name), name.partition(" ")[0]
     return next((one for one in finished_outputs(workspace, stage) if one.digest == digest), None)
 
 

@@ -51,18 +51,18 @@ def stage_reasons(inputs: RunInputs) -> list[StageReason]:
     """All stages of all phases, in the order in which they run, and the distilled model's
     evaluation. Changes nothing."""
     reasons: list[StageReason] = []
-    before: dict[str, StageReason] = {}
+    earlier: dict[str, dict[str, StageReason]] = {}
     for phase, statuses in zip(inputs.chain, phase_statuses(inputs), strict=True):
         in_phase: dict[str, StageReason] = {}
         for spec in phase.stages.values():
-            parents = parents_among(spec, in_phase, before)
+            parents = parents_among(spec, in_phase, earlier)
             in_phase[spec.name] = _reason(phase, spec, statuses[spec.name], parents)
         if (status := statuses.get(EVALUATE_DISTILLED)) and (distilled := phase.distilled):
             spec = distilled.stages["evaluate"]
-            parents = parents_among(spec, in_phase, before)
+            parents = parents_among(spec, in_phase, earlier)
             in_phase[EVALUATE_DISTILLED] = _reason(distilled, spec, status, parents)
         reasons += in_phase.values()
-        before = in_phase
+        earlier[phase.config.phase or ""] = in_phase
     return reasons
 
 
@@ -116,9 +116,9 @@ def _distance(output: Manifest, now: Mapping[str, Any], parents: Mapping[str, St
     """The number of settings and inputs that differ. An input that does not exist yet is compared
     by the output that is nearest to it."""
     inputs = [
-        stage
-        for stage, parent in parents.items()
-        if not parent.nearest or output.parents.get(stage) != parent.nearest.digest
+        name
+        for name, parent in parents.items()
+        if not parent.nearest or output.parents.get(name) != parent.nearest.digest
     ]
     return len(setting_changes(_settings(output), now)) + len(inputs)
 
@@ -128,14 +128,21 @@ def _input_changes(
 ) -> tuple[SettingChange, ...]:
     """Inputs that exist and are others than those of the nearest output."""
     workspace, changes = Workspace(nearest.folder.parents[1]), []
-    for stage, reason in parents.items():
+    for name, reason in parents.items():
         own = reason.nearest
-        if not reason.is_fresh or not own or nearest.parents.get(stage) == own.digest:
+        if not reason.is_fresh or not own or nearest.parents.get(name) == own.digest:
             continue
-        theirs = parent(workspace, nearest, stage)
-        before = place(theirs.folder) if theirs else "deleted"
-        changes.append(SettingChange(STAGES[stage].makes, before, place(own.folder)))
+        theirs = parent(workspace, nearest, name)
+        missing = "deleted" if name in nearest.parents else "none"
+        before = place(theirs.folder) if theirs else missing
+        changes.append(SettingChange(_makes(name), before, place(own.folder)))
     return tuple(changes)
+
+
+def _makes(parent_name: str) -> str:
+    """What a parent is: encodings, or encodings of first."""
+    stage, _, phase = parent_name.partition(" ")
+    return f"{STAGES[stage].makes} of {phase}" if phase else STAGES[stage].makes
 
 
 def _time(

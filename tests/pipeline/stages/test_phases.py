@@ -12,6 +12,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.cleanup import find_unneeded
 from pipeline.maintenance.inventory import parents_of, stored
+from pipeline.maintenance.reasons import stage_reasons
 from pipeline.maintenance.verify import forget_damaged, verify
 from pipeline.stages.freshness import parent_statuses, run_statuses
 from pipeline.stages.run_inputs import RunInputs
@@ -161,6 +162,23 @@ def test_a_mix_is_stale_with_the_encodings_of_another_phase(mixed_root: Path) ->
     assert run.fingerprint == output(config, "train").fingerprint
     others = ready | {"encode first": ready["encode first"].model_copy(update={"digest": "other"})}
     assert inputs.stage_run("train", others).fingerprint != run.fingerprint
+
+
+def test_a_changed_mix_and_another_set_of_it_are_reasons_to_train_again(mixed_root: Path) -> None:
+    def changes(**change: object) -> list[str]:
+        config = config_of(mixed_root, **{**OTHER_DATA, **MIXED, **change})
+        reasons = stage_reasons(RunInputs(config))
+        (train,) = (reason for reason in reasons if reason.status.title == "train fine")
+        return [str(change) for change in train.changes]
+
+    assert changes() == []
+    assert changes(**{"phases.fine.train.mix": "{first: 1, fine: 1}"}) == [
+        "train.mix.first 0.3 -> 0.5",
+        "train.mix.fine 0.7 -> 0.5",
+    ]
+    of_long = changes(**{"phases.fine.train.mix": "{long: 3, fine: 7}"})
+    encodings = output(config_of(mixed_root, **OTHER_DATA, **MIXED).chain[1], "encode")
+    assert f"encodings of long none -> 02_encodings/{encodings.folder.name}" in of_long
 
 
 def test_verify_and_clean_know_the_training_of_a_mix(mixed_root: Path) -> None:

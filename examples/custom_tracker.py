@@ -5,7 +5,7 @@ In the checkout of a finished `make demo`:
 
     python -m examples.custom_tracker data/02_encodings/*/ my-model/ --steps 200
 
-A tracker is any object with these five members. The same call again resumes from the last
+A tracker is any object with these seven members. The same call again resumes from the last
 checkpoint. What it makes is a denoiser.safetensors like any other; it is no output of a workspace,
 since no manifest is written.
 """
@@ -38,6 +38,9 @@ class CsvTracker:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         print(f"made {path}" + (f" ({folder})" if folder else ""))
+
+    def image(self, path: Path, name: str, step: int) -> None:
+        print(f"made {path} ({name} of step {step})")
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         print(f"{done}/{total} {note}")

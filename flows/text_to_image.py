@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_nothing, reuse_shard
 from data_catalog.storage.workspace import StageName
-from flows.orchestration.run_summary import run_page
+from flows.orchestration.flow_run import name_flow_run, publish_results
 from flows.orchestration.shard_tasks import map_shards
-from flows.orchestration.stage_task import GPU, stage_task
+from flows.orchestration.stage_task import GPU, stage_run_name, stage_task
 from flows.orchestration.train_nodes import train_on_nodes
 from flows.orchestration.webhook import notify_webhook
-from flows.tracking.tracker import PipelineTracking, StageTracker, pipeline_run
+from flows.tracking.stage_tracker import StageTracker
+from flows.tracking.tracker import PipelineTracking, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Output, StageFailed, Tracker
@@ -57,10 +58,8 @@ def _run(
     record: Callable[[StageTracker, Manifest], None] | None = None,
 ) -> Manifest:
     """Run a stage as a child run of MLflow. `record` then stores what the stage made there."""
-    force: bool | Literal["reopen"] = stage in job.force
-    if job.retry_failed and not force:
-        force = "reopen"
-    with job.tracking.stage(stage, job.config, parents) as track:
+    force: bool | Literal["reopen"] = stage in job.force or (job.retry_failed and "reopen")
+    with job.tracking.stage(stage, job.config, parents, get_run_logger().info) as track:
         run = job.inputs.stage_run(stage, parents)
         manifest = run_stage(run, track, lambda out: work(out, track), force=force)
         job.tracking.finished(track, manifest)
@@ -174,8 +173,14 @@ _TASKS: dict[StageName, Task[..., Manifest]] = {
 }
 
 
+def _run_task(job: _Job, stage: StageName, *parents: Manifest) -> Manifest:
+    task = _TASKS[stage].with_options(task_run_name=stage_run_name(job.config, stage))
+    return task(job, *parents)
+
+
 @flow(
     name="text-to-image",
+    flow_run_name="{config.name}",
     on_failure=[notify_webhook],
     on_crashed=[notify_webhook],
     persist_result=False,
@@ -190,38 +195,39 @@ def text_to_image(
     are fresh are skipped. Returns the last output."""
     inputs, phases = RunInputs(config), dict[str, dict[str, Manifest]]()
     with pipeline_run(config) as run:
+        name_flow_run(run.title(config.name))
         for phase in inputs.chain:
             job = _Job(run, phase, force)
             outputs = _run_phase(job, inputs.stages_until(until), phases)
             phases[phase.config.phase or ""] = outputs
         last = [*outputs.values()][-1]
         if until is None and (of_distilled := inputs.distilled):
-            job_of_distilled = replace(job, inputs=of_distilled)
-            last = evaluate_task(job_of_distilled, outputs["encode"], outputs["distill"])
-    _publish_page(inputs)
+            job = replace(job, inputs=of_distilled)
+            last = _run_task(job, "evaluate", outputs["encode"], outputs["distill"])
+    publish_results(inputs, run.run_id, run.address_of)
     return last
 
 
 def _run_phase(
     job: _Job, names: Sequence[StageName], earlier: Mapping[str, Mapping[str, Manifest]]
 ) -> dict[str, Manifest]:
-    """Run the stages of a phase that are among `names`, on the outputs of earlier phases. Returns
-    their outputs."""
+    """The outputs of the stages of a phase that are among `names`, after those of earlier phases."""
     outputs: dict[str, Manifest] = {}
     for name in [name for name in names if name in job.inputs.stages]:
         if job.inputs.shares(name):
             outputs[name] = [*earlier.values()][-1][name]
         else:
             parents = parents_among(job.inputs.stages[name], outputs, earlier)
-            task = _TASKS[name]
-            if phase := job.config.phase:
-                task = task.with_options(task_run_name=f"{name} {phase}")
-            outputs[name] = task(job, *parents.values())
+            outputs[name] = _run_task(job, name, *parents.values())
     return outputs
 
 
 @flow(
-    name="one-stage", on_failure=[notify_webhook], on_crashed=[notify_webhook], persist_result=False
+    name="one-stage",
+    flow_run_name="{config.name} {stage}",
+    on_failure=[notify_webhook],
+    on_crashed=[notify_webhook],
+    persist_result=False,
 )
 def one_stage(
     config: RunConfig, stage: StageName, *, force: bool = False, retry_failed: bool = False
@@ -236,14 +242,8 @@ def one_stage(
             f"{stage} needs the output of {missing[0].title} first, which is {missing[0].state}"
         )
     with pipeline_run(config) as run:
+        name_flow_run(run.title(f"{config.name} {stage}", stage))
         job = _Job(run, inputs, frozenset({stage} if force else ()), retry_failed)
-        manifest = _TASKS[stage](job, *parents.values())
-    _publish_page(inputs)
+        manifest = _run_task(job, stage, *parents.values())
+    publish_results(inputs, run.run_id, run.address_of)
     return manifest
-
-
-def _publish_page(inputs: RunInputs) -> None:
-    """Show the stages and scores on Prefect's page."""
-    create_markdown_artifact(
-        run_page(inputs), key="run", description=f"Stages and scores of {inputs.config.name}"
-    )

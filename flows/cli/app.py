@@ -36,6 +36,7 @@ from flows.cli.stages import distill, encode, evaluate, run, train
 from flows.cli.status import status
 from flows.cli.sweep import sweep
 from flows.cli.ui import ui
+from flows.terminal.command_line import remember_command
 from flows.terminal.console import Terminal, errors, say, with_home
 from flows.terminal.errors import prefect_is_lost
 from flows.terminal.first_sign import first_sign
@@ -82,12 +83,10 @@ def main(words: Sequence[str] | None = None) -> None:
     raise_descriptor_limit()
     fit_streams()
     logging.raiseExceptions = False  # users need not know of logs that a server rejects
+    words = with_home(sys.argv[1:] if words is None else words)
+    remember_command(words)
     try:
-        app(
-            with_home(sys.argv[1:] if words is None else words),
-            exit_on_error=False,
-            print_error=True,
-        )
+        app(words, exit_on_error=False, print_error=True)
         if sys.stdout:
             sys.stdout.flush()
     except CycloptsError:

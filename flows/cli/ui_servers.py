@@ -12,6 +12,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlflow import MlflowClient
+
 from data_catalog.storage.workspace import Workspace
 from flows.orchestration.prefect_app import login_link
 from flows.orchestration.prefect_home import prepare_home
@@ -19,6 +21,8 @@ from flows.orchestration.prefect_server import server_command, server_environmen
 from flows.terminal.console import console
 from flows.terminal.errors import UserError
 from flows.tracking.local_store import artifact_location
+from flows.tracking.pages import experiment_page, experiments_page, run_page_address
+from flows.tracking.run_names import newest_run
 from flows.tracking.store import is_given, open_client, tracking_uri
 from pipeline.compute.polling import wait_until
 from pipeline.config.run import RunConfig
@@ -53,7 +57,7 @@ def serve_ui(config: RunConfig, port: int) -> None:
             "the workspace"
         )
     # Reports a damaged database, and corrects the artifact paths of a moved workspace.
-    open_client(config.folder)
+    client = open_client(config.folder)
     prepare_home(workspace.prefect_home)
     prefect_environment = server_environment(workspace.prefect_home, port + 1, ui=True)
     log = workspace.prefect_home / "server.log"
@@ -61,15 +65,25 @@ def serve_ui(config: RunConfig, port: int) -> None:
         _running("MLflow", _mlflow_command(config, uri, port), _mlflow_environment(uri), port),
         _running("Prefect", server_command(port + 1), prefect_environment, port + 1, log),
     ):
-        console.print(
-            f"MLflow   http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
-        )
+        for line in mlflow_links(client, config, f"http://127.0.0.1:{port}"):
+            console.print(line)
         # The link contains the password, so that other users of this machine and web pages cannot
         # use the server.
         secret = prefect_environment["PREFECT_SERVER_API_AUTH_STRING"]
         console.print(f"Prefect  {login_link(port + 1, secret)}\nCtrl-C stops both.")
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
+
+
+def mlflow_links(client: MlflowClient, config: RunConfig, server: str) -> Iterator[str]:
+    """Lines with the addresses of the runs of this name, and of the newest with these settings."""
+    experiment = client.get_experiment_by_name(config.name)
+    if not experiment:
+        yield f"MLflow   {experiments_page(server)}"
+        return
+    yield f"MLflow   {experiment_page(server, experiment.experiment_id)}"
+    if run_id := newest_run(client, experiment.experiment_id, config):
+        yield f"run      {run_page_address(server, experiment.experiment_id, run_id)}"
 
 
 def _mlflow_command(config: RunConfig, uri: str, port: int) -> list[str]:

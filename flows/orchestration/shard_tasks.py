@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
+from prefect.runtime import task_run
 from prefect.tasks import Task
 
 from pipeline.compute.polling import wait_until
@@ -39,21 +40,23 @@ def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) 
 
 @task(
     name="shard",
+    task_run_name="{name}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=TRIES - 1,
     retry_condition_fn=_worker_died,
     log_prints=False,
 )
-def _shard_task(work: Callable[[], None]) -> None:
+def _shard_task(name: str, work: Callable[[], None]) -> None:  # noqa: ARG001
     """Returns nothing, because Prefect would keep the result of every shard until the flow ends."""
     work()
 
 
 def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
     results: list[Result] = []
+    name = f"{task_run.name} shard {getattr(item, 'name', item)}"
     try:
-        _shard_task(lambda: results.append(pool.run(item)))
+        _shard_task(name, lambda: results.append(pool.run(item)))
     except WorkerDied as error:
         raise given_up(item, error) from error
     _wait_for_prefect()

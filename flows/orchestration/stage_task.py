@@ -13,7 +13,9 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.tasks import Task, exponential_backoff
 from requests import ConnectionError as RequestsConnectionError
 
+from data_catalog.storage.workspace import StageName
 from flows.terminal.errors import UserError
+from pipeline.config.run import RunConfig
 from pipeline.stages.contract import StageFailed
 
 Result = TypeVar("Result")
@@ -33,6 +35,13 @@ def stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P,
         retry_delay_seconds=exponential_backoff(10),
         retry_condition_fn=_is_transient,
     )
+
+
+def stage_run_name(config: RunConfig, stage: StageName) -> str:
+    """The name of a stage's task run: run, stage and phase."""
+    of_distilled = stage == "evaluate" and config.model_stage == "distill"
+    words = (config.name, stage, "distilled" if of_distilled else "", config.phase or "")
+    return " ".join(filter(None, words))
 
 
 def _is_transient(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:

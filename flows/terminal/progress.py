@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -14,13 +15,17 @@ from flows.terminal.escape import visible
 from flows.terminal.first_sign import end_first_sign
 
 _INTERVAL_S = 10.0  # between two lines, if there is no terminal
+_LOG_INTERVAL_S = 30.0  # between two lines of progress in a log
 
 
 class Progress:
-    """The progress of one stage, shown for the length of a `with` block."""
+    """The progress of one stage, shown for the length of a `with` block. What it shows goes to
+    `log` too, without the stage."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, log: Callable[[str], None] = lambda _: None) -> None:
         self._stage = stage
+        self._log = log
+        self._logged_at = time.monotonic()
         self._console = Terminal(stderr=True)
         self._bars: Bars | None = None
         self._task: TaskID | None = None
@@ -44,6 +49,9 @@ class Progress:
 
     def update(self, done: int, total: int, note: str) -> None:
         """Show that `done` of `total` are done, with a note."""
+        if time.monotonic() - self._logged_at > _LOG_INTERVAL_S:
+            self._logged_at = time.monotonic()
+            self._log(f"{done}/{total}  {note}")
         if self._bars and self._task is not None:
             self._bars.update(self._task, completed=done, total=total, note=visible(note))
         elif time.monotonic() - self._printed_at > _INTERVAL_S:
@@ -53,6 +61,7 @@ class Progress:
     def finish(self, note: str) -> None:
         """Print a line that stays on the terminal, such as the result."""
         self._console.print(f"{self._stage:9} {note}", soft_wrap=True)
+        self._log(note)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None

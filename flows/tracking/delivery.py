@@ -9,6 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from data_catalog.image_formats import open_image
 from flows.tracking.messages import OUR_ID
 from flows.tracking.open_runs import OpenRuns
 from flows.tracking.outbox import Message
@@ -33,6 +34,8 @@ def deliver(store: Store, root: Path, open_runs: OpenRuns, message: Message) -> 
             client.log_batch(run_id, tags=[RunTag(name, value) for name, value in body.items()])
         case "artifact":
             client.log_artifact(run_id, str(root.resolve() / body[0]), body[1])
+        case "image":
+            _log_image(client, run_id, root.resolve() / body[0], *body[1:])
         case "end":
             client.set_terminated(run_id, *body)
     return None
@@ -48,6 +51,19 @@ def _create(client: MlflowClient, open_runs: OpenRuns, body: dict[str, Any]) -> 
     run = existing[0] if existing else client.create_run(experiment_id, body["start_time"], tags)
     open_runs.add(run.info.run_id)
     return str(run.info.run_id)
+
+
+def _log_image(
+    client: MlflowClient, run_id: str, path: Path, name: str, step: int, timestamp: int
+) -> None:
+    """Log an image of a step, unless an attempt that was cut off has logged it already: MLflow
+    gives each a new name."""
+    # As MLflow names the last of the two files of an image.
+    prefix, suffix = f"images/{name.replace('/', '~')}+step+{step}+", "+compressed.webp"
+    for file in client.list_artifacts(run_id, "images"):
+        if file.path.startswith(prefix) and file.path.endswith(suffix):
+            return
+    client.log_image(run_id, open_image(path), key=name, step=step, timestamp=timestamp)
 
 
 def _dataset_input(fields: dict[str, str]) -> DatasetInput:

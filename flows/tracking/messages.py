@@ -10,9 +10,11 @@ from data_catalog.figures import ReportFigures
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.outbox import Message
 from pipeline.config.run import RunConfig
+from pipeline.config.typed_settings import typed_section
 from pipeline.stages.dag import STAGES
 
 OUR_ID = "tld.id"  # tag of a run that began while MLflow was unreachable
+GRID_FILE, REPORT_FILE = "grid.png", "report.html"  # of a report, on the parent run
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 
 
@@ -29,27 +31,37 @@ def artifact_message(root: Path, run_id: str, path: Path, folder: str = "") -> M
     return Message(run_id, "artifact", [relative_to_root(root, path), folder or None])
 
 
+def image_message(root: Path, run_id: str, path: Path, name: str, step: int) -> Message:
+    """An image of a step. Those of one name are shown with a slider over the steps."""
+    return Message(run_id, "image", [relative_to_root(root, path), name, step, now_ms()])
+
+
 def report_messages(root: Path, run_id: str, report: Manifest) -> Iterator[Message]:
-    """Scores and grid of a report, for the parent run: those of a distilled model as
+    """Scores, grid and page of a report, for the parent run: those of a distilled model as
     distilled/…"""
     scores = ReportFigures.of(report).scores
     folder = "distilled" if "distill" in report.parents else ""
-    named = {f"{folder}/{name}" if folder else name: value for name, value in scores.items()}
+    prefix = f"{folder}/" if folder else ""
+    named = {f"{prefix}{name}": value for name, value in scores.items()}
     yield metrics_message(run_id, named, step=0)
-    yield artifact_message(root, run_id, report.file("grid.png"), folder)
+    for file in (GRID_FILE, REPORT_FILE):
+        yield artifact_message(root, run_id, report.file(file), folder)
+    yield image_message(root, run_id, report.file(GRID_FILE), f"{prefix}grid", step=0)
 
 
-def params_message(run_id: str, config: RunConfig, stage: str) -> Message:
-    """The settings of a stage."""
-    sections = {stage: getattr(config, stage)}
-    if stage == "train":
-        sections["model"] = config.model
-    params = {
-        name if section == stage else f"{section}.{name}": str(value)
-        for section, settings in sections.items()
-        for name, value in settings.model_dump(mode="json").items()
+def params_message(run_id: str, settings: Mapping[str, str]) -> Message:
+    """Settings by their names as they are typed, such as train.steps."""
+    return Message(run_id, "params", dict(settings))
+
+
+def stage_settings(config: RunConfig, stage: str) -> dict[str, str]:
+    """The settings of a stage, and for the training those of its model."""
+    sections = (stage, "model") if stage == "train" else (stage,)
+    return {
+        name: value
+        for section in sections
+        for name, value in typed_section(section, getattr(config, section)).items()
     }
-    return Message(run_id, "params", params)
 
 
 def inputs_message(run_id: str, parents: Mapping[str, Manifest]) -> Message:

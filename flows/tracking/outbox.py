@@ -37,7 +37,9 @@ class Message:
     """Something to record in a run; its body is a JSON value."""
 
     run_id: str
-    kind: Literal["create", "params", "inputs", "config", "metrics", "tags", "artifact", "end"]
+    kind: Literal[
+        "create", "params", "inputs", "config", "metrics", "tags", "artifact", "image", "end"
+    ]
     body: Any
 
 

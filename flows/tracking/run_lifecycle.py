@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import getpass
 import socket
 import uuid
 from collections.abc import Iterator
@@ -13,17 +13,19 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from data_catalog.redaction import redact_credentials
+from flows.terminal.command_line import typed_command
 from flows.tracking.messages import OUR_ID, end_message, now_ms
 from flows.tracking.open_runs import OpenRuns
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.store import Store
+from pipeline.config.distribution import tld_commit, tld_version_and_commit
 
 
 def begin_run(store: Store, open_runs: OpenRuns, outbox: Outbox, tags: dict[str, str]) -> str:
     """Begin a run in MLflow. If that fails, the run gets an id of ours, and the outbox creates it
     in MLflow later."""
     started = now_ms()
-    tags = {**tags, "tld.host": socket.gethostname(), "tld.pid": str(os.getpid())}
+    tags = {**tags, "tld.host": socket.gethostname()}
     if not outbox.server_is_away:
         with contextlib.suppress(MlflowException, SQLAlchemyError, RequestException):
             run_id = str(store.client.create_run(store.experiment_id, started, tags).info.run_id)
@@ -37,6 +39,22 @@ def begin_run(store: Store, open_runs: OpenRuns, outbox: Outbox, tags: dict[str,
     }
     outbox.put(Message(run_id, "create", body))
     return run_id
+
+
+def origin_tags() -> dict[str, str]:
+    """Tags that say what made a run: the command, the version and commit of tld, and the user.
+    Those of MLflow's own names fill the columns and fields of its pages."""
+    commit, command = tld_commit(), typed_command()
+    tags = {
+        "mlflow.source.name": "tld",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
+        "tld.version": tld_version_and_commit(),
+        "tld.command": command,
+    }
+    with contextlib.suppress(OSError, KeyError):  # in a container the user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    return {name: text for name, text in tags.items() if text}
 
 
 @contextlib.contextmanager

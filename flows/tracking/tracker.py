@@ -7,7 +7,7 @@ reports goes through an outbox; only calls that need an answer wait for MLflow.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,54 +21,30 @@ from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import redact_credentials
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import MANIFEST_NAME
-from data_catalog.storage.workspace import Workspace
+from data_catalog.storage.workspace import StageName, Workspace
 from flows.terminal.errors import UserError
 from flows.terminal.progress import Progress
 from flows.tracking.delivery import deliver
 from flows.tracking.messages import (
-    artifact_message,
     inputs_message,
-    metrics_message,
     params_message,
     relative_to_root,
     report_messages,
+    stage_settings,
 )
 from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.outbox import Message, Outbox
-from flows.tracking.run_lifecycle import begin_run, closing_run
+from flows.tracking.pages import run_page_address, server_address
+from flows.tracking.run_lifecycle import begin_run, closing_run, origin_tags
+from flows.tracking.run_names import differing_settings, run_title
+from flows.tracking.stage_tracker import StageTracker
 from flows.tracking.store import NEEDS_NEWER_SERVER, Store, open_client, open_store
 from flows.tracking.system_metrics import watched
 from pipeline.config.run import RunConfig
+from pipeline.config.typed_settings import typed_settings
 
 _TIMEOUT_S = 60.0  # at the end of a run, if the server is unreachable
 _INTERRUPTED_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class StageTracker:
-    """The Tracker of one stage: records in its run, and shows progress."""
-
-    run_id: str
-    title: str  # name of its run
-    show: Progress
-    outbox: Outbox
-    root: Path
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        self.outbox.put(metrics_message(self.run_id, values, step))
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        self.outbox.put(artifact_message(self.root, self.run_id, path, folder))
-
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        self.show.update(done, total, note)
-
-    def note(self, text: str) -> None:
-        self.show.finish(text)
-
-    def warning(self, text: str) -> None:
-        self.show.finish(f"warning: {text}")
-        self.outbox.put(Message(self.run_id, "tags", {"tld.warning": text}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +56,43 @@ class PipelineTracking:
     run_id: str
     outbox: Outbox
     open_runs: OpenRuns
+    differing: Sequence[str]
+    """The settings that its name and those of its stages tell, as they are typed."""
 
     @contextlib.contextmanager
     def stage(
-        self, name: str, config: RunConfig, parents: Mapping[str, Manifest]
+        self,
+        name: StageName,
+        config: RunConfig,
+        parents: Mapping[str, Manifest],
+        log: Callable[[str], None] = lambda _: None,
     ) -> Iterator[StageTracker]:
         """The child run of a stage, with its settings as params and its inputs with the runs that
-        produced them."""
+        produced them. What its progress shows goes to a log too."""
         phase = config.phase or ""
         model = config.evaluate.model if "distill" in parents else ""
-        title = " ".join(filter(None, (name, model, phase)))
+        title = self.title(" ".join(filter(None, (name, model, phase))), name)
         tags = {"mlflow.parentRunId": self.outbox.id_of(self.run_id), "mlflow.runName": title}
         tags |= {"tld.stage": name, **({"tld.phase": phase} if phase else {})}
         for parent, manifest in parents.items():
             tags[f"tld.input.{parent}"] = manifest.made_by
         run_id = begin_run(self.store, self.open_runs, self.outbox, tags)
-        self.outbox.put(params_message(run_id, config, name))
+        self.outbox.put(params_message(run_id, stage_settings(config, name)))
         if parents:
             self.outbox.put(inputs_message(run_id, parents))
-        with Progress(f"{name} {phase}".rstrip()) as show:
+        with Progress(f"{name} {phase}".rstrip(), log) as show:
             tracker = StageTracker(run_id, title, show, self.outbox, self.root)
             with closing_run(self.outbox, run_id), watched(tracker):
                 yield tracker
+
+    def title(self, name: str, stage: StageName | None = None) -> str:
+        """A name with the settings that differ; for a stage, with those on which it may depend."""
+        return run_title(name, self.differing, stage)
+
+    def address_of(self, run_id: str, artifact: str = "") -> str:
+        """The address of a run, or of one of its artifacts, in MLflow's pages."""
+        run_id, server = self.outbox.id_of(run_id), server_address(self.store)
+        return run_page_address(server, self.store.experiment_id, run_id, artifact)
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:
         """Record a stage's manifest. If the output was fresh already, print so and record the run
@@ -217,12 +208,13 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     outbox = Outbox(partial(deliver, store, root, open_runs), _buffer_file(root, store), say)
     timeout_s = _TIMEOUT_S
     try:
-        run_id = begin_run(
-            store, open_runs, outbox, {"mlflow.runName": config.name, "tld.stage": "pipeline"}
-        )
+        differing = differing_settings(config, store)
+        tags = {"mlflow.runName": run_title(config.name, differing), "tld.stage": "pipeline"}
+        run_id = begin_run(store, open_runs, outbox, tags | origin_tags())
         outbox.put(Message(run_id, "config", config.model_dump(mode="json")))
+        outbox.put(params_message(run_id, typed_settings(config)))
         with closing_run(outbox, run_id):
-            yield PipelineTracking(store, root, run_id, outbox, open_runs)
+            yield PipelineTracking(store, root, run_id, outbox, open_runs, differing)
     except BaseException as error:
         if not isinstance(error, Exception):
             timeout_s = _INTERRUPTED_TIMEOUT_S

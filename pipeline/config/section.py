@@ -48,6 +48,12 @@ def settings_not_in_fingerprint(section: type[BaseModel]) -> frozenset[str]:
     return frozenset(name for name, field in section.model_fields.items() if _marker(field))
 
 
+def speed_settings(section: type[BaseModel]) -> frozenset[str]:
+    """The names of the settings of a section that change its speed only."""
+    fields = section.model_fields.items()
+    return frozenset(name for name, field in fields if (mark := _marker(field)) and mark.help)
+
+
 def _marker(field: FieldInfo) -> FingerprintExclusion | None:
     return next((mark for mark in field.metadata if isinstance(mark, FingerprintExclusion)), None)
 

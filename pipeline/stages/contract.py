@@ -33,6 +33,10 @@ class Tracker(ShowsProgress, Protocol):
     def artifact(self, path: Path, folder: str = "") -> None:
         """Store a file with the run."""
 
+    def image(self, path: Path, name: str, step: int) -> None:
+        """Store an image of a step with the run, such as a grid of samples, as one of those of a
+        name."""
+
     def note(self, text: str) -> None:
         """Tell something that stays on the terminal after the progress."""
 

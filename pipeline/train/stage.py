@@ -114,7 +114,7 @@ def _train(
             case "metrics":
                 track.metrics(event["values"], event["step"])
             case "artifact":
-                track.artifact(out / event["path"], event["folder"])
+                track.image(out / event["path"], event["folder"], event["step"])
             case "progress":
                 track.progress(event["done"], event["total"], event["note"])
             case "warning":

@@ -14,6 +14,7 @@ class RememberingTracker:
     run_id: str = "test-run"
     heard: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
+    images: list[tuple[str, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shown: list[tuple[int, int, str]] = field(default_factory=list)
@@ -24,6 +25,10 @@ class RememberingTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         assert path.exists()
         self.artifacts.append(f"{folder}/{path.name}")
+
+    def image(self, path: Path, name: str, step: int) -> None:
+        self.artifact(path, name)
+        self.images.append((name, step))
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         self.shown.append((done, total, note))

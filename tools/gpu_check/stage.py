@@ -36,6 +36,9 @@ class SpeedLog:
     def artifact(self, path: Path, folder: str = "") -> None:
         pass
 
+    def image(self, path: Path, name: str, step: int) -> None:
+        pass
+
     def progress(self, done: int, total: int, note: str = "") -> None:  # noqa: ARG002
         self.notes.append(note)
 

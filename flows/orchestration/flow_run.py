@@ -1,0 +1,32 @@
+"""What Prefect shows of a flow run: its name, its log, and its page."""
+
+from __future__ import annotations
+
+import contextlib
+
+import httpx
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from flows.orchestration.run_summary import AddressOf, closing_summary, reports_of, run_page
+from pipeline.stages.run_inputs import RunInputs
+
+
+def name_flow_run(name: str) -> None:
+    """Give this flow run a name. A server that refuses it fails no run."""
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        client.set_flow_run_name(flow_run.id, name)
+
+
+def publish_results(inputs: RunInputs, run_id: str, address_of: AddressOf) -> None:
+    """Log the closing summary, and show stages, scores and links as an artifact of this flow run.
+    `run_id` is the run in MLflow."""
+    if summary := closing_summary(inputs.config, reports_of(inputs)):
+        get_run_logger().info(f"scores and files\n{summary}")
+    create_markdown_artifact(
+        run_page(inputs, run_id, address_of),
+        key="run",
+        description=f"Stages and scores of {inputs.config.name}",
+    )

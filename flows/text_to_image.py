@@ -173,7 +173,7 @@ _TASKS: dict[StageName, Task[..., Manifest]] = {
 }
 
 
-def _run_task(job: _Job, stage: StageName, *parents: Manifest) -> Manifest:
+def _run_task(job: _Job, stage: StageName, *parents: Manifest | None) -> Manifest:
     task = _TASKS[stage].with_options(task_run_name=stage_run_name(job.config, stage))
     return task(job, *parents)
 
@@ -211,7 +211,7 @@ def text_to_image(
 def _run_phase(
     job: _Job, names: Sequence[StageName], earlier: Mapping[str, Mapping[str, Manifest]]
 ) -> dict[str, Manifest]:
-    """The outputs of the stages of a phase that are among `names`, after those of earlier phases."""
+    """The outputs of the stages of a phase that are among `names`, on those of earlier phases."""
     outputs: dict[str, Manifest] = {}
     for name in [name for name in names if name in job.inputs.stages]:
         if job.inputs.shares(name):

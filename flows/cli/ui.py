@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from flows.cli.groups import Overrides
 from flows.terminal.console import load
+from flows.tracking.pages import UI_PORT
 
 
 def ui(
@@ -20,9 +21,13 @@ def ui(
         ),
     ] = Path("tiny"),
     *overrides: Overrides,
-    port: Annotated[int, Parameter(help="Port of MLflow; Prefect uses the next one.")] = 5000,
+    port: Annotated[int, Parameter(help="Port of MLflow; Prefect uses the next one.")] = UI_PORT,
 ) -> None:
-    """Show runs in MLflow and flows in Prefect, in the browser. Stop it with Ctrl-C."""
+    """Show runs in MLflow and flows in Prefect, in the browser. Stop it with Ctrl-C.
+
+    It prints the address of all runs of this name, of the newest run with these settings, and of
+    Prefect.
+    """
     from flows.cli.ui_servers import serve_ui
 
     serve_ui(load(config, overrides), port)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-from flows.tracking.store import Store
-
 UI_PORT = 5000  # of `tld ui`, unless its --port says otherwise
 # Without it MLflow opens a page for language models, which is empty.
 _KIND = "?workflowType=machine_learning"
@@ -27,8 +25,7 @@ def run_page_address(server: str, experiment_id: str, run_id: str, artifact: str
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}{part}{_KIND}"
 
 
-def server_address(store: Store) -> str:
+def server_address(uri: str) -> str:
     """The MLflow server that shows a store: the store itself, or `tld ui` at its usual port."""
-    uri = str(store.client.tracking_uri)
     is_server = urlsplit(uri).scheme in ("http", "https")
     return uri if is_server else f"http://127.0.0.1:{UI_PORT}"

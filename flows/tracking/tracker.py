@@ -91,7 +91,7 @@ class PipelineTracking:
 
     def address_of(self, run_id: str, artifact: str = "") -> str:
         """The address of a run, or of one of its artifacts, in MLflow's pages."""
-        run_id, server = self.outbox.id_of(run_id), server_address(self.store)
+        run_id, server = self.outbox.id_of(run_id), server_address(self.store.client.tracking_uri)
         return run_page_address(server, self.store.experiment_id, run_id, artifact)
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:

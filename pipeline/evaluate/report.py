@@ -19,7 +19,7 @@ from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
-from pipeline.config.distribution import tld_version
+from pipeline.config.distribution import tld_version_and_commit
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.evaluate.earlier_report import earlier_report
 from pipeline.evaluate.real_comparison import RealComparison, SideBySide
@@ -83,7 +83,7 @@ def render_report(report: Report) -> str:
         report=report,
         verdict=verdict(report.estimates),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        version=tld_version(),
+        version=tld_version_and_commit(),
         earlier=earlier_report(report.encodings, report.model, report.config, report.out),
         encodings=encodings,
         model=model,

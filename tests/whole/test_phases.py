@@ -95,14 +95,14 @@ def test_mlflow_and_prefect_tell_the_phases_apart(finished: Path) -> None:
     (experiment,) = (e for e in client.search_experiments() if e.name == "tiny")
     trained = client.search_runs([experiment.experiment_id], "tags.`tld.stage` = 'train'")
     made = {
-        run.data.tags["mlflow.runName"]: run.data
+        run.data.tags["tld.phase"]: run.data
         for run in trained
         if run.data.tags.get("tld.state") == "made"
     }
-    assert [made[f"train {name}"].params["steps"] for name in ("first", "large", "fine")] == [
+    assert [made[name].params["train.steps"] for name in ("first", "large", "fine")] == [
         *("12", "3", "6")
     ]
-    assert made["train fine"].tags["tld.phase"] == "fine"
+    assert made["fine"].tags["mlflow.runName"].startswith("train fine · ")
 
 
 def test_sample_takes_the_last_phase_or_the_one_that_is_named(

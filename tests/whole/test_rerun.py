@@ -141,7 +141,7 @@ def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_line
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
     download, encode, train, evaluate = children
-    assert train.data.params["lr"] == "0.001"
+    assert train.data.params["train.lr"] == "0.001"
     assert train.data.params["model.width"] == "64"
     assert train.data.tags["tld.input.encode"] == encode.info.run_id
     assert encode.data.tags["tld.input.download"] == download.info.run_id
@@ -159,8 +159,15 @@ def test_mlflow_holds_a_child_run_a_stage_with_params_metrics_artifacts_and_line
     ]
     assert "clip_score" in evaluate.data.metrics
     assert "prompt_accuracy" in parent.data.metrics
-    samples = [file.path for file in client.list_artifacts(train.info.run_id, "samples")]
-    assert samples == ["samples/step-00000006.png", "samples/step-00000012.png"]
+    assert parent.data.params["train.steps"] == "12"
+    assert parent.data.tags["tld.command"].startswith(f"tld run {TINY} root={finished} ")
+    assert {"grid.png", "report.html"} <= {
+        file.path for file in client.list_artifacts(parent.info.run_id)
+    }
+    samples = [file.path for file in client.list_artifacts(train.info.run_id, "images")]
+    assert {path.split("+timestamp")[0] for path in samples} == {
+        *("images/samples+step+6", "images/samples+step+12")
+    }
     assert {"grid.png", "report.html", "manifest.json"} <= {
         f.path for f in client.list_artifacts(evaluate.info.run_id)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -25,22 +26,22 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    """A finished run's MLflow and Prefect addresses, as they are printed, and its workspace."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], Path]]:
+    """The addresses of a finished run, as they are printed, and its workspace."""
     root = tmp_path_factory.mktemp("ui") / "data"
     done = tld("run", TINY, *small(root))
     assert done.returncode == 0, done.stderr
     port = free_port()
-    with start("ui", TINY, f"root={root}", "--port", str(port)) as process:
+    with start("ui", TINY, *small(root), "--port", str(port)) as process:
         try:
-            mlflow, prefect = f"http://127.0.0.1:{port}", ""
+            addresses: dict[str, str] = {}
             assert process.stdout
-            while not prefect:
+            while "Prefect" not in addresses:
                 name, _, address = process.stdout.readline().partition(" ")
-                prefect = address.strip() if name == "Prefect" else ""
-            for address in (mlflow, prefect):
+                addresses[name] = address.strip()
+            for address in addresses.values():
                 assert wait_until(partial(is_answering, address), 120, every_s=0.3), address
-            yield mlflow, prefect, root
+            yield addresses, root
         finally:
             os.kill(process.pid, signal.SIGINT)
             assert process.wait(30) == 0
@@ -48,11 +49,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, P
 
 @needs_browser
 def test_a_browser_shows_runs_curves_samples_and_parameters(
-    site: tuple[str, str, Path], tmp_path: Path
+    site: tuple[dict[str, str], Path], tmp_path: Path
 ) -> None:
     from playwright.sync_api import expect
 
-    mlflow, prefect, root = site
+    addresses, root = site
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment
@@ -60,21 +61,27 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(
         run.data.tags["tld.stage"]: run.info.run_id
         for run in client.search_runs([experiment.experiment_id])
     }
-    base = f"{mlflow}/#/experiments/{experiment.experiment_id}"
+    base = addresses["MLflow"].partition("/runs")[0]
     kind = "?workflowType=machine_learning"
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1500, "height": 1000})
         page.set_default_timeout(60_000)
         screenshots = Path(os.environ.get("TLD_SCREENSHOTS", tmp_path))
 
-        page.goto(f"{base}/runs{kind}")
-        run = page.get_by_role("link", name="tiny", exact=True)
+        page.goto(addresses["MLflow"])
+        run = page.get_by_role("link", name=re.compile("^tiny · download.limit=120"))
         page.locator("[role=gridcell]", has=run).get_by_role("button").first.click(timeout=60_000)
         for name in ("download", "encode", "train", "evaluate"):
-            expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible(
-                timeout=60_000
-            )
+            link = page.get_by_role("link", name=re.compile(f"^{name} · download.limit=120"))
+            expect(link.first).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "runs.png")
+
+        assert addresses["run"] == f"{base}/runs/{runs['pipeline']}{kind}"
+        page.goto("about:blank")  # else the page would keep what it shows
+        page.goto(addresses["run"])
+        for name in ("evaluate.steps", "prompt_accuracy", "tld.command"):
+            expect(page.get_by_text(name).first).to_be_visible(timeout=60_000)
+        page.screenshot(path=screenshots / "run.png")
 
         page.goto(f"{base}/runs/{runs['train']}{kind}")
         for name in ("held_out_loss", "model.width", "encodings"):
@@ -93,25 +100,25 @@ def test_a_browser_shows_runs_curves_samples_and_parameters(
         ).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "grid.png")
 
-        page.goto(prefect)
+        page.goto(addresses["Prefect"])
         page.get_by_role("link", name="Runs", exact=True).click()
         expect(page.get_by_text("text-to-image").first).to_be_visible(timeout=60_000)
         page.screenshot(path=screenshots / "prefect.png")
 
 
-def test_prefect_answers_nobody_without_the_link(site: tuple[str, str, Path]) -> None:
-    _, prefect, _ = site
-    address = urlsplit(prefect)
+def test_prefect_answers_nobody_without_the_link(site: tuple[dict[str, str], Path]) -> None:
+    address = urlsplit(site[0]["Prefect"])
     assert len(address.fragment) > 40
     with pytest.raises(HTTPError, match="401"):
         urllib.request.urlopen(f"http://{address.netloc}/api/admin/version", timeout=10)
 
 
 def test_a_port_that_is_taken_and_an_empty_workspace_are_told(
-    site: tuple[str, str, Path], tmp_path: Path
+    site: tuple[dict[str, str], Path], tmp_path: Path
 ) -> None:
-    mlflow, _, root = site
-    taken = tld("ui", TINY, f"root={root}", "--port", mlflow.rpartition(":")[2])
+    addresses, root = site
+    port = urlsplit(addresses["MLflow"]).port
+    taken = tld("ui", TINY, f"root={root}", "--port", str(port))
     assert taken.returncode == 2
     assert "is taken; choose another with --port" in taken.stderr
     empty = tld("ui", TINY, f"root={tmp_path / 'none'}")

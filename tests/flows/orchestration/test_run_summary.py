@@ -36,6 +36,10 @@ def test_scores_are_one_table_without_their_parts(
     (tmp_path / "report.html").touch()
     statuses = [StageStatus("evaluate", "fresh", report, tmp_path)]
     monkeypatch.setattr(run_summary, "run_statuses", lambda _: statuses)
-    page = run_summary.run_page(RunInputs(load_config(TINY, small(tmp_path))))
+    inputs = RunInputs(load_config(TINY, small(tmp_path)))
+    page = run_summary.run_page(inputs, "this", lambda run_id, file: f"http://host/{run_id}/{file}")
     assert "| prompt_accuracy | 0.5 | < 20 captions |\n| clip_score | 90 | 89 to 91 |\n" in page
     assert "accuracy/shape" not in page
+    assert "[This run in MLflow](http://host/this/)" in page
+    assert "[`run`](http://host/run/)" in page
+    assert f"[in MLflow](http://host/run/report.html), file `{tmp_path}/report.html`" in page

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -31,6 +32,35 @@ def test_a_checkout_that_is_not_installed_has_a_version(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(distribution, "version", not_installed)
     assert distribution.tld_version() == PROJECT["version"]
+
+
+def test_a_checkout_names_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit() -> str:
+        distribution.tld_commit.cache_clear()
+        return distribution.tld_commit()
+
+    monkeypatch.setattr(distribution, "_ROOT", tmp_path)
+    assert commit() == "", "it is no checkout"
+    assert distribution.tld_version_and_commit() == PROJECT["version"]
+    git("init", "-q")
+    (tmp_path / "a.py").touch()
+    git("add", ".")
+    git("commit", "-qm", "First")
+    monkeypatch.setenv("GIT_DIR", "/another")
+    head = git("--git-dir", ".git", "rev-parse", "HEAD")
+    assert commit() == head
+    (tmp_path / "a.py").write_text("changed")
+    assert commit() == f"{head}-dirty"
+    shown = f"{PROJECT['version']} ({head[:12]}-dirty)"
+    assert distribution.tld_version_and_commit() == shown
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() == "", "there is no git"
+    distribution.tld_commit.cache_clear()
 
 
 def test_an_extra_is_installed_by_the_name_of_the_distribution() -> None:

@@ -67,6 +67,21 @@ def test_the_hub_reads_it(trained: tuple[Manifest, Manifest], report: Manifest) 
     assert {result.dataset_split for result in results} == {"held_out"}
 
 
+def test_it_names_the_sets_of_a_mix_with_their_shares(trained: tuple[Manifest, Manifest]) -> None:
+    encodings, model = trained
+    mix = {
+        "first": {"share": 0.3, "train_pairs": 1200, "drawn_pairs": 600},
+        "fine": {"share": 0.7, "train_pairs": 40, "drawn_pairs": 1400},
+    }
+    mixed = model.model_copy(update={"figures": {**model.figures, "mix": mix}})
+    text = model_card(encodings, mixed, None, "my-model")
+    assert "| `first` | 0.3 | 1,200 | 0.5 |\n| `fine` | 0.7 | 40 | 35 |\n\n## Training" in text
+    assert "passes over the data" not in text
+    plain = model_card(encodings, model, None, "my-model")
+    assert "passes over the data" in plain
+    assert "several phases" not in plain
+
+
 def test_it_says_what_was_made_from_what(
     trained: tuple[Manifest, Manifest], report: Manifest
 ) -> None:

@@ -65,8 +65,9 @@ def stage_settings(config: RunConfig, stage: str) -> dict[str, str]:
 
 
 def inputs_message(run_id: str, parents: Mapping[str, Manifest]) -> Message:
-    """The outputs that a stage reads, as MLflow data sets."""
-    return Message(run_id, "inputs", [_dataset(manifest) for manifest in parents.values()])
+    """The outputs that a stage reads, as MLflow data sets. Two phases may share one."""
+    outputs = {manifest.digest: manifest for manifest in parents.values()}
+    return Message(run_id, "inputs", [_dataset(manifest) for manifest in outputs.values()])
 
 
 def end_message(run_id: str, status: str) -> Message:

@@ -36,6 +36,13 @@ def test_a_file_stores_the_mix_of_each_phase() -> None:
     assert [one.train for one in again.chain] == [one.train for one in config.chain]
 
 
+def test_a_distillation_draws_from_its_own_phase_alone() -> None:
+    config = config_of("phases.d.train.mix={c: 1, first: 1}", "distill.sample_steps=4")
+    assert config.distill is not None
+    assert config.train.mix
+    assert config.distill.training(config.train).mix == {}
+
+
 def test_shares_are_exact_for_the_decimals_that_are_typed() -> None:
     expected = {"a": Fraction(3, 10), "b": Fraction(7, 10)}
     for weights in ({"a": 3.0, "b": 7.0}, {"a": 0.3, "b": 0.7}, {"a": 3e-300, "b": 7e-300}):

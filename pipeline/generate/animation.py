@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
+import av
 import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -13,6 +14,7 @@ from data_catalog.images import Images
 from data_catalog.storage.files import replacing
 
 _FRAMES_PER_SECOND = 12
+_QUALITY = "16"  # of x264: losses that one does not see
 
 
 def strip(frames: Images) -> NDArray[np.uint8]:
@@ -38,12 +40,19 @@ def _write_gif(frames: Images, path: Path) -> None:
 
 
 def _write_mp4(frames: Images, path: Path) -> None:
+    """H.264 as every browser plays it: at half the resolution of colours, and with the index at the
+    beginning of the file."""
     height, width = frames.shape[1:3]
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FRAMES_PER_SECOND, (width, height)
-    )
-    if not writer.isOpened():
-        raise OSError(f"OpenCV cannot write {path.name}; a .gif needs no video codec")
-    for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as video:
+        stream = video.add_stream("libx264", _FRAMES_PER_SECOND, options={"crf": _QUALITY})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        # sRGB, with the matrix of JPEG: of that of BT.709 Chromium shows blue 8 levels too dark.
+        stream.codec_context.colorspace = Colorspace.ITU601
+        stream.codec_context.color_primaries = ColorPrimaries.BT709
+        stream.codec_context.color_trc = ColorTrc.IEC61966_2_1
+        stream.codec_context.color_range = ColorRange.MPEG
+        for frame in frames:
+            pixels = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            planes = pixels.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601)
+            video.mux(stream.encode(planes))
+        video.mux(stream.encode())

@@ -27,8 +27,8 @@ def doctor(
         bool, Parameter("--json", negative="", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
-    """Check this installation: versions, Python, devices, memory, disk, and the Prefect and MLflow
-    servers that the environment names.
+    """Check this installation: versions, Python, devices, memory, disk, the Prefect and MLflow
+    servers that the environment names, and the address for notices of failures.
 
     It prints what a report of a bug needs: of environment variables the names alone, and addresses
     without passwords. If something is broken, it says what to do, and the exit code is 1.
@@ -45,7 +45,8 @@ def doctor(
     names, broken = devices()
     facts["devices"] = ", ".join(names) or "none"
     problems += broken
-    for name, check in (("prefect server", _prefect_server), ("mlflow store", _mlflow)):
+    checks = {"prefect server": _prefect_server, "mlflow store": _mlflow, "notices": _webhook}
+    for name, check in checks.items():
         try:
             facts[name] = check()
         except UserError as error:
@@ -78,6 +79,16 @@ def _mlflow() -> str:
         uri = redact_credentials(tracking_uri(Path(workspace)))
         check_given_store(Path(workspace))
     return f"{uri} answers"
+
+
+def _webhook() -> str:
+    """Where notices of failures go. Raises UserError if they can go nowhere."""
+    from flows.orchestration.webhook import check_webhook
+
+    try:
+        return check_webhook()
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _print(facts: dict[str, str], problems: list[str], *, as_json: bool) -> None:

@@ -10,18 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRun
-from prefect.states import Failed
 
 from flows.cli.deploy import _rooted, _server, deploy
 from flows.orchestration.prefect_server import free_port, server_command, server_environment
-from flows.orchestration.webhook import notify_webhook
 from flows.terminal.errors import UserError
-from flows.text_to_image import text_to_image
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from tests.support.command import CANARY, ENVIRONMENT, REPOSITORY, command
@@ -223,28 +218,6 @@ def test_a_deployment_has_all_phases_with_whole_paths(
     }
     again = RunConfig.model_validate(config)
     assert [run.train.lr for run in again.chain] == [5e-3, 1e-5]
-
-
-def test_a_webhook_that_is_no_url_raises_nothing_that_would_show_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Prefect logs what a hook raises."""
-    monkeypatch.setenv("TLD_WEBHOOK", f"hooks.example.org/{CANARY}")
-    run = FlowRun(flow_id=uuid4(), name="mauve-fox")
-    notify_webhook(text_to_image, run, Failed(message="why"))
-
-
-def test_a_webhook_is_told_no_secret_of_an_address(
-    webhook: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, posted = webhook
-    monkeypatch.setenv("TLD_WEBHOOK", url)
-    run = FlowRun(flow_id=uuid4(), name="a-run")
-    notify_webhook(
-        text_to_image, run, Failed(message=f"https://me:{CANARY}@host/t.csv?key={CANARY}: HTTP 403")
-    )
-    assert posted[-1]["run"] == "a-run"
-    assert posted[-1]["message"] == "https://host/t.csv?key=***: HTTP 403"
 
 
 def test_a_deployment_takes_no_secret_in_a_url(monkeypatch: pytest.MonkeyPatch) -> None:

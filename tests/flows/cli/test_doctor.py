@@ -19,6 +19,7 @@ def test_an_installation_that_works() -> None:
     assert facts["problems"] == []
     assert facts["tld"].startswith(f"{tld_version()} in ")
     assert facts["mlflow store"] == "SQLite in each workspace"
+    assert facts["notices"] == "none"
     assert facts["prefect server"] == "each command starts one of its own"
     assert CANARY not in done.stdout + done.stderr
 
@@ -29,8 +30,10 @@ def test_servers_that_do_not_answer_are_problems_and_nothing_shows_a_password(
     monkeypatch.setitem(ENVIRONMENT, "PREFECT_API_URL", f"http://me:{CANARY}@127.0.0.1:9/api")
     uri = f"postgresql://me:{CANARY}@127.0.0.1:9/mlflow"
     monkeypatch.setitem(ENVIRONMENT, "MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setitem(ENVIRONMENT, "TLD_WEBHOOK", f"slak://{CANARY}/b/c")
     done = tld("doctor", cwd=tmp_path)
     assert done.returncode == 1
+    assert "TLD_WEBHOOK begins with slak://, and is no address" in done.stderr
     assert "prefect server    broken" in done.stdout
     assert "mlflow store      broken" in done.stdout
     assert "tld: no Prefect server answers at PREFECT_API_URL=http://" in done.stderr

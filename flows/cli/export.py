@@ -1,18 +1,22 @@
-"""`tld export`: a trained model as a folder that diffusers loads."""
+"""`tld export`: a trained model as a folder that diffusers loads, on the hub, or as one file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import Model, resolve_model, trained_run
-from flows.cli.out_path import folder_problems
-from flows.terminal.console import console, load
+from flows.cli.out_path import file_problems, folder_problems
+from flows.cli.problems import refuse
+from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,55 +24,228 @@ if TYPE_CHECKING:
     from pipeline.export.model_card import Usage
     from pipeline.generate.generator import ImageGenerator
     from pipeline.generate.model_source import ModelSource
+    from tld_model.config import SamplingSettings
 
 _EXAMPLE = "a small red star in the top left on a blue background"
+_NEW = "A new one is private, unless you add --public; one that exists stays as it is."
+_Out = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder to write; an earlier export in it is replaced. With --format safetensors, the "
+        "file. It may be left out with --push."
+    ),
+]
+_Format = Annotated[
+    Literal["diffusers", "safetensors"],
+    Parameter(
+        name="--format",
+        help="'diffusers' is a folder with denoiser, VAE and text encoder. 'safetensors' is the "
+        "denoiser in one file, which tld's --model takes; its metadata has the architecture and "
+        "the names of the encoders, which it does not hold.",
+    ),
+]
+_Push = Annotated[
+    str | None,
+    Parameter(
+        help="Upload the folder to this repository of the Hugging Face hub, OWNER/NAME. "
+        f"{_NEW} Needs `hf auth login`, or HF_TOKEN with a token that may write."
+    ),
+]
+_Space = Annotated[
+    str | None,
+    Parameter(
+        help="Beside --push: upload a Gradio app that samples with the model to this Space, "
+        f"OWNER/NAME. {_NEW}"
+    ),
+]
+_Public = Annotated[
+    bool, Parameter(negative="", help="Let all see what --push and --space create.")
+]
+_License = Annotated[
+    str | None,
+    Parameter(
+        name="--license",
+        help="Licence of the weights for the model card, by the hub's name for it, such as mit or "
+        "cc-by-4.0. [default: unknown]",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where an export goes, and what is said of it there."""
+
+    out: Path | None
+    is_file: bool
+    push: str | None
+    space: str | None
+    public: bool
+    license: str | None
+
+    @property
+    def repositories(self) -> dict[str, str]:
+        """The names on the hub, by option."""
+        named = {"--push": self.push, "--space": self.space}
+        return {option: name for option, name in named.items() if name is not None}
 
 
 def export(
     config: Config,
     *overrides: Overrides,
-    out: Annotated[Path, Parameter(help="Folder to write; an earlier export in it is replaced.")],
-    to: Annotated[
-        Literal["diffusers"], Parameter(name="--format", help="Library to export for.")
-    ] = "diffusers",
+    out: _Out = None,
+    to: _Format = "diffusers",
     model: Model = None,
+    push: _Push = None,
+    space: _Space = None,
+    public: _Public = False,
+    license_name: _License = None,
 ) -> None:
     """Export the trained model as a folder that diffusers loads without tld installed, with the
-    model card as README.md.
+    model card as README.md; upload it to the Hugging Face hub; or export it as one file.
 
     In Python: DiffusionPipeline.from_pretrained(DIR, trust_remote_code=True). The same seed gives
     the same images as tld sample, up to rounding.
 
-    Example: tld export tiny --out mine
+    Examples:
+
+    tld export tiny --out mine
+
+    tld export tiny --push me/stars --space me/stars-demo --license mit
+
+    tld export tiny --format safetensors --out stars.safetensors
     """
     settings = load(config, overrides)
-    if problems := folder_problems(out):
-        raise UserError("\n".join(problems))
+    target = _Target(out, to == "safetensors", push, space, public, license_name)
+    refuse([*_problems(target)], "cannot export")
     source = resolve_model(config, overrides, settings, model)
+    if target.is_file:
+        _write_file(source, target)
+        run = quote_overrides(config, overrides)
+        console.print(
+            f"written    {out}\n\nTry next:\n"
+            f'  tld sample {run} "{_example(settings)}" --model {out}'
+        )
+        return
 
-    from pipeline.export.diffusers import ExportError, check_target, export_diffusers
+    if push:
+        from pipeline.export.hub import check_account
+
+        check_account(target.repositories)
+    from pipeline.export.diffusers import ExportError, check_target
 
     try:
-        check_target(out)
+        if out:
+            check_target(out)
         generate = source.load("cpu")
         card = (
             _card_of_weights(source, generate)
             if model
             else _card_of_run(config, overrides, settings)
         )
-        prompt = _EXAMPLE if settings.download.urls == "shapes" else "what the image shows"
-        own = asdict(source.sampling(settings.evaluate.sampling))
-        export_diffusers(generate, settings.evaluate.model_copy(update=own), card, prompt, out)
+        _export(settings, source, generate, card, target)
     except ExportError as error:
         raise UserError(f"--out: {error}") from error
+
+
+def _problems(target: _Target) -> Iterator[str]:
+    """All that is wrong with the options."""
+    from pipeline.export.hub import license_problem, name_problem
+
+    if target.out:
+        yield from (
+            file_problems(target.out, [".safetensors"])
+            if target.is_file
+            else folder_problems(target.out)
+        )
+    elif target.is_file or not target.push:
+        yield "--out: say where to write, or name a repository of the hub with --push"
+    for option, name in target.repositories.items():
+        if problem := name_problem(name):
+            yield f"{option}: {problem}"
+    if target.push and target.is_file:
+        yield "--push: a repository has the folder for diffusers; leave --format out"
+    if target.space and not target.push:
+        yield "--space: the app loads the model from the hub; name its repository with --push"
+    if target.public and not target.push:
+        yield "--public is for what --push creates"
+    if target.license is not None and (problem := license_problem(target.license)):
+        yield f"--license: {problem}"
+    if target.license is not None and target.is_file:
+        yield "--license is for the model card, which a single file does not have"
+
+
+def _write_file(source: ModelSource, target: _Target) -> None:
+    from data_catalog.storage.files import replacing
+    from tld_model.checkpoint import read_config
+
+    assert target.out
+    read_config(source.denoiser)  # or it is no denoiser
+    with replacing(target.out) as unfinished:
+        shutil.copyfile(source.denoiser, unfinished)
+
+
+def _export(
+    settings: RunConfig,
+    source: ModelSource,
+    generate: ImageGenerator,
+    card: Callable[[Usage], str],
+    target: _Target,
+) -> None:
+    """Write the folder, and upload it if it is to be pushed. Raises ExportError or HubError."""
+    from pipeline.export.diffusers import export_diffusers
+
+    prompt, sampling = _example(settings), source.sampling(settings.evaluate.sampling)
+    defaults = settings.evaluate.model_copy(update=asdict(sampling))
+
+    def licensed(usage: Usage) -> str:
+        return card(replace(usage, license=target.license) if target.license else usage)
+
+    with _folder(target.out) as folder:
+        export_diffusers(generate, defaults, licensed, prompt, folder, place=target.push or ".")
+        if target.out:
+            console.print(f"written    {folder}, for diffusers\ncard       {folder / 'README.md'}")
+        if target.push:
+            _publish(folder, prompt, sampling, target)
+    if not target.license:
+        console.print("licence    unknown: choose one before others get the model, by --license")
+    name = target.push or str(target.out)
     console.print(
-        f"written    {out}, for {to}\n"
-        f"card       {out / 'README.md'}: choose a licence in it before you publish it\n\n"
-        "Try next, in Python:\n"
+        "\nTry next, in Python:\n"
         "  from diffusers import DiffusionPipeline\n"
-        f"  pipe = DiffusionPipeline.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
+        f"  pipe = DiffusionPipeline.from_pretrained({name!r}, trust_remote_code=True)\n"
         f'  pipe("{prompt}").images[0].save("image.png")',
     )
+
+
+def _publish(folder: Path, prompt: str, sampling: SamplingSettings, target: _Target) -> None:
+    """Upload the folder, and an app that samples with it. Raises HubError."""
+    from pipeline.export.hub import upload
+    from pipeline.export.space import write_space
+
+    assert target.push
+    console.print(f"uploading  {target.push} …")
+    console.print(f"model      {upload(folder, target.push, 'model', public=target.public)}")
+    if target.space:
+        with TemporaryDirectory(prefix="tld-space-") as app:
+            write_space(Path(app), target.push, prompt, sampling)
+            console.print(
+                f"space      {upload(Path(app), target.space, 'space', public=target.public)}\n"
+                "           While the model is private, the Space needs the secret HF_TOKEN"
+            )
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """The folder to write, or a temporary one."""
+    if out:
+        yield out
+        return
+    with TemporaryDirectory(prefix="tld-export-") as parent:
+        yield Path(parent) / "model"
+
+
+def _example(settings: RunConfig) -> str:
+    return _EXAMPLE if settings.download.urls == "shapes" else "what the image shows"
 
 
 def _card_of_run(

@@ -2,5 +2,6 @@
 
 Read diffusers.py first (the exported folder), then diffusers_pipeline.py and
 diffusers_transformer.py (the code that the folder carries) and bundle_source.py (how that code
-becomes self-contained files). model_card.py writes the card, for exports and for MLflow.
+becomes self-contained files). model_card.py writes the card, for exports and for MLflow. hub.py
+uploads a folder to the Hugging Face hub, space.py writes the files of a Space that samples with it.
 """

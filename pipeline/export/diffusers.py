@@ -50,17 +50,20 @@ def export_diffusers(
     card: Callable[[Usage], str],
     prompt: str,
     out: Path,
+    *,
+    place: str = ".",
 ) -> None:
     """Write the folder, in place of an earlier export if there is one.
 
     `defaults` are the pipeline's sampling settings where a call passes none; `prompt` is that of
-    the example in the card. Raises ExportError if the folder must not be replaced.
+    the example in the card, and `place` where it loads the model: "." is the folder itself, others
+    are names on the hub. Raises ExportError if the folder must not be replaced.
     """
     check_target(out)
     out = out.absolute()
     with replacing_folder(out) as unfinished:
         _write(generate, defaults, unfinished)
-        (unfinished / CARD_FILE).write_text(card(_usage(defaults, prompt)), encoding="utf-8")
+        (unfinished / CARD_FILE).write_text(card(_usage(defaults, prompt, place)), encoding="utf-8")
 
 
 def _write(generate: ImageGenerator, defaults: EvaluateConfig, out: Path) -> None:
@@ -98,14 +101,15 @@ def _index(generate: ImageGenerator, defaults: EvaluateConfig) -> dict[str, Any]
     }
 
 
-def _usage(defaults: EvaluateConfig, prompt: str) -> Usage:
-    """Example for the card, to be run inside the exported folder."""
+def _usage(defaults: EvaluateConfig, prompt: str, place: str) -> Usage:
+    """Example for the card. If the place is ".", it is to be run inside the exported folder."""
+    explained = '# "." is this folder; pass its path, or its name on the hub.\n'
     code = f"""import torch
 from diffusers import DiffusionPipeline
 
-# "." is this folder; pass its path, or its name on the hub.
+{explained if place == "." else ""}\
 # It runs the code in pipeline.py and transformer/tld_transformer.py.
-pipe = DiffusionPipeline.from_pretrained(".", trust_remote_code=True)
+pipe = DiffusionPipeline.from_pretrained({json.dumps(place)}, trust_remote_code=True)
 images = pipe(
     {json.dumps(prompt)},
     num_inference_steps={defaults.steps},

@@ -24,6 +24,7 @@ from pipeline.reporting.render import render_page
 from tld_model.config import DenoiserConfig
 
 CARD_FILE = "README.md"
+UNKNOWN_LICENSE = "unknown"
 _TAGS = ["text-to-image", "latent-diffusion", "diffusion-transformer", "rectified-flow"]
 _HUB_DATASETS = "https://huggingface.co/datasets/"
 # Training settings that matter most to a reader.
@@ -55,11 +56,13 @@ _SHOWN_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How to use the model: the library's name on the hub, its requirements, and Python code."""
+    """How to use the model: the library's name on the hub, its requirements, Python code, and under
+    which licence, as the hub calls it."""
 
     library: str
     needs: str
     code: str
+    license: str = UNKNOWN_LICENSE
 
 
 OWN_USAGE = Usage(
@@ -158,9 +161,9 @@ def card_of_weights(
 def _front(
     name: str, source: Source | None, scores: list[_ScoreRow], usage: Usage
 ) -> dict[str, Any]:
-    """The card's metadata. The owner of the weights chooses their licence, so it is unknown."""
+    """The card's metadata. The owner of the weights chooses their licence."""
     front: dict[str, Any] = {
-        "license": "unknown",
+        "license": usage.license,
         "library_name": usage.library,
         "pipeline_tag": "text-to-image",
         "tags": _TAGS,

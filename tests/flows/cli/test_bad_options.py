@@ -22,6 +22,7 @@ TO_A_FILE = {
     "panorama": ["panorama", TINY, "a star", "--out", "{}.png"],
     "export-checkpoint": ["export-checkpoint", "no", "--layout", "main", "--out", "{}.pth"],
     "catalog dropped": ["catalog", "dropped", TINY, "--out", "{}.csv"],
+    "export": ["export", TINY, "--format", "safetensors", "--out", "{}.safetensors"],
 }
 TO_A_FOLDER = {
     "sample": ["sample", TINY, "a star", "--out", "{}"],
@@ -62,7 +63,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    for ending in ("", ".png", ".gif", ".pth", ".csv"):
+    for ending in ("", ".png", ".gif", ".pth", ".csv", ".safetensors"):
         (tmp_path / f"folder{ending}").mkdir()
     return tmp_path
 

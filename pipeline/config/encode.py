@@ -22,7 +22,9 @@ class EncodeConfig(Section):
     vae: TextPath = "madebyollin/sdxl-vae-fp16-fix"
     """Autoencoder (VAE): a folder, a Hugging Face model name, or one that ships with the project:
     'shapes-vae', or 'emoji-vae' for small drawings on white. Its class in diffusers is
-    AutoencoderKL, AutoencoderTiny, AutoencoderDC or AutoencoderKLFlux2."""
+    AutoencoderKL, AutoencoderTiny, AutoencoderDC or AutoencoderKLFlux2. A name may end in
+    @REVISION: a commit, which never changes, a tag or a branch. So may those of clip and
+    text_encoder."""
     clip: TextPath | None = "openai/clip-vit-large-patch14"
     """CLIP model and tokenizer: a folder, a Hugging Face model name, or 'shapes-clip', which ships
     with the project. null, with a text_encoder, leaves out CLIP scores and all that is computed

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder
+from tld_model.encoders.names import SHIPPED_ENCODERS, encoder_folder, split_revision
 from tld_model.encoders.vae_config import VaeConfig, class_problem
 
 
@@ -15,9 +15,14 @@ def encoder_problem(name: str) -> str | None:
     folder, shipped = encoder_folder(name), ", ".join(SHIPPED_ENCODERS)
     if folder is None and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         return (
-            f"{name!r} is neither a folder, nor a Hugging Face name (owner/name), "
-            f"nor one of {shipped}"
+            f"{name!r} is neither a folder, nor a Hugging Face name (owner/name, or "
+            f"owner/name@revision), nor one of {shipped}"
         )
+    if folder is None:
+        try:
+            split_revision(name)
+        except ValueError as error:
+            return str(error)
     if folder and not (folder / "config.json").exists():
         return f"{str(folder)!r} holds no config.json, so it is not an encoder"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 _SHIPPED = Path(__file__).parents[1] / "demo_encoders"
@@ -12,6 +13,8 @@ SHIPPED_ENCODERS = {
     "shapes-clip-short": _SHIPPED / "clip-short",
     "emoji-vae": _SHIPPED / "emoji-vae",
 }
+
+_REVISION = re.compile(r"[\w.-]+", re.ASCII)
 
 POOLING_FILE = "1_Pooling/config.json"  # how a sentence encoder makes one vector of a caption
 
@@ -24,9 +27,21 @@ def encoder_folder(name_or_path: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """The name of a model on the Hugging Face hub, and its revision (commit, tag or branch) if it
+    is given, as in owner/name@revision. Raises ValueError if this cannot be a revision."""
+    name, at, revision = name.partition("@")
+    if at and not _REVISION.fullmatch(revision):
+        raise ValueError(
+            f"{revision!r} is no revision: write {name}@ and the commit, the tag or the branch, "
+            "without a slash"
+        )
+    return name, revision or None
+
+
 def encoder_identity(name_or_path: str) -> str:
     """The identity of an encoder: the SHA-256 of its files if it is in a local folder, or else its
-    name."""
+    name, with the revision if the name has one."""
     folder = encoder_folder(name_or_path)
     if folder is None:
         return name_or_path

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from tld_model.encoders.names import encoder_folder
+from tld_model.encoders.names import encoder_folder, split_revision
 
 
 class EncoderError(ValueError):
@@ -44,12 +44,16 @@ def load_model(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
 
 
 def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
-    """Call `load` on a folder or a name on the hub. Raises EncoderError if it fails."""
+    """Call `load` on a folder, or on a name on the hub with its revision. Raises EncoderError if it
+    fails."""
     folder = encoder_folder(name_or_path)
     if folder is None and (name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1):
         raise EncoderError(f"no {what} at {name_or_path!r}: there is no such folder")
     try:
-        return load(folder, local_files_only=True) if folder else load(name_or_path)
+        if folder:
+            return load(folder, local_files_only=True)
+        name, revision = split_revision(name_or_path)
+        return load(name, revision=revision) if revision else load(name)
     except EncoderError:
         raise
     except Exception as error:  # an untrusted folder can cause any error in the libraries

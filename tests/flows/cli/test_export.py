@@ -128,7 +128,8 @@ def test_a_model_and_its_space_are_published(
 def test_one_file_samples_as_the_model_does(root: Path, tmp_path: Path) -> None:
     file, run = tmp_path / "stars.safetensors", overrides(root)
     export(TINY, *run, to="safetensors", out=file)
-    for name, source in {"file.png": ["--model", file], "run.png": []}.items():
+    sources: dict[str, list[str | Path]] = {"file.png": ["--model", file], "run.png": []}
+    for name, source in sources.items():
         done = tld("sample", TINY, *run, "a small red star", *source, "--out", tmp_path / name)
         assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "file.png") as one, Image.open(tmp_path / "run.png") as other:

@@ -23,8 +23,8 @@ _IN_MLFLOW = re.compile(r"(models|runs):/")
 Model = Annotated[
     str | None,
     Parameter(
-        help="Model to use: the file of a denoiser, as tld export --format safetensors writes it, or "
-        "a folder with a denoiser.safetensors, as tld import-checkpoint writes it, with the "
+        help="Model to use: the file of a denoiser, as tld export --format safetensors writes it, "
+        "or a folder with a denoiser.safetensors, as tld import-checkpoint writes it, with the "
         "encoders of the config; or a model in MLflow "
         "(models:/tiny@champion, models:/tiny/3, runs:/…) with the encoders recorded there, which "
         "must be built in or named in the config. "

@@ -14,7 +14,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.stages.output_settings import output_settings
-from pipeline.stages.setting_changes import SettingChange, setting_changes, typed_settings
+from pipeline.stages.setting_changes import SettingChange, recorded_settings, setting_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +62,4 @@ def _settings(of_report: Mapping[str, Any], model: Manifest) -> dict[str, Any]:
     """The settings of a report and of its model, without the features, which the names of the
     scores say."""
     others = {name: of_report[name] for name in of_report if not name.startswith("features")}
-    return typed_settings(model.stage, model.settings) | typed_settings("evaluate", others)
+    return recorded_settings(model.stage, model.settings) | recorded_settings("evaluate", others)

@@ -20,7 +20,7 @@ from pipeline.maintenance.inventory import StoredOutput, freed_by, stored
 from pipeline.stages.freshness import StageStatus, run_statuses, stage_statuses
 from pipeline.stages.remote_workspace import alone_in_storage, sync_listing
 from pipeline.stages.run_inputs import RunInputs
-from pipeline.stages.setting_changes import setting_changes, typed_settings
+from pipeline.stages.setting_changes import recorded_settings, setting_changes
 
 _SHOWN_CHARS = 40  # of a value
 _OF_FINISHED = "checkpoints of a finished training, which cannot be made longer without them"
@@ -161,7 +161,7 @@ def _difference(output: StoredOutput, inputs: RunInputs) -> str:
     if not output.manifest:
         return f"{output.state}, of a run with other settings, which could resume from it"
     theirs, ours = (
-        typed_settings(output.stage, recorded) for recorded in (output.manifest.settings, settings)
+        recorded_settings(output.stage, one) for one in (output.manifest.settings, settings)
     )
     shown = [
         f"{change.name}={change.before[:_SHOWN_CHARS]} (here {change.now[:_SHOWN_CHARS]})"

@@ -21,7 +21,7 @@ from pipeline.maintenance.inventory import place
 from pipeline.stages.dag import STAGES, StageSpec, parents_among
 from pipeline.stages.freshness import EVALUATE_DISTILLED, StageStatus, phase_statuses
 from pipeline.stages.run_inputs import RunInputs
-from pipeline.stages.setting_changes import SettingChange, setting_changes, typed_settings
+from pipeline.stages.setting_changes import SettingChange, recorded_settings, setting_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _age(output: Manifest) -> str:
 
 
 def _identity(stage: str, version: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**typed_settings(stage, settings), f"version of {stage}": version}
+    return {**recorded_settings(stage, settings), f"version of {stage}": version}
 
 
 def _settings(output: Manifest) -> dict[str, Any]:

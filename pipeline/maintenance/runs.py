@@ -9,7 +9,7 @@ from typing import Any
 
 from data_catalog.storage.manifest import Manifest
 from pipeline.maintenance.inventory import StoredOutput, parents_of, stored
-from pipeline.stages.setting_changes import setting_text, typed_settings
+from pipeline.stages.setting_changes import recorded_settings, setting_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _run(last: Manifest, lineage: Mapping[str, StoredOutput]) -> FinishedRun:
     settings = {}
     for stage, output in lineage.items():
         if manifest := output.manifest:
-            typed = typed_settings(output.stage, manifest.settings)
+            typed = recorded_settings(output.stage, manifest.settings)
             typed[f"version of {output.stage}"] = manifest.version
             phase = stage.removesuffix(output.stage)
             settings[stage] = {phase + name: value for name, value in typed.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.run import RunConfig
+from pipeline.config.typed_settings import typed_settings
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RECORDED_CONTENT = re.compile(r"_(digest|identity)(?=\.|$)")
@@ -34,8 +35,8 @@ class SettingChange:
 def setting_changes(
     before: Mapping[str, Any], now: Mapping[str, Any], absent: str = _AT_DEFAULT
 ) -> tuple[SettingChange, ...]:
-    """The settings that differ between two outputs, as `typed_settings` names them, in the order of
-    the sections. `absent` is the text of a setting that only the other one has."""
+    """The settings that differ between two outputs, as `recorded_settings` names them, in the order
+    of the sections. `absent` is the text of a setting that only the other one has."""
     names = [name for name in dict.fromkeys([*before, *now]) if _differs(name, before, now)]
     names = [name for name in names if not _follows(name, names)]
     return tuple(
@@ -46,11 +47,10 @@ def setting_changes(
 
 def run_changes(first: RunConfig, second: RunConfig) -> tuple[SettingChange, ...]:
     """The settings that differ between two runs, those that change no output included."""
-    before, now = (dict(_leaves(run.model_dump(mode="json"))) for run in (first, second))
-    return setting_changes(before, now, absent="not set")
+    return setting_changes(typed_settings(first), typed_settings(second), absent="not set")
 
 
-def typed_settings(stage: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_settings(stage: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a manifest records for an output of a stage, by the names that they have in
     a config, such as train.lr. Digests become the content of the setting that names it."""
     section = "train" if stage == "distill" else stage

@@ -11,9 +11,9 @@ from pipeline.config.load import load_config
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.setting_changes import (
     SettingChange,
+    recorded_settings,
     run_changes,
     setting_changes,
-    typed_settings,
 )
 from tests.support.small import TINY
 
@@ -21,7 +21,7 @@ from tests.support.small import TINY
 def changes_of(stage: str, *overrides: str) -> list[str]:
     """Those of the output of a stage, against that of conf/tiny.yaml."""
     both = [RunInputs(load_config(TINY, words)).settings(stage) for words in ((), overrides)]
-    return [str(change) for change in setting_changes(*(typed_settings(stage, s) for s in both))]
+    return [str(change) for change in setting_changes(*(recorded_settings(stage, s) for s in both))]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_of_a_table_with_other_content_the_digests_are_shown_in_short(tmp_path: 
         table.write_text(f"url,caption\nhttps://host.example/{number}.jpg,a star\n")
         config = load_config(TINY, [f"download.urls={table}"])
         digests.append(RunInputs(config).settings("download"))
-    (change,) = setting_changes(*(typed_settings("download", one) for one in digests))
+    (change,) = setting_changes(*(recorded_settings("download", one) for one in digests))
     assert change == SettingChange(
         "content of download.urls", *(one["urls_digest"][:12] for one in digests)
     )
@@ -60,11 +60,15 @@ def test_of_a_table_with_other_content_the_digests_are_shown_in_short(tmp_path: 
 def test_of_another_encoder_the_name_says_it_and_not_its_content_too() -> None:
     recorded: dict[str, Any] = RunInputs(load_config(TINY, ())).settings("encode")
     other = recorded | {"vae": "other-vae", "vae_identity": "a" * 64}
-    changed = setting_changes(typed_settings("encode", recorded), typed_settings("encode", other))
+    changed = setting_changes(
+        recorded_settings("encode", recorded), recorded_settings("encode", other)
+    )
     assert [str(change) for change in changed] == ["encode.vae shapes-vae -> other-vae"]
 
     other["vae"] = recorded["vae"]
-    (change,) = setting_changes(typed_settings("encode", recorded), typed_settings("encode", other))
+    (change,) = setting_changes(
+        recorded_settings("encode", recorded), recorded_settings("encode", other)
+    )
     assert change.name == "content of encode.vae"
     assert change.now == "a" * 12
 
@@ -74,7 +78,9 @@ def test_a_distillation_repeats_no_setting_of_its_training() -> None:
         RunInputs(load_config(TINY, ["distill.sample_steps=4", *words])).settings("distill")
         for words in ((), ("distill.lr=1e-4", "train.batch_size=8", "model.layers=2"))
     )
-    changes = setting_changes(typed_settings("distill", before), typed_settings("distill", now))
+    changes = setting_changes(
+        recorded_settings("distill", before), recorded_settings("distill", now)
+    )
     assert [change.name for change in changes] == ["model.layers", "train.batch_size", "distill.lr"]
 
 

@@ -25,6 +25,8 @@ def reason_lines(reason: StageReason, location: str) -> list[str]:
         also = f", and {waits} must run first" if waits else ""
         return [f"{title}: no {reason.makes} yet in {location}{also}"]
     nearest = _described(reason.nearest)
+    if not reason.changes and not waits:
+        return [f"{title}: the same as {nearest}, but that folder was renamed"]
     if not reason.changes:
         return [f"{title}: only because {waits} must run first; else the same as {nearest}"]
     also = f"; {waits} must run first" if waits else ""

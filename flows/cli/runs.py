@@ -41,7 +41,7 @@ def runs(
     settings = load(shipped_configs()["tiny"], [f"root={json.dumps(root)}"])
     sync_listing(settings)
     if not settings.folder.is_dir():
-        raise UserError(f"--root: there is no folder {location_of(settings)}")
+        raise UserError(f"--root: there is no workspace at {location_of(settings)}")
     listed = finished_runs(settings.folder)
     if as_json:
         print_data(json.dumps([_as_json(run) for run in listed], indent=2))

@@ -104,6 +104,7 @@ def _is_sound(database: Path) -> bool:
 
 
 def _not_writable(path: Path) -> str:
+    path = path.absolute()
     return (
         f"{path} cannot be written by this user. Its owner can share it with the group:\n"
         f"  chmod -R g+rwX {path if path.is_dir() else path.parent}\n"

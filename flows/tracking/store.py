@@ -219,7 +219,7 @@ def explained(root: Path) -> Iterator[None]:
             raise
         if is_given(root):
             raise UserError(_unusable(tracking_uri(root), error)) from error
-        database, reason = Workspace(root).mlflow_database, _first_line(error)
+        database, reason = Workspace(root.absolute()).mlflow_database, _first_line(error)
         template = next(remedy for text, remedy in _REMEDIES.items() if text in str(error))
         remedy = template.format(
             file=shlex.quote(str(database)), uri=shlex.quote(tracking_uri(root))

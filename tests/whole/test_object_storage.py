@@ -25,6 +25,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.object_access import ObjectStorageError
 from data_catalog.storage.object_store import ObjectStore
 from data_catalog.storage.uploader import Uploader
+from flows.cli.runs import runs
 from flows.orchestration.prefect_server import free_port
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
@@ -119,6 +120,25 @@ def test_all_that_a_run_makes_lies_in_the_storage(config: RunConfig, tmp_path: P
         name for name in there if command.CANARY.encode() in files.cat_file(config.root + name)
     ]
     assert digests(make_workspace(tmp_path / "data")) == digests(config)
+
+
+def test_the_runs_in_the_storage_are_listed(
+    config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    runs(root=config.root, as_json=True)
+    (run,) = json.loads(capsys.readouterr().out)
+    manifests = [json.loads(Path(one, "manifest.json").read_text()) for one in run["outputs"]]
+    assert [one["stage"] for one in manifests] == ["download", "encode", "train"]
+    assert run["bytes"] > sum(
+        record["bytes"]
+        for one in manifests
+        for s in one["shards"]
+        for record in s["files"].values()
+    )
 
 
 def test_another_machine_computes_nothing_again_and_fetches_what_it_reads(

@@ -53,6 +53,17 @@ def test_a_stage_that_only_follows_another_says_so(
     assert "train: only because encode must run first; else the same as 03_model/" in "\n".join(lines)  # fmt: skip
 
 
+def test_an_output_in_a_folder_of_another_name_says_so(
+    config: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = output(config, "train").folder
+    folder.rename(folder.with_name("mine"))
+    status(TINY, *overrides(config.folder), why=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("train: the same as 03_model/mine of tiny")
+    assert lines[-2].endswith("but that folder was renamed")
+
+
 def test_a_finished_run_has_nothing_to_explain(
     config: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,11 +40,11 @@ def test_runs_are_told_apart(
 def test_a_workspace_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs(root=str(tmp_path))
     assert f"no finished run in {tmp_path}" in capsys.readouterr().out
-    with pytest.raises(UserError, match=f"there is no folder {tmp_path}/gone"):
+    with pytest.raises(UserError, match=f"there is no workspace at {tmp_path}/gone"):
         runs(root=f"{tmp_path}/gone")
 
 
 def test_a_mistake_is_one_message(tmp_path: Path) -> None:
     done = tld("runs", "--root", tmp_path / "gone")
     assert done.returncode == 2
-    assert done.stderr == f"tld: --root: there is no folder {tmp_path}/gone\n"
+    assert done.stderr == f"tld: --root: there is no workspace at {tmp_path}/gone\n"

@@ -76,13 +76,12 @@ def test_another_input_is_named_with_its_folder(tmp_path: Path) -> None:
     config = make_workspace(root)
     old, model = output(config, "encode"), output(config, "train")
     shutil.rmtree(output(config, "download").folder)
-    for folder in ("02_encodings", "03_model"):
-        shutil.move(root / folder, tmp_path / folder)
-    make_workspace(root, (24, 12))
-    new = output(config, "encode")
-    for folder in (old.folder, model.folder):
-        shutil.rmtree(root / "03_model", ignore_errors=True)
-        shutil.move(tmp_path / folder.parent.name / folder.name, folder)
+    for name in ("02_encodings", "03_model"):
+        shutil.move(root / name, tmp_path / name)
+    new = output(make_workspace(root, (24, 12)), "encode")
+    shutil.rmtree(root / "03_model")
+    for manifest in (old, model):
+        shutil.move(tmp_path / manifest.folder.parent.name / manifest.folder.name, manifest.folder)
     train = reasons(root)["train"]
     assert train.nearest
     assert train.nearest.folder == model.folder

@@ -21,7 +21,8 @@ from tests.support.small import TINY
 def changes_of(stage: str, *overrides: str) -> list[str]:
     """Those of the output of a stage, against that of conf/tiny.yaml."""
     both = [RunInputs(load_config(TINY, words)).settings(stage) for words in ((), overrides)]
-    return [str(change) for change in setting_changes(*(recorded_settings(stage, s) for s in both))]
+    before, now = (recorded_settings(stage, settings) for settings in both)
+    return [str(change) for change in setting_changes(before, now)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,8 @@ def test_of_a_table_with_other_content_the_digests_are_shown_in_short(tmp_path: 
         table.write_text(f"url,caption\nhttps://host.example/{number}.jpg,a star\n")
         config = load_config(TINY, [f"download.urls={table}"])
         digests.append(RunInputs(config).settings("download"))
-    (change,) = setting_changes(*(recorded_settings("download", one) for one in digests))
+    before, now = (recorded_settings("download", one) for one in digests)
+    (change,) = setting_changes(before, now)
     assert change == SettingChange(
         "content of download.urls", *(one["urls_digest"][:12] for one in digests)
     )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
+from flows.cli.export_target import (
+    ExportTarget,
+    Format,
+    License,
+    Out,
+    Public,
+    Push,
+    Space,
+    target_problems,
+)
 from flows.cli.groups import Config, Overrides
 from flows.cli.model_source import Model, resolve_model, trained_run
-from flows.cli.out_path import file_problems, folder_problems
 from flows.cli.problems import refuse
 from flows.terminal.console import console, load, quote_overrides
 from flows.terminal.errors import UserError
@@ -27,78 +35,18 @@ if TYPE_CHECKING:
     from tld_model.config import SamplingSettings
 
 _EXAMPLE = "a small red star in the top left on a blue background"
-_NEW = "A new one is private, unless you add --public; one that exists stays as it is."
-_Out = Annotated[
-    Path | None,
-    Parameter(
-        help="Folder to write; an earlier export in it is replaced. With --format safetensors, the "
-        "file. It may be left out with --push."
-    ),
-]
-_Format = Annotated[
-    Literal["diffusers", "safetensors"],
-    Parameter(
-        name="--format",
-        help="'diffusers' is a folder with denoiser, VAE and text encoder. 'safetensors' is the "
-        "denoiser in one file, which tld's --model takes; its metadata has the architecture and "
-        "the names of the encoders, which it does not hold.",
-    ),
-]
-_Push = Annotated[
-    str | None,
-    Parameter(
-        help="Upload the folder to this repository of the Hugging Face hub, OWNER/NAME. "
-        f"{_NEW} Needs `hf auth login`, or HF_TOKEN with a token that may write."
-    ),
-]
-_Space = Annotated[
-    str | None,
-    Parameter(
-        help="Beside --push: upload a Gradio app that samples with the model to this Space, "
-        f"OWNER/NAME. {_NEW}"
-    ),
-]
-_Public = Annotated[
-    bool, Parameter(negative="", help="Let all see what --push and --space create.")
-]
-_License = Annotated[
-    str | None,
-    Parameter(
-        name="--license",
-        help="Licence of the weights for the model card, by the hub's name for it, such as mit or "
-        "cc-by-4.0. [default: unknown]",
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where an export goes, and what is said of it there."""
-
-    out: Path | None
-    is_file: bool
-    push: str | None
-    space: str | None
-    public: bool
-    license: str | None
-
-    @property
-    def repositories(self) -> dict[str, str]:
-        """The names on the hub, by option."""
-        named = {"--push": self.push, "--space": self.space}
-        return {option: name for option, name in named.items() if name is not None}
 
 
 def export(
     config: Config,
     *overrides: Overrides,
-    out: _Out = None,
-    to: _Format = "diffusers",
+    out: Out = None,
+    to: Format = "diffusers",
     model: Model = None,
-    push: _Push = None,
-    space: _Space = None,
-    public: _Public = False,
-    license_name: _License = None,
+    push: Push = None,
+    space: Space = None,
+    public: Public = False,
+    license_name: License = None,
 ) -> None:
     """Export the trained model as a folder that diffusers loads without tld installed, with the
     model card as README.md; upload it to the Hugging Face hub; or export it as one file.
@@ -115,15 +63,15 @@ def export(
     tld export tiny --format safetensors --out stars.safetensors
     """
     settings = load(config, overrides)
-    target = _Target(out, to == "safetensors", push, space, public, license_name)
-    refuse([*_problems(target)], "cannot export")
+    target = ExportTarget(out, to == "safetensors", push, space, public, license_name)
+    refuse([*target_problems(target)], "cannot export")
     source = resolve_model(config, overrides, settings, model)
     if target.is_file:
         _write_file(source, target)
         run = quote_overrides(config, overrides)
         console.print(
             f"written    {out}\n\nTry next:\n"
-            f'  tld sample {run} "{_example(settings)}" --model {out}'
+            f'  tld sample {run} "{_example(settings)}" --model {shlex.quote(str(out))}'
         )
         return
 
@@ -147,34 +95,7 @@ def export(
         raise UserError(f"--out: {error}") from error
 
 
-def _problems(target: _Target) -> Iterator[str]:
-    """All that is wrong with the options."""
-    from pipeline.export.hub import license_problem, name_problem
-
-    if target.out:
-        yield from (
-            file_problems(target.out, [".safetensors"])
-            if target.is_file
-            else folder_problems(target.out)
-        )
-    elif target.is_file or not target.push:
-        yield "--out: say where to write, or name a repository of the hub with --push"
-    for option, name in target.repositories.items():
-        if problem := name_problem(name):
-            yield f"{option}: {problem}"
-    if target.push and target.is_file:
-        yield "--push: a repository has the folder for diffusers; leave --format out"
-    if target.space and not target.push:
-        yield "--space: the app loads the model from the hub; name its repository with --push"
-    if target.public and not target.push:
-        yield "--public is for what --push creates"
-    if target.license is not None and (problem := license_problem(target.license)):
-        yield f"--license: {problem}"
-    if target.license is not None and target.is_file:
-        yield "--license is for the model card, which a single file does not have"
-
-
-def _write_file(source: ModelSource, target: _Target) -> None:
+def _write_file(source: ModelSource, target: ExportTarget) -> None:
     from data_catalog.storage.files import replacing
     from tld_model.checkpoint import read_config
 
@@ -189,7 +110,7 @@ def _export(
     source: ModelSource,
     generate: ImageGenerator,
     card: Callable[[Usage], str],
-    target: _Target,
+    target: ExportTarget,
 ) -> None:
     """Write the folder, and upload it if it is to be pushed. Raises ExportError or HubError."""
     from pipeline.export.diffusers import export_diffusers
@@ -217,7 +138,7 @@ def _export(
     )
 
 
-def _publish(folder: Path, prompt: str, sampling: SamplingSettings, target: _Target) -> None:
+def _publish(folder: Path, prompt: str, sampling: SamplingSettings, target: ExportTarget) -> None:
     """Upload the folder, and an app that samples with it. Raises HubError."""
     from pipeline.export.hub import upload
     from pipeline.export.space import write_space

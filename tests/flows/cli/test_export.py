@@ -134,23 +134,3 @@ def test_one_file_samples_as_the_model_does(root: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "file.png") as one, Image.open(tmp_path / "run.png") as other:
         assert np.array_equal(np.asarray(one), np.asarray(other))
-
-
-def test_options_that_do_not_fit_are_refused_together(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refused:
-        export(TINY, push="stars", space="me/a b", license_name="MIT License")
-    for problem in ("--push: 'stars' is not OWNER/NAME", "--space: Repo id must use", "--license:"):
-        assert problem in str(refused.value)
-    with pytest.raises(UserError) as refused:
-        export(TINY, to="safetensors", space="me/app", public=True)
-    for problem in (
-        "--out: say where to write",
-        "--space: the app loads the model from the hub; name its repository with --push",
-        "--public is for what --push creates",
-    ):
-        assert problem in str(refused.value)
-    with pytest.raises(UserError) as refused:
-        export(TINY, to="safetensors", push="me/a", license_name="mit", out=tmp_path / "a.bin")
-    for problem in ("--push: a repository has the folder", "--license is for the model card"):
-        assert problem in str(refused.value)
-    assert "--out must end in .safetensors" in str(refused.value)

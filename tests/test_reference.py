@@ -16,7 +16,7 @@ from flows.serve.app import image_service
 from flows.serve.card import Card
 from flows.serve.guard import Access
 from tests.support.command import REPOSITORY
-from tests.support.untrained import ORIGIN
+from tests.support.served import served_model
 from tld_model.config import SamplingSettings
 
 DOCS = REPOSITORY / "docs"
@@ -49,9 +49,8 @@ def api() -> dict[str, Any]:
     card = Card(
         name="x", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example=""
     )
-    service = image_service(
-        lambda _requests, _before_step: [], card, ORIGIN, SamplingSettings(), Access(), 64
-    )
+    model = served_model(lambda _requests, _before_step: [], card, SamplingSettings())
+    service = image_service(model, Access(), 64)
     service.batches.close()
     return service.app.openapi()
 

@@ -37,8 +37,12 @@ def serve(
     from flows.serve.guard import read_access
 
     settings, access = load(config, overrides), read_access(host, token_file)
-    encodings, model, report = trained_run(config, overrides, settings)
+    encodings, trained, report = trained_run(config, overrides, settings)
 
+    from flows.serve.card import ModelToServe
     from flows.serve.server import serve as serve_model
+    from pipeline.generate.model_source import source_of_run
 
-    serve_model(settings, encodings, model, report, access, (host, port))
+    source = source_of_run(settings.name, encodings, trained, settings.evaluate.ema)
+    served = ModelToServe(source, encodings, trained, report)
+    serve_model(settings, served, access, (host, port))

@@ -17,21 +17,28 @@ from flows.serve.card import Card
 from flows.serve.content_policy import content_policy
 from flows.serve.guard import Access, Guard, problem
 from flows.serve.metrics import ServiceMetrics
-from flows.serve.schemas import (
-    MAX_COUNT,
-    PROBLEMS,
-    STREAM,
-    GeneratedImages,
-    ImagesRequested,
-    InterpolationWanted,
-    OutpaintingWanted,
+from flows.serve.queue_requests import (
+    editing_request,
     image_request,
     interpolation_request,
     outpainting_request,
 )
+from flows.serve.schemas import (
+    MAX_COUNT,
+    PROBLEMS,
+    STREAM,
+    EditWanted,
+    GeneratedImages,
+    ImagesRequested,
+    InterpolationWanted,
+    OutpaintingWanted,
+    PromptToCount,
+    TokenCount,
+)
 from pipeline.generate.image_metadata import Origin
 from pipeline.serving.batch_queue import BatchQueue, DrawFn
 from pipeline.serving.queue_events import QueueFull, ShuttingDown
+from pipeline.serving.token_counter import CountTokens
 from tld_model.config import SamplingSettings
 
 _BATCHES_WAITING = 4  # length of the queue in full batches
@@ -48,59 +55,68 @@ class Service:
     batches: BatchQueue
 
 
-def image_service(
-    draw: DrawFn,
-    card: Card,
-    origin: Origin,
-    own: SamplingSettings,
-    access: Access,
-    most_at_once: int,
-) -> Service:
-    """A service that generates with `draw`, in batches of at most `most_at_once` images.
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as the service uses it."""
 
-    `origin` is what its images say of where they come from. `own` are the run's sampling settings,
-    which apply where a request sets none.
-    """
+    draw: DrawFn
+    card: Card
+    origin: Origin
+    """What its images say of where they come from."""
+    own: SamplingSettings
+    """Sampling settings that apply where a request sets none."""
+    count_tokens: CountTokens
+    longest_prompt: int
+    """Tokens that its text encoder reads."""
+
+
+def image_service(model: ServedModel, access: Access, most_at_once: int) -> Service:
+    """A service that generates with a model, in batches of at most `most_at_once` images."""
     metrics = ServiceMetrics()
     most_at_once = max(most_at_once, MAX_COUNT)
     batches = BatchQueue(
-        draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.batch_finished
+        model.draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.batch_finished
     )
     metrics.watch(lambda: batches.waiting)
     app = FastAPI(
-        title=f"tld: {card.name}", summary="Text to image.", docs_url=None, redoc_url=None
+        title=f"tld: {model.card.name}", summary="Text to image.", docs_url=None, redoc_url=None
     )
-    _add_generation(app, Responder(batches, metrics, origin), own, card.edge)
-    _add_status(app, batches, card, metrics)
+    responder = Responder(batches, metrics, model.origin)
+    _add_generation(app, responder, model)
+    _add_editing(app, responder, model)
+    _add_facts(app, model)
+    _add_status(app, batches, metrics)
     _add_problems(app)
     paths = [str(path) for route in app.routes if (path := getattr(route, "path", None))]
     app.add_middleware(Guard, access=access, paths=paths, answered=metrics.answered)
     return Service(app, batches)
 
 
-def _add_generation(app: FastAPI, responder: Responder, own: SamplingSettings, edge: int) -> None:
-    answers: dict[str, Any] = {
-        "dependencies": _TOKEN,
-        "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
-    }
-    streams: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
+_ANSWERS: dict[str, Any] = {
+    "dependencies": _TOKEN,
+    "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
+}
+_STREAMS: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
+# The operation IDs are part of the API: generated clients name their functions after them.
 
-    # The operation IDs are part of the API: generated clients name their functions after them.
 
-    @app.post("/pictures", **answers)
+def _add_generation(app: FastAPI, responder: Responder, model: ServedModel) -> None:
+    own, size = model.own, (model.card.edge, model.card.multiple)
+
+    @app.post("/pictures", **_ANSWERS)
     async def generate_images(body: ImagesRequested, request: Request) -> Response:
         """Generate images, and answer when all are finished. If the client disconnects, its request
         is cancelled."""
-        return await responder.respond(image_request(body, own), request)
+        return await responder.respond(image_request(body, own, *size), request)
 
     @app.post(
-        "/pictures/stream", operation_id="draw_images_and_tell_pictures_stream_post", **streams
+        "/pictures/stream", operation_id="draw_images_and_tell_pictures_stream_post", **_STREAMS
     )
     async def stream_images(body: ImagesRequested) -> Response:
         """Generate images, and report progress as lines of JSON."""
-        return responder.stream(image_request(body, own))
+        return responder.stream(image_request(body, own, *size))
 
-    @app.post("/interpolations", **answers)
+    @app.post("/interpolations", **_ANSWERS)
     async def interpolate(body: InterpolationWanted, request: Request) -> Response:
         """Generate frames from one prompt and seed to others."""
         return await responder.respond(interpolation_request(body, own), request)
@@ -108,13 +124,28 @@ def _add_generation(app: FastAPI, responder: Responder, own: SamplingSettings, e
     @app.post(
         "/interpolations/stream",
         operation_id="interpolate_and_tell_interpolations_stream_post",
-        **streams,
+        **_STREAMS,
     )
     async def stream_interpolation(body: InterpolationWanted) -> Response:
         """Generate frames, and report progress as lines of JSON."""
         return responder.stream(interpolation_request(body, own))
 
-    @app.post("/outpaintings", **answers)
+
+def _add_editing(app: FastAPI, responder: Responder, model: ServedModel) -> None:
+    own, edge = model.own, model.card.edge
+
+    @app.post("/edits", **_ANSWERS)
+    async def edit(body: EditWanted, request: Request) -> Response:
+        """Change an image: all of it (image-to-image), or where a mask is white (inpainting)."""
+        requested = await asyncio.to_thread(editing_request, body, own, edge)
+        return await responder.respond(requested, request)
+
+    @app.post("/edits/stream", **_STREAMS)
+    async def stream_edit(body: EditWanted) -> Response:
+        """Change an image, and report progress as lines of JSON."""
+        return responder.stream(await asyncio.to_thread(editing_request, body, own, edge))
+
+    @app.post("/outpaintings", **_ANSWERS)
     async def outpaint(body: OutpaintingWanted, request: Request) -> Response:
         """Extend an image at its sides, window by window. The image itself is unchanged."""
         requested = await asyncio.to_thread(outpainting_request, body, own, edge)
@@ -123,14 +154,14 @@ def _add_generation(app: FastAPI, responder: Responder, own: SamplingSettings, e
     @app.post(
         "/outpaintings/stream",
         operation_id="outpaint_and_tell_outpaintings_stream_post",
-        **streams,
+        **_STREAMS,
     )
     async def stream_outpainting(body: OutpaintingWanted) -> Response:
         """Extend an image, and report progress as lines of JSON, in which a step is a window."""
         return responder.stream(await asyncio.to_thread(outpainting_request, body, own, edge))
 
 
-def _add_status(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceMetrics) -> None:
+def _add_facts(app: FastAPI, model: ServedModel) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": content_policy(_PAGE)})
@@ -138,8 +169,16 @@ def _add_status(app: FastAPI, batches: BatchQueue, card: Card, metrics: ServiceM
     @app.get("/card", dependencies=_TOKEN, responses={401: PROBLEMS[401]})
     async def the_card() -> Card:
         """What the model is, what it was trained on, and its scores."""
-        return card
+        return model.card
 
+    @app.post("/tokens", dependencies=_TOKEN, responses=PROBLEMS)
+    def count_tokens(body: PromptToCount) -> TokenCount:
+        """Count the tokens of a prompt, to know whether the text encoder reads all of it."""
+        tokens = model.count_tokens(body.prompt)
+        return TokenCount(tokens=tokens, limit=model.longest_prompt)
+
+
+def _add_status(app: FastAPI, batches: BatchQueue, metrics: ServiceMetrics) -> None:
     @app.get("/healthz")
     async def is_alive() -> dict[str, str]:
         """Whether the process answers."""

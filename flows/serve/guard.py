@@ -20,7 +20,7 @@ from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_catalog.text_files import TextFileError, read_text
-from flows.serve.schemas import LARGEST_IMAGE
+from flows.serve.schemas import LARGEST_IMAGE, LARGEST_MASK
 from flows.terminal.console import say
 from flows.terminal.errors import UserError
 
@@ -30,7 +30,10 @@ _OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 _PROBES = ("/healthz", "/readyz")
 _SHORTEST_TOKEN = 16
 _LARGEST_BODY = 16 * 1024  # a prompt of 1000 characters, each escaped, takes 12 kB
-_LARGEST_WITH_IMAGE = LARGEST_IMAGE + _LARGEST_BODY
+_LARGEST_WITH_IMAGES = {
+    "/outpaintings": LARGEST_IMAGE + _LARGEST_BODY,
+    "/edits": LARGEST_IMAGE + LARGEST_MASK + _LARGEST_BODY,
+}
 _BODY_DEADLINE_S = 10
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -207,7 +210,7 @@ def _host_name(host: str) -> str:
 
 
 def _largest_body(scope: Scope) -> int:
-    return _LARGEST_WITH_IMAGE if scope["path"].startswith("/outpaintings") else _LARGEST_BODY
+    return _LARGEST_WITH_IMAGES.get(scope["path"].removesuffix("/stream"), _LARGEST_BODY)
 
 
 async def _read_body(receive: Receive, most: int) -> bytes:

@@ -13,7 +13,12 @@ from pipeline.generate.image_metadata import AnyRequest, ImageMetadata, Origin
 from pipeline.generate.png_metadata import png_file
 from pipeline.generate.request import EditRequest, InterpolateRequest, SampleRequest
 from pipeline.serving.queue_events import Finished
-from pipeline.serving.requests import DrawingRequest, ImageRequest, InterpolationRequest
+from pipeline.serving.requests import (
+    DrawingRequest,
+    EditingRequest,
+    ImageRequest,
+    InterpolationRequest,
+)
 
 
 def answer(request: DrawingRequest, finished: Finished, origin: Origin) -> bytes:
@@ -42,7 +47,11 @@ def generated_images(
 
 def _recorded(request: DrawingRequest, number: int, size: tuple[int, int]) -> AnyRequest:
     """What the command line would be asked for, to generate this image of a request."""
-    shared: dict[str, Any] = {"seed": request.seed, **asdict(request.sampling)}
+    shared: dict[str, Any] = {
+        "seed": request.seed,
+        "negative": request.negative,
+        **asdict(request.sampling),
+    }
     if isinstance(request, ImageRequest):
         shared["seed"] += number
         prompts = (request.prompt,)
@@ -53,6 +62,15 @@ def _recorded(request: DrawingRequest, number: int, size: tuple[int, int]) -> An
             to_seed=None if request.to_seed == request.seed else request.to_seed,
             frames=request.count,
             frame=number,
+            **shared,
+        )
+    if isinstance(request, EditingRequest):
+        shared["seed"] += number
+        return EditRequest(
+            prompts=(request.prompt,),
+            image=request.image.file,
+            mask=request.image.mask_file,
+            strength=request.strength,
             **shared,
         )
     return EditRequest(

@@ -1,31 +1,20 @@
-"""Request and response schemas of the service, and conversion to and from them.
+"""Request and response schemas of the service.
 
 The docstrings of the models appear on the OpenAPI page.
 """
 
 from __future__ import annotations
 
-import base64
-from dataclasses import replace
 from typing import Annotated, Any
 
-import numpy as np
-from fastapi.exceptions import RequestValidationError
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from data_catalog.image_formats import open_image
-from pipeline.generate.request import InputFile, shows_something
-from pipeline.generate.tiling import Border
-from pipeline.serving.requests import (
-    ImageRequest,
-    InterpolationRequest,
-    OutpaintingRequest,
-)
-from tld_model.config import SamplingSettings
+from pipeline.generate.request import shows_something
+from tld_model.config import SolverName
 
 MAX_COUNT = 16
 LARGEST_IMAGE = 6_000_000  # characters
+LARGEST_MASK = 2_000_000
 
 _STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 _STAR = "a small red star in the top left on a blue background"
@@ -37,20 +26,26 @@ _Prompt = Annotated[
 _Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
-class _Request(BaseModel):
+class SamplingRequested(BaseModel):
+    """What all requests have."""
+
     model_config = _STRICT
 
     prompt: _Prompt
     """What the image shows."""
+    negative: str = Field("", max_length=1000)
+    """Negative prompt: what the image should not show. It needs a guidance above 1."""
     seed: _Seed = 0
     """Random seed; image i uses seed + i. The same seed gives the same image."""
     steps: int | None = Field(None, ge=1, le=200)
     """Number of sampling steps; by default that of the run."""
     guidance: float | None = Field(None, ge=1, le=30)
     """Guidance scale, where 1 is no guidance; by default that of the run."""
+    solver: SolverName | None = None
+    """ODE solver; by default that of the run."""
 
 
-class ImagesRequested(_Request):
+class ImagesRequested(SamplingRequested):
     """Images of a prompt."""
 
     model_config = _STRICT | ConfigDict(
@@ -63,6 +58,8 @@ class ImagesRequested(_Request):
                     "seed": 7,
                     "steps": 30,
                     "guidance": 3.5,
+                    "negative": "people",
+                    "width": 384,
                 },
             ]
         },
@@ -70,10 +67,14 @@ class ImagesRequested(_Request):
 
     count: int = Field(1, ge=1, le=MAX_COUNT)
     """Number of images."""
+    width: int | None = Field(None, ge=1, le=16_384)
+    """Width in pixels, a multiple of `multiple` in `/card`; by default that of the model."""
+    height: int | None = Field(None, ge=1, le=16_384)
+    """Height in pixels, a multiple of `multiple` in `/card`; by default that of the model."""
 
 
-class InterpolationWanted(_Request):
-    """Frames from one prompt and seed to others."""
+class InterpolationWanted(SamplingRequested):
+    """Frames from one prompt and seed to others. At least one of them must differ."""
 
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
@@ -89,7 +90,25 @@ class InterpolationWanted(_Request):
     """Number of frames, both ends included."""
 
 
-class OutpaintingWanted(_Request):
+class EditWanted(SamplingRequested):
+    """An image to change: all of it, or the part that a mask selects."""
+
+    model_config = _STRICT | ConfigDict(
+        json_schema_extra={"examples": [{"prompt": _STAR, "picture": "…", "strength": 0.6}]}
+    )
+
+    picture: str = Field(max_length=LARGEST_IMAGE)
+    """Base64 of an RGB PNG file of the model's size (`edge` in `/card`)."""
+    mask: str | None = Field(None, max_length=LARGEST_MASK)
+    """Base64 of a PNG file of the same size: white is painted, black is kept."""
+    strength: float | None = Field(None, gt=0, le=1)
+    """How much of the image is replaced; by default 0.7, or 1 with a mask, which ignores what was
+    in the painted part."""
+    count: int = Field(1, ge=1, le=MAX_COUNT)
+    """Number of images."""
+
+
+class OutpaintingWanted(SamplingRequested):
     """An image to extend at its sides."""
 
     model_config = _STRICT | ConfigDict(
@@ -106,6 +125,24 @@ class OutpaintingWanted(_Request):
     """Pixels to add at this side."""
     bottom: int = Field(0, ge=0, le=4096)
     """Pixels to add at this side."""
+
+
+class PromptToCount(BaseModel):
+    """A prompt whose tokens to count."""
+
+    model_config = _STRICT
+
+    prompt: str = Field(max_length=1000)
+    """The prompt."""
+
+
+class TokenCount(BaseModel):
+    """How long a prompt is for the text encoder."""
+
+    tokens: int
+    """Tokens of the prompt, those for its start and end included."""
+    limit: int
+    """Tokens that the text encoder reads; what comes after them has no effect."""
 
 
 class GeneratedImage(BaseModel):
@@ -155,69 +192,3 @@ STREAM: dict[str, Any] = {
     '`{"event": "failed", "detail": "…", "id": "…"}`.',
     "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
 }
-
-
-def image_request(body: ImagesRequested, own: SamplingSettings) -> ImageRequest:
-    """The request for the queue; `own` settings apply where the client set none."""
-    return ImageRequest(body.prompt, body.seed, body.count, _sampling(body, own))
-
-
-def interpolation_request(body: InterpolationWanted, own: SamplingSettings) -> InterpolationRequest:
-    """The request for the queue, for frames."""
-    prompts = body.prompt, body.prompt if body.to_prompt is None else body.to_prompt
-    seeds = body.seed, body.seed if body.to_seed is None else body.to_seed
-    return InterpolationRequest(*prompts, *seeds, body.frames, _sampling(body, own))
-
-
-def outpainting_request(
-    body: OutpaintingWanted, own: SamplingSettings, edge: int
-) -> OutpaintingRequest:
-    """The request for the queue, for an image to extend.
-
-    Raises RequestValidationError if the image is not a PNG of the model's size, or if the borders
-    are all 0 or too large.
-    """
-    file, image = _read_png(body.picture, edge)
-    border = Border(body.left, body.right, body.top, body.bottom)
-    sampling = _sampling(body, own)
-    request = OutpaintingRequest(body.prompt, image, file, border, body.seed, sampling)
-    if request.count == 0:
-        raise wrong("right", "give the number of pixels to add on at least one side")
-    if request.count > MAX_COUNT:
-        raise wrong(
-            "right",
-            f"these borders need {request.count} windows of {edge} pixels; the maximum is "
-            f"{MAX_COUNT}",
-        )
-    return request
-
-
-def wrong(field: str, message: str) -> RequestValidationError:
-    """Validation error of a field."""
-    return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
-
-
-def _read_png(encoded: str, edge: int) -> tuple[InputFile, NDArray[np.uint8]]:
-    """The identity of a file, and its pixels [edge, edge, 3]. If the format or the size is wrong,
-    only the header is read."""
-    try:
-        content = base64.b64decode(encoded, validate=True)
-        with open_image(content, formats=("PNG",)) as image:
-            if image.size != (edge, edge):
-                raise wrong(
-                    "picture",
-                    f"must have {edge} x {edge} pixels, but has {image.width} x {image.height}",
-                )
-            return InputFile.of("picture", content), np.asarray(image.convert("RGB"))
-    except RequestValidationError:
-        raise
-    except Exception as error:  # Pillow raises many kinds of errors
-        raise wrong("picture", "is not a PNG file in base64") from error
-
-
-def _sampling(body: _Request, own: SamplingSettings) -> SamplingSettings:
-    return replace(
-        own,
-        steps=own.steps if body.steps is None else body.steps,
-        guidance=own.guidance if body.guidance is None else float(body.guidance),
-    )

@@ -1,4 +1,4 @@
-"""HTTP server of `tld serve`: loads the model of a run, serves it and shuts down gracefully."""
+"""HTTP server of `tld serve`: loads a model, serves it and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -12,30 +12,24 @@ from dataclasses import replace
 
 import uvicorn
 
-from data_catalog.storage.manifest import Manifest
-from flows.serve.app import Service, image_service
-from flows.serve.card import run_card
+from flows.serve.app import ServedModel, Service, image_service
+from flows.serve.card import ModelToServe, model_card
 from flows.serve.connections import connection_limit
 from flows.serve.guard import Access
 from flows.serve.listening import AnnouncingServer, listen, server_settings
 from flows.terminal.console import errors, say
 from pipeline.config.run import RunConfig
 from pipeline.generate.image_metadata import Origin
-from pipeline.generate.model_source import source_of_run
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import ImageRequest
+from pipeline.serving.token_counter import token_counter
 
 _TIMEOUT_S = 10  # for the running batch at shutdown
 _REFUSAL_S = 5  # after it, to answer the requests of a batch that takes longer
 
 
 def serve(
-    config: RunConfig,
-    encodings: Manifest,
-    model: Manifest,
-    report: Manifest | None,
-    access: Access,
-    address: tuple[str, int],
+    config: RunConfig, served: ModelToServe, access: Access, address: tuple[str, int]
 ) -> None:
     """Serve at a host and port until Ctrl-C or SIGTERM, then finish the running batch.
 
@@ -44,7 +38,7 @@ def serve(
     with listen(*address) as listening:
         connection_limit()  # before the model is loaded
         with errors.status("loading the model …"):
-            service = _service(config, encodings, model, report, access)
+            service = _service(config, served, access)
         logging.basicConfig(
             format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
         )
@@ -57,20 +51,23 @@ def serve(
         os._exit(0)
 
 
-def _service(
-    config: RunConfig, encodings: Manifest, model: Manifest, report: Manifest | None, access: Access
-) -> Service:
-    evaluation = config.evaluate
-    source = source_of_run(config.name, encodings, model, evaluation.ema)
+def _service(config: RunConfig, served: ModelToServe, access: Access) -> Service:
+    evaluation, source = config.evaluate, served.source
     generator = source.load(
         evaluation.device, precision=evaluation.precision, safetensors_only=True
     )
-    origin = Origin.of(source.identity(), generator.device)
-    draw, own = draw_with(generator), evaluation.sampling
+    draw, own = draw_with(generator), source.sampling(evaluation.sampling)
     # The first batch is the slowest, and if the model cannot generate at all, it fails here.
     draw([ImageRequest("an image", 0, 1, replace(own, steps=1))], lambda _: [True])
-    card = run_card(config, encodings, model, report)
-    return image_service(draw, card, origin, own, access, evaluation.batch_size)
+    model = ServedModel(
+        draw,
+        model_card(config, served, generator, own),
+        Origin.of(source.identity(), generator.device),
+        own,
+        token_counter(generator.text_encoder),
+        generator.text_encoder.longest,
+    )
+    return image_service(model, access, evaluation.batch_size)
 
 
 class _Server(AnnouncingServer):

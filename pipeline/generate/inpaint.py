@@ -64,13 +64,18 @@ def inpaint(
         return np.where(paint[None, :, :, None], generate.decode(latents), image[None])
 
     painted = solve((_fill_masked(image, paint) if strength == 1 else image)[None], strength, seeds)
-    if not generate.denoiser.config.inpainting:
+    for again in pass_strengths(generate, strength)[1:]:
         # Latents do not show what the edge of the mask cuts off, but the composed image does: so
         # encode it and solve again.
-        painted = solve(
-            painted, min(strength, _SECOND_PASS_LEVEL), [seed + _SECOND_PASS_SEED for seed in seeds]
-        )
+        painted = solve(painted, again, [seed + _SECOND_PASS_SEED for seed in seeds])
     return painted
+
+
+def pass_strengths(generate: ImageGenerator, strength: float) -> list[float]:
+    """The strength of each time that the model samples: once if it is an inpainting model, else
+    twice."""
+    second = [] if generate.denoiser.config.inpainting else [min(strength, _SECOND_PASS_LEVEL)]
+    return [strength, *second]
 
 
 def _fill_masked(image: NDArray[np.uint8], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:

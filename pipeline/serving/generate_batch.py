@@ -1,6 +1,6 @@
 """Generation of the images of a batch of requests.
 
-b images of the batch   c latent channels   z latent size   t text width
+b images of the batch   c latent channels   y, x latent height and width   t text width
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from torch import Tensor
 
 from pipeline.compute.devices import wait_for
 from pipeline.generate.generator import ImageGenerator
+from pipeline.generate.image_to_image import image_to_image, levels_from
+from pipeline.generate.inpaint import inpaint, pass_strengths
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.outpaint import outpaint
 from pipeline.serving.batch_queue import BeforeStep, DrawFn
 from pipeline.serving.requests import (
     DrawingRequest,
+    EditingRequest,
     ImageRequest,
     InterpolationRequest,
     OutpaintingRequest,
@@ -42,6 +45,8 @@ def draw_with(generator: ImageGenerator) -> DrawFn:
         match requests:
             case [InterpolationRequest() as one]:
                 return [_interpolated(generator, one, before_step)]
+            case [EditingRequest() as one]:
+                return [_edited(generator, one, before_step)]
             case [OutpaintingRequest() as one]:
                 return [_outpainted(generator, one, before_step)]
             case _:
@@ -53,21 +58,53 @@ def draw_with(generator: ImageGenerator) -> DrawFn:
     return draw
 
 
+def _watched(
+    generator: ImageGenerator, steps: int, calls: int, before_step: BeforeStep
+) -> ImageGenerator:
+    """The generator, which reports before each of its calls how many of the steps are done."""
+    numbers = itertools.count()
+
+    def before_call() -> None:
+        wait_for(generator.device)  # or all steps would be queued before a client can leave
+        before_step(min(next(numbers) * steps // calls, steps))
+
+    return replace(generator, inference=replace(generator.inference, before_call=before_call))
+
+
 def _interpolated(
     generator: ImageGenerator, request: InterpolationRequest, before_step: BeforeStep
 ) -> NDArray[np.uint8]:
     """The frames, uint8 [count, h, w, 3]."""
-    calls = itertools.count()
-
-    def before_call() -> None:
-        wait_for(generator.device)  # or all steps would be queued before a client can leave
-        before_step(min(next(calls), request.steps))
-
-    watched = replace(generator, inference=replace(generator.inference, before_call=before_call))
+    watched = _watched(generator, request.steps, request.sampling.model_calls, before_step)
     prompts, seeds = (request.prompt, request.to_prompt), (request.seed, request.to_seed)
-    frames = interpolate(watched, prompts, seeds, request.count, request.sampling)
+    how = request.sampling, request.negative
+    frames = interpolate(watched, prompts, seeds, request.count, *how)
     before_step(request.steps)
     return frames
+
+
+def _edited(
+    generator: ImageGenerator, request: EditingRequest, before_step: BeforeStep
+) -> NDArray[np.uint8]:
+    """The variations, uint8 [count, h, w, 3]."""
+    image, steps, strength = request.image, request.steps, request.strength
+    strengths = [strength] if image.paint is None else pass_strengths(generator, strength)
+    calls = sum(
+        replace(request.sampling, steps=len(levels_from(each, steps))).model_calls
+        for each in strengths
+    )
+    watched = _watched(generator, steps, calls, before_step)
+    prompts, seeds = (
+        [request.prompt] * request.count,
+        [request.seed + i for i in range(request.count)],
+    )
+    how = seeds, request.sampling, request.negative
+    if image.paint is None:
+        edited = image_to_image(watched, prompts, image.pixels, strength, *how)
+    else:
+        edited = inpaint(watched, prompts, image.pixels, image.paint, *how, strength)
+    before_step(steps)
+    return edited
 
 
 def _outpainted(
@@ -84,6 +121,7 @@ def _outpainted(
         request.overlap,
         request.seed,
         request.sampling,
+        request.negative,
     )
     for done, larger in enumerate(grown, 1):
         canvas = larger
@@ -95,13 +133,14 @@ def _images_with(
     generator: ImageGenerator,
 ) -> Callable[[Sequence[ImageRequest], BeforeStep], list[NDArray[np.uint8]]]:
     def draw(requests: Sequence[ImageRequest], before_step: BeforeStep) -> list[NDArray[np.uint8]]:
-        sampling = requests[0].sampling
+        first = requests[0]  # with the settings of all
+        sampling = first.sampling
         counts = torch.tensor([request.count for request in requests])
         owners = torch.arange(len(requests)).repeat_interleave(
             counts
         )  # [b], the request of each image
         seeds = [request.seed + i for request in requests for i in range(request.count)]
-        noise = generator.noise(seeds)  # [b, c, z, z]
+        noise = generator.noise(seeds, first.size)  # [b, c, y, x]
         text = generator.text_encoder([request.prompt for request in requests])[
             owners.to(generator.device)
         ]  # [b, t]
@@ -114,7 +153,7 @@ def _images_with(
             wait_for(generator.device)  # as above
             return torch.tensor(before_step(done))[owners]
 
-        denoise = _on_active_rows(generator.guided(sampling), active_at)
+        denoise = _on_active_rows(generator.guided(sampling, first.negative), active_at)
         levels = noise_levels(sampling.steps)
         latents = generator.inference.sample(sampling.solver, denoise, noise, text, levels)
         before_step(sampling.steps)

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,9 +58,13 @@ def save_checkpoint(state: TrainState, folder: Path) -> None:
 
 
 def write_encodings(
-    folder: Path, sizes: tuple[int, ...] = (23, 17), poison: tuple[int, ...] = ()
+    folder: Path,
+    sizes: tuple[int, ...] = (23, 17),
+    poison: tuple[int, ...] = (),
+    captions: Sequence[str] = (),
 ) -> Manifest:
-    """Shards of float16 latents; the poisoned pairs of the first one hold infinities."""
+    """Shards of float16 latents; the poisoned pairs of the first one hold infinities. All have
+    these captions, or one of its own for each pair."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number, n in enumerate(sizes):
@@ -69,7 +74,11 @@ def write_encodings(
         if number == 0:
             latents[list(poison)] = np.inf
         rows: dict[str, list[Any]] = {name: [0] * n for name in SCHEMA.names}
-        rows |= {"key": keys, "url": keys, "caption": [f"caption {key}" for key in keys]}
+        rows |= {
+            "key": keys,
+            "url": keys,
+            "caption": list(captions) or [f"caption {key}" for key in keys],
+        }
         rows |= {"split": [""] * n, "sha256": keys}
         write_encoded_shard(
             folder, f"{number:05d}", rows, EncodedArrays(latents, text, np.array(keys, np.bytes_))

@@ -62,6 +62,12 @@ class TextEncoder:
         """Token ids and their mask [b, l], padded to the longest of these captions."""
         return tokenize_captions(self.tokenizer, captions, self.recipe)
 
+    def count_tokens(self, caption: str) -> int:
+        """The number of tokens of a caption, those beyond the longest included."""
+        text = self.recipe.template.replace("{}", caption)
+        row = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        return len(row) + (self.recipe.end is not None and row[-1:] != [self.recipe.end])
+
     @torch.inference_mode()
     def encode_both(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Captions from `tokenize` -> pooled embeddings [b, d] and token states [b, l, t]."""

@@ -19,7 +19,7 @@ from flows.serve.connections import MOST_CONNECTIONS, LimitedProtocol, connectio
 from flows.serve.guard import Access, read_access
 from flows.terminal.errors import UserError
 from tests.support.live import ask, live
-from tests.support.untrained import ORIGIN
+from tests.support.served import served_model
 from tld_model.config import SamplingSettings
 
 
@@ -38,14 +38,8 @@ def service() -> Service:
     card = Card(
         name="t", model={}, data={}, encoders={}, sampling={}, scores={}, edge=8, example=""
     )
-    return image_service(
-        lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)],
-        card,
-        ORIGIN,
-        SamplingSettings(),
-        Access(),
-        16,
-    )
+    model = served_model(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings())
+    return image_service(model, Access(), 16)
 
 
 @pytest.fixture

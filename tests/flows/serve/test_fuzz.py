@@ -24,7 +24,8 @@ from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import DrawingRequest
 from tests.support.generated import generated
 from tests.support.live import ask, ask_on, live
-from tests.support.untrained import ORIGIN, untrained_generator
+from tests.support.served import served_model
+from tests.support.untrained import untrained_generator
 from tld_model.config import SamplingSettings
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,7 @@ CARD = Card(
 
 
 @pytest.mark.parametrize(
-    "path", ["/pictures", "/pictures/stream", "/interpolations", "/outpaintings"]
+    "path", ["/pictures", "/pictures/stream", "/interpolations", "/edits", "/outpaintings"]
 )
 def test_no_body_breaks_the_service(path: str) -> None:
     draw = draw_with(untrained_generator())
@@ -53,9 +54,8 @@ def test_no_body_breaks_the_service(path: str) -> None:
         )
 
     statuses: Counter[int] = Counter()
-    with live(
-        image_service(draw_in_one_step, CARD, ORIGIN, SamplingSettings(1, 2.0), Access(), 16)
-    ) as port:
+    model = served_model(draw_in_one_step, CARD, SamplingSettings(1, 2.0))
+    with live(image_service(model, Access(), 16)) as port:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
 
             def send(raw: bytes) -> None:
@@ -81,7 +81,8 @@ def test_no_body_breaks_the_service(path: str) -> None:
             fuzz(send, strategies.binary(max_size=200), BODIES // 10)
         assert ask(port, "POST", "/pictures", {"prompt": "still there"}).status == 200
     assert statuses[422] > BODIES // 4, statuses
-    assert path == "/outpaintings" or statuses[200] > BODIES // 40, statuses  # chance makes no PNG
+    with_image = path in ("/edits", "/outpaintings")
+    assert with_image or statuses[200] > BODIES // 40, statuses  # chance makes no PNG
 
 
 def as_json(case: Any) -> bytes:

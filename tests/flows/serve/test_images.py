@@ -20,7 +20,9 @@ from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.queue_events import Finished
 from pipeline.serving.requests import (
     DrawingRequest,
+    EditingRequest,
     ImageRequest,
+    ImageToEdit,
     InterpolationRequest,
     OutpaintingRequest,
 )
@@ -32,16 +34,33 @@ from tests.support.untrained import ORIGIN
 from tld_model.config import SamplingSettings
 
 SAMPLING = SamplingSettings(2, 3.0, "heun", (0.0, 0.9))
-IN = FORMAT_1 / "in.png"
+IN, MASK = FORMAT_1 / "in.png", FORMAT_1 / "mask.png"
+FILE, MASK_FILE = (InputFile.of(path.stem, path.read_bytes()) for path in (IN, MASK))
+PIXELS = np.array(Image.open(IN).convert("RGB"))
+WHITE = np.asarray(Image.open(MASK).convert("L")) > 127
 REQUESTS: list[tuple[DrawingRequest, list[object]]] = [
     (ImageRequest("a star", 7, 2, SAMPLING), ["sample"]),
     (InterpolationRequest("a star", "a ring", 7, 8, 3, SAMPLING), ["interpolate"]),
     (InterpolationRequest("a star", "a star", 7, 7, 2, SAMPLING), ["interpolate"]),
+    (ImageRequest("a star", 7, 1, SAMPLING, "a ring", (128, 64)), ["sample"]),
+    (EditingRequest("a star", ImageToEdit(PIXELS, FILE), 0.6, 7, 2, SAMPLING), ["edit", IN]),
+    (
+        EditingRequest(
+            "a star",
+            ImageToEdit(PIXELS, FILE, WHITE, MASK_FILE),
+            1.0,
+            7,
+            1,
+            SAMPLING,
+            "a ring",
+        ),
+        ["edit", IN, "--mask", MASK],
+    ),
     (
         OutpaintingRequest(
             "a star",
-            np.asarray(Image.open(IN).convert("RGB")),
-            InputFile.of("picture", IN.read_bytes()),
+            PIXELS,
+            FILE,
             Border(right=9, top=7),
             7,
             SAMPLING,
@@ -69,7 +88,7 @@ def test_like_repeats_an_image_of_the_service(
         assert ended.code == 0, ended.output
         repeated = np.asarray(Image.open(again)).astype(int)
         # A batch of several images may round otherwise.
-        most = 1 if isinstance(request_, ImageRequest) else 0
+        most = 1 if request_.count > 1 or isinstance(request_, ImageRequest) else 0
         assert np.abs(repeated - pixels[number]).max() <= most
 
 

@@ -29,9 +29,10 @@ from pipeline.generate.image_metadata import ImageMetadata
 from pipeline.generate.request import EditRequest, InputFile, InterpolateRequest, SampleRequest
 from pipeline.generate.tiling import Border
 from pipeline.serving.batch_queue import BeforeStep
-from pipeline.serving.requests import DrawingRequest
+from pipeline.serving.requests import DrawingRequest, ImageRequest
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import Answer, ask, live
+from tests.support.served import LONGEST_PROMPT, served_model
 from tests.support.untrained import ORIGIN
 from tld_model.config import SamplingSettings
 
@@ -43,6 +44,7 @@ CARD = Card(
     sampling={"steps": 3, "guidance": 2.0},
     scores={},
     edge=8,
+    multiple=4,
     example="a star",
 )
 TOKEN = "a-token-that-nobody-guesses"
@@ -57,9 +59,8 @@ class Studio:
         self.port = 0
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
-        self.service: Service = image_service(
-            self.draw, CARD, ORIGIN, SamplingSettings(STEPS, 2.0), access or Access(), 16
-        )
+        model = served_model(self.draw, CARD, SamplingSettings(STEPS, 2.0))
+        self.service: Service = image_service(model, access or Access(), 16)
 
     def draw(
         self, requests: Sequence[DrawingRequest], before_step: BeforeStep
@@ -70,10 +71,18 @@ class Studio:
         self.batches.append([request.count for request in requests])
         if any(request.prompt == "broken" for request in requests):
             raise ZeroDivisionError("the secret of the house")
-        return [np.full((request.count, 8, 8, 3), request.seed, np.uint8) for request in requests]
+        return [
+            np.full((request.count, *_shape(request), 3), request.seed, np.uint8)
+            for request in requests
+        ]
 
     def go_on(self, steps: int = 10_000) -> None:
         self.permits.release(steps)
+
+
+def _shape(request: DrawingRequest) -> tuple[int, int]:
+    size = request.size if isinstance(request, ImageRequest) else None
+    return (size[1], size[0]) if size else (8, 8)
 
 
 @pytest.fixture
@@ -132,6 +141,26 @@ def test_an_answer_says_all_that_made_the_pictures(open_port: int) -> None:
             **asdict(SamplingSettings(STEPS, 2.0)),
         )
         assert metadata(image) == ImageMetadata(request=request, origin=ORIGIN)
+
+
+def test_an_image_has_the_size_solver_and_negative_prompt_that_were_asked_for(
+    open_port: int,
+) -> None:
+    asked = {"negative": "a ring", "solver": "heun", "width": 16, "height": 12}
+    answer = ask(open_port, "POST", "/pictures", {"prompt": "a star", **asked})
+    assert answer.status == 200, answer.body
+    image = Image.open(io.BytesIO(base64.b64decode(answer.json["pictures"][0]["png"])))
+    assert image.size == (16, 12)
+    request = metadata(image).request
+    assert isinstance(request, SampleRequest)
+    assert (request.negative, request.solver, request.size) == ("a ring", "heun", (16, 12))
+
+
+def test_the_tokens_of_a_prompt_are_counted(open_port: int) -> None:
+    answer = ask(open_port, "POST", "/tokens", {"prompt": "a red star in a corner of the sky"})
+    assert answer.json == {"tokens": 9, "limit": LONGEST_PROMPT}
+    assert ask(open_port, "POST", "/tokens", {"prompt": ""}).json["tokens"] == 0
+    assert ask(open_port, "POST", "/tokens", {"prompt": "x" * 1001}).status == 422
 
 
 def test_those_who_come_together_are_drawn_together(
@@ -247,6 +276,12 @@ def test_a_failure_is_told_by_its_id_alone(
         ({"prompt": "x", "seed": -1}, "seed"),
         ({"prompt": "x", "seed": 2**32}, "seed"),
         ({"prompt": "x", "stepz": 9}, "stepz"),
+        ({"prompt": "x", "solver": "magic"}, "solver"),
+        ({"prompt": "x", "negative": "x" * 1001}, "negative"),
+        ({"prompt": "x", "negative": "a ring", "guidance": 1}, "negative"),
+        ({"prompt": "x", "width": 9}, "width"),
+        ({"prompt": "x", "height": 0}, "height"),
+        ({"prompt": "x", "width": 16, "height": 16, "count": 5}, "width"),
     ],
 )
 def test_a_field_out_of_bounds_is_named(open_port: int, body: object, field: str) -> None:
@@ -391,9 +426,9 @@ def test_openapi_teaches_by_examples(open_port: int) -> None:
     )
 
 
-def png(width: int, height: int) -> str:
+def png(width: int, height: int, colour: str = "red") -> str:
     file = io.BytesIO()
-    Image.new("RGB", (width, height), "red").save(file, format="PNG")
+    Image.new("RGB", (width, height), colour).save(file, format="PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -455,6 +490,60 @@ def test_an_interpolation_answers_with_its_frames(open_port: int) -> None:
         frame=2,
         **asdict(SamplingSettings(STEPS, 2.0)),
     )
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"to_prompt": "a star"}, {"to_prompt": "a star", "to_seed": 5}]
+)
+def test_frames_that_would_all_be_equal_are_refused(
+    open_port: int, more: dict[str, object]
+) -> None:
+    asked = {"prompt": "a star", "seed": 5, **more}
+    answer = ask(open_port, "POST", "/interpolations", asked)
+    assert answer.status == 422
+    assert answer.json["detail"][0]["loc"] == ["body", "to_prompt"]
+    assert ask(open_port, "POST", "/interpolations", {**asked, "to_seed": 6}).status == 200
+
+
+def test_an_edit_answers_with_its_variations(open_port: int) -> None:
+    asked = {"prompt": "a star", "picture": png(8, 8), "mask": png(8, 8, "white"), "count": 2}
+    answer = ask(open_port, "POST", "/edits", {**asked, "strength": 0.5, "seed": 7})
+    assert answer.status == 200, answer.body
+    images = [Image.open(io.BytesIO(base64.b64decode(p["png"]))) for p in answer.json["pictures"]]
+    assert [metadata(image).request for image in images] == [
+        EditRequest(
+            prompts=("a star",),
+            seed=seed,
+            image=InputFile.of("picture", base64.b64decode(png(8, 8))),
+            mask=InputFile.of("mask", base64.b64decode(png(8, 8, "white"))),
+            strength=0.5,
+            **asdict(SamplingSettings(STEPS, 2.0)),
+        )
+        for seed in (7, 8)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "says"),
+    [
+        ({"picture": "§"}, "picture", "is not a PNG file in base64"),
+        ({"picture": "ok", "mask": "§"}, "mask", "is not a PNG file in base64"),
+        ({"picture": "ok", "mask": "9x8"}, "mask", "must have 8 x 8 pixels, but has 9 x 8"),
+        ({"picture": "ok", "mask": "black"}, "mask", "selects nothing"),
+        ({"picture": "ok", "strength": 0}, "strength", "greater than 0"),
+        ({"picture": "ok", "strength": 1.01}, "strength", "less than or equal to 1"),
+        ({}, "picture", "Field required"),
+    ],
+)
+def test_an_image_or_a_mask_that_cannot_be_edited_is_refused(
+    open_port: int, body: dict[str, object], field: str, says: str
+) -> None:
+    files = {"ok": png(8, 8), "9x8": png(9, 8), "black": png(8, 8, "black")}
+    sent = {name: files.get(str(value), value) for name, value in body.items()}
+    answer = ask(open_port, "POST", "/edits", {"prompt": "a star", **sent})
+    assert answer.status == 422, answer.body
+    assert answer.json["detail"][0]["loc"] == ["body", field]
+    assert says in answer.json["detail"][0]["msg"]
 
 
 def test_painting_on_answers_with_one_picture(open_port: int) -> None:

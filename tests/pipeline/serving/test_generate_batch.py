@@ -9,18 +9,22 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.generate.generator import ImageGenerator
+from pipeline.generate.image_to_image import image_to_image
+from pipeline.generate.inpaint import inpaint
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.request import InputFile
 from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import (
+    EditingRequest,
     ImageRequest,
+    ImageToEdit,
     InterpolationRequest,
     OutpaintingRequest,
     share_a_batch,
 )
 from tests.support.untrained import untrained_generator
-from tld_model.config import SamplingSettings
+from tld_model.config import SamplingSettings, SolverName
 
 SAMPLING = SamplingSettings(steps=4, guidance=3.0)
 STAR = ImageRequest("a small red star", seed=7, count=2, sampling=SAMPLING)
@@ -93,6 +97,56 @@ def test_an_interpolation_is_drawn_alone_and_tells_its_steps(generator: ImageGen
     with pytest.raises(KeyboardInterrupt):
         draw_with(generator)([asked], left)
     draw_with(generator)([STAR], lambda _: [True])  # nothing of it stays behind
+
+
+def test_images_of_one_size_and_negative_prompt_alone_share_a_batch() -> None:
+    asked = OTHERS[0]
+    assert share_a_batch(asked, OTHERS[1])
+    for other in ({"negative": "a ring"}, {"size": (128, 64)}):
+        assert not share_a_batch(asked, dataclasses.replace(OTHERS[1], **other))
+    wide = dataclasses.replace(asked, size=(128, 64))
+    assert not share_a_batch(wide, dataclasses.replace(wide)), "they cost more than an image"
+    assert share_a_batch(wide, wide)
+
+
+def test_size_and_negative_prompt_are_those_of_the_generator(generator: ImageGenerator) -> None:
+    asked = ImageRequest("a red star", 7, 1, SAMPLING, "a ring", (128, 64))
+    (image,) = draw(generator, asked)
+    assert image.shape == (1, 64, 128, 3)
+    ours = generator(["a red star"], [7], SAMPLING, "a ring", (128, 64))
+    assert difference(image, ours) <= 1
+    assert difference(image, generator(["a red star"], [7], SAMPLING, "", (128, 64))) > 8
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun"])
+def test_an_edit_is_that_of_the_command_and_reports_its_steps(
+    generator: ImageGenerator, solver: SolverName, *, is_masked: bool
+) -> None:
+    sampling = dataclasses.replace(SAMPLING, steps=8, solver=solver)
+    (original,) = draw(generator, dataclasses.replace(STAR, count=1))
+    paint = np.zeros((64, 64), np.bool_)
+    paint[:32] = True
+    image = ImageToEdit(original[0], InputFile.of("a.png", b""), paint if is_masked else None)
+    asked = EditingRequest("a large blue ring", image, 0.6, 7, 2, sampling, "a ring")
+    assert not share_a_batch(asked, dataclasses.replace(asked))
+    steps: list[int] = []
+
+    def before_step(done: int) -> list[bool]:
+        steps.append(done)
+        return [True]
+
+    (edited,) = draw_with(generator)([asked], before_step)
+    prompts, how = ["a large blue ring"] * 2, ([7, 8], sampling, "a ring")
+    if is_masked:
+        ours = inpaint(generator, prompts, original[0], paint, *how, 0.6)
+    else:
+        ours = image_to_image(generator, prompts, original[0], 0.6, *how)
+    np.testing.assert_array_equal(edited, ours)
+    assert steps[0] == 0
+    assert steps == sorted(steps)
+    assert steps[-2:] == [steps[-2], 8]
+    assert 6 <= steps[-2] < 8, "the last call but one is near the end"
 
 
 def left(_: int) -> list[bool]:

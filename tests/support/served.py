@@ -1,0 +1,16 @@
+"""A model for the service, of which a test says no more than how it draws."""
+
+from __future__ import annotations
+
+from flows.serve.app import ServedModel
+from flows.serve.card import Card
+from pipeline.serving.batch_queue import DrawFn
+from tests.support.untrained import ORIGIN
+from tld_model.config import SamplingSettings
+
+LONGEST_PROMPT = 8  # words
+
+
+def served_model(draw: DrawFn, card: Card, own: SamplingSettings) -> ServedModel:
+    """Its tokens are words."""
+    return ServedModel(draw, card, ORIGIN, own, lambda prompt: len(prompt.split()), LONGEST_PROMPT)

@@ -3,14 +3,19 @@ flows/serve."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from flows.cli.groups import Config, Overrides
-from flows.cli.model_source import trained_run
+from flows.cli.model_source import Model, resolve_model, trained_run
 from flows.terminal.console import load
+
+if TYPE_CHECKING:
+    from flows.serve.card import ModelToServe
+    from pipeline.config.run import RunConfig
 
 
 def serve(
@@ -25,9 +30,10 @@ def serve(
         Path | None,
         Parameter(help="File with one bearer token per line; requests without one are refused."),
     ] = None,
+    model: Model = None,
 ) -> None:
-    """Serve the trained model of this run: a web page, and POST /pictures for programs. Stop it
-    with Ctrl-C.
+    """Serve the trained model of this run, or another one: a web page, and POST /pictures for
+    programs. Stop it with Ctrl-C.
 
     Concurrent requests are batched.
 
@@ -37,12 +43,26 @@ def serve(
     from flows.serve.guard import read_access
 
     settings, access = load(config, overrides), read_access(host, token_file)
-    encodings, trained, report = trained_run(config, overrides, settings)
+    served = _model_to_serve(config, overrides, settings, model)
 
-    from flows.serve.card import ModelToServe
     from flows.serve.server import serve as serve_model
-    from pipeline.generate.model_source import source_of_run
 
-    source = source_of_run(settings.name, encodings, trained, settings.evaluate.ema)
-    served = ModelToServe(source, encodings, trained, report)
     serve_model(settings, served, access, (host, port))
+
+
+def _model_to_serve(
+    config: Path, overrides: Sequence[str], settings: RunConfig, model: str | None
+) -> ModelToServe:
+    """The model that --model names, or that of the run. Raises UserError if there is none."""
+    from flows.serve.card import ModelToServe
+    from pipeline.generate.model_source import source_of_run
+    from pipeline.stages.freshness import stage_statuses
+    from pipeline.stages.run_inputs import RunInputs
+
+    if model is not None:
+        source = resolve_model(config, overrides, settings, model)
+        encodings = stage_statuses(RunInputs(settings))["encode"].manifest
+        return ModelToServe(source, encodings)
+    encodings, trained, report = trained_run(config, overrides, settings)
+    source = source_of_run(settings.name, encodings, trained, settings.evaluate.ema)
+    return ModelToServe(source, encodings, trained, report)

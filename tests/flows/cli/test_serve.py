@@ -20,12 +20,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from data_catalog.shapes.dataset import parse_caption
 from flows.orchestration.prefect_server import free_port
 from flows.serve.listening import listen
 from flows.terminal.errors import UserError
 from pipeline.generate.generator import ImageGenerator, load_generator
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
+from tests.flows.cli.test_sample import save_model
 from tests.support.browser import browser_page, needs_browser
 from tests.support.command import start, tld
 from tests.support.finished import finish
@@ -106,8 +108,29 @@ def test_it_draws_what_the_model_draws_and_shows_its_card(
     card = ask(site, "GET", "/card").json
     assert card["encoders"] == {"vae": "shapes-vae", "clip": "shapes-clip"}
     assert card["model"]["training steps"] == 12
+    assert len(card["examples"]) > 10
     assert 0 <= card["scores"]["prompt_accuracy"] <= 1
     assert str(workspace[0]) not in json.dumps(card), "no path of this machine"
+
+
+def test_another_model_is_served_in_place_of_that_of_the_run(
+    workspace: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    save_model(tmp_path / "mine/denoiser.safetensors", 1)
+    with serving([*workspace[1], "--model", str(tmp_path / "mine")]) as (_, port):
+        card = ask(port, "GET", "/card").json
+        assert ask(port, "POST", "/pictures", {"prompt": PROMPT}).status == 200
+        tokens = ask(port, "POST", "/tokens", {"prompt": PROMPT}).json
+    assert card["model"]["source"] == "denoiser.safetensors"
+    assert not {"training steps", "fingerprint"} & set(card["model"]), "those are of the run's"
+    assert (card["edge"], card["multiple"], card["scores"]) == (64, 16, {})
+    assert len(card["examples"]) > 10, "the captions are those of the config"
+    assert all(parse_caption(caption) for caption in card["examples"])
+    assert 12 <= tokens["tokens"] <= tokens["limit"]
+    missing = tld("serve", TINY, *workspace[1], "--model", str(tmp_path / "none"))
+    assert missing.returncode == 2
+    assert "--model: there is no file" in missing.stderr
 
 
 @needs_browser

@@ -48,7 +48,7 @@ def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
     seen = {path.as_posix() for path in context()}
     assert {
         "requirements.lock",
-        "flows/serve/page.html",
+        "flows/serve/page/page.js",
         "conf/tiny.yaml",
         "docker/entrypoint.sh",
     } <= seen

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 
 from flows.serve.answers import Responder
 from flows.serve.card import Card
-from flows.serve.content_policy import content_policy
 from flows.serve.guard import Access, Guard, problem
 from flows.serve.metrics import ServiceMetrics
+from flows.serve.page_files import add_page
 from flows.serve.queue_requests import (
     editing_request,
     image_request,
@@ -44,7 +42,6 @@ from tld_model.config import SamplingSettings
 _BATCHES_WAITING = 4  # length of the queue in full batches
 # Only for the OpenAPI page: the guard has already checked the token.
 _TOKEN = [Security(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
-_PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,7 @@ def image_service(model: ServedModel, access: Access, most_at_once: int) -> Serv
     _add_generation(app, responder, model)
     _add_editing(app, responder, model)
     _add_facts(app, model)
+    add_page(app)
     _add_status(app, batches, metrics)
     _add_problems(app)
     paths = [str(path) for route in app.routes if (path := getattr(route, "path", None))]
@@ -162,10 +160,6 @@ def _add_editing(app: FastAPI, responder: Responder, model: ServedModel) -> None
 
 
 def _add_facts(app: FastAPI, model: ServedModel) -> None:
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": content_policy(_PAGE)})
-
     @app.get("/card", dependencies=_TOKEN, responses={401: PROBLEMS[401]})
     async def the_card() -> Card:
         """What the model is, what it was trained on, and its scores."""

@@ -20,6 +20,7 @@ from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_catalog.text_files import TextFileError, read_text
+from flows.serve.page_files import FILES_PATH
 from flows.serve.schemas import LARGEST_IMAGE, LARGEST_MASK
 from flows.terminal.console import say
 from flows.terminal.errors import UserError
@@ -186,7 +187,8 @@ class Guard:
         is_strange = _host_name(headers.get(b"host", "")) not in self.access.hosts
         if is_strange and not self.access.tokens and scope["path"] not in _PROBES:
             raise _Refused(421, "this service does not answer to that host name")
-        is_guarded = self.access.tokens and scope["path"] not in _OPEN_PATHS
+        is_open = scope["path"] in _OPEN_PATHS or scope["path"].startswith(FILES_PATH)
+        is_guarded = self.access.tokens and not is_open
         if is_guarded and not self.access.knows(headers.get(b"authorization", "")):
             detail = "a valid token is required: Authorization: Bearer TOKEN"
             raise _Refused(401, detail, **{"WWW-Authenticate": "Bearer"})

@@ -143,15 +143,15 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         expect(page.get_by_role("heading", name="tiny")).to_be_visible()
         expect(page.get_by_label("Steps")).to_have_value("4")
 
-        page.get_by_label("Prompt").fill("a large <b>green</b> ring")
+        page.get_by_label("Prompt", exact=True).fill("a large <b>green</b> ring")
         page.get_by_label("Images", exact=True).fill("3")
         page.get_by_role("button", name="Generate").click()
         expect(page.locator("article img")).to_have_count(3)
         expect(page.get_by_role("heading", name="a large <b>green</b> ring")).to_be_visible()
         assert page.locator("article img").first.evaluate("img => img.naturalWidth") == 64
 
-        page.get_by_label("Prompt").fill(PROMPT)
-        page.get_by_label("Prompt").press("Control+Enter")
+        page.get_by_label("Prompt", exact=True).fill(PROMPT)
+        page.get_by_label("Prompt", exact=True).press("Control+Enter")
         expect(page.locator("article")).to_have_count(2)
         expect(page.locator("article img")).to_have_count(6)
         page.get_by_text("About this model").click()
@@ -164,17 +164,27 @@ def test_a_browser_types_a_prompt_and_sees_pictures(site: int, tmp_path: Path) -
         )
 
         page.locator("article").last.get_by_role("button", name="Use again").click()
-        expect(page.get_by_label("Prompt")).to_have_value("a large <b>green</b> ring")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a large <b>green</b> ring")
         page.locator("article .tile").first.click()
         expect(page.get_by_role("link", name="Download")).to_be_visible()
         page.screenshot(path=screenshots / "serve-large.png")
-        page.get_by_role("button", name="Outpaint").click()
+        page.get_by_role("button", name="Outpaint", exact=True).click()
         expect(page.get_by_label("Right, pixels")).to_have_value("40")
         page.get_by_role("button", name="Generate").click()
         expect(page.locator("article").first.locator("img")).to_have_count(1)
         assert page.locator("article img").first.evaluate(
             "img => [img.naturalWidth, img.naturalHeight]"
         ) == [104, 64]
+
+        page.get_by_role("tab", name="Edit").click()
+        page.get_by_label("Images", exact=True).fill("2")
+        page.get_by_label("Mask").focus()
+        for key in ("Space", "ArrowRight", "Space"):
+            page.keyboard.press(key)
+        page.get_by_role("button", name="Surprise me").click()
+        page.get_by_role("button", name="Generate").click()
+        expect(page.locator("article").first.locator("img")).to_have_count(2)
+        expect(page.get_by_text("strength 1 with a mask")).to_be_visible()
 
         page.get_by_role("tab", name="Interpolate").click()
         page.get_by_label("To", exact=True).fill(

@@ -55,11 +55,12 @@ WAIT_S = 30
 class Studio:
     """A service that draws one step a permit, grey pictures whose level is the seed."""
 
-    def __init__(self, access: Access | None = None) -> None:
+    def __init__(self, access: Access | None = None, examples: Sequence[str] = ()) -> None:
         self.port = 0
         self.permits = threading.Semaphore(0)
         self.batches: list[list[int]] = []
-        model = served_model(self.draw, CARD, SamplingSettings(STEPS, 2.0))
+        card = CARD.model_copy(update={"examples": list(examples)})
+        model = served_model(self.draw, card, SamplingSettings(STEPS, 2.0))
         self.service: Service = image_service(model, access or Access(), 16)
 
     def draw(
@@ -72,7 +73,7 @@ class Studio:
         if any(request.prompt == "broken" for request in requests):
             raise ZeroDivisionError("the secret of the house")
         return [
-            np.full((request.count, *_shape(request), 3), request.seed, np.uint8)
+            np.full((request.count, *_shape(request), 3), request.seed % 256, np.uint8)
             for request in requests
         ]
 
@@ -330,13 +331,15 @@ def test_tokens_are_asked_for_before_a_body_is_read(tmp_path: Path) -> None:
     studio = Studio(read_access("0.0.0.0", tokens))
     studio.go_on()
     with live(studio.service) as port:
-        for path in ("/", "/healthz", "/readyz", "/openapi.json"):
+        for path in ("/", "/page/page.js", "/healthz", "/readyz", "/openapi.json"):
             assert ask(port, "GET", path).status == 200
         for credentials in ("", TOKEN, f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer ü"):
             headers = {"Authorization": credentials.encode("latin-1").decode("latin-1")}
             for method, path in (
                 ("GET", "/card"),
                 ("GET", "/metrics"),
+                ("GET", "/page"),
+                ("POST", "/tokens"),
                 ("POST", "/pictures"),
                 ("POST", "/pictures/stream"),
             ):
@@ -366,14 +369,18 @@ def test_the_page_asks_for_the_token_and_tells_what_is_wrong(tmp_path: Path) -> 
             expect(page.get_by_text(says)).to_be_visible()
         page.get_by_role("button", name="Generate").click()
         expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        studio.go_on(1)
+        expect(page.get_by_text("Step 0 of 3.")).to_be_visible()
         page.get_by_role("button", name="Stop").click()
-        expect(page.locator("article")).to_have_count(0)
-        page.get_by_label("Prompt").fill("broken")
+        expect(page.get_by_text("Stopped at step 0 of 3; no image was finished.")).to_be_visible()
+        expect(page.locator("article")).to_have_count(1)
+        page.get_by_label("Prompt", exact=True).fill("broken")
         studio.go_on()
         page.get_by_role("button", name="Generate").click()
         expect(
-            page.get_by_text("internal error; the service's log has the details under this id")
+            page.get_by_text("Internal error; the service's log has the details under this id: ")
         ).to_be_visible()
+        expect(page.locator("article")).to_have_count(1)
 
 
 @pytest.mark.parametrize(

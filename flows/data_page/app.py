@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from flows.serve.content_policy import content_policy
-from flows.serve.guard import Access, Guard, problem
+from flows.serve.guard import Access, Guard
+from flows.serve.problems import problem
 from pipeline.browse.browser import DataBrowser, PairKind
 from pipeline.browse.queries import RowQuery
 

@@ -30,16 +30,24 @@ class Responder:
 
     async def respond(self, requested: DrawingRequest, request: Request) -> Response:
         """Answer a request once all its images are finished."""
+        finished = await self.finish(requested, request)
+        if finished is None:
+            return Response(status_code=CLIENT_LEFT)
+        body = await asyncio.to_thread(answer, requested, finished, self.origin)
+        return Response(body, media_type="application/json")
+
+    async def finish(self, requested: DrawingRequest, request: Request) -> Finished | None:
+        """The images of a request, or None if its client disconnects. Raises what the model
+        raises, and QueueFull or ShuttingDown."""
         queued = _QueuedRequest(self.batches, requested)
         async with contextlib.aclosing(queued.follow(request.receive)) as events:
             last = [event async for event in events][-1]
-        if isinstance(last, Finished):
-            body = await asyncio.to_thread(answer, queued.request, last, self.origin)
-            return Response(body, media_type="application/json")
         if isinstance(last, Failed):
             raise last.error
+        if isinstance(last, Finished):
+            return last
         self.metrics.left()
-        return Response(status_code=CLIENT_LEFT)
+        return None
 
     def stream(self, requested: DrawingRequest) -> Response:
         """Answer a request with its events while they happen."""

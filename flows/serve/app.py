@@ -6,15 +6,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request, Response, Security
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 
 from flows.serve.answers import Responder
 from flows.serve.card import Card
-from flows.serve.guard import Access, Guard, problem
+from flows.serve.guard import TOKEN, Access, Guard
 from flows.serve.metrics import ServiceMetrics
+from flows.serve.openai_api import add_openai_api
 from flows.serve.page_files import add_page
+from flows.serve.problems import problem
 from flows.serve.queue_requests import (
     editing_request,
     image_request,
@@ -36,12 +38,11 @@ from flows.serve.schemas import (
 from pipeline.generate.image_metadata import Origin
 from pipeline.serving.batch_queue import BatchQueue, DrawFn
 from pipeline.serving.queue_events import QueueFull, ShuttingDown
+from pipeline.serving.requests import ImageRequest
 from pipeline.serving.token_counter import CountTokens
 from tld_model.config import SamplingSettings
 
 _BATCHES_WAITING = 4  # length of the queue in full batches
-# Only for the OpenAPI page: the guard has already checked the token.
-_TOKEN = [Security(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +92,32 @@ def image_service(model: ServedModel, access: Access, most_at_once: int) -> Serv
 
 
 _ANSWERS: dict[str, Any] = {
-    "dependencies": _TOKEN,
+    "dependencies": TOKEN,
     "responses": {200: {"model": GeneratedImages}, **PROBLEMS},
 }
-_STREAMS: dict[str, Any] = {"dependencies": _TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
+_STREAMS: dict[str, Any] = {"dependencies": TOKEN, "responses": {**PROBLEMS, 200: STREAM}}
 # The operation IDs are part of the API: generated clients name their functions after them.
 
 
 def _add_generation(app: FastAPI, responder: Responder, model: ServedModel) -> None:
-    own, size = model.own, (model.card.edge, model.card.multiple)
+    def read(body: ImagesRequested) -> ImageRequest:
+        return image_request(body, model.own, model.card.edge, model.card.multiple)
+
+    add_openai_api(app, responder, read)
+    own = model.own
 
     @app.post("/pictures", **_ANSWERS)
     async def generate_images(body: ImagesRequested, request: Request) -> Response:
         """Generate images, and answer when all are finished. If the client disconnects, its request
         is cancelled."""
-        return await responder.respond(image_request(body, own, *size), request)
+        return await responder.respond(read(body), request)
 
     @app.post(
         "/pictures/stream", operation_id="draw_images_and_tell_pictures_stream_post", **_STREAMS
     )
     async def stream_images(body: ImagesRequested) -> Response:
         """Generate images, and report progress as lines of JSON."""
-        return responder.stream(image_request(body, own, *size))
+        return responder.stream(read(body))
 
     @app.post("/interpolations", **_ANSWERS)
     async def interpolate(body: InterpolationWanted, request: Request) -> Response:
@@ -160,12 +165,12 @@ def _add_editing(app: FastAPI, responder: Responder, model: ServedModel) -> None
 
 
 def _add_facts(app: FastAPI, model: ServedModel) -> None:
-    @app.get("/card", dependencies=_TOKEN, responses={401: PROBLEMS[401]})
+    @app.get("/card", dependencies=TOKEN, responses={401: PROBLEMS[401]})
     async def the_card() -> Card:
         """What the model is, what it was trained on, and its scores."""
         return model.card
 
-    @app.post("/tokens", dependencies=_TOKEN, responses=PROBLEMS)
+    @app.post("/tokens", dependencies=TOKEN, responses=PROBLEMS)
     def count_tokens(body: PromptToCount) -> TokenCount:
         """Count the tokens of a prompt, to know whether the text encoder reads all of it."""
         tokens = model.count_tokens(body.prompt)
@@ -184,23 +189,27 @@ def _add_status(app: FastAPI, batches: BatchQueue, metrics: ServiceMetrics) -> N
         failed batches."""
         return problem(200, "ready") if batches.is_healthy else problem(503, "not ready")
 
-    @app.get("/metrics", dependencies=_TOKEN, include_in_schema=False)
+    @app.get("/metrics", dependencies=TOKEN, include_in_schema=False)
     async def the_metrics() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
-    async def wrong_field(_: Request, error: RequestValidationError) -> Response:
+    async def wrong_field(request: Request, error: RequestValidationError) -> Response:
         # Without the value, which JSON may be unable to represent (NaN, half a surrogate pair).
-        return problem(
-            422, [{key: part[key] for key in ("loc", "msg", "type")} for part in error.errors()]
-        )
+        detail = [{key: part[key] for key in ("loc", "msg", "type")} for part in error.errors()]
+        return problem(422, detail, path=request.url.path)
 
     @app.exception_handler(QueueFull)
-    async def full(_: Request, error: QueueFull) -> Response:
-        return problem(429, str(error), {"Retry-After": str(error.retry_after_s)})
+    async def full(request: Request, error: QueueFull) -> Response:
+        headers = {"Retry-After": str(error.retry_after_s)}
+        return problem(429, str(error), headers, path=request.url.path)
 
     @app.exception_handler(ShuttingDown)
-    async def closing(_: Request, error: ShuttingDown) -> Response:
-        return problem(503, str(error), {"Retry-After": "10"})
+    async def closing(request: Request, error: ShuttingDown) -> Response:
+        return problem(503, str(error), {"Retry-After": "10"}, path=request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def no_such_path(request: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, error.detail, error.headers, path=request.url.path)

@@ -6,21 +6,22 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fastapi import Response
+from fastapi import Response, Security
+from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_catalog.text_files import TextFileError, read_text
 from flows.serve.page_files import FILES_PATH
+from flows.serve.problems import problem
 from flows.serve.schemas import LARGEST_IMAGE, LARGEST_MASK
 from flows.terminal.console import say
 from flows.terminal.errors import UserError
@@ -41,6 +42,8 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+# Only for the OpenAPI page: the guard checks the token before.
+TOKEN = [Security(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
 CLIENT_LEFT = 499  # nginx's status for a client that disconnected
 INTERNAL_ERROR = "internal error; the service's log has the details under this id"
 
@@ -112,19 +115,14 @@ def _read_tokens(path: Path) -> list[str]:
     return tokens
 
 
-def problem(
-    status: int, detail: object, headers: Mapping[str, str] | None = None, **more: str
-) -> Response:
-    """An answer in the format of all errors: {"detail": …}."""
-    # As ASCII, because text that came from the client may not be valid Unicode.
-    body = json.dumps({"detail": detail, **more})
-    return Response(body, status, dict(headers or {}), "application/json")
-
-
 class _Refused(Exception):
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
-        self.answer = problem(status, detail, headers)
+        self.status, self.detail, self.headers = status, detail, headers
+
+    def answer(self, path: str) -> Response:
+        """The refusal as the answer of a path."""
+        return problem(self.status, self.detail, self.headers, path=path)
 
 
 class Guard:
@@ -165,11 +163,11 @@ class Guard:
             app_scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
             await self.app(app_scope, _replayed(body, receive), guarded_send)
         except _Refused as refused:
-            await refused.answer(scope, receive, guarded_send)
+            await refused.answer(scope["path"])(scope, receive, guarded_send)
         except Exception:
             reference = log_failure(f"{scope['method']} {scope['path']}")
             if status == CLIENT_LEFT:  # nothing has been sent yet
-                failure = problem(500, INTERNAL_ERROR, id=reference)
+                failure = problem(500, INTERNAL_ERROR, path=scope["path"], id=reference)
                 await failure(scope, receive, guarded_send)
         finally:
             path = scope["path"] if scope["path"] in self.paths else "other"

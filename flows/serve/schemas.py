@@ -16,26 +16,26 @@ MAX_COUNT = 16
 LARGEST_IMAGE = 6_000_000  # characters
 LARGEST_MASK = 2_000_000
 
-_STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 _STAR = "a small red star in the top left on a blue background"
-_Prompt = Annotated[
+Prompt = Annotated[
     str,
     Field(min_length=1, max_length=1000, pattern=r"\S"),
     AfterValidator(shows_something),  # \S is not quite what Python calls blank
 ]
-_Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class SamplingRequested(BaseModel):
     """What all requests have."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
-    prompt: _Prompt
+    prompt: Prompt
     """What the image shows."""
     negative: str = Field("", max_length=1000)
     """Negative prompt: what the image should not show. It needs a guidance above 1."""
-    seed: _Seed = 0
+    seed: Seed = 0
     """Random seed; image i uses seed + i. The same seed gives the same image."""
     steps: int | None = Field(None, ge=1, le=200)
     """Number of sampling steps; by default that of the run."""
@@ -48,7 +48,7 @@ class SamplingRequested(BaseModel):
 class ImagesRequested(SamplingRequested):
     """Images of a prompt."""
 
-    model_config = _STRICT | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "examples": [
                 {"prompt": _STAR},
@@ -76,15 +76,15 @@ class ImagesRequested(SamplingRequested):
 class InterpolationWanted(SamplingRequested):
     """Frames from one prompt and seed to others. At least one of them must differ."""
 
-    model_config = _STRICT | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "examples": [{"prompt": _STAR, "to_prompt": _STAR.replace("red", "green"), "frames": 8}]
         }
     )
 
-    to_prompt: _Prompt | None = None
+    to_prompt: Prompt | None = None
     """What the last frame shows; by default the same as the first."""
-    to_seed: _Seed | None = None
+    to_seed: Seed | None = None
     """Random seed of the last frame; by default the same as the first."""
     frames: int = Field(8, ge=2, le=MAX_COUNT)
     """Number of frames, both ends included."""
@@ -93,7 +93,7 @@ class InterpolationWanted(SamplingRequested):
 class EditWanted(SamplingRequested):
     """An image to change: all of it, or the part that a mask selects."""
 
-    model_config = _STRICT | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={"examples": [{"prompt": _STAR, "picture": "…", "strength": 0.6}]}
     )
 
@@ -111,7 +111,7 @@ class EditWanted(SamplingRequested):
 class OutpaintingWanted(SamplingRequested):
     """An image to extend at its sides."""
 
-    model_config = _STRICT | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={"examples": [{"prompt": _STAR, "picture": "…", "right": 64}]}
     )
 
@@ -130,7 +130,7 @@ class OutpaintingWanted(SamplingRequested):
 class PromptToCount(BaseModel):
     """A prompt whose tokens to count."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     prompt: str = Field(max_length=1000)
     """The prompt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -203,12 +204,12 @@ def test_an_image_of_the_gallery_is_edited_where_the_brush_painted(site: str) ->
         expect(page.get_by_text("Strength: 1")).to_be_visible()
         with page.expect_request("**/edits/stream") as sent:
             generate(page)
-        body = sent.value.post_data_json
+        body = json.loads(sent.value.post_data or "")
         assert {"picture", "mask", "strength", "count"} <= set(body)
         expect(page.get_by_text("strength 1 with a mask")).to_be_visible()
         page.get_by_role("button", name="Clear the mask").click()
         with page.expect_request("**/edits/stream") as sent:
             generate(page)
-        assert "mask" not in sent.value.post_data_json
-        assert sent.value.post_data_json["strength"] == 0.7
+        body = json.loads(sent.value.post_data or "")
+        assert ("mask" in body, body["strength"]) == (False, 0.7)
         assert not wrong

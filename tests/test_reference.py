@@ -47,7 +47,15 @@ def page(name: str) -> str:
 @pytest.fixture(scope="module")
 def api() -> dict[str, Any]:
     card = Card(
-        name="x", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example=""
+        name="x",
+        model={},
+        data={},
+        encoders={},
+        sampling={},
+        scores={},
+        edge=64,
+        multiple=16,
+        example="",
     )
     model = served_model(lambda _requests, _before_step: [], card, SamplingSettings())
     service = image_service(model, Access(), 64)

@@ -48,7 +48,7 @@ class Card(BaseModel):
     """Scores of the run's evaluation; empty if it has not been evaluated."""
     edge: int
     """Height and width of its images, in pixels."""
-    multiple: int = 1
+    multiple: int
     """Heights and widths of other sizes are multiples of this, in pixels."""
     example: str
     """Example prompt."""

@@ -36,7 +36,15 @@ class Small(LimitedProtocol):
 
 def service() -> Service:
     card = Card(
-        name="t", model={}, data={}, encoders={}, sampling={}, scores={}, edge=8, example=""
+        name="t",
+        model={},
+        data={},
+        encoders={},
+        sampling={},
+        scores={},
+        edge=8,
+        multiple=4,
+        example="",
     )
     model = served_model(lambda _, __: [np.zeros((1, 8, 8, 3), np.uint8)], card, SamplingSettings())
     return image_service(model, Access(), 16)

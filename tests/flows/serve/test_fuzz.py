@@ -35,7 +35,15 @@ schemathesis = pytest.importorskip(
 )
 BODIES = generated(250).max_examples
 CARD = Card(
-    name="test", model={}, data={}, encoders={}, sampling={}, scores={}, edge=64, example=""
+    name="test",
+    model={},
+    data={},
+    encoders={},
+    sampling={},
+    scores={},
+    edge=64,
+    multiple=16,
+    example="",
 )
 
 

@@ -64,6 +64,7 @@ def _run(
         manifest = run_stage(run, track, lambda out: work(out, track), force=force)
         job.tracking.finished(track, manifest)
         if record:
+            track.progress(0, 0, "recording the result in MLflow")
             record(track, manifest)
     return manifest
 
@@ -71,39 +72,34 @@ def _run(
 @stage_task("download")
 def download_task(job: _Job) -> Manifest:
     """urls -> images"""
-    from pipeline.download.stage import download
 
-    map_urls = partial(map_shards, pool_on(job.config.engine))
-    return _run(
-        job,
-        "download",
-        {},
-        lambda out, track: download(
+    def work(out: Path, track: Tracker) -> Output:
+        from pipeline.download.stage import download
+
+        return download(
             job.config.download,
             out,
             track,
-            map_urls,
+            partial(map_shards, pool_on(job.config.engine)),
             job.reuse("download"),
             retry_failed=job.retry_failed,
-        ),
-    )
+        )
+
+    return _run(job, "download", {}, work)
 
 
 @stage_task("encode", GPU)
 def encode_task(job: _Job, images: Manifest) -> Manifest:
     """images -> encodings"""
-    from pipeline.encode.stage import encode
 
-    engine = job.config.engine
-    map_images = partial(map_shards, pool_on(engine, engine.gpus_per_worker))
-    return _run(
-        job,
-        "encode",
-        {"download": images},
-        lambda out, track: encode(
-            images, job.config.encode, out, track, map_images, job.reuse("encode")
-        ),
-    )
+    def work(out: Path, track: Tracker) -> Output:
+        from pipeline.encode.stage import encode
+
+        engine = job.config.engine
+        map_images = partial(map_shards, pool_on(engine, engine.gpus_per_worker))
+        return encode(images, job.config.encode, out, track, map_images, job.reuse("encode"))
+
+    return _run(job, "encode", {"download": images}, work)
 
 
 @stage_task("train", GPU)
@@ -126,16 +122,18 @@ def train_task(job: _Job, *outputs: Manifest) -> Manifest:
 @stage_task("distill", GPU)
 def distill_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
     """model -> model that samples in a few steps"""
-    from pipeline.train.stage import distill
-
     config = job.config
+
+    def work(out: Path, track: Tracker) -> Output:
+        from pipeline.train.stage import distill
+
+        return distill(fetch_output(encodings, config, track), model, config, out, track)
+
     return _run(
         job,
         "distill",
         {"encode": encodings, "train": model},
-        lambda out, track: distill(
-            fetch_output(encodings, config, track), model, config, out, track
-        ),
+        work,
         lambda track, distilled: job.tracking.log_model(
             track, config.distilled, distilled, encodings
         ),
@@ -145,23 +143,20 @@ def distill_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
 @stage_task("evaluate", GPU)
 def evaluate_task(job: _Job, encodings: Manifest, model: Manifest) -> Manifest:
     """model -> report"""
-    from pipeline.evaluate.stage import evaluate
-
     config = job.config
+
+    def work(out: Path, track: Tracker) -> Output:
+        from pipeline.evaluate.stage import evaluate
+
+        fetched = fetch_output(encodings, config, track)
+        return evaluate(fetched, model, config.evaluate, out, track)
 
     def pass_gate(track: StageTracker, report: Manifest) -> None:
         if config.evaluate.require:
             job.tracking.pass_gate(track, config, encodings, model, report)
 
-    return _run(
-        job,
-        "evaluate",
-        {"encode": encodings, config.model_stage: model},
-        lambda out, track: evaluate(
-            fetch_output(encodings, config, track), model, config.evaluate, out, track
-        ),
-        pass_gate,
-    )
+    parents: dict[str, Manifest] = {"encode": encodings, config.model_stage: model}
+    return _run(job, "evaluate", parents, work, pass_gate)
 
 
 _TASKS: dict[StageName, Task[..., Manifest]] = {

@@ -81,6 +81,17 @@ def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
+def counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
+    """The same, with a call after each of its calls."""
+
+    def denoise_and_count(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        clean = denoise(noisy, sigma, text)
+        after_call()
+        return clean
+
+    return denoise_and_count
+
+
 def sample(
     solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: Sequence[float]
 ) -> Tensor:

@@ -45,6 +45,11 @@ class Workspace:
         return self.root / "sweeps" / model[:12]
 
     @property
+    def logs(self) -> Path:
+        """The logs of runs, on this machine."""
+        return self.root / "logs"
+
+    @property
     def trash(self) -> Path:
         return self.root / "trash"
 

@@ -40,7 +40,9 @@ from flows.terminal.command_line import remember_command
 from flows.terminal.console import Terminal, errors, say, with_home
 from flows.terminal.errors import prefect_is_lost
 from flows.terminal.first_sign import first_sign
+from flows.terminal.run_log import log_of_failure
 from flows.terminal.streams import abandon_output, fit_streams, output_is_closed
+from flows.terminal.verbosity import traceback_to_show
 from pipeline.compute.resource_limits import raise_descriptor_limit
 from pipeline.config.distribution import tld_version
 
@@ -125,13 +127,15 @@ def _explain(error: Exception) -> int:
     from flows.terminal.errors import external_cause, unusable_path
 
     def print_error(message: object) -> None:
-        say(redact_credentials(f"tld: {message}"))
+        say(redact_credentials(f"{traceback_to_show(error)}tld: {message}"))
+        if log := log_of_failure():
+            say(f"The log of this run: {log}")
 
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         print_error(error)
         return code
-    if os.environ.get("TLD_TRACEBACK"):
+    if os.environ.get("TLD_TRACEBACK") and not traceback_to_show(error):
         raise error
     if cause := external_cause(error):
         print_error(cause)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.groups import Config, Force, Overrides
+from flows.cli.groups import DEFAULT_VERBOSITY, Config, Force, Output, Overrides
 from flows.cli.servers import with_prefect
 from flows.cli.stages import run_one
 from flows.terminal.console import console, load, location_of, quote_overrides
@@ -38,12 +38,14 @@ def download(
             help="Retry only the downloads that failed for a transient reason, such as a timeout.",
         ),
     ] = False,
+    output: Output = DEFAULT_VERBOSITY,
 ) -> None:
     """Stage 1: download the images of a URL table, or read those that exist already; resize them,
     and write tar shards.
 
     Example: tld download tiny --plan
     """
+    output.choose()
     if plan:
         _print_plan(load(config, overrides))
     elif retry_failed:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
+
+from flows.terminal.errors import UserError
+from flows.terminal.first_sign import end_first_sign
+from flows.terminal.verbosity import choose_verbosity
 
 TRAIN, GENERATE, MEASURE, PUBLISH, MANAGE = map(
     Group.create_ordered,
@@ -39,6 +44,31 @@ WordsWithPrompts = Annotated[
         "section.key=value."
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Verbosity:
+    """How much a command that runs stages prints."""
+
+    quiet: Annotated[
+        bool,
+        Parameter(negative="", help="Print only warnings, errors and the final summary."),
+    ] = False
+    verbose: Annotated[
+        bool, Parameter(negative="", help="Print logs of libraries too, and tracebacks of errors.")
+    ] = False
+
+    def choose(self) -> None:
+        """Make it that of this process. Raises UserError if it contradicts itself."""
+        if self.quiet and self.verbose:
+            raise UserError("--quiet prints less and --verbose more: choose one of them")
+        choose_verbosity(quiet=self.quiet, verbose=self.verbose)
+        if self.quiet:
+            end_first_sign()
+
+
+DEFAULT_VERBOSITY = Verbosity()
+Output = Annotated[Verbosity, Parameter(name="*")]
 Force = Annotated[
     bool, Parameter(negative="", help="Run the stage again even if its output is fresh.")
 ]

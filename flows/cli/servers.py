@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from data_catalog.storage.workspace import Workspace
 from flows.terminal.first_sign import first_sign
+from flows.terminal.run_log import run_log
+from flows.terminal.verbosity import show_library_logs
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def with_prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block. Its start takes seconds, so the terminal shows
-    what is starting.
+    """A Prefect server for the length of the block, and the log of the run. The start takes
+    seconds, so the terminal shows what is starting.
 
     Raises:
         UserError: the Prefect or MLflow server that the environment names does not answer.
@@ -41,6 +43,10 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
                 stack.enter_context(watched(url, answers))
             prepare = partial(_prepare_flow, settings.folder)
             stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home, prepare))
+            import flows.text_to_image  # noqa: F401  # it has Prefect set up logging
+
+            show_library_logs()
+            stack.enter_context(run_log(settings.folder))
         yield
 
 

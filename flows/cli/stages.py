@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from data_catalog.storage.workspace import StageName
-from flows.cli.groups import Config, Force, Overrides
+from flows.cli.groups import DEFAULT_VERBOSITY, Config, Force, Output, Overrides
 from flows.cli.servers import with_prefect
 from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
+from flows.terminal.verbosity import is_quiet
 
 _NO_DISTILLATION = (
     "this run has no section distill; set distill.sample_steps=4, for example, or distill={}"
@@ -48,6 +49,7 @@ def run(
             help="Run nothing; say which stages would run and why, and about how long that takes.",
         ),
     ] = False,
+    output: Output = DEFAULT_VERBOSITY,
 ) -> None:
     """Run all stages: download, encode, train, evaluate, and distill if the run has this section,
     with an evaluation of the distilled model. Of a run with phases, download, encode and train of
@@ -60,6 +62,7 @@ def run(
     from flows.orchestration.train_nodes import lead_or_join
     from pipeline.preflight.check import check_run
 
+    output.choose()
     settings = load(config, overrides)
     for option, stages in (("--until", [until] if until else []), ("--force", force)):
         if "distill" in stages and settings.distill is None:
@@ -118,7 +121,8 @@ def _is_up_to_date(settings: RunConfig, statuses: Sequence[StageStatus]) -> bool
 
 
 def _print_up_to_date(status: StageStatus) -> None:
-    console.print(f"{status.title:9} fresh: {status.folder}")
+    if not is_quiet():
+        console.print(f"{status.title:9} fresh: {status.folder}")
 
 
 def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
@@ -133,32 +137,55 @@ def _gate_is_passed(settings: RunConfig, report: StageStatus) -> bool:
     return gate_is_passed(settings, report.manifest)
 
 
-def encode(config: Config, *overrides: Overrides, force: Force = False) -> None:
+def encode(
+    config: Config,
+    *overrides: Overrides,
+    force: Force = False,
+    output: Output = DEFAULT_VERBOSITY,
+) -> None:
     """Stage 2: encode images (VAE) and captions (text encoder) once, into Parquet and NPZ
     shards."""
+    output.choose()
     run_one("encode", config, overrides, force=force)
 
 
-def train(config: Config, *overrides: Overrides, force: Force = False) -> None:
+def train(
+    config: Config,
+    *overrides: Overrides,
+    force: Force = False,
+    output: Output = DEFAULT_VERBOSITY,
+) -> None:
     """Stage 3: train the denoiser on the encodings.
 
     A stopped training resumes from its last checkpoint.
 
     Example: tld train tiny train.steps=500
     """
+    output.choose()
     run_one("train", config, overrides, force=force)
 
 
-def evaluate(config: Config, *overrides: Overrides, force: Force = False) -> None:
+def evaluate(
+    config: Config,
+    *overrides: Overrides,
+    force: Force = False,
+    output: Output = DEFAULT_VERBOSITY,
+) -> None:
     """Stage 4: sample the captions of held-out pairs, score the samples, and write the report.
 
     Example, of the distilled model: tld evaluate tiny distill.sample_steps=4
     evaluate.model=distilled
     """
+    output.choose()
     run_one("evaluate", config, overrides, force=force)
 
 
-def distill(config: Config, *overrides: Overrides, force: Force = False) -> None:
+def distill(
+    config: Config,
+    *overrides: Overrides,
+    force: Force = False,
+    output: Output = DEFAULT_VERBOSITY,
+) -> None:
     """Stage 5, optional: distill the trained model to one that samples in a few steps, without
     guidance. The run needs a section distill.
 
@@ -167,6 +194,7 @@ def distill(config: Config, *overrides: Overrides, force: Force = False) -> None
 
     Example: tld distill tiny distill.sample_steps=4
     """
+    output.choose()
     run_one("distill", config, overrides, force=force)
 
 

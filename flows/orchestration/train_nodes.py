@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from data_catalog.storage.manifest import Manifest
-from flows.terminal.console import say
+from flows.terminal.progress import Progress
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.contract import Output, StageFailed, Tracker
@@ -36,7 +36,7 @@ def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | 
         with rendezvous_of(config.train.launch) as meeting:
             if meeting.hosted_here:
                 return lead()
-            join_training(config, meeting, lambda line: say(f"train     {line}"))
+            join_training(config, meeting, Progress("train").finish)
             return None
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error

@@ -1,7 +1,8 @@
 """The terminal: what users read, and how errors become sentences.
 
 `console` prints text as it is, without markup, with the help of `escape`, and `text_table` is its
-table; `first_sign` shows that a command has begun, and `progress` its bars; `streams` sets up
-standard output and standard error; `errors` explains causes outside of tld, such as a full disk,
-and holds UserError.
+table; `first_sign` shows that a command has begun, and `progress` its bars; `verbosity` is --quiet
+and --verbose, and `run_log` keeps the whole story of a run in a file; `streams` sets up standard
+output and standard error; `errors` explains causes outside of tld, such as a full disk, and holds
+UserError.
 """

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
+from flows.terminal.verbosity import is_quiet
+
 _spinners: list[Live] = []  # at most one
 
 
@@ -21,7 +23,7 @@ def first_sign(text: str = "starting …") -> Iterator[None]:
     # Not a Terminal, whose output ends the spinner. What libraries print is not redirected: those
     # that are imported meanwhile would keep the redirected stream.
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not is_quiet():
         spinner = Live(
             Spinner("dots", text),
             console=console,

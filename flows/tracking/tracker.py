@@ -76,11 +76,11 @@ class PipelineTracking:
         tags |= {"tld.stage": name, **({"tld.phase": phase} if phase else {})}
         for parent, manifest in parents.items():
             tags[f"tld.input.{parent}"] = manifest.made_by
-        run_id = begin_run(self.store, self.open_runs, self.outbox, tags)
-        self.outbox.put(params_message(run_id, stage_settings(config, name)))
-        if parents:
-            self.outbox.put(inputs_message(run_id, parents))
         with Progress(f"{name} {phase}".rstrip(), log) as show:
+            run_id = begin_run(self.store, self.open_runs, self.outbox, tags)
+            self.outbox.put(params_message(run_id, stage_settings(config, name)))
+            if parents:
+                self.outbox.put(inputs_message(run_id, parents))
             tracker = StageTracker(run_id, title, show, self.outbox, self.root)
             with closing_run(self.outbox, run_id), watched(tracker):
                 yield tracker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from data_catalog.image_sources.file_tree import NoContent
@@ -15,6 +16,7 @@ from pipeline.config.download import DownloadConfig
 from pipeline.download.http.failure_causes import cause_of
 from pipeline.download.http.messages import FetchFailed
 from pipeline.download.http.opener import GuardedOpener
+from pipeline.stages.progress import LiveCount
 
 _MEGABYTE = 1 << 20
 
@@ -43,6 +45,23 @@ class Opener(Protocol):
 
     def forget_body(self, size: int) -> None:
         """Release the memory of a content of this many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountingOpener:
+    """Counts what is asked of an opener, once it has answered or failed."""
+
+    opener: Opener
+    answered: LiveCount
+
+    def open(
+        self, request: urllib.request.Request, data: None = None, timeout: object = None
+    ) -> BinaryIO:
+        """The content of a URL. Raises what the opener does."""
+        try:
+            return self.opener.open(request, data, timeout)
+        finally:
+            self.answered.add()
 
 
 class ImageOpener:

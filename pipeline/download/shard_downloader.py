@@ -33,12 +33,13 @@ from pipeline.compute.resource_limits import Shortage, raise_descriptor_limit
 from pipeline.config.download import DownloadConfig
 from pipeline.download.http.failure_causes import NO_TIME_LEFT
 from pipeline.download.http.messages import USER_AGENT_TOKEN
-from pipeline.download.image_opener import Opener, opener_for
+from pipeline.download.image_opener import CountingOpener, Opener, opener_for
 from pipeline.download.outcomes import LOST
 from pipeline.download.plain_path import plain_path
 from pipeline.download.resize import Resized, SquareResizer
 from pipeline.download.shard_recipe import recipe_of
 from pipeline.stages.contract import StageFailed
+from pipeline.stages.progress import LiveCount
 
 _DIGITS = 5  # of a shard's number in file names
 # Share of a shard's deadline after which the remaining images are no longer decoded. The rows
@@ -61,6 +62,7 @@ class ShardDownloader:
     proxy: str
     _opener: Opener = field(init=False)
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
+    _requested: LiveCount = field(init=False)  # rows of the current shard
     # As in SquareResizer, of the current shard.
     _hashes: dict[str, str] = field(init=False, default_factory=dict)
     _decode_until: float = field(init=False, default=math.inf)
@@ -85,16 +87,18 @@ class ShardDownloader:
         """Fetch a shard and put its files in place: tar, parquet and, last, the receipt. A shard
         whose files contradict each other is fetched a second time."""
         self._decode_until = time.monotonic() + _DECODE_SHARE * self.config.shard_deadline_s
-        try:
-            return self._fetch(shard)
-        except BrokenShard:
-            return self._fetch(shard)
+        with LiveCount(self.out, shard.name) as self._requested:
+            try:
+                return self._fetch(shard)
+            except BrokenShard:
+                return self._fetch(shard)
 
     def _fetch(self, shard: UrlShard) -> Shard:
         scratch = self.out / f".{shard.name}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        self._run_img2dataset(shard, scratch)
+        with plain_path(scratch) as folder:
+            self._run_img2dataset(shard, folder)
         try:
             rows = self._with_hashes(
                 parquet.read_table(scratch / f"{shard.name}.parquet").sort_by("key")
@@ -153,10 +157,6 @@ class ShardDownloader:
         return receipt
 
     def _run_img2dataset(self, shard: UrlShard, scratch: Path) -> None:
-        with plain_path(scratch) as folder:
-            self._run_img2dataset_in(shard, folder)
-
-    def _run_img2dataset_in(self, shard: UrlShard, scratch: Path) -> None:
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or its import contacts a package index
         tempfile.tempdir = str(scratch)  # its import creates folders that would outlive a worker
         try:
@@ -167,7 +167,8 @@ class ShardDownloader:
 
         # This is never undone, because a thread of img2dataset that outlives its shard must not get
         # urllib's own opener. Only its `open` is called.
-        urllib.request.install_opener(self._opener)  # type: ignore[arg-type]
+        counting = CountingOpener(self._opener, self._requested)
+        urllib.request.install_opener(counting)  # type: ignore[arg-type]
         try:
             self._decode.start()  # before connections use up the descriptors
         except Shortage as shortage:

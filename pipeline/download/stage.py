@@ -16,7 +16,7 @@ from data_catalog.redaction import redacted
 from data_catalog.row_counts import Account
 from data_catalog.shapes import dataset as shapes
 from data_catalog.shapes.server import serve_shapes
-from data_catalog.storage.receipts import Shard, read_receipt
+from data_catalog.storage.receipts import Shard, finished_shards, read_receipt
 from data_catalog.storage.shard_reuse import ReuseShard, reuse_shard
 from data_catalog.url_table.rows import DAMAGED_FILE
 from data_catalog.url_table.table import RowCounts, UrlShard
@@ -34,6 +34,7 @@ from pipeline.download.report import REPORT_FILE, write_download_report
 from pipeline.download.shard_downloader import ShardDownloader
 from pipeline.download.shard_recipe import recipe_of
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
+from pipeline.stages.progress import watch_counts
 
 _REMEDIES = {
     "address is not public": (
@@ -62,11 +63,13 @@ def download(
     With `retry_failed`, the rows that failed for a transient reason are fetched again, into new
     shards.
     """
+    track.progress(0, 0, "reading the input")
     table = open_rows(config.rows)
     row_counts, done = RowCounts(), dict[str, Shard]()
     progress = DownloadProgress(track, table.rows_about())
+    progress.resume([] if retry_failed else finished_shards(out), config.shard_size)
     server = serve_shapes() if config.urls == shapes.NAME else nullcontext("")
-    with server as proxy:
+    with server as proxy, watch_counts(out, progress.show):
         fetch = partial(map_shards, partial(ShardDownloader, config, out, proxy))
         missing = _missing(table.shards(config.shard_size, row_counts), config, out, done, adopt)
         for receipt in fetch(missing, config.workers, config.shard_deadline_s):
@@ -77,6 +80,7 @@ def download(
             for receipt in fetch(retries, config.workers, config.shard_deadline_s):
                 progress.finished(receipt, done)
 
+    track.progress(0, 0, "looking for duplicates")
     receipts = [done[name] for name in sorted(done)]
     counts = tally(out, receipts)
     _check_success_rate(config, row_counts.usable, counts)
@@ -90,15 +94,14 @@ def download(
         downloaded=counts.downloaded,
         dropped=dict(dropped),
     )
+    # With a limit, the captions of all later rows would count as unused.
+    has_every_caption = config.captions and config.limit is None
     figures = ImagesFigures(
         account=account,
         may_pass=sum(count for cause, count in counts.failed.items() if is_transient(cause)),
         bytes=sum(file.bytes for shard in shards for file in shard.files.values()),
         images_per_s=progress.images_per_s,
-        # With a limit, the captions of all later rows would count.
-        unused_captions=row_counts.unused_captions
-        if config.captions and config.limit is None
-        else None,
+        unused_captions=row_counts.unused_captions if has_every_caption else None,
     )
     repeated = table.captions.repeated if table.captions else 0
     _warn(track, config, figures, repeated)

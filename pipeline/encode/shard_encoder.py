@@ -42,6 +42,7 @@ from pipeline.encode.round_trips import round_trips_file, write_round_trips
 from pipeline.encode.shard_encodings import BatchEncodings, Row, ShardEncodings, join_batches
 from pipeline.encode.unreadable_images import unreadable
 from pipeline.stages.integrity import refuse_damaged
+from pipeline.stages.progress import LiveCount
 from tld_model.encoders.clip import Clip, load_clip
 from tld_model.encoders.pretrained import EncoderError
 
@@ -110,12 +111,16 @@ class ShardEncoder:
         dropped = dropped_keys(self.images, name) | {row["key"] for row in unreadable_rows}
         packed = packed_batches(tar, self.config.batch_size, lambda pair: pair.key not in dropped)
         # Decoders miss many flipped bits, and hashing beside them takes no extra time.
-        with ThreadPoolExecutor(1) as hashing:
+        with LiveCount(self.out, name) as images, ThreadPoolExecutor(1) as hashing:
             check = (
                 hashing.submit(refuse_damaged, tar, self.tars[name]) if name in self.tars else None
             )
             try:
-                return join_batches(list(self._encoded(packed)), self.captions.text_dim)
+                encoded = []
+                for batch in self._encoded(packed):
+                    encoded.append(batch)
+                    images.add(len(batch.captions))
+                return join_batches(encoded, self.captions.text_dim)
             finally:  # a damaged file is reported as such, whatever else it caused
                 if check:
                     check.result()

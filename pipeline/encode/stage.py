@@ -21,12 +21,14 @@ from data_catalog.text_figures import token_statistics
 from pipeline.config.encode import EncodeConfig
 from pipeline.encode.latent_encoder import quantization_of
 from pipeline.encode.latent_statistics import added, statistics_from
+from pipeline.encode.progress import EncodeProgress
 from pipeline.encode.round_trip_page import publish_round_trips, summary
 from pipeline.encode.round_trips import round_trips_by_shard
 from pipeline.encode.shard_encoder import ShardEncoder
 from pipeline.stages.contract import MapShards, Output, StageFailed, Tracker
 from pipeline.stages.dag import STAGES
 from pipeline.stages.output_settings import output_settings
+from pipeline.stages.progress import watch_counts
 from tld_model.encoders.names import encoder_identity
 from tld_model.quantize import ZERO_POINT, Quantization
 
@@ -41,10 +43,12 @@ def encode(
 ) -> Output:
     """Encode every image shard whose encodings neither this output nor another one has."""
     recipes = _recipes(images, config)
-    done = {
+    track.progress(0, 0, "looking for finished shards")
+    own = {name: receipt for name in recipes if (receipt := read_receipt(out, name))}
+    done = own | {
         name: receipt
         for name, recipe in recipes.items()
-        if (receipt := read_receipt(out, name) or adopt(out, name, recipe))
+        if name not in own and (receipt := adopt(out, name, recipe))
     }
     missing = [shard.name for shard in images.shards if shard.name not in done]
     _check_no_images_evicted(images, missing)
@@ -61,12 +65,14 @@ def encode(
         keep_columns=_keep_columns(images),
         round_trips=round_trips_by_shard(images.shards),
     )
-    _report(track, done, len(images.shards))
+    progress = EncodeProgress(track, {shard.name: shard.rows for shard in images.shards}, done)
+    progress.resume(own)
     _evict_images(images, done, config)
-    for receipt in map_shards(make_worker, missing, config.workers):
-        done[receipt.name] = receipt
-        _evict_images(images, [receipt.name], config)
-        _report(track, done, len(images.shards))
+    with watch_counts(out, progress.show):
+        for receipt in map_shards(make_worker, missing, config.workers):
+            done[receipt.name] = receipt
+            _evict_images(images, [receipt.name], config)
+            progress.finished()
 
     receipts = tuple(done[name] for name in sorted(done))
     filled = next((receipt for receipt in receipts if receipt.rows), None)
@@ -205,9 +211,3 @@ def _dropped(receipts: Iterable[Shard]) -> dict[str, int]:
 
 def _exclusion_reasons(receipts: Iterable[Shard]) -> str:
     return "".join(f"\n  {count} × {reason}" for reason, count in _dropped(receipts).items())
-
-
-def _report(track: Tracker, done: dict[str, Shard], shards: int) -> None:
-    rows = sum(shard.rows for shard in done.values())
-    track.progress(len(done), shards, f"{rows} images encoded")
-    track.metrics({"encoded": rows}, step=len(done))

@@ -121,9 +121,8 @@ def _sample_several(
     """`count` samples of each of the held-out captions at these positions, one after the other."""
     captions = [held_out.captions[position] for position in positions for _ in range(count)]
     numbers = held_out.numbers[positions].repeat(count)
-    return sample_held_out(
-        models, select_held_out(held_out.pairs, numbers, captions), config, track
-    )
+    several = select_held_out(held_out.pairs, numbers, captions)
+    return sample_held_out(models, several, config, track, "sampling captions several times")
 
 
 def latency_s(
@@ -134,6 +133,6 @@ def latency_s(
     seconds = []
     for _ in range(_LATENCY_RUNS):
         started = time.monotonic()
-        sample_held_out(models, one, config, track)
+        sample_held_out(models, one, config, track, "measuring the time of one image")
         seconds.append(time.monotonic() - started)
     return statistics.median(seconds)

@@ -67,21 +67,20 @@ def evaluate(
     """Sample held-out captions, score the samples, and write the grid, metrics and report."""
     started = time.monotonic()
     refuse_damaged_shards(encodings, track)
+    track.progress(0, 0, "loading the models")
     models = load_models(encodings, model, config)
     pairs = open_dataset(encodings, models.denoiser.config.text)
     split = split_pairs(encodings, model.settings["held_out_fraction"])
-    held_out = select_held_out(
-        pairs, split.held_out[: config.prompts], split.held_out_captions[: config.prompts]
-    )
+    part, size = slice(config.prompts), config.batch_size
+    held_out = select_held_out(pairs, split.held_out[part], split.held_out_captions[part])
     sampling = time.monotonic()
     samples = sample_held_out(models, held_out, config, track)
     timing = {"seconds_a_picture": (time.monotonic() - sampling) / len(samples)}
 
-    judged = score_images(
-        models.clip, models.features, samples, held_out.captions, config.batch_size
-    )
+    track.progress(0, 0, "scoring the samples and the held-out images")
+    judged = score_images(models.clip, models.features, samples, held_out.captions, size)
     workspace = Workspace(out.parents[1])
-    reference = reference_scores(models, held_out, encodings, config.batch_size, workspace)
+    reference = reference_scores(models, held_out, encodings, size, workspace)
     if missing := missing_distances(len(samples), judged.features):
         track.warning(f"{missing}; raise evaluate.prompts, or hold more pairs out of training")
     groups = caption_groups(split.held_out_captions)  # each score is of a first part of them
@@ -91,11 +90,12 @@ def evaluate(
     if models.clip is None:
         track.warning(_without_clip(config))
     if model.stage == "train":  # a distilled model predicts where a path ends, and not its mean
+        track.progress(0, 0, "computing the held-out loss")
         estimates |= _losses(models, pairs, split, groups)
     timing["latency_s"] = latency_s(models, held_out, config, track)
     compared = None
     if models.features:
-        real_images = RealImages(models, pairs, encodings, config.batch_size, workspace)
+        real_images = RealImages(models, pairs, encodings, size, workspace)
         compared = compare_with_real(real_images, split, judged, reference, config, track)
         estimates |= compared.estimates(held_out.captions)
 
@@ -167,6 +167,7 @@ def _finish(report: Report, out: Path, track: Tracker) -> Output:
 
     The digest covers only what follows from the settings, so it leaves the timing out.
     """
+    track.progress(0, 0, "writing the report")
     scores = {name: estimate.value for name, estimate in report.estimates.items()}
     metrics = {name: estimate.as_json() for name, estimate in report.estimates.items()}
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -29,7 +29,7 @@ from tld_model.config import DEFAULT_SAMPLING, DenoiserConfig, Precision, Sampli
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.text_encoder import TextEncoder, load_text_encoder
 from tld_model.encoders.vae import ImageCodec, load_image_codec
-from tld_model.sampler import DenoiseFn, guided, noise_levels
+from tld_model.sampler import DenoiseFn, counted, guided, noise_levels
 
 # On a CPU, an image of the large model takes as long alone as in a batch of eight. On a GPU, the
 # padding of a batch costs almost nothing.
@@ -88,7 +88,7 @@ class ImageGenerator:
         if len(seeds) != len(captions):
             count = len(captions)
             raise ValueError(f"{count} captions need {count} seeds, got {len(seeds)}")
-        denoise = _counted(self.guided(sampling, negative), after_call)
+        denoise = counted(self.guided(sampling, negative), after_call)
         levels = noise_levels(sampling.steps)
         for start in range(0, len(captions), self.batch_size):
             indices = range(start, min(start + self.batch_size, len(captions)))
@@ -158,15 +158,6 @@ class ImageGenerator:
     def encode(self, images: Images) -> Tensor:
         """Images, uint8 [n, h, w, 3] -> scaled latents [n, c, y, x]."""
         return self.codec.encode(torch.from_numpy(images).permute(0, 3, 1, 2))
-
-
-def _counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
-    def counted(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        clean = denoise(noisy, sigma, text)
-        after_call()
-        return clean
-
-    return counted
 
 
 def load_generator(

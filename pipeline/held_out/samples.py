@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ from pipeline.stages.contract import ShowsProgress
 from tld_model.denoiser import Denoiser
 from tld_model.encoders.clip import Clip, load_clip
 from tld_model.encoders.vae import ImageCodec
-from tld_model.sampler import guided, noise_levels
+from tld_model.sampler import counted, guided, noise_levels
 
 _JUDGED = 3  # increase by hand when the scoring of reference images changes
 
@@ -85,14 +85,19 @@ def select_held_out(
 
 
 def sample_latents(
-    inference: Inference, denoiser: Denoiser, held_out: HeldOutSet, config: EvaluateConfig
+    inference: Inference,
+    denoiser: Denoiser,
+    held_out: HeldOutSet,
+    config: EvaluateConfig,
+    after_call: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
     """One sample for each held-out caption, a batch at a time: scaled latents [b, c, z, z]. Sample
-    i depends on the seed and i alone."""
+    i depends on the seed and i alone. `after_call` is called `config.sampling.model_calls` times
+    for each batch."""
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(held_out.batch.latents.shape, generator=generator)
     denoise = guided(inference.denoiser(denoiser), config.guidance, config.guidance_interval)
-    levels = noise_levels(config.steps)
+    denoise, levels = counted(denoise, after_call), noise_levels(config.steps)
     for start in range(0, len(noise), config.batch_size):
         part = slice(start, start + config.batch_size)
         inputs = noise[part].to(inference.device), held_out.batch.text[part].to(inference.device)
@@ -100,16 +105,30 @@ def sample_latents(
 
 
 def sample_held_out(
-    models: Models, held_out: HeldOutSet, config: EvaluateConfig, track: ShowsProgress
+    models: Models,
+    held_out: HeldOutSet,
+    config: EvaluateConfig,
+    track: ShowsProgress,
+    why: str = "sampling held-out captions",
 ) -> Images:
-    """The samples of `sample_latents` as images: uint8 [n, h, w, 3]."""
+    """The samples of `sample_latents` as images: uint8 [n, h, w, 3]. The progress, which says why
+    they are needed, moves with every call of the model."""
     batches: list[Images] = []
-    done, total = 0, len(held_out.captions)
+    calls, total = 0, len(held_out.captions)
+    note = f"{why}, in {config.steps} steps each"
+
+    def after_call() -> None:
+        nonlocal calls
+        calls += 1
+        batch, call = divmod(calls, config.sampling.model_calls)
+        size = min(config.batch_size, total - batch * config.batch_size)
+        part = size * call // config.sampling.model_calls
+        track.progress(min(batch * config.batch_size, total) + part, total, note)
+
     with advice_on_memory("Lower evaluate.batch_size"):
-        for latents in sample_latents(models.inference, models.denoiser, held_out, config):
+        inference, denoiser = models.inference, models.denoiser
+        for latents in sample_latents(inference, denoiser, held_out, config, after_call):
             batches.append(decode(models.codec, models.inference, latents, config.batch_size))
-            done += len(latents)
-            track.progress(done, total, f"sampled in {config.steps} steps each")
     return np.concatenate(batches)
 
 

@@ -17,7 +17,8 @@ class ShowsProgress(Protocol):
     """The part of a Tracker that shows progress."""
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` units are done, with a note."""
+        """Show that `done` of `total` units are done, with a note. A total of 0 shows work that
+        is not counted, which the note names."""
 
 
 class Tracker(ShowsProgress, Protocol):

@@ -42,3 +42,4 @@ def refuse_damaged_shards(output: Manifest, show: ShowsProgress) -> None:
     for done, (name, record) in enumerate(records.items()):
         show.progress(done, len(records), f"checking {output.stage} files")
         refuse_damaged(output.file(name), record)
+    show.progress(len(records), len(records), f"checked {output.stage} files")

@@ -12,6 +12,7 @@ from data_catalog.model_files import EVENTS_FILE, read_events
 from data_catalog.storage.cached_files import ensure_local
 from data_catalog.storage.files import flush, link_or_copy, write_atomically
 from data_catalog.storage.object_access import ObjectStorageError
+from pipeline.stages.progress import LiveCount, Pace
 
 SCORES = "best"  # the field that marks an event as the scores of a step
 _EARLIER_EVENTS_FILE = "events.before.jsonl"
@@ -88,11 +89,18 @@ class EventLog:
     _started: float = field(default_factory=time.monotonic)
     _first_step: int = 0
     _logged: set[tuple[int, str]] = field(default_factory=set)
+    _last_loss: str = ""
+    _pace: Pace = field(default_factory=Pace)
+    _live: LiveCount = field(init=False)
     scored: list[dict[str, Any]] = field(default_factory=list)  # events of earlier processes
 
+    def __post_init__(self) -> None:
+        self._live = LiveCount(self.out, "steps")
+
     def resume_at(self, step: int) -> None:
-        """Copy the events of earlier processes up to this step into the new log."""
-        self._first_step = step
+        """Copy the events of earlier processes up to this step into the new log. Speed is measured
+        from here."""
+        self._first_step, self._started = step, time.monotonic()
         for event in read_events(self.out / _EARLIER_EVENTS_FILE):
             if event["step"] <= step:
                 self.write(**event)
@@ -126,8 +134,8 @@ class EventLog:
         self.write(kind="warning", text=text)
 
     def note(self, text: str) -> None:
-        """Append a message that stands beside the progress until the first step."""
-        self.progress(self._first_step, text)
+        """Append what is done before the first step."""
+        self.write(kind="progress", done=self._first_step, total=0, note=text)
 
     def progress(self, step: int, text: str) -> None:
         """Append the progress of the training, with a message."""
@@ -135,10 +143,18 @@ class EventLog:
 
     def write_step(self, step: int, loss: float, gradient_norm: float, lr: float) -> None:
         """Append the metrics of a step, and the progress with the remaining time."""
-        elapsed = time.monotonic() - self._started
-        speed = (step - self._first_step) * self.batch_size / elapsed
-        eta = (self.total - step) * self.batch_size / speed
+        speed = (step - self._first_step) * self.batch_size / (time.monotonic() - self._started)
         values = {"loss": loss, "lr": lr, "gradient_norm": gradient_norm, "images_per_s": speed}
         self.write(kind="metrics", step=step, values=values)
-        note = f"loss {loss:.4f}  {speed:.0f} images/s  ETA {int(eta // 60)}:{int(eta % 60):02d}"
-        self.progress(step, note)
+        self._last_loss = f"loss {loss:.4f}"
+        self.progress(step, self._describe(step))
+
+    def show_step(self, step: int) -> None:
+        """Show a step, with the loss that was read last, about once a second. It is not logged, and
+        nothing waits for the device."""
+        if self.enabled and self._live.is_due():
+            self._live.write(step, self._describe(step))
+
+    def _describe(self, step: int) -> str:
+        pace = self._pace.describe(step * self.batch_size, self.total * self.batch_size, "images")
+        return "  ".join(filter(None, (self._last_loss, pace)))

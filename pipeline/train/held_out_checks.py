@@ -112,9 +112,11 @@ class HeldOutChecks:
             loss = TEACHER_ERROR if self.distiller else HELD_OUT_LOSS
             losses: dict[str, float] | None = None
             if is_due(1 if scores else config.validate_every, loss):
+                self.log.progress(step, "computing the held-out loss")
                 losses = self.losses(ema)
                 self.log.write(kind="metrics", step=step, values=losses)
             if is_due(config.sample_every, grid):
+                self.log.progress(step, "sampling held-out captions")
                 self._sample_grid(ema, self.job.out / grid)
                 self.log.write(kind="artifact", step=step, path=grid, folder="samples")
             if scores and not self.log.already_logged(step, SCORES):

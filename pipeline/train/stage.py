@@ -6,12 +6,18 @@ join.py on the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_catalog.figures import ModelFigures
-from data_catalog.model_files import EVENTS_FILE, average_file
+from data_catalog.model_files import (
+    CHECKPOINTS_FOLDER,
+    EVENTS_FILE,
+    average_file,
+    checkpoints,
+    step_of,
+)
 from data_catalog.storage.digests import digest_of, file_digest, file_records
 from data_catalog.storage.file_lock import LockTimeout, file_lock
 from data_catalog.storage.files import write_atomically
@@ -27,6 +33,7 @@ from pipeline.dataset.encoded_dataset import open_dataset
 from pipeline.dataset.split import few_held_out, split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
+from pipeline.stages.progress import watch_counts
 from pipeline.train.continuation import Begin, begin_at_zero
 from pipeline.train.events import set_events_aside
 from pipeline.train.job import JOB_FILE, Distillation, Mix, MixedSet, TrainJob
@@ -98,6 +105,40 @@ def _mixed(job: TrainJob, mix: Mix, track: Tracker) -> TrainJob:
     return job
 
 
+@dataclass(slots=True)
+class _Reports:
+    """Passes the events of a training on to the tracker, and keeps how it ended."""
+
+    job: TrainJob
+    track: Tracker
+    is_resumed: bool = False  # and does not begin with a checkpoint of another training
+    outcome: dict[str, Any] = field(default_factory=dict)
+    _step: int = 0  # of the last event
+
+    def on_event(self, event: Event) -> None:
+        """Pass on an event."""
+        match event["kind"]:
+            case "metrics":
+                self.track.metrics(event["values"], event["step"])
+            case "artifact":
+                path = self.job.out / event["path"]
+                self.track.image(path, event["folder"], event["step"])
+            case "progress":
+                self._step = event["done"]
+                self.track.progress(event["done"], event["total"], event["note"])
+            case "resumed" if self.is_resumed:
+                self.track.note(f"resumed at step {event['step']} of {self.job.config.steps}")
+            case "warning":
+                self.track.warning(event["text"])
+            case "failed" | "result":
+                self.outcome[event["kind"]] = event["values"]
+
+    def show_step(self, step: int, note: str) -> None:
+        """Show a step, unless an event has told of it already."""
+        if step > self._step:
+            self.track.progress(step, self.job.config.steps, note)
+
+
 def _train(
     encodings: Manifest, job: TrainJob, track: Tracker, begin: Begin = begin_at_zero
 ) -> Output:
@@ -107,35 +148,26 @@ def _train(
     split = split_pairs(encodings, config.held_out_fraction)  # fails here, not in a child process
     if warning := few_held_out(split, config.held_out_fraction):
         track.warning(warning)
-    outcome: dict[str, Any] = {}
-
-    def on_event(event: Event) -> None:
-        match event["kind"]:
-            case "metrics":
-                track.metrics(event["values"], event["step"])
-            case "artifact":
-                track.image(out / event["path"], event["folder"], event["step"])
-            case "progress":
-                track.progress(event["done"], event["total"], event["note"])
-            case "warning":
-                track.warning(event["text"])
-            case "failed" | "result":
-                outcome[event["kind"]] = event["values"]
-
+    reports, saved = _Reports(job, track), out / CHECKPOINTS_FOLDER
     try:
         with file_lock(out / "train.lock", _TIMEOUT_S) as lock:
+            reports.is_resumed = bool(checkpoints(saved))
             begin(out, track)
             with (
                 rendezvous_of(config.launch) as rendezvous,
                 node_group(config.launch, rendezvous, leads=True) as nodes,
             ):
-                _lead(job, nodes, on_event, track, lock)
+                _lead(reports, nodes, lock)
     except LockTimeout as error:
         raise StageFailed(f"{job.stage}: {error}") from None
+    except KeyboardInterrupt:
+        if steps := [step_of(path) for path in checkpoints(saved)]:
+            track.note(f"stopped; the checkpoint of step {steps[-1]} of {config.steps} is saved")
+        raise
     except (ChildFailed, NodesApart) as error:
-        why = outcome.get("failed") or how_to_resume(error, out)
+        why = reports.outcome.get("failed") or how_to_resume(error, out)
         raise StageFailed(f"{job.stage}: the training process failed; {why}") from error
-    figures = ModelFigures.model_validate(outcome["result"])
+    figures = ModelFigures.model_validate(reports.outcome["result"])
     return _output(out, config, figures, track)
 
 
@@ -152,21 +184,22 @@ def _output(out: Path, config: TrainConfig, figures: ModelFigures, track: Tracke
     return Output((shard,), figures.model_dump(mode="json"))
 
 
-def _lead(
-    job: TrainJob, nodes: Nodes, on_event: Callable[[Event], None], track: Tracker, lock: int
-) -> None:
+def _lead(reports: _Reports, nodes: Nodes, lock: int) -> None:
     """Share the job with the other nodes, run this node's processes, and forward their events."""
+    job, track = reports.job, reports.track
     job_file = job.out / JOB_FILE
     write_atomically(job_file, job.model_dump_json(indent=2))
     set_events_aside(job.out)
 
     def waiting(missing: int) -> None:
-        track.progress(
-            0, job.config.steps, f"waiting for {missing} more of {nodes.launch.nodes} nodes"
-        )
+        track.progress(0, 0, f"waiting for {missing} more of {nodes.launch.nodes} nodes")
 
     nodes.share(str(job_file), waiting)
-    with tail_events(job.out / EVENTS_FILE, on_event) as forward:
+    track.progress(0, 0, "starting the training process")
+    with (
+        tail_events(job.out / EVENTS_FILE, reports.on_event) as forward,
+        watch_counts(job.out, reports.show_step),
+    ):
 
         def on_poll() -> str:
             forward()

@@ -21,6 +21,7 @@ from pipeline.compute.core_threads import ONE_THREAD, core_threads
 from pipeline.compute.devices import (
     GpuFailure,
     advice_on_memory,
+    compiles,
     idle_gpus,
     use_deterministic_algorithms,
     use_device,
@@ -89,8 +90,11 @@ class Training:
         with CheckpointWriter(self.job.checkpoints, self.ranks, encoders, trunk) as writer:
             if state.step:
                 self.checks.run(state, writer.finished_steps)  # a stop may have interrupted it
+            slow = compiles(config, self.device)
+            self.log.note("compiling, in the first step" if slow else "computing the first step")
             for step in train_steps(state, self.pairs, config, self.device, self.ranks):
                 monitor.add(step)
+                self.log.show_step(step.step)
                 last = step.step == config.steps
                 if last or step.step % config.log_every == 0:
                     self.log.write_step(step.step, *monitor.read(), step.lr)
@@ -121,6 +125,8 @@ class Training:
                 f"begin with that of train.continue_from={config.continue_from} again"
             )
         self.log.resume_at(state.step)
+        if state.step:
+            self.log.write(kind="resumed", step=state.step)
         if warning := idle_gpus(self.device, config.launch.processes):
             self.log.warn(warning)
         speed_up_blocks(state.denoiser, config, self.device, self.ranks, self.log)
@@ -129,6 +135,7 @@ class Training:
 
     def _finish(self, state: TrainState) -> None:
         """Write the averages as the models, and the result event."""
+        self.log.progress(state.step, "writing the model")
         at_checkpoints = [step_of(path) for path in checkpoints(self.job.checkpoints)]
         best = self.checks.finish(at_checkpoints)
         models = [whole_weights(average.denoiser) for average in state.averages]
@@ -184,6 +191,8 @@ def main(job_file: Path, parent: int) -> None:
 
 
 def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
+    log = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
+    log.note("loading the encodings and the VAE")
     encodings = read_manifest(job.encodings)
     assert encodings is not None, "the parent checked that the encodings are finished"
     own = open_dataset(encodings, job.model.text)
@@ -191,7 +200,6 @@ def _prepare(job: TrainJob, ranks: Ranks, device: str, stop: Stop) -> Training:
     pairs = open_training_pairs(job, own, split)
     encoders = EncodingsFigures.of(encodings).encoders
     codec = load_image_codec(encoders.vae, device) if ranks.leads else None
-    log = EventLog(job.out, job.config.steps, job.config.batch_size, ranks.leads)
     # Ranks on a CPU are processes that already share its cores.
     threads = core_threads(device) if ranks.count == 1 else ONE_THREAD
     if threads.count > 1:

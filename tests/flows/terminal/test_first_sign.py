@@ -3,11 +3,7 @@ line."""
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from flows.terminal.console import console, say
 from flows.terminal.first_sign import first_sign
 from flows.terminal.progress import Progress
 from tests.support.small import TINY
+from tests.support.terminal import on_a_terminal
 
 SPINNER = "starting …"
 
@@ -84,16 +81,3 @@ def test_it_shows_nowhere_but_on_a_terminal(capsys: pytest.CaptureFixture[str]) 
     with first_sign():
         pass
     assert not capsys.readouterr().err
-
-
-def on_a_terminal(*command: str) -> str:
-    """What a command shows on a terminal of its own."""
-    shown, terminal = pty.openpty()
-    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal):
-        os.close(terminal)
-        parts = []
-        with suppress(OSError):  # a terminal that nobody holds any more
-            while part := os.read(shown, 65536):
-                parts.append(part)
-    os.close(shown)
-    return b"".join(parts).decode()

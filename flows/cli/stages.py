@@ -20,6 +20,23 @@ _NO_DISTILLATION = (
     "this run has no section distill; set distill.sample_steps=4, for example, or distill={}"
 )
 
+_ForceStages = Annotated[
+    tuple[StageName, ...],
+    Parameter(
+        negative="",
+        show_default=False,
+        help="Run this stage again even if its output is fresh; repeat the option for "
+        "several stages.",
+    ),
+]
+_DryRun = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Run nothing; say which stages would run and why, and about how long that takes.",
+    ),
+]
+
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
@@ -33,22 +50,8 @@ def run(
         StageName | None,
         Parameter(help="Stop after this stage. [default: after the last]", show_default=False),
     ] = None,
-    force: Annotated[
-        tuple[StageName, ...],
-        Parameter(
-            negative="",
-            show_default=False,
-            help="Run this stage again even if its output is fresh; repeat the option for "
-            "several stages.",
-        ),
-    ] = (),
-    dry_run: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Run nothing; say which stages would run and why, and about how long that takes.",
-        ),
-    ] = False,
+    force: _ForceStages = (),
+    dry_run: _DryRun = False,
     output: Output = DEFAULT_VERBOSITY,
 ) -> None:
     """Run all stages: download, encode, train, evaluate, and distill if the run has this section,

@@ -35,7 +35,7 @@ def default_settings() -> dict[str, str]:
 
 def overrides_between(base: Mapping[str, str], config: RunConfig) -> dict[str, str]:
     """The settings in which a run differs from another one, in the order of the sections. Its name
-    and its workspace do not count, nor what changes speed only."""
+    and its workspace do not count, nor settings that only change its speed."""
     return {
         name: value
         for name, value in typed_settings(config).items()

@@ -135,7 +135,7 @@ class EventLog:
 
     def note(self, text: str) -> None:
         """Append what is done before the first step."""
-        self.write(kind="progress", done=self._first_step, total=0, note=text)
+        self.write(kind="phase", note=text)
 
     def progress(self, step: int, text: str) -> None:
         """Append the progress of the training, with a message."""

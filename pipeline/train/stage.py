@@ -126,6 +126,8 @@ class _Reports:
             case "progress":
                 self._step = event["done"]
                 self.track.progress(event["done"], event["total"], event["note"])
+            case "phase":
+                self.track.progress(0, 0, event["note"])
             case "resumed" if self.is_resumed:
                 self.track.note(f"resumed at step {event['step']} of {self.job.config.steps}")
             case "warning":

@@ -104,13 +104,13 @@ def events(folder: Path) -> list[dict[str, Any]]:
         (
             FASTER,
             True,
-            "progress",
+            "phase",
             "by the fused kernel: a layer takes 1.00 ms fused, 2.00 ms otherwise",
         ),
         (
             SLOWER,
             False,
-            "progress",
+            "phase",
             "by torch's layers: a layer takes 2.00 ms fused, 1.00 ms otherwise",
         ),
         (WRONG, False, "warning", f"its results differ by 30%{ADVICE}"),
@@ -132,7 +132,7 @@ def test_the_faster_way_is_chosen_if_it_is_right(
     assert list(denoiser.state_dict()) == weights
     (event,) = events(tmp_path)
     assert event["kind"] == kind
-    assert event["note" if kind == "progress" else "text"].endswith(text)
+    assert event["note" if kind == "phase" else "text"].endswith(text)
 
 
 @pytest.mark.usefixtures("gpu")

@@ -80,7 +80,6 @@ def _with_opposite(text: Tensor, negative: Tensor | None) -> Tensor:
     return torch.cat([text, negative.expand_as(text)])
 
 
-@torch.no_grad()
 def counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
     """The same, with a call after each of its calls."""
 
@@ -92,6 +91,7 @@ def counted(denoise: DenoiseFn, after_call: Callable[[], None]) -> DenoiseFn:
     return denoise_and_count
 
 
+@torch.no_grad()
 def sample(
     solver: SolverName, denoise: DenoiseFn, noise: Tensor, text: Tensor, levels: Sequence[float]
 ) -> Tensor:

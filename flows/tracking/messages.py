@@ -9,12 +9,9 @@ from pathlib import Path
 from data_catalog.figures import ReportFigures
 from data_catalog.storage.manifest import Manifest
 from flows.tracking.outbox import Message
-from pipeline.config.run import RunConfig
-from pipeline.config.typed_settings import typed_section
 from pipeline.stages.dag import STAGES
 
 OUR_ID = "tld.id"  # tag of a run that began while MLflow was unreachable
-GRID_FILE, REPORT_FILE = "grid.png", "report.html"  # of a report, on the parent run
 _DIGEST_LENGTH = 36  # what MLflow stores of a data set's digest
 
 
@@ -41,27 +38,15 @@ def report_messages(root: Path, run_id: str, report: Manifest) -> Iterator[Messa
     distilled/…"""
     scores = ReportFigures.of(report).scores
     folder = "distilled" if "distill" in report.parents else ""
-    prefix = f"{folder}/" if folder else ""
-    named = {f"{prefix}{name}": value for name, value in scores.items()}
+    named = {f"{folder}/{name}" if folder else name: value for name, value in scores.items()}
     yield metrics_message(run_id, named, step=0)
-    for file in (GRID_FILE, REPORT_FILE):
+    for file in ("grid.png", "report.html"):
         yield artifact_message(root, run_id, report.file(file), folder)
-    yield image_message(root, run_id, report.file(GRID_FILE), f"{prefix}grid", step=0)
 
 
 def params_message(run_id: str, settings: Mapping[str, str]) -> Message:
     """Settings by their names as they are typed, such as train.steps."""
     return Message(run_id, "params", dict(settings))
-
-
-def stage_settings(config: RunConfig, stage: str) -> dict[str, str]:
-    """The settings of a stage, and for the training those of its model."""
-    sections = (stage, "model") if stage == "train" else (stage,)
-    return {
-        name: value
-        for section in sections
-        for name, value in typed_section(section, getattr(config, section)).items()
-    }
 
 
 def inputs_message(run_id: str, parents: Mapping[str, Manifest]) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -20,15 +20,15 @@ from pipeline.config.typed_settings import default_settings, overrides_between, 
 
 _MOST_RUNS = 200  # that are compared
 _MOST_SETTINGS = 3
-_LONGEST_SETTING = 60
+_LONGEST = 60  # characters of a setting
 # In the order of the stages; each stage depends on its own section and those before it.
 _SECTIONS = ("phase", "download", "encode", "model", "train", "distill", "evaluate")
 
 
-def differing_settings(config: RunConfig, store: Store) -> list[str]:
+def differing_settings(config: RunConfig, store: Store) -> dict[str, str]:
     """The settings that make a run different from the shipped config of its name or, if there is
-    none, from the first run in its experiment, as they are typed. Those that all earlier runs have
-    in common with it do not count."""
+    none, from the first run in its experiment. Those that it has in common with
+    all earlier runs of other settings do not count."""
     defaults = default_settings()
     earlier = [defaults | settings for settings in _earlier_runs(store)]
     if config.name in shipped_configs():
@@ -36,27 +36,29 @@ def differing_settings(config: RunConfig, store: Store) -> list[str]:
     elif earlier:
         base = earlier[0]
     else:
-        return []
-    return [
-        f"{name}={value}"
+        return {}
+    others = [settings for settings in earlier if overrides_between(settings, config)]
+    return {
+        name: value
         for name, value in overrides_between(base, config).items()
-        if not earlier or any(settings.get(name) != value for settings in earlier)
-    ]
+        if not others or any(settings.get(name) != value for settings in others)
+    }
 
 
-def run_title(name: str, settings: Iterable[str], stage: StageName | None = None) -> str:
-    """A name followed by the first of the settings that differ; for a stage, by those on which it
-    may depend."""
-    listed = [
-        setting if len(setting) <= _LONGEST_SETTING else f"{setting[:_LONGEST_SETTING]}…"
-        for setting in settings
-        if stage is None or _section(setting) in _sections_until(stage)
-    ]
-    if not listed:
+def settings_until(stage: StageName, settings: Mapping[str, str]) -> dict[str, str]:
+    """Those of the settings on which a stage may depend."""
+    sections = _SECTIONS[: _SECTIONS.index(stage) + 1]
+    return {name: value for name, value in settings.items() if _section(name) in sections}
+
+
+def run_title(name: str, settings: Mapping[str, str]) -> str:
+    """A name followed by the first of the settings that differ."""
+    if not settings:
         return name
-    more = len(listed) - _MOST_SETTINGS
-    shown = " ".join(listed[:_MOST_SETTINGS])
-    return f"{name} · {shown}{f' and {more} more' if more > 0 else ''}"
+    typed = [f"{setting}={value}" for setting, value in settings.items()]
+    shown = [one if len(one) <= _LONGEST else f"{one[:_LONGEST]}…" for one in typed]
+    more = f" and {len(shown) - _MOST_SETTINGS} more" if len(shown) > _MOST_SETTINGS else ""
+    return f"{name} · {' '.join(shown[:_MOST_SETTINGS])}{more}"
 
 
 def newest_run(client: MlflowClient, experiment_id: str, config: RunConfig) -> str | None:
@@ -82,9 +84,5 @@ def _earlier_runs(store: Store) -> list[dict[str, str]]:
 
 
 def _section(setting: str) -> str:
-    parts = setting.partition("=")[0].split(".")
+    parts = setting.split(".")
     return parts[2] if parts[0] == "phases" else parts[0]
-
-
-def _sections_until(stage: StageName) -> tuple[str, ...]:
-    return _SECTIONS[: _SECTIONS.index(stage) + 1]

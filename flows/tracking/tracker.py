@@ -7,7 +7,7 @@ reports goes through an outbox; only calls that need an answer wait for MLflow.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,13 +30,12 @@ from flows.tracking.messages import (
     params_message,
     relative_to_root,
     report_messages,
-    stage_settings,
 )
 from flows.tracking.open_runs import OpenRuns, end_abandoned
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.pages import run_page_address, server_address
 from flows.tracking.run_lifecycle import begin_run, closing_run, origin_tags
-from flows.tracking.run_names import differing_settings, run_title
+from flows.tracking.run_names import differing_settings, run_title, settings_until
 from flows.tracking.stage_tracker import StageTracker
 from flows.tracking.store import NEEDS_NEWER_SERVER, Store, open_client, open_store
 from flows.tracking.system_metrics import watched
@@ -56,8 +55,8 @@ class PipelineTracking:
     run_id: str
     outbox: Outbox
     open_runs: OpenRuns
-    differing: Sequence[str]
-    """The settings that its name and those of its stages tell, as they are typed."""
+    differing: Mapping[str, str]
+    """The settings in which it differs from other runs of its name."""
 
     @contextlib.contextmanager
     def stage(
@@ -67,8 +66,9 @@ class PipelineTracking:
         parents: Mapping[str, Manifest],
         log: Callable[[str], None] = lambda _: None,
     ) -> Iterator[StageTracker]:
-        """The child run of a stage, with its settings as params and its inputs with the runs that
-        produced them. What its progress shows goes to a log too."""
+        """The child run of a stage, with its inputs and the runs that produced them. Params are
+        only the settings that differ, because MLflow lists all of them above each image. What its
+        progress shows goes to a log too."""
         phase = config.phase or ""
         model = config.evaluate.model if "distill" in parents else ""
         title = self.title(" ".join(filter(None, (name, model, phase))), name)
@@ -78,7 +78,7 @@ class PipelineTracking:
             tags[f"tld.input.{parent}"] = manifest.made_by
         with Progress(f"{name} {phase}".rstrip(), log) as show:
             run_id = begin_run(self.store, self.open_runs, self.outbox, tags)
-            self.outbox.put(params_message(run_id, stage_settings(config, name)))
+            self.outbox.put(params_message(run_id, settings_until(name, self.differing)))
             if parents:
                 self.outbox.put(inputs_message(run_id, parents))
             tracker = StageTracker(run_id, title, show, self.outbox, self.root)
@@ -87,7 +87,7 @@ class PipelineTracking:
 
     def title(self, name: str, stage: StageName | None = None) -> str:
         """A name with the settings that differ; for a stage, with those on which it may depend."""
-        return run_title(name, self.differing, stage)
+        return run_title(name, settings_until(stage, self.differing) if stage else self.differing)
 
     def address_of(self, run_id: str, artifact: str = "") -> str:
         """The address of a run, or of one of its artifacts, in MLflow's pages."""

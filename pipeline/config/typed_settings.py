@@ -22,11 +22,6 @@ def typed_settings(config: RunConfig) -> dict[str, str]:
     return dict(_typed(RunConfig, config.model_dump(mode="json")))
 
 
-def typed_section(name: str, section: BaseModel) -> dict[str, str]:
-    """The settings of one section."""
-    return dict(_typed(type(section), section.model_dump(mode="json"), f"{name}."))
-
-
 def default_settings() -> dict[str, str]:
     """The value of every setting of a run that sets nothing."""
     tree = {"name": "default", "download": {"urls": "shapes"}, "distill": {}}
@@ -35,7 +30,7 @@ def default_settings() -> dict[str, str]:
 
 def overrides_between(base: Mapping[str, str], config: RunConfig) -> dict[str, str]:
     """The settings in which a run differs from another one, in the order of the sections. Its name
-    and its workspace do not count, nor settings that only change its speed."""
+    and its workspace do not count, nor do settings of its speed."""
     return {
         name: value
         for name, value in typed_settings(config).items()

@@ -226,7 +226,7 @@ def test_a_stage_begins_while_the_server_is_away_and_its_run_is_created_later(
         (record,) = client.search_runs([run.store.experiment_id], "tags.`tld.stage` = 'download'")
     assert (record.info.status, record.data.metrics["loss"]) == ("FINISHED", 1.0)
     assert record.data.tags["mlflow.parentRunId"] == run.run_id
-    assert record.data.params["download.image_size"] == str(config.download.image_size)
+    assert record.data.params == {"download.limit": "120", "download.shard_size": "40"}
 
 
 def test_a_cancelled_run_tells_its_last_metrics(config: RunConfig) -> None:

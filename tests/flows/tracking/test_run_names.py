@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from requests import RequestException
 
-from flows.tracking.run_names import differing_settings, newest_run, run_title
+from flows.tracking.run_names import differing_settings, newest_run, run_title, settings_until
 from flows.tracking.store import Store, open_store
 from flows.tracking.tracker import pipeline_run
 from pipeline.config.load import load_config
@@ -45,7 +45,9 @@ def test_what_all_earlier_runs_have_too_is_left_out(root: Path) -> None:
     taste = ("download.limit=120", "train.steps=12", "model.width=64", "model.layers=1")
     title = "tiny · download.limit=120 model.width=64 model.layers=1 and 1 more"
     assert run(root, *taste) == title
+    assert run(root, *taste) == title, "a run that resumes has the name of the one before"
     assert run(root, *taste, "train.lr=2e-3") == "tiny · train.lr=0.002"
+    assert run(root, *taste, "train.lr=1e-3") == "tiny · train.lr=0.001"
     assert run(root, *taste, "train.lr=1e-3") == "tiny · train.lr=0.001"
 
 
@@ -66,12 +68,18 @@ def test_runs_that_recorded_no_settings_do_not_count(root: Path) -> None:
 
 
 def test_a_stage_says_only_what_it_may_depend_on() -> None:
-    changed = ["phase=fine", "download.limit=9", "phases.fine.train.lr=0.002", "evaluate.steps=4"]
-    assert run_title("encode", changed, "encode") == "encode · phase=fine download.limit=9"
-    assert run_title("train fine", changed, "train").endswith("phases.fine.train.lr=0.002")
-    assert run_title("encode", changed[2:], "encode") == "encode"
-    assert run_title("evaluate", changed[3:], "evaluate") == "evaluate · evaluate.steps=4"
-    assert len(run_title("tiny", ["encode.text_template=" + 500 * "x"])) < 80
+    changed = {"phase": "fine", "download.limit": "9", "phases.fine.train.lr": "0.002"}
+    changed |= {"evaluate.steps": "4"}
+    assert settings_until("encode", changed) == {"phase": "fine", "download.limit": "9"}
+    assert [*settings_until("train", changed)][-1] == "phases.fine.train.lr"
+    assert settings_until("evaluate", changed) == changed
+
+
+def test_a_name_is_short() -> None:
+    assert run_title("tiny", {}) == "tiny"
+    assert run_title("tiny", {"a": "1", "b": "2", "c": "3"}) == "tiny · a=1 b=2 c=3"
+    assert run_title("tiny", dict.fromkeys("abcde", "1")) == "tiny · a=1 b=1 c=1 and 2 more"
+    assert len(run_title("tiny", {"encode.text_template": 500 * "x"})) < 80
 
 
 def test_a_store_that_does_not_answer_leaves_the_name(root: Path) -> None:
@@ -81,7 +89,7 @@ def test_a_store_that_does_not_answer_leaves_the_name(root: Path) -> None:
 
     config = settings(root, "name=mine", "train.lr=1e-2")
     away = Store(Away(), "1", keeps_models=True, name="x")  # type: ignore[arg-type]
-    assert differing_settings(config, away) == []
+    assert differing_settings(config, away) == {}
 
 
 def test_the_newest_run_is_that_with_the_settings(root: Path) -> None:

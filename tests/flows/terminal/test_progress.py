@@ -76,7 +76,7 @@ def test_the_log_of_a_caller_has_each_line_that_stays_and_some_of_the_progress(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("flows.terminal.progress.time.monotonic", lambda: now[0])
     lines: list[str] = []
     with Progress("train", lines.append) as show:
         for step in range(1, 11):

@@ -253,7 +253,7 @@ def test_a_damaged_best_average_stops_the_training_with_advice(tmp_path: Path) -
 def test_the_best_average_is_evaluated_when_asked_for(tmp_path: Path) -> None:
     score = {"train__score__every": 4, "train__score__prompts": 4}
     chosen = {"train__score__best_by": "held_out_loss", "evaluate__ema": "best"}
-    few = {"download__limit": 40, "evaluate__prompts": 2, "train__lr": 1, **score, **chosen}
+    few = {"download__limit": 40, "evaluate__prompts": 2, "train__lr": 0.3, **score, **chosen}
     config = finish(small(tmp_path, **few))
     statuses = stage_statuses(RunInputs(config))
     encodings, model = statuses["encode"].manifest, statuses["train"].manifest

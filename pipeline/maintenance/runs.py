@@ -60,10 +60,13 @@ def _lineage(
     seen: frozenset[Path] = frozenset(),
 ) -> Iterator[tuple[str, StoredOutput]]:
     """An output and all that it was made from, download first, by stage. A stage of a phase before
-    begins with `before: `. Two outputs of equal content are never walked in a circle."""
-    for stage, parent in parents_of(output, outputs).items():
+    begins with `before: `, and one whose encodings are mixed in with the name of its phase. Two
+    outputs of equal content are never walked in a circle."""
+    for name, parent in parents_of(output, outputs).items():
+        stage, _, mixed = name.partition(" ")
         if parent and parent.folder not in seen:
             above = f"{phase}before: " if stage == output.stage else phase
+            above += f"{mixed}: " if mixed else ""
             yield from _lineage(parent, outputs, above, seen | {output.folder})
     yield f"{phase}{output.stage}", output
 

@@ -13,6 +13,7 @@ from pipeline.config.run import RunConfig
 from pipeline.maintenance.cleanup import find_unneeded
 from pipeline.maintenance.inventory import parents_of, stored
 from pipeline.maintenance.reasons import stage_reasons
+from pipeline.maintenance.runs import finished_runs
 from pipeline.maintenance.verify import forget_damaged, verify
 from pipeline.stages.freshness import parent_statuses, run_statuses
 from pipeline.stages.run_inputs import RunInputs
@@ -179,6 +180,14 @@ def test_a_changed_mix_and_another_set_of_it_are_reasons_to_train_again(mixed_ro
     of_long = changes(**{"phases.fine.train.mix": "{long: 3, fine: 7}"})
     encodings = output(config_of(mixed_root, **OTHER_DATA, **MIXED).chain[1], "encode")
     assert f"encodings of long none -> 02_encodings/{encodings.folder.name}" in of_long
+
+
+def test_a_listed_run_with_a_mix_has_the_encodings_of_its_own_phase(mixed_root: Path) -> None:
+    config = config_of(mixed_root, **OTHER_DATA, **MIXED)
+    model = output(config, "train")
+    (run,) = (one for one in finished_runs(mixed_root) if one.last.fingerprint == model.fingerprint)
+    digests = {one.manifest.digest for one in run.outputs if one.manifest}
+    assert {output(phase, "encode").digest for phase in (config.chain[0], config)} <= digests
 
 
 def test_verify_and_clean_know_the_training_of_a_mix(mixed_root: Path) -> None:

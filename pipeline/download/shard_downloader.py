@@ -87,11 +87,14 @@ class ShardDownloader:
         """Fetch a shard and put its files in place: tar, parquet and, last, the receipt. A shard
         whose files contradict each other is fetched a second time."""
         self._decode_until = time.monotonic() + _DECODE_SHARE * self.config.shard_deadline_s
+        try:
+            return self._counted_fetch(shard)
+        except BrokenShard:
+            return self._counted_fetch(shard)
+
+    def _counted_fetch(self, shard: UrlShard) -> Shard:
         with LiveCount(self.out, shard.name) as self._requested:
-            try:
-                return self._fetch(shard)
-            except BrokenShard:
-                return self._fetch(shard)
+            return self._fetch(shard)
 
     def _fetch(self, shard: UrlShard) -> Shard:
         scratch = self.out / f".{shard.name}"

@@ -46,7 +46,8 @@ class EncodeProgress:
 
     @property
     def _finished(self) -> int:
-        return sum(self.rows[name] for name in self.done)
+        # Of a copy: another thread shows this while shards are added.
+        return sum(self.rows[name] for name in tuple(self.done))
 
     def _log(self) -> None:
         encoded = sum(shard.rows for shard in self.done.values())

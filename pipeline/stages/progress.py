@@ -27,13 +27,14 @@ class LiveCount:
     unit: str  # which shard, for example
     _done: int = 0
     _written_at: float = -_EVERY_S
+    _has_ended: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, count: int = 1) -> None:
-        """Count what a thread has done."""
+        """Count what a thread has done, unless the unit has ended without waiting for it."""
         with self._lock:
             self._done += count
-            if self.is_due():
+            if self.is_due() and not self._has_ended:
                 self.write(self._done)
 
     def is_due(self) -> bool:
@@ -56,8 +57,10 @@ class LiveCount:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        with self._lock:
+            self._has_ended = True
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -28,6 +28,15 @@ def test_counts_of_several_workers_are_added_up(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "nothing is left in the output"
 
 
+def test_a_thread_that_outlives_its_unit_leaves_no_count(tmp_path: Path) -> None:
+    with watch_counts(tmp_path, lambda *_: None):
+        with LiveCount(tmp_path, "00000") as late:
+            late.add()
+        late._written_at = -1.0
+        late.add()
+        assert not list((tmp_path / ".counts").iterdir())
+
+
 def test_what_a_killed_process_counted_does_not_count(tmp_path: Path) -> None:
     (tmp_path / ".counts").mkdir()
     LiveCount(tmp_path, "00000").add(1000)

@@ -30,7 +30,7 @@ from pipeline.compute.rendezvous import NodesApart, rendezvous_of
 from pipeline.config.run import RunConfig
 from pipeline.config.train import TrainConfig
 from pipeline.dataset.encoded_dataset import open_dataset
-from pipeline.dataset.split import few_held_out, split_pairs
+from pipeline.dataset.split import Split, few_held_out, split_pairs
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.stages.progress import watch_counts
@@ -58,9 +58,7 @@ def train(
     others call join_training."""
     mix = encodings if isinstance(encodings, Mix) else Mix(encodings, {})
     job = _job(mix.encodings, config, model, out)
-    if mix.sets:
-        job = _mixed(job, mix, track)
-    return _train(mix.encodings, job, track, begin)
+    return _train(mix, job, track, begin)
 
 
 def distill(
@@ -77,7 +75,8 @@ def distill(
     distillation = Distillation.of(config.distill, teacher)
     training = training.model_copy(update={"init_from": distillation.teacher})
     job = _job(encodings, training, config.model, out)
-    return _train(encodings, job.model_copy(update={"distillation": distillation}), track)
+    job = job.model_copy(update={"distillation": distillation})
+    return _train(Mix(encodings, {}), job, track)
 
 
 def _job(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: Path) -> TrainJob:
@@ -90,9 +89,9 @@ def _job(encodings: Manifest, config: TrainConfig, model: DenoiserConfig, out: P
     )
 
 
-def _mixed(job: TrainJob, mix: Mix, track: Tracker) -> TrainJob:
-    """The job with the sets of a mix. What is wrong with them fails here, not in a child
-    process."""
+def _mixed(job: TrainJob, mix: Mix, split: Split, track: Tracker) -> TrainJob:
+    """The job with the sets of a mix, whose own encodings are checked and split already. What is
+    wrong with the others fails here, not in a child process."""
     own, sets = mix.encodings, list[MixedSet]()
     for phase, encodings in mix.sets.items():
         if encodings.folder != own.folder:
@@ -100,7 +99,6 @@ def _mixed(job: TrainJob, mix: Mix, track: Tracker) -> TrainJob:
             refuse_damaged_shards(encodings, track)
         sets.append(MixedSet(phase=phase, encodings=encodings.folder.absolute()))
     job = job.model_copy(update={"mix": tuple(sets)})
-    split = split_pairs(own, job.config.held_out_fraction)
     open_training_pairs(job, open_dataset(own, job.model.text), split)
     return job
 
@@ -141,15 +139,15 @@ class _Reports:
             self.track.progress(step, self.job.config.steps, note)
 
 
-def _train(
-    encodings: Manifest, job: TrainJob, track: Tracker, begin: Begin = begin_at_zero
-) -> Output:
-    config, model, out = job.config, job.model, job.out
+def _train(mix: Mix, job: TrainJob, track: Tracker, begin: Begin = begin_at_zero) -> Output:
+    encodings, config, model, out = mix.encodings, job.config, job.model, job.out
     check_fit(encodings, model)
     refuse_damaged_shards(encodings, track)
     split = split_pairs(encodings, config.held_out_fraction)  # fails here, not in a child process
     if warning := few_held_out(split, config.held_out_fraction):
         track.warning(warning)
+    if mix.sets:
+        job = _mixed(job, mix, split, track)
     reports, saved = _Reports(job, track), out / CHECKPOINTS_FOLDER
     try:
         with file_lock(out / "train.lock", _TIMEOUT_S) as lock:

@@ -4,6 +4,7 @@ flows/serve."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,14 +55,21 @@ def _model_to_serve(
     config: Path, overrides: Sequence[str], settings: RunConfig, model: str | None
 ) -> ModelToServe:
     """The model that --model names, or that of the run. Raises UserError if there is none."""
+    from data_catalog.storage.object_access import ObjectStorageError
+    from data_catalog.url_table.files import UrlTableError
     from flows.serve.card import ModelToServe
+    from pipeline.config.section import ConfigError
     from pipeline.generate.model_source import source_of_run
     from pipeline.stages.freshness import stage_statuses
     from pipeline.stages.run_inputs import RunInputs
 
     if model is not None:
         source = resolve_model(config, overrides, settings, model)
-        encodings = stage_statuses(RunInputs(settings))["encode"].manifest
+        encodings = None
+        with suppress(
+            ConfigError, UrlTableError, OSError, ObjectStorageError
+        ):  # their data need not be here
+            encodings = stage_statuses(RunInputs(settings))["encode"].manifest
         return ModelToServe(source, encodings)
     encodings, trained, report = trained_run(config, overrides, settings)
     source = source_of_run(settings.name, encodings, trained, settings.evaluate.ema)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from data_catalog.encodings import EncodingsError
 from data_catalog.figures import EncodingsFigures, ModelFigures, ReportFigures
 from data_catalog.redaction import public_name
 from data_catalog.scores import is_part
 from data_catalog.shapes.dataset import parse_caption
 from data_catalog.sources import known_sources
 from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.object_access import ObjectStorageError
 from pipeline.config.run import RunConfig
 from pipeline.dataset.training_captions import training_captions
 from pipeline.generate.model_source import ModelSource
@@ -126,7 +128,10 @@ def _examples(config: RunConfig, encodings: Manifest | None, *, built_in: bool) 
         return []
     fraction = config.train.held_out_fraction
     chosen = (is_full,) if built_in else ()
-    return training_captions(encodings, fraction, _EXAMPLES, *chosen)
+    try:
+        return training_captions(encodings, fraction, _EXAMPLES, *chosen)
+    except (EncodingsError, OSError, ObjectStorageError):
+        return []  # the model can be served without them
 
 
 def _scores(scores: dict[str, float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from flows.serve.schemas import MAX_COUNT, STRICT, ImagesRequested, Prompt, Seed
 from pipeline.serving.requests import ImageRequest
 
 _NAMES = {"count": "n", "width": "size", "height": "size"}  # of our fields in that API
-_SEEDS = 2**32
+_SEEDS = 2**32 - MAX_COUNT  # so that the seed of every image is one that may be asked for
 
 
 class OpenaiImagesRequested(BaseModel):

@@ -33,7 +33,8 @@ def problem(
 
 def _openai_error(status: int, detail: object, more: Mapping[str, str]) -> dict[str, Any]:
     fields = detail if isinstance(detail, list) else []
-    names = [str(field["loc"][-1]) for field in fields]
+    # A body that is no JSON has the place of the fault in it as its last part.
+    names = [part if isinstance(part := field["loc"][-1], str) else "body" for field in fields]
     sentences = [f"{name}: {field['msg']}" for name, field in zip(names, fields, strict=True)]
     message = "; ".join(sentences) if fields else f"{detail}"
     return {

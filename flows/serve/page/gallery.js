@@ -32,7 +32,7 @@ export function beginSet(set) {
     keep(view);
   }
   return {
-    wait(ahead) { state.textContent = ahead ? `Waiting for ${ahead} images of earlier requests.` : "Starting."; },
+    wait(ahead) { state.textContent = ahead ? `Waiting for ${plural(ahead)} of earlier requests.` : "Starting."; },
     step(done, steps, unit) {
       progress = `at ${unit} ${done} of ${steps}`;
       bar.max = steps;
@@ -46,7 +46,7 @@ export function beginSet(set) {
     finish() { finish(""); },
     stop() {
       const images = view.set.images.length;
-      finish(`Stopped ${progress}; ${images ? `${images} of ${count} images were` : "no image was"} finished.`);
+      finish(`Stopped ${progress}; ${images ? `${plural(images)} of ${count} ${images === 1 ? "was" : "were"}` : "no image was"} finished.`);
     },
     discard() { drop(view); },
   };
@@ -140,10 +140,14 @@ function fill(view, number) {
 }
 
 /* Take a set out of the gallery. */
+function plural(images) {
+  return images === 1 ? "1 image" : `${images} images`;
+}
+
 function drop(view) {
   view.urls.forEach(url => URL.revokeObjectURL(url));
   view.article.remove();
-  views.splice(views.indexOf(view), 1);
+  if (views.includes(view)) views.splice(views.indexOf(view), 1);
   $("gallery-head").hidden = !views.length;
 }
 
@@ -189,7 +193,15 @@ function move(by) {
   if (next) open(next.view, next.number);
 }
 
+let deleting = false;  // a key that is held down repeats itself
+
 async function deleteLarge() {
+  if (deleting) return;
+  deleting = true;
+  try { await deleteShown(); } finally { deleting = false; }
+}
+
+async function deleteShown() {
   const { view, number } = large, all = finished(), place = placeOf(all);
   const next = all[place + 1] ?? all[place - 1];
   if (view.set.images.length === 1) await forget(view);

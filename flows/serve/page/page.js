@@ -255,7 +255,7 @@ function readForm() {
     const value = $(name).value.trim();
     if (value) request[name] = TEXTS.includes(name) ? value : Number(value);
   }
-  if ($("fresh").checked) request.seed = crypto.getRandomValues(new Uint32Array(1))[0];
+  if ($("fresh").checked) request.seed = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;  // image i has seed + i
   if (request.width === card.edge && request.height === card.edge) delete request.width, delete request.height;
   const isStill = (request.to_prompt ?? request.prompt) === request.prompt && (request.to_seed ?? request.seed) === request.seed;
   if (WITH_IMAGE.includes(tab) && !inputImage) return "Choose an image first.";

@@ -143,7 +143,6 @@ def _explain(error: Exception) -> int:
     if mistake := unusable_path(error):
         print_error(mistake)
         return 2
-    print_error(
-        f"unexpected {type(error).__name__}: {error}\n(set TLD_TRACEBACK=1 to see the traceback)"
-    )
+    hint = "" if traceback_to_show(error) else "\n(set TLD_TRACEBACK=1 to see the traceback)"
+    print_error(f"unexpected {type(error).__name__}: {error}{hint}")
     return 1

@@ -15,8 +15,9 @@ from pipeline.stages.run_inputs import RunInputs
 
 
 def name_flow_run(name: str) -> None:
-    """Give this flow run a name. A server that refuses it fails no run."""
-    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+    """Give this flow run a name. A server that refuses it, or does not answer, fails no run."""
+    # Prefect's client raises RuntimeError where it cannot ask for the version of the server.
+    with contextlib.suppress(httpx.HTTPError, RuntimeError), get_client(sync_client=True) as client:
         client.set_flow_run_name(flow_run.id, name)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -27,12 +26,12 @@ _SECTIONS = ("phase", "download", "encode", "model", "train", "distill", "evalua
 
 def differing_settings(config: RunConfig, store: Store) -> dict[str, str]:
     """The settings that make a run different from the shipped config of its name or, if there is
-    none, from the first run in its experiment. Those that it has in common with
-    all earlier runs of other settings do not count."""
+    none, from the first run in its experiment. Those that it has in common with all earlier runs of
+    other settings do not count."""
     defaults = default_settings()
     earlier = [defaults | settings for settings in _earlier_runs(store)]
-    if config.name in shipped_configs():
-        base = defaults | typed_settings(load_config(Path(config.name)))
+    if shipped := shipped_configs().get(config.name):
+        base = defaults | typed_settings(load_config(shipped))
     elif earlier:
         base = earlier[0]
     else:
@@ -71,7 +70,7 @@ def newest_run(client: MlflowClient, experiment_id: str, config: RunConfig) -> s
 
 
 def _earlier_runs(store: Store) -> list[dict[str, str]]:
-    """The settings of the runs in the experiment that recorded them, first to last. None if MLflow
+    """The settings of the runs in the experiment that recorded them, first to last; [] if MLflow
     does not answer."""
     query = "tags.`tld.stage` = 'pipeline' AND params.`train.steps` != ''"
     order = ["attributes.start_time ASC"]

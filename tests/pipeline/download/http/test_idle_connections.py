@@ -152,7 +152,7 @@ def test_idle_connections_count_towards_those_of_an_address_and_of_the_process(
     monkeypatch.setattr(Connector, "_open", counted)
     with serve_scripted(named, "0.0.0.0") as server, ThreadPoolExecutor(8) as threads:
         opener = GuardedOpener(config(**changed))
-        urls = [f"http://name{i // 2 % 20}.test:{server.port}/x" for i in range(200)]
+        urls = [f"http://name{i // 10 % 20}.test:{server.port}/x" for i in range(200)]
         assert set(threads.map(lambda url: fetch(url, opener), urls)) == {b"/x"}
     assert most_open == next(iter(changed.values()))
     assert len(opened) < len(urls)

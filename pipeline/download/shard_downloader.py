@@ -62,9 +62,8 @@ class ShardDownloader:
     proxy: str
     _opener: Opener = field(init=False)
     _decode: Isolated[tuple[Resized, dict[str, str]]] = field(init=False)
-    _requested: LiveCount = field(init=False)  # rows of the current shard
-    # As in SquareResizer, of the current shard.
-    _hashes: dict[str, str] = field(init=False, default_factory=dict)
+    _requested: LiveCount = field(init=False)  # of the current shard, as what follows
+    _hashes: dict[str, str] = field(init=False, default_factory=dict)  # as in SquareResizer
     _decode_until: float = field(init=False, default=math.inf)
     _shortage: Shortage | None = field(init=False, default=None)
 

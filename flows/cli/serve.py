@@ -66,9 +66,8 @@ def _model_to_serve(
     if model is not None:
         source = resolve_model(config, overrides, settings, model)
         encodings = None
-        with suppress(
-            ConfigError, UrlTableError, OSError, ObjectStorageError
-        ):  # their data need not be here
+        # Of them come the example captions alone, so their data need not be here.
+        with suppress(ConfigError, UrlTableError, OSError, ObjectStorageError):
             encodings = stage_statuses(RunInputs(settings))["encode"].manifest
         return ModelToServe(source, encodings)
     encodings, trained, report = trained_run(config, overrides, settings)

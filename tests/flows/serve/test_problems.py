@@ -39,3 +39,9 @@ def test_fields_become_one_sentence_and_the_first_is_named() -> None:
     error = json.loads(bytes(answer.body))["error"]
     assert answer.status_code == 400
     assert (error["message"], error["param"]) == ("n: is wrong; size: is wrong", "n")
+
+
+def test_a_body_that_is_no_json_names_no_place_in_it_as_a_field() -> None:
+    fault = [{"loc": ("body", 17), "msg": "JSON decode error", "type": "json_invalid"}]
+    error = json.loads(bytes(problem(422, fault, path="/v1/images/generations").body))["error"]
+    assert (error["message"], error["param"]) == ("body: JSON decode error", "body")

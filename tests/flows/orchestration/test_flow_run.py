@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from prefect.logging import disable_run_logger
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows.orchestration.flow_run import name_flow_run, publish_results
 from flows.orchestration.prefect_api import ask, drain
-from flows.orchestration.prefect_server import prefect_server
+from flows.orchestration.prefect_server import free_port, prefect_server
 from flows.terminal import progress
 from flows.tracking.store import tracking_uri
 from pipeline.config.run import RunConfig
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.record import new_record
 from tests.support.workspace import make_workspace
 
@@ -91,3 +95,19 @@ def test_the_page_leads_to_the_run_and_its_report(
     link = f"[in MLflow]({base}/{report.info.run_id}/artifacts/report.html{kind})"
     assert any(link in page for page in pages)
     assert "report.html" in [file.path for file in client.list_artifacts(report.info.run_id)]
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow:FutureWarning")
+def test_a_server_that_does_not_answer_fails_no_run(config: RunConfig) -> None:
+    pages = []
+
+    def address(run_id: str, artifact: str) -> str:
+        pages.append(run_id)
+        return f"{run_id}/{artifact}"
+
+    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(nobody), disable_run_logger():
+        name_flow_run("another")
+        publish_results(RunInputs(config), "a run", address)
+
+    assert "a run" in pages  # the page was made, and could not be sent

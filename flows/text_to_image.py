@@ -18,12 +18,12 @@ from data_catalog.storage.workspace import StageName
 from flows.orchestration.flow_run import name_flow_run, publish_results
 from flows.orchestration.shard_tasks import map_shards
 from flows.orchestration.stage_task import GPU, stage_run_name, stage_task
-from flows.orchestration.train_nodes import train_on_nodes
 from flows.orchestration.webhook import notify_webhook
 from flows.tracking.stage_tracker import StageTracker
 from flows.tracking.tracker import PipelineTracking, pipeline_run
 from pipeline.compute.engine import pool_on
 from pipeline.config.run import RunConfig
+from pipeline.run.train_nodes import train_on_nodes
 from pipeline.stages.contract import Output, StageFailed, Tracker
 from pipeline.stages.dag import parents_among
 from pipeline.stages.freshness import parent_statuses

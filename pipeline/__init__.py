@@ -2,10 +2,10 @@
 
 In reading order: stages holds the rules that all stages share, config the settings of a run, and
 preflight the checks before it starts. download, encode, train and evaluate are stages; distill is
-in train. dataset, scoring and held_out serve training and evaluation, compute runs work in
-processes and on clusters, reporting builds pages. generate, serving and export use a trained model;
-first_config and browse look at data before a training, bench and maintenance measure and clean up.
-api.py is the Python API.
+in train, and run is what stands above them. dataset, scoring and held_out serve training and
+evaluation, compute runs work in processes and on clusters, reporting builds pages. generate,
+serving and export use a trained model; first_config and browse look at data before a training,
+bench and maintenance measure and clean up. api.py is the Python API.
 
 Child processes must not import modules from the folder in which a user happens to start the
 program, such as a `logging.py` or a `pipeline/` of their own. The environment variables set here

@@ -62,8 +62,9 @@ def run(
     train.seed=1
     """
     from flows.cli.results import print_results
-    from flows.orchestration.train_nodes import lead_or_join
+    from flows.terminal.progress import Progress
     from pipeline.preflight.check import check_run
+    from pipeline.run.train_nodes import lead_or_join
 
     output.choose()
     settings = load(config, overrides)
@@ -83,7 +84,7 @@ def run(
 
                 return text_to_image(settings, frozenset(force), until)
 
-        if lead_or_join(settings, lead) is None:
+        if lead_or_join(settings, lead, Progress("train").finish) is None:
             return
     else:
         for status in statuses:
@@ -204,8 +205,9 @@ def distill(
 def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: bool) -> None:
     """Run one stage alone, if its parents are fresh. Raises UserError if one is not."""
     from flows.cli.results import print_results
-    from flows.orchestration.train_nodes import lead_or_join
+    from flows.terminal.progress import Progress
     from pipeline.preflight.check import check_run
+    from pipeline.run.train_nodes import lead_or_join
     from pipeline.stages.freshness import parent_statuses, stage_statuses
     from pipeline.stages.run_inputs import RunInputs
 
@@ -236,6 +238,7 @@ def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: 
 
             return one_stage(settings, stage, force=force)
 
-    output = lead_or_join(settings, lead) if stage == "train" else lead()
+    say = Progress("train").finish
+    output = lead_or_join(settings, lead, say) if stage == "train" else lead()
     if output and stage == "evaluate":
         print_results(config, overrides, settings)

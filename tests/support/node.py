@@ -10,8 +10,8 @@ import sys
 from functools import partial
 
 from data_catalog.storage.manifest import Manifest
-from flows.orchestration.train_nodes import lead_or_join
 from pipeline.config.load import load_config
+from pipeline.run.train_nodes import lead_or_join
 from pipeline.stages.contract import StageFailed
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
@@ -31,7 +31,7 @@ def main() -> None:
         return run_stage(RunInputs(config).stage_run("train", {"encode": encodings}), track, work)
 
     try:
-        lead_or_join(config, lead)
+        lead_or_join(config, lead, print)
     except StageFailed as error:
         raise SystemExit(str(error)) from error
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.compute import ray_cluster
 from pipeline.compute.engine import pool_on
 from pipeline.compute.polling import wait_until
@@ -29,6 +28,7 @@ from pipeline.config.section import ConfigError
 from pipeline.download.stage import download
 from pipeline.encode.stage import encode
 from pipeline.preflight.check import check_run
+from pipeline.run.train_nodes import train_on_nodes
 from pipeline.stages.contract import MapShards
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.preflight.check import check_run
 from pipeline.preflight.gate_checks import check_gate
+from pipeline.run.train_nodes import train_on_nodes
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.small import TINY, small

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.train_nodes import train_on_nodes
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
 from pipeline.preflight.score_checks import check_best, score_problems
+from pipeline.run.train_nodes import train_on_nodes
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.small import TINY, small

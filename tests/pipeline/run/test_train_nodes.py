@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.manifest import Manifest
-from flows.orchestration.train_nodes import lead_or_join
 from pipeline.config.load import load_config
 from pipeline.config.section import ConfigError
+from pipeline.run.train_nodes import lead_or_join
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, output, overrides
 
@@ -25,8 +25,8 @@ def test_several_machines_train_one_phase_at_a_time(tmp_path: Path) -> None:
 
     both = load_config(TINY, overrides(tmp_path, **phases, **nodes))
     with pytest.raises(ConfigError, match=r"first type this command with phase=a --until train"):
-        lead_or_join(both, lead)
+        lead_or_join(both, lead, print)
     on_one = load_config(TINY, overrides(tmp_path, **phases))
-    assert lead_or_join(on_one, lead) == lead(), "one machine trains all of them"
+    assert lead_or_join(on_one, lead, print) == lead(), "one machine trains all of them"
     make_workspace(tmp_path, **phases)
-    assert lead_or_join(both, lead) == lead(), "the last one needs one machine"
+    assert lead_or_join(both, lead, print) == lead(), "the last one needs one machine"

@@ -1,4 +1,4 @@
-"""Training on several machines: one leads, with Prefect and MLflow, and the others join it."""
+"""Training on several machines: one leads the run, and the others join its training."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from data_catalog.storage.manifest import Manifest
-from flows.terminal.progress import Progress
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.stages.contract import Output, StageFailed, Tracker
@@ -16,10 +16,14 @@ from pipeline.stages.dag import mixed_parents
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 
+Made = TypeVar("Made")
 
-def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | None:
-    """Call `lead` if this machine leads the run, which the rendezvous decides, and return its
-    output; otherwise join its training and return None.
+
+def lead_or_join(
+    config: RunConfig, lead: Callable[[], Made], say: Callable[[str], None]
+) -> Made | None:
+    """Call `lead` if this machine leads the run, which the rendezvous decides, and return what it
+    made; otherwise join its training, which `say` tells of, and return None.
 
     Raises:
         StageFailed: the nodes lose each other.
@@ -36,7 +40,7 @@ def lead_or_join(config: RunConfig, lead: Callable[[], Manifest]) -> Manifest | 
         with rendezvous_of(config.train.launch) as meeting:
             if meeting.hosted_here:
                 return lead()
-            join_training(config, meeting, Progress("train").finish)
+            join_training(config, meeting, say)
             return None
     except NodesApart as error:
         raise StageFailed(f"train: {error}") from error

@@ -110,13 +110,15 @@ def print_plan(kinds: Sequence[str], shards: int, workers: int) -> None:
 def _drive(kind: str, shards: int, workers: int) -> None:
     from prefect import flow
 
-    from flows.orchestration.shard_tasks import map_shards
+    from flows.orchestration.shard_tasks import run_as_task
 
     @flow(name="load-engine", persist_result=False)
     def drive() -> None:
         began = time.perf_counter()
         for done, _ in enumerate(
-            map_shards(pool_on(_engine(kind)), do_nothing, range(shards), workers)
+            map_in_pool(
+                do_nothing, range(shards), workers, None, pool_on(_engine(kind)), run_as_task
+            )
         ):
             if done == 0:
                 began = time.perf_counter()  # the workers have started

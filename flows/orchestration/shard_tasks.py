@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from prefect import task
@@ -13,25 +13,13 @@ from prefect.runtime import task_run
 from prefect.tasks import Task
 
 from pipeline.compute.polling import wait_until
-from pipeline.compute.shard_map import TRIES, given_up, map_in_pool
-from pipeline.compute.worker_pool import OpenPool, Pool, WorkerDied
+from pipeline.compute.shard_map import TRIES, given_up
+from pipeline.compute.worker_pool import Pool, WorkerDied
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _MOST_EVENTS = 1000  # in the client's queue; a shard adds four
 _WAIT_S = 10.0
-
-
-def map_shards(
-    open_pool: OpenPool,
-    make_worker: Callable[[], Callable[[Item], Result]],
-    items: Iterable[Item],
-    workers: int,
-    deadline_s: float | None = None,
-) -> Iterator[Result]:
-    """Run each shard as a Prefect task in a thread, which passes it to a pool of workers that have
-    loaded their models."""
-    return map_in_pool(make_worker, items, workers, deadline_s, open_pool, _run_as_task)
 
 
 def _worker_died(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
@@ -52,7 +40,9 @@ def _shard_task(name: str, work: Callable[[], None]) -> None:  # noqa: ARG001
     work()
 
 
-def _run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
+def run_as_task(pool: Pool[Item, Result], item: Item) -> Result:
+    """Work on an item in a Prefect task, which tries it again if its worker dies. Raises what
+    `Pool.run` does, but ShardFailed instead of the last WorkerDied."""
     results: list[Result] = []
     name = f"{task_run.name} shard {getattr(item, 'name', item)}"
     try:

@@ -1,3 +1,4 @@
-"""A whole run, above the stages, which do not know each other: `train_nodes` trains on several
+"""A whole run, above the stages, which do not know each other: `stage_order` calls them phase by
+phase, `stage_work` is what each does with the outputs before it, `train_nodes` trains on several
 machines.
 """

@@ -6,7 +6,6 @@ retried. Workers end when this process does.
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
 import queue
 import signal
@@ -16,12 +15,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.compute.parent_watch import end_with_parent
+from pipeline.compute.spawned_process import start_without_script
 from pipeline.compute.stalled_process import Standstill
 from pipeline.compute.worker_numbers import worker_name
 
@@ -190,15 +190,14 @@ class ShardPool(Generic[Item, Result]):
         return worker
 
     def _spawn(self, number: int) -> _Worker:
-        context = mp.get_context("spawn")
         try:
-            ours, theirs = context.Pipe()
+            ours, theirs = Pipe()
         except OSError as error:
             raise ShardFailed(_could_not_start(error)) from error
         name, args = worker_name(number), (theirs, self._make_worker, os.getpid())
-        process = context.Process(target=_work, name=name, args=args, daemon=True)
+        process = SpawnProcess(target=_work, name=name, args=args, daemon=True)
         try:
-            process.start()
+            start_without_script(process)
         except OSError as error:
             ours.close()
             raise ShardFailed(_could_not_start(error)) from error

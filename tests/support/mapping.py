@@ -20,3 +20,8 @@ def map_here(
     for item in items:
         work = work or make_worker()
         yield work(item)
+
+
+def make_shouting() -> Callable[[str], str]:
+    """A worker that any process can import."""
+    return str.upper

@@ -1,7 +1,8 @@
-"""The Python API: call the trained model of a run, and open its encodings.
+"""The Python API: run stages, call the trained model of a run, and open its encodings.
 
-from pipeline.api import load_model
+from pipeline.api import load_model, run_stages
 
+run_stages("conf/tiny.yaml", on_event=print)
 model = load_model("conf/tiny.yaml")
 model("a small red star in the top left on a blue background", seed=7)  # a PIL image
 """
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter
 
 from data_catalog.model_files import model_file
 from data_catalog.storage.manifest import Manifest
+from data_catalog.storage.workspace import StageName
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.generate.model_source import ModelSource, source_of_run
@@ -30,7 +32,39 @@ if TYPE_CHECKING:
     from pipeline.dataset.split import Split
     from pipeline.generate.generator import ImageGenerator
     from pipeline.generate.image_size import Size
+    from pipeline.run.stage_events import OnEvent
     from tld_model.config import SolverName
+
+
+def run_stages(
+    config: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    until: StageName | None = None,
+    force: StageName | Sequence[StageName] = (),
+    on_event: OnEvent = lambda _: None,
+) -> dict[str, Manifest]:
+    """Run the stages of a config in this process, as `tld run` does but without Prefect and MLflow,
+    and return their outputs by stage. Stages whose output is fresh are skipped.
+
+    `config` is a YAML file or the name of a shipped one, `overrides` are as on the command line.
+    `until` is the last stage, `force` are stages to run again. `on_event` is called with each event
+    of a stage, one at a time: `print` shows them. What it raises ends the stage, as Ctrl-C does;
+    the same call resumes it.
+
+    Outputs of earlier phases are those of "train NAME", the report of a distilled model that of
+    "evaluate distilled". A machine that joins the training of another one returns none.
+
+    Raises:
+        ConfigError: the config is invalid, or the run cannot succeed; the message lists all
+            problems.
+        StageFailed: a stage could not finish; the message says what was kept.
+    """
+    from pipeline.run.whole_run import make_outputs
+
+    settings = load_config(Path(config), overrides)
+    forced: Sequence[StageName] = [force] if isinstance(force, str) else force
+    return make_outputs(settings, until, forced, on_event)
 
 
 class MissingOutput(LookupError):

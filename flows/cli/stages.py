@@ -65,6 +65,8 @@ def run(
     from flows.terminal.progress import Progress
     from pipeline.preflight.check import check_run
     from pipeline.run.train_nodes import lead_or_join
+    from pipeline.stages.freshness import statuses_until
+    from pipeline.stages.run_inputs import RunInputs
 
     output.choose()
     settings = load(config, overrides)
@@ -75,7 +77,7 @@ def run(
     if dry_run:
         _print_plan(settings, until, force)
         return
-    statuses = _wanted(settings, until)
+    statuses = statuses_until(RunInputs(settings), until)
     if force or not _is_up_to_date(settings, statuses):
 
         def lead() -> Manifest:
@@ -91,17 +93,6 @@ def run(
             _print_up_to_date(status)
     if until in (None, "evaluate"):
         print_results(config, overrides, settings)
-
-
-def _wanted(settings: RunConfig, until: StageName | None) -> list[StageStatus]:
-    """The stages up to `until` of every phase; without it also the evaluation of the distilled
-    model."""
-    from pipeline.stages.freshness import run_statuses
-    from pipeline.stages.run_inputs import RunInputs
-
-    inputs = RunInputs(settings)
-    statuses, names = run_statuses(inputs), inputs.stages_until(until)
-    return [status for status in statuses if status.stage in names or until is None]
 
 
 def _print_plan(settings: RunConfig, until: StageName | None, force: tuple[StageName, ...]) -> None:

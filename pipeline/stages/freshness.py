@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_catalog.storage.manifest import Manifest, ManifestError, read_manifest
-from data_catalog.storage.workspace import Workspace
+from data_catalog.storage.workspace import StageName, Workspace
 from pipeline.stages.dag import StageSpec, parents_among
 from pipeline.stages.remote_workspace import is_stored, sync_listing
 from pipeline.stages.run_inputs import RunInputs
@@ -57,6 +57,12 @@ def run_statuses(inputs: RunInputs) -> list[StageStatus]:
     """The states of all stages of all phases, in the order in which they run, and of the distilled
     model's evaluation. Changes nothing."""
     return [status for statuses in phase_statuses(inputs) for status in statuses.values()]
+
+
+def statuses_until(inputs: RunInputs, until: StageName | None) -> list[StageStatus]:
+    """Those of run_statuses up to a stage in every phase; without one, all of them."""
+    names = inputs.stages_until(until)
+    return [one for one in run_statuses(inputs) if one.stage in names or until is None]
 
 
 def phase_statuses(inputs: RunInputs) -> list[dict[str, StageStatus]]:

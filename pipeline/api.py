@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 from PIL import Image
 from pydantic import TypeAdapter
 
-from data_catalog.model_files import model_file
+from data_catalog.model_files import EVENTS_FILE, model_file
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import StageName
 from pipeline.config.load import load_config
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.dataset.split import Split
     from pipeline.generate.generator import ImageGenerator
     from pipeline.generate.image_size import Size
+    from pipeline.reporting.charts import Points
     from pipeline.run.stage_events import OnEvent
     from tld_model.config import SolverName
 
@@ -144,6 +145,13 @@ def load_model(
     settings = load_config(Path(config), overrides)
     source = _source_of_file(Path(model), settings) if model else _source_of_run(settings)
     return TrainedModel(source.load(device), source.sampling(settings.evaluate.sampling))
+
+
+def training_curves(model: Manifest) -> dict[str, Points]:
+    """What a training, whose output `model` is, has logged: name -> (step, value), in order."""
+    from pipeline.evaluate.training_history import logged_metrics
+
+    return logged_metrics(model.file(EVENTS_FILE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,36 @@
-"""The examples, and the Python of docs/reference/python-api.md, run on a small workspace with an
+"""The examples, and the Python of the documentation, run on a small workspace with an
 untrained model."""
 
 from __future__ import annotations
 
-import csv
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
 import yaml
+from nbclient import NotebookClient
 from PIL import Image
 from torch import Tensor
 
-from examples import custom_sampler, custom_tracker, read_encodings, sample_from_python
+from examples import custom_sampler, read_encodings, sample_from_python
 from pipeline.config.run import RunConfig
+from pipeline.run.stage_events import StageEvent
 from pipeline.stages.freshness import stage_statuses
 from pipeline.stages.run_inputs import RunInputs
 from tests.support.command import REPOSITORY
+from tests.support.small import small
 from tests.support.untrained import untrained_generator
 from tests.support.workspace import make_workspace
-from tld_model.checkpoint import load_denoiser
 from tld_model.sampler import noise_levels
 
+NOTEBOOK = REPOSITORY / "examples" / "train_and_sample.ipynb"
 CAPTION = "a small red star in the top left on a blue background"
 
 
@@ -124,14 +129,38 @@ def test_the_midpoint_method_is_nearer_to_the_solution_than_euler_is() -> None:
     ).abs().max()
 
 
-@pytest.mark.slow
-def test_a_tracker_of_ones_own_hears_of_a_training(encodings: Path, tmp_path: Path) -> None:
-    path = custom_tracker.main([str(encodings), str(tmp_path / "model"), "--steps", "10"])
+def outputs_of(cell: Any) -> str:
+    """What a cell shows: its text, and the kinds of its other data."""
+    shown = [
+        one.get("text") or " ".join([*one["data"], one["data"].get("text/plain", "")])
+        for one in cell.outputs
+    ]
+    return "\n".join(shown)
 
-    assert load_denoiser(path, "cpu").config.text_dim == 64
-    with (tmp_path / "model" / "losses.csv").open(encoding="utf-8") as file:
-        told = {(step, name) for step, name, _ in csv.reader(file)}
-    assert {("10", "loss"), ("10", "held_out_loss")} <= told
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
+    """All its cells, on a smaller run."""
+    notebook = nbformat.read(NOTEBOOK, 4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells), "it is stored without"
+    settings, runs, plot, samples, report, encodings = cells
+    settings.source = re.sub(
+        r"overrides = \[.*\]", f"overrides = {small('data')}", settings.source, flags=re.DOTALL
+    )
+
+    folder = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=500, kernel_name="python3", resources=folder).execute(
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+
+    assert "train     finished" in outputs_of(runs)
+    assert "train     step 12  held-out loss" in outputs_of(runs)
+    assert "image/png" in outputs_of(plot)
+    assert "image/png" in outputs_of(samples)
+    assert "clip_score" in outputs_of(report)
+    assert "PngImageFile" in outputs_of(report)
+    assert "torch.Size([8, 4, 8, 8])" in outputs_of(encodings)
 
 
 def test_the_run_on_a_table_of_ones_own_is_valid() -> None:
@@ -141,7 +170,8 @@ def test_the_run_on_a_table_of_ones_own_is_valid() -> None:
     assert RunConfig.model_validate(yaml.safe_load(config)).download.rows.columns.url == "link"
 
 
-def test_the_python_of_the_tutorial_runs(checkout: Path) -> None:
+def test_the_python_of_the_tutorial_runs(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plt, "show", plt.close)
     text = (REPOSITORY / "docs" / "tutorials" / "from-python.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
 
@@ -150,6 +180,10 @@ def test_the_python_of_the_tutorial_runs(checkout: Path) -> None:
 
     assert size_of(checkout / "star.png") == (64, 64)
     assert len(names["images"]) == 4
+    assert names["outputs"]["train"].folder.is_dir()
+    for step in (1, 2):
+        names["plot_loss"](StageEvent("train", "metrics", step=step, values={"loss": 1 / step}))
+    assert names["losses"] == [(1, 1.0), (2, 0.5)]
     assert names["batch"].latents.shape == (8, 4, 8, 8)
 
 

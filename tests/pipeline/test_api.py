@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.api import MissingOutput, TrainedModel, load_model, open_encodings
+from pipeline.api import (
+    MissingOutput,
+    TrainedModel,
+    load_model,
+    open_encodings,
+    run_stages,
+    training_curves,
+)
 from pipeline.config.section import ConfigError
 from pipeline.generate.image_size import SizeError
 from tests.support.small import TINY
@@ -85,3 +92,9 @@ def test_what_is_not_there_is_named_with_the_next_move(root: Path, tmp_path: Pat
         open_encodings(TINY, [f"root={tmp_path}"])
     with pytest.raises(ConfigError, match="did you mean"):
         load_model(TINY, ["train.step=3"])
+
+
+def test_the_curves_of_a_training_are_what_it_has_logged(root: Path) -> None:
+    model = run_stages(TINY, overrides(root), until="train")["train"]
+
+    assert training_curves(model)["loss"] == [(1, 2.0), (2, 1.0), (3, 2 / 3)]

@@ -83,6 +83,11 @@ def checkpoints_anywhere(folder: Path) -> list[Path]:
     return _ordered({*folder.glob("step-*.pt"), *iter_cached(folder)})
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether this is the name of a checkpoint."""
+    return _CHECKPOINT.fullmatch(path.name) is not None
+
+
 def step_of(checkpoint: Path) -> int:
     """The number of steps done when the checkpoint was written, by its name."""
     match = _CHECKPOINT.fullmatch(checkpoint.name)
@@ -128,4 +133,4 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 def _ordered(paths: Iterable[Path]) -> list[Path]:
-    return sorted((path for path in paths if _CHECKPOINT.fullmatch(path.name)), key=step_of)
+    return sorted((path for path in paths if is_checkpoint(path)), key=step_of)

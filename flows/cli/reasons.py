@@ -1,20 +1,32 @@
 """Text and JSON of the reasons why stages are not fresh, for `tld status --why` and `tld run
---dry-run`."""
+--dry-run`, and of what the run will take, which commands that run stages say first."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flows.terminal.console import location_of, say
 from flows.terminal.duration import duration
+from flows.terminal.size import size
+from flows.terminal.verbosity import is_quiet
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
+    from pipeline.config.run import RunConfig
     from pipeline.maintenance.reasons import StageReason
 
 
 def reason_lines(reason: StageReason, location: str) -> list[str]:
     """Why a stage is not fresh: a sentence, and a line for each difference."""
+    lines = _sentence(reason, location)
+    if checkpoint := reason.begins_with:
+        lines.append(f"  begins with {checkpoint.name} of {checkpoint.parent.parent}")
+    return lines
+
+
+def _sentence(reason: StageReason, location: str) -> list[str]:
     title, waits = reason.status.title, " and ".join(reason.waits_for)
     if reason.status.state == "damaged":
         return [f"{title}: {reason.status.problem}"]
@@ -37,33 +49,83 @@ def reason_lines(reason: StageReason, location: str) -> list[str]:
 
 
 def plan_lines(
-    reasons: Sequence[StageReason], location: str, force: Collection[str] = ()
+    reasons: Sequence[StageReason], settings: RunConfig, force: Collection[str] = ()
 ) -> list[str]:
-    """What a run would do: each stage with its reason, and about how long all of it takes."""
+    """What a run would do: each stage with its reason, and about what all of it takes."""
+    location = location_of(settings)
     lines = [f"in {location}"]
-    due: list[StageReason] = []
     for reason in reasons:
-        is_forced = reason.status.stage.split()[0] in force
-        if reason.is_fresh:
-            why = "is fresh, but --force runs it again" if is_forced else "is fresh"
-            lines.append(f"{reason.status.title}: {why}")
-        else:
+        if not reason.is_fresh:
             lines += reason_lines(reason, location)
-        if is_forced or not reason.is_fresh:
-            due.append(reason)
-    if not due:
+        elif _is_forced(reason, force):
+            lines.append(f"{reason.status.title}: is fresh, but --force runs it again")
+        else:
+            lines.append(f"{reason.status.title}: is fresh")
+    if not (due := _due(reasons, force)):
         return [*lines, "nothing would run"]
-    return [*lines, f"{_time(due)}; nothing was started"]
+    return [*lines, *_cost_lines(due, settings), "nothing was started"]
 
 
-def _time(due: Sequence[StageReason]) -> str:
-    """About how long these stages take, as far as outputs like theirs say it."""
-    unknown = [reason.status.title for reason in due if reason.seconds is None]
-    if len(unknown) == len(due):
-        return "no output says how long this takes (tld bench measures it)"
-    seconds = sum(reason.seconds or 0 for reason in due)
-    without = f", without {' and '.join(unknown)}" if unknown else ""
-    return f"about {duration(seconds)} by the time of these outputs{without}"
+def announce(
+    reasons: Sequence[StageReason], settings: RunConfig, force: Collection[str] = ()
+) -> None:
+    """Say what is about to run, and about what it takes; with --quiet nothing."""
+    if is_quiet() or not (due := _due(reasons, force)):
+        return
+    first, *others = _cost_lines(due, settings)
+    say("\n".join([f"runs {_listed([reason.status.title for reason in due])}: {first}", *others]))
+
+
+def _due(reasons: Sequence[StageReason], force: Collection[str]) -> list[StageReason]:
+    """The stages that would run; what a phase shares with the one before is made there."""
+    return [
+        reason
+        for reason in reasons
+        if (not reason.is_fresh or _is_forced(reason, force)) and not reason.is_shared
+    ]
+
+
+def _is_forced(reason: StageReason, force: Collection[str]) -> bool:
+    return reason.status.stage.split()[0] in force
+
+
+def _cost_lines(due: Sequence[StageReason], settings: RunConfig) -> list[str]:
+    """About how long these stages take and the price of that, and the disk that they fill, as far
+    as outputs like theirs say it."""
+    times = {reason.status.title: reason.cost.seconds for reason in due}
+    if (seconds := _sum(times)) is None:
+        return ["no output says how long this takes (tld bench measures it)"]
+    line = f"about {duration(seconds)} by the time of the nearest outputs{_without(times)}"
+    if (price := settings.evaluate.price_per_hour) is not None:
+        line += f"; at {price:g} per hour, {price * seconds / 3600:.2f}"
+    # A stage that is forced writes over its own output.
+    sizes = {reason.status.title: reason.cost.bytes for reason in due if not reason.is_fresh}
+    if (needed := _sum(sizes)) is None:
+        return [line]
+    free = _free_bytes(settings)
+    beside = f"; {size(free)} are free" if needed < free else f", but only {size(free)} are free"
+    return [line, f"about {size(needed)} of disk by their size{_without(sizes)}{beside}"]
+
+
+def _sum(amounts: Mapping[str, float | None]) -> float | None:
+    """The sum of those that are known; None if none is."""
+    known = [amount for amount in amounts.values() if amount is not None]
+    return sum(known) if known else None
+
+
+def _without(amounts: Mapping[str, float | None]) -> str:
+    unknown = [title for title, amount in amounts.items() if amount is None]
+    return f", without {_listed(unknown)}" if unknown else ""
+
+
+def _listed(titles: Sequence[str]) -> str:
+    *before, last = titles
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def _free_bytes(settings: RunConfig) -> int:
+    folder = settings.folder.absolute()
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def reason_json(reason: StageReason) -> dict[str, Any] | None:
@@ -88,6 +150,8 @@ def reason_json(reason: StageReason) -> dict[str, Any] | None:
             for change in reason.changes
         ],
         "resumes_at_step": reason.done_steps,
+        "begins_with": reason.begins_with and str(reason.begins_with),
+        "cost": {"seconds": reason.cost.seconds, "bytes": reason.cost.bytes},
     }
 
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from data_catalog.storage.workspace import StageName
 from flows.cli.groups import DEFAULT_VERBOSITY, Config, Force, Output, Overrides
+from flows.cli.reasons import announce, plan_lines
 from flows.cli.servers import with_prefect
 from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
@@ -33,13 +34,15 @@ _DryRun = Annotated[
     bool,
     Parameter(
         negative="",
-        help="Run nothing; say which stages would run and why, and about how long that takes.",
+        help="Run nothing; say which stages would run and why, about how long that takes, and how "
+        "much disk.",
     ),
 ]
 
 if TYPE_CHECKING:
     from data_catalog.storage.manifest import Manifest
     from pipeline.config.run import RunConfig
+    from pipeline.maintenance.reasons import StageReason
     from pipeline.stages.freshness import StageStatus
 
 
@@ -65,8 +68,6 @@ def run(
     from flows.terminal.progress import Progress
     from pipeline.preflight.check import check_run
     from pipeline.run.train_nodes import lead_or_join
-    from pipeline.stages.freshness import statuses_until
-    from pipeline.stages.run_inputs import RunInputs
 
     output.choose()
     settings = load(config, overrides)
@@ -74,13 +75,15 @@ def run(
         if "distill" in stages and settings.distill is None:
             raise UserError(f"{option} distill: {_NO_DISTILLATION}")
     check_run(settings)
+    reasons = _reasons(settings, until, force)
     if dry_run:
-        _print_plan(settings, until, force)
+        console.print("\n".join(plan_lines(reasons, settings, force)))
         return
-    statuses = statuses_until(RunInputs(settings), until)
+    statuses = [reason.status for reason in reasons]
     if force or not _is_up_to_date(settings, statuses):
 
         def lead() -> Manifest:
+            announce(reasons, settings, force)
             with with_prefect(settings):
                 from flows.text_to_image import text_to_image
 
@@ -95,16 +98,21 @@ def run(
         print_results(config, overrides, settings)
 
 
-def _print_plan(settings: RunConfig, until: StageName | None, force: tuple[StageName, ...]) -> None:
-    """Print which stages would run, why, and an estimate of the time."""
-    from flows.cli.reasons import plan_lines
+def _reasons(
+    settings: RunConfig, until: StageName | None, force: Sequence[StageName]
+) -> list[StageReason]:
+    """The stages up to `until` of every phase; without it also the evaluation of the distilled
+    model."""
     from pipeline.maintenance.reasons import stage_reasons
     from pipeline.stages.run_inputs import RunInputs
 
     inputs = RunInputs(settings)
     names = inputs.stages_until(until)
-    reasons = [one for one in stage_reasons(inputs) if one.status.stage in names or until is None]
-    console.print("\n".join(plan_lines(reasons, location_of(settings), force)))
+    return [
+        reason
+        for reason in stage_reasons(inputs, force)
+        if reason.status.stage in names or until is None
+    ]
 
 
 def _is_up_to_date(settings: RunConfig, statuses: Sequence[StageStatus]) -> bool:
@@ -197,9 +205,10 @@ def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: 
     """Run one stage alone, if its parents are fresh. Raises UserError if one is not."""
     from flows.cli.results import print_results
     from flows.terminal.progress import Progress
+    from pipeline.maintenance.reasons import stage_reasons
     from pipeline.preflight.check import check_run
     from pipeline.run.train_nodes import lead_or_join
-    from pipeline.stages.freshness import parent_statuses, stage_statuses
+    from pipeline.stages.freshness import parent_statuses
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
@@ -217,13 +226,17 @@ def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: 
             f"  tld run {words} --until {missing[-1].stage}"
         )
     check_run(settings)
-    status = stage_statuses(inputs)[stage]
+    forced = (stage,) if force else ()
+    reasons = stage_reasons(inputs, forced)
+    reason = next(one for one in reversed(reasons) if one.status.stage == stage)
+    status = reason.status
     gate = stage != "evaluate" or _gate_is_passed(settings, status)
     if status.state == "fresh" and not force and gate:
         _print_up_to_date(status)
         return
 
     def lead() -> Manifest:
+        announce([reason], settings, forced)
         with with_prefect(settings):
             from flows.text_to_image import one_stage
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from data_catalog.redaction import redacted
 from flows.terminal.console import say
 from flows.terminal.duration import duration
+from flows.terminal.size import size
 from flows.terminal.text_table import TextTable
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ def plan_page(settings: RunConfig, plan: DownloadPlan) -> str:
         *(_hosts(plan) if download.urls else ()),
         (
             "images",
-            f"about {_size(plan.image_bytes)} as {download.image_size} px {download.image_format}, "
+            f"about {size(plan.image_bytes)} as {download.image_size} px {download.image_format}, "
             f"{answered}",
         ),
-        ("encodings", f"about {_size(plan.encoding_bytes)}"),
-        ("disk", f"{_size(plan.disk_free)} free at {settings.folder.absolute()}"),
+        ("encodings", f"about {size(plan.encoding_bytes)}"),
+        ("disk", f"{size(plan.disk_free)} free at {settings.folder.absolute()}"),
         (
             "time",
             f"about {duration(plan.seconds)} for what is missing, assuming "
@@ -222,12 +223,3 @@ def _with_checkpoint_blocks(fit: dict[str, Any]) -> str:
 
 def _rows(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1_000_000 else f"{count:,}"
-
-
-def _size(count: float) -> str:
-    """Bytes with a unit."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

@@ -87,8 +87,8 @@ class EvaluateConfig(Section):
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
     and latency_s (seconds per image) the number is an upper limit. A distance needs 50 prompts."""
     price_per_hour: NotInFingerprint[float | None] = Field(None, ge=0)
-    """Price of this machine per hour, from which the report computes the price of the run. Changes
-    nothing else."""
+    """Price of this machine per hour, from which the report computes the price of the run, and
+    --dry-run that of what is left. Changes nothing else."""
     device: SpeedOnly[str] = "auto"
     """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
     precision: Precision = "auto"

@@ -75,6 +75,12 @@ def scores_of(output: Manifest) -> dict[str, float]:
     return {}
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files of a folder, those that are only in object storage and those that are
+    shared with other folders by hard links included."""
+    return sum(status.st_size for status in _files(folder)) + away_bytes(folder)
+
+
 def freed_by(paths: Sequence[Path]) -> list[int]:
     """Bytes that each path frees if all are deleted. A file with several hard links counts at the
     last of them, and only if no other path links to it."""
@@ -91,7 +97,7 @@ def freed_by(paths: Sequence[Path]) -> list[int]:
 
 
 def _stored(stage: str, folder: Path) -> StoredOutput:
-    size = sum(status.st_size for status in _files(folder)) + away_bytes(folder)
+    size = folder_bytes(folder)
     try:
         manifest = read_manifest(folder)
     except ManifestError:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_catalog.model_files import (
     CHECKPOINTS_FOLDER,
-    EVENTS_FILE,
     checkpoints_anywhere,
-    read_events,
+    is_checkpoint,
     step_of,
 )
 from data_catalog.storage.lineage import finished_outputs, parent
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import MODEL_STAGES, Workspace
 from pipeline.maintenance.inventory import place
+from pipeline.maintenance.stage_costs import (
+    UNKNOWN,
+    StageCost,
+    cost_like,
+    cost_of,
+    rest_of_training,
+)
 from pipeline.stages.dag import STAGES, StageSpec, parents_among
 from pipeline.stages.freshness import EVALUATE_DISTILLED, StageStatus, phase_statuses
 from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.setting_changes import SettingChange, recorded_settings, setting_changes
+from pipeline.train.trunk import checkpoint_to_begin_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,65 +46,101 @@ class StageReason:
     """Settings and inputs in which the nearest output differs."""
     done_steps: int | None = None
     """The step at which an interrupted training resumes."""
-    seconds: float | None = None
-    """How long it will take, by the time of the nearest output; None if that says little."""
+    begins_with: Path | None = None
+    """The checkpoint of another training with which this one begins."""
+    cost: StageCost = UNKNOWN
+    """What it will take, by the nearest output; of a fresh stage what it took."""
+
+    is_shared: bool = False
+    """Whether its output is that of the phase before, which makes it."""
 
     @property
     def is_fresh(self) -> bool:
         return self.status.state == "fresh"
 
 
-def stage_reasons(inputs: RunInputs) -> list[StageReason]:
+def stage_reasons(inputs: RunInputs, force: Collection[str] = ()) -> list[StageReason]:
     """All stages of all phases, in the order in which they run, and the distilled model's
-    evaluation. Changes nothing."""
+    evaluation. The stages in `force` begin at their start. Changes nothing."""
     reasons: list[StageReason] = []
     earlier: dict[str, dict[str, StageReason]] = {}
     for phase, statuses in zip(inputs.chain, phase_statuses(inputs), strict=True):
         in_phase: dict[str, StageReason] = {}
         for spec in phase.stages.values():
             parents = parents_among(spec, in_phase, earlier)
-            in_phase[spec.name] = _reason(phase, spec, statuses[spec.name], parents)
+            reason = _reason(phase, spec, statuses[spec.name], parents, force)
+            in_phase[spec.name] = replace(reason, is_shared=phase.shares(spec.name))
         if (status := statuses.get(EVALUATE_DISTILLED)) and (distilled := phase.distilled):
             spec = distilled.stages["evaluate"]
             parents = parents_among(spec, in_phase, earlier)
-            in_phase[EVALUATE_DISTILLED] = _reason(distilled, spec, status, parents)
+            in_phase[EVALUATE_DISTILLED] = _reason(distilled, spec, status, parents, force)
         reasons += in_phase.values()
         earlier[phase.config.phase or ""] = in_phase
     return reasons
 
 
 def _reason(
-    inputs: RunInputs, spec: StageSpec, status: StageStatus, parents: Mapping[str, StageReason]
+    inputs: RunInputs,
+    spec: StageSpec,
+    status: StageStatus,
+    parents: Mapping[str, StageReason],
+    force: Collection[str],
 ) -> StageReason:
     waits_for = tuple(parent.status.title for parent in parents.values() if not parent.is_fresh)
     if status.state == "damaged":
         return StageReason(status, spec.makes, waits_for)
     settings = inputs.settings(spec.name)
     if own := status.manifest:
-        seconds = _time(settings, own, ())
-        return StageReason(status, spec.makes, waits_for, own, seconds=seconds)
+        return StageReason(status, spec.makes, waits_for, own, cost=cost_of(own))
+    is_forced = spec.name in force
+    begins_with = None if is_forced else _checkpoint_to_begin_with(inputs, spec, parents)
     if status.state == "interrupted" and status.folder:
-        steps = _steps_done(status.folder)
-        seconds = None
+        steps = None if is_forced else _steps_done(status.folder)
+        first = _step_of(begins_with) if steps is None else steps
+        cost = UNKNOWN
         if spec.name in MODEL_STAGES:
-            seconds = _training_time(settings, status.folder, steps or 0)
-        return StageReason(status, spec.makes, done_steps=steps, seconds=seconds)
+            cost = rest_of_training(settings, status.folder, first)
+        if steps is not None:
+            begins_with = None
+        return StageReason(status, spec.makes, done_steps=steps, begins_with=begins_with, cost=cost)
     now = _identity(spec.name, spec.version, settings)
     outputs = sorted(
         finished_outputs(Workspace(inputs.config.folder), spec.name), key=_age, reverse=True
     )
     if not outputs:
-        return StageReason(status, spec.makes, waits_for)
+        return StageReason(status, spec.makes, waits_for, begins_with=begins_with)
     nearest = min(outputs, key=lambda output: _distance(output, now, parents))
     changes = setting_changes(_settings(nearest), now)
+    names, costs = [change.name for change in changes], _costs(parents)
     return StageReason(
         status,
         spec.makes,
         waits_for,
         nearest,
         (*changes, *_input_changes(nearest, parents)),
-        seconds=_time(settings, nearest, changes),
+        begins_with=begins_with,
+        cost=cost_like(nearest, settings, names, costs, _step_of(begins_with)),
     )
+
+
+def _costs(parents: Mapping[str, StageReason]) -> dict[str, StageCost]:
+    return {name: parent.cost for name, parent in parents.items()}
+
+
+def _checkpoint_to_begin_with(
+    inputs: RunInputs, spec: StageSpec, parents: Mapping[str, StageReason]
+) -> Path | None:
+    """The checkpoint with which a training begins, which is known once its parents are fresh."""
+    manifests = {name: parent.nearest for name, parent in parents.items() if parent.is_fresh}
+    fresh = {name: manifest for name, manifest in manifests.items() if manifest}
+    if spec.name != "train" or len(fresh) < len(parents):
+        return None
+    return checkpoint_to_begin_with(inputs.stage_run("train", fresh))
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    """The step of a checkpoint; 0 if its name does not say it."""
+    return step_of(checkpoint) if checkpoint and is_checkpoint(checkpoint) else 0
 
 
 def _age(output: Manifest) -> str:
@@ -143,32 +186,6 @@ def _makes(parent_name: str) -> str:
     """What a parent is: encodings, or encodings of first."""
     stage, _, phase = parent_name.partition(" ")
     return f"{STAGES[stage].makes} of {phase}" if phase else STAGES[stage].makes
-
-
-def _time(
-    settings: Mapping[str, Any], nearest: Manifest, changes: tuple[SettingChange, ...]
-) -> float | None:
-    if nearest.stage not in MODEL_STAGES:
-        return nearest.seconds
-    if any(change.name.startswith(("model.", "train.precision")) for change in changes):
-        return None
-    steps = _training_time(settings, nearest.folder, 0)
-    if steps is None:
-        return None
-    its_steps = _training_time(nearest.settings, nearest.folder, 0) or 0
-    return steps + max(0, nearest.seconds - its_steps)  # its start, if it was never resumed
-
-
-def _training_time(settings: Mapping[str, Any], folder: Path, done_steps: int) -> float | None:
-    """The seconds of the steps that are left, at the last speed of the training in this folder. The
-    time in its manifest is that of its last process alone."""
-    speeds = [
-        event["values"]["images_per_s"]
-        for event in read_events(folder / EVENTS_FILE)
-        if event["kind"] == "metrics" and event["values"].get("images_per_s")
-    ]
-    images = (settings["steps"] - done_steps) * settings["batch_size"]
-    return float(images / speeds[-1]) if speeds else None
 
 
 def _steps_done(folder: Path) -> int | None:

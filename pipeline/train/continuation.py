@@ -21,7 +21,6 @@ from data_catalog.model_files import (
     checkpoint_path,
     checkpoint_to_continue,
     checkpoints,
-    checkpoints_anywhere,
     read_trunk,
     step_of,
 )
@@ -36,6 +35,7 @@ from pipeline.stages.integrity import refuse_damaged_shards
 from pipeline.stages.run_inputs import StageRun
 from pipeline.train.best_average import link_best_average
 from pipeline.train.events import copy_history
+from pipeline.train.trunk import checkpoints_on_trunk, trunk_of
 from tld_model.training_state import DamagedState, describe_training_state
 
 Begin = Callable[[Path, Tracker], None]
@@ -61,7 +61,7 @@ def begin_training(run: StageRun, out: Path, track: Tracker, *, from_others: boo
     Raises:
         StageFailed: the checkpoint of train.continue_from is gone, or changed during the run.
     """
-    trunk = _trunk_of(run)
+    trunk = trunk_of(run)
     if trunk:
         write_atomically(out / TRUNK_FILE, trunk.model_dump_json() + "\n")
     if checkpoints(out / CHECKPOINTS_FOLDER):
@@ -72,18 +72,9 @@ def begin_training(run: StageRun, out: Path, track: Tracker, *, from_others: boo
         _continue_chosen(run, run.config.train.continue_from, out, track)
 
 
-def _trunk_of(run: StageRun) -> Trunk | None:
-    """The trunk of a training; None if every step depends on the number of steps."""
-    config = run.config.train
-    if config.lr_schedule != "constant":
-        return None
-    fingerprint = run.fingerprint_without("steps", "decay_steps")
-    return Trunk(fingerprint=fingerprint, steps=config.trunk_steps)
-
-
 def _continue_trunk(run: StageRun, trunk: Trunk, out: Path, track: Tracker) -> bool:
     """Begin with the newest checkpoint of the trunk that is whole. Returns whether there is one."""
-    for source in _on_trunk(trunk, out):
+    for source in checkpoints_on_trunk(trunk, out):
         step, other = step_of(source), source.parent.parent
         try:
             with replacing(_place(out, step)) as unfinished:
@@ -105,18 +96,6 @@ def _continue_trunk(run: StageRun, trunk: Trunk, out: Path, track: Tracker) -> b
         )
         return True
     return False
-
-
-def _on_trunk(trunk: Trunk, out: Path) -> list[Path]:
-    """The checkpoints of a trunk in other outputs, that of most steps first."""
-    sources: list[Path] = []
-    for other in sorted(out.parent.glob("*")):
-        theirs = read_trunk(other) if other.name != out.name else None
-        if theirs and theirs.fingerprint == trunk.fingerprint:
-            last = min(trunk.steps, theirs.steps)
-            every = checkpoints_anywhere(other / CHECKPOINTS_FOLDER)
-            sources += [path for path in every if step_of(path) <= last]
-    return sorted(sources, key=step_of, reverse=True)
 
 
 def _continue_chosen(run: StageRun, chosen: Path, out: Path, track: Tracker) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from data_catalog.model_files import EVENTS_FILE
+from flows.cli.reasons import announce
 from flows.cli.stages import run
 from flows.cli.status import status
 from flows.terminal.errors import UserError
+from flows.terminal.verbosity import choose_verbosity
+from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
+from pipeline.maintenance.reasons import stage_reasons
+from pipeline.stages.run_inputs import RunInputs
 from tests.support.command import snapshot
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, output, overrides
@@ -95,13 +103,14 @@ def test_a_dry_run_says_what_would_run_and_changes_nothing(
 ) -> None:
     before = snapshot(config.folder)
     run(TINY, *overrides(config.folder, train__steps=300), until="train", dry_run=True)
-    first, download, encode, train, change, last = capsys.readouterr().out.splitlines()
+    first, download, encode, train, change, time, last = capsys.readouterr().out.splitlines()
     assert first == f"in {config.folder}"
     assert (download, encode) == ("download: is fresh", "encode: is fresh")
     assert train.startswith("train: the nearest is 03_model/")
     assert change == "  train.steps 12 -> 300"
     minutes = 300 * 16 / 4 / 60
-    assert last == f"about {minutes:.0f} min by the time of these outputs; nothing was started"
+    assert time == f"about {minutes:.0f} min by the time of the nearest outputs"
+    assert last == "nothing was started"
 
     run(TINY, *overrides(config.folder), until="train", force=("train",), dry_run=True)
     assert "train: is fresh, but --force runs it again" in capsys.readouterr().out
@@ -116,8 +125,55 @@ def test_what_would_run_without_a_known_time_is_named(
     config: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(TINY, *overrides(config.folder, model__layers=2, encode__latent_clip=6), dry_run=True)
-    assert (
-        capsys.readouterr()
-        .out.splitlines()[-1]
-        .endswith("by the time of these outputs, without train and evaluate; nothing was started")
+    time, disk, last = capsys.readouterr().out.splitlines()[-3:]
+    assert time.endswith("by the time of the nearest outputs, without train and evaluate")
+    assert re.fullmatch(
+        r"about [\d.]+ kB of disk by their size, without train and evaluate; .* are free", disk
     )
+    assert last == "nothing was started"
+
+
+def test_a_price_per_hour_and_too_small_a_disk_are_said(
+    config: RunConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output(config, "train").folder / "checkpoints").mkdir()
+    (output(config, "train").folder / "checkpoints/step-00000012.pt").write_bytes(bytes(10**6))
+    words = overrides(config.folder, train__steps=300, evaluate__price_per_hour=6)
+    run(TINY, *words, until="train", dry_run=True)
+    time, disk, _ = capsys.readouterr().out.splitlines()[-3:]
+    assert time.endswith(f"; at 6 per hour, {6 * 300 * 16 / 4 / 3600:.2f}")
+    assert re.match(r"about [\d.]+ MB of disk by their size; ", disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    run(TINY, *words, until="train", dry_run=True)
+    assert (
+        capsys.readouterr().out.splitlines()[-2].endswith("by their size, but only 1 kB are free")
+    )
+
+
+def test_what_runs_is_announced_with_its_time_unless_quiet_or_all_is_fresh(
+    config: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def announced(force: tuple[str, ...] = (), **changed: object) -> str:
+        settings = load_config(TINY, overrides(config.folder, **changed))
+        announce(stage_reasons(RunInputs(settings), force)[:3], settings, force)
+        captured = capsys.readouterr()
+        assert not captured.out
+        return captured.err
+
+    line = announced(train__steps=300)
+    assert line == "runs train: about 20 min by the time of the nearest outputs\n"
+    assert announced(("encode",)).startswith("runs encode: about ")
+    assert announced() == ""
+    unknown = "no output says how long this takes (tld bench measures it)"
+    assert announced(model__layers=2) == f"runs train: {unknown}\n"
+    choose_verbosity(quiet=True, verbose=False)
+    assert announced(train__steps=300) == ""
+    choose_verbosity(quiet=False, verbose=False)
+
+
+def test_a_shared_stage_counts_once(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = {"phases.more.train.steps": 7, "encode.latent_clip": 6}
+    settings = load_config(TINY, overrides(config.folder, **changed))
+    announce(stage_reasons(RunInputs(settings)), settings)
+    first = "runs encode first, train first, train more and evaluate more: "
+    assert capsys.readouterr().err.startswith(first)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.model_files import EVENTS_FILE
+from data_catalog.model_files import EVENTS_FILE, TRUNK_FILE
 from data_catalog.storage.receipts import MANIFEST_NAME
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.reasons import StageReason, stage_reasons
 from pipeline.stages.run_inputs import RunInputs
+from pipeline.train.trunk import trunk_of
 from tests.support.small import TINY
 from tests.support.workspace import make_workspace, output, overrides
 
@@ -109,7 +110,7 @@ def test_an_interrupted_training_says_where_it_resumes(tmp_path: Path) -> None:
     train = reasons(tmp_path / "data")["train"]
     assert train.status.state == "interrupted"
     assert train.done_steps == 8
-    assert train.seconds == (12 - 8) * 16 / 4
+    assert train.cost.seconds == (12 - 8) * 16 / 4
     assert reasons(tmp_path / "data")["evaluate"].waits_for == ("train",)
 
 
@@ -118,8 +119,37 @@ def test_the_time_of_a_training_follows_from_the_speed_of_the_nearest(tmp_path: 
     model = output(config, "train")
     speed = {"kind": "metrics", "step": 12, "values": {"images_per_s": 4.0}}
     (model.folder / EVENTS_FILE).write_text(json.dumps(speed) + "\n")
-    assert reasons(tmp_path / "data", train__steps=30)["train"].seconds == 30 * 16 / 4
-    assert reasons(tmp_path / "data", model__layers=2)["train"].seconds is None
+    assert reasons(tmp_path / "data", train__steps=30)["train"].cost.seconds == 30 * 16 / 4
+    assert reasons(tmp_path / "data", model__layers=2)["train"].cost.seconds is None
+
+
+def test_a_longer_training_that_continues_takes_the_steps_that_are_left(tmp_path: Path) -> None:
+    constant = {"train__lr_schedule": "constant", "train__decay_steps": 2}
+    config = make_workspace(tmp_path / "data", **constant)
+    model = output(config, "train")
+    trunk = trunk_of(RunInputs(config).stage_run("train", {"encode": output(config, "encode")}))
+    assert trunk
+    (model.folder / TRUNK_FILE).write_text(trunk.model_dump_json())
+    (model.folder / "checkpoints").mkdir()
+    (model.folder / "checkpoints/step-00000010.pt").touch()
+    speed = {"kind": "metrics", "step": 12, "values": {"images_per_s": 4.0}}
+    (model.folder / EVENTS_FILE).write_text(json.dumps(speed) + "\n")
+
+    longer = {**constant, "train__steps": 30}
+    train = reasons(tmp_path / "data", **longer)["train"]
+    assert train.begins_with == model.folder / "checkpoints/step-00000010.pt"
+    assert train.cost.seconds == (30 - 10) * 16 / 4
+    every = stage_reasons(RunInputs(config_of(tmp_path / "data", **longer)), ("train",))
+    (forced,) = [reason for reason in every if reason.status.stage == "train"]
+    assert forced.cost.seconds == 30 * 16 / 4, "which begins at its start"
+    of_new_encodings = reasons(tmp_path / "data", **longer, encode__latent_clip=6)["train"]
+    assert of_new_encodings.begins_with is None
+
+
+def test_what_a_phase_shares_with_the_one_before_is_marked(root: Path) -> None:
+    of_run = reasons(root, **{"phases.more.train.steps": 7, "encode.latent_clip": 6})
+    shared = [title for title, reason in of_run.items() if reason.is_shared]
+    assert shared == ["download more", "encode more"]
 
 
 def test_phases_and_the_distilled_model_have_reasons_too(root: Path) -> None:

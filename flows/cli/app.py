@@ -36,7 +36,6 @@ from flows.cli.stages import distill, encode, evaluate, run, train
 from flows.cli.status import status
 from flows.cli.sweep import sweep
 from flows.cli.ui import ui
-from flows.terminal.command_line import remember_command
 from flows.terminal.console import Terminal, errors, say, with_home
 from flows.terminal.errors import prefect_is_lost
 from flows.terminal.first_sign import first_sign
@@ -44,6 +43,7 @@ from flows.terminal.run_log import log_of_failure
 from flows.terminal.streams import abandon_output, fit_streams, output_is_closed
 from flows.terminal.verbosity import traceback_to_show
 from pipeline.compute.resource_limits import raise_descriptor_limit
+from pipeline.config.command_line import remember_command
 from pipeline.config.distribution import tld_version
 
 app = App(

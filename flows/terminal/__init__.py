@@ -4,6 +4,5 @@
 table; `first_sign` shows that a command has begun, and `progress` its bars; `verbosity` is --quiet
 and --verbose, and `run_log` keeps the whole story of a run in a file; `streams` sets up standard
 output and standard error; `errors` explains causes outside of tld, such as a full disk, and holds
-UserError. `duration` and `size` are numbers as people would say them. `command_line` remembers what
-was typed, for records.
+UserError. `duration` and `size` are numbers as people would say them.
 """

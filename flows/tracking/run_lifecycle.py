@@ -13,11 +13,11 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from data_catalog.redaction import redact_credentials
-from flows.terminal.command_line import typed_command
 from flows.tracking.messages import OUR_ID, end_message, now_ms
 from flows.tracking.open_runs import OpenRuns
 from flows.tracking.outbox import Message, Outbox
 from flows.tracking.store import Store
+from pipeline.config.command_line import typed_command
 from pipeline.config.distribution import tld_commit, tld_version_and_commit
 
 

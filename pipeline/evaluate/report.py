@@ -19,10 +19,12 @@ from data_catalog.storage.lineage import ancestors
 from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
+from pipeline.config.command_line import typed_at, typed_command
 from pipeline.config.distribution import tld_version_and_commit
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.evaluate.earlier_report import earlier_report
 from pipeline.evaluate.real_comparison import RealComparison, SideBySide
+from pipeline.evaluate.stage_graph import Evaluation, stage_graph
 from pipeline.evaluate.training_history import training_charts, training_samples
 from pipeline.evaluate.verdict import verdict
 from pipeline.reporting.render import data_uri, image_uri, render_page
@@ -75,6 +77,7 @@ def render_report(report: Report) -> str:
     encodings, model = EncodingsFigures.of(report.encodings), ModelFigures.of(report.model)
     lineage = list(ancestors(report.encodings, report.model))
     durations = [*(manifest.seconds for manifest in lineage), report.seconds]
+    evaluation = Evaluation(report.encodings, report.model, len(report.samples), report.seconds)
     sweep = (
         Workspace(report.encodings.folder.parents[1]).sweep(report.model.fingerprint) / "sweep.png"
     )
@@ -84,6 +87,7 @@ def render_report(report: Report) -> str:
         verdict=verdict(report.estimates),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         version=tld_version_and_commit(),
+        command=typed_command(),
         earlier=earlier_report(report.encodings, report.model, report.config, report.out),
         encodings=encodings,
         model=model,
@@ -97,6 +101,7 @@ def render_report(report: Report) -> str:
             ("split", "held out", model.held_out_pairs),
         ],
         ancestors=lineage,
+        graph=stage_graph(lineage, evaluation, typed_at()),
         machine=hardware(),
         sweep=data_uri(open_image(sweep)) if sweep.exists() else "",
         hours=sum(durations) / 3600,

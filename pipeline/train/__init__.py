@@ -7,8 +7,8 @@ threads compute the gradients, optimizers.py and muon.py are the update of the w
 moving averages, fast_blocks.py the choice of a faster way on a GPU, sharding.py the distribution
 over ranks, step_memory.py computes what a step holds. checkpoints.py saves and resumes the state if
 checkpoint_fit.py allows it, checkpoint_writer.py saves it beside training, continuation.py begins a
-training with a checkpoint of another, which trunk.py looks for. held_out_checks.py computes loss, samples and scores on
-held-out pairs: sample_scores.py has the scores, best_average.py keeps the best average.
-divergence.py detects a training that has failed, and events.py is the log that the stage follows.
-distillation.py is the loss of the stage distill, whose processes are the same.
+training with a checkpoint of another, which trunk.py looks for. held_out_checks.py computes loss,
+samples and scores on held-out pairs: sample_scores.py has the scores, best_average.py keeps the
+best average. divergence.py detects a training that has failed, and events.py is the log that the
+stage follows. distillation.py is the loss of the stage distill, whose processes are the same.
 """

@@ -12,13 +12,13 @@ from PIL import Image
 
 from data_catalog.figures import ReportFigures
 from data_catalog.storage.manifest import Manifest, write_manifest
-from flows.terminal.command_line import remember_command
 from flows.tracking import tracker as tracking
 from flows.tracking.delivery import deliver
 from flows.tracking.messages import image_message
 from flows.tracking.open_runs import OpenRuns
 from flows.tracking.store import open_store
 from flows.tracking.tracker import PipelineTracking, pipeline_run
+from pipeline.config.command_line import remember_command
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.config.typed_settings import typed_settings

@@ -18,6 +18,8 @@ from data_catalog.scores import DISTANCES, SCORES
 from data_catalog.storage.manifest import Manifest, ManifestError
 from data_catalog.storage.workspace import Workspace
 from pipeline.compute.hardware import hardware
+from pipeline.config import command_line
+from pipeline.config.command_line import remember_command
 from pipeline.config.run import RunConfig
 from pipeline.config.section import ConfigError
 from pipeline.evaluate.held_out_samples import load_models
@@ -269,6 +271,12 @@ def test_a_browser_without_network_shows_the_whole_page(
             "wrong ones, the grid, other seeds, beside the real ones and the nearest ones, best "
             "and worst"
         )
+        drawn, hidden = (".upright", ".wide") if width == PHONE else (".wide", ".upright")
+        expect(page.locator(f"svg{drawn}")).to_be_visible()
+        expect(page.locator(f"svg{hidden}")).to_be_hidden()
+        expect(page.locator(f"svg{drawn} desc")).to_contain_text(
+            "encode: 40 encodings, of 40 images"
+        )
         expect(page.locator(".verdict").first).to_contain_text("samples show all that their")
         assert page.locator("#seeds ~ figure").first.locator("img").count() == 8
         for link in page.locator("nav a").all():
@@ -282,10 +290,12 @@ def test_a_browser_without_network_shows_the_whole_page(
         assert scores == sorted(scores, reverse=True)
 
 
-def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
-    config: RunConfig, report: Manifest
+def test_the_page_tells_price_and_command_and_shows_a_sweep_where_there_is_one(
+    config: RunConfig, report: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = report.file("report.html").read_text()
+    assert 'class="command"' not in page, "which no command made"
+    assert "was fresh" not in page
     assert "Total time: " in page
     assert "per\nhour" not in page
     assert "Sampling sweep" not in page
@@ -300,9 +310,16 @@ def test_the_page_tells_the_price_and_shows_a_sweep_where_there_is_one(
     assert stage_statuses(RunInputs(priced))["evaluate"].state == "fresh", (
         "a price changes no score"
     )
+    monkeypatch.setattr(command_line, "_typed", [])
+    remember_command(["run", "tiny", "train.lr=2e-3", "download.urls=https://me:canary@host/<a>"])
     again = report_of(priced, force=True)
     assert again.digest == report.digest
     page = again.file("report.html").read_text()
+    assert (
+        "tld run tiny train.lr=2e-3 &#39;download.urls=https://host/&lt;a&gt;&#39;</code>" in page
+    )
+    assert page.count("was fresh") > 3
+    assert "made now" in page
     assert "at 3600.0 per\nhour, " in page
     assert "Sampling sweep" in page
 

@@ -13,7 +13,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.workspace import StageName
 from flows.orchestration.flow_run import name_flow_run, publish_results
 from flows.orchestration.shard_tasks import run_as_task
-from flows.orchestration.stage_task import GPU, stage_run_name, stage_task
+from flows.orchestration.stage_task import GPU, run_after, stage_run_name, stage_task
 from flows.orchestration.webhook import notify_webhook
 from flows.tracking.stage_tracker import StageTracker
 from flows.tracking.tracker import PipelineTracking, pipeline_run
@@ -111,7 +111,7 @@ _TASKS: dict[StageName, Task[..., Manifest]] = {
 
 def _run_task(job: _Job, stage: StageName, parents: Mapping[str, Manifest]) -> Manifest:
     task = _TASKS[stage].with_options(task_run_name=stage_run_name(job.config, stage))
-    return task(job, *parents.values())
+    return run_after(task, job, [*parents.values()])
 
 
 @flow(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from prefect import task
@@ -11,6 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.tasks import Task, exponential_backoff
+from prefect.utilities.annotations import quote
+from prefect.utilities.engine import get_state_for_result, link_state_to_result
 from requests import ConnectionError as RequestsConnectionError
 
 from data_catalog.storage.workspace import StageName
@@ -35,6 +37,31 @@ def stage_task(name: str, *tags: str) -> Callable[[Callable[P, Result]], Task[P,
         retry_delay_seconds=exponential_backoff(10),
         retry_condition_fn=_is_transient,
     )
+
+
+def run_after(task: Task[..., Result], job: object, outputs: Sequence[object]) -> Result:
+    """Run a task on outputs of others, each of which Prefect shows as one that it waits for.
+
+    Prefect would find these by itself, but by every part of an output too, and outputs share parts,
+    such as the name of their run: its graph would have edges between stages that do not depend on
+    each other.
+    """
+    marks = [mark for output in outputs if (mark := _mark(output))]
+    return task(job, *(quote(output) for output in outputs), wait_for=marks)
+
+
+class _Mark:
+    """Stands for an output of a task, and has no parts."""
+
+
+def _mark(output: object) -> _Mark | None:
+    """A mark of an output; None if no task of this flow run returned it."""
+    linked = get_state_for_result(output)
+    if linked is None:
+        return None
+    mark = _Mark()
+    link_state_to_result(linked[0], mark, linked[1])
+    return mark
 
 
 def stage_run_name(config: RunConfig, stage: StageName) -> str:

@@ -66,6 +66,26 @@ def test_flow_runs_and_task_runs_say_what_they_are_of(
     ]
 
 
+def test_the_graph_has_an_edge_from_each_stage_to_those_that_need_it_and_no_other(
+    recorded: Mapping[str, list[dict[str, Any]]],
+) -> None:
+    """Outputs share parts, such as the name of their run, by which Prefect finds further edges."""
+    runs = [
+        run for run in recorded["task_runs"] if run["flow_run_id"] == recorded["flow_runs"][0]["id"]
+    ]
+    names = {run["id"]: run["name"].removeprefix("tiny ") for run in runs}
+    edges = {
+        (names[source["id"]], names[run["id"]])
+        for run in runs
+        for sources in run["task_inputs"].values()
+        for source in sources
+    }
+    assert edges == {
+        *(("download", "encode"), ("encode", "train")),
+        *(("encode", "evaluate"), ("train", "evaluate")),
+    }
+
+
 def test_the_log_has_the_progress_and_the_closing_summary(
     config: RunConfig, recorded: Mapping[str, list[dict[str, Any]]]
 ) -> None:

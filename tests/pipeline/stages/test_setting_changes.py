@@ -35,7 +35,7 @@ def changes_of(stage: str, *overrides: str) -> list[str]:
             ["train.lr=1e-3", "model.layers=2", "train.ema_decay=[0.9, 0.99]"],
             ["model.layers 4 -> 2", "train.lr 0.005 -> 0.001", "train.ema_decay [0.99] -> [0.9, 0.99]"],
         ),
-        ("evaluate", ["evaluate.require={clip_score: 80}"], ["evaluate.require.clip_score default -> 80.0"]),
+        ("evaluate", ["evaluate.require.clip_score=80"], ["evaluate.require.clip_score default -> 80.0"]),
         ("download", ["download.near_duplicate_bits=3"], ["download.near_duplicate_bits null -> 3"]),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ BEST: Final = "best"
 Average = int | Literal["best"]
 """An average of the weights: its number in train.ema_decay, or that of the best scored step."""
 
+_LAST_PART = 1 << 18  # bytes of an event log
 _CHECKPOINT = re.compile(r"step-(\d+)\.pt")
 
 
@@ -119,10 +121,27 @@ def checkpoint_to_continue(path: Path) -> Path:
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The metrics and artifact events of an event log that carry a step. Lines that are not JSON
     are skipped, because a kill, a full disk or a failing disk damaged them."""
+    if not path.exists():
+        return []
+    return _events(path.read_text(errors="replace", encoding="utf-8").splitlines())
+
+
+def read_last_events(path: Path) -> list[dict[str, Any]]:
+    """Those in the last part of an event log, so that a long one is read at once; [] if there is
+    none."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _LAST_PART)
+            file.seek(start)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return _events(lines[1:] if start else lines)
+
+
+def _events(lines: Iterable[str]) -> list[dict[str, Any]]:
     events = []
-    for line in (
-        path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []
-    ):
+    for line in lines:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:

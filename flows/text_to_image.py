@@ -138,7 +138,7 @@ def text_to_image(
             job = _Job(run, RunJob(phase, force, run_shard=run_as_task))
             return _run_task(job, stage, parents)
 
-        name_flow_run(run.title(config.name))
+        name_flow_run(run.name)
         outputs = run_in_order(inputs, until, make_output)
     publish_results(inputs, run.run_id, run.address_of)
     return [*outputs.values()][-1]

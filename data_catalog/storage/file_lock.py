@@ -29,8 +29,25 @@ def file_lock(path: Path, timeout_s: float) -> Iterator[int]:
     with locked(path, timeout_s) as file:
         with suppress(OSError):  # on a full disk, commands that delete files must still work
             file.truncate(0)
-            os.write(file.fileno(), f"{socket.gethostname()}, process {os.getpid()}".encode())
+            os.write(file.fileno(), holder_name(socket.gethostname(), os.getpid()).encode())
         yield file.fileno()
+
+
+def holder_name(host: str, pid: int) -> str:
+    """The holder of a lock, as its file names it."""
+    return f"{host}, process {pid}"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file. Others who ask at the same time do not count."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def try_lock(path: Path) -> TextIO | None:

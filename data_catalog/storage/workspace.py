@@ -46,8 +46,13 @@ class Workspace:
 
     @property
     def logs(self) -> Path:
-        """The logs of runs, on this machine."""
+        """The logs and records of runs, on this machine."""
         return self.root / "logs"
+
+    @property
+    def runs(self) -> Path:
+        """The configs of runs that have a name, on this machine."""
+        return self.root / "runs"
 
     @property
     def trash(self) -> Path:

@@ -34,8 +34,10 @@ from flows.cli.sample import sample
 from flows.cli.serve import serve
 from flows.cli.stages import distill, encode, evaluate, run, train
 from flows.cli.status import status
+from flows.cli.stop import stop
 from flows.cli.sweep import sweep
 from flows.cli.ui import ui
+from flows.cli.watch import watch
 from flows.terminal.console import Terminal, errors, say, with_home
 from flows.terminal.errors import prefect_is_lost
 from flows.terminal.first_sign import first_sign
@@ -60,7 +62,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {
-    groups.TRAIN: (init, run, download, data, encode, train, evaluate, distill),
+    groups.TRAIN: (init, run, watch, stop, download, data, encode, train, evaluate, distill),
     groups.GENERATE: (sample, interpolate, edit, panorama, serve),
     groups.MEASURE: (compare, sweep, bench),
     groups.PUBLISH: (promote, export, import_checkpoint, export_checkpoint),

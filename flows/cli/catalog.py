@@ -135,7 +135,7 @@ def verify(
 
     check_run(settings)
     outputs.forget_damaged(before)
-    with with_prefect(settings):
+    with with_prefect(settings, inputs.stages_until(before.last_damaged_stage or "download")):
         from flows.text_to_image import text_to_image
 
         text_to_image(settings, until=before.last_damaged_stage or "download")

@@ -73,7 +73,7 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     if not ImagesFigures.of(before).may_pass:
         console.print("nothing to retry: no download failed for a transient reason")
         return
-    with with_prefect(settings):
+    with with_prefect(settings, ["download"]):
         from flows.text_to_image import one_stage
 
         after = one_stage(settings, "download", retry_failed=True)

@@ -26,8 +26,9 @@ TRAIN, GENERATE, MEASURE, PUBLISH, MANAGE = map(
 Config = Annotated[
     Path,
     Parameter(
-        help="Settings of the run: a YAML file, or the name of a shipped one: emoji, "
-        "modern-250m, original-100m, short-prompts, tiny, tld-100m."
+        help="Settings of the run: a YAML file; the name of a shipped one: emoji, modern-250m, "
+        "original-100m, short-prompts, tiny, tld-100m; or the name that tld run --name gave to a "
+        "run in the workspace data."
     ),
 ]
 Overrides = Annotated[

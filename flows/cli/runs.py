@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -24,8 +25,9 @@ def runs(
         bool, Parameter("--json", negative="", help="Print JSON, for programs.")
     ] = False,
 ) -> None:
-    """List the finished runs in a workspace, newest first: name, the settings that differ between
-    runs of one name, main scores, date, and size on disk.
+    """List the finished runs in a workspace, newest first: the name of the config, the settings
+    that differ between runs of one config, main scores, date, and size on disk; and the names that
+    tld run --name gave.
 
     Each report is one line, and so is each output from which nothing further was made, such as a
     model without a report. Sizes include outputs that several runs share. Interrupted outputs are
@@ -34,7 +36,7 @@ def runs(
     Example: tld runs --root data
     """
     from pipeline.config.config_file import shipped_configs
-    from pipeline.maintenance.runs import finished_runs
+    from pipeline.maintenance.runs import finished_runs, names_of_outputs
     from pipeline.stages.remote_workspace import sync_listing
 
     # Any config says where this machine keeps copies of what is in object storage.
@@ -42,25 +44,30 @@ def runs(
     sync_listing(settings)
     if not settings.folder.is_dir():
         raise UserError(f"--root: there is no workspace at {location_of(settings)}")
-    listed = finished_runs(settings.folder)
+    listed, names = finished_runs(settings.folder), names_of_outputs(settings)
+    labels = [names.get(run.last.folder.resolve(), ()) for run in listed]
     if as_json:
-        print_data(json.dumps([_as_json(run) for run in listed], indent=2))
+        entries = [_as_json(run, label) for run, label in zip(listed, labels, strict=True)]
+        print_data(json.dumps(entries, indent=2))
         return
     if not listed:
         console.print(f"no finished run in {location_of(settings)}; start with tld run")
         return
     console.print(f"{location_of(settings)}\n")
-    console.print(_table(listed))
+    console.print(_table(listed, labels))
 
 
-def _table(listed: list[FinishedRun]) -> TextTable:
+def _table(listed: Sequence[FinishedRun], labels: Sequence[Sequence[str]]) -> TextTable:
+    """With a column for names that were given, if there are some."""
     from pipeline.maintenance.inventory import place, scores_of
 
-    table = TextTable("run", "differs in", "scores", "made (UTC)", "output")
+    first = ["name"] if any(labels) else []
+    table = TextTable(*first, "run", "differs in", "scores", "made (UTC)", "output")
     table.add_column("MB", justify="right")
-    for run in listed:
+    for run, label in zip(listed, labels, strict=True):
         scores = (f"{name} {value:.4g}" for name, value in scores_of(run.last).items())
         table.add_row(
+            *(", ".join(label) for _ in first),
             run.last.name or "unknown",
             " ".join(f"{name}={value}" for name, value in run.differs.items()),
             ", ".join(scores),
@@ -71,11 +78,12 @@ def _table(listed: list[FinishedRun]) -> TextTable:
     return table
 
 
-def _as_json(run: FinishedRun) -> dict[str, object]:
+def _as_json(run: FinishedRun, names: Sequence[str]) -> dict[str, object]:
     from pipeline.maintenance.inventory import scores_of
 
     return {
         "name": run.last.name,
+        "names": list(names),
         "differs": run.differs,
         "scores": scores_of(run.last),
         "made_at": run.last.made_at,

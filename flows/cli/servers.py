@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from data_catalog.storage.workspace import Workspace
 from flows.terminal.first_sign import first_sign
 from flows.terminal.run_log import run_log
+from flows.terminal.run_record import recorded_run
 from flows.terminal.verbosity import show_library_logs
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def with_prefect(settings: RunConfig) -> Iterator[None]:
-    """A Prefect server for the length of the block, and the log of the run. The start takes
-    seconds, so the terminal shows what is starting.
+def with_prefect(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
+    """A Prefect server for the length of the block, and the record and the log of a run of these
+    stages. The start takes seconds, so the terminal shows what is starting.
 
     Raises:
         UserError: the Prefect or MLflow server that the environment names does not answer.
@@ -33,6 +34,7 @@ def with_prefect(settings: RunConfig) -> Iterator[None]:
     from flows.terminal.errors import at_work
 
     with at_work(settings.folder), contextlib.ExitStack() as stack:
+        stack.enter_context(recorded_run(settings, stages))
         with first_sign("starting (Prefect, MLflow) …"):
             if os.environ.get("MLFLOW_TRACKING_URI"):
                 from flows.tracking.store import check_given_store

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from data_catalog.storage.workspace import StageName
 from flows.cli.groups import DEFAULT_VERBOSITY, Config, Force, Output, Overrides
 from flows.cli.reasons import announce, plan_lines
+from flows.cli.run_naming import RunName, check_name_of_run, name_run
 from flows.cli.servers import with_prefect
 from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
@@ -55,14 +56,15 @@ def run(
     ] = None,
     force: _ForceStages = (),
     dry_run: _DryRun = False,
+    name: RunName = None,
     output: Output = DEFAULT_VERBOSITY,
 ) -> None:
     """Run all stages: download, encode, train, evaluate, and distill if the run has this section,
     with an evaluation of the distilled model. Of a run with phases, download, encode and train of
     each phase, and the others of the last. Stages whose output is fresh are skipped.
 
-    Example, a short training with another seed: tld run tiny train.steps=500
-    train.seed=1
+    Example, a short training, which tld sample short then samples: tld run tiny train.steps=500
+    --name short
     """
     from flows.cli.results import print_results
     from flows.terminal.progress import Progress
@@ -74,17 +76,19 @@ def run(
     for option, stages in (("--until", [until] if until else []), ("--force", force)):
         if "distill" in stages and settings.distill is None:
             raise UserError(f"{option} distill: {_NO_DISTILLATION}")
+    check_name_of_run(name, settings)
     check_run(settings)
     reasons = _reasons(settings, until, force)
     if dry_run:
         console.print("\n".join(plan_lines(reasons, settings, force)))
         return
+    config, typed = name_run(name, config, overrides, settings)
     statuses = [reason.status for reason in reasons]
     if force or not _is_up_to_date(settings, statuses):
 
         def lead() -> Manifest:
             announce(reasons, settings, force)
-            with with_prefect(settings):
+            with with_prefect(settings, [status.title for status in statuses]):
                 from flows.text_to_image import text_to_image
 
                 return text_to_image(settings, frozenset(force), until)
@@ -95,7 +99,7 @@ def run(
         for status in statuses:
             _print_up_to_date(status)
     if until in (None, "evaluate"):
-        print_results(config, overrides, settings)
+        print_results(config, typed, settings)
 
 
 def _reasons(
@@ -237,7 +241,7 @@ def run_one(stage: StageName, config: Path, overrides: Sequence[str], *, force: 
 
     def lead() -> Manifest:
         announce([reason], settings, forced)
-        with with_prefect(settings):
+        with with_prefect(settings, [status.title]):
             from flows.text_to_image import one_stage
 
             return one_stage(settings, stage, force=force)

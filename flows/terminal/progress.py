@@ -16,6 +16,7 @@ from rich.text import Text
 from flows.terminal.console import Terminal
 from flows.terminal.escape import visible
 from flows.terminal.first_sign import end_first_sign
+from flows.terminal.run_record import run_recorder
 from flows.terminal.verbosity import is_quiet
 
 _INTERVAL_S = 10.0  # between two lines, if there is no terminal
@@ -38,6 +39,8 @@ class Progress:
         self._phase = ""
 
     def __enter__(self) -> Progress:
+        if recorder := run_recorder():
+            recorder.begin_stage(self._stage)
         if self._console.is_terminal and not is_quiet():
             end_first_sign()  # before the bars hide the cursor
             self._bars = Bars(
@@ -56,6 +59,8 @@ class Progress:
     def update(self, done: int, total: int, note: str) -> None:
         """Show that `done` of `total` are done, with a note; or with a total of 0 what is being
         done, of which there is a line at once, if there is no terminal."""
+        if recorder := run_recorder():
+            recorder.show(done, total, note)
         count = f"{done:,}/{total:,} ({done / total:.0%})" if total else ""
         if self._bars and self._task is not None:
             self._bars.tasks[0].total = total or None  # which `update` would not change to None
@@ -75,6 +80,8 @@ class Progress:
         """Print a line that stays on the terminal, such as the result. One that begins with
         `warning:` is printed with --quiet too."""
         self._log(note)
+        if recorder := run_recorder():
+            recorder.keep_line(f"{self._stage}: {note}")
         self._write(note)
 
     def _write(self, text: str, *, is_passing: bool = False) -> None:
@@ -94,6 +101,8 @@ class Progress:
     ) -> None:
         if self._bars:
             self._bars.stop()
+        if kind is None and (recorder := run_recorder()):
+            recorder.end_stage()
 
 
 class _Elapsed(ProgressColumn):

@@ -4,19 +4,16 @@ and the traceback of a failure."""
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 from data_catalog.redaction import redact_credentials
-from data_catalog.storage.workspace import Workspace
 from flows.terminal.escape import visible
+from flows.terminal.run_record import new_log, run_recorder
 
-_KEEP = 20  # newest logs
 _failed: list[Path] = []  # at most one
 
 
@@ -25,7 +22,7 @@ def run_log(root: Path) -> Iterator[None]:
     """Write the log for the length of the block. Prefect replaces all handlers when it is
     imported, so open it after that. Without a file, as on a full disk, the run goes on."""
     try:
-        handler = _open(Workspace(root).logs)
+        handler = _open(root)
     except OSError:
         yield
         return
@@ -60,13 +57,11 @@ def log_of_failure() -> Path | None:
     return _failed.pop() if _failed else None
 
 
-def _open(folder: Path) -> logging.FileHandler:
-    """A new log, beside the newest of the others. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("*.log"))[: -_KEEP + 1]:
-        old.unlink(missing_ok=True)
-    name = f"{datetime.now():%Y-%m-%dT%H-%M-%S}-{os.getpid()}.log"
-    handler = logging.FileHandler(folder / name, encoding="utf-8", errors="backslashreplace")
+def _open(root: Path) -> logging.FileHandler:
+    """The log of the recorded run, or a new one. Raises OSError."""
+    recorder = run_recorder()
+    path = recorder.log if recorder else new_log(root)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Redacting("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     return handler
 

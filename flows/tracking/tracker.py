@@ -39,6 +39,7 @@ from flows.tracking.run_names import differing_settings, run_title, settings_unt
 from flows.tracking.stage_tracker import StageTracker
 from flows.tracking.store import NEEDS_NEWER_SERVER, Store, open_client, open_store
 from flows.tracking.system_metrics import watched
+from pipeline.config.named_runs import run_name
 from pipeline.config.run import RunConfig
 from pipeline.config.typed_settings import typed_settings
 
@@ -53,6 +54,9 @@ class PipelineTracking:
     store: Store
     root: Path
     run_id: str
+    name: str
+    """What the pipeline run is called: the name that it has in the workspace, or that of its config
+    with the settings that differ."""
     outbox: Outbox
     open_runs: OpenRuns
     differing: Mapping[str, str]
@@ -209,12 +213,13 @@ def pipeline_run(config: RunConfig) -> Iterator[PipelineTracking]:
     timeout_s = _TIMEOUT_S
     try:
         differing = differing_settings(config, store)
-        tags = {"mlflow.runName": run_title(config.name, differing), "tld.stage": "pipeline"}
+        name = run_name(config) or run_title(config.name, differing)
+        tags = {"mlflow.runName": name, "tld.stage": "pipeline"}
         run_id = begin_run(store, open_runs, outbox, tags | origin_tags())
         outbox.put(Message(run_id, "config", config.model_dump(mode="json")))
         outbox.put(params_message(run_id, typed_settings(config)))
         with closing_run(outbox, run_id):
-            yield PipelineTracking(store, root, run_id, outbox, open_runs, differing)
+            yield PipelineTracking(store, root, run_id, name, outbox, open_runs, differing)
     except BaseException as error:
         if not isinstance(error, Exception):
             timeout_s = _INTERRUPTED_TIMEOUT_S

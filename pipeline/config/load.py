@@ -30,17 +30,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: the message lists all problems at once.
     """
     path = find_config_file(path)
-    try:
-        tree = read_tree(read_text(path, _LARGEST_CONFIG))
-    except TextFileError as error:
-        raise ConfigError(f"config file: {error}") from None
-    except YamlError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path} must contain sections (name, root, download, …), not {type(tree).__name__}"
-        )
-
+    tree = _read_tree(path)
     problems = [problem for override in overrides if (problem := _apply_override(tree, override))]
     config: RunConfig | None = None
     try:
@@ -51,6 +41,28 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"invalid settings in {path}:\n{lines}")
     return config
+
+
+def read_settings(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a valid file says, with its overrides: a tree of settings, which is a config too."""
+    tree = _read_tree(find_config_file(path))
+    for override in overrides:
+        _apply_override(tree, override)
+    return tree
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = read_tree(read_text(path, _LARGEST_CONFIG))
+    except TextFileError as error:
+        raise ConfigError(f"config file: {error}") from None
+    except YamlError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path} must contain sections (name, root, download, …), not {type(tree).__name__}"
+        )
+    return tree
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from data_catalog.storage.digests import digest_of
 from pipeline.config.phases import SECTIONS
 from pipeline.config.run import RunConfig
 from pipeline.config.section import section_of, speed_settings
@@ -36,6 +37,13 @@ def overrides_between(base: Mapping[str, str], config: RunConfig) -> dict[str, s
         for name, value in typed_settings(config).items()
         if base.get(name) != value and _can_change_an_output(name)
     }
+
+
+def settings_digest(config: RunConfig) -> str:
+    """Digest of the name of a run and the settings that can change an output."""
+    settings = typed_settings(config)
+    chosen = {name: text for name, text in settings.items() if _can_change_an_output(name)}
+    return digest_of({**chosen, "name": config.name})
 
 
 def _typed(

@@ -1,14 +1,20 @@
-"""The finished runs of a workspace, and the settings in which runs of one name differ."""
+"""The finished runs of a workspace, the settings in which runs of one name differ, and the names
+that runs have in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data_catalog.storage.manifest import Manifest
+from pipeline.config.named_runs import named_runs
+from pipeline.config.run import RunConfig
 from pipeline.maintenance.inventory import StoredOutput, parents_of, stored
+from pipeline.stages.freshness import run_statuses
+from pipeline.stages.run_inputs import RunInputs
 from pipeline.stages.setting_changes import recorded_settings, setting_text
 
 
@@ -47,6 +53,19 @@ def finished_runs(root: Path) -> list[FinishedRun]:
         by_name.setdefault(run.last.name, []).append(run)
     compared = [run for same in by_name.values() for run in _compared(same)]
     return sorted(compared, key=_age, reverse=True)
+
+
+def names_of_outputs(workspace: RunConfig) -> dict[Path, tuple[str, ...]]:
+    """The names of the runs to which each output in the workspace of a run belongs, as far as the
+    files that their configs name are still there."""
+    names: dict[Path, tuple[str, ...]] = {}
+    for name, config in named_runs(workspace).items():
+        with suppress(OSError, ValueError):
+            for status in run_statuses(RunInputs(config)):
+                if status.folder:
+                    folder = status.folder.resolve()
+                    names[folder] = tuple(dict.fromkeys((*names.get(folder, ()), name)))
+    return names
 
 
 def _age(run: FinishedRun) -> str:

@@ -160,13 +160,13 @@ def _train(mix: Mix, job: TrainJob, track: Tracker, begin: Begin = begin_at_zero
                 _lead(reports, nodes, lock)
     except LockTimeout as error:
         raise StageFailed(f"{job.stage}: {error}") from None
-    except KeyboardInterrupt:
-        if steps := [step_of(path) for path in checkpoints(saved)]:
-            track.note(f"stopped; the checkpoint of step {steps[-1]} of {config.steps} is saved")
-        raise
     except (ChildFailed, NodesApart) as error:
         why = reports.outcome.get("failed") or how_to_resume(error, out)
         raise StageFailed(f"{job.stage}: the training process failed; {why}") from error
+    except BaseException as error:  # Ctrl-C, and SIGTERM, for which Prefect raises its own
+        if not isinstance(error, Exception) and (steps := list(map(step_of, checkpoints(saved)))):
+            track.note(f"stopped; the checkpoint of step {steps[-1]} of {config.steps} is saved")
+        raise
     figures = ModelFigures.model_validate(reports.outcome["result"])
     return _output(out, config, figures, track)
 

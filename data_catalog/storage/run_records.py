@@ -137,14 +137,14 @@ def identify_process(pid: int) -> ProcessIdentity | None:
 def write_record(log: Path, record: RunRecord) -> None:
     """Write the record of the run with this log. It is not flushed to the disk, because it is only
     shown. Raises OSError."""
-    unfinished = log.with_name(f".{log.stem}.partial{_RECORD}")
+    unfinished = _unfinished(log)
     unfinished.write_text(record.model_dump_json(indent=1), encoding="utf-8")
     os.replace(unfinished, log.with_suffix(_RECORD))
 
 
 def delete_log(log: Path) -> None:
     """Delete a log and what lies beside it. Raises OSError."""
-    for path in (log, *map(log.with_suffix, (_RECORD, _STOP_REQUEST))):
+    for path in (*map(log.with_suffix, (_RECORD, _STOP_REQUEST)), _unfinished(log), log):
         path.unlink(missing_ok=True)
 
 
@@ -162,6 +162,11 @@ def folder_at_work(root: Path, process: ProcessIdentity) -> Path | None:
                 if lock.read_text(encoding="utf-8", errors="replace") == holder and is_locked(lock):
                     return lock.parent
     return None
+
+
+def _unfinished(log: Path) -> Path:
+    """A record that is being written, or was when its process was killed."""
+    return log.with_name(f".{log.stem}.partial{_RECORD}")
 
 
 def _records(root: Path) -> Iterator[StoredRecord]:

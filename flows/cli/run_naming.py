@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from data_catalog.storage.workspace import Workspace
 from flows.terminal.console import say
+from flows.terminal.verbosity import is_quiet
 from pipeline.config.command_line import typed_command
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def name_run(
 
     if name is None:
         return config, overrides
-    if write_named_run(config, overrides, settings, name, typed_command()):
-        say(f"the config of {name}: {settings.folder / 'runs' / name}.yaml")
+    is_new = write_named_run(config, overrides, settings, name, typed_command())
+    if is_new and not is_quiet():
+        say(f"the config of {name}: {Workspace(settings.folder).runs / name}.yaml")
     return config_of_run(settings.folder, name), ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from data_catalog.model_files import (
     Trunk,
     checkpoint_to_continue,
     checkpoints,
+    read_events,
+    read_last_events,
     read_trunk,
 )
 from data_catalog.storage.cached_files import RemoteRecord, write_remote_record
@@ -74,3 +77,18 @@ def test_a_checkpoint_in_object_storage_is_fetched(tmp_path: Path) -> None:
     there = tmp_path / "model/checkpoints/step-00000008.pt"
     write_remote_record(there, RemoteRecord(f"file://{tmp_path}/object", 5, "1"), None)
     assert checkpoint_to_continue(tmp_path / "model").read_bytes() == b"state"
+
+
+def test_of_a_long_event_log_the_last_part_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert read_last_events(path) == []
+    lines = [
+        json.dumps({"kind": "metrics", "step": step, "values": {"loss": 0.5}})
+        for step in range(20_000)
+    ]
+    path.write_text("\n".join(lines[:10]) + "\n{")
+    assert read_last_events(path) == read_events(path)
+    path.write_text("\n".join(lines))
+    steps = [event["step"] for event in read_last_events(path)]
+    assert steps == list(range(steps[0], 20_000)), "none of them is cut"
+    assert 1000 < len(steps) < 10_000

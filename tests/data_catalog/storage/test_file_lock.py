@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock
+from data_catalog.storage.file_lock import LOCK_NAME, LockTimeout, file_lock, holder_name, is_locked
 
 
 def test_who_waited_for_a_lock_that_is_deleted_holds_the_one_that_is_there(tmp_path: Path) -> None:
@@ -54,3 +57,14 @@ def test_a_file_in_place_of_the_folder_is_no_reason_to_wait(tmp_path: Path) -> N
     (tmp_path / "output").touch()
     with pytest.raises(FileExistsError), file_lock(tmp_path / "output" / "lock", timeout_s=600):
         pass
+
+
+def test_who_looks_whether_a_file_is_locked_locks_nobody_out(tmp_path: Path) -> None:
+    path = tmp_path / LOCK_NAME
+    assert not is_locked(path), "there is no file"
+    with file_lock(path, 0):
+        assert is_locked(path)
+        assert path.read_text() == holder_name(socket.gethostname(), os.getpid())
+    with path.open() as another:
+        fcntl.flock(another, fcntl.LOCK_SH)  # as one who looks at the same time
+        assert not is_locked(path)

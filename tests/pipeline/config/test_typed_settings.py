@@ -10,6 +10,7 @@ from pipeline.config.load import load_config
 from pipeline.config.typed_settings import (
     default_settings,
     overrides_between,
+    settings_digest,
     typed_settings,
 )
 
@@ -75,3 +76,11 @@ def test_a_setting_that_an_earlier_version_did_not_have_is_its_default() -> None
     assert not overrides_between(default_settings() | recorded, load_config(TINY))
     flipped = load_config(TINY, ["encode.flips=true"])
     assert overrides_between(default_settings() | recorded, flipped) == {"encode.flips": "true"}
+
+
+def test_a_digest_stands_for_the_name_and_what_can_change_an_output() -> None:
+    digest = settings_digest(load_config(TINY))
+    for same in ("download.workers=3", "root=elsewhere", "train.lr=0.005"):
+        assert settings_digest(load_config(TINY, [same])) == digest
+    for other in ("name=other", "train.lr=0.004", "evaluate.prompts=9"):
+        assert settings_digest(load_config(TINY, [other])) != digest

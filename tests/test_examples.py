@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from torch import Tensor
 
+from data_catalog.shapes.dataset import parse_caption
 from examples import custom_sampler, read_encodings, sample_from_python
 from pipeline.config.run import RunConfig
 from pipeline.run.stage_events import StageEvent
@@ -145,6 +146,8 @@ def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells), "it is stored without"
     settings, runs, plot, samples, report, encodings = cells
+    prompts = re.findall(r'"(an? [^"]+)"', samples.source)
+    assert [bool(parse_caption(prompt)) for prompt in prompts] == [True] * 4
     settings.source = re.sub(
         r"overrides = \[.*\]", f"overrides = {small('data')}", settings.source, flags=re.DOTALL
     )

@@ -12,6 +12,7 @@ from data_catalog.storage.workspace import StageName
 from pipeline.config.load import load_config
 from pipeline.run.stage_order import run_in_order
 from pipeline.stages.run_inputs import RunInputs
+from tests.support.manifests import encodings_manifest
 from tests.support.small import TINY, small
 
 Call = tuple[str, str, list[str]]
@@ -30,7 +31,8 @@ def run_with(
     ) -> Manifest:
         of_distilled = "distilled" if phase.config.model_stage == "distill" else ""
         calls.append((phase.config.phase or of_distilled, stage, list(parents)))
-        return Manifest.model_construct(stage=stage, folder=Path(str(len(calls))))
+        encodings = encodings_manifest(Path(str(len(calls))), [1])
+        return encodings.model_copy(update={"stage": stage})
 
     return calls, run_in_order(inputs, until, make_output)
 

@@ -24,18 +24,10 @@ from pipeline.config.encode import EncodeConfig
 from pipeline.config.run import EngineConfig
 from pipeline.encode.stage import encode
 from tests.support.image_shards import make_images
+from tests.support.mapping import do_nothing
 from tests.support.tracker import RememberingTracker
 
 _ROUNDS = 3
-
-
-def do_nothing() -> Callable[[int], int]:
-    """Return a worker with nothing to do."""
-    return _nothing
-
-
-def _nothing(number: int) -> int:
-    return number
 
 
 def print_encode(kinds: Sequence[str], shards: int, images_per_shard: int) -> None:

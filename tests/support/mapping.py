@@ -22,6 +22,10 @@ def map_here(
         yield work(item)
 
 
-def make_shouting() -> Callable[[str], str]:
-    """A worker that any process can import."""
-    return str.upper
+def do_nothing() -> Callable[[Item], Item]:
+    """A worker with nothing to do, which any process can import."""
+    return _nothing
+
+
+def _nothing(item: Item) -> Item:
+    return item

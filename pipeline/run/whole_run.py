@@ -51,9 +51,10 @@ def _make_output(
     stage: StageName,
     parents: Mapping[str, Manifest],
 ) -> Manifest:
-    name = stage if phase is run else f"{stage} {phase.config.phase}"
-    if phase.config.model_stage != run.config.model_stage:
-        name = EVALUATE_DISTILLED
+    if phase is run:
+        name: str = stage
+    else:  # only the last phase is evaluated, and the distilled model apart from it
+        name = EVALUATE_DISTILLED if stage == "evaluate" else f"{stage} {phase.config.phase}"
     folders: list[Path] = []
 
     def begin(folder: Path) -> None:

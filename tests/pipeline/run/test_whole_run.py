@@ -54,8 +54,18 @@ def test_a_forced_stage_runs_again_and_says_so(tmp_path: Path) -> None:
 def test_phases_have_outputs_of_their_own(tmp_path: Path) -> None:
     phases = {"phases.second.train.seed": 2}
     make_workspace(tmp_path, **phases)
-    outputs = run_stages(TINY, overrides(tmp_path, **phases), until="train")
+    # The last phase alone has a distilled model.
+    settings = overrides(tmp_path, **phases, **{"distill.sample_steps": 2})
+    settings.append("evaluate.model=distilled")
+    events: list[StageEvent] = []
+    outputs = run_stages(TINY, settings, until="train", on_event=events.append)
 
+    assert [event.stage for event in events] == [
+        "download first",
+        "encode first",
+        "train first",
+        "train",
+    ]
     assert list(outputs)[-1] == "train"
     assert outputs["train first"].folder != outputs["train"].folder
     assert outputs["train"].parents["train"] == outputs["train first"].digest

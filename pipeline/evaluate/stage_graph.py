@@ -103,19 +103,22 @@ def stage_boxes(
     keys = [(output.stage, output.digest) for output in lineage]
     inputs = [output.inputs for output in lineage]
     inputs.append([("encode", last.encodings.digest), (last.model.stage, last.model.digest)])
-    parents = [
-        tuple(dict.fromkeys(keys.index(k) for k in of_one if k in keys)) for of_one in inputs
-    ]
+    parents = [_positions(of_one, keys[:position]) for position, of_one in enumerate(inputs)]
     stages = [*(stage for stage, _ in keys), "evaluate"]
     lanes, depths = _lanes(stages, parents), _depths(stages, parents)
-    made = [(one.rows, one.seconds, _state(one, began)) for one in lineage]
-    made.append((last.rows, last.seconds, "made now" if began else ""))
+    amounts = [(one.rows, one.seconds, _state(one, began)) for one in lineage]
+    amounts.append((last.rows, last.seconds, "made now" if began else ""))
     return [
-        StageBox(stage, *figures, of_one, lane, depth)
-        for stage, figures, of_one, lane, depth in zip(
-            stages, made, parents, lanes, depths, strict=True
+        StageBox(stage, *measured, of_one, lane, depth)
+        for stage, measured, of_one, lane, depth in zip(
+            stages, amounts, parents, lanes, depths, strict=True
         )
     ]
+
+
+def _positions(inputs: Sequence[tuple[str, str]], before: list[tuple[str, str]]) -> tuple[int, ...]:
+    """Where inputs stand among the outputs before. Two outputs may have equal content."""
+    return tuple(dict.fromkeys(before.index(key) for key in inputs if key in before))
 
 
 def _state(output: Manifest, began: datetime | None) -> str:

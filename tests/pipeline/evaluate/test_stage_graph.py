@@ -108,6 +108,12 @@ def test_a_parent_that_is_gone_is_left_out() -> None:
     assert boxes[0].parents == ()
 
 
+def test_a_model_equal_to_the_one_that_it_began_with_is_not_its_own_parent() -> None:
+    again = MODEL.model_copy(update={"parents": {"encode": "encode1", "train": "train1"}})
+    boxes = boxes_of([IMAGES, ENCODINGS, again], ENCODINGS)
+    assert boxes[2].parents == (1,)
+
+
 def test_every_edge_and_box_is_within_the_drawing_and_two_lanes_fit_on_a_phone() -> None:
     images, encodings = output("download2"), output("encode2", download="download2")
     model = output("train2", encode="encode2", train="train1")

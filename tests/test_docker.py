@@ -58,7 +58,7 @@ def test_a_build_sees_what_the_package_is_made_of_and_no_more() -> None:
 def test_the_configs_of_an_image_are_files(tmp_path: Path) -> None:
     """In a checkout those of conf/ are links into a package."""
     copy_into_image(tmp_path)
-    configs = sorted((tmp_path / "app/conf").iterdir())
+    configs = sorted((tmp_path / "app/conf").glob("*.yaml"))
     assert {
         "tiny.yaml",
         "short-prompts.yaml",

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 # A caption as one vector (its pooled embedding), or as one vector per token.
 TextForm = Literal["pooled", "tokens"]
@@ -76,6 +84,15 @@ class DenoiserConfig(BaseModel):
     norm: Literal["pre", "post"] = "pre"
     """Place of a block's layer norms: before each branch, or after its sum with the residual
     (Xiong et al., 2020)."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth(cls, value: object, field: ValidationInfo) -> object:
+        """Reject true and false for numbers; Python would accept them as 1 and 0."""
+        kind = cls.model_fields[str(field.field_name)].annotation
+        if isinstance(value, bool) and kind in (int, int | None):
+            raise ValueError("takes a number, not true or false")
+        return value
 
     @model_validator(mode="after")
     def _patches_tile_the_latent(self) -> DenoiserConfig:

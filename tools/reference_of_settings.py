@@ -45,6 +45,9 @@ A config is YAML 1.2 without anchors: `no` and `010` are text, and a setting tha
 an error. In paths, `~` is the home folder, `$NAME` the value of an environment variable, and `$$` a
 dollar sign. An encoder whose files lack weights, or whose tokenizer is another model's, is refused.
 
+An editor [completes, explains and checks](../tutorials/your-own-images.md#let-your-editor-help)
+these settings by the JSON Schema that `tld config --schema` prints.
+
 Settings that change only speed never make an output stale. [Freshness](../explanation/freshness.md)
 says which settings do.
 """

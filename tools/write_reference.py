@@ -1,7 +1,8 @@
-"""The reference pages that follow from the code: every setting, and every command of `tld`.
+"""The files that follow from the code: the reference pages of every setting and every command of
+`tld`, and the JSON Schema of configs.
 
-python -m tools.write_reference            writes docs/reference/settings.md and cli.md
-python -m tools.write_reference --check    writes nothing; exits with 1 and names each stale page
+python -m tools.write_reference            writes them
+python -m tools.write_reference --check    writes nothing; exits with 1 and names each stale file
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from pathlib import Path
 
 from tools.reference_of_commands import commands_page
 from tools.reference_of_settings import settings_page
+from tools.schema_of_settings import schema_page
 
-FOLDER = Path(__file__).parents[1] / "docs" / "reference"
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "cli.md": commands_page}
+REPOSITORY = Path(__file__).parents[1]
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/settings.md": settings_page,
+    "docs/reference/cli.md": commands_page,
+    "pipeline/config/presets/tld.schema.json": schema_page,
+}
 
 
 def stale_pages(folder: Path) -> list[Path]:
-    """Pages that are missing, or differ from what the code says."""
+    """Files of the repository that are missing, or differ from what the code says."""
     paths = {folder / name: page for name, page in PAGES.items()}
     return [
         path
@@ -29,18 +35,19 @@ def stale_pages(folder: Path) -> list[Path]:
 
 
 def write_pages(folder: Path) -> None:
-    """Write every page."""
+    """Write every file."""
     for name, page in PAGES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(page(), encoding="utf-8")
 
 
-def main(words: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
-    """Write the pages, or check them. Exits with 1 where a checked page is stale."""
+def main(words: Sequence[str] | None = None, folder: Path = REPOSITORY) -> None:
+    """Write the files, or check them. Exits with 1 where a checked one is stale."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.write_reference", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; name the pages that are stale"
+        "--check", action="store_true", help="write nothing; name the files that are stale"
     )
     if not parser.parse_args(words).check:
         write_pages(folder)

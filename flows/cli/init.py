@@ -35,12 +35,14 @@ def init(
     """Look at your images or your table of URLs, and write a commented config for them.
 
     It finds the format, the captions and the sizes of images, chooses a model for this machine, and
-    says what to type next. It changes nothing else.
+    says what to type next. Beside the config it writes tld.schema.json, by which editors complete,
+    explain and check the settings. It changes nothing else.
 
     Example: tld init photos
     """
     from pipeline.compute.devices import choose_device
     from pipeline.compute.hardware import hardware
+    from pipeline.config.config_file import SCHEMA_FILE
     from pipeline.config.paths import expand
     from pipeline.first_config.choose import choose, config_text
     from pipeline.first_config.look import look_at
@@ -53,11 +55,13 @@ def init(
     text = config_text(_slug(target.stem) or "my-data", look, choice)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
+    schema = target.with_name(SCHEMA_FILE.name)
+    schema.write_bytes(SCHEMA_FILE.read_bytes())
     for name, fact in _facts(look, choice, hardware()):
         console.print(f"{name:10} {fact}")
     written = quote_overrides(target, ())
     console.print(
-        f"\nwrote {target}. Next:\n"
+        f"\nwrote {target}, and {schema.name} beside it for your editor. Next:\n"
         f"  tld download {written} --plan        # what it would cost\n"
         f"  tld run {written} download.limit=500 --until encode    # a taste\n"
         f"  tld run {written}"

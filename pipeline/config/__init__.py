@@ -6,5 +6,6 @@ config_file.py finds the file, named_runs.py gives runs names, yaml_tree.py pars
 paths.py expands paths, and typed_settings.py writes settings as they are typed. feature_weights.py
 finds the weights that evaluate.features names, distribution.py the version of tld and how its
 extras are installed, command_line.py what was typed, for records. presets/ has the configs that are
-shipped; conf/ links to them.
+shipped and the JSON Schema by which editors check configs, which tools/schema_of_settings.py
+writes; conf/ links to them.
 """

@@ -1,5 +1,5 @@
 """The file of a config: where a command's CONFIG is, a path, the name of a shipped config, or that
-of a run."""
+of a run; and the JSON Schema that editors check it by."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pipeline.config.section import ConfigError
 
 DEFAULT_WORKSPACE = Workspace(Path("data"))
 _PRESETS = Path(__file__).parent / "presets"
+SCHEMA_FILE = _PRESETS / "tld.schema.json"
+"""The JSON Schema of configs. A config whose first line names it is checked while it is typed."""
 
 
 def shipped_configs() -> dict[str, Path]:

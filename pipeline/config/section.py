@@ -4,7 +4,7 @@ and the error for invalid settings."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, get_args
 
@@ -85,6 +85,14 @@ def refuse_credentials(url: str) -> str:
     return url
 
 
+def _kinds(annotation: object) -> Iterator[object]:
+    """A type with those that it consists of."""
+    yield annotation
+    for part in get_args(annotation):
+        if isinstance(part, Hashable):
+            yield from _kinds(part)
+
+
 def _parts(value: object) -> Iterator[object]:
     """The value itself, or the values inside a list or mapping."""
     if isinstance(value, tuple | list):
@@ -120,9 +128,9 @@ class Section(BaseModel):
     @classmethod
     def _is_no_truth(cls, value: object, field: ValidationInfo) -> object:
         """Reject true and false for numbers; Python would accept them as 1 and 0."""
-        annotation = cls.model_fields[str(field.field_name)].annotation
-        kinds = set(get_args(annotation)) or {annotation}
-        if isinstance(value, bool) and kinds & {int, float}:
+        kinds = set(_kinds(cls.model_fields[str(field.field_name)].annotation))
+        takes_numbers = kinds & {int, float} and bool not in kinds
+        if takes_numbers and any(isinstance(part, bool) for part in _parts(value)):
             raise ValueError("takes a number, not true or false")
         return value
 

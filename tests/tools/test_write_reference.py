@@ -6,6 +6,8 @@ from pipeline.config.run import RunConfig
 from tools import write_reference
 from tools.reference_of_settings import all_settings, linked, value_words
 
+REFERENCE = write_reference.REPOSITORY / "docs/reference"
+
 
 def test_the_pages_of_this_repository_say_what_the_code_says() -> None:
     write_reference.main(["--check"])
@@ -13,7 +15,7 @@ def test_the_pages_of_this_repository_say_what_the_code_says() -> None:
 
 def test_a_page_that_says_something_else_is_named(tmp_path: Path) -> None:
     write_reference.write_pages(tmp_path)
-    page = tmp_path / "settings.md"
+    page = tmp_path / "docs/reference/settings.md"
     page.write_text(
         page.read_text(encoding="utf-8").replace("`50000`", "`50001`"), encoding="utf-8"
     )
@@ -26,11 +28,15 @@ def test_a_page_that_says_something_else_is_named(tmp_path: Path) -> None:
 
 
 def test_a_page_that_is_missing_is_stale(tmp_path: Path) -> None:
-    assert write_reference.stale_pages(tmp_path) == [tmp_path / "settings.md", tmp_path / "cli.md"]
+    assert write_reference.stale_pages(tmp_path) == [
+        tmp_path / "docs/reference/settings.md",
+        tmp_path / "docs/reference/cli.md",
+        tmp_path / "pipeline/config/presets/tld.schema.json",
+    ]
 
 
 def test_every_setting_has_a_row_and_a_sentence() -> None:
-    page = (write_reference.FOLDER / "settings.md").read_text(encoding="utf-8")
+    page = (REFERENCE / "settings.md").read_text(encoding="utf-8")
     settings = all_settings()
 
     assert {name for name in settings if "." not in name} == set(RunConfig.model_fields)
@@ -41,7 +47,7 @@ def test_every_setting_has_a_row_and_a_sentence() -> None:
 
 
 def test_every_command_has_a_section() -> None:
-    page = (write_reference.FOLDER / "cli.md").read_text(encoding="utf-8")
+    page = (REFERENCE / "cli.md").read_text(encoding="utf-8")
 
     for command in (
         "run",

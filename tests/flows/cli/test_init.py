@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 
+from pipeline.config.config_file import SCHEMA_FILE
+from pipeline.config.yaml_tree import read_tree
 from tests.support.command import tld
 from tests.support.images import encoded, photo
 
@@ -27,6 +31,12 @@ def test_it_writes_a_config_whose_printed_commands_run(tmp_path: Path) -> None:
     assert "a folder of images at my photos: 6 rows" in done.stdout
     assert "6 of the first 6 rows have one, such as 'picture number 0'" in done.stdout
 
+    written = (tmp_path / "my-photos.yaml").read_text(encoding="utf-8")
+    assert written.startswith(f"# yaml-language-server: $schema={SCHEMA_FILE.name}\n")
+    schema = (tmp_path / SCHEMA_FILE.name).read_text(encoding="utf-8")
+    jsonschema_rs.validator_for(json.loads(schema)).validate(read_tree(written))
+    assert tld("config", "--schema").stdout == schema
+
     plan = next(line for line in done.stdout.splitlines() if "--plan" in line)
     planned = tld(*shlex.split(plan.partition("#")[0])[1:], cwd=tmp_path)
     assert planned.returncode == 0
@@ -35,6 +45,14 @@ def test_it_writes_a_config_whose_printed_commands_run(tmp_path: Path) -> None:
     again = tld("init", "my photos", cwd=tmp_path)
     assert again.returncode == 2
     assert "my-photos.yaml exists; give another name" in again.stderr
+
+
+def test_a_config_or_its_schema_is_asked_for() -> None:
+    refused = tld("config")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "tld: name a config: tld config CONFIG; or print the schema: tld config --schema\n"
+    )
 
 
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ docs: install ## build the documentation into site/
 	$(MKDOCS)
 	@echo "site/index.html; its search needs a server: $(BIN)/python -m http.server --directory site 8002"
 
-sbom: install ## a list of what is installed, as CycloneDX
-	$(BIN)/cyclonedx-py environment .venv --output-file sbom.json
+sbom: install ## sbom.json: what is installed, with versions and licences, as CycloneDX
+	$(BIN)/python -m tools.write_sbom
 
 ui: .venv/ready ## look at the demo's runs in MLflow and Prefect
 	$(BIN)/tld ui conf/tiny.yaml

@@ -61,7 +61,7 @@ def values() -> Iterator[tuple[str, Setting]]:
 
 def tree_with(name: str, value: object) -> dict[str, Any]:
     """The smallest config, with one more setting."""
-    tree = json.loads(json.dumps(SMALLEST))
+    tree: dict[str, Any] = json.loads(json.dumps(SMALLEST))
     *sections, key = name.split(".")
     node = tree
     for section in sections:
@@ -72,13 +72,14 @@ def tree_with(name: str, value: object) -> dict[str, Any]:
 
 def check(*paths: Path) -> subprocess.CompletedProcess[str]:
     tool = Path(sys.executable).with_name("check-jsonschema")
-    words = [tool, "--schemafile", SCHEMA_FILE, *paths]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [tool, "--schemafile", SCHEMA_FILE, *paths], capture_output=True, text=True, check=False
+    )
 
 
 def test_the_shipped_configs_name_the_schema_and_fit_it() -> None:
-    metaschema = [Path(sys.executable).with_name("check-jsonschema"), "--check-metaschema"]
-    subprocess.run([*metaschema, SCHEMA_FILE], check=True)
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    subprocess.run([tool, "--check-metaschema", SCHEMA_FILE], check=True)
     paths = [*shipped_configs().values()]
     done = check(*paths)
     assert done.returncode == 0, done.stdout

@@ -67,5 +67,10 @@ class Workspace:
         return self.root / "mlartifacts"
 
     @property
+    def tensorboard(self) -> Path:
+        """The event files of TensorBoard, one folder for each name of a run."""
+        return self.root / "tensorboard"
+
+    @property
     def prefect_home(self) -> Path:
         return self.root / "prefect"

@@ -25,7 +25,8 @@ def with_prefect(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
     stages. The start takes seconds, so the terminal shows what is starting.
 
     Raises:
-        UserError: the Prefect or MLflow server that the environment names does not answer.
+        UserError: the Prefect or MLflow server that the environment names does not answer, or
+            TensorBoard, for which it asks, is not installed.
         PrefectServerError: our own Prefect server does not start.
     """
     from flows.orchestration.prefect_address import answers, check_address
@@ -36,6 +37,10 @@ def with_prefect(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
     with at_work(settings.folder), contextlib.ExitStack() as stack:
         stack.enter_context(recorded_run(settings, stages))
         with first_sign("starting (Prefect, MLflow) …"):
+            if os.environ.get("TLD_TENSORBOARD"):
+                from flows.tracking.tensorboard_tracker import check_tensorboard
+
+                check_tensorboard()
             if os.environ.get("MLFLOW_TRACKING_URI"):
                 from flows.tracking.store import check_given_store
 

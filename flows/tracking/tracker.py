@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from flows.tracking.run_names import differing_settings, run_title, settings_unt
 from flows.tracking.stage_tracker import StageTracker
 from flows.tracking.store import NEEDS_NEWER_SERVER, Store, open_client, open_store
 from flows.tracking.system_metrics import watched
+from flows.tracking.tensorboard_tracker import TensorBoardTracker, tensorboard_is_on
 from pipeline.config.named_runs import run_name
 from pipeline.config.run import RunConfig
 from pipeline.config.typed_settings import typed_settings
@@ -87,7 +88,11 @@ class PipelineTracking:
                 self.outbox.put(inputs_message(run_id, parents))
             tracker = StageTracker(run_id, title, show, self.outbox, self.root)
             with closing_run(self.outbox, run_id), watched(tracker):
-                yield tracker
+                if tensorboard_is_on():
+                    board = TensorBoardTracker(config, name, title, tracker.warning)
+                    yield replace(tracker, others=(board,))
+                else:
+                    yield tracker
 
     def title(self, name: str, stage: StageName | None = None) -> str:
         """A name with the settings that differ; for a stage, with those on which it may depend."""
@@ -118,8 +123,8 @@ class PipelineTracking:
         self.outbox.put(Message(tracker.run_id, "tags", tags))
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
-            tracker.metrics(ReportFigures.of(manifest).scores, step=0)
             if fresh:
+                tracker.metrics(ReportFigures.of(manifest).scores, step=0)
                 tracker.artifact(manifest.file("grid.png"))
             for message in report_messages(self.root, self.run_id, manifest):
                 self.outbox.put(message)

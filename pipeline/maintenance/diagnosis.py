@@ -19,7 +19,7 @@ from pipeline.config.distribution import requirements, tld_version
 _SHOWN_PACKAGES = (
     *("torch", "diffusers", "transformers", "img2dataset", "numpy", "pyarrow", "pillow"),
     *("prefect", "mlflow", "fastapi"),
-    *("datasets", "ray", "s3fs", "torch-fidelity"),  # of extras
+    *("datasets", "ray", "s3fs", "tensorboard", "torch-fidelity"),  # of extras
 )
 _PREFIXES = ("TLD_", "PREFECT_", "MLFLOW_", "HF_", "CUDA_", "OMP_", "PYTHON", "RAY_", "NVIDIA_")
 _LEAST_DISK_GB = 1.0

@@ -59,7 +59,7 @@ def test_it_says_what_it_is_of(sbom: dict[str, Any]) -> None:
 
 
 def test_every_locked_package_has_its_version_and_a_licence(sbom: dict[str, Any]) -> None:
-    components = {canonicalize_name(one["name"]): one for one in sbom["components"]}
+    components = {str(canonicalize_name(one["name"])): one for one in sbom["components"]}
     for requirement in locked():
         component = components[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(component["version"], prereleases=True)

@@ -36,8 +36,8 @@ from flows.serve.schemas import (
     TokenCount,
 )
 from pipeline.generate.image_metadata import Origin
-from pipeline.serving.batch_queue import BatchQueue, DrawFn
-from pipeline.serving.queue_events import QueueFull, ShuttingDown
+from pipeline.serving.batch_queue import BatchQueue, DrawFn, WorkOf
+from pipeline.serving.queue_events import QueueFull, ShuttingDown, TooMuchWork
 from pipeline.serving.requests import ImageRequest
 from pipeline.serving.token_counter import CountTokens
 from tld_model.config import SamplingSettings
@@ -58,6 +58,7 @@ class ServedModel:
     """A model as the service uses it."""
 
     draw: DrawFn
+    work_of: WorkOf
     card: Card
     origin: Origin
     """What its images say of where they come from."""
@@ -72,8 +73,9 @@ def image_service(model: ServedModel, access: Access, most_at_once: int) -> Serv
     """A service that generates with a model, in batches of at most `most_at_once` images."""
     metrics = ServiceMetrics()
     most_at_once = max(most_at_once, MAX_COUNT)
+    most_waiting = _BATCHES_WAITING * most_at_once
     batches = BatchQueue(
-        model.draw, most_at_once, _BATCHES_WAITING * most_at_once, metrics.batch_finished
+        model.draw, model.work_of, most_at_once, most_waiting, metrics.batch_finished
     )
     metrics.watch(lambda: batches.waiting)
     app = FastAPI(
@@ -199,6 +201,11 @@ def _add_problems(app: FastAPI) -> None:
     async def wrong_field(request: Request, error: RequestValidationError) -> Response:
         # Without the value, which JSON may be unable to represent (NaN, half a surrogate pair).
         detail = [{key: part[key] for key in ("loc", "msg", "type")} for part in error.errors()]
+        return problem(422, detail, path=request.url.path)
+
+    @app.exception_handler(TooMuchWork)
+    async def too_much(request: Request, error: TooMuchWork) -> Response:
+        detail = [{"loc": ("body", "steps"), "msg": str(error), "type": "value_error"}]
         return problem(422, detail, path=request.url.path)
 
     @app.exception_handler(QueueFull)

@@ -27,7 +27,11 @@ class ServiceMetrics:
         self._busy = Counter(
             "tld_device_seconds", "Seconds that the device spent on batches.", registry=registry
         )
-        self._waiting = Gauge("tld_waiting_pictures", "Images in the queue.", registry=registry)
+        self._waiting = Gauge(
+            "tld_waiting_pictures",
+            "Work in the queue, in images of the model's own size and settings.",
+            registry=registry,
+        )
         self._dropped = Counter(
             "tld_clients_left",
             "Clients that disconnected before their images were finished.",
@@ -35,7 +39,7 @@ class ServiceMetrics:
         )
 
     def watch(self, waiting: Callable[[], int]) -> None:
-        """Read the length of the queue with this function."""
+        """Read the work in the queue with this function."""
         self._waiting.set_function(waiting)
 
     def answered(self, path: str, status: int, seconds: float) -> None:

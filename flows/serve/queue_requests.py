@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_catalog.image_formats import open_image
 from flows.serve.schemas import (
+    MAX_AREA,
     MAX_COUNT,
     EditWanted,
     ImagesRequested,
@@ -116,8 +117,14 @@ def _size(body: ImagesRequested, edge: int, multiple: int) -> Size | None:
     field = "height" if body.width in (None, edge) else "width"
     if problem := size_problem(size, multiple):
         raise wrong(field, problem)
-    if body.count * size[0] * size[1] > MAX_COUNT * edge**2:
-        width, height = size
+    width, height = size
+    if width * height > MAX_AREA * edge**2:
+        raise wrong(
+            field,
+            f"{width}x{height} has more than {MAX_AREA} times the pixels of the model's {edge}x"
+            f"{edge}, the maximum of one image, for example {2 * edge}x{2 * edge}",
+        )
+    if body.count * width * height > MAX_COUNT * edge**2:
         raise wrong(
             field,
             f"{body.count} of {width}x{height} are more pixels than {MAX_COUNT} of {edge}x{edge}, "

@@ -13,6 +13,7 @@ from pipeline.generate.request import shows_something
 from tld_model.config import SolverName
 
 MAX_COUNT = 16
+MAX_AREA = 4  # of one image, in images of the model's size
 LARGEST_IMAGE = 6_000_000  # characters
 LARGEST_MASK = 2_000_000
 

@@ -23,6 +23,7 @@ from pipeline.generate.image_metadata import Origin
 from pipeline.serving.generate_batch import draw_with
 from pipeline.serving.requests import ImageRequest
 from pipeline.serving.token_counter import token_counter
+from pipeline.serving.work import ModelWork
 
 _TIMEOUT_S = 10  # for the running batch at shutdown
 _REFUSAL_S = 5  # after it, to answer the requests of a batch that takes longer
@@ -59,9 +60,11 @@ def _service(config: RunConfig, served: ModelToServe, access: Access) -> Service
     draw, own = draw_with(generator), source.sampling(evaluation.sampling)
     # The first batch is the slowest, and if the model cannot generate at all, it fails here.
     draw([ImageRequest("an image", 0, 1, replace(own, steps=1))], lambda _: [True])
+    card = model_card(config, served, generator, own)
     model = ServedModel(
         draw,
-        model_card(config, served, generator, own),
+        ModelWork(generator.denoiser.config, card.edge, own),
+        card,
         Origin.of(source.identity(), generator.device),
         own,
         token_counter(generator.text_encoder),

@@ -1,7 +1,8 @@
 """Dynamic batching: a bounded queue of requests, and one thread that owns the device.
 
-Requests that can share a batch do, oldest first, up to a maximum number of images. A cancelled
-request leaves the queue at once, and a running batch before its next step.
+Requests that can share a batch do, oldest first, up to a maximum number of images. The queue is
+bounded by the work of its requests. A cancelled request leaves the queue at once, and a running
+batch before its next step.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from pipeline.serving.queue_events import (
     QueueFull,
     ShuttingDown,
     Step,
+    TooMuchWork,
 )
 from pipeline.serving.requests import DrawingRequest, share_a_batch
 
 # How long the first request of a batch waits for others: clients that are answered together send
 # their next requests together.
 _GATHER_S = 0.01
-_DECAY = 0.8  # of the running mean of seconds per image
+_DECAY = 0.8  # of the running mean of seconds per unit of work
 _LONGEST_RETRY_S = 60
 _UNHEALTHY_AFTER = 3  # consecutive failed batches after which the device counts as broken
 
@@ -38,6 +40,8 @@ _UNHEALTHY_AFTER = 3  # consecutive failed batches after which the device counts
 BeforeStep = Callable[[int], Sequence[bool]]
 # Generates the images of each request of a batch, uint8 [count, h, w, 3].
 DrawFn = Callable[[Sequence[DrawingRequest], BeforeStep], Sequence[NDArray[np.uint8]]]
+# What a request costs, in images of the model's own size and settings.
+WorkOf = Callable[[DrawingRequest], int]
 
 
 class _Abandoned(Exception):
@@ -54,8 +58,9 @@ class Ticket:
 
     request: DrawingRequest
     listen: Callable[[QueueEvent], None]
+    work: int
     ahead: int
-    """Images that were to be generated before these when the request was submitted."""
+    """The work that came before its own when it was submitted."""
     active: bool = True
     """Whether a client still waits for it."""
 
@@ -66,21 +71,23 @@ class BatchQueue:
     def __init__(
         self,
         draw: DrawFn,
+        work_of: WorkOf,
         most_at_once: int,
         most_waiting: int,
         after_batch: Callable[[int, float], None],
     ) -> None:
-        """Start with at most `most_at_once` images in a batch and `most_waiting` in the queue.
+        """Start with at most `most_at_once` images in a batch and the work of `most_waiting` in the
+        queue.
 
         `after_batch` is called on the device's thread with the images and seconds of each batch.
         """
-        self._draw, self._after_batch = draw, after_batch
+        self._draw, self._work_of, self._after_batch = draw, work_of, after_batch
         self._most_at_once, self._most_waiting = most_at_once, most_waiting
         self._changed = threading.Condition()  # guards all below
         self._queue: list[Ticket] = []
         self._running: list[Ticket] = []
         self._open = True
-        self._seconds_per_image = 0.0
+        self._seconds_per_work = 0.0
         self._failed_in_a_row = 0
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -100,30 +107,33 @@ class BatchQueue:
 
     @property
     def waiting(self) -> int:
-        """Number of images in the queue."""
+        """The work in the queue."""
         with self._changed:
-            return _image_count(self._queue)
+            return _work(self._queue)
 
     def submit(self, request: DrawingRequest, listen: Callable[[QueueEvent], None]) -> Ticket:
         """Put a request into the queue.
 
         Raises:
-            QueueFull: the queue has no room for the images of the request.
+            TooMuchWork: not even an empty queue has room for the request.
+            QueueFull: the queue has no room for the request now.
             ShuttingDown: the queue is closed.
         """
         if request.count > self._most_at_once:
             raise ValueError(
                 f"{request.count} images do not fit into a batch of {self._most_at_once}"
             )
+        if (work := self._work_of(request)) > self._most_waiting:
+            raise TooMuchWork(work, self._most_waiting)
         with self._changed:
             if not self.is_ready:
                 raise ShuttingDown("the service is shutting down")
-            waiting, ahead = _image_count(self._queue), _image_count(self._queue + self._running)
-            if waiting + request.count > self._most_waiting:
+            waiting, ahead = _work(self._queue), _work(self._queue + self._running)
+            if waiting + work > self._most_waiting:
                 raise QueueFull(
-                    min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_per_image)))
+                    min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_per_work)))
                 )
-            ticket = Ticket(request, listen, ahead)
+            ticket = Ticket(request, listen, work, ahead)
             self._queue.append(ticket)
             self._changed.notify()
         return ticket
@@ -164,9 +174,9 @@ class BatchQueue:
             with self._changed:
                 self._running = []
                 self._failed_in_a_row = self._failed_in_a_row + 1 if _has_failed(results) else 0
-                latest = seconds / _image_count(batch)
-                before = self._seconds_per_image or latest
-                self._seconds_per_image = _DECAY * before + (1 - _DECAY) * latest
+                latest = seconds / _work(batch)
+                before = self._seconds_per_work or latest
+                self._seconds_per_work = _DECAY * before + (1 - _DECAY) * latest
             for ticket, last in zip(batch, results, strict=True):
                 if ticket.active:
                     ticket.listen(last)
@@ -231,3 +241,7 @@ def _refuse(tickets: Sequence[Ticket]) -> None:
 
 def _image_count(tickets: Sequence[Ticket]) -> int:
     return sum(ticket.request.count for ticket in tickets)
+
+
+def _work(tickets: Sequence[Ticket]) -> int:
+    return sum(ticket.work for ticket in tickets)

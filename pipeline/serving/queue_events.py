@@ -40,5 +40,15 @@ class QueueFull(RuntimeError):
         self.retry_after_s = retry_after_s
 
 
+class TooMuchWork(ValueError):
+    """A request is more work than the whole queue may hold; the message names both."""
+
+    def __init__(self, work: int, most: int) -> None:
+        super().__init__(
+            f"this request is the work of {work} images of the model's own size and steps, and the "
+            f"maximum is {most}; ask for fewer steps or fewer images"
+        )
+
+
 class ShuttingDown(RuntimeError):
     """The service accepts no more requests."""

@@ -32,7 +32,7 @@ export function beginSet(set) {
     keep(view);
   }
   return {
-    wait(ahead) { state.textContent = ahead ? `Waiting for ${plural(ahead)} of earlier requests.` : "Starting."; },
+    wait(ahead) { state.textContent = ahead ? `Waiting: the work of ${plural(ahead)} comes first.` : "Starting."; },
     step(done, steps, unit) {
       progress = `at ${unit} ${done} of ${steps}`;
       bar.max = steps;

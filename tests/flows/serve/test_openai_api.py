@@ -65,6 +65,7 @@ def test_without_a_seed_each_request_has_a_new_one_which_the_answer_names(port: 
         ({"prompt": "x", "size": "big"}, "size", "size: String should match"),
         ({"prompt": "x", "size": "9x8"}, "size", "multiples of 4 pixels"),
         ({"prompt": "x", "size": "16x16", "n": 16}, "size", "are more pixels than 16 of 8x8"),
+        ({"prompt": "x", "size": "20x16"}, "size", "more than 4 times the pixels of the model"),
         ({"prompt": "x", "response_format": "url"}, "response_format", "should be 'b64_json'"),
         ({"prompt": "x", "quality": "hd"}, "quality", "Extra inputs are not permitted"),
     ],

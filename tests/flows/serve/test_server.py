@@ -195,6 +195,41 @@ def test_a_full_queue_answers_429_and_none_in_it_is_lost(
     assert sorted(future.result().status for future in futures) == [200] * 4 + [429] * 2
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "work"),
+    [
+        ("/pictures", {"width": 16, "height": 16}, 5),
+        ("/pictures/stream", {"count": 2, "steps": 9}, 6),
+        ("/interpolations", {"to_prompt": "a ring", "frames": 3, "solver": "heun"}, 5),
+        ("/edits", {"picture": "8x8", "mask": "8x8", "count": 2}, 4),
+        ("/outpaintings/stream", {"picture": "8x8", "right": 5}, 2),
+        ("/v1/images/generations", {"n": 2, "size": "16x16"}, 10),
+    ],
+)
+def test_the_queue_counts_what_a_request_costs_wherever_it_comes(
+    studio: Studio, threads: ThreadPoolExecutor, path: str, body: dict[str, object], work: int
+) -> None:
+    first = begin(studio, threads)
+    sent = {name: png(8, 8, "white") if value == "8x8" else value for name, value in body.items()}
+    threads.submit(ask, studio.port, "POST", path, {"prompt": "a star", **sent})
+    assert wait_until(lambda: studio.service.batches.waiting == work, WAIT_S, every_s=0.01)
+    filling = [threads.submit(draw, studio.port, count=16) for _ in range(3)]
+    assert wait_until(lambda: studio.service.batches.waiting == 48 + work, WAIT_S, every_s=0.01)
+    assert draw(studio.port, count=16).status == 429
+    studio.go_on()
+    assert {future.result().status for future in (first, *filling)} == {200}
+
+
+def test_a_request_that_never_fits_is_told_the_bound(open_port: int) -> None:
+    answer = draw(open_port, count=16, steps=13)
+    assert answer.status == 422
+    assert "is the work of 70 images" in answer.json["detail"][0]["msg"]
+    assert "the maximum is 64" in answer.json["detail"][0]["msg"]
+    answer = draw(open_port, width=20, height=16)
+    assert "20x16 has more than 4 times the pixels" in answer.json["detail"][0]["msg"]
+    assert draw(open_port, width=32).status == 200
+
+
 @pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])
 def test_who_leaves_is_not_drawn_for(
     studio: Studio, threads: ThreadPoolExecutor, path: str
@@ -215,7 +250,7 @@ def test_who_leaves_is_not_drawn_for(
 
 def test_who_leaves_while_being_drawn_sets_the_device_free(studio: Studio) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", studio.port)) as leaving:
-        body = b'{"prompt": "a star", "steps": 200}'
+        body = b'{"prompt": "a star", "steps": 100}'
         leaving.request("POST", "/pictures/stream", body, {"Content-Type": "application/json"})
         studio.go_on(1)
         answer = leaving.getresponse()
@@ -283,6 +318,10 @@ def test_a_failure_is_told_by_its_id_alone(
         ({"prompt": "x", "width": 9}, "width"),
         ({"prompt": "x", "height": 0}, "height"),
         ({"prompt": "x", "width": 16, "height": 16, "count": 5}, "width"),
+        ({"prompt": "x", "width": 20, "height": 16}, "width"),
+        ({"prompt": "x", "width": 36}, "width"),
+        ({"prompt": "x", "count": 16, "steps": 13}, "steps"),
+        ({"prompt": "x", "count": 10, "steps": 15, "solver": "heun"}, "steps"),
     ],
 )
 def test_a_field_out_of_bounds_is_named(open_port: int, body: object, field: str) -> None:

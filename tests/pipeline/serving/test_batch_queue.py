@@ -18,11 +18,17 @@ from pipeline.serving.queue_events import (
     QueueFull,
     ShuttingDown,
     Step,
+    TooMuchWork,
 )
 from pipeline.serving.requests import DrawingRequest, ImageRequest
 from tld_model.config import SamplingSettings
 
 STEPS = 3
+
+
+def work_of(request: DrawingRequest) -> int:
+    """That of the image, but twice as much if it is large."""
+    return request.count * (2 if request.prompt == "large" else 1)
 
 
 class Studio:
@@ -34,7 +40,9 @@ class Studio:
         self.begun: queue.Queue[list[str]] = queue.Queue()
         self.permits = threading.Semaphore(0)
         self.batch_sizes: list[int] = []
-        self.queue = BatchQueue(self.draw, 8, 10, lambda images, _: self.batch_sizes.append(images))
+        self.queue = BatchQueue(
+            self.draw, work_of, 8, 10, lambda images, _: self.batch_sizes.append(images)
+        )
 
     def draw(
         self, requests: Sequence[DrawingRequest], before_step: BeforeStep
@@ -128,6 +136,17 @@ def test_a_full_queue_refuses_and_has_room_again_when_someone_leaves(studio: Stu
     studio.go_on()
     assert isinstance(last.last(), Finished)
     assert "a" not in [prompt for prompts in studio.batches_drawn for prompt in prompts]
+
+
+def test_the_queue_counts_work_and_not_images(studio: Studio) -> None:
+    studio.begin_one()
+    large, small = studio.ask("large", 4), studio.ask("a")
+    assert (large.ticket.ahead, small.ticket.ahead, studio.queue.waiting) == (1, 9, 9)
+    with pytest.raises(QueueFull):
+        studio.ask("large")
+    with pytest.raises(TooMuchWork, match="the work of 12 images"):
+        studio.ask("large", 6)
+    assert studio.ask("b").ticket.ahead == 10
 
 
 def test_who_leaves_a_batch_is_dropped_before_the_next_step(studio: Studio) -> None:

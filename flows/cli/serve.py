@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,13 @@ def serve(
         Path | None,
         Parameter(help="File with one bearer token per line; requests without one are refused."),
     ] = None,
+    captions: Annotated[
+        bool | None,
+        Parameter(
+            help="Show captions of the training data as example prompts; by default only where no "
+            "token is required."
+        ),
+    ] = None,
     model: Model = None,
 ) -> None:
     """Serve the trained model of this run, or another one: a web page, and POST /pictures for
@@ -45,6 +53,7 @@ def serve(
 
     settings, access = load(config, overrides), read_access(host, token_file)
     served = _model_to_serve(config, overrides, settings, model)
+    served = replace(served, shows_captions=not access.tokens if captions is None else captions)
 
     from flows.serve.server import serve as serve_model
 

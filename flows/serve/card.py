@@ -35,6 +35,8 @@ class ModelToServe:
     encodings: Manifest | None  # of the config, whose captions are examples
     model: Manifest | None = None  # None if the model is not that of the run
     report: Manifest | None = None
+    shows_captions: bool = True
+    """Whether captions of the training data are examples."""
 
 
 class Card(BaseModel):
@@ -55,7 +57,7 @@ class Card(BaseModel):
     example: str
     """Example prompt."""
     examples: list[str] = []
-    """Captions of the training data, as examples of prompts."""
+    """Captions of the training data, as examples of prompts, if the service shows them."""
 
 
 def model_card(
@@ -64,7 +66,8 @@ def model_card(
     """The card of a loaded model, with what its run says of it. `own` are the sampling settings
     that apply where a request sets none."""
     built_in = config.download.urls == "shapes"
-    examples = _examples(config, served.encodings, built_in=built_in)
+    shown = served.encodings if served.shows_captions else None
+    examples = _examples(config, shown, built_in=built_in)
     shape, denoiser = generator.denoiser.config, generator.denoiser
     card = Card(
         name=config.name,

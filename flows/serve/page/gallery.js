@@ -212,7 +212,7 @@ async function deleteShown() {
     await keep(view);
   }
   if (!next) $("large").close();
-  else open(next.view, next.view === view && next.number > number ? next.number - 1 : next.number);
+  else if ($("large").open) open(next.view, next.view === view && next.number > number ? next.number - 1 : next.number);
 }
 
 $("large-previous").onclick = () => move(-1);

@@ -81,7 +81,9 @@ function showFacts() {
     const rows = Object.entries(card[part]).flatMap(([name, value]) => [
       make("dt", "", name.replaceAll("_", " ")),
       make("dd", "", typeof value !== "number" ? value : Number.isInteger(value) ? value.toLocaleString("en") : String(+value.toPrecision(4)))]);
-    return rows.length ? [make("h3", "", title), ...rows] : [];
+    const list = make("dl");
+    list.append(...rows);
+    return rows.length ? [make("h2", "", title), list] : [];
   }));
 }
 

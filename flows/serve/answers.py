@@ -12,11 +12,18 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from flows.serve.guard import CLIENT_LEFT, INTERNAL_ERROR, log_failure
-from flows.serve.images import answer, generated_images
+from flows.serve.images import answer, generated_images, preview_images
 from flows.serve.metrics import ServiceMetrics
 from pipeline.generate.image_metadata import Origin
 from pipeline.serving.batch_queue import BatchQueue
-from pipeline.serving.queue_events import Failed, Finished, QueueEvent, ShuttingDown, Step
+from pipeline.serving.queue_events import (
+    Failed,
+    Finished,
+    Preview,
+    QueueEvent,
+    ShuttingDown,
+    Step,
+)
 from pipeline.serving.requests import DrawingRequest
 
 
@@ -49,15 +56,18 @@ class Responder:
         self.metrics.left()
         return None
 
-    def stream(self, requested: DrawingRequest) -> Response:
+    def stream(self, requested: DrawingRequest, *, previews: bool) -> Response:
         """Answer a request with its events while they happen."""
-        return _EventStream(_QueuedRequest(self.batches, requested), self.metrics, self.origin)
+        queued = _QueuedRequest(self.batches, requested, previews=previews)
+        return _EventStream(queued, self.metrics, self.origin)
 
 
 class _QueuedRequest:
     """A client's request in the queue; events of the device's thread arrive on the event loop."""
 
-    def __init__(self, batches: BatchQueue, request: DrawingRequest) -> None:
+    def __init__(
+        self, batches: BatchQueue, request: DrawingRequest, *, previews: bool = False
+    ) -> None:
         loop = asyncio.get_running_loop()
 
         def listen(event: QueueEvent) -> None:
@@ -66,7 +76,7 @@ class _QueuedRequest:
 
         self._events: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
         self.request, self._batches = request, batches
-        self.ticket = batches.submit(request, listen)
+        self.ticket = batches.submit(request, listen, previews=previews)
 
     async def follow(self, receive: Receive) -> AsyncGenerator[QueueEvent | None, None]:
         """Yield the events of the request up to the last, or None if the client disconnects.
@@ -77,7 +87,7 @@ class _QueuedRequest:
         try:
             while True:
                 yield (event := await self._events.get())
-                if not isinstance(event, Step):
+                if not isinstance(event, Step | Preview):
                     return
         finally:
             disconnection.cancel()
@@ -113,6 +123,9 @@ class _EventStream(Response):
                 match event:
                     case Step(done):
                         await send_line("step", done=done, steps=request.steps)
+                    case Preview(images):
+                        for preview in await asyncio.to_thread(preview_images, request, images):
+                            await send_line("preview", **preview.model_dump())
                     case Finished():
                         finished = request, event, self.origin
                         for image in await asyncio.to_thread(generated_images, *finished):

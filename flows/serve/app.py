@@ -32,6 +32,7 @@ from flows.serve.schemas import (
     ImagesRequested,
     InterpolationWanted,
     OutpaintingWanted,
+    Previews,
     PromptToCount,
     TokenCount,
 )
@@ -117,9 +118,9 @@ def _add_generation(app: FastAPI, responder: Responder, model: ServedModel) -> N
     @app.post(
         "/pictures/stream", operation_id="draw_images_and_tell_pictures_stream_post", **_STREAMS
     )
-    async def stream_images(body: ImagesRequested) -> Response:
+    async def stream_images(body: ImagesRequested, *, previews: Previews = False) -> Response:
         """Generate images, and report progress as lines of JSON."""
-        return responder.stream(read(body))
+        return responder.stream(read(body), previews=previews)
 
     @app.post("/interpolations", **_ANSWERS)
     async def interpolate(body: InterpolationWanted, request: Request) -> Response:
@@ -131,9 +132,11 @@ def _add_generation(app: FastAPI, responder: Responder, model: ServedModel) -> N
         operation_id="interpolate_and_tell_interpolations_stream_post",
         **_STREAMS,
     )
-    async def stream_interpolation(body: InterpolationWanted) -> Response:
+    async def stream_interpolation(
+        body: InterpolationWanted, *, previews: Previews = False
+    ) -> Response:
         """Generate frames, and report progress as lines of JSON."""
-        return responder.stream(interpolation_request(body, own))
+        return responder.stream(interpolation_request(body, own), previews=previews)
 
 
 def _add_editing(app: FastAPI, responder: Responder, model: ServedModel) -> None:
@@ -146,9 +149,10 @@ def _add_editing(app: FastAPI, responder: Responder, model: ServedModel) -> None
         return await responder.respond(requested, request)
 
     @app.post("/edits/stream", **_STREAMS)
-    async def stream_edit(body: EditWanted) -> Response:
+    async def stream_edit(body: EditWanted, *, previews: Previews = False) -> Response:
         """Change an image, and report progress as lines of JSON."""
-        return responder.stream(await asyncio.to_thread(editing_request, body, own, edge))
+        requested = await asyncio.to_thread(editing_request, body, own, edge)
+        return responder.stream(requested, previews=previews)
 
     @app.post("/outpaintings", **_ANSWERS)
     async def outpaint(body: OutpaintingWanted, request: Request) -> Response:
@@ -161,9 +165,12 @@ def _add_editing(app: FastAPI, responder: Responder, model: ServedModel) -> None
         operation_id="outpaint_and_tell_outpaintings_stream_post",
         **_STREAMS,
     )
-    async def stream_outpainting(body: OutpaintingWanted) -> Response:
+    async def stream_outpainting(
+        body: OutpaintingWanted, *, previews: Previews = False
+    ) -> Response:
         """Extend an image, and report progress as lines of JSON, in which a step is a window."""
-        return responder.stream(await asyncio.to_thread(outpainting_request, body, own, edge))
+        requested = await asyncio.to_thread(outpainting_request, body, own, edge)
+        return responder.stream(requested, previews=previews)
 
 
 def _add_facts(app: FastAPI, model: ServedModel) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from flows.serve.schemas import GeneratedImage, GeneratedImages
@@ -43,6 +46,17 @@ def generated_images(
         png = base64.b64encode(png_file(Image.fromarray(pixels), metadata)).decode()
         images.append(GeneratedImage(seed=recorded.seed, png=png))
     return images
+
+
+def preview_images(request: DrawingRequest, images: NDArray[np.uint8]) -> list[GeneratedImage]:
+    """Unfinished images as PNG files without metadata, which would describe finished ones."""
+    previews: list[GeneratedImage] = []
+    for number, pixels in enumerate(images):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+        seed = _recorded(request, number, (pixels.shape[1], pixels.shape[0])).seed
+        previews.append(GeneratedImage(seed=seed, png=base64.b64encode(file.getvalue()).decode()))
+    return previews
 
 
 def _recorded(request: DrawingRequest, number: int, size: tuple[int, int]) -> AnyRequest:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.generate.request import shows_something
@@ -25,6 +26,11 @@ Prompt = Annotated[
     AfterValidator(shows_something),  # \S is not quite what Python calls blank
 ]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+Previews = Annotated[
+    bool,
+    Query(description="Send what the images look like by now, about once a second, as `preview`."),
+]
 
 
 class SamplingRequested(BaseModel):
@@ -188,7 +194,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 STREAM: dict[str, Any] = {
     "description": 'Lines of JSON, each with `event`: `{"event": "waiting", "ahead": 3}`, '
-    '`{"event": "step", "done": 5, "steps": 20}`, `{"event": "picture", "seed": 7, "png": "…"}` '
+    '`{"event": "step", "done": 5, "steps": 20}`, `{"event": "preview", "seed": 7, "png": "…"}` '
+    'for each image if `previews` was true, `{"event": "picture", "seed": 7, "png": "…"}` '
     'for each image, and last `{"event": "finished"}` or '
     '`{"event": "failed", "detail": "…", "id": "…"}`.',
     "content": {"application/x-ndjson": {"schema": {"type": "string"}}},

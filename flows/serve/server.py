@@ -59,7 +59,7 @@ def _service(config: RunConfig, served: ModelToServe, access: Access) -> Service
     )
     draw, own = draw_with(generator), source.sampling(evaluation.sampling)
     # The first batch is the slowest, and if the model cannot generate at all, it fails here.
-    draw([ImageRequest("an image", 0, 1, replace(own, steps=1))], lambda _: [True])
+    draw([ImageRequest("an image", 0, 1, replace(own, steps=1))], lambda *_: [True])
     card = model_card(config, served, generator, own)
     model = ServedModel(
         draw,

@@ -25,6 +25,7 @@ class Inference:
     precision: Precision
     threads: CoreThreads
     before_call: Callable[[], None] = lambda: None  # of the denoiser
+    after_prediction: Callable[[Tensor], None] = lambda _: None  # of clean latents [b, c, y, x]
 
     def denoiser(self, denoiser: Denoiser) -> Callable[..., Tensor]:
         """The denoiser, some rows of a batch in each thread. Its predictions are float32 in any
@@ -52,8 +53,14 @@ class Inference:
     ) -> Tensor:
         """`tld_model.sampler.sample` in this precision. A GPU converts the weights to it once, at
         the first step."""
+
+        def predict(noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+            clean = denoise(noisy, sigma, text)
+            self.after_prediction(clean)
+            return clean
+
         with autocast(self.device, self.precision):
-            return sample(solver, denoise, noise, text, levels)
+            return sample(solver, predict, noise, text, levels)
 
 
 def _least_rows(denoiser: Denoiser) -> int:

@@ -11,18 +11,21 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.serving.previews import MakePreviews, PreviewPace
 from pipeline.serving.queue_events import (
     Failed,
     Finished,
+    Preview,
     QueueEvent,
     QueueFull,
     ShuttingDown,
     Step,
+    Ticket,
     TooMuchWork,
 )
 from pipeline.serving.requests import DrawingRequest, share_a_batch
@@ -35,9 +38,13 @@ _LONGEST_RETRY_S = 60
 _UNHEALTHY_AFTER = 3  # consecutive failed batches after which the device counts as broken
 
 
-# Called before each step with the number of steps done; returns for each request whether a client
-# still waits for it.
-BeforeStep = Callable[[int], Sequence[bool]]
+class BeforeStep(Protocol):
+    """Called before each step with the number of steps done, and with what makes previews if there
+    is anything to show. It returns for each request whether a client still waits for it."""
+
+    def __call__(self, done: int, previews: MakePreviews | None = None, /) -> Sequence[bool]: ...
+
+
 # Generates the images of each request of a batch, uint8 [count, h, w, 3].
 DrawFn = Callable[[Sequence[DrawingRequest], BeforeStep], Sequence[NDArray[np.uint8]]]
 # What a request costs, in images of the model's own size and settings.
@@ -46,23 +53,6 @@ WorkOf = Callable[[DrawingRequest], int]
 
 class _Abandoned(Exception):
     """No client waits for an image of the batch any more."""
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A request in the queue or in a batch.
-
-    `listen` is called on the device's thread, so it must neither block nor raise. Its last event is
-    Finished or Failed.
-    """
-
-    request: DrawingRequest
-    listen: Callable[[QueueEvent], None]
-    work: int
-    ahead: int
-    """The work that came before its own when it was submitted."""
-    active: bool = True
-    """Whether a client still waits for it."""
 
 
 class BatchQueue:
@@ -89,6 +79,7 @@ class BatchQueue:
         self._open = True
         self._seconds_per_work = 0.0
         self._failed_in_a_row = 0
+        self._pace = PreviewPace()
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
@@ -111,7 +102,13 @@ class BatchQueue:
         with self._changed:
             return _work(self._queue)
 
-    def submit(self, request: DrawingRequest, listen: Callable[[QueueEvent], None]) -> Ticket:
+    def submit(
+        self,
+        request: DrawingRequest,
+        listen: Callable[[QueueEvent], None],
+        *,
+        previews: bool = False,
+    ) -> Ticket:
         """Put a request into the queue.
 
         Raises:
@@ -133,7 +130,7 @@ class BatchQueue:
                 raise QueueFull(
                     min(_LONGEST_RETRY_S, max(1, math.ceil(ahead * self._seconds_per_work)))
                 )
-            ticket = Ticket(request, listen, work, ahead)
+            ticket = Ticket(request, listen, work, ahead, previews=previews)
             self._queue.append(ticket)
             self._changed.notify()
         return ticket
@@ -210,14 +207,19 @@ class BatchQueue:
     def _run_batch(self, batch: list[Ticket]) -> Sequence[Finished | Failed]:
         """Run a batch; return the last event of each request."""
 
-        def before_step(done: int) -> list[bool]:
+        def before_step(done: int, previews: MakePreviews | None = None, /) -> list[bool]:
             active = [ticket.active for ticket in batch]
             if not any(active):
                 raise _Abandoned
             for ticket in batch:
                 ticket.listen(Step(done))
+            if previews and any(ticket.active and ticket.previews for ticket in batch):
+                for ticket, images in zip(batch, self._pace.make(previews) or (), strict=False):
+                    if ticket.previews:
+                        ticket.listen(Preview(images))
             return active
 
+        self._pace.begin_batch()
         try:
             return [
                 Finished(images)

@@ -21,6 +21,7 @@ from pipeline.generate.inpaint import inpaint, pass_strengths
 from pipeline.generate.interpolate import interpolate
 from pipeline.generate.outpaint import outpaint
 from pipeline.serving.batch_queue import BeforeStep, DrawFn
+from pipeline.serving.previews import MakePreviews
 from pipeline.serving.requests import (
     DrawingRequest,
     EditingRequest,
@@ -58,24 +59,42 @@ def draw_with(generator: ImageGenerator) -> DrawFn:
     return draw
 
 
+def _with_previews(
+    generator: ImageGenerator, counts: Sequence[int]
+) -> tuple[ImageGenerator, Callable[[], MakePreviews | None]]:
+    """The generator, and what makes previews of its latest prediction, for requests of so many
+    images; None before the first one."""
+    latest: list[Tensor] = []
+
+    def note(latents: Tensor) -> None:
+        latest[:] = [latents]
+
+    def images() -> Sequence[NDArray[np.uint8]]:
+        return np.split(generator.decode(latest[0]), np.cumsum(counts)[:-1])
+
+    inference = replace(generator.inference, after_prediction=note)
+    return replace(generator, inference=inference), lambda: images if latest else None
+
+
 def _watched(
-    generator: ImageGenerator, steps: int, calls: int, before_step: BeforeStep
+    generator: ImageGenerator, request: DrawingRequest, calls: int, before_step: BeforeStep
 ) -> ImageGenerator:
     """The generator, which reports before each of its calls how many of the steps are done."""
-    numbers = itertools.count()
+    numbers, steps = itertools.count(), request.steps
+    watched, previews = _with_previews(generator, [request.count])
 
     def before_call() -> None:
         wait_for(generator.device)  # or all steps would be queued before a client can leave
-        before_step(min(next(numbers) * steps // calls, steps))
+        before_step(min(next(numbers) * steps // calls, steps), previews())
 
-    return replace(generator, inference=replace(generator.inference, before_call=before_call))
+    return replace(watched, inference=replace(watched.inference, before_call=before_call))
 
 
 def _interpolated(
     generator: ImageGenerator, request: InterpolationRequest, before_step: BeforeStep
 ) -> NDArray[np.uint8]:
     """The frames, uint8 [count, h, w, 3]."""
-    watched = _watched(generator, request.steps, request.sampling.model_calls, before_step)
+    watched = _watched(generator, request, request.sampling.model_calls, before_step)
     prompts, seeds = (request.prompt, request.to_prompt), (request.seed, request.to_seed)
     how = request.sampling, request.negative
     frames = interpolate(watched, prompts, seeds, request.count, *how)
@@ -93,7 +112,7 @@ def _edited(
         replace(request.sampling, steps=len(levels_from(each, steps))).model_calls
         for each in strengths
     )
-    watched = _watched(generator, steps, calls, before_step)
+    watched = _watched(generator, request, calls, before_step)
     prompts, seeds = (
         [request.prompt] * request.count,
         [request.seed + i for i in range(request.count)],
@@ -123,10 +142,13 @@ def _outpainted(
         request.sampling,
         request.negative,
     )
-    for done, larger in enumerate(grown, 1):
-        canvas = larger
-        before_step(done)
+    for done, canvas in enumerate(grown, 1):
+        before_step(done, _made_already(canvas[None]))
     return canvas[None]
+
+
+def _made_already(images: NDArray[np.uint8]) -> MakePreviews:
+    return lambda: [images]
 
 
 def _images_with(
@@ -136,6 +158,7 @@ def _images_with(
         first = requests[0]  # with the settings of all
         sampling = first.sampling
         counts = torch.tensor([request.count for request in requests])
+        watched, previews = _with_previews(generator, counts.tolist())
         owners = torch.arange(len(requests)).repeat_interleave(
             counts
         )  # [b], the request of each image
@@ -151,11 +174,11 @@ def _images_with(
                 (1 - level) * sampling.steps + 1e-3
             )  # level i is 1 - i/steps, the first a little less
             wait_for(generator.device)  # as above
-            return torch.tensor(before_step(done))[owners]
+            return torch.tensor(before_step(done, previews()))[owners]
 
         denoise = _on_active_rows(generator.guided(sampling, first.negative), active_at)
         levels = noise_levels(sampling.steps)
-        latents = generator.inference.sample(sampling.solver, denoise, noise, text, levels)
+        latents = watched.inference.sample(sampling.solver, denoise, noise, text, levels)
         before_step(sampling.steps)
         return np.split(generator.decode(latents), counts.cumsum(0)[:-1].tolist())
 

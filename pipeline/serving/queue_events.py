@@ -1,11 +1,14 @@
-"""Events that the batch queue sends to the client of a request, and the errors of the queue."""
+"""Requests in the batch queue, the events that their clients are sent, and its errors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.serving.requests import DrawingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,13 @@ class Step:
     """This many steps are done."""
 
     done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the images of the request look like by now, uint8 [count, h, w, 3]."""
+
+    images: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,26 @@ class Failed:
     error: Exception
 
 
-QueueEvent = Step | Finished | Failed
+QueueEvent = Step | Preview | Finished | Failed
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request in the queue or in a batch.
+
+    `listen` is called on the device's thread, so it must neither block nor raise. Its last event is
+    Finished or Failed.
+    """
+
+    request: DrawingRequest
+    listen: Callable[[QueueEvent], None]
+    work: int
+    ahead: int
+    """The work that came before its own when it was submitted."""
+    active: bool = True
+    """Whether a client still waits for it."""
+    previews: bool = False
+    """Whether it is sent previews."""
 
 
 class QueueFull(RuntimeError):

@@ -4,7 +4,7 @@ import { $, make, smallButton } from "./elements.js";
 import { loadSets, newId, removeAll, removeSet, saveSet, surplus } from "./store.js";
 
 const views = [];  // of sets, the newest first: { set, article, tiles, urls }
-let actions = {};  // what the form does: { useSet(set), useImage(blob, words, tab), linkTo(set, seed) }
+let actions = {};  // what the form does: { useSet(set), useImage(blob, words, tab), finishImage(set, seed), linkTo(set, seed) }
 let large = null;  // what the dialog shows: { view, number }
 
 export function connectGallery(form) { actions = form; }
@@ -14,6 +14,7 @@ export function beginSet(set) {
   const view = show({ ...set, id: newId(), images: [], note: "" }, false);
   const count = set.request.count ?? set.request.frames ?? 1;
   const state = make("div", "quiet", "Waiting."), bar = make("progress");
+  const previews = [];  // of images that are not finished: { seed, blob, unfinished }
   let progress = "before the first step";
   bar.max = set.request.steps;
   bar.value = 0;
@@ -43,12 +44,22 @@ export function beginSet(set) {
       view.set.images.push({ seed, blob });
       fill(view, view.set.images.length - 1);
     },
-    finish() { finish(""); },
-    stop() {
-      const images = view.set.images.length;
-      finish(`Stopped ${progress}; ${images ? `${plural(images)} of ${count} ${images === 1 ? "was" : "were"}` : "no image was"} finished.`);
+    preview(number, seed, blob) {
+      previews[number] = { seed, blob, unfinished: progress };
+      showPreview(view.tiles.children[number], blob);
     },
-    discard() { drop(view); },
+    finish() { finish(""); },
+    /* Keep what there is of a set that its user stopped, or that failed. */
+    stop(isWanted) {
+      const images = view.set.images.length, rest = previews.slice(images);
+      if (!isWanted && !images && !rest.length) return drop(view);
+      rest.forEach((image, number) => {
+        view.set.images.push(image);
+        fill(view, images + number);
+      });
+      const done = images ? `${plural(images)} of ${count} ${images === 1 ? "was" : "were"} finished` : "no image was finished";
+      finish(`${isWanted ? "Stopped" : "Failed"} ${progress}; ${done}${rest.length ? `, ${plural(rest.length)} kept as a preview` : ""}.`);
+    },
   };
 }
 
@@ -125,15 +136,30 @@ function emptyTile() {
   return Object.assign(make("button", "tile"), { type: "button", disabled: true, ariaLabel: "Not finished yet" });
 }
 
-const wordsOf = (view, number) => `${view.set.request.prompt}, seed ${view.set.images[number].seed}`;
+function wordsOf(view, number) {
+  const { seed, unfinished } = view.set.images[number];
+  return `${view.set.request.prompt}, seed ${seed}${unfinished ? `, unfinished: stopped ${unfinished}` : ""}`;
+}
+
+/* What an image looks like by now, in the place where it will be. */
+function showPreview(tile, blob) {
+  const img = tile.firstChild ?? tile.appendChild(make("img"));
+  URL.revokeObjectURL(img.src);
+  img.src = URL.createObjectURL(blob);
+  img.alt = "";
+  img.onload = () => { if (img.naturalWidth < 200) img.className = "coarse"; };
+  tile.className = "tile unfinished";
+}
 
 function fill(view, number) {
   const tile = view.tiles.children[number] ?? view.tiles.appendChild(emptyTile());
   const img = make("img");
+  if (tile.firstChild) URL.revokeObjectURL(tile.firstChild.src);
   img.src = view.urls[number] = URL.createObjectURL(view.set.images[number].blob);
   img.alt = wordsOf(view, number);
   img.onload = () => { if (img.naturalWidth < 200) img.className = "coarse"; };
   tile.replaceChildren(img);
+  tile.className = view.set.images[number].unfinished ? "tile unfinished" : "tile";
   tile.disabled = false;
   tile.ariaLabel = null;
   tile.onclick = () => open(view, [...view.tiles.children].indexOf(tile));
@@ -166,12 +192,14 @@ $("delete-all").onclick = async () => {
 const finished = () => views.flatMap(view => view.set.images.map((_, number) => ({ view, number })));
 
 function open(view, number) {
-  const { set } = view, { seed, blob } = set.images[number], words = wordsOf(view, number);
+  const { set } = view, { seed, blob, unfinished } = set.images[number], words = wordsOf(view, number);
   large = { view, number };
   $("large-image").src = $("large-file").href = view.urls[number];
   $("large-image").className = view.tiles.children[number].firstChild.className;
   $("large-image").alt = $("large-words").textContent = $("large-words").title = words;
-  $("large-file").download = `${set.request.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}-${seed}.png`;
+  $("large-file").download = `${set.request.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}-${seed}${unfinished ? "-unfinished" : ""}.png`;
+  $("large-finish").hidden = !unfinished;
+  $("large-finish").onclick = () => { $("large").close(); actions.finishImage(set, seed); };
   const link = actions.linkTo(set, seed);
   $("large-link").hidden = !link;
   $("large-link").href = link ?? "#";

@@ -200,6 +200,14 @@ async function useSet({ kind, request, inputs }) {
   $("form").scrollIntoView({ block: "nearest" });
 }
 
+/* Make an unfinished image of a set to its end, or all of its frames: as another set. */
+async function finishImage(set, seed) {
+  if (running) return say("Other images are being made: wait for them, or press Stop.");
+  const one = ["pictures", "edits"].includes(set.kind) ? { ...set.request, seed, count: 1 } : set.request;
+  await useSet({ ...set, request: one });
+  $("form").requestSubmit();
+}
+
 /* The link of an image, or of a set of frames. Input images do not fit into a link. */
 function linkOf(set, seed) {
   if (WITH_IMAGE.includes(set.kind)) return null;
@@ -225,27 +233,29 @@ async function* lines(answer) {
   }
 }
 
+function imageOf(png) {
+  return new Blob([Uint8Array.from(atob(png), letter => letter.charCodeAt(0))], { type: "image/png" });
+}
+
 async function generate(kind, request, inputs, signal) {
-  const answer = await post(`${kind}/stream`, { ...request, ...inputs }, signal);
+  const answer = await post(`${kind}/stream?previews=true`, { ...request, ...inputs }, signal);
   if (!answer.ok) throw new Error(await whatIsWrong(answer));
   const view = beginSet({ kind, request, inputs, model: card.name, fingerprint: card.model.fingerprint });
-  let last = "";
+  let last = "", seen = 0;
   try {
     for await (const event of lines(answer)) {
+      if (event.event !== last) seen = 0;
       last = event.event;
       if (last === "waiting") view.wait(event.ahead);
       if (last === "step") view.step(event.done, event.steps, kind === "outpaintings" ? "window" : "step");
-      if (last === "picture") {
-        const bytes = Uint8Array.from(atob(event.png), letter => letter.charCodeAt(0));
-        view.add(event.seed, new Blob([bytes], { type: "image/png" }));
-      }
+      if (last === "preview") view.preview(seen++, event.seed, imageOf(event.png));
+      if (last === "picture") view.add(event.seed, imageOf(event.png));
       if (last === "failed") throw new Error(event.id ? `${event.detail}: ${event.id}` : event.detail);
     }
     if (last !== "finished") throw new Error("The service closed the connection.");
     view.finish();
   } catch (error) {
-    if (error.name === "AbortError") view.stop();
-    else view.discard();
+    view.stop(error.name === "AbortError");
     throw error;
   }
 }
@@ -321,7 +331,7 @@ $("token-form").onsubmit = submitted => {
   sessionStorage.setItem("token", $("token").value.trim());
   showCard();
 };
-connectGallery({ useSet, useImage, linkTo: linkOf });
+connectGallery({ useSet, useImage, finishImage, linkTo: linkOf });
 addEventListener("hashchange", followLink);
 choose(tab);
 showCard();

@@ -33,7 +33,7 @@ def test_damaged_encodings_give_no_examples_and_end_nothing(config: RunConfig) -
 
 
 @pytest.fixture
-def card_of(config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CardOf:
+def card_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CardOf:
     """The card that `tld serve` would answer with, of captions of one's own."""
     words = overrides(tmp_path / "data")
     tokens = tmp_path / "tokens.txt"
@@ -54,6 +54,7 @@ def card_of(config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     return card
 
 
+@pytest.mark.usefixtures("config")
 @pytest.mark.parametrize(
     ("has_tokens", "captions", "are_shown"),
     [

@@ -77,7 +77,7 @@ def test_like_repeats_an_image_of_the_service(
     model = save_model(tmp_path / "denoiser.safetensors", 1)
     source = ModelSource(model, "shapes-vae", "shapes-clip", "test")
     draw = draw_with(load_generator(model, "shapes-vae", "shapes-clip", "cpu", precision="fp32"))
-    (pixels,) = draw([request_], lambda _: [True])
+    (pixels,) = draw([request_], lambda *_: [True])
     origin = Origin.of(source.identity(), "cpu")
     for number, image in enumerate(generated_images(request_, Finished(pixels), origin)):
         served, again = tmp_path / "served.png", tmp_path / "again.png"

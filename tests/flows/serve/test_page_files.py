@@ -202,14 +202,56 @@ def test_an_image_of_the_gallery_is_edited_where_the_brush_painted(site: str) ->
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
         page.mouse.up()
         expect(page.get_by_text("Strength: 1")).to_be_visible()
-        with page.expect_request("**/edits/stream") as sent:
+        with page.expect_request("**/edits/stream?previews=true") as sent:
             generate(page)
         body = json.loads(sent.value.post_data or "")
         assert {"picture", "mask", "strength", "count"} <= set(body)
         expect(page.get_by_text("strength 1 with a mask")).to_be_visible()
         page.get_by_role("button", name="Clear the mask").click()
-        with page.expect_request("**/edits/stream") as sent:
+        with page.expect_request("**/edits/stream?previews=true") as sent:
             generate(page)
         body = json.loads(sent.value.post_data or "")
         assert ("mask" in body, body["strength"]) == (False, 0.7)
+        assert not wrong
+
+
+@needs_browser
+@pytest.mark.usefixtures("fast_previews")
+def test_what_is_stopped_is_kept_as_it_was_and_can_be_finished() -> None:
+    from playwright.sync_api import expect
+
+    studio = Studio()
+    with live(studio.service) as port, browser_page(*LAPTOP) as (page, wrong):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a star")
+        page.get_by_label("Images", exact=True).fill("2")
+        page.get_by_role("button", name="Generate").click()
+        studio.go_on(2)
+        expect(page.locator(".tile.unfinished img")).to_have_count(2)
+        page.get_by_role("button", name="Stop").click()
+        note = "Stopped at step 1 of 3; no image was finished, 2 images kept as a preview."
+        expect(page.get_by_text(note)).to_be_visible()
+        studio.go_on()
+
+        page.reload()
+        expect(page.get_by_text(note)).to_be_visible()
+        expect(page.locator(".tile.unfinished img")).to_have_count(2)
+        page.locator(".tile").first.click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("unfinished: stopped at step 1 of 3")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        seed = re.search(r"seed (\d+)", dialog.locator("#large-words").inner_text())
+        assert seed
+        link = dialog.get_by_role("link", name="link").get_attribute("href")
+        assert f"seed={seed[1]}" in (link or "")
+        download = dialog.get_by_role("link", name="Download").get_attribute("download")
+        assert download == f"a-star-{seed[1]}-unfinished.png"
+        with page.expect_request("**/pictures/stream?previews=true") as sent:
+            dialog.get_by_role("button", name="Finish it").click()
+        body = json.loads(sent.value.post_data or "")
+        assert (body["prompt"], body["seed"], body["count"]) == ("a star", int(seed[1]), 1)
+        finished = page.locator("article").first
+        expect(finished.locator(".tile:not(.unfinished) img")).to_have_count(1)
+        finished.locator(".tile").click()
+        expect(dialog.get_by_role("button", name="Finish it")).to_be_hidden()
         assert not wrong

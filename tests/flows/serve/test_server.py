@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ class Studio:
     ) -> list[NDArray[np.uint8]]:
         for done in range(requests[0].sampling.steps):
             assert self.permits.acquire(timeout=30)
-            before_step(done)
+            before_step(done, partial(self.previews, requests) if done else None)
         self.batches.append([request.count for request in requests])
         if any(request.prompt == "broken" for request in requests):
             raise ZeroDivisionError("the secret of the house")
@@ -76,6 +77,9 @@ class Studio:
             np.full((request.count, *_shape(request), 3), request.seed % 256, np.uint8)
             for request in requests
         ]
+
+    def previews(self, requests: Sequence[DrawingRequest]) -> list[NDArray[np.uint8]]:
+        return [np.full((request.count, 8, 8, 3), 99, np.uint8) for request in requests]
 
     def go_on(self, steps: int = 10_000) -> None:
         self.permits.release(steps)
@@ -274,6 +278,29 @@ def test_the_stream_tells_how_far_it_is(open_port: int) -> None:
     assert events[1:4] == [{"event": "step", "done": done, "steps": STEPS} for done in range(STEPS)]
     assert [event.get("seed") for event in events[4:6]] == [5, 6]
     assert events[6:] == [{"event": "finished"}]
+
+
+@pytest.mark.usefixtures("fast_previews")
+def test_the_stream_shows_what_images_look_like_by_now_to_those_who_ask(open_port: int) -> None:
+    body = {"prompt": "a star", "count": 2, "seed": 5}
+    answer = ask(open_port, "POST", "/pictures/stream?previews=true", body)
+    events = [json.loads(line) for line in answer.body.splitlines()]
+    names = [event["event"] for event in events]
+    assert names == [
+        "waiting",
+        "step",
+        *["step", *["preview"] * 2] * 2,
+        *["picture"] * 2,
+        "finished",
+    ]
+    previews = [event for event in events if event["event"] == "preview"]
+    assert [event["seed"] for event in previews] == [5, 6, 5, 6]
+    image = Image.open(io.BytesIO(base64.b64decode(previews[0]["png"])))
+    assert (image.size, image.getpixel((0, 0))) == ((8, 8), (99, 99, 99))
+    assert "tld" not in image.info, "metadata would describe a finished image"
+    plain = ask(open_port, "POST", "/pictures/stream", body)
+    assert b"preview" not in plain.body
+    assert ask(open_port, "POST", "/pictures/stream?previews=maybe", body).status == 422
 
 
 @pytest.mark.parametrize("path", ["/pictures", "/pictures/stream"])

@@ -14,6 +14,7 @@ from pipeline.serving.batch_queue import BatchQueue, BeforeStep
 from pipeline.serving.queue_events import (
     Failed,
     Finished,
+    Preview,
     QueueEvent,
     QueueFull,
     ShuttingDown,
@@ -40,6 +41,7 @@ class Studio:
         self.begun: queue.Queue[list[str]] = queue.Queue()
         self.permits = threading.Semaphore(0)
         self.batch_sizes: list[int] = []
+        self.previewed = 0
         self.queue = BatchQueue(
             self.draw, work_of, 8, 10, lambda images, _: self.batch_sizes.append(images)
         )
@@ -51,17 +53,30 @@ class Studio:
         self.begun.put(prompts)
         for done in range(STEPS):
             assert self.permits.acquire(timeout=20)
-            self.active.append(list(before_step(done)))
+            self.active.append(list(before_step(done, lambda: self.previews(requests))))
         self.batches_drawn.append(prompts)
         if "broken" in prompts:
             raise ZeroDivisionError("of the model")
         return [np.full((request.count, 2, 2, 3), request.seed, np.uint8) for request in requests]
 
+    def previews(self, requests: Sequence[DrawingRequest]) -> list[NDArray[np.uint8]]:
+        self.previewed += 1
+        return [np.full((request.count, 1, 1, 3), request.seed, np.uint8) for request in requests]
+
     def go_on(self, steps: int = 1000) -> None:
         self.permits.release(steps)
 
-    def ask(self, prompt: str, count: int = 1, steps: int = STEPS, seed: int = 0) -> Asked:
-        return Asked(self.queue, ImageRequest(prompt, seed, count, SamplingSettings(steps, 2.0)))
+    def ask(
+        self,
+        prompt: str,
+        count: int = 1,
+        steps: int = STEPS,
+        seed: int = 0,
+        *,
+        previews: bool = False,
+    ) -> Asked:
+        request = ImageRequest(prompt, seed, count, SamplingSettings(steps, 2.0))
+        return Asked(self.queue, request, previews=previews)
 
     def begin_one(self) -> Asked:
         """A first request that is being drawn, so that others wait."""
@@ -71,12 +86,14 @@ class Studio:
 
 
 class Asked:
-    def __init__(self, batches: BatchQueue, request: ImageRequest) -> None:
+    def __init__(
+        self, batches: BatchQueue, request: ImageRequest, *, previews: bool = False
+    ) -> None:
         self.heard: queue.Queue[QueueEvent] = queue.Queue()
-        self.ticket = batches.submit(request, self.heard.put)
+        self.ticket = batches.submit(request, self.heard.put, previews=previews)
 
     def last(self) -> Finished | Failed:
-        while isinstance(event := self.heard.get(timeout=20), Step):
+        while isinstance(event := self.heard.get(timeout=20), Step | Preview):
             pass
         return event
 
@@ -147,6 +164,24 @@ def test_the_queue_counts_work_and_not_images(studio: Studio) -> None:
     with pytest.raises(TooMuchWork, match="the work of 12 images"):
         studio.ask("large", 6)
     assert studio.ask("b").ticket.ahead == 10
+
+
+def test_who_asks_for_previews_gets_its_own_and_nobody_else_pays(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.serving.previews._EVERY_S", 0)
+    monkeypatch.setattr("pipeline.serving.previews._MOST_SHARE", 1e9)
+    studio.begin_one()
+    asked = [studio.ask("a", 2, seed=5, previews=True), studio.ask("b", seed=6)]
+    studio.go_on()
+    heard: tuple[list[QueueEvent], list[QueueEvent]] = ([], [])
+    for one, events in zip(asked, heard, strict=True):
+        while not isinstance(event := one.heard.get(timeout=20), Finished):
+            events.append(event)
+    first = [event.images for event in heard[0] if isinstance(event, Preview)]
+    assert [(images.shape[0], images.max()) for images in first] == [(2, 5)] * STEPS
+    assert not [event for event in heard[1] if isinstance(event, Preview)]
+    assert studio.previewed == STEPS, "the first batch had none who asked"
 
 
 def test_who_leaves_a_batch_is_dropped_before_the_next_step(studio: Studio) -> None:

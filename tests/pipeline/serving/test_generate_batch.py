@@ -15,6 +15,7 @@ from pipeline.generate.interpolate import interpolate
 from pipeline.generate.request import InputFile
 from pipeline.generate.tiling import Border
 from pipeline.serving.generate_batch import draw_with
+from pipeline.serving.previews import MakePreviews
 from pipeline.serving.requests import (
     EditingRequest,
     ImageRequest,
@@ -40,7 +41,7 @@ def generator() -> ImageGenerator:
 
 
 def draw(generator: ImageGenerator, *requests: ImageRequest) -> list[NDArray[np.uint8]]:
-    return list(draw_with(generator)(requests, lambda _: [True] * len(requests)))
+    return list(draw_with(generator)(requests, lambda *_: [True] * len(requests)))
 
 
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
@@ -71,7 +72,7 @@ def test_who_leaves_changes_nothing_for_those_who_stay_and_costs_the_model_nothi
     generator.denoiser.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     steps: list[int] = []
 
-    def before_step(done: int) -> list[bool]:
+    def before_step(done: int, _: object = None, /) -> list[bool]:
         steps.append(done)
         return [done < 2, True, done < 1]
 
@@ -86,7 +87,7 @@ def test_an_interpolation_is_drawn_alone_and_tells_its_steps(generator: ImageGen
     assert not share_a_batch(asked, dataclasses.replace(asked))
     steps: list[int] = []
 
-    def before_step(done: int) -> list[bool]:
+    def before_step(done: int, _: object = None, /) -> list[bool]:
         steps.append(done)
         return [True]
 
@@ -96,7 +97,42 @@ def test_an_interpolation_is_drawn_alone_and_tells_its_steps(generator: ImageGen
     assert steps == [0, 1, 2, 3, 4]
     with pytest.raises(KeyboardInterrupt):
         draw_with(generator)([asked], left)
-    draw_with(generator)([STAR], lambda _: [True])  # nothing of it stays behind
+    draw_with(generator)([STAR], lambda *_: [True])  # nothing of it stays behind
+
+
+def test_previews_show_what_the_model_predicts_for_each_request(generator: ImageGenerator) -> None:
+    previews: list[list[NDArray[np.uint8]]] = []
+
+    def before_step(_: int, make: MakePreviews | None = None, /) -> list[bool]:
+        previews.append(list(make()) if make else [])
+        return [True, True]
+
+    images = draw_with(generator)([OTHERS[0], STAR], before_step)
+    assert [len(each) for each in previews] == [0, 1 + 1, 1 + 1, 1 + 1, 0], "after each step"
+    one_step = dataclasses.replace(SAMPLING, steps=1)
+    for number, request in enumerate([OTHERS[0], STAR]):
+        (predicted,) = draw(generator, dataclasses.replace(request, sampling=one_step))
+        # What one step predicts, decoded in bf16 where the denoiser computes in it.
+        assert np.abs(previews[1][number].astype(int) - predicted).mean() < 1
+        assert np.abs(previews[1][number].astype(int) - previews[3][number]).mean() > 2
+    (unwatched,) = draw(generator, STAR)
+    assert difference(images[1], unwatched) <= 1, "looking changes nothing"
+
+
+def test_previews_of_an_outpainting_are_its_windows(generator: ImageGenerator) -> None:
+    pixels = np.full((64, 64, 3), 90, np.uint8)
+    shown: list[NDArray[np.uint8]] = []
+
+    def before_step(_: int, make: MakePreviews | None = None, /) -> list[bool]:
+        shown.extend(make() if make else [])
+        return [True]
+
+    file = InputFile.of("a.png", b"")
+    asked = OutpaintingRequest("a star", pixels, file, Border(right=80), 7, SAMPLING)
+    (image,) = draw_with(generator)([asked], before_step)
+    assert [each.shape for each in shown] == [(1, 64, 144, 3)] * 2
+    assert (shown[0][0, :, -20:] == 0).all(), "its second window is not painted yet"
+    np.testing.assert_array_equal(shown[1], image)
 
 
 def test_images_of_one_size_and_negative_prompt_alone_share_a_batch() -> None:
@@ -132,7 +168,7 @@ def test_an_edit_is_that_of_the_command_and_reports_its_steps(
     assert not share_a_batch(asked, dataclasses.replace(asked))
     steps: list[int] = []
 
-    def before_step(done: int) -> list[bool]:
+    def before_step(done: int, _: object = None, /) -> list[bool]:
         steps.append(done)
         return [True]
 
@@ -149,7 +185,7 @@ def test_an_edit_is_that_of_the_command_and_reports_its_steps(
     assert 6 <= steps[-2] < 8, "the last call but one is near the end"
 
 
-def left(_: int) -> list[bool]:
+def left(_: int, __: object = None, /) -> list[bool]:
     raise KeyboardInterrupt
 
 
@@ -162,7 +198,7 @@ def test_a_picture_is_painted_on_window_by_window(generator: ImageGenerator) -> 
     assert asked.count == asked.steps == 2
     steps: list[int] = []
 
-    def before_step(done: int) -> list[bool]:
+    def before_step(done: int, _: object = None, /) -> list[bool]:
         steps.append(done)
         return [True]
 

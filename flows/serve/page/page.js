@@ -15,9 +15,11 @@ const LABELS = { to_prompt: "To", to_seed: "To seed", count: "Images", picture: 
 const TEXTS = ["prompt", "to_prompt", "negative", "solver"];
 const WITH_IMAGE = ["edits", "outpaintings"];
 const CHIPS = 3;
+const DOUBLE_CLICK_MS = 500;
 let tab = "pictures", card = null;
 let inputImage = "";   // to edit or extend: base64 of a PNG of the model's size
 let running = null;    // AbortController of the running request
+let startedAt = 0;
 let asked = "prompt";  // the text that examples go into
 
 function ask(path, options = {}) {
@@ -280,7 +282,10 @@ function readForm() {
 
 $("form").onsubmit = async submitted => {
   submitted.preventDefault();
-  if (running) return running.abort();
+  if (running) {  // the second click of a double click is no wish to stop
+    if (performance.now() - startedAt > DOUBLE_CLICK_MS) running.abort();
+    return;
+  }
   if (!card) return showCard();
   const request = readForm(), kind = tab;
   if (typeof request === "string") return say(request);
@@ -288,6 +293,7 @@ $("form").onsubmit = async submitted => {
   const inputs = WITH_IMAGE.includes(kind) ? { picture: inputImage, mask: kind === "edits" ? maskPng() : undefined } : {};
   $("generate").textContent = "Stop";
   running = new AbortController();
+  startedAt = performance.now();
   try {
     await generate(kind, request, inputs, running.signal);
   } catch (error) {
@@ -321,11 +327,26 @@ $("fresh").onchange = chooseSeed;
 function setStrength(value) { $("strength-value").textContent = $("strength").value = value; }
 $("strength").oninput = () => setStrength($("strength").value);
 onMaskChange(isPainted => setStrength(isPainted ? 1 : 0.7));
-$("file").onchange = () => {
-  const [file] = $("file").files;
+/* Use the first of some files, in this tab or, if it takes no image, as one to edit. */
+function takeFile([file]) {
+  if (!file || !card) return;
   say("");
-  if (file) useImage(file, file.name, tab);
-};
+  $("large").close();
+  useImage(file, file.name, WITH_IMAGE.includes(tab) ? tab : "edits");
+}
+$("file").onchange = () => takeFile($("file").files);
+document.addEventListener("paste", event => {
+  if (!event.clipboardData.files.length) return;  // text goes where the cursor is
+  event.preventDefault();
+  takeFile(event.clipboardData.files);
+});
+// Left to itself, a browser shows the file that is dropped in place of the page.
+document.addEventListener("dragover", event => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); });
+document.addEventListener("drop", event => {
+  if (!event.dataTransfer.files.length) return;
+  event.preventDefault();
+  takeFile(event.dataTransfer.files);
+});
 $("token-form").onsubmit = submitted => {
   submitted.preventDefault();
   sessionStorage.setItem("token", $("token").value.trim());

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import pytest
 
 from flows.serve.page_files import FILES_PATH
-from tests.flows.serve.test_server import Studio
+from tests.flows.serve.test_server import Studio, png
 from tests.support.browser import browser_page, needs_browser
 from tests.support.live import ask, live
 
@@ -254,4 +254,51 @@ def test_what_is_stopped_is_kept_as_it_was_and_can_be_finished() -> None:
         expect(finished.locator(".tile:not(.unfinished) img")).to_have_count(1)
         finished.locator(".tile").click()
         expect(dialog.get_by_role("button", name="Finish it")).to_be_hidden()
+        assert not wrong
+
+
+HAND_OVER = """([kind, png]) => {
+  const data = new DataTransfer(), bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0));
+  data.items.add(new File([bytes], "mine.png", { type: "image/png" }));
+  const options = { bubbles: true, cancelable: true };
+  const event = kind === "paste" ? new ClipboardEvent(kind, { ...options, clipboardData: data })
+    : new DragEvent(kind, { ...options, dataTransfer: data });
+  return document.body.dispatchEvent(event);
+}"""
+
+
+@needs_browser
+def test_an_image_is_taken_by_drop_and_by_paste(site: str) -> None:
+    from playwright.sync_api import expect
+
+    with browser_page(*LAPTOP) as (page, wrong):
+        page.goto(site)
+        expect(page.get_by_text("7 parameters")).to_be_visible()
+        for name, tab, kind in (
+            (TABS[0], TABS[2], "drop"),
+            (TABS[3], TABS[3], "paste"),
+            (TABS[1], TABS[2], "paste"),
+        ):
+            page.get_by_role("tab", name=name).click()
+            is_left_to_the_browser = page.evaluate(HAND_OVER, [kind, png(12, 8)])
+            assert not is_left_to_the_browser
+            expect(page.get_by_role("tab", name=tab, selected=True)).to_be_visible()
+            expect(page.get_by_role("img", name="Input: mine.png")).to_be_visible()
+        generate(page)
+        expect(page.locator("article img")).to_have_count(4)
+        assert not wrong
+
+
+@needs_browser
+def test_a_double_click_starts_once_and_stops_nothing() -> None:
+    from playwright.sync_api import expect
+
+    studio = Studio()
+    with live(studio.service) as port, browser_page(*LAPTOP) as (page, wrong):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a star")
+        page.get_by_role("button", name="Generate").dblclick()
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        studio.go_on()
+        expect(page.locator("article img")).to_have_count(4)
         assert not wrong

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pipeline.first_config.choose import Choice
     from pipeline.first_config.look import FirstLook
 
+_TASTE = 500  # rows
+
 
 def init(
     path: Annotated[
@@ -60,10 +62,11 @@ def init(
     for name, fact in _facts(look, choice, hardware()):
         console.print(f"{name:10} {fact}")
     written = quote_overrides(target, ())
+    taste = f"  tld run {written} download.limit={_TASTE} --until encode    # a taste\n"
     console.print(
         f"\nwrote {target}, and {schema.name} beside it for your editor. Next:\n"
         f"  tld download {written} --plan        # what it would cost\n"
-        f"  tld run {written} download.limit=500 --until encode    # a taste\n"
+        f"{taste if look.rows > _TASTE else ''}"
         f"  tld run {written}"
     )
 

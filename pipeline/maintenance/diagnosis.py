@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def installation_facts(folder: Path) -> dict[str, str]:
         "memory available": f"{_memory_gb():.1f} GB",
         "disk free": f"{_disk_gb(folder):.1f} GB at {folder.resolve()}",
         "compilers": f"C: {c_compiler() or 'none'}, C++: {cxx_compiler() or 'none'}",
-        "variables": ", ".join(sorted(name for name in os.environ if name.startswith(_PREFIXES))),
+        "variables": ", ".join(sorted(name for name in _variables() if name.startswith(_PREFIXES))),
         **{name: _version_of(name) or "not installed" for name in _SHOWN_PACKAGES},
     }
 
@@ -93,6 +93,12 @@ def devices() -> tuple[list[str], list[str]]:
     return ["cpu", *gpus], [
         f"torch {torch.__version__} sees {len(gpus)} of {missing + len(gpus)} GPUs: {remedy}"
     ]
+
+
+def _variables() -> Iterable[str]:
+    """Names of the variables with which this process began: tld sets more on the way, which are
+    nobody's choice."""
+    return psutil.Process().environ()
 
 
 def _version_of(package: str) -> str | None:

@@ -7,7 +7,11 @@ The loaders of diffusers and transformers are passed in.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +57,12 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
         if folder:
             return load(folder, local_files_only=True)
         name, revision = split_revision(name_or_path)
-        return load(name, revision=revision) if revision else load(name)
+        with _without_remarks():
+            return load(name, revision=revision) if revision else load(name)
     except EncoderError:
         raise
     except Exception as error:  # an untrusted folder can cause any error in the libraries
-        reason = _summary(error)
+        reason = _summary(_network_error(error) or error)
         if folder:
             raise EncoderError(f"cannot load a {what} from {str(folder)!r}: {reason}") from error
         raise EncoderError(
@@ -67,12 +72,35 @@ def load_files(what: str, name_or_path: str, load: Callable[..., Any]) -> Any:
         ) from error
 
 
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep the hub's client from printing a line for each failed try, and diffusers from warning of
+    an argument of its own."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*local_dir_use_symlinks", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def weights_dtype(device: str) -> torch.dtype:
     """The dtype in which an encoder runs on a device."""
     return torch.float16 if device.startswith("cuda") else torch.float32
 
 
-def _summary(error: Exception) -> str:
+def _network_error(error: BaseException) -> BaseException | None:
+    """The failure of the network behind an error, which the libraries call a missing file."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, socket.gaierror | ConnectionError | TimeoutError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _summary(error: BaseException) -> str:
     """The first line of an error message, and the next line too if the first is a heading."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
     # In this case the libraries write the shapes only to a log.

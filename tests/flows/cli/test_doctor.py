@@ -24,6 +24,15 @@ def test_an_installation_that_works() -> None:
     assert CANARY not in done.stdout + done.stderr
 
 
+def test_it_names_the_variables_that_were_set_and_not_those_that_tld_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    variables = json.loads(tld("doctor", "--json").stdout)["variables"].split(", ")
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" in variables
+    assert not {"MLFLOW_DISABLE_TELEMETRY", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"} & {*variables}
+
+
 def test_servers_that_do_not_answer_are_problems_and_nothing_shows_a_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
+import socket
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tld_model.encoders.clip import load_clip
 from tld_model.encoders.names import SHIPPED_ENCODERS
-from tld_model.encoders.pretrained import EncoderError
+from tld_model.encoders.pretrained import EncoderError, load_files
 from tld_model.encoders.text_encoder import load_text_encoder
 from tld_model.encoders.vae import load_image_codec
 
@@ -189,3 +192,20 @@ def test_a_config_without_end_or_sense_is_an_error_of_its_folder(
         (folder / "config.json").write_bytes(content)
         with pytest.raises(EncoderError, match="encoder"):
             load()
+
+
+def test_a_hub_that_is_out_of_reach_is_named_as_such_and_nothing_else_is_printed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def load(name: str) -> None:
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s [Retry 1/5].")
+        warnings.warn("The `local_dir_use_symlinks` argument is deprecated", stacklevel=1)
+        try:
+            raise socket.gaierror(-2, "Name or service not known")
+        except OSError as error:
+            raise OSError(f"{name} does not appear to have a file named config.json.") from error
+
+    with pytest.raises(EncoderError) as refused:
+        load_files("VAE", "me/vae", load)
+    assert str(refused.value).endswith("([Errno -2] Name or service not known)")
+    assert "Retrying" not in caplog.text

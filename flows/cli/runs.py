@@ -43,7 +43,7 @@ def runs(
     settings = load(shipped_configs()["tiny"], [f"root={json.dumps(root)}"])
     sync_listing(settings)
     if not settings.folder.is_dir():
-        raise UserError(f"--root: there is no workspace at {location_of(settings)}")
+        raise UserError(f"there is no workspace at {location_of(settings)}; --root names another")
     listed, names = finished_runs(settings.folder), names_of_outputs(settings)
     labels = [names.get(run.last.folder.resolve(), ()) for run in listed]
     if as_json:

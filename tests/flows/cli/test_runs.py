@@ -47,4 +47,4 @@ def test_a_workspace_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_mistake_is_one_message(tmp_path: Path) -> None:
     done = tld("runs", "--root", tmp_path / "gone")
     assert done.returncode == 2
-    assert done.stderr == f"tld: --root: there is no workspace at {tmp_path}/gone\n"
+    assert done.stderr == f"tld: there is no workspace at {tmp_path}/gone; --root names another\n"

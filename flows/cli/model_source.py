@@ -86,7 +86,8 @@ def _model_in_mlflow(uri: str, settings: RunConfig) -> ModelSource:
     try:
         files = registered_files(uri, open_client(settings.folder).tracking_uri)
     except (MlflowException, OSError) as error:
-        raise UserError(f"--model {uri}: MLflow reports: {error}") from error
+        remedy = "; tld promote CONFIG registers the model of a run" * uri.startswith("models:")
+        raise UserError(f"--model {uri}: MLflow reports: {error}{remedy}") from error
     details = files.details
     by = "text_encoder" if details.text_encoder else "clip"
     check_named_encoders(uri, {"vae": details.vae, by: details.text_model}, settings)

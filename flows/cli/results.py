@@ -23,7 +23,7 @@ def print_results(config: Path, overrides: Sequence[str], settings: RunConfig) -
     prompt = (
         "a small red star in the top left on a blue background"
         if settings.download.urls == "shapes"
-        else "a caption like those in your table"
+        else "a caption like those of your images"
     )
     this_run = quote_overrides(config, overrides)
     steps = settings.setting("train.steps")

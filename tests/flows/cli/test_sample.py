@@ -195,8 +195,9 @@ def test_a_model_of_mlflow_draws_by_alias_and_version(
         assert origin.model.source == uri
         assert draw(f"root={root}", like=tmp_path / "expected.png", model=uri)
     for uri in ("models:/tld@gone", "models:/other/1", "runs:/0123/denoiser"):
-        with pytest.raises(UserError, match="MLflow reports"):
+        with pytest.raises(UserError, match="MLflow reports") as refused:
             draw(STAR, f"root={root}", model=uri)
+        assert ("tld promote CONFIG" in str(refused.value)) is uri.startswith("models:")
 
 
 @pytest.mark.slow

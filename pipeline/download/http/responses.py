@@ -40,6 +40,10 @@ class Response(http.client.HTTPResponse):
                 return version, status, reason
             http.client.parse_headers(self.fp)
 
+    def flush(self) -> None:
+        """Do nothing, as nothing is written. That of http.client fails if the reader of a response
+        that nobody holds was finalized first, and Python 3.13 and later print such failures."""
+
     def discard_body(self) -> None:
         """Read what is left of the body, if it is small and comes at once."""
         if self.isclosed() or not self._has_certain_end() or (self.length or 0) > _SMALL_BODY:

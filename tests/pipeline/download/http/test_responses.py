@@ -3,13 +3,16 @@ that sends them byte for byte."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pipeline.download.http.limits import BoundedStream, UrlDeadline
 from pipeline.download.http.opener import GuardedOpener
+from pipeline.download.http.responses import Response
 from tests.pipeline.download.http.test_opener import config, fetch
 from tests.support.scripted import HANG_UP, Script, Scripted, answer, serve_scripted
 
@@ -169,3 +172,12 @@ def test_a_reused_connection_that_drips_costs_a_url_its_time_only(where: str) ->
     with serve_scripted(lambda path, _: script if path == "/second" else [answer(IMAGE)]) as server:
         assert fetch_twice(server, url_deadline_s=1, timeout_s=0.8) == (IMAGE, "timed out")
         assert server.connections == [["/first", "/second"]]
+
+
+def test_a_response_can_be_closed_after_its_reader() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        response = Response(BoundedStream(ours, UrlDeadline(1, 1)))
+        response.fp.close()  # as the collector of garbage may do
+        response.close()
+    assert response.isclosed()

@@ -218,7 +218,8 @@ class ShardDownloader:
         try:
             if self._shortage or time.monotonic() > self._decode_until:
                 return _refused(NO_TIME_LEFT)
-            resized, hashes = self._decode(stream.getbuffer())
+            with stream.getbuffer() as body:
+                resized, hashes = self._decode(body)
             self._hashes |= hashes
             return resized
         except Refused as cause:

@@ -131,6 +131,8 @@ def test_a_shard_that_decodes_too_long_is_kept_and_the_rest_may_be_asked_for_aga
 def test_a_machine_that_cannot_decode_loses_no_row_by_it(
     at_start: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bodies = list[memoryview]()
+
     class NoDecoder:
         def __init__(self, *_: object) -> None: ...
 
@@ -138,13 +140,18 @@ def test_a_machine_that_cannot_decode_loses_no_row_by_it(
             if at_start:
                 raise Shortage("no processes are left")
 
-        def __call__(self, _body: bytes) -> None:
+        def __call__(self, body: memoryview) -> None:
+            bodies.append(body)
             raise Shortage("no processes are left")
 
     monkeypatch.setattr(shard_downloader, "Isolated", NoDecoder)
     with pytest.raises(StageFailed, match=r"no processes are left.*Finished shards are kept"):
         fetch(tmp_path, GOOD)
     assert not list((tmp_path / "out").glob("*_stats.json"))
+    assert at_start is not bool(bodies)
+    for body in bodies:  # a view would keep its file from being closed
+        with pytest.raises(ValueError, match="released memoryview"):
+            body.tobytes()
 
 
 def with_a_bad_image(folder: Path, replaced: bytes) -> Manifest:

@@ -176,6 +176,7 @@ def test_distances_of_few_images_are_left_out_and_the_reason_is_given_once(
     assert set(report.figures["scores"]).isdisjoint(DISTANCES)
     page = report.file("report.html").read_text()
     assert page.count(reason) == 1
+    assert "Distances grow" not in page
     assert "&lt; 20 captions" in page
     track = RememberingTracker()
     report_of(config, force=True, track=track)
@@ -185,7 +186,9 @@ def test_distances_of_few_images_are_left_out_and_the_reason_is_given_once(
 
 
 def test_a_report_of_enough_images_has_no_warning(large: Manifest) -> None:
-    assert "they need 50 images" not in large.file("report.html").read_text()
+    page = large.file("report.html").read_text()
+    assert "they need 50 images" not in page
+    assert "Distances grow as the number of" in page
 
 
 def test_a_model_with_a_flipped_bit_is_not_judged(config: RunConfig) -> None:

@@ -1,7 +1,7 @@
 """The grader of the shapes data set: reads the five attributes of an image back from pixels.
 
-It uses no model. A blurred, doubled or missing shape is graded as wrong, a figure between two shapes
-as the one that overlaps it most.
+It uses no model. A blurred, doubled or missing shape is graded as wrong, a figure between two
+shapes as the one that overlaps it most.
 """
 
 from __future__ import annotations

@@ -112,11 +112,8 @@ def _reasons(
 
     inputs = RunInputs(settings)
     names = inputs.stages_until(until)
-    return [
-        reason
-        for reason in stage_reasons(inputs, force)
-        if reason.status.stage in names or until is None
-    ]
+    every = stage_reasons(inputs, force)
+    return [one for one in every if one.status.stage in names or until is None]
 
 
 def _is_up_to_date(settings: RunConfig, statuses: Sequence[StageStatus]) -> bool:

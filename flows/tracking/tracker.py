@@ -56,8 +56,7 @@ class PipelineTracking:
     root: Path
     run_id: str
     name: str
-    """What the pipeline run is called: the name that it has in the workspace, or that of its config
-    with the settings that differ."""
+    """That of the run in the workspace, or that of its config with the settings that differ."""
     outbox: Outbox
     open_runs: OpenRuns
     differing: Mapping[str, str]
@@ -90,9 +89,8 @@ class PipelineTracking:
             with closing_run(self.outbox, run_id), watched(tracker):
                 if tensorboard_is_on():
                     board = TensorBoardTracker(config, name, title, tracker.warning)
-                    yield replace(tracker, others=(board,))
-                else:
-                    yield tracker
+                    tracker = replace(tracker, others=(board,))
+                yield tracker
 
     def title(self, name: str, stage: StageName | None = None) -> str:
         """A name with the settings that differ; for a stage, with those on which it may depend."""

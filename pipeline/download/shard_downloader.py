@@ -238,9 +238,8 @@ def _refused(cause: str) -> Resized:
 def _budget_of(config: DownloadConfig) -> Budget:
     """The budget of one image: far more than an ordinary image of the largest size needs, and a
     small part of the shard's deadline."""
-    cpu_s = min(
-        _MIN_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL, config.shard_deadline_s / 10
-    )
+    cpu_s = _MIN_CPU_S + config.max_pixels_m * _CPU_S_PER_MEGAPIXEL
+    cpu_s = min(cpu_s, config.shard_deadline_s / 10)
     return Budget(cpu_s, _MIN_MEMORY + round(config.max_pixels_m * 1e6) * _BYTES_PER_PIXEL)
 
 

@@ -98,7 +98,8 @@ def devices() -> tuple[list[str], list[str]]:
 def _variables() -> Iterable[str]:
     """Names of the variables with which this process began: tld sets more on the way, which are
     nobody's choice."""
-    return psutil.Process().environ()
+    variables: dict[str, str] = psutil.Process().environ()
+    return variables
 
 
 def _version_of(package: str) -> str | None:

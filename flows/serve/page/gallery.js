@@ -138,7 +138,7 @@ function emptyTile() {
 
 function wordsOf(view, number) {
   const { seed, unfinished } = view.set.images[number];
-  return `${view.set.request.prompt}, seed ${seed}${unfinished ? `, unfinished: stopped ${unfinished}` : ""}`;
+  return `${unfinished ? `Unfinished, ${unfinished}: ` : ""}${view.set.request.prompt}, seed ${seed}`;
 }
 
 /* What an image looks like by now, in the place where it will be. */

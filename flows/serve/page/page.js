@@ -15,11 +15,9 @@ const LABELS = { to_prompt: "To", to_seed: "To seed", count: "Images", picture: 
 const TEXTS = ["prompt", "to_prompt", "negative", "solver"];
 const WITH_IMAGE = ["edits", "outpaintings"];
 const CHIPS = 3;
-const DOUBLE_CLICK_MS = 500;
 let tab = "pictures", card = null;
 let inputImage = "";   // to edit or extend: base64 of a PNG of the model's size
 let running = null;    // AbortController of the running request
-let startedAt = 0;
 let asked = "prompt";  // the text that examples go into
 
 function ask(path, options = {}) {
@@ -282,10 +280,7 @@ function readForm() {
 
 $("form").onsubmit = async submitted => {
   submitted.preventDefault();
-  if (running) {  // the second click of a double click is no wish to stop
-    if (performance.now() - startedAt > DOUBLE_CLICK_MS) running.abort();
-    return;
-  }
+  if (running) return running.abort();
   if (!card) return showCard();
   const request = readForm(), kind = tab;
   if (typeof request === "string") return say(request);
@@ -293,7 +288,6 @@ $("form").onsubmit = async submitted => {
   const inputs = WITH_IMAGE.includes(kind) ? { picture: inputImage, mask: kind === "edits" ? maskPng() : undefined } : {};
   $("generate").textContent = "Stop";
   running = new AbortController();
-  startedAt = performance.now();
   try {
     await generate(kind, request, inputs, running.signal);
   } catch (error) {
@@ -302,6 +296,8 @@ $("form").onsubmit = async submitted => {
   running = null;
   $("generate").textContent = "Generate";
 };
+// The second click of a double click is no wish to stop.
+$("generate").onclick = event => { if (event.detail > 1 && running) event.preventDefault(); };
 $("form").addEventListener("invalid", event => { if ($("more").contains(event.target)) $("more").open = true; }, true);
 
 const tabs = Object.keys(FIELDS);

@@ -238,7 +238,7 @@ def test_what_is_stopped_is_kept_as_it_was_and_can_be_finished() -> None:
         expect(page.locator(".tile.unfinished img")).to_have_count(2)
         page.locator(".tile").first.click()
         dialog = page.get_by_role("dialog")
-        expect(dialog.get_by_text("unfinished: stopped at step 1 of 3")).to_be_visible()
+        expect(dialog.get_by_text("Unfinished, at step 1 of 3: a star")).to_be_visible()
         page.keyboard.press("ArrowRight")
         seed = re.search(r"seed (\d+)", dialog.locator("#large-words").inner_text())
         assert seed

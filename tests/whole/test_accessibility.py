@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
-# Of a laptop and of a phone, so tall that the bar with the button covers nothing; pixels.
-SIZES = [(1366, 768), (390, 2000)]
+# As wide as a laptop and a phone, and so tall that the bar with the button covers nothing; pixels.
+SIZES = [(1366, 1600), (390, 2000)]
 TABS_BY_NAME = {
     "Text to image": "pictures",
     "Interpolate": "interpolations",

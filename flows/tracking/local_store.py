@@ -108,5 +108,5 @@ def correct_paths(root: Path) -> None:
 
 def _connect(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"file:{quote(str(database.resolve()))}?mode=rw", _LOCK_TIMEOUT_S, uri=True
+        f"file:{quote(str(database.resolve()))}?mode=rw", timeout=_LOCK_TIMEOUT_S, uri=True
     )

@@ -213,7 +213,7 @@ class ShardDownloader:
             raise _shortage_failure(lacking)
 
     def _resize(self, stream: io.BytesIO, _boxes: object = None) -> Resized:
-        """Resize one file for img2dataset, one at a time. Nothing more is allocated for its body."""
+        """Resize one file for img2dataset, one at a time, and allocate no more for its body."""
         try:
             if self._shortage or time.monotonic() > self._decode_until:
                 return _refused(NO_TIME_LEFT)

@@ -90,7 +90,7 @@ def main(words: Sequence[str] | None = None) -> None:
     words = with_home(sys.argv[1:] if words is None else words)
     remember_command(words)
     try:
-        app(words, exit_on_error=False, print_error=True)
+        app(words, exit_on_error=False, print_error=True, result_action="return_value")
         if sys.stdout:
             sys.stdout.flush()
     except CycloptsError:

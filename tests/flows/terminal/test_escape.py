@@ -96,6 +96,10 @@ def test_dropped_rows_are_safe_in_terminals_and_spreadsheets(tmp_path: Path) -> 
     ]
 
 
+# Of a user, whose output Python writes at the end where it is no terminal.
+_BUFFERED = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.mark.parametrize(
     "words", [["--help"], ["catalog", "list"], ["config", _TINY], ["status", _TINY, "--json"]]
 )
@@ -105,7 +109,7 @@ def test_a_reader_that_leaves_early_ends_a_command_quietly(words: list[str | Pat
     ended = subprocess.run(
         command(*words),
         cwd=REPOSITORY,
-        env=ENVIRONMENT,
+        env=_BUFFERED,
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
@@ -119,7 +123,7 @@ def test_a_reader_that_leaves_early_ends_a_command_quietly(words: list[str | Pat
 def test_output_to_a_full_disk_is_explained() -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            command("config", _TINY), cwd=REPOSITORY, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True,
+            command("config", _TINY), cwd=REPOSITORY, env=_BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True,
             check=False,
         )  # fmt: skip
     assert ended.returncode == 1

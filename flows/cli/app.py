@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
 from flows.cli import groups
 from flows.cli.bench import bench
@@ -48,6 +48,18 @@ from pipeline.compute.resource_limits import raise_descriptor_limit
 from pipeline.config.command_line import remember_command
 from pipeline.config.distribution import tld_version
 
+
+def mistake_text(error: CycloptsError) -> str:
+    """What is wrong with the words of a command line, in the form of our own errors."""
+    argument = error.argument
+    if isinstance(error, MissingArgumentError) and argument and argument.index is not None:
+        command = " ".join(error.command_chain or ())
+        name = argument.name.lstrip("-").upper()
+        meaning = (argument.parameter.help or "").removesuffix(".")
+        return f"tld: {command} needs {name}: {meaning}\ntld {command} --help says more"
+    return f"tld: {error}"
+
+
 app = App(
     name="tld",
     help="Train a text-to-image model from images and captions.\n\n"
@@ -59,6 +71,7 @@ app = App(
     version=tld_version,
     console=Terminal(),
     error_console=errors,
+    error_formatter=mistake_text,
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS: dict[Group, tuple[Callable[..., Any], ...]] = {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.first_config.look import FirstLook
 
 _TASTE = 500  # rows
+_FEW = 1000  # rows
 
 
 def init(
@@ -80,6 +81,8 @@ def _facts(look: FirstLook, choice: Choice, machine: str) -> Iterator[tuple[str,
         f"in {look.columns.caption!r}: {len(look.captions)} of the first {look.looked_at} rows "
         f"have one, such as {look.captions[0][:60]!r}",
     )
+    if look.rows < _FEW:
+        yield "few", f"a model trained on fewer than {_FEW:,} images mostly repeats them"
     if look.short_sides:
         low, high = min(look.short_sides), max(look.short_sides)
         bad = f"; {look.unreadable} cannot be opened" if look.unreadable else ""

@@ -106,7 +106,7 @@ def test_a_missing_config_an_unknown_stage_and_an_unknown_command(tmp_path: Path
     check(root, "no config file at gone.yaml", "run", "gone.yaml")
     check(root, "trian", "run", TINY, *small(root), "--until", "trian")
     check(root, "trian", "trian", TINY)
-    check(root, "requires an argument", "run")
+    check(root, "run needs CONFIG: Settings of the run", "run")
 
 
 def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -> None:

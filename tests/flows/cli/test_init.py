@@ -37,6 +37,7 @@ def test_it_writes_a_config_whose_printed_commands_run(tmp_path: Path) -> None:
     jsonschema_rs.validator_for(json.loads(schema)).validate(read_tree(written))
     assert tld("config", "--schema").stdout == schema
 
+    assert "fewer than 1,000 images mostly repeats them" in done.stdout
     assert "a taste" not in done.stdout  # of six images
     plan = next(line for line in done.stdout.splitlines() if "--plan" in line)
     planned = tld(*shlex.split(plan.partition("#")[0])[1:], cwd=tmp_path)

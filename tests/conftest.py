@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.config.command_line import remember_command
 from tests.support.tracker import RememberingTracker
 
 if (
@@ -30,6 +31,12 @@ def _default_opener() -> Iterator[None]:
     """A download in this process leaves its guarded opener installed, which refuses loopback."""
     yield
     urllib.request.install_opener(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_command_of_another_test() -> Iterator[None]:
+    yield
+    remember_command([])
 
 
 @pytest.fixture(autouse=True)

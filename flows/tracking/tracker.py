@@ -103,7 +103,7 @@ class PipelineTracking:
 
     def finished(self, tracker: StageTracker, manifest: Manifest) -> None:
         """Record a stage's manifest. If the output was fresh already, print so and record the run
-        that produced it."""
+        that produced it, and its scores in MLflow alone: event files have them already."""
         fresh = manifest.made_by != tracker.run_id
         tags = {
             "tld.state": "fresh" if fresh else "made",
@@ -122,7 +122,7 @@ class PipelineTracking:
         tracker.artifact(manifest.file(MANIFEST_NAME))
         if manifest.stage == "evaluate":
             if fresh:
-                tracker.metrics(ReportFigures.of(manifest).scores, step=0)
+                replace(tracker, others=()).metrics(ReportFigures.of(manifest).scores, step=0)
                 tracker.artifact(manifest.file("grid.png"))
             for message in report_messages(self.root, self.run_id, manifest):
                 self.outbox.put(message)

@@ -21,6 +21,7 @@ from flows.tracking.tracker import pipeline_run
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import Tracker
+from tests.flows.tracking.test_tracker import report
 from tests.support.command import ENVIRONMENT, REPOSITORY, command
 from tests.support.record import new_record
 from tests.support.small import TINY, small
@@ -97,11 +98,22 @@ def test_a_resumed_stage_has_one_curve_without_doubled_points(tmp_path: Path) ->
     for step in (2, 4, 6, 8):
         first.metrics({"loss": float(step)}, step)
     resumed = TensorBoardTracker(config, "train", "train · of another title", print)
+    resumed.warning("few pairs")
     for step in (6, 8, 10):
         resumed.metrics({"loss": 100.0 + step}, step)
     assert folders(tmp_path) == ["train · train.lr=0.002"], "it is found by its settings"
     loss = curve(tmp_path / "tensorboard/tiny/train · train.lr=0.002", "loss")
     assert loss == [(2, 2), (4, 4), (6, 106), (8, 108), (10, 110)]
+    events = read(tmp_path / "tensorboard/tiny/train · train.lr=0.002")
+    assert [event.step for event in events.Tensors("warning/text_summary")] == [6]
+
+
+def test_a_fresh_report_adds_no_scores(tmp_path: Path) -> None:
+    config = config_in(new_record(tmp_path))
+    with pipeline_run(config) as run, run.stage("evaluate", config, {}) as track:
+        run.finished(track, report(config, "an earlier run"))
+    assert run.store.client.get_run(track.run_id).data.metrics["clip_score"] == 90.0
+    assert not (tmp_path / "tensorboard").exists(), "those of the run that made it are there"
 
 
 def test_a_stage_from_the_start_replaces_its_curve(tmp_path: Path) -> None:

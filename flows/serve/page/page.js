@@ -206,6 +206,7 @@ async function finishImage(set, seed) {
   const one = ["pictures", "edits"].includes(set.kind) ? { ...set.request, seed, count: 1 } : set.request;
   await useSet({ ...set, request: one });
   $("form").requestSubmit();
+  if (running) say(differs(set.fingerprint));
 }
 
 /* The link of an image, or of a set of frames. Input images do not fit into a link. */
@@ -219,8 +220,13 @@ function followLink() {
   const link = linked(FIELDS);
   if (!link) return;
   fillForm(link.kind, link.request);
-  const isOther = link.model && card.model.fingerprint && link.model !== card.model.fingerprint;
-  say(isOther ? "This link was made with another model, so the image will differ." : "");
+  say(differs(link.model));
+}
+
+/* What to say of an image whose model, of this fingerprint, may be another than the one that is served. */
+function differs(fingerprint) {
+  const isOther = fingerprint && card.model.fingerprint && fingerprint !== card.model.fingerprint;
+  return isOther ? "This was made with another model, so the image will differ." : "";
 }
 
 async function* lines(answer) {
@@ -296,8 +302,8 @@ $("form").onsubmit = async submitted => {
   running = null;
   $("generate").textContent = "Generate";
 };
-// The second click of a double click is no wish to stop.
-$("generate").onclick = event => { if (event.detail > 1 && running) event.preventDefault(); };
+// The second click of a double click is no wish: neither to stop what the first started, nor to start anew.
+$("generate").onclick = event => { if (event.detail > 1) event.preventDefault(); };
 $("form").addEventListener("invalid", event => { if ($("more").contains(event.target)) $("more").open = true; }, true);
 
 const tabs = Object.keys(FIELDS);
@@ -332,9 +338,11 @@ function takeFile([file]) {
 }
 $("file").onchange = () => takeFile($("file").files);
 document.addEventListener("paste", event => {
-  if (!event.clipboardData.files.length) return;  // text goes where the cursor is
+  const { files, types } = event.clipboardData;  // word processors copy text with an image of it
+  const isText = types.includes("text/plain") && event.target.matches?.("input, textarea");
+  if (!files.length || isText) return;  // text goes where the cursor is
   event.preventDefault();
-  takeFile(event.clipboardData.files);
+  takeFile(files);
 });
 // Left to itself, a browser shows the file that is dropped in place of the page.
 document.addEventListener("dragover", event => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); });

@@ -257,13 +257,14 @@ def test_what_is_stopped_is_kept_as_it_was_and_can_be_finished() -> None:
         assert not wrong
 
 
-HAND_OVER = """([kind, png]) => {
+HAND_OVER = """([kind, png, text]) => {
   const data = new DataTransfer(), bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0));
   data.items.add(new File([bytes], "mine.png", { type: "image/png" }));
+  if (text) data.setData("text/plain", text);
   const options = { bubbles: true, cancelable: true };
   const event = kind === "paste" ? new ClipboardEvent(kind, { ...options, clipboardData: data })
     : new DragEvent(kind, { ...options, dataTransfer: data });
-  return document.body.dispatchEvent(event);
+  return (text ? document.querySelector("#prompt") : document.body).dispatchEvent(event);
 }"""
 
 
@@ -280,12 +281,49 @@ def test_an_image_is_taken_by_drop_and_by_paste(site: str) -> None:
             (TABS[1], TABS[2], "paste"),
         ):
             page.get_by_role("tab", name=name).click()
-            is_left_to_the_browser = page.evaluate(HAND_OVER, [kind, png(12, 8)])
+            is_left_to_the_browser = page.evaluate(HAND_OVER, [kind, png(12, 8), ""])
             assert not is_left_to_the_browser
             expect(page.get_by_role("tab", name=tab, selected=True)).to_be_visible()
             expect(page.get_by_role("img", name="Input: mine.png")).to_be_visible()
         generate(page)
         expect(page.locator("article img")).to_have_count(4)
+        page.get_by_role("tab", name=TABS[0]).click()
+        assert page.evaluate(HAND_OVER, ["paste", png(12, 8), "a cell of a table"]), "it is text"
+        expect(page.get_by_role("tab", name=TABS[0], selected=True)).to_be_visible()
+        assert not wrong
+
+
+@needs_browser
+@pytest.mark.usefixtures("fast_previews")
+def test_who_finishes_an_image_with_another_model_is_told() -> None:
+    from playwright.sync_api import Route, expect
+
+    studio, served = Studio(), {"fingerprint": "a"}
+
+    def answer(route: Route) -> None:
+        card = route.fetch().json()
+        card["model"] |= served
+        route.fulfill(json=card)
+
+    with live(studio.service) as port, browser_page(*LAPTOP) as (page, wrong):
+        page.route("**/card", answer)
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a star")
+        page.get_by_role("button", name="Generate").click()
+        studio.go_on(2)
+        expect(page.locator(".tile.unfinished img")).to_have_count(4)
+        page.get_by_role("button", name="Stop").click()
+        studio.go_on()
+        told = page.get_by_text("This was made with another model, so the image will differ.")
+        for name, count in (("a", 0), ("b", 1)):
+            served["fingerprint"] = name
+            page.reload()
+            page.locator("article").last.locator(".tile").first.click()
+            page.get_by_role("button", name="Finish it").click()
+            expect(
+                page.locator("article").first.locator(".tile:not(.unfinished) img")
+            ).to_have_count(1)
+            expect(told).to_have_count(count)
         assert not wrong
 
 
@@ -301,4 +339,20 @@ def test_a_double_click_starts_once_and_stops_nothing() -> None:
         expect(page.get_by_role("button", name="Stop")).to_be_visible()
         studio.go_on()
         expect(page.locator("article img")).to_have_count(4)
+        assert not wrong
+
+
+@needs_browser
+def test_a_double_click_stops_once_and_starts_nothing() -> None:
+    from playwright.sync_api import expect
+
+    studio = Studio()
+    with live(studio.service) as port, browser_page(*LAPTOP) as (page, wrong):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a star")
+        page.get_by_role("button", name="Generate").click()
+        page.get_by_role("button", name="Stop").dblclick(delay=50)
+        expect(page.get_by_role("button", name="Generate")).to_be_visible()
+        studio.go_on()
+        expect(page.locator("article")).to_have_count(1)
         assert not wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,10 +33,13 @@ class Studio:
         self, requests: Sequence[DrawingRequest], before_step: BeforeStep
     ) -> list[NDArray[np.uint8]]:
         for done in range(STEPS):
-            before_step(done, lambda done=done: [self.grey(done)])
+            before_step(done, partial(self.previews, done))
         self.drawn.set()
         assert self.may_finish.wait(WAIT_S)
         return [self.grey(STEPS) for _ in requests]
+
+    def previews(self, done: int) -> list[NDArray[np.uint8]]:
+        return [self.grey(done)]
 
     @staticmethod
     def grey(level: int) -> NDArray[np.uint8]:

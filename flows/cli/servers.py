@@ -18,6 +18,8 @@ from flows.terminal.verbosity import show_library_logs
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
 
+_STARTING = "starting (Prefect, MLflow) …"
+
 
 @contextlib.contextmanager
 def with_prefect(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
@@ -25,28 +27,19 @@ def with_prefect(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
     stages. The start takes seconds, so the terminal shows what is starting.
 
     Raises:
-        UserError: the Prefect or MLflow server that the environment names does not answer, or
-            TensorBoard, for which it asks, is not installed.
+        UserError: as check_servers, before anything is recorded.
         PrefectServerError: our own Prefect server does not start.
     """
-    from flows.orchestration.prefect_address import answers, check_address
+    from flows.orchestration.prefect_address import answers
     from flows.orchestration.prefect_server import prefect_server
     from flows.orchestration.prefect_watch import watched
     from flows.terminal.errors import at_work
 
     with at_work(settings.folder), contextlib.ExitStack() as stack:
+        check_servers(settings)
         stack.enter_context(recorded_run(settings, stages))
-        with first_sign("starting (Prefect, MLflow) …"):
-            if os.environ.get("TLD_TENSORBOARD"):
-                from flows.tracking.tensorboard_tracker import check_tensorboard
-
-                check_tensorboard()
-            if os.environ.get("MLFLOW_TRACKING_URI"):
-                from flows.tracking.store import check_given_store
-
-                check_given_store(settings.folder)
+        with first_sign(_STARTING):
             if url := os.environ.get("PREFECT_API_URL"):
-                check_address(url)
                 stack.enter_context(watched(url, answers))
             prepare = partial(_prepare_flow, settings.folder)
             stack.enter_context(prefect_server(Workspace(settings.folder).prefect_home, prepare))
@@ -55,6 +48,24 @@ def with_prefect(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
             show_library_logs()
             stack.enter_context(run_log(settings.folder))
         yield
+
+
+def check_servers(settings: RunConfig) -> None:
+    """Raise UserError if the Prefect or MLflow server that the environment names does not answer,
+    or TensorBoard, for which it asks, is not installed."""
+    with first_sign(_STARTING):
+        if os.environ.get("TLD_TENSORBOARD"):
+            from flows.tracking.tensorboard_tracker import check_tensorboard
+
+            check_tensorboard()
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            from flows.tracking.store import check_given_store
+
+            check_given_store(settings.folder)
+        if url := os.environ.get("PREFECT_API_URL"):
+            from flows.orchestration.prefect_address import check_address
+
+            check_address(url)
 
 
 def _prepare_flow(root: Path) -> None:

@@ -1,5 +1,4 @@
-"""`tld run`, and commands of single stages: encode, train, distill, evaluate. `tld download` is in
-download.py."""
+"""`tld run`, and commands of single stages: encode, train, distill, evaluate."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from data_catalog.storage.workspace import StageName
 from flows.cli.groups import DEFAULT_VERBOSITY, Config, Force, Output, Overrides
 from flows.cli.reasons import announce, plan_lines
 from flows.cli.run_naming import RunName, check_name_of_run, name_run
-from flows.cli.servers import with_prefect
+from flows.cli.servers import check_servers, with_prefect
 from flows.terminal.console import console, load, location_of, quote_overrides
 from flows.terminal.errors import UserError
 from flows.terminal.verbosity import is_quiet
@@ -82,9 +81,12 @@ def run(
     if dry_run:
         console.print("\n".join(plan_lines(reasons, settings, force)))
         return
-    config, typed = name_run(name, config, overrides, settings)
     statuses = [reason.status for reason in reasons]
-    if force or not _is_up_to_date(settings, statuses):
+    is_due = bool(force) or not _is_up_to_date(settings, statuses)
+    if is_due and name is not None and settings.train.launch.nodes == 1:  # others may only join
+        check_servers(settings)  # before the name is taken
+    config, typed = name_run(name, config, overrides, settings)
+    if is_due:
 
         def lead() -> Manifest:
             announce(reasons, settings, force)
@@ -112,8 +114,7 @@ def _reasons(
 
     inputs = RunInputs(settings)
     names = inputs.stages_until(until)
-    every = stage_reasons(inputs, force)
-    return [one for one in every if one.status.stage in names or until is None]
+    return [one for one in stage_reasons(inputs, force) if not until or one.status.stage in names]
 
 
 def _is_up_to_date(settings: RunConfig, statuses: Sequence[StageStatus]) -> bool:

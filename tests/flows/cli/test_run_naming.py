@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from data_catalog.storage.workspace import Workspace
 from flows.cli.compare import compare
+from flows.cli.download import download
 from flows.cli.run_naming import check_name_of_run, name_run
 from flows.cli.runs import runs
+from flows.cli.stages import run
 from flows.cli.status import status
+from flows.terminal.errors import UserError
 from flows.tracking.tracker import pipeline_run
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
@@ -88,6 +92,23 @@ def test_a_name_that_is_taken_is_a_mistake() -> None:
     root = Path.cwd() / "data"
     shutil.move(root / "runs/low-lr.yaml", root / "runs/lower.yaml")
     check_name_of_run("low-lr", make_workspace("data"))
+
+
+@pytest.mark.parametrize("variable", ["TLD_TENSORBOARD", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_a_run_that_cannot_begin_takes_no_name_and_leaves_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for other in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9/api")
+    monkeypatch.setattr("flows.tracking.tensorboard_tracker.find_spec", lambda _: None)
+    root = tmp_path / "data"
+    with pytest.raises(UserError, match=variable):
+        run(TINY, *small(root), name="short")
+    with pytest.raises(UserError, match=variable):
+        download(TINY, *small(root))
+    workspace = Workspace(root)
+    assert not [*workspace.runs.glob("*"), *workspace.logs.glob("*")]
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def init(
 
     It finds the format, the captions and the sizes of images, chooses a model for this machine, and
     says what to type next. Beside the config it writes tld.schema.json, by which editors complete,
-    explain and check the settings. It changes nothing else.
+    explain and check the settings, in place of an earlier one. It changes nothing else.
 
     Example: tld init photos
     """
@@ -57,9 +57,9 @@ def init(
     choice = choose(look, on_gpu=choose_device("auto") != "cpu")
     text = config_text(_slug(target.stem) or "my-data", look, choice)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
     schema = target.with_name(SCHEMA_FILE.name)
-    schema.write_bytes(SCHEMA_FILE.read_bytes())
+    _write_schema(schema, SCHEMA_FILE.read_bytes())
+    target.write_text(text, encoding="utf-8")
     for name, fact in _facts(look, choice, hardware()):
         console.print(f"{name:10} {fact}")
     written = quote_overrides(target, ())
@@ -70,6 +70,15 @@ def init(
         f"{taste if look.rows > _TASTE else ''}"
         f"  tld run {written}"
     )
+
+
+def _write_schema(path: Path, content: bytes) -> None:
+    """Write the schema, or leave one that is there and may not be changed as it is."""
+    try:
+        path.write_bytes(content)
+    except PermissionError:
+        if not path.is_file():
+            raise
 
 
 def _facts(look: FirstLook, choice: Choice, machine: str) -> Iterator[tuple[str, str]]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
+from flows.cli.init import init
 from pipeline.config.config_file import SCHEMA_FILE
 from pipeline.config.yaml_tree import read_tree
 from tests.support.command import tld
 from tests.support.images import encoded, photo
+from tests.support.users import as_another_user, shared_folder
 
 
 def png(edge: int = 64) -> bytes:
@@ -65,6 +67,35 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
         "write hf://datasets/owner/name\n"
     )
     assert not any(tmp_path.iterdir())
+
+
+def test_a_schema_that_may_not_be_changed_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with shared_folder() as folder:
+        folder.chmod(0o777)
+        monkeypatch.chdir(folder)
+        photos = folder / "photos"
+        photos.mkdir()
+        (photos / "a red apple.png").write_bytes(png(64))
+        (folder / SCHEMA_FILE.name).write_text("{}", encoding="utf-8")
+        (folder / SCHEMA_FILE.name).chmod(0o444)
+        with as_another_user():
+            init("photos")
+        assert (folder / "photos.yaml").exists()
+        assert (folder / SCHEMA_FILE.name).read_text(encoding="utf-8") == "{}"
+
+
+def test_a_schema_that_cannot_be_written_leaves_no_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("photos/a red apple.png").write_bytes(png(64))
+    Path(SCHEMA_FILE.name).mkdir()
+    with pytest.raises(IsADirectoryError):
+        init("photos")
+    assert not Path("photos.yaml").exists(), "another try is not told that it exists"
 
 
 @pytest.mark.slow

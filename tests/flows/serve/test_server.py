@@ -281,20 +281,22 @@ def test_the_stream_tells_how_far_it_is(open_port: int) -> None:
 
 
 @pytest.mark.usefixtures("fast_previews")
-def test_the_stream_shows_what_images_look_like_by_now_to_those_who_ask(open_port: int) -> None:
+def test_the_stream_shows_what_images_look_like_by_now_to_those_who_ask(
+    open_port: int, studio: Studio
+) -> None:
     body = {"prompt": "a star", "count": 2, "seed": 5}
-    answer = ask(open_port, "POST", "/pictures/stream?previews=true", body)
-    events = [json.loads(line) for line in answer.body.splitlines()]
-    names = [event["event"] for event in events]
-    assert names == [
-        "waiting",
-        "step",
-        *["step", *["preview"] * 2] * 2,
-        *["picture"] * 2,
-        "finished",
-    ]
-    previews = [event for event in events if event["event"] == "preview"]
-    assert [event["seed"] for event in previews] == [5, 6, 5, 6]
+    with closing(http.client.HTTPConnection("127.0.0.1", studio.port)) as client:
+        typed = {"Content-Type": "application/json"}
+        client.request("POST", "/pictures/stream?previews=true", json.dumps(body), typed)
+        studio.go_on(2)
+        answer = client.getresponse()
+        events = [json.loads(answer.readline()) for _ in range(5)]
+        studio.go_on()
+        later = [json.loads(line)["event"] for line in answer.read().splitlines()]
+    assert [event["event"] for event in events] == ["waiting", "step", "step", *["preview"] * 2]
+    assert [name for name in later if name != "preview"] == ["step", *["picture"] * 2, "finished"]
+    previews = events[3:]
+    assert [event["seed"] for event in previews] == [5, 6]
     image = Image.open(io.BytesIO(base64.b64decode(previews[0]["png"])))
     assert (image.size, image.getpixel((0, 0))) == ((8, 8), (99, 99, 99))
     assert "tld" not in image.info, "metadata would describe a finished image"

@@ -351,6 +351,7 @@ def test_a_double_click_stops_once_and_starts_nothing() -> None:
         page.goto(f"http://127.0.0.1:{port}/")
         expect(page.get_by_label("Prompt", exact=True)).to_have_value("a star")
         page.get_by_role("button", name="Generate").click()
+        expect(page.locator(".tile")).to_have_count(4)  # and so nothing moves under the mouse
         page.get_by_role("button", name="Stop").dblclick(delay=50)
         expect(page.get_by_role("button", name="Generate")).to_be_visible()
         studio.go_on()

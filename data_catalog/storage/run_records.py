@@ -7,10 +7,11 @@ that was killed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from data_catalog.storage.file_lock import LOCK_NAME, holder_name, is_locked
 from data_catalog.storage.workspace import OUTPUT_FOLDERS, Workspace
 
-_RECORD, _STOP_REQUEST = ".json", ".stop"
+_RECORD, _STOP_MARK = ".json", ".stop"
+_INTERRUPTED = "interrupted\n"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _START_FIELD = 19  # of /proc/PID/stat after the name of the program: proc(5), field 22
 
@@ -96,28 +98,25 @@ class StoredRecord:
         return self.record.ended is None and not self.is_at_work
 
     @property
-    def stop_requested_at(self) -> datetime | None:
-        """When `tld stop` asked it to stop."""
+    def interrupted_at(self) -> datetime | None:
+        """When it was interrupted, from its terminal or by `tld stop`."""
         with suppress(OSError):
-            return datetime.fromtimestamp(self._stop_request.stat().st_mtime).astimezone()
+            status = self.log.with_suffix(_STOP_MARK).stat()
+            if status.st_size:
+                return datetime.fromtimestamp(status.st_mtime).astimezone()
         return None
 
-    def request_stop(self) -> bool:
-        """Note that it is asked to stop. False if it was asked before, so that nobody asks twice: a
-        second interrupt would end the writing of the checkpoint."""
-        try:
-            with self._stop_request.open("x", encoding="utf-8"):
-                return True
-        except FileExistsError:
-            return False
-
-    def withdraw_stop(self) -> None:
-        """Forget the request, which could not be sent."""
-        self._stop_request.unlink(missing_ok=True)
-
-    @property
-    def _stop_request(self) -> Path:
-        return self.log.with_suffix(_STOP_REQUEST)
+    @contextmanager
+    def interrupting(self) -> Iterator[bool]:
+        """For the length of the block nobody else interrupts it, and at the end it is marked as
+        interrupted. Yields False if it is already: a second interrupt would end the writing of the
+        checkpoint. Raises OSError."""
+        with self.log.with_suffix(_STOP_MARK).open("a", encoding="utf-8") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            is_first = not self.interrupted_at
+            yield is_first
+            if is_first:
+                mark.write(_INTERRUPTED)
 
 
 def identify_process(pid: int) -> ProcessIdentity | None:
@@ -142,9 +141,15 @@ def write_record(log: Path, record: RunRecord) -> None:
     os.replace(unfinished, log.with_suffix(_RECORD))
 
 
+def mark_interrupted(log: Path) -> None:
+    """Mark the run with this log as interrupted. Raises OSError."""
+    with log.with_suffix(_STOP_MARK).open("a", encoding="utf-8") as mark:
+        mark.write(_INTERRUPTED)
+
+
 def delete_log(log: Path) -> None:
     """Delete a log and what lies beside it. Raises OSError."""
-    for path in (*map(log.with_suffix, (_RECORD, _STOP_REQUEST)), _unfinished(log), log):
+    for path in (*map(log.with_suffix, (_RECORD, _STOP_MARK)), _unfinished(log), log):
         path.unlink(missing_ok=True)
 
 

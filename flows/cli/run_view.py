@@ -49,8 +49,8 @@ def _at_work_lines(stored: StoredRecord, root: Path) -> Iterator[str]:
     yield (
         f"  since {_clock(record.started_at)} ({since}), process {process.pid} on {process.host}"
     )
-    if asked := stored.stop_requested_at:
-        yield f"  is stopping: tld stop asked for it at {_clock(asked)}"
+    if interrupted_at := stored.interrupted_at:
+        yield f"  is stopping, since {_clock(interrupted_at)}"
     width = max((len(stage.title) for stage in record.stages), default=0)
     if not record.stage:
         yield f"  {record.note or 'between two stages'}"

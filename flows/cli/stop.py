@@ -38,7 +38,8 @@ def stop(config: Config, *overrides: Overrides) -> None:
     settings = load(config, overrides)
     chosen = _choose(read_records(settings.folder), settings)
     process = chosen.record.process
-    _check_reach(process)
+    if not process.is_running_here and _is_at_work(settings.folder, chosen.log):
+        raise UserError(_out_of_reach(process))
     _ask(chosen)
     started, note = time.monotonic(), f"process {process.pid} is stopping"
     try:
@@ -81,36 +82,39 @@ def _choose(stored: Sequence[StoredRecord], settings: RunConfig) -> StoredRecord
     )
 
 
-def _check_reach(process: ProcessIdentity) -> None:
-    """Raise UserError if the process cannot be reached from here."""
+def _is_at_work(root: Path, log: Path) -> bool:
+    """Whether the run with this log is at work now."""
+    return any(one.log == log and one.is_at_work for one in read_records(root))
+
+
+def _out_of_reach(process: ProcessIdentity) -> str:
+    """Where to stop a process that is not visible here."""
     if process.host != socket.gethostname():
-        raise UserError(
-            f"the run works on {process.host}, as process {process.pid}: type tld stop there"
-        )
-    if not process.is_running_here:
-        raise UserError(
-            f"the run works as process {process.pid}, which is not visible here, as from outside "
-            "its container: type tld stop where it was started"
-        )
+        return f"the run works on {process.host}, as process {process.pid}: type tld stop there"
+    return (
+        f"the run works as process {process.pid}, which is not visible here, as from outside "
+        "its container: type tld stop where it was started"
+    )
 
 
 def _ask(chosen: StoredRecord) -> None:
     """Interrupt a run, unless it was interrupted before. Raises UserError."""
     process = chosen.record.process
     try:
-        if not chosen.request_stop():
-            return
+        with chosen.interrupting() as is_first:
+            if is_first and process.is_running_here:
+                _interrupt(process.pid)
     except OSError as error:
         raise UserError(f"cannot write beside {chosen.log}: {error.strerror}") from error
+
+
+def _interrupt(pid: int) -> None:
     try:
-        os.kill(process.pid, _signal_of(process.pid))
+        os.kill(pid, _signal_of(pid))
     except ProcessLookupError:
         return  # it has ended by itself
     except PermissionError as error:
-        chosen.withdraw_stop()
-        raise UserError(
-            f"process {process.pid} belongs to another user, who can stop it"
-        ) from error
+        raise UserError(f"process {pid} belongs to another user, who can stop it") from error
 
 
 def _signal_of(pid: int) -> signal.Signals:

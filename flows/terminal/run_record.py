@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.redaction import redact_credentials
@@ -19,6 +21,7 @@ from data_catalog.storage.run_records import (
     StageRecord,
     delete_log,
     identify_process,
+    mark_interrupted,
     write_record,
 )
 from data_catalog.storage.workspace import Workspace
@@ -133,7 +136,7 @@ def recorded_run(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
         note="starting",
     )
     recorder = RunRecorder(log, record)
-    with lock:
+    with lock, _marking_interrupts(log):
         with suppress(OSError):
             write_record(log, record)
         _recorders.append(recorder)
@@ -146,6 +149,31 @@ def recorded_run(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
             recorder.close(None)
         finally:
             _recorders.pop()
+
+
+@contextmanager
+def _marking_interrupts(log: Path) -> Iterator[None]:
+    """Mark the run with this log at an interrupt, before what it does then, so that `tld stop` does
+    not interrupt it again."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def mark(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError):
+            mark_interrupted(log)
+        if callable(handler := handlers[signal.Signals(number)]):
+            handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone can handle signals
+        return
+    callables = [number for number, handler in handlers.items() if callable(handler)]
+    for number in callables:
+        signal.signal(number, mark)
+    try:
+        yield
+    finally:
+        for number in callables:
+            signal.signal(number, handlers[number])
 
 
 def new_log(root: Path) -> Path:

@@ -37,8 +37,8 @@ try:
                 show.update(30, 120, "loss 0.5  9 images/s  ETA 1:05")
                 time.sleep(60)
             except KeyboardInterrupt:
+                time.sleep(1)  # in which a second interrupt would save nothing
                 show.finish("stopped; the checkpoint of step 30 of 120 is saved")
-                time.sleep(0.5)
                 raise
 except KeyboardInterrupt:
     sys.exit(130)

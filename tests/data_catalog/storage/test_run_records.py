@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from data_catalog.storage.file_lock import LOCK_NAME, file_lock, locked
 from data_catalog.storage.run_records import (
     ProcessIdentity,
@@ -76,16 +78,18 @@ def test_records_come_by_age_and_a_damaged_one_is_left_out(tmp_path: Path) -> No
     assert len(read_records(tmp_path)) == 2
 
 
-def test_a_stop_is_requested_once(tmp_path: Path) -> None:
+def test_a_run_is_interrupted_once(tmp_path: Path) -> None:
     log = logs(tmp_path) / "a.log"
     write_record(log, record_of())
     (first,), (second,) = read_records(tmp_path), read_records(tmp_path)
-    assert first.stop_requested_at is None
-    assert first.request_stop()
-    assert not second.request_stop(), "a second interrupt would end the writing of a checkpoint"
-    assert second.stop_requested_at
-    second.withdraw_stop()
-    assert first.request_stop()
+    with pytest.raises(KeyboardInterrupt), second.interrupting():
+        raise KeyboardInterrupt  # before the signal was sent
+    assert first.interrupted_at is None
+    with first.interrupting() as is_first:
+        assert is_first
+    assert second.interrupted_at
+    with second.interrupting() as is_first:
+        assert not is_first, "a second interrupt would end the writing of a checkpoint"
 
 
 def test_the_folder_at_work_is_that_which_the_process_has_locked(tmp_path: Path) -> None:

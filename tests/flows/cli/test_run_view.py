@@ -9,7 +9,12 @@ from pathlib import Path
 
 from data_catalog.model_files import EVENTS_FILE
 from data_catalog.storage.file_lock import LOCK_NAME, file_lock
-from data_catalog.storage.run_records import RunRecord, StoredRecord, identify_process
+from data_catalog.storage.run_records import (
+    RunRecord,
+    StoredRecord,
+    identify_process,
+    mark_interrupted,
+)
 from flows.cli.run_view import at_work_text, ended_text
 
 
@@ -70,10 +75,10 @@ def test_a_run_that_is_silent_or_stopping_says_so(tmp_path: Path) -> None:
     silent = stored(
         tmp_path, is_at_work=True, updated_at=datetime.now(UTC) - timedelta(minutes=3), note="x"
     )
-    silent.request_stop()
+    mark_interrupted(silent.log)
     text = at_work_text(silent, tmp_path)
     assert "nothing new for 3 min" in text
-    assert "is stopping: tld stop asked for it at " in text
+    assert "is stopping, since " in text
 
 
 def test_what_has_ended_says_how(tmp_path: Path) -> None:

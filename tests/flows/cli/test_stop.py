@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from data_catalog.storage.file_lock import locked
-from data_catalog.storage.run_records import StoredRecord, read_records, write_record
+from data_catalog.storage.run_records import (
+    StoredRecord,
+    mark_interrupted,
+    read_records,
+    write_record,
+)
 from flows.cli.stop import stop
 from flows.terminal.errors import UserError
 from pipeline.compute.polling import wait_until
@@ -41,7 +46,18 @@ def test_a_run_stops_and_says_what_it_keeps(
         stop(TINY, f"root={tmp_path}")
 
 
-def test_a_second_stop_waits_and_interrupts_nothing(tmp_path: Path) -> None:
+def test_a_stop_after_an_interrupt_waits_and_interrupts_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        process.send_signal(signal.SIGINT)  # as by Ctrl-C in its own terminal
+        assert wait_until(lambda: at_work(tmp_path).interrupted_at is not None, 10, every_s=0.05)
+        stop(TINY, f"root={tmp_path}")
+        assert process.wait(10) == 130
+    (stored,) = read_records(tmp_path)
+    assert stored.record.ended == "stopped"
+    assert "checkpoint" in stored.record.lines[-1], "which the stop did not interrupt"
+
+
+def test_two_stops_at_once_interrupt_once(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         stops = [threading.Thread(target=stop, args=(TINY, f"root={tmp_path}")) for _ in "12"]
         for thread in stops:
@@ -50,8 +66,22 @@ def test_a_second_stop_waits_and_interrupts_nothing(tmp_path: Path) -> None:
             thread.join()
         assert process.wait(10) == 130
     (stored,) = read_records(tmp_path)
-    assert stored.record.ended == "stopped"
     assert "checkpoint" in stored.record.lines[-1], "which the second did not interrupt"
+
+
+def test_a_run_that_ends_just_now_is_not_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(tmp_path) as process:
+        before = read_records(tmp_path)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    answers = iter([before])
+    monkeypatch.setattr(
+        "flows.cli.stop.read_records", lambda root: next(answers, None) or read_records(root)
+    )
+    stop(TINY, f"root={tmp_path}")
+    assert "stopped in train" in capsys.readouterr().out
 
 
 def test_of_several_the_one_with_these_settings_stops(tmp_path: Path) -> None:
@@ -79,7 +109,7 @@ def test_a_process_elsewhere_or_another_one_is_left_alone(tmp_path: Path) -> Non
             write_record(log, record.model_copy(update={"process": elsewhere}))
             with pytest.raises(UserError, match=f"works on node7, as process {stranger.pid}"):
                 stop(TINY, f"root={tmp_path}")
-            of_another = {"pid": stranger.pid, "started_ticks": record.process.started_ticks - 1}
+            of_another = {"pid": stranger.pid, "started_ticks": 0}
             reused = record.process.model_copy(update=of_another)
             write_record(log, record.model_copy(update={"process": reused}))
             with pytest.raises(UserError, match="not visible here"):
@@ -90,7 +120,7 @@ def test_a_process_elsewhere_or_another_one_is_left_alone(tmp_path: Path) -> Non
 
 def test_a_run_that_ends_otherwise_is_an_error(tmp_path: Path) -> None:
     with running(tmp_path) as process:
-        assert at_work(tmp_path).request_stop(), "asked before, and hangs"
+        mark_interrupted(at_work(tmp_path).log)  # asked before, and hangs
         threading.Timer(1, process.kill).start()
         waiter = threading.Thread(target=process.wait)
         waiter.start()

@@ -51,7 +51,7 @@ def run_stages(
     `config` is a YAML file or the name of a shipped one, `overrides` are as on the command line.
     `until` is the last stage, `force` are stages to run again. `on_event` is called with each event
     of a stage, one at a time: `print` shows them. What it raises ends the stage, as Ctrl-C does;
-    the same call resumes it.
+    the same call, without `force`, resumes it.
 
     Outputs of earlier phases are those of "train NAME", the report of a distilled model that of
     "evaluate distilled". A machine that joins the training of another one returns none.

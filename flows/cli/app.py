@@ -45,7 +45,7 @@ from flows.terminal.run_log import log_of_failure
 from flows.terminal.streams import abandon_output, fit_streams, output_is_closed
 from flows.terminal.verbosity import traceback_to_show
 from pipeline.compute.resource_limits import raise_descriptor_limit
-from pipeline.config.command_line import remember_command
+from pipeline.config.command_line import remember_command, same_command
 from pipeline.config.distribution import tld_version
 
 
@@ -109,7 +109,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except CycloptsError:
         code = 2
     except KeyboardInterrupt as stopped:
-        say("\ntld: stopped; run the same command to resume")
+        say(f"\ntld: stopped; run {same_command()} to resume")
         # All state is on disk and our child processes have ended: do not wait for the threads of
         # libraries.
         os._exit(128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT))
@@ -142,7 +142,8 @@ def _explain(error: Exception) -> int:
     from flows.terminal.errors import external_cause, unusable_path
 
     def print_error(message: object) -> None:
-        say(redact_credentials(f"{traceback_to_show(error)}tld: {message}"))
+        text = str(message).replace("the same command", same_command())
+        say(redact_credentials(f"{traceback_to_show(error)}tld: {text}"))
         if log := log_of_failure():
             say(f"The log of this run: {log}")
 

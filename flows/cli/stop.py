@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
 
 _EVERY_S = 0.2
+_TYPE_AGAIN = "type the command again that you typed, without its --force if it has one"
 _STEP_S = 10  # between two lines, if there is no terminal
 
 
@@ -147,4 +148,5 @@ def _print_end(root: Path, log: Path) -> None:
     kept_lines = [line for line in record.lines if ": stopped; " in line]
     at = f" in {record.stage}" if record.stage else ""
     console.print("\n".join([f"stopped{at}", *(f"  {line}" for line in kept_lines[-1:])]))
-    console.print(f"finished stages and shards are kept; to resume:\n  {record.command}")
+    resume = f":\n  {record.resume}" if record.resume else f", {_TYPE_AGAIN}"
+    console.print(f"finished stages and shards are kept; to resume{resume}")

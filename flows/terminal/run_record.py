@@ -25,7 +25,7 @@ from data_catalog.storage.run_records import (
     write_record,
 )
 from data_catalog.storage.workspace import Workspace
-from pipeline.config.command_line import typed_command
+from pipeline.config.command_line import resuming_command, typed_command
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -127,6 +127,7 @@ def recorded_run(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
     now = datetime.now(UTC)
     record = RunRecord(
         command=typed_command(),
+        resume=resuming_command(),
         name=settings.name,
         settings=settings_digest(settings),
         process=process,

@@ -24,7 +24,7 @@ from flows.terminal.run_record import recorded_run
 from pipeline.config.load import load_config
 config, root, *overrides = sys.argv[1:]
 remember_command(["run", config, *overrides])
-settings = load_config(Path(config), [f"root={root}", *overrides])
+settings = load_config(Path(config), [f"root={root}", *(word for word in overrides if "=" in word)])
 folder = Path(root, f"03_model/{os.getpid():012}")
 try:
     with recorded_run(settings, ["encode", "train", "evaluate"]), run_log(Path(root)):

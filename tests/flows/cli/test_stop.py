@@ -46,6 +46,18 @@ def test_a_run_stops_and_says_what_it_keeps(
         stop(TINY, f"root={tmp_path}")
 
 
+def test_what_resumes_begins_not_from_scratch_and_works_as_it_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(tmp_path, ["--force", "train"]):
+        stop(TINY, f"root={tmp_path}")
+    assert f"to resume:\n  tld run {TINY}\n" in capsys.readouterr().out
+    url = "download.urls=https://me:secret@example.org/table.csv"
+    with running(tmp_path, [url]):
+        stop(TINY, f"root={tmp_path}", url)
+    assert "to resume, type the command again that you typed" in capsys.readouterr().out
+
+
 def test_a_stop_after_an_interrupt_waits_and_interrupts_nothing(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         process.send_signal(signal.SIGINT)  # as by Ctrl-C in its own terminal

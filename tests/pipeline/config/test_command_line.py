@@ -8,7 +8,13 @@ import pytest
 
 from flows.cli.app import main
 from pipeline.config import command_line
-from pipeline.config.command_line import remember_command, typed_at, typed_command
+from pipeline.config.command_line import (
+    remember_command,
+    resuming_command,
+    same_command,
+    typed_at,
+    typed_command,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +30,25 @@ def test_a_process_that_is_no_command_has_none() -> None:
 def test_words_are_quoted_and_secrets_hidden() -> None:
     remember_command(["run", "my run.yaml", "download.urls=https://me:canary@host/a.csv"])
     assert typed_command() == "tld run 'my run.yaml' download.urls=https://host/a.csv"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "tiny", "--force", "train", "--until", "train", "--force=encode"],
+        ["run", "--force", "train", "tiny", "--until", "train"],
+        ["train", "--force", "tiny", "--until", "train"],
+    ],
+)
+def test_what_resumes_a_command_does_not_force(words: list[str]) -> None:
+    remember_command(words)
+    assert resuming_command() == f"tld {words[0]} tiny --until train"
+    assert same_command() == "the same command without --force"
+    remember_command(["run", "tiny", "--", "--force"])
+    assert resuming_command() == "tld run tiny -- --force"
+    assert same_command() == "the same command"
+    remember_command(["run", "tiny", "download.urls=https://me:canary@host/a.csv"])
+    assert resuming_command() == "", "which would not work as it is shown"
 
 
 def test_the_command_line_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,13 +162,19 @@ def read_records(root: Path) -> list[StoredRecord]:
 
 def folder_at_work(root: Path, process: ProcessIdentity) -> Path | None:
     """The output folder in which a process works, by the lock that it holds there."""
-    holder, workspace = holder_name(process.host, process.pid), Workspace(root)
+    holder = holder_name(process.host, process.pid)
+    return next((folder for folder, other in held_folders(root) if other == holder), None)
+
+
+def held_folders(root: Path) -> Iterator[tuple[Path, str]]:
+    """The output folders in which a process works, with a record or without, and the name of the
+    process."""
+    workspace = Workspace(root)
     for stage in OUTPUT_FOLDERS:
-        for lock in workspace.outputs(stage).glob(f"*/{LOCK_NAME}"):
+        for lock in sorted(workspace.outputs(stage).glob(f"*/{LOCK_NAME}")):
             with suppress(OSError):
-                if lock.read_text(encoding="utf-8", errors="replace") == holder and is_locked(lock):
-                    return lock.parent
-    return None
+                if is_locked(lock):
+                    yield lock.parent, lock.read_text(encoding="utf-8", errors="replace")
 
 
 def _unfinished(log: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from data_catalog.storage.object_store import is_url
-from data_catalog.storage.run_records import StoredRecord, read_records
+from data_catalog.storage.run_records import StoredRecord, held_folders, read_records
 from flows.cli.groups import Config, Overrides
 from flows.cli.run_view import at_work_text, ended_text
 from flows.terminal.console import Terminal, console, load, location_of, quote_overrides, say
@@ -56,12 +56,20 @@ def watch(
 
 
 def nothing_runs(settings: RunConfig) -> str:
-    """That nothing runs in the workspace."""
+    """That nothing runs in the workspace, or what does there without a record."""
+    if held := [*held_folders(settings.folder)]:
+        made = "; ".join(f"{folder} is being made by {process}" for folder, process in held)
+        return (
+            f"no command of this machine runs in {location_of(settings)}, but {made}, which wrote "
+            "no record (Python, Prefect or another machine)"
+        )
     text = f"nothing runs in {location_of(settings)}"
     return f"{text}, as far as this machine knows" if is_url(settings.root) else text
 
 
 def _nothing_runs(settings: RunConfig, stored: list[StoredRecord]) -> str:
+    if not stored and any(held_folders(settings.folder)):
+        return nothing_runs(settings)
     if not stored:
         return f"{nothing_runs(settings)}, and no run is recorded there; start with tld run"
     return f"{nothing_runs(settings)}; the last run:\n\n{ended_text(stored[-1])}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from data_catalog.storage.file_lock import LOCK_NAME, file_lock
 from data_catalog.storage.run_records import read_records
+from flows.cli.stop import stop
 from flows.cli.watch import watch
+from flows.terminal.errors import UserError
 from pipeline.compute.polling import wait_until
 from tests.support.command import snapshot
 from tests.support.running import running
@@ -39,6 +43,21 @@ def test_a_run_at_work_and_then_a_killed_one(
     text = capsys.readouterr().out
     assert f"nothing runs in {tmp_path}; the last run:" in text
     assert "was killed in train, or its machine stopped" in text
+
+
+def test_what_runs_without_a_record_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "03_model/0123456789ab"
+    with file_lock(folder / LOCK_NAME, 0):  # as by run_stages in a notebook
+        watch(TINY, f"root={tmp_path}")
+        with pytest.raises(UserError) as refused:
+            stop(TINY, f"root={tmp_path}")
+    for text in (capsys.readouterr().out.replace("\n", " "), str(refused.value)):
+        assert f"{folder} is being made by " in text
+        assert f"process {os.getpid()}, which wrote no record (Python, Prefect or" in text
+        assert "nothing runs" not in text
+        assert "start with" not in text
 
 
 def test_two_runs_in_one_workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

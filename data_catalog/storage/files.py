@@ -22,12 +22,13 @@ _NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, largest_mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same suffix, to write a file to. At the end of
-    the block the file replaces `path`. After an error it is deleted and `path` is unchanged."""
+    the block the file replaces `path`. After an error it is deleted and `path` is unchanged. From
+    its first byte its mode is `largest_mode` without what the umask takes away."""
     unfinished = _unfinished(path)
     try:
-        mode = _create(unfinished)
+        mode = _create(unfinished, largest_mode)
     except OSError as error:  # name the file that the user knows, not the temporary one
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
@@ -146,11 +147,14 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
-def _create(path: Path) -> int:
+def _create(path: Path, largest_mode: int = 0o666) -> int:
     """Create an empty file and return its mode. The umask itself cannot be read without changing
     it, which would affect other threads."""
-    with path.open("xb") as file:
-        return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, largest_mode)
+    try:
+        return stat.S_IMODE(os.fstat(file).st_mode)
+    finally:
+        os.close(file)
 
 
 def _set_mode(path: Path, mode: int) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from data_catalog.redaction import redact_credentials
 from data_catalog.storage.files import replacing
+from data_catalog.storage.object_store import is_url
 from data_catalog.storage.workspace import Workspace
 from pipeline.config.config_file import DEFAULT_WORKSPACE, shipped_configs
 from pipeline.config.load import load_config, read_settings
@@ -23,7 +24,7 @@ from pipeline.config.typed_settings import overrides_between, settings_digest, t
 from pipeline.config.yaml_tree import read_tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ONLY_OWNER = 0o600
+_ONLY_OWNER, _ALL = 0o600, 0o666
 
 
 def run_name(config: RunConfig) -> str | None:
@@ -81,20 +82,29 @@ def check_name(name: str, config: RunConfig) -> None:
 def write_named_run(
     config_file: Path, overrides: Sequence[str], config: RunConfig, name: str, command: str
 ) -> bool:
-    """Give a run a name that check_name has passed, unless it has it already: write the file with
-    its overrides as a config of its own. If it holds a password, only its owner may read it.
-    Returns whether the name is new."""
+    """Give a run a name, unless it has it already: write the file with its overrides as a config of
+    its own. If it holds a password, only its owner may read it. Returns whether the name is new.
+    Raises ConfigError as check_name does, which another run may have had pass since."""
+    check_name(name, config)
     path = Workspace(config.folder).runs / f"{name}.yaml"
     if path.exists():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = _config_text(read_settings(config_file, overrides))
+    text = _config_text(_with_root(read_settings(config_file, overrides), config))
     title = f"# {command}\n" if command.isprintable() else ""
-    with replacing(path) as unfinished:
+    holds_password = redact_credentials(text) != text
+    with replacing(path, _ONLY_OWNER if holds_password else _ALL) as unfinished:
         unfinished.write_text(title + text, encoding="utf-8")
-    if redact_credentials(text) != text:
-        path.chmod(_ONLY_OWNER)
     return True
+
+
+def _with_root(tree: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The settings with the place of the workspace as it is seen from every folder, unless it is
+    the default one of the folder of the command, in which the name is typed too."""
+    folder = config.folder.absolute()
+    if is_url(config.root) or folder == DEFAULT_WORKSPACE.root.absolute():
+        return tree
+    return {**tree, "root": escape(folder)}
 
 
 def _config_text(tree: Mapping[str, Any]) -> str:

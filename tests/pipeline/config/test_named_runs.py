@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_catalog.storage import files
 from pipeline.config.config_file import find_config_file
 from pipeline.config.load import load_config
 from pipeline.config.named_runs import (
@@ -93,6 +94,27 @@ def test_a_workspace_that_was_moved_has_its_names(tmp_path: Path) -> None:
     assert named_runs(config)["low-lr"].root == config.root
 
 
+def test_a_path_stands_for_the_same_workspace_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name("far", "root=elsewhere/$$x", "train.lr=1e-4")
+    name("here", "train.lr=1e-3")
+    assert "\nroot: data\n" in Path("data/runs/here.yaml").read_text(), "which may be moved"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    root = tmp_path / "elsewhere/$x"
+    assert load_config(root / "runs/far.yaml").folder == root
+
+
+def test_of_two_that_take_a_name_at_once_the_second_is_refused() -> None:
+    first, second = (load_config(TINY, [f"train.steps={steps}"]) for steps in (3, 4))
+    for config in (first, second):
+        check_name("same", config)
+    assert write_named_run(TINY, ["train.steps=3"], first, "same", "")
+    with pytest.raises(ConfigError, match="the name of another run"):
+        write_named_run(TINY, ["train.steps=4"], second, "same", "")
+
+
 def test_a_damaged_file_is_left_out_and_a_name_in_a_phase_works() -> None:
     phases = "phases={next: {train: {steps: 5}}}"
     config = name("two", phases)
@@ -102,10 +124,16 @@ def test_a_damaged_file_is_left_out_and_a_name_in_a_phase_works() -> None:
     assert overrides_between(typed_settings(load_config(Path("two"))), config) == {}
 
 
-def test_a_password_stays_with_its_owner() -> None:
+def test_a_password_stays_with_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def modes_until_in_place(path: Path) -> None:
+        seen.append(stat.S_IMODE(path.stat().st_mode))
+
+    seen = list[int]()
+    monkeypatch.setattr(files, "flush", modes_until_in_place)
     name("public", "train.steps=3")
     name("private", "download.urls=https://me:secret@example.org/table.csv")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in sorted(Path("data/runs").iterdir())]
     assert modes[0] == 0o600
     assert modes[1] != 0o600
+    assert seen[-2] == 0o600, "before it was in place"
     assert "secret" in Path("data/runs/private.yaml").read_text(), "or it could not run again"

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.paths import TextPath
 from pipeline.config.section import (
-    NotInFingerprint,
+    ChangesNoOutput,
     Section,
     SpeedOnly,
     SpeedOnlyUpToRounding,
@@ -65,9 +65,8 @@ class EncodeConfig(Section):
     min_clip_score: float | None = Field(None, ge=-100, le=100)
     """Leave out pairs with a lower CLIP score (100 * cosine similarity of image and caption), and
     list them with the reason."""
-    keep_images: NotInFingerprint[bool] = True
-    """'false' deletes each image shard once its encoded shard is finished. Does not change the
-    encodings."""
+    keep_images: ChangesNoOutput[bool] = True
+    """'false' deletes each image shard once its encoded shard is finished."""
     device: SpeedOnly[str] = "auto"
     """Device of the encoders: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
     batch_size: SpeedOnlyUpToRounding[int] = Field(64, ge=1, le=65_536)

@@ -18,7 +18,7 @@ from data_catalog.feature_names import CLIP, FeatureChoice, parse_features
 from data_catalog.model_files import BEST, Average
 from data_catalog.scores import SCORES, score_on
 from pipeline.config.paths import NamedWeights
-from pipeline.config.section import NotInFingerprint, Section, SpeedOnly
+from pipeline.config.section import ChangesNoOutput, Section, SpeedOnly
 from tld_model.config import (
     DEFAULT_SAMPLING,
     LARGEST_SEED,
@@ -86,9 +86,9 @@ class EvaluateConfig(Section):
     require: RequiredScores = Field({})
     """Scores that the model must reach, for example {prompt_accuracy: 0.8}. For losses, distances
     and latency_s (seconds per image) the number is an upper limit. A distance needs 50 prompts."""
-    price_per_hour: NotInFingerprint[float | None] = Field(None, ge=0)
+    price_per_hour: ChangesNoOutput[float | None] = Field(None, ge=0)
     """Price of this machine per hour, from which the report computes the price of the run, and
-    --dry-run that of what is left. Changes nothing else."""
+    --dry-run that of what is left."""
     device: SpeedOnly[str] = "auto"
     """Device for sampling and scoring: 'auto', 'cpu', 'cuda' or 'cuda:1'."""
     precision: Precision = "auto"

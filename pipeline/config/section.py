@@ -38,6 +38,8 @@ SpeedOnly = Annotated[_T, FingerprintExclusion("Changes speed only.")]
 The reference ends its help by saying so."""
 SpeedOnlyUpToRounding = Annotated[_T, FingerprintExclusion("Changes speed only, up to rounding.")]
 """The same for a setting that may change the last bit of a number."""
+ChangesNoOutput = Annotated[_T, FingerprintExclusion("Changes no output.")]
+"""The same for a setting that changes nothing of a run but its disk or what is said of it."""
 NotInFingerprint = Annotated[_T, FingerprintExclusion()]
 """A setting that is left out of the fingerprint for a reason of its own, which its help or a
 comment gives."""
@@ -49,7 +51,7 @@ def settings_not_in_fingerprint(section: type[BaseModel]) -> frozenset[str]:
 
 
 def speed_settings(section: type[BaseModel]) -> frozenset[str]:
-    """The names of the settings of a section that change its speed only."""
+    """The names of the settings of a section that change its speed only, or no output."""
     fields = section.model_fields.items()
     return frozenset(name for name, field in fields if (mark := _marker(field)) and mark.help)
 

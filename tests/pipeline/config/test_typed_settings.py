@@ -80,7 +80,8 @@ def test_a_setting_that_an_earlier_version_did_not_have_is_its_default() -> None
 
 def test_a_digest_stands_for_the_name_and_what_can_change_an_output() -> None:
     digest = settings_digest(load_config(TINY))
-    for same in ("download.workers=3", "root=elsewhere", "train.lr=0.005"):
+    no_output = ("evaluate.price_per_hour=2.5", "encode.keep_images=false")
+    for same in ("download.workers=3", "root=elsewhere", "train.lr=0.005", *no_output):
         assert settings_digest(load_config(TINY, [same])) == digest
     for other in ("name=other", "train.lr=0.004", "evaluate.prompts=9"):
         assert settings_digest(load_config(TINY, [other])) != digest

@@ -108,6 +108,7 @@ def verify(
     from pipeline.maintenance import verify as outputs
     from pipeline.preflight.check import check_run
     from pipeline.stages.contract import StageFailed
+    from pipeline.stages.freshness import statuses_until
     from pipeline.stages.run_inputs import RunInputs
 
     settings = load(config, overrides)
@@ -135,10 +136,11 @@ def verify(
 
     check_run(settings)
     outputs.forget_damaged(before)
-    with with_prefect(settings, inputs.stages_until(before.last_damaged_stage or "download")):
+    until = before.last_damaged_stage or "download"
+    with with_prefect(settings, [status.title for status in statuses_until(inputs, until)]):
         from flows.text_to_image import text_to_image
 
-        text_to_image(settings, until=before.last_damaged_stage or "download")
+        text_to_image(settings, until=until)
     after = outputs.verify(inputs)
     for stage in outputs.changed_stages(before, after):
         console.print(

@@ -63,8 +63,8 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
 
     settings = load(config, overrides)
     check_run(settings)
-    before = stage_statuses(RunInputs(settings))["download"].manifest
-    if not before:
+    status = stage_statuses(RunInputs(settings))["download"]
+    if not (before := status.manifest):
         command = quote_overrides(config, overrides)
         raise UserError(
             f"nothing to retry yet in {location_of(settings)}: first finish the download with\n"
@@ -73,7 +73,7 @@ def _retry_failed(config: Path, overrides: Sequence[str]) -> None:
     if not ImagesFigures.of(before).may_pass:
         console.print("nothing to retry: no download failed for a transient reason")
         return
-    with with_prefect(settings, ["download"]):
+    with with_prefect(settings, [status.title]):
         from flows.text_to_image import one_stage
 
         after = one_stage(settings, "download", retry_failed=True)

@@ -46,13 +46,16 @@ class RunRecorder:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin_stage(self, title: str) -> None:
-        """A stage begins. Those before it in the plan are done."""
+        """A stage begins. Those before it in the plan are done, if it is planned."""
         with self._lock:
             stages, number = self._record.stages, self._place_of(title)
-            before = [StageRecord(title=one.title, state="done") for one in stages[:number]]
-            now = stages[number].title if number < len(stages) else title
-            at_work = StageRecord(title=now, state="at work")
-            self._write(stages=(*before, at_work, *stages[number + 1 :]), done=0, total=0, note="")
+            if number == len(stages):
+                stages = (*stages, StageRecord(title=title, state="at work"))
+            else:
+                before = [StageRecord(title=one.title, state="done") for one in stages[:number]]
+                at_work = StageRecord(title=stages[number].title, state="at work")
+                stages = (*before, at_work, *stages[number + 1 :])
+            self._write(stages=stages, done=0, total=0, note="")
 
     def show(self, done: int, total: int, note: str) -> None:
         """Write a count of the stage at work, about once a second, or what it does instead."""

@@ -60,6 +60,19 @@ def test_it_follows_the_stages(
     assert not read_records(tmp_path)[-1].is_at_work
 
 
+def test_what_is_not_planned_leaves_the_plan_as_it_is(tmp_path: Path, settings: RunConfig) -> None:
+    with recorded_run(settings, ["download first", "encode first"]):
+        with Progress("download first"), Progress("stop"):
+            pass
+        with Progress("export"):
+            assert states(tmp_path) == [
+                "download first done",
+                "encode first to do",
+                "stop done",
+                "export at work",
+            ]
+
+
 def test_it_says_how_a_run_ended(tmp_path: Path, settings: RunConfig) -> None:
     with pytest.raises(StageFailed), recorded_run(settings, ["encode"]), Progress("encode"):
         raise StageFailed("encode: no image is left in https://user:secret@example.org/x")

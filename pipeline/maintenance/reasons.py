@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from data_catalog.storage.workspace import MODEL_STAGES, Workspace
 from pipeline.maintenance.inventory import place
 from pipeline.maintenance.stage_costs import (
     UNKNOWN,
+    UNKNOWN_INPUT,
     StageCost,
     cost_like,
     cost_of,
@@ -111,7 +112,8 @@ def _reason(
         return StageReason(status, spec.makes, waits_for, begins_with=begins_with)
     nearest = min(outputs, key=lambda output: _distance(output, now, parents))
     changes = setting_changes(_settings(nearest), now)
-    names, costs = [change.name for change in changes], _costs(parents)
+    names = [change.name for change in changes]
+    names += _changes_of_inputs(inputs, spec, nearest)
     return StageReason(
         status,
         spec.makes,
@@ -119,7 +121,7 @@ def _reason(
         nearest,
         (*changes, *_input_changes(nearest, parents)),
         begins_with=begins_with,
-        cost=cost_like(nearest, settings, names, costs, _step_of(begins_with)),
+        cost=cost_like(nearest, settings, names, _costs(parents), _step_of(begins_with)),
     )
 
 
@@ -180,6 +182,22 @@ def _input_changes(
         before = place(theirs.folder) if theirs else missing
         changes.append(SettingChange(_makes(name), before, place(own.folder)))
     return tuple(changes)
+
+
+def _changes_of_inputs(inputs: RunInputs, spec: StageSpec, nearest: Manifest) -> Iterator[str]:
+    """The names of the settings in which the inputs of the nearest output, and theirs, differ from
+    those of the run, or that this is unknown. Those of other phases are left out."""
+    workspace = Workspace(nearest.folder.parents[1])
+    for name in spec.parents:
+        if name not in inputs.stages or name == spec.name:
+            continue
+        if not (theirs := parent(workspace, nearest, name)):
+            yield UNKNOWN_INPUT
+            continue
+        own = inputs.stages[name]
+        now = _identity(name, own.version, inputs.settings(name))
+        yield from (change.name for change in setting_changes(_settings(theirs), now))
+        yield from _changes_of_inputs(inputs, own, theirs)
 
 
 def _makes(parent_name: str) -> str:

@@ -18,17 +18,30 @@ _TAIL = 2**18  # bytes at the end of an event log, in which the last speed stand
 # The beginnings of changes after which an earlier output says nothing of the number of rows, of the
 # time, or of the bytes of a row.
 _OTHER_INPUT = ("content of", "download.urls", "download.images", "download.captions")
-_OTHER_TIME = ("model.", "train.precision")
+_OTHER_TIME: dict[str, tuple[str, ...]] = {
+    "download": ("download.image_size", "download.image_format"),
+    "encode": (
+        *("download.image_size", "encode.text", "encode.clip", "encode.vae", "content of encode"),
+        "encode.flips",
+    ),
+    "train": ("download.image_size", "encode.vae", "model.", "train.precision"),
+    "distill": ("download.image_size", "encode.vae", "model.", "train.precision"),
+    "evaluate": (
+        *("download.image_size", "encode.vae", "encode.clip", "model.", "distill."),
+        *("evaluate.steps", "evaluate.solver", "evaluate.precision", "evaluate.features"),
+    ),
+}
 _OTHER_BYTES: dict[str, tuple[str, ...]] = {
     "download": ("download.image_", "download.jpeg_quality", "download.keep_columns"),
     "encode": (
         *("encode.text", "encode.token_dtype", "encode.clip", "encode.vae", "content of encode"),
-        *("encode.posterior", "encode.flips", "encode.latent_dtype"),
+        *("encode.posterior", "encode.flips", "encode.latent_dtype", "download.image_size"),
     ),
     "train": ("model.", "train.optimizer", "train.ema_decay", "train.score"),
     "distill": ("model.", "train.optimizer", "distill.ema", "train.ema_decay"),
-    "evaluate": ("evaluate.features", "evaluate.grid"),
+    "evaluate": ("evaluate.features", "evaluate.grid", "download.image_size"),
 }
+UNKNOWN_INPUT = "unknown input"  # a change: what the nearest output was made from is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +71,12 @@ def cost_like(
     first_step: int = 0,
 ) -> StageCost:
     """What an output with these settings will take, by the nearest one. `changes` are the names of
-    the settings in which they differ, `inputs` the costs of parents that are made first, too;
-    `first_step` is that at which a training begins."""
+    the settings in which they or their inputs differ, `inputs` the costs of parents that are made
+    first, too; `first_step` is that at which a training begins."""
+    has_time = not _has(changes, (UNKNOWN_INPUT, *_OTHER_TIME[nearest.stage]))
     if nearest.stage in MODEL_STAGES:
         seconds = None
-        if not _has(changes, _OTHER_TIME):
+        if has_time:
             seconds = _seconds_of_training(nearest, settings, first_step)
         is_alike = not _has(changes, _OTHER_BYTES[nearest.stage])
         return StageCost(nearest.rows, seconds, _bytes_of_training(nearest) if is_alike else None)
@@ -71,7 +85,7 @@ def cost_like(
         return UNKNOWN
     share = rows / nearest.rows if nearest.rows else 1.0
     of_new_model = [name for name in MODEL_STAGES if name in inputs]
-    has_time = all(inputs[name].seconds is not None for name in of_new_model)
+    has_time &= all(inputs[name].seconds is not None for name in of_new_model)
     is_alike = not _has(changes, _OTHER_BYTES[nearest.stage]) and all(
         cost.bytes is not None for name, cost in inputs.items() if name not in MODEL_STAGES
     )

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from data_catalog.model_files import EVENTS_FILE, TRUNK_FILE
-from data_catalog.storage.receipts import MANIFEST_NAME
+from data_catalog.storage.digests import file_records
+from data_catalog.storage.receipts import MANIFEST_NAME, Shard
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.maintenance.reasons import StageReason, stage_reasons
+from pipeline.stages.contract import Output
 from pipeline.stages.run_inputs import RunInputs
+from pipeline.stages.run_stage import run_stage
 from pipeline.train.trunk import trunk_of
 from tests.support.small import TINY
+from tests.support.tracker import RememberingTracker
 from tests.support.workspace import make_workspace, output, overrides
 
 
@@ -35,6 +39,21 @@ def config_of(root: Path, **changed: object) -> RunConfig:
 def reasons(root: Path, **changed: object) -> dict[str, StageReason]:
     every = stage_reasons(RunInputs(config_of(root, **changed)))
     return {reason.status.title: reason for reason in every}
+
+
+def log_speed(folder: Path) -> None:
+    speed = {"kind": "metrics", "step": 12, "values": {"images_per_s": 4.0}}
+    (folder / EVENTS_FILE).write_text(json.dumps(speed) + "\n")
+
+
+def make_report(config: RunConfig) -> None:
+    def report(out: Path) -> Output:
+        (out / "one").touch()
+        files = file_records([out / "one"])
+        return Output((Shard(name="one", rows=512, digest="", files=files),), {})
+
+    parents = {stage: output(config, stage) for stage in ("encode", "train")}
+    run_stage(RunInputs(config).stage_run("evaluate", parents), RememberingTracker(), report)
 
 
 def changes(reason: StageReason) -> list[str]:
@@ -116,11 +135,20 @@ def test_an_interrupted_training_says_where_it_resumes(tmp_path: Path) -> None:
 
 def test_the_time_of_a_training_follows_from_the_speed_of_the_nearest(tmp_path: Path) -> None:
     config = make_workspace(tmp_path / "data")
-    model = output(config, "train")
-    speed = {"kind": "metrics", "step": 12, "values": {"images_per_s": 4.0}}
-    (model.folder / EVENTS_FILE).write_text(json.dumps(speed) + "\n")
+    log_speed(output(config, "train").folder)
     assert reasons(tmp_path / "data", train__steps=30)["train"].cost.seconds == 30 * 16 / 4
     assert reasons(tmp_path / "data", model__layers=2)["train"].cost.seconds is None
+
+
+def test_the_time_of_other_inputs_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    """The other inputs are finished: only their settings say that they are unlike."""
+    config = make_workspace(tmp_path / "data", model__layers=1)
+    for one in (config, make_workspace(tmp_path / "data", model__layers=2)):
+        log_speed(output(one, "train").folder)
+    make_report(config)
+    same = reasons(tmp_path / "data", model__layers=1, evaluate__seed=3)["evaluate"]
+    assert same.cost.seconds is not None
+    assert reasons(tmp_path / "data", model__layers=2)["evaluate"].cost.seconds is None
 
 
 def test_a_longer_training_that_continues_takes_the_steps_that_are_left(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from data_catalog.storage.manifest import Manifest
 from data_catalog.storage.receipts import Shard
 from pipeline.maintenance.stage_costs import (
     UNKNOWN,
+    UNKNOWN_INPUT,
     StageCost,
     cost_like,
     cost_of,
@@ -62,21 +63,25 @@ def test_a_download_is_scaled_by_its_limit_and_not_beyond_the_rows_that_there_ar
     assert cost_like(every, {"limit": 1000}, ["download.limit"], {}).rows == 100
 
 
-def test_another_table_says_nothing_and_another_size_nothing_of_the_disk(tmp_path: Path) -> None:
+def test_another_table_says_nothing_and_another_size_only_the_rows(tmp_path: Path) -> None:
     images = finished(tmp_path, "download", limit=None)
     for change in ("download.urls", "content of download.urls", "download.images"):
         assert cost_like(images, images.settings, [change], {}) == UNKNOWN
     larger = cost_like(images, images.settings, ["download.image_size"], {})
-    assert larger == StageCost(100, 50.0, None)
+    assert larger == StageCost(100)
 
 
 def test_encodings_are_scaled_by_the_rows_of_their_images(tmp_path: Path) -> None:
     encodings = finished(tmp_path, "encode")
     images = {"download": StageCost(rows=300, seconds=1.0, bytes=1)}
     assert cost_like(encodings, {}, ["encode.latent_clip"], images) == StageCost(300, 150.0, 6000)
-    assert cost_like(encodings, {}, ["encode.text"], images) == StageCost(300, 150.0, None)
-    of_other_size = {"download": StageCost(rows=300, seconds=1.0)}
-    assert cost_like(encodings, {}, [], of_other_size) == StageCost(300, 150.0, None)
+    assert cost_like(encodings, {}, ["encode.text"], images) == StageCost(300)
+    assert cost_like(encodings, {}, ["encode.vae"], images) == StageCost(300)
+    assert cost_like(encodings, {}, ["encode.latent_dtype"], images) == StageCost(300, 150.0)
+    assert cost_like(encodings, {}, ["download.image_size"], images) == StageCost(300)
+    assert cost_like(encodings, {}, [UNKNOWN_INPUT], images).seconds is None
+    of_unknown_size = {"download": StageCost(rows=300, seconds=1.0)}
+    assert cost_like(encodings, {}, [], of_unknown_size).bytes is None
     assert cost_like(encodings, {}, [], {"download": UNKNOWN}) == UNKNOWN
 
 
@@ -88,6 +93,8 @@ def test_a_report_is_scaled_by_its_prompts_and_needs_a_model_of_known_speed(tmp_
     assert cost_like(report, {"prompts": 200}, ["evaluate.prompts"], inputs).rows == 200
     of_all_pairs = finished(tmp_path, "evaluate", prompts=500)
     assert cost_like(of_all_pairs, {"prompts": 800}, ["evaluate.prompts"], inputs).rows == 100
+    for change in ("evaluate.steps", "evaluate.solver", "evaluate.features", "model.layers"):
+        assert cost_like(report, {"prompts": 100}, [change], inputs).seconds is None
     inputs["train"] = StageCost(rows=1)
     assert cost_like(report, report.settings, [], inputs) == StageCost(100, None, 2000)
 

@@ -57,10 +57,10 @@ def watch(
 
 def nothing_runs(settings: RunConfig) -> str:
     """That nothing runs in the workspace, or what does there without a record."""
-    if held := [*held_folders(settings.folder)]:
-        made = "; ".join(f"{folder} is being made by {process}" for folder, process in held)
+    if folders := [*held_folders(settings.folder)]:
+        lines = "; ".join(f"{folder} is being made by {process}" for folder, process in folders)
         return (
-            f"no command of this machine runs in {location_of(settings)}, but {made}, which wrote "
+            f"no command of this machine runs in {location_of(settings)}, but {lines}, which wrote "
             "no record (Python, Prefect or another machine)"
         )
     text = f"nothing runs in {location_of(settings)}"

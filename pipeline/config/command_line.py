@@ -45,12 +45,12 @@ def typed_at() -> datetime | None:
 
 def _without_force(words: Sequence[str]) -> list[str]:
     """The words of a command without --force, which has a stage after it in `tld run`."""
-    kept, rest = list[str](), iter(words)
+    others, rest = list[str](), iter(words)
     for word in rest:
         if word == "--":
-            return [*kept, word, *rest]
+            return [*others, word, *rest]
         if word == _FORCE and words[0] == "run":
             next(rest, None)
         elif word != _FORCE and not word.startswith(f"{_FORCE}="):
-            kept.append(word)
-    return kept
+            others.append(word)
+    return others

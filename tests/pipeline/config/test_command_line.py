@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.config.command_line import (
     typed_at,
     typed_command,
 )
+from pipeline.stages.contract import StageFailed
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,20 @@ def test_what_resumes_a_command_does_not_force(words: list[str]) -> None:
     assert same_command() == "the same command"
     remember_command(["run", "tiny", "download.urls=https://me:canary@host/a.csv"])
     assert resuming_command() == "", "which would not work as it is shown"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), StageFailed("run the same command")])
+def test_what_is_said_at_the_end_of_a_forced_run_does_not_begin_again(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("flows.cli.app.app", fail)
+    monkeypatch.setattr("os._exit", sys.exit)
+    with pytest.raises(SystemExit):
+        main(["run", "tiny", "--force", "train"])
+    assert "run the same command without --force" in capsys.readouterr().err
 
 
 def test_the_command_line_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,15 +152,23 @@ def test_a_training_stops_as_by_ctrl_c_and_resumes(tmp_path: Path, *, ignored: b
     finally:
         if ignored:
             signal.signal(signal.SIGINT, handler)
-    wait_while_running(lambda: list(tmp_path.glob("03_model/*/checkpoints/step-*.pt")), process)
-    watched = tld("watch", TINY, *settings)
-    assert watched.returncode == 0, watched.stderr
-    assert "/100,000 (0%)" in watched.stdout
-    assert "  loss  " in watched.stdout
-    done = tld("stop", TINY, f"root={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    assert "of 100000 is saved" in done.stdout
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + (signal.SIGTERM if ignored else signal.SIGINT), output
-    assert "tld: stopped; run the same command to resume" in output
-    assert tld("stop", TINY, f"root={tmp_path}").returncode == 2
+    with process:
+        try:
+            wait_while_running(
+                lambda: list(tmp_path.glob("03_model/*/checkpoints/step-*.pt")), process
+            )
+            watched = tld("watch", TINY, *settings)
+            assert watched.returncode == 0, watched.stderr
+            assert "/100,000 (0%)" in watched.stdout
+            assert "  loss  " in watched.stdout
+            done = tld("stop", TINY, f"root={tmp_path}")
+            assert done.returncode == 0, done.stderr
+            assert "of 100000 is saved" in done.stdout
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode == 128 + (signal.SIGTERM if ignored else signal.SIGINT), (
+                output
+            )
+            assert "tld: stopped; run the same command to resume" in output
+            assert tld("stop", TINY, f"root={tmp_path}").returncode == 2
+        finally:
+            process.kill()  # if it does not stop, it is no trouble of the next test

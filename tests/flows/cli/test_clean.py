@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -189,9 +190,11 @@ def shown(
 def test_the_commands_that_it_suggests_work(run: RunConfig) -> None:
     asked = tld("clean", TINY, *overrides(run.folder), "--other-settings")
     assert asked.returncode == 0, asked.stderr
-    moved = tld(*asked.stdout.splitlines()[-1].partition("tld ")[2].split())
+    moved = tld(*shlex.split(asked.stdout.splitlines()[-1].partition("tld ")[2]))
     assert moved.returncode == 0, moved.stderr
-    back, for_good = (line.partition("tld ")[2].split() for line in moved.stdout.splitlines()[-2:])
+    back, for_good = (
+        shlex.split(line.partition("tld ")[2]) for line in moved.stdout.splitlines()[-2:]
+    )
     assert tld(*back).stdout.count("restored: ") == 3
     assert tld(*for_good).stdout == "0.0 MB freed\n"
 

@@ -63,7 +63,8 @@ class RunRecord(BaseModel):
     command: str
     """As it was typed, without the secrets of URLs."""
     resume: str = ""
-    """The command that resumes it; "" if it holds a secret."""
+    """The command that resumes it: --force is left out for stages that have begun. "" if it holds a
+    secret."""
     name: str
     """The config's name of the run."""
     settings: str

@@ -101,17 +101,19 @@ def _out_of_reach(process: ProcessIdentity) -> str:
 def _ask(chosen: StoredRecord) -> None:
     """Interrupt a run, unless it was interrupted before. Raises UserError."""
     process = chosen.record.process
+    if process.is_running_here:
+        _signal(process.pid, 0)  # whether it may be interrupted
     try:
         with chosen.interrupting() as is_first:
             if is_first and process.is_running_here:
-                _interrupt(process.pid)
+                _signal(process.pid, _signal_of(process.pid))
     except OSError as error:
         raise UserError(f"cannot write beside {chosen.log}: {error.strerror}") from error
 
 
-def _interrupt(pid: int) -> None:
+def _signal(pid: int, number: int) -> None:
     try:
-        os.kill(pid, _signal_of(pid))
+        os.kill(pid, number)
     except ProcessLookupError:
         return  # it has ended by itself
     except PermissionError as error:

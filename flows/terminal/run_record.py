@@ -55,7 +55,9 @@ class RunRecorder:
                 before = [StageRecord(title=one.title, state="done") for one in stages[:number]]
                 at_work = StageRecord(title=stages[number].title, state="at work")
                 stages = (*before, at_work, *stages[number + 1 :])
-            self._write(stages=stages, done=0, total=0, note="")
+            begun = {one.title.split()[0] for one in stages if one.state != "to do"}
+            resume = resuming_command(begun)
+            self._write(stages=stages, resume=resume, done=0, total=0, note="")
 
     def show(self, done: int, total: int, note: str) -> None:
         """Write a count of the stage at work, about once a second, or what it does instead."""
@@ -158,7 +160,7 @@ def recorded_run(settings: RunConfig, stages: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def _marking_interrupts(log: Path) -> Iterator[None]:
     """Mark the run with this log at an interrupt, before what it does then, so that `tld stop` does
-    not interrupt it again."""
+    not interrupt it again. SIGTERM in a flow is caught by Prefect first, and marked later."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def mark(number: int, frame: FrameType | None) -> None:

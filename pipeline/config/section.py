@@ -38,7 +38,7 @@ SpeedOnly = Annotated[_T, FingerprintExclusion("Changes speed only.")]
 The reference ends its help by saying so."""
 SpeedOnlyUpToRounding = Annotated[_T, FingerprintExclusion("Changes speed only, up to rounding.")]
 """The same for a setting that may change the last bit of a number."""
-ChangesNoOutput = Annotated[_T, FingerprintExclusion("Changes no output.")]
+ChangesNoOutput = Annotated[_T, FingerprintExclusion("Makes no output stale.")]
 """The same for a setting that changes nothing of a run but its disk or what is said of it."""
 NotInFingerprint = Annotated[_T, FingerprintExclusion()]
 """A setting that is left out of the fingerprint for a reason of its own, which its help or a

@@ -24,11 +24,15 @@ _OTHER_TIME: dict[str, tuple[str, ...]] = {
         *("download.image_size", "encode.text", "encode.clip", "encode.vae", "content of encode"),
         "encode.flips",
     ),
-    "train": ("download.image_size", "encode.vae", "model.", "train.precision"),
-    "distill": ("download.image_size", "encode.vae", "model.", "train.precision"),
+    "train": ("download.image_size", "encode.vae", "encode.text", "model.", "train.precision"),
+    "distill": (
+        *("download.image_size", "encode.vae", "encode.text", "model.", "train.precision"),
+        *("distill.teacher_steps", "distill.sample_steps", "distill.guidance"),
+    ),
     "evaluate": (
         *("download.image_size", "encode.vae", "encode.clip", "model.", "distill."),
-        *("evaluate.steps", "evaluate.solver", "evaluate.precision", "evaluate.features"),
+        *("evaluate.steps", "evaluate.guidance", "evaluate.solver", "evaluate.precision"),
+        "evaluate.features",
     ),
 }
 _OTHER_BYTES: dict[str, tuple[str, ...]] = {
@@ -86,7 +90,7 @@ def cost_like(
     share = rows / nearest.rows if nearest.rows else 1.0
     of_new_model = [name for name in MODEL_STAGES if name in inputs]
     has_time &= all(inputs[name].seconds is not None for name in of_new_model)
-    is_alike = not _has(changes, _OTHER_BYTES[nearest.stage]) and all(
+    is_alike = not _has(changes, (UNKNOWN_INPUT, *_OTHER_BYTES[nearest.stage])) and all(
         cost.bytes is not None for name, cost in inputs.items() if name not in MODEL_STAGES
     )
     size = sum(record.bytes for shard in nearest.shards for record in shard.files.values())

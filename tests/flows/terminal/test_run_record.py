@@ -13,6 +13,7 @@ from flows.terminal import run_record
 from flows.terminal.progress import Progress
 from flows.terminal.run_log import run_log
 from flows.terminal.run_record import new_log, recorded_run
+from pipeline.config.command_line import remember_command
 from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.stages.contract import StageFailed
@@ -58,6 +59,18 @@ def test_it_follows_the_stages(
         assert read_records(tmp_path)[-1].is_at_work
     assert last(tmp_path).ended == "finished"
     assert not read_records(tmp_path)[-1].is_at_work
+
+
+def test_a_forced_stage_is_forced_again_until_it_has_begun(
+    tmp_path: Path, settings: RunConfig
+) -> None:
+    remember_command(["run", "tiny", "--force", "download", "--force", "train"])
+    with recorded_run(settings, ["download", "encode", "train"]):
+        assert last(tmp_path).resume == "tld run tiny --force download --force train"
+        with Progress("download"):
+            assert last(tmp_path).resume == "tld run tiny --force train"
+        with Progress("train"):
+            assert last(tmp_path).resume == "tld run tiny"
 
 
 def test_what_is_not_planned_leaves_the_plan_as_it_is(tmp_path: Path, settings: RunConfig) -> None:

@@ -44,8 +44,12 @@ def test_words_are_quoted_and_secrets_hidden() -> None:
 )
 def test_what_resumes_a_command_does_not_force(words: list[str]) -> None:
     remember_command(words)
-    assert resuming_command() == f"tld {words[0]} tiny --until train"
-    assert same_command() == "the same command without --force"
+    begun = ("train", "encode")
+    assert resuming_command(begun) == f"tld {words[0]} tiny --until train"
+    assert sorted(resuming_command().split()) == sorted(["tld", *words])
+    assert same_command() == "the same command, without --force for stages that had begun,"
+    remember_command(["run", "tiny", "--force", "encode", "--force=train"])
+    assert resuming_command({"download", "encode"}) == "tld run tiny --force=train"
     remember_command(["run", "tiny", "--", "--force"])
     assert resuming_command() == "tld run tiny -- --force"
     assert same_command() == "the same command"
@@ -64,7 +68,9 @@ def test_what_is_said_at_the_end_of_a_forced_run_does_not_begin_again(
     monkeypatch.setattr("os._exit", sys.exit)
     with pytest.raises(SystemExit):
         main(["run", "tiny", "--force", "train"])
-    assert "run the same command without --force" in capsys.readouterr().err
+    assert (
+        "run the same command, without --force for stages that had begun" in capsys.readouterr().err
+    )
 
 
 def test_the_command_line_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:

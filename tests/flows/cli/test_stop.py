@@ -158,10 +158,15 @@ def test_a_training_stops_as_by_ctrl_c_and_resumes(tmp_path: Path, *, ignored: b
             wait_while_running(
                 lambda: list(tmp_path.glob("03_model/*/checkpoints/step-*.pt")), process
             )
-            watched = tld("watch", TINY, *settings)
-            assert watched.returncode == 0, watched.stderr
-            assert re.search(r"train +[\d,]+/100,000 \(\d+%\)", watched.stdout)
-            assert "  loss  " in watched.stdout
+            shown = ""
+
+            def shows_steps() -> bool:
+                nonlocal shown
+                shown = tld("watch", TINY, *settings).stdout
+                return bool(re.search(r"train +[\d,]+/100,000 \(\d+%\)", shown))
+
+            wait_while_running(shows_steps, process)
+            assert "  loss  " in shown
             done = tld("stop", TINY, f"root={tmp_path}")
             assert done.returncode == 0, done.stderr
             assert "of 100000 is saved" in done.stdout

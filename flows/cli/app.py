@@ -41,11 +41,12 @@ from flows.cli.watch import watch
 from flows.terminal.console import Terminal, errors, say, with_home
 from flows.terminal.errors import prefect_is_lost
 from flows.terminal.first_sign import first_sign
+from flows.terminal.resuming import same_command
 from flows.terminal.run_log import log_of_failure
 from flows.terminal.streams import abandon_output, fit_streams, output_is_closed
 from flows.terminal.verbosity import traceback_to_show
 from pipeline.compute.resource_limits import raise_descriptor_limit
-from pipeline.config.command_line import remember_command, same_command
+from pipeline.config.command_line import remember_command
 from pipeline.config.distribution import tld_version
 
 

@@ -25,7 +25,8 @@ from data_catalog.storage.run_records import (
     write_record,
 )
 from data_catalog.storage.workspace import Workspace
-from pipeline.config.command_line import resuming_command, typed_command
+from flows.terminal.resuming import resuming_command
+from pipeline.config.command_line import typed_command
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
